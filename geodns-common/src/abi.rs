@@ -1,0 +1,376 @@
+//! The layout of the tables: what userspace writes and the XDP program reads.
+//!
+//! Every type is `repr(C)`, made of integers and arrays with explicit padding, so that its bytes
+//! are the map's value on both sides. What changes under running packets is one aligned `u64`
+//! ([`Row`]) or one aligned `u32` ([`Entry`]), read once; everything else is written before
+//! anything points to it and stays as it is until nothing does.
+//!
+//! A change to any of this is a change of [`VERSION`], which is part of the pin path.
+
+use core::cell::UnsafeCell;
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of this layout; shared maps are pinned under it.
+pub const VERSION: u32 = 1;
+
+/// What stays the same for as long as a plan is in force: a read-only global of the program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Settings {
+    /// Key of the SipHash over names; random for each plan.
+    pub hash_key: [u64; 2],
+    /// Number of this plan, counted up by the daemon.
+    pub generation: u64,
+    /// Slots in the name table less one; slots are a power of two.
+    pub name_mask: u32,
+    /// UDP port, host byte order.
+    pub port: u16,
+    /// 1 if any name has a wildcard child that is steered, so that an absent name is worth a walk.
+    pub wildcards: u16,
+    /// Log one packet in this many through aya-log; 0 is never.
+    pub log_every: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// One `u64` that may change while packets run: read whole, once.
+///
+/// Written by userspace with one aligned 8-byte store through the map's mapping.
+#[repr(transparent)]
+pub struct Row(UnsafeCell<u64>);
+
+// SAFETY: all access is by aligned, volatile, whole-word loads and stores; a torn value cannot be seen.
+unsafe impl Sync for Row {}
+// SAFETY: a plain integer.
+unsafe impl Zeroable for Row {}
+
+impl Row {
+    /// A row with this value.
+    pub const fn new(value: u64) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Reads the row once.
+    #[inline(always)]
+    pub fn load(&self) -> u64 {
+        // SAFETY: the cell is a valid aligned u64 for the life of `&self`.
+        unsafe { core::ptr::read_volatile(self.0.get()) }
+    }
+
+    /// Writes the row whole, from its only owner.
+    pub fn set(&mut self, value: u64) {
+        *self.0.get_mut() = value;
+    }
+}
+
+impl Clone for Row {
+    fn clone(&self) -> Self {
+        Self::new(self.load())
+    }
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl core::fmt::Debug for Row {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Row({:#x})", self.load())
+    }
+}
+
+/// Slots that a name is looked for in, from `hash[0] & name_mask` on, wrapping.
+pub const NAME_PROBES: u32 = 8;
+
+/// One slot of the open-addressed name table. `hash` of zeros is an empty slot.
+///
+/// Holds every owner name, empty non-terminal and zone cut of every zone, so that the closest
+/// encloser of a name (RFC 4592 section 3.3.1) can be found here.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Name {
+    /// SipHash-1-3-128 of the lowercased wire name, length bytes and root label included.
+    pub hash: [u64; 2],
+    /// [`Target`] of the name itself.
+    pub exact: Row,
+    /// [`Target`] of its wildcard child `*.name`.
+    pub wildcard: Row,
+}
+
+/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool in 32..64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Nothing.
+    None,
+    /// A pool answers A and AAAA.
+    Steered {
+        /// Index in the table of zones.
+        zone: u16,
+        /// Index in the table of pools.
+        pool: u32,
+    },
+    /// The name exists; the slow path answers.
+    Pass,
+}
+
+impl Target {
+    const STEERED: u64 = 1;
+    const PASS: u64 = 2;
+
+    /// Packs into a row's value.
+    pub const fn pack(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Steered { zone, pool } => {
+                Self::STEERED | (zone as u64) << 16 | (pool as u64) << 32
+            }
+            Self::Pass => Self::PASS,
+        }
+    }
+
+    /// Unpacks a row's value; an unknown kind passes.
+    #[inline(always)]
+    pub const fn unpack(value: u64) -> Self {
+        match value & 0xff {
+            0 => Self::None,
+            Self::STEERED => Self::Steered {
+                zone: (value >> 16) as u16,
+                pool: (value >> 32) as u32,
+            },
+            _ => Self::Pass,
+        }
+    }
+}
+
+/// A zone: its state, and the SOA for negative answers.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// State: [`Zone::PASS`] and [`Zone::COMPLETE`] in the low bits, the epoch from bit 8 on.
+    pub row: Row,
+    /// Octets of the apex name on the wire, root label included.
+    pub apex_len: u16,
+    /// Octets used of `soa`; 0: it did not fit, and negative answers pass.
+    pub soa_len: u16,
+    /// Zero.
+    pub _pad: u32,
+    /// The SOA record after its owner name (type, class, TTL as RFC 2308 section 3 asks, RDLENGTH,
+    /// RDATA with names uncompressed), big-endian bytes in memory order.
+    pub soa: [u64; SOA_WORDS],
+}
+
+/// 8-byte words of a zone's SOA.
+pub const SOA_WORDS: usize = 30;
+
+impl Zone {
+    /// Send everything of this zone to the slow path.
+    pub const PASS: u64 = 1;
+    /// Every owner of the zone is in the name table: an absent name does not exist.
+    pub const COMPLETE: u64 = 2;
+}
+
+/// Atlas of a pool for which every client is alike: its fallback order answers, with scope 0.
+pub const NO_ATLAS: u32 = u32::MAX;
+
+/// A pool: which mirrors may answer, in what order, and where their records are.
+#[repr(C)]
+#[derive(Clone, Debug)]
+pub struct Pool {
+    /// Mask of the mirrors in service.
+    pub in_service: Row,
+    /// Number of the atlas, or [`NO_ATLAS`], in the low 32 bits.
+    pub atlas: Row,
+    /// Masks of the mirrors that have addresses, by [`Family::index`].
+    pub has: [u64; 2],
+    /// [`Order`] where the region's own mirrors cannot answer, by [`Family::index`].
+    pub fallback: [u64; 2],
+    /// First answer of the pool: mirror `m` has its A at `answers + 2 * m`, its AAAA after it.
+    pub answers: u32,
+    /// Mirrors in an answer, at the most.
+    pub count: u16,
+    /// [`Pool::ALL`], [`Pool::SLOW`].
+    pub flags: u16,
+}
+
+impl Pool {
+    /// Orders do not matter: mirrors 0, 1, 2... in turn.
+    pub const ALL: u16 = 1;
+    /// More than the fast path can hold: the slow path answers.
+    pub const SLOW: u16 = 2;
+}
+
+/// Mirrors of a pool at the most: a mask is one `u64`.
+pub const MAX_MIRRORS: usize = 64;
+/// Mirrors that the fast path puts in one answer, at the most.
+pub const MAX_ANSWER_MIRRORS: u32 = 16;
+
+/// Mirrors in order of preference, best in the low byte, [`Order::NONE`] past the last: what a
+/// region is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Order(pub u64);
+
+impl Order {
+    /// Mirrors in an order, at the most.
+    pub const LEN: usize = 8;
+    /// No mirror at this place.
+    pub const NONE: u8 = 0xff;
+    /// No mirror at all.
+    pub const EMPTY: Self = Self(u64::MAX);
+
+    /// Packs the first eight; repeats are left out.
+    pub fn pack(mirrors: impl IntoIterator<Item = u8>) -> Self {
+        let mut order = u64::MAX;
+        let mut seen = 0u64;
+        let mut at = 0;
+        for mirror in mirrors {
+            if at == Self::LEN || mirror as usize >= MAX_MIRRORS || seen & 1 << mirror != 0 {
+                continue;
+            }
+            seen |= 1 << mirror;
+            order = order & !(0xff << (8 * at)) | (mirror as u64) << (8 * at);
+            at += 1;
+        }
+        Self(order)
+    }
+
+    /// The mirror at a place (0 is best).
+    #[inline(always)]
+    pub const fn get(self, at: u32) -> u8 {
+        if at < Self::LEN as u32 {
+            (self.0 >> (8 * at)) as u8
+        } else {
+            Self::NONE
+        }
+    }
+
+    /// The mirrors, best first.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..Self::LEN as u32)
+            .map(move |at| self.get(at))
+            .take_while(|&mirror| mirror != Self::NONE)
+    }
+}
+
+/// Which addresses a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// A, IPv4.
+    V4,
+    /// AAAA, IPv6.
+    V6,
+}
+
+impl Family {
+    /// Place in an array by family.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::V4 => 0,
+            Self::V6 => 1,
+        }
+    }
+}
+
+/// 8-byte words of an answer.
+pub const ANSWER_WORDS: usize = 15;
+
+/// Finished resource records of one mirror and type, each owned by a pointer to the question
+/// (`c0 0c`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+pub struct Answer {
+    /// Octets used of `bytes`; 0 with `records` over 0: they did not fit, the slow path answers.
+    pub len: u16,
+    /// Resource records.
+    pub records: u16,
+    /// Zero.
+    pub _pad: u32,
+    /// The records, in memory order.
+    pub words: [u64; ANSWER_WORDS],
+}
+
+/// One entry of the prefix table: a leaf (region and scope) or the number of a block below.
+///
+/// Bit 31 set: bits 0..31 are a block's number. Otherwise bits 0..8 are the scope prefix length
+/// and bits 8..31 the region.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Entry(pub u32);
+
+impl Entry {
+    const BLOCK: u32 = 1 << 31;
+    /// IPv6 prefixes longer than /64 stand here: the slow path knows them.
+    pub const DEEPER: Self = Self(Self::BLOCK - 1);
+    /// Regions in a table, at the most.
+    pub const MAX_REGIONS: u32 = (1 << 23) - 1;
+
+    /// All addresses here are of `region`; the shortest prefix around them that is all of it is
+    /// `scope` bits long.
+    pub const fn leaf(region: u32, scope: u8) -> Self {
+        Self(region << 8 | scope as u32)
+    }
+
+    /// The next eight bits of the address are looked up in this block.
+    pub const fn block(number: u32) -> Self {
+        Self(Self::BLOCK | number)
+    }
+
+    /// The block's number, if this is not a leaf.
+    #[inline(always)]
+    pub const fn as_block(self) -> Option<u32> {
+        if self.0 & Self::BLOCK != 0 {
+            Some(self.0 & !Self::BLOCK)
+        } else {
+            None
+        }
+    }
+
+    /// Region of a leaf.
+    #[inline(always)]
+    pub const fn region(self) -> u32 {
+        self.0 >> 8
+    }
+
+    /// Scope prefix length of a leaf.
+    #[inline(always)]
+    pub const fn scope(self) -> u8 {
+        self.0 as u8
+    }
+}
+
+/// 256 entries, indexed by one byte of an address: 1 KiB, a map's value.
+pub type Block = [Entry; 256];
+
+/// Blocks of one root: a root has 65,536 entries, for the first 16 bits of an address.
+pub const ROOT_BLOCKS: u32 = 256;
+
+/// First block of a root in the table of roots: an atlas has one for IPv4, then one for IPv6.
+#[inline(always)]
+pub const fn root(atlas: u32, family: Family) -> u32 {
+    (atlas * 2 + family.index() as u32) * ROOT_BLOCKS
+}
+
+/// An address that we answer on and the interface that a packet to it came in by: key of the map
+/// of listen addresses. Its value is the interface's MAC address in the low 48 bits, first octet
+/// highest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Listen {
+    /// The address; IPv4 is mapped (`::ffff:a.b.c.d`).
+    pub address: [u8; 16],
+    /// Interface index.
+    pub ifindex: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Name>() == 32);
+    assert!(size_of::<Zone>() == 256);
+    assert!(size_of::<Pool>() == 56);
+    assert!(size_of::<Answer>() == 128);
+    assert!(size_of::<Block>() == 1024);
+    assert!(size_of::<Listen>() == 20);
+};

@@ -1,0 +1,16 @@
+//! What the XDP program and userspace share.
+//!
+//! Everything here runs unchanged in the kernel and on the host: no allocation, no aya, no I/O.
+//!
+//! - [`abi`]: the layout of the tables, written by userspace and read by the program
+//! - [`wire`]: DNS wire format: names, header, EDNS, checksums
+//! - [`tables`]: the trait behind which the tables stand, and the lookups over it
+//! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
+
+#![no_std]
+
+pub mod abi;
+pub mod respond;
+pub mod tables;
+pub mod verdict;
+pub mod wire;

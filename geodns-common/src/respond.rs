@@ -1,0 +1,584 @@
+//! The fast path itself: a DNS query in, a DNS response out, or the reason to leave it alone.
+//!
+//! It works on a [`Scratch`], which is a per-CPU map value in the kernel and plain memory on the
+//! host, and knows no packets. The query's message lies at [`MESSAGE`]; a response is built in its
+//! place, so that the question stays byte for byte as it came. Every index is masked: the
+//! verifier sees that nothing is outside, and nothing can panic.
+
+use crate::abi::{
+    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SOA_WORDS, Target, Zone,
+};
+use crate::tables::{Address, Found, Tables, choose, find_name, find_order};
+use crate::verdict::Verdict;
+use crate::wire::{self, HEADER_LEN, NameWords};
+
+/// Octets of a frame that the scratch holds, a power of two.
+pub const FRAME: usize = 2048;
+/// Where the DNS message starts in the frame. Before it is room for the longest headers that are
+/// answered (Ethernet, two tags, IPv6, UDP: 70 octets); the name, 12 octets on, is aligned.
+pub const MESSAGE: u32 = 76;
+/// Octets of a query, at the most.
+pub const MAX_QUERY: u32 = 512;
+/// Octets of a query, at the least: a header, the root, a type and a class.
+pub const MIN_QUERY: u32 = HEADER_LEN + 5;
+/// Labels of a name, at the most.
+pub const MAX_LABELS: usize = 16;
+/// EDNS options that are walked; a query with more is passed.
+const MAX_OPTIONS: u32 = 8;
+
+/// Where the name of the question starts.
+const NAME: u32 = MESSAGE + HEADER_LEN;
+
+/// A frame and what is known about it.
+#[repr(C, align(8))]
+pub struct Scratch {
+    /// The frame; 8 octets more, so that a word at the last index is inside.
+    pub frame: [u8; FRAME + 8],
+    /// The question's name, lowercased.
+    pub name: NameWords,
+    /// Hash of the last name (or suffix) looked up.
+    pub hash: [u64; 2],
+    /// Where each label of the name starts, from the name's start.
+    labels: [u32; MAX_LABELS],
+    /// Mirrors of the answer.
+    chosen: [u32; MAX_ANSWER_MIRRORS as usize],
+    /// Octets of the message: the query's, and after an answer the response's.
+    pub message_len: u32,
+    /// Octets of the name.
+    pub name_len: u32,
+    /// The client's address family: 1 for IPv6.
+    pub client_is_v6: u32,
+    /// See [`Scratch::forget`].
+    kept: u32,
+    query: Query,
+    /// The client's address.
+    pub client: Address,
+}
+
+impl Scratch {
+    /// All zeros.
+    pub const fn new() -> Self {
+        Self {
+            frame: [0; FRAME + 8],
+            name: [0; wire::NAME_WORDS],
+            hash: [0; 2],
+            labels: [0; MAX_LABELS],
+            chosen: [0; MAX_ANSWER_MIRRORS as usize],
+            message_len: 0,
+            name_len: 0,
+            client_is_v6: 0,
+            kept: 0,
+            query: Query {
+                name_len: 0,
+                labels: 0,
+                is_aaaa: 0,
+                rd: 0,
+                limit: 0,
+                edns: 0,
+                flags: 0,
+            },
+            client: [0; 16],
+        }
+    }
+
+    /// Puts a query in. `false`: it is longer than the frame.
+    pub fn set_query(&mut self, query: &[u8], client: core::net::IpAddr) -> bool {
+        let start = MESSAGE as usize;
+        let Some(place) = self.frame.get_mut(start..start + query.len()) else {
+            return false;
+        };
+        place.copy_from_slice(query);
+        self.message_len = query.len() as u32;
+        (self.client_is_v6, self.client) = match client {
+            core::net::IpAddr::V4(address) => {
+                let mut octets = [0; 16];
+                octets[..4].copy_from_slice(&address.octets());
+                (0, octets)
+            }
+            core::net::IpAddr::V6(address) => (1, address.octets()),
+        };
+        true
+    }
+
+    /// The message.
+    pub fn message(&self) -> &[u8] {
+        let start = MESSAGE as usize;
+        self.frame
+            .get(start..start + self.message_len as usize)
+            .unwrap_or(&[])
+    }
+
+    /// The octet at an index of the frame.
+    #[inline(always)]
+    pub fn get8(&self, at: u32) -> u8 {
+        self.frame[at as usize & (FRAME - 1)]
+    }
+
+    /// Two octets in network order.
+    #[inline(always)]
+    pub fn get16(&self, at: u32) -> u16 {
+        // SAFETY: the masked index and 8 octets from it are inside the frame.
+        u16::from_be(unsafe { self.at(at).cast::<u16>().read_unaligned() })
+    }
+
+    /// Sets an octet.
+    #[inline(always)]
+    pub fn put8(&mut self, at: u32, value: u8) {
+        self.frame[at as usize & (FRAME - 1)] = value;
+    }
+
+    /// Sets two octets, in network order.
+    #[inline(always)]
+    pub fn put16(&mut self, at: u32, value: u16) {
+        // SAFETY: the masked index and 8 octets from it are inside the frame.
+        unsafe { self.at_mut(at).cast::<u16>().write_unaligned(value.to_be()) }
+    }
+
+    /// Sets eight octets, in memory order.
+    #[inline(always)]
+    pub fn put64(&mut self, at: u32, value: u64) {
+        // SAFETY: the masked index and 8 octets from it are inside the frame.
+        unsafe { self.at_mut(at).cast::<u64>().write_unaligned(value) }
+    }
+
+    /// Gives back the number, of which the verifier knows nothing any more: paths that differ in
+    /// it alone are one path from here on, and are walked once. LLVM knows as little, so that it
+    /// leaves the checks in that the verifier needs.
+    #[inline(always)]
+    fn forget(&mut self, number: u32) -> u32 {
+        let kept = &raw mut self.kept;
+        // SAFETY: a field of ours.
+        unsafe {
+            kept.write_volatile(number);
+            kept.read_volatile()
+        }
+    }
+
+    /// As [`Scratch::forget`].
+    #[inline(always)]
+    fn forget_query(&mut self, query: Query) -> Query {
+        let kept = &raw mut self.query;
+        // SAFETY: a field of ours.
+        unsafe {
+            kept.write_volatile(query);
+            kept.read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    fn at(&self, at: u32) -> *const u8 {
+        // SAFETY: the index is masked to the frame.
+        unsafe { self.frame.as_ptr().add(at as usize & (FRAME - 1)) }
+    }
+
+    #[inline(always)]
+    fn at_mut(&mut self, at: u32) -> *mut u8 {
+        // SAFETY: the index is masked to the frame.
+        unsafe { self.frame.as_mut_ptr().add(at as usize & (FRAME - 1)) }
+    }
+}
+
+/// An index of the frame, bounded where the verifier sees it: LLVM, which knows more of where it
+/// came from, would leave the mask out.
+#[inline(always)]
+fn bounded(at: u32) -> u32 {
+    core::hint::black_box(at) & (FRAME as u32 - 1)
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A query that the fast path understands.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Query {
+    /// Octets of the name.
+    name_len: u32,
+    /// Labels of the name, the root not counted.
+    labels: u32,
+    /// AAAA, not A.
+    is_aaaa: u32,
+    /// RD, as it stands in the header.
+    rd: u32,
+    /// Octets of a response, at the most.
+    limit: u32,
+    /// 1 if there was an OPT.
+    edns: u32,
+    /// The OPT's flags to give back.
+    flags: u32,
+}
+
+impl Query {
+    #[inline(always)]
+    fn family(self) -> Family {
+        if self.is_aaaa != 0 {
+            Family::V6
+        } else {
+            Family::V4
+        }
+    }
+}
+
+/// Answers the query in the scratch, or says why not. When it is answered,
+/// [`Scratch::message_len`] is the response's; otherwise the scratch is of no further use.
+#[inline(always)]
+pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
+    match try_respond(scratch, tables) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+#[inline(always)]
+fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
+    let query = parse(scratch)?;
+    let query = scratch.forget_query(query);
+    let (zone, pool) = find(scratch, tables, query)?;
+    let zone = tables.zone(zone).ok_or(Verdict::Internal)?;
+    if zone.row.load() & Zone::PASS != 0 {
+        return Err(Verdict::ZonePass);
+    }
+    let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
+    if pool.flags & Pool::SLOW != 0 {
+        return Err(Verdict::SlowPool);
+    }
+
+    let end = MESSAGE + HEADER_LEN + query.name_len + 4;
+    if pool.has[query.family().index()] == 0 {
+        let end = put_soa(scratch, zone, query, end)?;
+        finish(scratch, query, end, 0, 1)?;
+        return Ok(Verdict::Nodata);
+    }
+    let chosen = pick(scratch, tables, pool, query)?;
+    let (end, records) = put_answers(scratch, tables, pool, query, chosen, end)?;
+    finish(scratch, query, end, records, 0)?;
+    Ok(Verdict::Answered)
+}
+
+/// Header, question and OPT (RFC 1035 section 4.1, RFC 6891 section 6.1).
+#[inline(always)]
+fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
+    let message_len = scratch.message_len;
+    if !(MIN_QUERY..=MAX_QUERY).contains(&message_len) {
+        return Err(Verdict::MessageSize);
+    }
+    let flags = scratch.get8(MESSAGE + 2);
+    if flags & wire::QR != 0 {
+        return Err(Verdict::Response);
+    }
+    // Opcode, AA and TC are zero; so are RA, Z and RCODE. AD and CD are let be.
+    if flags & !wire::RD != 0 || scratch.get8(MESSAGE + 3) & !(wire::AD | wire::CD) != 0 {
+        return Err(Verdict::Header);
+    }
+    let additional = scratch.get16(MESSAGE + 10);
+    if scratch.get16(MESSAGE + 4) != 1
+        || scratch.get16(MESSAGE + 6) | scratch.get16(MESSAGE + 8) != 0
+        || additional > 1
+    {
+        return Err(Verdict::Counts);
+    }
+
+    let end = MESSAGE + message_len;
+    let labels = walk_name(scratch, end)?;
+    let labels = scratch.forget(labels);
+    let name_len = scratch.forget(scratch.name_len);
+    lowercase_name(scratch, name_len);
+
+    let at = NAME + name_len;
+    if at + 4 > end {
+        return Err(Verdict::BadName);
+    }
+    let qtype = scratch.get16(at);
+    if scratch.get16(at + 2) != wire::CLASS_IN {
+        return Err(Verdict::Class);
+    }
+    if qtype != wire::TYPE_A && qtype != wire::TYPE_AAAA {
+        return Err(Verdict::Qtype);
+    }
+    let mut query = Query {
+        name_len,
+        labels,
+        is_aaaa: (qtype == wire::TYPE_AAAA) as u32,
+        rd: (flags & wire::RD) as u32,
+        limit: wire::MIN_UDP_SIZE,
+        edns: 0,
+        flags: 0,
+    };
+    if additional == 0 {
+        return if at + 4 == end {
+            Ok(query)
+        } else {
+            Err(Verdict::Trailing)
+        };
+    }
+    query.edns = 1;
+    (query.flags, query.limit) = parse_opt(scratch, at + 4, end)?;
+    Ok(query)
+}
+
+/// Notes where the labels start, and the length of the name. Gives the number of labels.
+#[inline(always)]
+fn walk_name(scratch: &mut Scratch, end: u32) -> Result<u32, Verdict> {
+    let mut at = 0;
+    let mut labels = 0;
+    while labels <= MAX_LABELS as u32 {
+        if NAME + at >= end {
+            return Err(Verdict::BadName);
+        }
+        let len = scratch.get8(NAME + at);
+        if len == 0 {
+            scratch.name_len = at + 1;
+            return Ok(labels);
+        }
+        if len > wire::MAX_LABEL {
+            return Err(Verdict::BadName);
+        }
+        if labels == MAX_LABELS as u32 {
+            return Err(Verdict::ManyLabels);
+        }
+        scratch.labels[labels as usize & (MAX_LABELS - 1)] = at;
+        labels += 1;
+        at += len as u32 + 1;
+        if at >= wire::MAX_NAME {
+            return Err(Verdict::BadName);
+        }
+    }
+    Err(Verdict::ManyLabels)
+}
+
+/// Copies the name, lowercased, to [`Scratch::name`]: eight octets at a time, what follows the
+/// name in its last word with it.
+#[inline(always)]
+fn lowercase_name(scratch: &mut Scratch, name_len: u32) {
+    let mut word = 0;
+    while word < wire::NAME_WORDS / 2 {
+        if word as u32 * 8 >= name_len {
+            break;
+        }
+        let at = NAME as usize + 8 * word;
+        // SAFETY: 88 and 32 words more are inside the frame; the frame is aligned, and 88 too.
+        let octets = unsafe { scratch.frame.as_ptr().add(at).cast::<u64>().read() };
+        scratch.name[word] = wire::lowercase(u64::from_le(octets));
+        word += 1;
+    }
+}
+
+/// The OPT at `at`, which has to be the last record: its flags to give back, and the response's
+/// limit.
+#[inline(always)]
+fn parse_opt(scratch: &mut Scratch, at: u32, end: u32) -> Result<(u32, u32), Verdict> {
+    if at + wire::OPT_LEN > end {
+        return Err(Verdict::BadOpt);
+    }
+    if scratch.get8(at) != 0 || scratch.get16(at + 1) != wire::TYPE_OPT {
+        return Err(Verdict::BadOpt);
+    }
+    if scratch.get8(at + 6) != 0 {
+        return Err(Verdict::EdnsVersion);
+    }
+    let options_end = at + wire::OPT_LEN + scratch.get16(at + 9) as u32;
+    if options_end > end {
+        return Err(Verdict::BadOpt);
+    }
+    if options_end < end {
+        return Err(Verdict::Trailing);
+    }
+    let mut option = at + wire::OPT_LEN;
+    let mut options = 0;
+    while option < end {
+        if options == MAX_OPTIONS {
+            return Err(Verdict::EdnsOption);
+        }
+        if option + 4 > end {
+            return Err(Verdict::BadOpt);
+        }
+        let code = scratch.get16(option);
+        if code == wire::OPTION_ECS || code == wire::OPTION_NSID {
+            return Err(Verdict::EdnsOption);
+        }
+        let option_len = scratch.get16(option + 2) as u32;
+        option = scratch.forget(option + 4 + option_len);
+        options += 1;
+    }
+    if option != end {
+        return Err(Verdict::BadOpt);
+    }
+    let size = scratch.get16(at + 3) as u32;
+    Ok((
+        (scratch.get16(at + 7) & wire::DO) as u32,
+        size.clamp(wire::MIN_UDP_SIZE, wire::MAX_UDP_SIZE),
+    ))
+}
+
+/// The zone and the pool of the name: its own, or those of the wildcard at its closest encloser
+/// (RFC 4592 section 3.3.1).
+#[inline(always)]
+fn find<T: Tables>(scratch: &mut Scratch, tables: &T, query: Query) -> Result<(u32, u32), Verdict> {
+    let settings = tables.settings();
+    let target = match lookup(scratch, tables, settings.name_mask, 0) {
+        Some(found) => found.exact,
+        None if settings.wildcards == 0 => return Err(Verdict::UnknownName),
+        None => {
+            let mut label = 1;
+            loop {
+                if label >= query.labels || label >= MAX_LABELS as u32 {
+                    return Err(Verdict::UnknownName);
+                }
+                let from = scratch.labels[label as usize & (MAX_LABELS - 1)];
+                if let Some(encloser) = lookup(scratch, tables, settings.name_mask, from) {
+                    break encloser.wildcard;
+                }
+                label += 1;
+            }
+        }
+    };
+    match target {
+        Target::Steered { zone, pool } => Ok((scratch.forget(zone as u32), scratch.forget(pool))),
+        Target::None | Target::Pass => Err(Verdict::NotSteered),
+    }
+}
+
+#[inline(always)]
+fn lookup<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    name_mask: u32,
+    from: u32,
+) -> Option<Found> {
+    tables.hash(scratch, from);
+    find_name(tables, name_mask, scratch.hash)
+}
+
+/// Picks the mirrors of the answer. Gives how many.
+#[inline(always)]
+fn pick<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    pool: &Pool,
+    query: Query,
+) -> Result<u32, Verdict> {
+    let order = if pool.flags & Pool::ALL != 0 {
+        Order::EMPTY
+    } else {
+        let client = if scratch.client_is_v6 != 0 {
+            Family::V6
+        } else {
+            Family::V4
+        };
+        find_order(tables, pool, query.family(), client, &scratch.client)
+            .ok_or(Verdict::NoRegion)?
+            .0
+    };
+    match choose(pool, query.family(), order, &mut scratch.chosen) {
+        0 => Err(Verdict::Internal),
+        chosen => Ok(scratch.forget(chosen)),
+    }
+}
+
+/// Appends the records of the chosen mirrors. Gives the new end and the number of records.
+#[inline(always)]
+fn put_answers<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    pool: &Pool,
+    query: Query,
+    chosen: u32,
+    mut end: u32,
+) -> Result<(u32, u16), Verdict> {
+    let mut records = 0;
+    let mut at = 0;
+    while at < MAX_ANSWER_MIRRORS {
+        if at >= chosen {
+            break;
+        }
+        let mirror = scratch.chosen[at as usize & (MAX_ANSWER_MIRRORS as usize - 1)];
+        let index = pool.answers + 2 * mirror + query.family().index() as u32;
+        let answer = tables.answer(index).ok_or(Verdict::Internal)?;
+        let (len, count) = (answer.len, answer.records);
+        if len == 0 || len as usize > 8 * ANSWER_WORDS {
+            return Err(Verdict::SlowPool);
+        }
+        if end + len as u32 > MESSAGE + query.limit {
+            return Err(Verdict::TooLarge);
+        }
+        put_answer(scratch, answer, end, len as u32);
+        end = scratch.forget(end + len as u32);
+        records = scratch.forget(records + count as u32);
+        at += 1;
+    }
+    Ok((end, records as u16))
+}
+
+/// Copies 32 octets, which hold an A or an AAAA, or else all of them: a loop over the length would
+/// be as many paths for the verifier.
+#[inline(always)]
+fn put_answer(scratch: &mut Scratch, answer: &Answer, end: u32, len: u32) {
+    put_words::<0, 4>(scratch, &answer.words, end);
+    if len > 32 {
+        put_words::<4, ANSWER_WORDS>(scratch, &answer.words, end);
+    }
+}
+
+/// Puts `words[FROM..TO]` where they belong if `words` starts at `end`.
+#[inline(always)]
+fn put_words<const FROM: usize, const TO: usize>(scratch: &mut Scratch, words: &[u64], end: u32) {
+    let mut word = FROM;
+    while word < TO {
+        scratch.put64(end + 8 * word as u32, words[word]);
+        word += 1;
+    }
+}
+
+/// Appends the zone's SOA, owned by a pointer to the apex, which is the end of the question's name.
+#[inline(always)]
+fn put_soa(scratch: &mut Scratch, zone: &Zone, query: Query, end: u32) -> Result<u32, Verdict> {
+    let (apex_len, soa_len) = (zone.apex_len as u32, zone.soa_len as u32);
+    if soa_len == 0 || soa_len as usize > 8 * SOA_WORDS {
+        return Err(Verdict::SlowPool);
+    }
+    if apex_len > query.name_len {
+        return Err(Verdict::Internal);
+    }
+    if end + 2 + soa_len > MESSAGE + query.limit {
+        return Err(Verdict::TooLarge);
+    }
+    scratch.put16(
+        end,
+        wire::POINTER | (HEADER_LEN + query.name_len - apex_len) as u16,
+    );
+    put_words::<0, SOA_WORDS>(scratch, &zone.soa, end + 2);
+    Ok(end + 2 + soa_len)
+}
+
+/// Appends the OPT and writes the header.
+#[inline(always)]
+fn finish(
+    scratch: &mut Scratch,
+    query: Query,
+    end: u32,
+    answers: u16,
+    authority: u16,
+) -> Result<(), Verdict> {
+    let mut end = bounded(end);
+    if query.edns != 0 {
+        if end + wire::OPT_LEN > MESSAGE + query.limit {
+            return Err(Verdict::TooLarge);
+        }
+        scratch.put8(end, 0);
+        scratch.put16(end + 1, wire::TYPE_OPT);
+        scratch.put16(end + 3, wire::MAX_UDP_SIZE as u16);
+        scratch.put16(end + 5, 0);
+        scratch.put16(end + 7, query.flags as u16);
+        scratch.put16(end + 9, 0);
+        end += wire::OPT_LEN;
+    }
+    scratch.put8(MESSAGE + 2, wire::QR | wire::AA | query.rd as u8);
+    scratch.put8(MESSAGE + 3, 0);
+    scratch.put16(MESSAGE + 6, answers);
+    scratch.put16(MESSAGE + 8, authority);
+    // QDCOUNT and ARCOUNT stay: one question, and an OPT if and only if there was one.
+    scratch.message_len = end - MESSAGE;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What the fast path decides for a packet, and the counter of each decision.
+
+macro_rules! verdicts {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// What the fast path decided for one packet. Each has a counter.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Verdict {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Verdict {
+            /// All of them, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Name in statistics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means, in a line.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+verdicts! {
+    /// Answered with addresses.
+    Answered = "answered",
+    /// Answered with no data and the zone's SOA.
+    Nodata = "nodata",
+    /// The frame could neither be answered nor given back as it came.
+    Aborted = "aborted",
+    /// Passed: neither IPv4 nor IPv6, or more than two VLAN tags.
+    NotIp = "pass_not_ip",
+    /// Passed: IPv4 options or an IPv6 extension header.
+    IpOptions = "pass_ip_options",
+    /// Passed: a fragment.
+    Fragment = "pass_fragment",
+    /// Passed: not UDP.
+    NotUdp = "pass_not_udp",
+    /// Passed: UDP to another port.
+    OtherPort = "pass_other_port",
+    /// Passed: to an address that we do not serve.
+    OtherAddress = "pass_other_address",
+    /// Passed: to another machine's MAC address, or to many.
+    OtherMac = "pass_other_mac",
+    /// Passed: a source that nobody can be asked back at (martian), or source port 0.
+    Martian = "pass_martian",
+    /// Passed: shorter than its headers say.
+    Truncated = "pass_truncated",
+    /// Passed: the daemon has not been heard for kernel.stale_after.
+    Stale = "pass_stale",
+    /// Passed: a DNS message too short or too long for the fast path.
+    MessageSize = "pass_message_size",
+    /// Passed: a DNS response.
+    Response = "pass_response",
+    /// Passed: another opcode than QUERY, or header bits that a query does not set.
+    Header = "pass_header",
+    /// Passed: other than one question, or records beside it and an OPT.
+    Counts = "pass_counts",
+    /// Passed: a question name that is malformed or compressed.
+    BadName = "pass_bad_name",
+    /// Passed: a question name of more labels than the fast path walks.
+    ManyLabels = "pass_many_labels",
+    /// Passed: another class than IN.
+    Class = "pass_class",
+    /// Passed: another type than A and AAAA.
+    Qtype = "pass_qtype",
+    /// Passed: bytes after the last record.
+    Trailing = "pass_trailing",
+    /// Passed: an EDNS OPT that is malformed, or another record in its place.
+    BadOpt = "pass_bad_opt",
+    /// Passed: another EDNS version than 0.
+    EdnsVersion = "pass_edns_version",
+    /// Passed: an EDNS option that the slow path answers (client subnet, NSID), or more than eight of them.
+    EdnsOption = "pass_edns_option",
+    /// Passed: a name that is not in the name table.
+    UnknownName = "pass_unknown_name",
+    /// Passed: a name that exists and is not steered.
+    NotSteered = "pass_not_steered",
+    /// Passed: the zone is being changed.
+    ZonePass = "pass_zone",
+    /// Passed: the prefix table has no region for the client, or a longer prefix than /64.
+    NoRegion = "pass_no_region",
+    /// Passed: the records are more than the fast path holds.
+    SlowPool = "pass_slow_pool",
+    /// Passed: the answer is larger than the client takes over UDP.
+    TooLarge = "pass_too_large",
+    /// Passed: the frame has no room to grow.
+    NoRoom = "pass_no_room",
+    /// Passed: an invariant of the tables did not hold.
+    Internal = "pass_internal",
+}
+
+/// Counters: a power of two above the last verdict, so that an index can be masked.
+pub const COUNTERS: usize = 64;
+
+const _: () = assert!(Verdict::ALL.len() <= COUNTERS);
+
+impl Verdict {
+    /// Whether the packet was answered.
+    pub const fn is_answer(self) -> bool {
+        matches!(self, Self::Answered | Self::Nodata)
+    }
+
+    /// The verdict with this counter.
+    pub const fn from_index(index: u32) -> Option<Self> {
+        if (index as usize) < Self::ALL.len() {
+            Some(Self::ALL[index as usize])
+        } else {
+            None
+        }
+    }
+}

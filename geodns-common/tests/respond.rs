@@ -1,0 +1,500 @@
+//! The fast path on the host, over tables made by hand: every verdict, and the octets of answers.
+
+use std::net::IpAddr;
+
+use geodns_common::abi::{
+    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Pool, Row, SOA_WORDS,
+    Settings, Target, Zone,
+};
+use geodns_common::respond::{MAX_QUERY, Scratch, respond};
+use geodns_common::tables::Tables;
+use geodns_common::verdict::Verdict;
+use geodns_common::wire;
+use proptest::prelude::*;
+
+/// `example.org.` with `www` (steered by client: pool 0), `v4` (IPv4 only: pool 1), `all` (pool 2),
+/// `*.cdn` (pool 0), `plain` (in the zone file), `big` (records that do not fit: pool 3).
+struct World {
+    settings: Settings,
+    names: Vec<Name>,
+    zones: Vec<Zone>,
+    pools: Vec<Pool>,
+    answers: Vec<Answer>,
+    roots: Vec<Block>,
+    blocks: Vec<Block>,
+}
+
+impl Tables for World {
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+    fn name(&self, slot: u32) -> Option<&Name> {
+        self.names.get(slot as usize)
+    }
+    fn zone(&self, index: u32) -> Option<&Zone> {
+        self.zones.get(index as usize)
+    }
+    fn pool(&self, index: u32) -> Option<&Pool> {
+        self.pools.get(index as usize)
+    }
+    fn answer(&self, index: u32) -> Option<&Answer> {
+        self.answers.get(index as usize)
+    }
+    fn region(&self, index: u32) -> Option<u64> {
+        // Region 0 prefers mirror 0, region 1 mirror 1.
+        [Order::pack([0, 1]).0, Order::pack([1, 0]).0]
+            .get(index as usize)
+            .copied()
+    }
+    fn root(&self, index: u32) -> Option<&Block> {
+        self.roots.get(index as usize)
+    }
+    fn block(&self, number: u32) -> Option<&Block> {
+        self.blocks.get(number as usize)
+    }
+}
+
+fn wire_name(name: &str) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        octets.push(label.len() as u8);
+        octets.extend_from_slice(label.as_bytes());
+    }
+    octets.push(0);
+    octets
+}
+
+fn a(last: u8) -> Vec<u8> {
+    vec![0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]
+}
+
+fn aaaa(last: u8) -> Vec<u8> {
+    let mut record = vec![
+        0xc0, 0x0c, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 0x20, 1, 0xd, 0xb8,
+    ];
+    record.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    record
+}
+
+fn words<const N: usize>(octets: &[u8]) -> [u64; N] {
+    let mut words = [0; N];
+    for (word, octets) in words.iter_mut().zip(octets.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..octets.len()].copy_from_slice(octets);
+        *word = u64::from_ne_bytes(bytes);
+    }
+    words
+}
+
+fn answer(records: &[Vec<u8>]) -> Answer {
+    let octets = records.concat();
+    Answer {
+        len: octets.len() as u16,
+        records: records.len() as u16,
+        _pad: 0,
+        words: words::<ANSWER_WORDS>(&octets),
+    }
+}
+
+const SOA: &[u8] = &[
+    0, 6, 0, 1, 0, 0, 0, 30, 0, 22, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0,
+    30,
+];
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            settings: Settings {
+                hash_key: [7, 8],
+                generation: 1,
+                name_mask: 63,
+                port: 53,
+                wildcards: 1,
+                log_every: 0,
+                _pad: 0,
+            },
+            names: vec![Name::default(); 64],
+            zones: Vec::new(),
+            pools: Vec::new(),
+            answers: Vec::new(),
+            roots: vec![[Entry::leaf(0, 1); 256]; 512],
+            blocks: vec![[Entry::leaf(0, 16); 256]],
+        };
+        for state in [0, Zone::PASS] {
+            world.zones.push(Zone {
+                row: Row::new(state),
+                apex_len: wire_name("example.org").len() as u16,
+                soa_len: SOA.len() as u16,
+                _pad: 0,
+                soa: words::<SOA_WORDS>(SOA),
+            });
+        }
+        let pool = |answers, has_v6: u64, flags, count| Pool {
+            in_service: Row::new(u64::MAX),
+            atlas: Row::new(0),
+            has: [u64::MAX >> (64 - 20), has_v6],
+            fallback: [Order::pack([0, 1]).0; 2],
+            answers,
+            count,
+            flags,
+        };
+        world.pools = vec![
+            pool(0, 3, 0, 1),
+            pool(0, 0, 0, 1),
+            pool(0, 3, Pool::ALL, 20),
+            pool(40, 1, 0, 1),
+            pool(0, 3, Pool::SLOW, 1),
+            pool(0, 3, Pool::ALL, 1),
+        ];
+        for mirror in 0..20 {
+            world.answers.push(answer(&[a(mirror)]));
+            world.answers.push(answer(&[aaaa(mirror)]));
+        }
+        // `big`: the A fill an answer, the AAAA do not fit one.
+        world
+            .answers
+            .push(answer(&[a(1), a(2), a(3), a(4), a(5), a(6), a(7)]));
+        world.answers.push(Answer {
+            records: 9,
+            ..Answer::default()
+        });
+        let steered = |pool| Target::Steered { zone: 0, pool };
+        for (name, exact, wildcard) in [
+            ("example.org", Target::Pass, Target::None),
+            ("www.example.org", steered(0), Target::None),
+            ("v4.example.org", steered(1), Target::None),
+            ("all.example.org", steered(2), Target::None),
+            ("big.example.org", steered(3), Target::None),
+            ("slow.example.org", steered(4), Target::None),
+            ("first.example.org", steered(5), Target::None),
+            (
+                "away.example.org",
+                Target::Steered { zone: 1, pool: 0 },
+                Target::None,
+            ),
+            ("plain.example.org", Target::Pass, Target::None),
+            ("cdn.example.org", Target::Pass, steered(0)),
+            ("stop.cdn.example.org", Target::Pass, Target::None),
+        ] {
+            world.insert(name, exact, wildcard);
+        }
+        // 198.51.100.0/24 and 2000::/16 are of region 1; 10.9.0.0/16 has no answer here.
+        world.roots[198][51] = Entry::block(0);
+        world.blocks[0][100] = Entry::leaf(1, 24);
+        world.roots[256 + 0x20][0] = Entry::leaf(1, 16);
+        world.roots[10][9] = Entry::DEEPER;
+        world
+    }
+
+    fn insert(&mut self, name: &str, exact: Target, wildcard: Target) {
+        let hash = wire::hash_name(self.settings.hash_key, &wire_name(name));
+        let mut slot = hash[0] as usize & 63;
+        while self.names[slot].hash != [0; 2] {
+            slot = (slot + 1) & 63;
+        }
+        self.names[slot] = Name {
+            hash,
+            exact: Row::new(exact.pack()),
+            wildcard: Row::new(wildcard.pack()),
+        };
+    }
+
+    fn ask(&self, query: &[u8], client: &str) -> (Verdict, Vec<u8>) {
+        let mut scratch = Scratch::new();
+        // What a packet before left behind must not matter.
+        scratch.frame.fill(0xa5);
+        assert!(scratch.set_query(query, client.parse::<IpAddr>().unwrap()));
+        let verdict = respond(&mut scratch, self);
+        (verdict, scratch.message().to_vec())
+    }
+
+    fn verdict(&self, query: &[u8]) -> Verdict {
+        self.ask(query, "192.0.2.1").0
+    }
+}
+
+fn question(name: &str, qtype: u16) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    query.extend_from_slice(&wire_name(name));
+    query.extend_from_slice(&qtype.to_be_bytes());
+    query.extend_from_slice(&1u16.to_be_bytes());
+    query
+}
+
+fn with_opt(mut query: Vec<u8>, size: u16, version: u8, flags: u16, options: &[u8]) -> Vec<u8> {
+    query[11] = 1;
+    query.extend_from_slice(&[0, 0, 41]);
+    query.extend_from_slice(&size.to_be_bytes());
+    query.extend_from_slice(&[0, version]);
+    query.extend_from_slice(&flags.to_be_bytes());
+    query.extend_from_slice(&(options.len() as u16).to_be_bytes());
+    query.extend_from_slice(options);
+    query
+}
+
+/// The response to a question without EDNS: header, question, and these sections.
+fn expected(query: &[u8], answers: u16, authority: u16, records: &[u8]) -> Vec<u8> {
+    let mut response = query.to_vec();
+    response[2] = 0x84 | query[2] & 1;
+    response[3] = 0;
+    response[6..8].copy_from_slice(&answers.to_be_bytes());
+    response[8..10].copy_from_slice(&authority.to_be_bytes());
+    response.extend_from_slice(records);
+    response
+}
+
+#[test]
+fn answers_by_client_and_type() {
+    let world = World::new();
+    for (name, qtype, client, record) in [
+        ("www.example.org", 1, "192.0.2.1", a(0)),
+        ("www.example.org", 28, "192.0.2.1", aaaa(0)),
+        ("www.example.org", 1, "198.51.100.200", a(1)),
+        ("www.example.org", 1, "198.51.99.200", a(0)),
+        ("WwW.eXample.ORG", 1, "198.51.100.200", a(1)),
+        ("www.example.org", 28, "2001:db8:100::1", aaaa(0)),
+        ("www.example.org", 28, "2000::1", aaaa(1)),
+        ("x.cdn.example.org", 1, "192.0.2.1", a(0)),
+        ("x.Y.z.CDN.example.org", 1, "192.0.2.1", a(0)),
+    ] {
+        let query = question(name, qtype);
+        let (verdict, response) = world.ask(&query, client);
+        assert_eq!(verdict, Verdict::Answered, "{name} {client}");
+        assert_eq!(response, expected(&query, 1, 0, &record), "{name} {client}");
+    }
+}
+
+#[test]
+fn answers_with_several_records() {
+    let world = World::new();
+    let query = question("big.example.org", 1);
+    let records = [a(1), a(2), a(3), a(4), a(5), a(6), a(7)].concat();
+    assert_eq!(
+        world.ask(&query, "192.0.2.1").1,
+        expected(&query, 7, 0, &records)
+    );
+
+    let query = question("all.example.org", 1);
+    let records: Vec<u8> = (0..MAX_ANSWER_MIRRORS as u8).flat_map(a).collect();
+    assert_eq!(
+        world.ask(&query, "192.0.2.1").1,
+        expected(&query, MAX_ANSWER_MIRRORS as u16, 0, &records)
+    );
+    let query = question("first.example.org", 1);
+    assert_eq!(
+        world.ask(&query, "192.0.2.1").1,
+        expected(&query, 1, 0, &a(0))
+    );
+}
+
+#[test]
+fn mirrors_out_of_service_are_left_out() {
+    let mut world = World::new();
+    let query = question("www.example.org", 1);
+    for (in_service, record) in [(!1, a(1)), (0, a(0)), (1 << 9, a(9))] {
+        world.pools[0].in_service.set(in_service);
+        assert_eq!(
+            world.ask(&query, "192.0.2.1").1,
+            expected(&query, 1, 0, &record)
+        );
+    }
+    world.pools[0].in_service.set(!3);
+    world.pools[0].fallback = [Order::pack([0, 1, 5]).0; 2];
+    assert_eq!(
+        world.ask(&query, "192.0.2.1").1,
+        expected(&query, 1, 0, &a(5))
+    );
+}
+
+#[test]
+fn no_data_has_the_soa() {
+    let world = World::new();
+    let query = question("v4.EXAMPLE.org", 28);
+    let (verdict, response) = world.ask(&query, "192.0.2.1");
+    assert_eq!(verdict, Verdict::Nodata);
+    let apex = 0xc000 | (12 + 3u16);
+    let record = [&apex.to_be_bytes()[..], SOA].concat();
+    assert_eq!(response, expected(&query, 0, 1, &record));
+}
+
+#[test]
+fn edns_is_answered_with_edns() {
+    let world = World::new();
+    let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+    for (flags, options) in [
+        (0, &[][..]),
+        (0x8000, &cookie),
+        (0xffff, &[0xff, 0xee, 0, 0]),
+    ] {
+        let plain = question("www.example.org", 1);
+        let query = with_opt(plain.clone(), 4096, 0, flags, options);
+        let (verdict, response) = world.ask(&query, "192.0.2.1");
+        assert_eq!(verdict, Verdict::Answered);
+        let mut want = expected(&plain, 1, 0, &a(0));
+        want[11] = 1;
+        want.extend_from_slice(&[0, 0, 41, 0x04, 0xd0, 0, 0]);
+        want.extend_from_slice(&(flags & 0x8000).to_be_bytes());
+        want.extend_from_slice(&[0, 0]);
+        assert_eq!(response, want);
+    }
+}
+
+#[test]
+fn names_of_every_length() {
+    let mut world = World::new();
+    let label = |n| "a".repeat(n);
+    // 255 octets: 63 + 63 + 63 + 61 and their lengths, and the root.
+    let longest = [label(63), label(63), label(63), label(61)].join(".");
+    let sixteen = vec!["a"; 16].join(".");
+    for name in [&longest, &sixteen, "a"] {
+        world.insert(name, Target::Steered { zone: 0, pool: 0 }, Target::None);
+        assert_eq!(
+            world.verdict(&question(name, 1)),
+            Verdict::Answered,
+            "{name}"
+        );
+    }
+    let too_long = [label(63), label(63), label(63), label(62)].join(".");
+    assert_eq!(world.verdict(&question(&too_long, 1)), Verdict::BadName);
+    let seventeen = vec!["a"; 17].join(".");
+    assert_eq!(world.verdict(&question(&seventeen, 1)), Verdict::ManyLabels);
+    assert_eq!(world.verdict(&question("", 1)), Verdict::UnknownName);
+}
+
+#[test]
+fn passes_for_a_reason() {
+    let world = World::new();
+    let plain = question("www.example.org", 1);
+    let changed = |at: usize, to: u8| {
+        let mut query = plain.clone();
+        query[at] = to;
+        query
+    };
+    let longer = |octets: &[u8]| [&plain[..], octets].concat();
+    let opt = |version, options: &[u8]| with_opt(plain.clone(), 1232, version, 0, options);
+    let last = plain.len() - 1;
+    let cut = |mut query: Vec<u8>| {
+        query.pop();
+        query
+    };
+    for (verdict, query) in [
+        (Verdict::MessageSize, vec![0; 16]),
+        (Verdict::MessageSize, longer(&[0; MAX_QUERY as usize])),
+        (Verdict::Response, changed(2, 0x80)),
+        (Verdict::Header, changed(2, 0x20)),
+        (Verdict::Header, changed(2, 0x02)),
+        (Verdict::Header, changed(2, 0x04)),
+        (Verdict::Header, changed(3, 0x40)),
+        (Verdict::Header, changed(3, 0x80)),
+        (Verdict::Header, changed(3, 0x01)),
+        (Verdict::Counts, changed(5, 0)),
+        (Verdict::Counts, changed(5, 2)),
+        (Verdict::Counts, changed(7, 1)),
+        (Verdict::Counts, changed(9, 1)),
+        (Verdict::Counts, changed(11, 2)),
+        (Verdict::BadName, changed(12, 0xc0)),
+        (Verdict::BadName, changed(12, 0x40)),
+        (Verdict::BadName, changed(12, 60)),
+        (Verdict::BadName, cut(plain.clone())),
+        (Verdict::Class, changed(last, 3)),
+        (Verdict::Class, changed(last, 255)),
+        (Verdict::Qtype, question("www.example.org", 16)),
+        (Verdict::Qtype, question("www.example.org", 255)),
+        (Verdict::Qtype, question("www.example.org", 257)),
+        (Verdict::Trailing, longer(&[0])),
+        (Verdict::Trailing, [opt(0, &[]), vec![0]].concat()),
+        (Verdict::BadOpt, changed(11, 1)),
+        (Verdict::BadOpt, cut(opt(0, &[]))),
+        (Verdict::BadOpt, opt(0, &[0])),
+        (Verdict::BadOpt, opt(0, &[0, 10, 0, 1])),
+        (Verdict::BadOpt, cut(opt(0, &[0, 10, 0, 1, 1]))),
+        (Verdict::EdnsVersion, opt(1, &[])),
+        (Verdict::EdnsOption, opt(0, &[0, 3, 0, 0])),
+        (
+            Verdict::EdnsOption,
+            opt(0, &[0, 10, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0]),
+        ),
+        (Verdict::EdnsOption, opt(0, &[0xff, 0xee, 0, 0].repeat(9))),
+        (Verdict::UnknownName, question("none.example.org.other", 1)),
+        (Verdict::NotSteered, question("none.example.org", 1)),
+        (Verdict::NotSteered, question("plain.example.org", 1)),
+        (Verdict::NotSteered, question("x.stop.cdn.example.org", 1)),
+        (Verdict::NotSteered, question("cdn.example.org", 1)),
+        (Verdict::ZonePass, question("away.example.org", 1)),
+        (Verdict::SlowPool, question("slow.example.org", 1)),
+        (Verdict::SlowPool, question("big.example.org", 28)),
+    ] {
+        assert_eq!(world.verdict(&query), verdict, "{query:02x?}");
+    }
+    let (verdict, _) = world.ask(&plain, "10.9.0.1");
+    assert_eq!(verdict, Verdict::NoRegion);
+    let mut without = World::new();
+    without.settings.wildcards = 0;
+    assert_eq!(
+        without.verdict(&question("x.cdn.example.org", 1)),
+        Verdict::UnknownName
+    );
+}
+
+#[test]
+fn the_client_bounds_the_size() {
+    let world = World::new();
+    let name = [&"a".repeat(63), &"b".repeat(63), "all.example.org"].join(".");
+    let mut world = world;
+    world.insert(&name, Target::Steered { zone: 0, pool: 2 }, Target::None);
+    let query = question(&name, 1);
+    let len = query.len() + 16 * 16;
+    assert!(len < 512);
+    assert_eq!(world.verdict(&query), Verdict::Answered);
+    let name = [&"c".repeat(63), &name[..]].join(".");
+    world.insert(&name, Target::Steered { zone: 0, pool: 2 }, Target::None);
+    let query = question(&name, 1);
+    assert!(query.len() + 16 * 16 > 480);
+    let fits = |size| query.len() + 16 * 16 + 11 <= size as usize;
+    for size in [0, 512, 513, 1231, 1232, 65535] {
+        let verdict = world.verdict(&with_opt(query.clone(), size, 0, 0, &[]));
+        let want = if fits(size.clamp(512, 1232)) {
+            Verdict::Answered
+        } else {
+            Verdict::TooLarge
+        };
+        assert_eq!(verdict, want, "{size}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+
+    /// Whatever comes, an answer is well-formed: the question as it came, within the limit.
+    #[test]
+    fn never_a_malformed_answer(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        name in prop::sample::select(vec!["www.example.org", "v4.example.org", "a.b.cdn.example.org"]),
+        qtype in prop::sample::select(vec![1u16, 28]),
+        edns: bool,
+    ) {
+        let world = World::new();
+        let mut query = question(name, qtype);
+        if edns {
+            query = with_opt(query, 1232, 0, 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+        for (at, to) in flips {
+            let at = at.index(query.len());
+            query[at] = to;
+        }
+        let (verdict, response) = world.ask(&query, "192.0.2.1");
+        if verdict.is_answer() {
+            let end = 12 + query[12..].iter().position(|&octet| octet == 0).unwrap() + 5;
+            prop_assert_eq!(&response[12..end], &query[12..end]);
+            prop_assert_eq!(&response[..2], &query[..2]);
+            prop_assert!(response.len() <= 512);
+            prop_assert_eq!(response[2], 0x84 | query[2] & 1);
+        }
+    }
+
+    #[test]
+    fn any_octets_at_all(query in prop::collection::vec(any::<u8>(), 0..600)) {
+        let world = World::new();
+        prop_assert!(!world.verdict(&query).is_answer());
+    }
+}

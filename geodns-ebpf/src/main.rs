@@ -1,0 +1,103 @@
+//! The XDP program: finds the DNS message in a packet, lets [`respond`] answer it, and turns the
+//! packet around. No DNS logic of its own.
+//!
+//! Everything is parsed before the first write: a packet that is passed is as it came.
+//!
+//! [`respond`]: geodns_common::respond
+
+#![no_std]
+#![no_main]
+// `#[xdp]` drops the comment of its function.
+#![allow(missing_docs)]
+
+mod maps;
+mod packet;
+mod turn;
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use geodns_common::respond::respond;
+use geodns_common::verdict::{COUNTERS, Verdict};
+
+use crate::maps::Maps;
+
+/// Answers what it can (XDP_TX) and passes the rest.
+#[xdp]
+pub fn geodns(ctx: XdpContext) -> u32 {
+    let verdict = match answer(&ctx) {
+        Ok(verdict) | Err(verdict) => verdict,
+    };
+    count(verdict);
+    log(&ctx, verdict);
+    match verdict {
+        Verdict::Answered | Verdict::Nodata => XDP_TX,
+        Verdict::Aborted => XDP_ABORTED,
+        _ => XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
+    let packet = packet::parse(ctx)?;
+    packet::load(ctx, &packet)?;
+    // Bounded again: LLVM knows what the function can return, the verifier does not.
+    let verdict =
+        Verdict::from_index(core::hint::black_box(geodns_respond())).ok_or(Verdict::Internal)?;
+    if !verdict.is_answer() {
+        return Err(verdict);
+    }
+    turn::send(ctx, &packet)?;
+    Ok(verdict)
+}
+
+/// The responder, over this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_respond() -> u32 {
+    match maps::scratch() {
+        Some(scratch) => respond(scratch, &Maps) as u32,
+        None => Verdict::Internal as u32,
+    }
+}
+
+#[inline(always)]
+fn count(verdict: Verdict) {
+    if let Some(counters) = maps::COUNTERS.get_ptr_mut(0) {
+        // LLVM would drop the mask, which the verifier needs.
+        let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS - 1);
+        // SAFETY: the index is masked; this CPU's copy is not written by another.
+        unsafe { (*counters)[index] += 1 }
+    }
+}
+
+/// Reports one packet in `log_every`. With 0, which the verifier knows, there is no code for it.
+#[inline(always)]
+fn log(ctx: &XdpContext, verdict: Verdict) {
+    let every = maps::SETTINGS.load().log_every;
+    // SAFETY: the helper takes nothing.
+    if every == 0 || unsafe { aya_ebpf::helpers::bpf_get_prandom_u32() } % every != 0 {
+        return;
+    }
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    aya_log_ebpf::info!(
+        ctx,
+        "verdict {} client {:i} octets {}",
+        verdict as u32,
+        scratch.client,
+        scratch.message_len
+    );
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The functions that the kernel marks so are for GPL programs; the source is MIT OR Apache-2.0.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,138 @@
+//! The maps, and the tables over them.
+//!
+//! The tables belong to one instance of the program: userspace fills them before it attaches and
+//! edits them through their mapping. Counters, heartbeat and listen addresses are pinned and
+//! shared by every instance.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use geodns_common::abi::{Answer, Block, Listen, Name, Pool, Settings, Zone};
+use geodns_common::respond::Scratch;
+use geodns_common::tables::Tables;
+use geodns_common::verdict::COUNTERS as COUNTERS_LEN;
+use geodns_common::wire;
+
+/// `BPF_F_MMAPABLE`
+const MMAPABLE: u32 = 1 << 10;
+/// Listen addresses times interfaces, at the most.
+const MAX_LISTEN: u32 = 4096;
+
+/// What stays the same for this plan.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Global<Settings> = Global::new(Settings {
+    hash_key: [0; 2],
+    generation: 0,
+    name_mask: 0,
+    port: 53,
+    wildcards: 0,
+    log_every: 0,
+    _pad: 0,
+});
+
+// Sizes of the tables are the loader's to set.
+#[map]
+static NAMES: Array<Name> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static ZONES: Array<Zone> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static POOLS: Array<Pool> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static ANSWERS: Array<Answer> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static REGIONS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static ROOTS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+
+/// Packets by verdict.
+#[map]
+pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_entries(1, 0);
+/// When this program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
+#[map]
+pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// The addresses answered on, by interface; the value is the interface's MAC address.
+#[map]
+pub static LISTEN: HashMap<Listen, u64> = HashMap::with_max_entries(MAX_LISTEN, 0);
+
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's scratch.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: each CPU has its own, the program does not nest on a CPU, and no two references
+    // that the program holds at once are used in turns with each other.
+    SCRATCH
+        .get_ptr_mut(0)
+        .map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The tables, in maps.
+#[derive(Clone, Copy)]
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        SETTINGS.load()
+    }
+
+    #[inline(always)]
+    fn name(&self, slot: u32) -> Option<&Name> {
+        NAMES.get(slot)
+    }
+
+    #[inline(always)]
+    fn zone(&self, index: u32) -> Option<&Zone> {
+        ZONES.get(index)
+    }
+
+    #[inline(always)]
+    fn pool(&self, index: u32) -> Option<&Pool> {
+        POOLS.get(index)
+    }
+
+    #[inline(always)]
+    fn answer(&self, index: u32) -> Option<&Answer> {
+        ANSWERS.get(index)
+    }
+
+    #[inline(always)]
+    fn region(&self, index: u32) -> Option<u64> {
+        // SAFETY: an aligned u64, read once.
+        REGIONS
+            .get_ptr(index)
+            .map(|region| unsafe { region.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn root(&self, index: u32) -> Option<&Block> {
+        ROOTS.get(index)
+    }
+
+    #[inline(always)]
+    fn block(&self, number: u32) -> Option<&Block> {
+        BLOCKS.get(number)
+    }
+
+    #[inline(always)]
+    fn hash(&self, _scratch: &mut Scratch, from: u32) {
+        geodns_hash(from);
+    }
+}
+
+/// [`wire::hash`] over this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_hash(from: u32) -> u32 {
+    let Some(scratch) = scratch() else { return 1 };
+    scratch.hash = wire::hash(
+        SETTINGS.load().hash_key,
+        &scratch.name,
+        from,
+        scratch.name_len,
+    );
+    0
+}

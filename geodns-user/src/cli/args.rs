@@ -1,0 +1,316 @@
+//! What the command line takes.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use ipnet::IpNet;
+
+use crate::control::api::without_host_bits;
+use crate::observe::logs;
+
+/// An authoritative GeoDNS server: answers in the kernel, steered by the client's prefix
+#[derive(Debug, Parser)]
+#[command(name = "geodns", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What goes with every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Global {
+    /// Configuration file [default: /etc/geodns/geodns.toml]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Control socket of the daemon [default: the configuration's]
+    #[arg(long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(env = "GEODNS_SOCKET", hide_env_values = true)]
+    pub socket: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve: the daemon
+    Run(Run),
+    /// Read and compile a configuration and every file it names; change nothing
+    Check {
+        /// Configuration file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Which clients get which mirror: overrides and imported lists
+    #[command(subcommand, arg_required_else_help = true)]
+    Map(Map),
+    /// What the daemon serves, on what, since when
+    Status,
+    /// Counters of the fast path, by verdict, and of the slow path
+    Stats(Stats),
+    /// Mirrors and the pools they are in
+    Mirrors,
+    /// Zones and their steered names
+    Zones,
+    /// What a client's query for a name gets, and why
+    Explain {
+        /// Name that is asked about
+        name: String,
+        /// Address of the client
+        #[arg(long, value_name = "ADDRESS", value_parser = address)]
+        client: IpAddr,
+    },
+    /// Read the configuration and its files again; if anything is wrong, nothing changes
+    Reload,
+    /// Write a completion script for a shell
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+}
+
+/// `geodns run`
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Interface to attach to, instead of the configuration's; may be given several times
+    #[arg(long = "iface", value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Log one in this many packets of the fast path, such as 1/1000 [default: none]
+    #[arg(long, value_name = "1/N", value_parser = one_in, default_value = "0", hide_default_value = true)]
+    pub log_packets: u32,
+    /// Form of the logs
+    #[arg(long, value_name = "FORMAT", default_value = "human")]
+    pub log_format: LogFormat,
+}
+
+/// `--log-format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+impl From<LogFormat> for logs::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Human => Self::Human,
+            LogFormat::Json => Self::Json,
+        }
+    }
+}
+
+/// `geodns map`
+#[derive(Debug, Subcommand)]
+pub enum Map {
+    /// Send a prefix to a mirror: durable, and in every answer, when it returns
+    Set {
+        /// Address prefix, such as 192.0.2.0/24
+        #[arg(value_parser = prefix)]
+        prefix: IpNet,
+        /// Mirror's id
+        mirror: String,
+        /// Pool [default: every table pool that holds the mirror]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Take back what `map set` said of a prefix
+    Del {
+        /// Address prefix
+        #[arg(value_parser = prefix)]
+        prefix: IpNet,
+        /// Pool [default: every pool that has such an override]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Which mirrors a client gets, and what decides
+    Get {
+        /// Address of the client
+        #[arg(value_parser = address)]
+        address: IpAddr,
+        /// Pool [default: each]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// The overrides in force
+    List {
+        /// Pool [default: all]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Put a list of `prefix,mirror` lines in place of the last one imported, in one transaction
+    Import {
+        /// The list; - is standard input
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Pool [default: every table pool]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+    /// Write every prefix in force, as `prefix,mirror` lines
+    Export {
+        /// Pool [default: all]
+        #[arg(long)]
+        pool: Option<String>,
+    },
+}
+
+/// `geodns stats`
+#[derive(Args, Debug)]
+pub struct Stats {
+    /// Show counters that are zero, too
+    #[arg(long)]
+    pub all: bool,
+    /// Show them again and again, with rates; every second unless told
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
+    pub watch: Option<Duration>,
+}
+
+fn prefix(text: &str) -> Result<IpNet, String> {
+    // An address alone is the prefix of just that address.
+    let prefix = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse().map_err(|_| {
+            "not an address prefix: write it like 192.0.2.0/24 or 2001:db8::/32".to_owned()
+        })?,
+    };
+    without_host_bits(prefix)
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse()
+        .map_err(|_| "not an address: write it like 192.0.2.7 or 2001:db8::7".to_owned())
+}
+
+fn one_in(text: &str) -> Result<u32, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    text.strip_prefix("1/")
+        .and_then(|number| number.parse().ok())
+        .filter(|&number| number > 0)
+        .ok_or_else(|| "write it like 1/1000, for one packet in a thousand".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "from 0.1 to 86400 seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    fn usage(line: &str) -> String {
+        let error = parse(line).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_go_before_or_after_it() {
+        for line in [
+            "geodns --socket /s --json map list",
+            "geodns map --json list --socket /s",
+            "geodns map list --socket=/s --json",
+        ] {
+            let arguments = parse(line).unwrap();
+            assert_eq!(arguments.global.socket, Some("/s".into()), "{line}");
+            assert!(arguments.global.json, "{line}");
+            assert!(matches!(
+                arguments.command,
+                Command::Map(Map::List { pool: None })
+            ));
+        }
+    }
+
+    #[test]
+    fn run_takes_interfaces_and_logs() {
+        let line = "geodns run --config c.toml --iface eth0 --iface eth1 --log-packets 1/1000 --log-format json";
+        let arguments = parse(line).unwrap();
+        assert_eq!(arguments.global.config, Some("c.toml".into()));
+        let Command::Run(run) = arguments.command else {
+            panic!("{arguments:?}");
+        };
+        assert_eq!(run.interfaces, ["eth0", "eth1"]);
+        assert_eq!(run.log_packets, 1000);
+        assert_eq!(run.log_format, LogFormat::Json);
+        let Command::Run(run) = parse("geodns run").unwrap().command else {
+            panic!();
+        };
+        assert_eq!((run.log_packets, run.log_format), (0, LogFormat::Human));
+        for wrong in ["1000", "2/3", "1/0", "1/x"] {
+            let message = usage(&format!("geodns run --log-packets {wrong}"));
+            assert!(message.contains("write it like 1/1000"), "{message}");
+        }
+    }
+
+    #[test]
+    fn prefixes_are_checked_before_anybody_is_asked() {
+        for (text, parsed) in [
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("2001:DB8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(prefix(text).unwrap().to_string(), parsed);
+        }
+        let message = usage("geodns map set 192.0.2.1/24 ams");
+        assert!(
+            message.contains("host bits are set: did you mean 192.0.2.0/24?"),
+            "{message}"
+        );
+        for wrong in ["192.0.2.0/33", "192.0.2/24", "::/129", "ams", "/8"] {
+            let message = usage(&format!("geodns map set {wrong} ams"));
+            assert!(message.contains("not an address prefix"), "{message}");
+        }
+        usage("geodns map get 192.0.2.0/24");
+        usage("geodns map");
+        usage("geodns explain www.example.org");
+    }
+
+    #[test]
+    fn watch_has_an_interval() {
+        let watch = |line: &str| match parse(line).unwrap().command {
+            Command::Stats(stats) => stats.watch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(watch("geodns stats"), None);
+        assert_eq!(watch("geodns stats --watch"), Some(Duration::from_secs(1)));
+        assert_eq!(
+            watch("geodns stats --watch --all"),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(
+            watch("geodns stats --watch 2.5"),
+            Some(Duration::from_millis(2500))
+        );
+        for wrong in ["0", "-1", "nan", "1e9", "soon"] {
+            usage(&format!("geodns stats --watch={wrong}"));
+        }
+    }
+}

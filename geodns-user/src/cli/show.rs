@@ -1,0 +1,445 @@
+//! Answers as text for people: tables without lines, numbers to the right.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use geodns_common::verdict::Verdict;
+
+use super::check::Summary;
+use crate::control::api::{
+    Change, Explanation, Imported, Lookup, MapChanged, Mapping, Mirror, PoolStatus, Reloaded,
+    Stats, Status, Zone,
+};
+use crate::serve;
+
+/// Columns of a table: heading, and whether they hold numbers.
+type Columns<'a> = &'a [(&'a str, bool)];
+const TEXT: bool = false;
+const NUMBER: bool = true;
+
+fn table<const N: usize>(
+    columns: &[(&str, bool); N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    render(columns, rows.into_iter().map(Vec::from))
+}
+
+fn render(columns: Columns<'_>, rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(columns.iter().map(|(heading, _)| *heading))
+        .add_rows(rows);
+    for (index, (_, number)) in columns.iter().enumerate() {
+        let column = table.column_mut(index).expect("the header has made it");
+        column.set_padding((0, 2));
+        if *number {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// `key  value` lines.
+fn pairs(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (key, value) in pairs {
+        let _ = writeln!(text, "{key:width$}  {value}");
+    }
+    text
+}
+
+/// `972,275`, for sentences.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn memory(octets: u64) -> String {
+    match octets {
+        0..1024 => format!("{octets} B"),
+        1024..0x10_0000 => format!("{:.1} KiB", octets as f64 / 1024.0),
+        _ => format!("{:.1} MiB", octets as f64 / 1_048_576.0),
+    }
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m {}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    match noun.strip_suffix('x') {
+        // prefix, prefixes
+        Some(_) if number != 1 => format!("{} {noun}es", grouped(number)),
+        _ => format!("{} {noun}{s}", grouped(number)),
+    }
+}
+
+fn joined<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "-".to_owned();
+    }
+    let items: Vec<_> = items.iter().map(T::to_string).collect();
+    items.join(", ")
+}
+
+/// `geodns status`
+pub fn status(status: Status) -> String {
+    let attached: Vec<_> = status
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let pinned = if interface.pinned { "" } else { ", not pinned" };
+            format!("{} ({}{pinned})", interface.name, interface.mode)
+        })
+        .collect();
+    let mut lines = vec![
+        ("geodns", status.version),
+        ("config", status.config),
+        ("up", uptime(status.uptime_seconds)),
+        ("plan", status.generation.to_string()),
+        ("listen", joined(&status.listen)),
+        ("port", status.port.to_string()),
+    ];
+    if attached.is_empty() {
+        lines.push(("kernel", "off: the slow path answers everything".to_owned()));
+    } else {
+        lines.push(("interfaces", attached.join(", ")));
+        lines.push((
+            "kernel",
+            format!(
+                "{} of tables, {} verified",
+                memory(status.kernel_memory_bytes),
+                plural(status.verified_instructions, "instruction")
+            ),
+        ));
+    }
+    lines.push((
+        "serves",
+        format!(
+            "{}, {}, {}",
+            plural(status.zones, "zone"),
+            plural(status.steered_names, "steered name"),
+            plural(status.pools.len() as u64, "pool")
+        ),
+    ));
+    if let Some(error) = status.last_error {
+        lines.push(("last reload", format!("failed: {error}")));
+    }
+    format!("{}\n{}", pairs(&lines), pools(status.pools))
+}
+
+fn pools(pools: Vec<PoolStatus>) -> String {
+    table(
+        &[
+            ("POOL", TEXT),
+            ("POLICY", TEXT),
+            ("LISTED", NUMBER),
+            ("IMPORTED", NUMBER),
+            ("OVERRIDES", NUMBER),
+            ("MIRRORS", TEXT),
+        ],
+        pools.into_iter().map(|pool| {
+            [
+                pool.id,
+                pool.policy,
+                pool.listed.to_string(),
+                pool.imported.to_string(),
+                pool.overrides.to_string(),
+                joined(&pool.mirrors),
+            ]
+        }),
+    )
+}
+
+/// `geodns stats`; with rates since an earlier picture.
+pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> String {
+    let fast = counters(
+        "FAST PATH",
+        Verdict::ALL.iter().map(|v| (v.name(), v.meaning())),
+        &now.kernel,
+        before.map(|(stats, since)| (&stats.kernel, since)),
+        all,
+    );
+    let slow = counters(
+        "SLOW PATH",
+        serve::Stats::MEANINGS.iter().copied(),
+        &now.slow,
+        before.map(|(stats, since)| (&stats.slow, since)),
+        all,
+    );
+    format!("{fast}\n{slow}")
+}
+
+type Counts = std::collections::BTreeMap<String, u64>;
+
+fn counters<'a>(
+    heading: &str,
+    meanings: impl Iterator<Item = (&'a str, &'a str)>,
+    now: &Counts,
+    before: Option<(&Counts, Duration)>,
+    all: bool,
+) -> String {
+    let meanings: Vec<_> = meanings.collect();
+    // A daemon of another version may know more counters than we do.
+    let unknown = now
+        .keys()
+        .map(String::as_str)
+        .filter(|name| meanings.iter().all(|(known, _)| known != name))
+        .map(|name| (name, ""));
+    let mut rows: Vec<_> = meanings
+        .iter()
+        .copied()
+        .chain(unknown)
+        .map(|(name, meaning)| (name, meaning, now.get(name).copied().unwrap_or(0)))
+        .filter(|(_, _, count)| all || *count != 0)
+        .collect();
+    rows.sort_by_key(|(_, _, count)| *count == 0);
+    let rate = |name: &str, count: u64| {
+        before.map(|(before, since)| {
+            // Counters that started anew have counted all of it since.
+            let delta = match before.get(name) {
+                Some(&earlier) => count.checked_sub(earlier).unwrap_or(count),
+                None => count,
+            };
+            format!(
+                "{:.0}",
+                delta as f64 / since.as_secs_f64().max(f64::EPSILON)
+            )
+        })
+    };
+    let mut columns = vec![(heading, TEXT), ("COUNT", NUMBER)];
+    if before.is_some() {
+        columns.push(("PER SECOND", NUMBER));
+    }
+    columns.push(("MEANING", TEXT));
+    if rows.is_empty() {
+        return format!("{heading}: nothing counted yet\n");
+    }
+    render(
+        &columns,
+        rows.into_iter().map(|(name, meaning, count)| {
+            let mut row = vec![name.to_owned(), count.to_string()];
+            row.extend(rate(name, count));
+            row.push(meaning.trim().to_owned());
+            row
+        }),
+    )
+}
+
+/// `geodns mirrors`
+pub fn mirrors(mirrors: Vec<Mirror>) -> String {
+    table(
+        &[("MIRROR", TEXT), ("POOLS", TEXT), ("ADDRESSES", TEXT)],
+        mirrors
+            .into_iter()
+            .map(|mirror| [mirror.id, joined(&mirror.pools), joined(&mirror.addresses)]),
+    )
+}
+
+/// `geodns zones`
+pub fn zones(zones: Vec<Zone>) -> String {
+    let list = table(
+        &[
+            ("ZONE", TEXT),
+            ("SERIAL", NUMBER),
+            ("NAMES", NUMBER),
+            ("STEERED", NUMBER),
+        ],
+        zones.iter().map(|zone| {
+            [
+                zone.name.clone(),
+                zone.serial.to_string(),
+                zone.names.to_string(),
+                zone.steered.len().to_string(),
+            ]
+        }),
+    );
+    let steered: Vec<_> = zones
+        .into_iter()
+        .flat_map(|zone| zone.steered)
+        .map(|(name, pool)| [name, pool])
+        .collect();
+    if steered.is_empty() {
+        return list;
+    }
+    let steered = table(&[("STEERED NAME", TEXT), ("POOL", TEXT)], steered);
+    format!("{list}\n{steered}")
+}
+
+/// `geodns map list`
+pub fn mappings(mappings: Vec<Mapping>) -> String {
+    if mappings.is_empty() {
+        return "no overrides (set one with `geodns map set PREFIX MIRROR`)\n".to_owned();
+    }
+    table(
+        &[("PREFIX", TEXT), ("MIRROR", TEXT), ("POOL", TEXT)],
+        mappings
+            .into_iter()
+            .map(|mapping| [mapping.prefix.to_string(), mapping.mirror, mapping.pool]),
+    )
+}
+
+/// `geodns map set` and `geodns map del`
+pub fn changed(changed: MapChanged) -> String {
+    let prefix = changed.prefix;
+    let mut text = String::new();
+    for Change {
+        pool,
+        before,
+        after,
+    } in changed.changes
+    {
+        let _ = match (before, after) {
+            (None, Some(after)) => writeln!(text, "{pool}: {prefix} -> {after}"),
+            (Some(before), Some(after)) if before == after => {
+                writeln!(text, "{pool}: {prefix} -> {after} (as before)")
+            }
+            (Some(before), Some(after)) => {
+                writeln!(text, "{pool}: {prefix} -> {after} (was {before})")
+            }
+            (Some(before), None) => writeln!(text, "{pool}: {prefix} deleted (was {before})"),
+            (None, None) => writeln!(text, "{pool}: {prefix} had no override"),
+        };
+    }
+    text
+}
+
+/// What decided: `override 192.0.2.0/24`, `default`.
+fn decided_by(lookup: &Lookup) -> String {
+    match lookup.prefix {
+        Some(prefix) => format!("{} {prefix}", lookup.source),
+        None => lookup.source.clone(),
+    }
+}
+
+/// `geodns map get`
+pub fn lookups(lookups: Vec<Lookup>) -> String {
+    table(
+        &[
+            ("POOL", TEXT),
+            ("A", TEXT),
+            ("AAAA", TEXT),
+            ("SCOPE", NUMBER),
+            ("DECIDED BY", TEXT),
+        ],
+        lookups.into_iter().map(|lookup| {
+            [
+                lookup.pool.clone(),
+                joined(&lookup.mirrors),
+                joined(&lookup.mirrors_v6),
+                format!("/{}", lookup.scope),
+                decided_by(&lookup),
+            ]
+        }),
+    )
+}
+
+/// `geodns map import`
+pub fn imported(imported: Imported) -> String {
+    let seconds = |ms: u64| format!("{:.2} s", ms as f64 / 1000.0);
+    let mut text = String::new();
+    for (pool, &prefixes) in &imported.prefixes {
+        let _ = writeln!(text, "{pool}: {} in force", plural(prefixes, "prefix"));
+    }
+    let Imported {
+        parse_ms,
+        compile_ms,
+        store_ms,
+        publish_ms,
+        ..
+    } = imported;
+    let _ = writeln!(
+        text,
+        "in {}: read {}, compiled {}, on disk {}, published {}",
+        seconds(parse_ms + compile_ms + store_ms + publish_ms),
+        seconds(parse_ms),
+        seconds(compile_ms),
+        seconds(store_ms),
+        seconds(publish_ms),
+    );
+    if imported.kernel_memory_bytes > 0 {
+        let _ = writeln!(
+            text,
+            "kernel memory of the tables: {}",
+            memory(imported.kernel_memory_bytes)
+        );
+    }
+    text
+}
+
+/// `geodns explain`
+pub fn explanation(explanation: Explanation) -> String {
+    let mut lines = vec![
+        ("name", explanation.name),
+        ("client", explanation.client.to_string()),
+        ("zone", explanation.zone.unwrap_or_else(|| "-".to_owned())),
+    ];
+    if let Some(steered) = explanation.steered {
+        lines.push(("steered by", steered));
+    }
+    if let Some(lookup) = &explanation.lookup {
+        lines.push(("pool", lookup.pool.clone()));
+        lines.push(("decided by", decided_by(lookup)));
+        lines.push(("scope", format!("/{}", lookup.scope)));
+        let answer = |addresses: &[std::net::IpAddr], mirrors: &[String]| {
+            if mirrors.is_empty() {
+                "no data".to_owned()
+            } else {
+                format!("{} ({})", joined(addresses), joined(mirrors))
+            }
+        };
+        lines.push(("A", answer(&explanation.a, &lookup.mirrors)));
+        lines.push(("AAAA", answer(&explanation.aaaa, &lookup.mirrors_v6)));
+    }
+    if let Some(ttl) = explanation.ttl {
+        lines.push(("TTL", ttl.to_string()));
+    }
+    format!("{}\n{}", explanation.summary.trim_end(), pairs(&lines))
+}
+
+/// `geodns reload`
+pub fn reloaded(reloaded: Reloaded) -> String {
+    format!("reloaded: plan {} is in force\n", reloaded.generation)
+}
+
+/// `geodns check`
+pub fn summary(summary: &Summary) -> String {
+    let count = |number: usize| grouped(number as u64);
+    format!(
+        "{}: ok\n{}",
+        summary.config,
+        pairs(&[
+            ("zones", count(summary.zones)),
+            ("names", count(summary.names)),
+            ("steered", count(summary.steered_names)),
+            ("mirrors", count(summary.mirrors)),
+            ("pools", count(summary.pools)),
+            ("prefixes", count(summary.prefixes)),
+            (
+                "kernel",
+                format!(
+                    "{} of tables ({} blocks of the prefix table)",
+                    memory(summary.kernel_memory_bytes),
+                    grouped(summary.blocks.into())
+                )
+            ),
+        ])
+    )
+}

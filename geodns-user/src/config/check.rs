@@ -1,0 +1,632 @@
+//! From the file's shape to a [`Config`]: every value judged, every reference resolved.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use geodns_common::abi;
+use toml::Spanned;
+
+use super::file::{self, Source};
+use super::{
+    Config, Error, Kernel, Mirror, Mode, OnStop, Overrides, Policy, Pool, Server, Steer, ZoneFile,
+};
+use crate::zone::{self, Name};
+
+/// TTLs are below 2^31 (RFC 2181 section 8).
+const MAX_TTL: u32 = i32::MAX as u32;
+/// Addresses of one mirror and family, at the most: 64 mirrors of these are an answer of 57,344
+/// octets, which a message can still carry.
+const MAX_ADDRESSES: usize = 32;
+/// `sun_path` has 108 octets, the last of them zero.
+const MAX_SOCKET_PATH: usize = 107;
+/// IFNAMSIZ has 16 octets, the last of them zero.
+const MAX_INTERFACE: usize = 15;
+/// The longest `stale_after`.
+const MAX_STALE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Judges a file.
+pub(super) fn check(
+    source: &Source<'_>,
+    file: file::File,
+    overrides: &Overrides,
+) -> Result<Config, Error> {
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let check = Check { source, folder };
+    let server = check.server(file.server)?;
+    let kernel = check.kernel(file.kernel, overrides)?;
+    let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
+    if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
+        let message = format!(
+            "{} is longer than {MAX_SOCKET_PATH} octets; a Unix socket needs a shorter path",
+            socket.0.display()
+        );
+        return Err(source.error(socket.1, "control.socket", message));
+    }
+    let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb")?;
+    let zones = check.zones(file.zone)?;
+    let (mirrors, by_id) = check.mirrors(file.mirror)?;
+    let (pools, pool_by_id) = check.pools(file.pool, &mirrors, &by_id)?;
+    let steers = check.steers(file.steer, &pools, &pool_by_id)?;
+    Ok(Config {
+        path: source.path.to_owned(),
+        server,
+        kernel,
+        socket: socket.0,
+        state: state.0,
+        zones,
+        mirrors,
+        pools,
+        steers,
+    })
+}
+
+/// What is checked, and where relative paths start.
+struct Check<'a> {
+    source: &'a Source<'a>,
+    folder: &'a Path,
+}
+
+impl Check<'_> {
+    fn error<T>(&self, span: Range<usize>, key: &str, message: String) -> Result<T, Error> {
+        Err(self.source.error(span, key, message))
+    }
+
+    fn server(&self, file: file::Server) -> Result<Server, Error> {
+        let listen = match file.listen {
+            None => None,
+            Some(list) if list.get_ref().is_empty() => {
+                let message = "empty; name an address, or leave the key out to answer on the \
+                               interfaces' own addresses";
+                return self.error(list.span(), "server.listen", message.to_owned());
+            }
+            Some(list) => Some(self.addresses(list.into_inner(), "server.listen")?),
+        };
+        let port = match file.port {
+            None => 53,
+            Some(port) => self.number(port, "server.port", 1, u16::MAX.into())? as u16,
+        };
+        let identity = match file.identity {
+            None => None,
+            // A character-string of `id.server` (RFC 4892) holds 255 octets.
+            Some(id) if id.get_ref().is_empty() || id.get_ref().len() > 255 => {
+                let message = format!(
+                    "{} octets; write 1 to 255, or leave the key out for the host name",
+                    id.get_ref().len()
+                );
+                return self.error(id.span(), "server.identity", message);
+            }
+            Some(id) => Some(id.into_inner()),
+        };
+        Ok(Server {
+            listen,
+            port,
+            identity,
+        })
+    }
+
+    fn kernel(&self, file: file::Kernel, overrides: &Overrides) -> Result<Kernel, Error> {
+        let mut interfaces: Vec<String> = Vec::new();
+        for interface in file.interfaces {
+            let (span, name) = (interface.span(), interface.into_inner());
+            if let Err(message) = interface_name(&name, &interfaces) {
+                return self.error(span, "kernel.interfaces", message);
+            }
+            interfaces.push(name);
+        }
+        if !overrides.interfaces.is_empty() {
+            interfaces.clear();
+            for name in &overrides.interfaces {
+                interface_name(name, &interfaces).map_err(|message| Error {
+                    file: self.source.path.to_owned(),
+                    line: None,
+                    key: Some("--iface".to_owned()),
+                    message,
+                })?;
+                interfaces.push(name.clone());
+            }
+        }
+        let mode = self.one_of(
+            file.mode,
+            "kernel.mode",
+            Mode::Auto,
+            &[
+                ("auto", Mode::Auto),
+                ("native", Mode::Native),
+                ("generic", Mode::Generic),
+                ("off", Mode::Off),
+            ],
+        )?;
+        let on_stop = self.one_of(
+            file.on_stop,
+            "kernel.on_stop",
+            OnStop::Detach,
+            &[("detach", OnStop::Detach), ("keep", OnStop::Keep)],
+        )?;
+        let stale_after = match file.stale_after {
+            None => Duration::from_secs(300),
+            Some(text) => match duration(text.get_ref()) {
+                Some(time) if (Duration::from_secs(1)..=MAX_STALE).contains(&time) => time,
+                Some(_) => {
+                    let message = format!(
+                        "{:?} is out of range; write \"1s\" to \"365d\"",
+                        text.get_ref()
+                    );
+                    return self.error(text.span(), "kernel.stale_after", message);
+                }
+                None => {
+                    let message = format!(
+                        "{:?} is not a time; write a number and ms, s, m, h or d, as \"5m\"",
+                        text.get_ref()
+                    );
+                    return self.error(text.span(), "kernel.stale_after", message);
+                }
+            },
+        };
+        Ok(Kernel {
+            interfaces,
+            mode,
+            pin: self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns")?.0,
+            stale_after,
+            on_stop,
+        })
+    }
+
+    fn zones(&self, file: Vec<file::Zone>) -> Result<Vec<ZoneFile>, Error> {
+        if file.is_empty() {
+            return Err(Error {
+                file: self.source.path.to_owned(),
+                line: None,
+                key: Some("zone".to_owned()),
+                message: "there is none to serve; add a [[zone]] with name and file".to_owned(),
+            });
+        }
+        let mut zones: Vec<ZoneFile> = Vec::new();
+        let mut lines: HashMap<Name, usize> = HashMap::new();
+        for zone in file {
+            let line = self.source.line(zone.name.span().start);
+            let name = self.name(&zone.name, "zone.name")?;
+            if let Some(first) = lines.insert(name.clone(), line) {
+                let message = format!("{name} is already the zone of line {first}; remove one");
+                return self.error(zone.name.span(), "zone.name", message);
+            }
+            let file = self.path(Some(zone.file), "zone.file", "")?.0;
+            zones.push(ZoneFile { name, file, line });
+        }
+        Ok(zones)
+    }
+
+    fn mirrors(
+        &self,
+        file: Vec<file::Mirror>,
+    ) -> Result<(Vec<Mirror>, HashMap<String, usize>), Error> {
+        let mut mirrors = Vec::new();
+        let mut by_id: HashMap<String, usize> = HashMap::new();
+        let mut lines: Vec<usize> = Vec::new();
+        for mirror in file {
+            let id = self.id(&mirror.id, "mirror.id")?;
+            if let Some(&first) = by_id.get(&id) {
+                let message = format!(
+                    "{id:?} is already the mirror of line {}; rename one",
+                    lines[first]
+                );
+                return self.error(mirror.id.span(), "mirror.id", message);
+            }
+            let span = mirror.addresses.span();
+            if mirror.addresses.get_ref().is_empty() {
+                let message = format!("mirror {id:?} has none; give it an IPv4 or IPv6 address");
+                return self.error(span, "mirror.addresses", message);
+            }
+            let addresses = self.addresses(mirror.addresses.into_inner(), "mirror.addresses")?;
+            let mut v4: Vec<Ipv4Addr> = Vec::new();
+            let mut v6: Vec<Ipv6Addr> = Vec::new();
+            for address in addresses {
+                match address {
+                    IpAddr::V4(address) => v4.push(address),
+                    IpAddr::V6(address) => v6.push(address),
+                }
+            }
+            if v4.len().max(v6.len()) > MAX_ADDRESSES {
+                let message = format!(
+                    "mirror {id:?} has more than {MAX_ADDRESSES} of one family; make it several mirrors"
+                );
+                return self.error(span, "mirror.addresses", message);
+            }
+            v4.sort_unstable();
+            v6.sort_unstable();
+            by_id.insert(id.clone(), mirrors.len());
+            lines.push(self.source.line(mirror.id.span().start));
+            mirrors.push(Mirror { id, v4, v6 });
+        }
+        Ok((mirrors, by_id))
+    }
+
+    fn pools(
+        &self,
+        file: Vec<file::Pool>,
+        mirrors: &[Mirror],
+        by_id: &HashMap<String, usize>,
+    ) -> Result<(Vec<Pool>, HashMap<String, usize>), Error> {
+        let mut pools: Vec<Pool> = Vec::new();
+        let mut pool_by_id: HashMap<String, usize> = HashMap::new();
+        for pool in file {
+            let id = self.id(&pool.id, "pool.id")?;
+            if let Some(&first) = pool_by_id.get(&id) {
+                let message = format!(
+                    "{id:?} is already the pool of line {}; rename one",
+                    pools[first].line
+                );
+                return self.error(pool.id.span(), "pool.id", message);
+            }
+            let members = self.members(&id, pool.mirrors, mirrors, by_id)?;
+            let policy = self.policy(
+                &id,
+                pool.policy,
+                pool.default,
+                pool.prefixes,
+                &members,
+                mirrors,
+            )?;
+            let most = match policy {
+                Policy::All => members.len(),
+                // A region is an order of so many mirrors.
+                Policy::Table { .. } => members.len().min(abi::Order::LEN),
+            };
+            let answers = match pool.answers {
+                Some(answers) => self.number(answers, "pool.answers", 1, most as u32)? as u16,
+                None if policy == Policy::All => most as u16,
+                None => 1,
+            };
+            let ttl = match pool.ttl {
+                Some(ttl) => self.number(ttl, "pool.ttl", 0, MAX_TTL)?,
+                None => 60,
+            };
+            pool_by_id.insert(id.clone(), pools.len());
+            pools.push(Pool {
+                id,
+                mirrors: members,
+                policy,
+                ttl,
+                answers,
+                line: self.source.line(pool.id.span().start),
+            });
+        }
+        Ok((pools, pool_by_id))
+    }
+
+    /// The mirrors of a pool.
+    fn members(
+        &self,
+        pool: &str,
+        list: Spanned<Vec<Spanned<String>>>,
+        mirrors: &[Mirror],
+        by_id: &HashMap<String, usize>,
+    ) -> Result<Vec<usize>, Error> {
+        const KEY: &str = "pool.mirrors";
+        let span = list.span();
+        let list = list.into_inner();
+        if list.is_empty() {
+            return self.error(span, KEY, format!("pool {pool:?} has none; name some"));
+        }
+        if list.len() > abi::MAX_MIRRORS {
+            let message = format!(
+                "pool {pool:?} has {}; at most {} fit, make it several pools",
+                list.len(),
+                abi::MAX_MIRRORS
+            );
+            return self.error(span, KEY, message);
+        }
+        let mut members: Vec<usize> = Vec::new();
+        // Two records with the same address would be one (RFC 2181 section 5).
+        let mut owners: HashMap<IpAddr, usize> = HashMap::new();
+        for id in list {
+            let Some(&mirror) = by_id.get(id.get_ref()) else {
+                let message = format!(
+                    "no mirror {:?}; {}",
+                    id.get_ref(),
+                    there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
+                );
+                return self.error(id.span(), KEY, message);
+            };
+            if members.contains(&mirror) {
+                let message = format!("{:?} stands here twice; remove one", id.get_ref());
+                return self.error(id.span(), KEY, message);
+            }
+            for address in mirrors[mirror].addresses() {
+                if let Some(other) = owners.insert(address, mirror) {
+                    let message = format!(
+                        "{:?} and {:?} both have {address}; mirrors of one pool need addresses of their own",
+                        mirrors[other].id,
+                        id.get_ref()
+                    );
+                    return self.error(id.span(), KEY, message);
+                }
+            }
+            members.push(mirror);
+        }
+        Ok(members)
+    }
+
+    /// A pool's policy and the keys that belong to it.
+    fn policy(
+        &self,
+        pool: &str,
+        policy: Spanned<String>,
+        default: Option<Spanned<String>>,
+        prefixes: Option<Spanned<String>>,
+        members: &[usize],
+        mirrors: &[Mirror],
+    ) -> Result<Policy, Error> {
+        match policy.get_ref().as_str() {
+            "all" => {
+                for (key, value) in [("pool.default", &default), ("pool.prefixes", &prefixes)] {
+                    if let Some(value) = value {
+                        let message = "not used with policy \"all\"; remove it, or set policy \
+                                       to \"table\"";
+                        return self.error(value.span(), key, message.to_owned());
+                    }
+                }
+                Ok(Policy::All)
+            }
+            "table" => {
+                let ids = || members.iter().map(|&member| &mirrors[member].id);
+                let Some(default) = default else {
+                    let message = format!(
+                        "missing; policy \"table\" needs a mirror for clients in no prefix; {}",
+                        the_pool_has(ids())
+                    );
+                    return self.error(policy.span(), "pool.default", message);
+                };
+                let Some(number) = ids().position(|id| id == default.get_ref()) else {
+                    let message = format!(
+                        "no mirror {:?} in pool {pool:?}; {}",
+                        default.get_ref(),
+                        the_pool_has(ids())
+                    );
+                    return self.error(default.span(), "pool.default", message);
+                };
+                let prefixes = match prefixes {
+                    Some(file) => Some(self.path(Some(file), "pool.prefixes", "")?.0),
+                    None => None,
+                };
+                Ok(Policy::Table {
+                    default: number as u8,
+                    prefixes,
+                })
+            }
+            other => {
+                let message = format!("no policy {other:?}; there are \"table\" and \"all\"");
+                self.error(policy.span(), "pool.policy", message)
+            }
+        }
+    }
+
+    fn steers(
+        &self,
+        file: Vec<file::Steer>,
+        pools: &[Pool],
+        pool_by_id: &HashMap<String, usize>,
+    ) -> Result<Vec<Steer>, Error> {
+        let mut steers: Vec<Steer> = Vec::new();
+        let mut lines: HashMap<Name, usize> = HashMap::new();
+        for steer in file {
+            let line = self.source.line(steer.name.span().start);
+            let name = self.name(&steer.name, "steer.name")?;
+            if let Some(first) = lines.insert(name.clone(), line) {
+                let message = format!("{name} is already steered by line {first}; remove one");
+                return self.error(steer.name.span(), "steer.name", message);
+            }
+            let Some(&pool) = pool_by_id.get(steer.pool.get_ref()) else {
+                let message = format!(
+                    "no pool {:?}; {}",
+                    steer.pool.get_ref(),
+                    there_are(pools.iter().map(|pool| &pool.id), "[[pool]]")
+                );
+                return self.error(steer.pool.span(), "steer.pool", message);
+            };
+            steers.push(Steer { name, pool, line });
+        }
+        Ok(steers)
+    }
+
+    /// A path, resolved against the file's folder, and where it stands.
+    fn path(
+        &self,
+        value: Option<Spanned<String>>,
+        key: &str,
+        default: &str,
+    ) -> Result<(PathBuf, Range<usize>), Error> {
+        let Some(value) = value else {
+            return Ok((default.into(), 0..0));
+        };
+        if value.get_ref().is_empty() || value.get_ref().chars().any(char::is_control) {
+            let message = format!("{:?} is not a path; write one", value.get_ref());
+            return self.error(value.span(), key, message);
+        }
+        Ok((self.folder.join(value.get_ref()), value.span()))
+    }
+
+    /// A number in a range.
+    fn number(&self, value: Spanned<i64>, key: &str, least: u32, most: u32) -> Result<u32, Error> {
+        u32::try_from(*value.get_ref())
+            .ok()
+            .filter(|number| (least..=most).contains(number))
+            .map_or_else(
+                || {
+                    let message = format!(
+                        "{} is out of range; write {least} to {most}",
+                        value.get_ref()
+                    );
+                    self.error(value.span(), key, message)
+                },
+                Ok,
+            )
+    }
+
+    /// One of some words.
+    fn one_of<T: Copy>(
+        &self,
+        value: Option<Spanned<String>>,
+        key: &str,
+        default: T,
+        words: &[(&str, T)],
+    ) -> Result<T, Error> {
+        let Some(value) = value else {
+            return Ok(default);
+        };
+        match words.iter().find(|(word, _)| word == value.get_ref()) {
+            Some(&(_, meaning)) => Ok(meaning),
+            None => {
+                let words: Vec<String> =
+                    words.iter().map(|(word, _)| format!("{word:?}")).collect();
+                let message = format!(
+                    "no such word {:?}; write {}",
+                    value.get_ref(),
+                    words.join(" or ")
+                );
+                self.error(value.span(), key, message)
+            }
+        }
+    }
+
+    /// Addresses that can be answered on, or handed out: each a host's own, none twice.
+    fn addresses(&self, list: Vec<Spanned<String>>, key: &str) -> Result<Vec<IpAddr>, Error> {
+        let mut addresses = Vec::new();
+        for text in list {
+            let address = match address(text.get_ref()) {
+                Ok(address) => address,
+                Err(message) => return self.error(text.span(), key, message),
+            };
+            if addresses.contains(&address) {
+                let message = format!("{address} stands here twice; remove one");
+                return self.error(text.span(), key, message);
+            }
+            addresses.push(address);
+        }
+        Ok(addresses)
+    }
+
+    /// A mirror's or pool's id: it stands in CSV files, on command lines and in URLs.
+    fn id(&self, id: &Spanned<String>, key: &str) -> Result<String, Error> {
+        let text = id.get_ref();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if text.is_empty() || text.len() > 63 || !text.bytes().all(plain) {
+            let message =
+                format!("{text:?} is not an id; write 1 to 63 letters, digits, '-', '_' or '.'");
+            return self.error(id.span(), key, message);
+        }
+        Ok(text.clone())
+    }
+
+    /// A domain name.
+    fn name(&self, text: &Spanned<String>, key: &str) -> Result<Name, Error> {
+        zone::parse_name(text.get_ref()).or_else(|message| self.error(text.span(), key, message))
+    }
+}
+
+/// `there are "a", "b"`, or what to add where there is nothing.
+fn there_are<'a>(ids: impl Iterator<Item = &'a String>, table: &str) -> String {
+    let ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
+    if ids.is_empty() {
+        format!("there is none; add a {table}")
+    } else {
+        format!("there are {}", ids.join(", "))
+    }
+}
+
+fn the_pool_has<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+    let ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
+    format!("the pool has {}", ids.join(", "))
+}
+
+/// Whether this can be an interface's name, and is not among those before it.
+fn interface_name(name: &str, before: &[String]) -> Result<(), String> {
+    // As the kernel's dev_valid_name().
+    let valid = !name.is_empty()
+        && name.len() <= MAX_INTERFACE
+        && !matches!(name, "." | "..")
+        && !name
+            .bytes()
+            .any(|byte| matches!(byte, b'/' | b':' | 0) || byte.is_ascii_whitespace());
+    if !valid {
+        return Err(format!(
+            "{name:?} is not an interface name; write 1 to {MAX_INTERFACE} characters, as \"eth0\""
+        ));
+    }
+    if before.iter().any(|other| other == name) {
+        return Err(format!("{name:?} stands here twice; remove one"));
+    }
+    Ok(())
+}
+
+/// An address of one host.
+fn address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| {
+        format!("{text:?} is not an address; write one as \"192.0.2.1\" or \"2001:db8::1\"")
+    })?;
+    let wrong = match address {
+        address if address.is_unspecified() => "is the unspecified address",
+        address if address.is_multicast() => "is a multicast address",
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "is the broadcast address",
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => {
+            "is an IPv4 address in IPv6 form"
+        }
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            "is link-local, good on one link only"
+        }
+        _ => return Ok(address),
+    };
+    Err(format!("{address} {wrong}; write a host's own address"))
+}
+
+/// A number and a unit.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let secs = match unit {
+        "ms" => return Some(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86400,
+        _ => return None,
+    };
+    number.checked_mul(secs).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, millis) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("1h", Some(3_600_000)),
+            ("2d", Some(172_800_000)),
+            ("0s", Some(0)),
+            ("", None),
+            ("5", None),
+            ("m", None),
+            ("-5m", None),
+            ("+5m", None),
+            ("5 m", None),
+            ("5M", None),
+            ("1.5h", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+            ("5µs", None),
+        ] {
+            assert_eq!(
+                duration(text).map(|time| time.as_millis()),
+                millis,
+                "{text:?}"
+            );
+        }
+    }
+}

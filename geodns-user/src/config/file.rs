@@ -1,0 +1,258 @@
+//! The shape of `geodns.toml` as it is written: what serde reads, each value with its place.
+//!
+//! Nothing is judged here but the shape: unknown keys, missing keys, wrong types. What the values
+//! mean is judged in [`check`](super::check).
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Error;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub kernel: Kernel,
+    #[serde(default)]
+    pub control: Control,
+    #[serde(default)]
+    pub state: State,
+    #[serde(default)]
+    pub zone: Vec<Zone>,
+    #[serde(default)]
+    pub mirror: Vec<Mirror>,
+    #[serde(default)]
+    pub pool: Vec<Pool>,
+    #[serde(default)]
+    pub steer: Vec<Steer>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    pub port: Option<Spanned<i64>>,
+    pub identity: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kernel {
+    #[serde(default)]
+    pub interfaces: Vec<Spanned<String>>,
+    pub mode: Option<Spanned<String>>,
+    pub pin: Option<Spanned<String>>,
+    pub stale_after: Option<Spanned<String>>,
+    pub on_stop: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    pub socket: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub path: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Zone {
+    pub name: Spanned<String>,
+    pub file: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mirror {
+    pub id: Spanned<String>,
+    pub addresses: Spanned<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pool {
+    pub id: Spanned<String>,
+    pub mirrors: Spanned<Vec<Spanned<String>>>,
+    pub policy: Spanned<String>,
+    pub default: Option<Spanned<String>>,
+    pub prefixes: Option<Spanned<String>>,
+    pub ttl: Option<Spanned<i64>>,
+    pub answers: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Steer {
+    pub name: Spanned<String>,
+    pub pool: Spanned<String>,
+}
+
+/// A file's text, for turning places into lines.
+pub(super) struct Source<'a> {
+    pub path: &'a Path,
+    text: &'a str,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    /// A file's text.
+    pub fn new(path: &'a Path, text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
+        Self { path, text, ends }
+    }
+
+    /// Line of a place, from 1.
+    pub fn line(&self, at: usize) -> usize {
+        1 + self.ends.partition_point(|&end| end < at)
+    }
+
+    /// An error at a place.
+    pub fn error(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Error {
+        Error {
+            file: self.path.to_owned(),
+            line: Some(self.line(span.start)),
+            key: Some(key.to_owned()),
+            message: message.into(),
+        }
+    }
+
+    /// Reads the file's shape.
+    pub fn parse(&self) -> Result<File, Error> {
+        let document = DeTable::parse(self.text).map_err(|error| {
+            let message = format!("not TOML: {}", one_line(error.message()));
+            self.found(error.span(), None, message)
+        })?;
+        self.tables(document.get_ref())?;
+        File::deserialize(toml::Deserializer::from(document.clone()))
+            .map_err(|error| self.explain(document.get_ref(), &error))
+    }
+
+    /// Whether each table stands as a table: serde would take a list of values in its place.
+    fn tables(&self, document: &DeTable<'_>) -> Result<(), Error> {
+        for (key, value) in document {
+            let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+            let (stands, header) = match key.get_ref().as_ref() {
+                name @ ("server" | "kernel" | "control" | "state") => {
+                    (is_table(value.get_ref()), format!("[{name}]"))
+                }
+                name @ ("zone" | "mirror" | "pool" | "steer") => {
+                    let list = value.get_ref().as_array();
+                    let stands =
+                        list.is_some_and(|list| list.iter().all(|item| is_table(item.get_ref())));
+                    (stands, format!("[[{name}]]"))
+                }
+                _ => continue,
+            };
+            if !stands {
+                let message = format!("not a table; write it as {header}");
+                return Err(self.error(key.span(), key.get_ref(), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&self, span: Option<Range<usize>>, key: Option<String>, message: String) -> Error {
+        Error {
+            file: self.path.to_owned(),
+            line: span.map(|span| self.line(span.start)),
+            key,
+            message,
+        }
+    }
+
+    /// One line out of what serde says.
+    fn explain(&self, document: &DeTable<'_>, error: &toml::de::Error) -> Error {
+        let span = error.span();
+        let place = span
+            .as_ref()
+            .and_then(|span| find(document, span.start, ""));
+        let message = one_line(error.message());
+        let (key, value) = place.unzip();
+        if let Some(rest) = message.strip_prefix("unknown field `") {
+            // "prot`, expected one of `listen`, `port`", or "expected `x`", or "`x` or `y`".
+            let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
+            return self.found(
+                span,
+                key,
+                format!("unknown key; known: {}", known.join(", ")),
+            );
+        }
+        if let Some(rest) = message.strip_prefix("missing field `") {
+            let field = rest.trim_end_matches('`');
+            let key = key.map_or_else(|| field.to_owned(), |key| format!("{key}.{field}"));
+            return self.found(span, Some(key), "missing; add it".to_owned());
+        }
+        let expected = message.rsplit_once(", expected ");
+        let (Some(value), Some((_, expected))) = (value, expected) else {
+            return self.found(span, key, message);
+        };
+        let message = match (value, expected) {
+            (DeValue::Integer(_), "i64") => "far out of range; write a smaller number".to_owned(),
+            (value, "i64") => format!("{}; write a whole number", a_type(value)),
+            (value, "a sequence") => format!("{}; write a list, as [\"a\", \"b\"]", a_type(value)),
+            (value, "a string") => format!("{}; write a string, in quotes", a_type(value)),
+            (value, expected) => format!("{}; write {expected}", a_type(value)),
+        };
+        self.found(span, key, message)
+    }
+}
+
+/// What a value is, in TOML's words.
+fn a_type(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.replace('\n', " ")
+}
+
+/// The innermost key whose name or value covers a place, as `table.key`, and the value there.
+fn find<'t, 'i>(
+    table: &'t DeTable<'i>,
+    at: usize,
+    above: &str,
+) -> Option<(String, &'t DeValue<'i>)> {
+    table.iter().find_map(|(key, value)| {
+        let path = if above.is_empty() {
+            key.get_ref().to_string()
+        } else {
+            format!("{above}.{}", key.get_ref())
+        };
+        find_in(value, at, &path)
+            .or_else(|| key.span().contains(&at).then(|| (path, value.get_ref())))
+    })
+}
+
+fn find_in<'t, 'i>(
+    value: &'t Spanned<DeValue<'i>>,
+    at: usize,
+    path: &str,
+) -> Option<(String, &'t DeValue<'i>)> {
+    let inner = match value.get_ref() {
+        DeValue::Table(table) => find(table, at, path),
+        DeValue::Array(items) => items.iter().find_map(|item| find_in(item, at, path)),
+        _ => None,
+    };
+    let covers = value.span().contains(&at);
+    inner.or_else(|| covers.then(|| (path.to_owned(), value.get_ref())))
+}

@@ -1,0 +1,711 @@
+//! What the configuration takes, and the exact line for everything that it does not.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A configuration with a bit of everything; the cases below change one thing of it.
+const BASE: &str = r#"[server]
+listen = ["192.0.2.53", "2001:db8::53"]
+port = 53
+identity = "ams1"
+[kernel]
+interfaces = ["eth0"]
+mode = "auto"
+pin = "/sys/fs/bpf/geodns"
+stale_after = "5m"
+on_stop = "detach"
+[control]
+socket = "/run/geodns/control.sock"
+[state]
+path = "/var/lib/geodns/state.redb"
+[[zone]]
+name = "Example.ORG"
+file = "example.org.zone"
+[[mirror]]
+id = "ams"
+addresses = ["192.0.2.11", "2001:db8:1::10", "192.0.2.10"]
+[[mirror]]
+id = "iad"
+addresses = ["198.51.100.10"]
+[[pool]]
+id = "www"
+mirrors = ["ams", "iad"]
+policy = "table"
+default = "iad"
+prefixes = "lists/world.csv"
+ttl = 30
+answers = 2
+[[pool]]
+id = "both"
+mirrors = ["iad", "ams"]
+policy = "all"
+[[steer]]
+name = "WWW.example.org."
+pool = "www"
+"#;
+
+fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
+    Config::parse(
+        Path::new("etc/g.toml"),
+        text.as_ref(),
+        &Overrides::default(),
+    )
+}
+
+#[track_caller]
+fn check_error(text: impl AsRef<[u8]>, expect: &str) {
+    let text = text.as_ref();
+    match parse(text) {
+        Ok(_) => panic!("no error in {:?}", String::from_utf8_lossy(text)),
+        Err(error) => assert_eq!(error.to_string(), expect),
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(BASE).unwrap();
+    assert_eq!(config.path, Path::new("etc/g.toml"));
+    assert_eq!(
+        config.server.listen,
+        Some(vec![
+            "192.0.2.53".parse().unwrap(),
+            "2001:db8::53".parse().unwrap()
+        ])
+    );
+    assert_eq!(config.server.port, 53);
+    assert_eq!(config.server.identity.as_deref(), Some("ams1"));
+    assert_eq!(config.kernel.interfaces, ["eth0"]);
+    assert_eq!(config.kernel.mode, Mode::Auto);
+    assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
+    assert_eq!(config.kernel.stale_after, Duration::from_secs(300));
+    assert_eq!(config.kernel.on_stop, OnStop::Detach);
+    assert_eq!(config.socket, Path::new("/run/geodns/control.sock"));
+    assert_eq!(config.state, Path::new("/var/lib/geodns/state.redb"));
+    let zone = &config.zones[0];
+    assert_eq!(zone.name.to_string(), "example.org");
+    assert_eq!(zone.file, Path::new("etc/example.org.zone"));
+    assert_eq!(zone.line, 16);
+    let ams = &config.mirrors[0];
+    assert_eq!(ams.id, "ams");
+    assert_eq!(
+        ams.v4,
+        [[192, 0, 2, 10].into(), [192, 0, 2, 11].into()] as [Ipv4Addr; 2]
+    );
+    assert_eq!(ams.v6, ["2001:db8:1::10".parse::<Ipv6Addr>().unwrap()]);
+    let www = &config.pools[0];
+    assert_eq!(
+        (www.id.as_str(), www.ttl, www.answers, www.line),
+        ("www", 30, 2, 25)
+    );
+    assert_eq!(www.mirrors, [0, 1]);
+    assert_eq!(
+        www.policy,
+        Policy::Table {
+            default: 1,
+            prefixes: Some("etc/lists/world.csv".into())
+        }
+    );
+    let both = &config.pools[1];
+    assert_eq!((both.ttl, both.answers), (60, 2));
+    assert_eq!(both.mirrors, [1, 0]);
+    assert_eq!(both.policy, Policy::All);
+    let steer = &config.steers[0];
+    assert_eq!(steer.name.to_string(), "www.example.org");
+    assert_eq!((steer.pool, steer.line), (0, 37));
+    assert_eq!(config.mirror_in_pool(1, "ams"), Some(1));
+    assert_eq!(config.mirror_in_pool(1, "sin"), None);
+    assert_eq!(config.mirror_id(1, 0), "iad");
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let text = "[[zone]]\nname = \"example.org\"\nfile = \"/zones/a\"\n\
+                [[mirror]]\nid = \"a\"\naddresses = [\"192.0.2.1\"]\n\
+                [[pool]]\nid = \"p\"\nmirrors = [\"a\"]\npolicy = \"table\"\ndefault = \"a\"\n";
+    let config = parse(text).unwrap();
+    assert_eq!(config.server.listen, None);
+    assert_eq!(config.server.port, 53);
+    assert_eq!(config.server.identity, None);
+    assert!(config.kernel.interfaces.is_empty());
+    assert_eq!(config.kernel.mode, Mode::Auto);
+    assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
+    assert_eq!(config.kernel.stale_after, Duration::from_secs(300));
+    assert_eq!(config.kernel.on_stop, OnStop::Detach);
+    assert_eq!(config.socket, Path::new("/run/geodns/control.sock"));
+    assert_eq!(config.state, Path::new("/var/lib/geodns/state.redb"));
+    assert_eq!(config.zones[0].file, Path::new("/zones/a"));
+    assert_eq!((config.pools[0].ttl, config.pools[0].answers), (60, 1));
+    assert_eq!(
+        config.pools[0].policy,
+        Policy::Table {
+            default: 0,
+            prefixes: None
+        }
+    );
+}
+
+/// The sample is the documentation: what it shows as defaults are the defaults, and its commented
+/// examples are good too.
+#[test]
+fn the_sample_says_the_truth() {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/geodns.toml"));
+    let sample = Config::load(path).unwrap();
+    let text = fs::read_to_string(path).unwrap();
+
+    // Without everything that has a default, nothing changes.
+    let required = [
+        "name",
+        "file",
+        "id",
+        "addresses",
+        "mirrors",
+        "policy",
+        "default",
+    ];
+    let kept: String = text
+        .lines()
+        .filter(|line| match line.split_once(" = ") {
+            Some((key, _)) => required.contains(&key) || ["pool", "prefixes"].contains(&key),
+            None => true,
+        })
+        .fold(String::new(), |mut kept, line| {
+            writeln!(kept, "{line}").unwrap();
+            kept
+        });
+    assert!(kept.lines().count() < text.lines().count());
+    let least = Config::parse(path, kept.as_bytes(), &Overrides::default()).unwrap();
+    let plain = |config: &Config| {
+        let mut config = config.clone();
+        config.zones.iter_mut().for_each(|zone| zone.line = 0);
+        config.pools.iter_mut().for_each(|pool| pool.line = 0);
+        config.steers.iter_mut().for_each(|steer| steer.line = 0);
+        format!("{config:?}")
+    };
+    assert_eq!(plain(&least), plain(&sample));
+
+    // Every key that exists is in it, in comments or not.
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') && rest.contains(" = ") => rest,
+            _ => line,
+        })
+        .fold(String::new(), |mut all, line| {
+            writeln!(all, "{line}").unwrap();
+            all
+        });
+    let all = Config::parse(path, uncommented.as_bytes(), &Overrides::default()).unwrap();
+    assert_eq!(all.server.listen.map(|list| list.len()), Some(2));
+    assert_eq!(all.server.identity.as_deref(), Some("ams1"));
+    let table: toml::Table = uncommented.parse().unwrap();
+    for (header, unknown) in [
+        ("server", "[server]\nx = 0"),
+        ("kernel", "[kernel]\nx = 0"),
+        ("control", "[control]\nx = 0"),
+        ("state", "[state]\nx = 0"),
+        ("zone", "[[zone]]\nx = 0"),
+        ("mirror", "[[mirror]]\nx = 0"),
+        ("pool", "[[pool]]\nx = 0"),
+        ("steer", "[[steer]]\nx = 0"),
+    ] {
+        let error = parse(unknown).unwrap_err();
+        let known = error.message.strip_prefix("unknown key; known: ").unwrap();
+        let shown = match &table[header] {
+            toml::Value::Array(list) => list[0].as_table().unwrap(),
+            shown => shown.as_table().unwrap(),
+        };
+        for key in known.split(", ") {
+            assert!(
+                shown.contains_key(key),
+                "{header}.{key} is not in the sample"
+            );
+        }
+    }
+
+    // It is the world that it claims to be.
+    let zones = crate::zone::load(&sample).unwrap();
+    for steer in &sample.steers {
+        let (_, zone) = zones.find(&steer.name).unwrap();
+        assert_eq!(zone.nodes[&steer.name].steer, Some(steer.pool));
+    }
+    assert_eq!(sample.require_interfaces().unwrap_err().line, None);
+}
+
+#[test]
+fn the_command_line_goes_before_the_file() {
+    let load = |interfaces: &[&str]| {
+        let overrides = Overrides {
+            interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
+        };
+        Config::parse(Path::new("g.toml"), BASE.as_bytes(), &overrides)
+    };
+    assert_eq!(load(&[]).unwrap().kernel.interfaces, ["eth0"]);
+    assert_eq!(load(&["v0", "v1"]).unwrap().kernel.interfaces, ["v0", "v1"]);
+    assert_eq!(
+        load(&["v0", "v0"]).unwrap_err().to_string(),
+        "g.toml: --iface: \"v0\" stands here twice; remove one"
+    );
+    assert_eq!(
+        load(&["sixteen-letters-"]).unwrap_err().to_string(),
+        "g.toml: --iface: \"sixteen-letters-\" is not an interface name; write 1 to 15 characters, as \"eth0\""
+    );
+}
+
+#[test]
+fn interfaces_are_needed_where_something_attaches() {
+    let listen = "listen = [\"192.0.2.53\", \"2001:db8::53\"]";
+    let without = BASE.replace("\"eth0\"", "");
+    let off = without.replace("\"auto\"", "\"off\"");
+    let nowhere = off.replace(listen, "");
+    for (text, expect) in [
+        (BASE, None),
+        (&off, None),
+        (
+            &without,
+            Some(
+                "etc/g.toml: kernel.interfaces: none to attach to; name one, give --iface, or set kernel.mode to \"off\"",
+            ),
+        ),
+        (
+            &nowhere,
+            Some(
+                "etc/g.toml: kernel.interfaces: none, and no server.listen; name either, or give --iface",
+            ),
+        ),
+    ] {
+        let error = parse(text).unwrap().require_interfaces().err();
+        assert_eq!(error.map(|error| error.to_string()).as_deref(), expect);
+    }
+}
+
+#[test]
+fn each_wrong_value_is_one_clear_line() {
+    for (from, to, expect) in [
+        // Shape.
+        (
+            "port",
+            "prot",
+            "3: server.prot: unknown key; known: listen, port, identity",
+        ),
+        (
+            "[control]",
+            "[contol]",
+            "11: contol: unknown key; known: server, kernel, control, state, zone, mirror, pool, steer",
+        ),
+        (
+            "path =",
+            "file =",
+            "14: state.file: unknown key; known: path",
+        ),
+        (
+            "file = \"example.org.zone\"",
+            "",
+            "15: zone.file: missing; add it",
+        ),
+        ("policy = \"all\"", "", "32: pool.policy: missing; add it"),
+        (
+            "port = 53",
+            "port = \"53\"",
+            "3: server.port: a string; write a whole number",
+        ),
+        (
+            "port = 53",
+            "port = 53.0",
+            "3: server.port: a number with a fraction; write a whole number",
+        ),
+        (
+            "port = 53",
+            "port = 99999999999999999999",
+            "3: server.port: far out of range; write a smaller number",
+        ),
+        (
+            "\"eth0\"",
+            "0",
+            "6: kernel.interfaces: a whole number; write a string, in quotes",
+        ),
+        (
+            "[\"eth0\"]",
+            "\"eth0\"",
+            "6: kernel.interfaces: a string; write a list, as [\"a\", \"b\"]",
+        ),
+        (
+            "\"5m\"",
+            "300",
+            "9: kernel.stale_after: a whole number; write a string, in quotes",
+        ),
+        (
+            "[[zone]]",
+            "[zone]",
+            "15: zone: not a table; write it as [[zone]]",
+        ),
+        (
+            "[control]",
+            "[[control]]",
+            "11: control: not a table; write it as [control]",
+        ),
+        (
+            "port = 53",
+            "port = ",
+            "3: not TOML: string values must be quoted, expected literal string",
+        ),
+        (
+            "port = 53",
+            "port = 53\nport = 54",
+            "4: not TOML: duplicate key",
+        ),
+        // Server.
+        (
+            "[\"192.0.2.53\", \"2001:db8::53\"]",
+            "[]",
+            "2: server.listen: empty; name an address, or leave the key out to answer on the interfaces' own addresses",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\n\"192.0.2.256\"",
+            "3: server.listen: \"192.0.2.256\" is not an address; write one as \"192.0.2.1\" or \"2001:db8::1\"",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\"0.0.0.0\"",
+            "2: server.listen: 0.0.0.0 is the unspecified address; write a host's own address",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\"::\"",
+            "2: server.listen: :: is the unspecified address; write a host's own address",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\"ff02::1\"",
+            "2: server.listen: ff02::1 is a multicast address; write a host's own address",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\"fe80::1\"",
+            "2: server.listen: fe80::1 is link-local, good on one link only; write a host's own address",
+        ),
+        (
+            "\"192.0.2.53\"",
+            "\"2001:DB8:0::53\"",
+            "2: server.listen: 2001:db8::53 stands here twice; remove one",
+        ),
+        (
+            "port = 53",
+            "port = 0",
+            "3: server.port: 0 is out of range; write 1 to 65535",
+        ),
+        (
+            "port = 53",
+            "port = 65536",
+            "3: server.port: 65536 is out of range; write 1 to 65535",
+        ),
+        (
+            "port = 53",
+            "port = -1",
+            "3: server.port: -1 is out of range; write 1 to 65535",
+        ),
+        (
+            "\"ams1\"",
+            "\"\"",
+            "4: server.identity: 0 octets; write 1 to 255, or leave the key out for the host name",
+        ),
+        // Kernel.
+        (
+            "\"eth0\"",
+            "\"\"",
+            "6: kernel.interfaces: \"\" is not an interface name; write 1 to 15 characters, as \"eth0\"",
+        ),
+        (
+            "\"eth0\"",
+            "\"a/b\"",
+            "6: kernel.interfaces: \"a/b\" is not an interface name; write 1 to 15 characters, as \"eth0\"",
+        ),
+        (
+            "\"eth0\"",
+            "\"eth0\", \"eth0\"",
+            "6: kernel.interfaces: \"eth0\" stands here twice; remove one",
+        ),
+        (
+            "\"auto\"",
+            "\"skb\"",
+            "7: kernel.mode: no such word \"skb\"; write \"auto\" or \"native\" or \"generic\" or \"off\"",
+        ),
+        (
+            "\"/sys/fs/bpf/geodns\"",
+            "\"\"",
+            "8: kernel.pin: \"\" is not a path; write one",
+        ),
+        (
+            "\"5m\"",
+            "\"5 minutes\"",
+            "9: kernel.stale_after: \"5 minutes\" is not a time; write a number and ms, s, m, h or d, as \"5m\"",
+        ),
+        (
+            "\"5m\"",
+            "\"500ms\"",
+            "9: kernel.stale_after: \"500ms\" is out of range; write \"1s\" to \"365d\"",
+        ),
+        (
+            "\"5m\"",
+            "\"366d\"",
+            "9: kernel.stale_after: \"366d\" is out of range; write \"1s\" to \"365d\"",
+        ),
+        (
+            "\"detach\"",
+            "\"leave\"",
+            "10: kernel.on_stop: no such word \"leave\"; write \"detach\" or \"keep\"",
+        ),
+        // Zones.
+        (
+            "\"Example.ORG\"",
+            "\"example..org\"",
+            "16: zone.name: \"example..org\" is not a domain name (empty label); write one, as \"www.example.org\"",
+        ),
+        (
+            "\"Example.ORG\"",
+            "\"\"",
+            "16: zone.name: an empty name; write one, as \"www.example.org\"",
+        ),
+        (
+            "\"Example.ORG\"",
+            "\"ex\u{e4}mple.org\"",
+            "16: zone.name: \"ex\u{e4}mple.org\" has letters outside ASCII; write its labels in their \"xn--\" form",
+        ),
+        (
+            "[[mirror]]\nid = \"ams\"",
+            "[[zone]]\nname = \"example.org.\"\nfile = \"b\"\n[[mirror]]\nid = \"ams\"",
+            "19: zone.name: example.org is already the zone of line 16; remove one",
+        ),
+        // Mirrors.
+        (
+            "id = \"iad\"",
+            "id = \"ams\"",
+            "22: mirror.id: \"ams\" is already the mirror of line 19; rename one",
+        ),
+        (
+            "id = \"iad\"",
+            "id = \"i,ad\"",
+            "22: mirror.id: \"i,ad\" is not an id; write 1 to 63 letters, digits, '-', '_' or '.'",
+        ),
+        (
+            "[\"198.51.100.10\"]",
+            "[]",
+            "23: mirror.addresses: mirror \"iad\" has none; give it an IPv4 or IPv6 address",
+        ),
+        (
+            "\"198.51.100.10\"",
+            "\"255.255.255.255\"",
+            "23: mirror.addresses: 255.255.255.255 is the broadcast address; write a host's own address",
+        ),
+        (
+            "\"198.51.100.10\"",
+            "\"::ffff:192.0.2.1\"",
+            "23: mirror.addresses: ::ffff:192.0.2.1 is an IPv4 address in IPv6 form; write a host's own address",
+        ),
+        (
+            "\"198.51.100.10\"",
+            "\"192.0.2.1\", \"192.0.2.1\"",
+            "23: mirror.addresses: 192.0.2.1 stands here twice; remove one",
+        ),
+        // Pools.
+        (
+            "id = \"both\"",
+            "id = \"www\"",
+            "33: pool.id: \"www\" is already the pool of line 25; rename one",
+        ),
+        (
+            "[\"ams\", \"iad\"]",
+            "[]",
+            "26: pool.mirrors: pool \"www\" has none; name some",
+        ),
+        (
+            "[\"ams\", \"iad\"]",
+            "[\"ams\",\n\"fra\"]",
+            "27: pool.mirrors: no mirror \"fra\"; there are \"ams\", \"iad\"",
+        ),
+        (
+            "[\"ams\", \"iad\"]",
+            "[\"ams\", \"ams\"]",
+            "26: pool.mirrors: \"ams\" stands here twice; remove one",
+        ),
+        (
+            "\"198.51.100.10\"",
+            "\"192.0.2.10\"",
+            "26: pool.mirrors: \"ams\" and \"iad\" both have 192.0.2.10; mirrors of one pool need addresses of their own",
+        ),
+        (
+            "\"table\"",
+            "\"geo\"",
+            "27: pool.policy: no policy \"geo\"; there are \"table\" and \"all\"",
+        ),
+        (
+            "\"table\"",
+            "\"all\"",
+            "28: pool.default: not used with policy \"all\"; remove it, or set policy to \"table\"",
+        ),
+        (
+            "\"table\"\ndefault = \"iad\"",
+            "\"all\"",
+            "28: pool.prefixes: not used with policy \"all\"; remove it, or set policy to \"table\"",
+        ),
+        (
+            "default = \"iad\"",
+            "",
+            "27: pool.default: missing; policy \"table\" needs a mirror for clients in no prefix; the pool has \"ams\", \"iad\"",
+        ),
+        (
+            "default = \"iad\"",
+            "default = \"sin\"",
+            "28: pool.default: no mirror \"sin\" in pool \"www\"; the pool has \"ams\", \"iad\"",
+        ),
+        (
+            "ttl = 30",
+            "ttl = 2147483648",
+            "30: pool.ttl: 2147483648 is out of range; write 0 to 2147483647",
+        ),
+        (
+            "ttl = 30",
+            "ttl = -1",
+            "30: pool.ttl: -1 is out of range; write 0 to 2147483647",
+        ),
+        (
+            "answers = 2",
+            "answers = 0",
+            "31: pool.answers: 0 is out of range; write 1 to 2",
+        ),
+        (
+            "answers = 2",
+            "answers = 3",
+            "31: pool.answers: 3 is out of range; write 1 to 2",
+        ),
+        // Steered names.
+        (
+            "pool = \"www\"",
+            "pool = \"web\"",
+            "38: steer.pool: no pool \"web\"; there are \"www\", \"both\"",
+        ),
+        (
+            "\"WWW.example.org.\"",
+            "\".www\"",
+            "37: steer.name: \".www\" is not a domain name (empty label); write one, as \"www.example.org\"",
+        ),
+        (
+            "[[steer]]",
+            "[[steer]]\nname = \"www.EXAMPLE.org\"\npool = \"both\"\n[[steer]]",
+            "40: steer.name: www.example.org is already steered by line 37; remove one",
+        ),
+    ] {
+        assert!(BASE.contains(from), "{from:?} is not in the base");
+        check_error(BASE.replacen(from, to, 1), &format!("etc/g.toml:{expect}"));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_one_clear_line() {
+    check_error(
+        "",
+        "etc/g.toml: zone: there is none to serve; add a [[zone]] with name and file",
+    );
+    check_error(
+        b"[server]\n# \xff\n",
+        "etc/g.toml:2: not UTF-8; save the file as UTF-8",
+    );
+    let long = format!("/{}", "s".repeat(107));
+    check_error(
+        BASE.replace("/run/geodns/control.sock", &long),
+        &format!(
+            "etc/g.toml:12: control.socket: {long} is longer than 107 octets; a Unix socket needs a shorter path"
+        ),
+    );
+    let addresses: Vec<String> = (1..=33)
+        .map(|host| format!("\"198.51.100.{host}\""))
+        .collect();
+    check_error(
+        BASE.replace("\"198.51.100.10\"", &addresses.join(", ")),
+        "etc/g.toml:23: mirror.addresses: mirror \"iad\" has more than 32 of one family; make it several mirrors",
+    );
+    let mut many = BASE.to_owned();
+    let mut ids = Vec::new();
+    for mirror in 0..65 {
+        write!(
+            many,
+            "[[mirror]]\nid = \"m{mirror}\"\naddresses = [\"10.0.0.{mirror}\"]\n"
+        )
+        .unwrap();
+        ids.push(format!("\"m{mirror}\""));
+    }
+    let pool =
+        |ids: &[String]| many.replace("[\"iad\", \"ams\"]", &format!("[{}]", ids.join(", ")));
+    check_error(
+        pool(&ids),
+        "etc/g.toml:34: pool.mirrors: pool \"both\" has 65; at most 64 fit, make it several pools",
+    );
+    assert_eq!(parse(pool(&ids[..64])).unwrap().pools[1].answers, 64);
+    check_error(
+        BASE.replace(
+            "policy = \"all\"",
+            "policy = \"table\"\ndefault = \"ams\"\nanswers = 3",
+        ),
+        "etc/g.toml:37: pool.answers: 3 is out of range; write 1 to 2",
+    );
+    let table = "policy = \"table\"\ndefault = \"m0\"\nanswers = 9";
+    check_error(
+        pool(&ids[..20]).replace("policy = \"all\"", table),
+        "etc/g.toml:37: pool.answers: 9 is out of range; write 1 to 8",
+    );
+    let mut none = BASE.replace("[[mirror]]\nid = \"iad\"", "[[mirror]]\nid = \"x\"");
+    none = none.replace("\"ams\", \"iad\"", "\"iad\"");
+    check_error(
+        none,
+        "etc/g.toml:26: pool.mirrors: no mirror \"iad\"; there are \"ams\", \"x\"",
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("none.toml");
+    assert_eq!(
+        Config::load(&path).unwrap_err().to_string(),
+        format!(
+            "{}: cannot read: No such file or directory (os error 2); check the path and its permissions",
+            path.display()
+        )
+    );
+}
+
+/// A line of the configuration, whole or damaged.
+fn line() -> impl Strategy<Value = String> {
+    let lines: Vec<String> = BASE.lines().map(str::to_owned).collect();
+    prop_oneof![
+        8 => proptest::sample::select(lines.clone()),
+        1 => (proptest::sample::select(lines), any::<proptest::sample::Index>(), ".{0,3}").prop_map(
+            |(mut line, at, insert)| {
+                line.insert_str(at.index(line.len()), &insert);
+                line
+            }
+        ),
+        1 => "[a-z]{1,8} = [-0-9a-z\"\\[\\]{},.']{0,12}",
+        1 => "[\\[\\]a-z.\"]{0,12}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn no_text_panics_and_every_error_is_one_line(lines in proptest::collection::vec(line(), 0..40)) {
+        if let Err(error) = parse(lines.join("\n")) {
+            prop_assert_eq!(error.to_string().lines().count(), 1);
+            prop_assert!(error.line.is_none_or(|line| line <= lines.len().max(1)));
+        }
+    }
+}

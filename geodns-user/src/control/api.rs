@@ -1,0 +1,368 @@
+//! What goes over the control socket: JSON shapes, and [`Service`], which answers them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Answers the API. The daemon implements it.
+pub trait Service: Send + Sync + 'static {
+    /// `GET /v1/status`
+    fn status(&self) -> impl Future<Output = Result<Status, Failure>> + Send;
+    /// `GET /v1/stats`
+    fn stats(&self) -> impl Future<Output = Result<Stats, Failure>> + Send;
+    /// `GET /v1/mirrors`
+    fn mirrors(&self) -> impl Future<Output = Result<Vec<Mirror>, Failure>> + Send;
+    /// `GET /v1/zones`
+    fn zones(&self) -> impl Future<Output = Result<Vec<Zone>, Failure>> + Send;
+    /// `GET /v1/map`: the overrides (`map list`), of one pool or all.
+    fn map_list(
+        &self,
+        pool: Option<String>,
+    ) -> impl Future<Output = Result<Vec<Mapping>, Failure>> + Send;
+    /// `PUT /v1/map`: sets an override; durable and in the kernel's answers on return.
+    fn map_set(&self, change: MapSet) -> impl Future<Output = Result<MapChanged, Failure>> + Send;
+    /// `DELETE /v1/map`: deletes an override.
+    fn map_del(&self, change: MapDel) -> impl Future<Output = Result<MapChanged, Failure>> + Send;
+    /// `GET /v1/map/lookup`: what a client gets (`map get`), in each pool or one.
+    fn map_get(
+        &self,
+        address: IpAddr,
+        pool: Option<String>,
+    ) -> impl Future<Output = Result<Vec<Lookup>, Failure>> + Send;
+    /// `GET /v1/map/export`: every prefix in force (list, import, overrides merged by precedence;
+    /// an equal prefix of a higher layer hides the lower), as CSV `prefix,mirror`.
+    fn map_export(
+        &self,
+        pool: Option<String>,
+    ) -> impl Future<Output = Result<String, Failure>> + Send;
+    /// `PUT /v1/map/import`: replaces the imported layer; `name` is for messages. One transaction.
+    fn map_import(
+        &self,
+        csv: String,
+        name: String,
+        pool: Option<String>,
+    ) -> impl Future<Output = Result<Imported, Failure>> + Send;
+    /// `GET /v1/explain`
+    fn explain(
+        &self,
+        name: String,
+        client: IpAddr,
+    ) -> impl Future<Output = Result<Explanation, Failure>> + Send;
+    /// `POST /v1/reload`
+    fn reload(&self) -> impl Future<Output = Result<Reloaded, Failure>> + Send;
+}
+
+/// Why a request failed: HTTP status and one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// 404: no such pool, mirror, prefix, name.
+    #[error("{0}")]
+    NotFound(String),
+    /// 422: the input is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// 500: what should work did not.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Configuration file.
+    pub config: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Number of the plan in force.
+    pub generation: u64,
+    /// Addresses answered on.
+    #[schema(value_type = Vec<String>)]
+    pub listen: Vec<IpAddr>,
+    /// UDP and TCP port.
+    pub port: u16,
+    /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
+    pub interfaces: Vec<Interface>,
+    /// Counts of what is in the plan.
+    pub zones: u64,
+    /// Steered names.
+    pub steered_names: u64,
+    /// Pools.
+    pub pools: Vec<PoolStatus>,
+    /// Instructions that the verifier walked for the program in force; 0 with mode off.
+    pub verified_instructions: u64,
+    /// Bytes of kernel memory that the plan's maps take; 0 with mode off.
+    pub kernel_memory_bytes: u64,
+    /// When the last reload failed: why. The plan before it is in force.
+    pub last_error: Option<String>,
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Whether the link is pinned, and so outlives the daemon.
+    pub pinned: bool,
+}
+
+/// A pool, in numbers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolStatus {
+    /// Its id.
+    pub id: String,
+    /// `table` or `all`.
+    pub policy: String,
+    /// Its mirrors.
+    pub mirrors: Vec<String>,
+    /// Prefixes in the configuration's list.
+    pub listed: u64,
+    /// Prefixes of the last import.
+    pub imported: u64,
+    /// Single overrides.
+    pub overrides: u64,
+}
+
+/// `GET /v1/stats`: counters since the maps were made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    /// Fast path, by verdict (see `geodns_common::verdict`), summed over CPUs.
+    pub kernel: BTreeMap<String, u64>,
+    /// Slow path, by name.
+    pub slow: BTreeMap<String, u64>,
+}
+
+/// A mirror.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Mirror {
+    /// Its id.
+    pub id: String,
+    /// Its addresses.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// The pools it is in.
+    pub pools: Vec<String>,
+}
+
+/// A zone.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Zone {
+    /// Apex.
+    pub name: String,
+    /// Serial number of its SOA.
+    pub serial: u32,
+    /// Names in it.
+    pub names: u64,
+    /// Steered names of it, each with its pool's id.
+    pub steered: BTreeMap<String, String>,
+}
+
+/// A prefix and its mirror in a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mapping {
+    /// Address prefix.
+    #[schema(value_type = String)]
+    pub prefix: IpNet,
+    /// Mirror's id.
+    pub mirror: String,
+    /// Pool's id.
+    pub pool: String,
+}
+
+/// `PUT /v1/map`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MapSet {
+    /// Address prefix, host bits zero.
+    #[schema(value_type = String)]
+    pub prefix: IpNet,
+    /// Mirror's id.
+    pub mirror: String,
+    /// Pool's id; without it, every table pool that holds the mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// `DELETE /v1/map?...`
+#[derive(Clone, Debug, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct MapDel {
+    /// Address prefix, host bits zero.
+    #[param(value_type = String)]
+    pub prefix: IpNet,
+    /// Pool's id; without it, every pool that has such an override.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// What a `map set` or `map del` changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MapChanged {
+    /// The prefix.
+    #[schema(value_type = String)]
+    pub prefix: IpNet,
+    /// What it says now, in each pool that it applies to.
+    pub changes: Vec<Change>,
+}
+
+/// An override of one pool, before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// Pool's id.
+    pub pool: String,
+    /// Mirror that the override named before; none: there was no override.
+    pub before: Option<String>,
+    /// Mirror that it names now; none: it is deleted.
+    pub after: Option<String>,
+}
+
+/// What a client gets from a pool, and what decided.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Lookup {
+    /// Pool's id.
+    pub pool: String,
+    /// Mirrors of the IPv4 answer, in order.
+    pub mirrors: Vec<String>,
+    /// Mirrors of the IPv6 answer, in order.
+    pub mirrors_v6: Vec<String>,
+    /// ECS scope prefix length of the answer.
+    pub scope: u8,
+    /// Prefix that decided; none: the pool's default (or its policy is `all`).
+    #[schema(value_type = Option<String>)]
+    pub prefix: Option<IpNet>,
+    /// What decided: `override`, `import`, `list`, `default`, `all`.
+    pub source: String,
+}
+
+/// What a `map import` did.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Imported {
+    /// Prefixes in force from it, by pool.
+    pub prefixes: BTreeMap<String, u64>,
+    /// Milliseconds to parse it.
+    pub parse_ms: u64,
+    /// Milliseconds to compile the plan.
+    pub compile_ms: u64,
+    /// Milliseconds to make it durable.
+    pub store_ms: u64,
+    /// Milliseconds to load and swap the program.
+    pub publish_ms: u64,
+    /// Bytes of kernel memory that the plan's maps take.
+    pub kernel_memory_bytes: u64,
+}
+
+/// What a query would get, and why.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The name asked about.
+    pub name: String,
+    /// The client.
+    #[schema(value_type = String)]
+    pub client: IpAddr,
+    /// Zone that the name is in.
+    pub zone: Option<String>,
+    /// The steered name that matches (a wildcard, maybe), if any.
+    pub steered: Option<String>,
+    /// What its pool gives the client.
+    pub lookup: Option<Lookup>,
+    /// Addresses of the answer to A, in order.
+    #[schema(value_type = Vec<String>)]
+    pub a: Vec<IpAddr>,
+    /// Addresses of the answer to AAAA, in order.
+    #[schema(value_type = Vec<String>)]
+    pub aaaa: Vec<IpAddr>,
+    /// TTL of the answer.
+    pub ttl: Option<u32>,
+    /// One line: what happens to such a query.
+    pub summary: String,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// Number of the plan now in force.
+    pub generation: u64,
+}
+
+/// `?pool=`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OfPool {
+    /// Pool's id; without it, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// `GET /v1/map/lookup?...`
+#[derive(Clone, Debug, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LookupQuery {
+    /// Address of the client.
+    #[param(value_type = String)]
+    pub address: IpAddr,
+    /// Pool's id; without it, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// `PUT /v1/map/import?...`
+#[derive(Clone, Debug, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportQuery {
+    /// What messages call the list, such as the file's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Pool's id; without it, every pool that has a table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+}
+
+/// `GET /v1/explain?...`
+#[derive(Clone, Debug, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExplainQuery {
+    /// Name that is asked about.
+    pub name: String,
+    /// Address of the client.
+    #[param(value_type = String)]
+    pub client: IpAddr,
+}
+
+/// A line of `GET /v1/map/export`, when JSON is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Exported {
+    /// Address prefix.
+    pub prefix: String,
+    /// Mirror's id.
+    pub mirror: String,
+}
+
+/// Body of every failed request.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// What is wrong and what to do, in a line.
+    pub error: String,
+}
+
+/// The prefix, if its host bits are zero; else what to write instead.
+pub fn without_host_bits(prefix: IpNet) -> Result<IpNet, String> {
+    if prefix.trunc() == prefix {
+        Ok(prefix)
+    } else {
+        Err(format!(
+            "host bits are set: did you mean {}?",
+            prefix.trunc()
+        ))
+    }
+}

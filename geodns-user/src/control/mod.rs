@@ -1,0 +1,12 @@
+//! The API on the control socket, and its client.
+//!
+//! - [`api`]: what goes over the socket, and the trait that the daemon implements
+//! - [`server`]: HTTP over the Unix socket
+//! - [`client`]: what the command line uses
+
+pub mod api;
+pub mod client;
+pub mod server;
+
+#[cfg(test)]
+mod tests;

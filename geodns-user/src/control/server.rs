@@ -1,0 +1,510 @@
+//! The control socket: HTTP and JSON over a Unix socket that only its owner and root may use.
+//!
+//! `curl --unix-socket /run/geodns/control.sock http://geodns/v1/status` works; what there is to ask
+//! stands in `GET /v1/openapi.json`. Every failure is a [`Problem`]: one line of JSON.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::HttpBody;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Json, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post, put};
+use axum::serve::IncomingStream;
+use bytes::Bytes;
+use ipnet::IpNet;
+use tokio::net::UnixListener;
+use tokio::sync::Notify;
+use utoipa::OpenApi;
+
+use super::api::{
+    ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup, LookupQuery,
+    MapChanged, MapDel, MapSet, Mapping, Mirror, OfPool, Problem, Reloaded, Service, Stats, Status,
+    Zone, without_host_bits,
+};
+
+/// Octets of a body, at the most.
+const BODY_LIMIT: usize = 64 << 10;
+/// Octets of an imported list, at the most: some ten million prefixes.
+const IMPORT_LIMIT: usize = 256 << 20;
+/// How long requests under way may take to end after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// The bound socket. Its file goes away with it.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+/// Why the control socket cannot be bound. Displays as one line that names it.
+#[derive(Debug, thiserror::Error)]
+#[error("control socket {}: {problem}", path.display())]
+pub struct BindError {
+    path: PathBuf,
+    problem: String,
+}
+
+impl Socket {
+    /// Binds, owner-only from the first moment. Makes the folder if there is none; takes the place
+    /// of a socket that nobody listens on, and of nothing else. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        Self::try_bind(path).map_err(|problem| BindError {
+            path: path.to_owned(),
+            problem,
+        })
+    }
+
+    fn try_bind(path: &Path) -> Result<Self, String> {
+        let why = |error: io::Error| error.to_string();
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(why)?;
+        }
+        remove_stale(path)?;
+        let address = socket2::SockAddr::unix(path)
+            .map_err(|_| "the path is too long for a socket (107 bytes at the most)".to_owned())?;
+        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)
+            .map_err(why)?;
+        // The file gets the mode that the socket has when it is bound: never a moment for others.
+        let socket = File::from(OwnedFd::from(socket));
+        socket
+            .set_permissions(Permissions::from_mode(0o600))
+            .map_err(why)?;
+        let socket = socket2::Socket::from(OwnedFd::from(socket));
+        socket.bind(&address).map_err(why)?;
+        let file = SocketFile::at(path).map_err(why)?;
+        socket.listen(128).map_err(why)?;
+        socket.set_nonblocking(true).map_err(why)?;
+        let listener = UnixListener::from_std(OwnedFd::from(socket).into()).map_err(why)?;
+        Ok(Self { listener, file })
+    }
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_stale(path: &Path) -> Result<(), String> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(
+            "there is something that is not a socket: move it away, or set control.socket".into(),
+        );
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => {
+            Err("another geodns listens there: stop that one first, or set control.socket".into())
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|error| format!("left by a dead daemon, cannot be removed: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The socket's file, removed on drop if it is still the one that was bound.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn at(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|m| m.dev() == self.device && m.ino() == self.inode);
+        if ours {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Answers requests until `stop` completes and those under way are answered (or have had
+/// five seconds), then removes the socket.
+pub async fn serve<S: Service>(
+    socket: Socket,
+    service: Arc<S>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let Socket { listener, file } = socket;
+    let app = router(service)
+        .layer(middleware::from_fn(owner_only))
+        .into_make_service_with_connect_info::<Peer>();
+    let stopping = Arc::new(Notify::new());
+    let serving = axum::serve(listener, app).with_graceful_shutdown({
+        let stopping = stopping.clone();
+        async move {
+            stop.await;
+            stopping.notify_one();
+        }
+    });
+    let result = tokio::select! {
+        result = serving => result,
+        () = async {
+            stopping.notified().await;
+            tokio::time::sleep(STOP_GRACE).await;
+        } => Ok(()),
+    };
+    drop(file);
+    result
+}
+
+/// Who is at the other end, as the kernel says (SO_PEERCRED).
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self {
+            uid: stream.io().peer_cred().ok().map(|peer| peer.uid()),
+        }
+    }
+}
+
+/// Second lock behind the file's mode, which an operator may have widened.
+async fn owner_only(
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if may_control(peer.uid, nix::unistd::geteuid().as_raw()) {
+        return next.run(request).await;
+    }
+    let who = peer
+        .uid
+        .map_or("an unknown user".to_owned(), |uid| format!("uid {uid}"));
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        format!("{who} may not control this daemon: only root and the user that runs it may"),
+    )
+    .into_response()
+}
+
+fn may_control(peer: Option<u32>, daemon: u32) -> bool {
+    peer.is_some_and(|uid| uid == 0 || uid == daemon)
+}
+
+fn router<S: Service>(service: Arc<S>) -> Router {
+    let mut router = Router::new();
+    for (path, methods) in routes::<S>() {
+        router = router.route(path, methods);
+    }
+    router
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(service)
+}
+
+fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
+    vec![
+        ("/v1/status", get(status::<S>)),
+        ("/v1/stats", get(stats::<S>)),
+        ("/v1/mirrors", get(mirrors::<S>)),
+        ("/v1/zones", get(zones::<S>)),
+        (
+            "/v1/map",
+            get(map_list::<S>).put(map_set::<S>).delete(map_del::<S>),
+        ),
+        ("/v1/map/lookup", get(map_lookup::<S>)),
+        ("/v1/map/export", get(map_export::<S>)),
+        (
+            "/v1/map/import",
+            put(map_import::<S>).layer(DefaultBodyLimit::max(IMPORT_LIMIT)),
+        ),
+        ("/v1/explain", get(explain::<S>)),
+        ("/v1/reload", post(reload::<S>)),
+        ("/v1/openapi.json", get(openapi)),
+    ]
+}
+
+/// The document at `/v1/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "geodns",
+        description = "Control of a geodns daemon, over its Unix socket. Every failure is a Problem.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    paths(
+        status, stats, mirrors, zones, map_list, map_set, map_del, map_lookup, map_export,
+        map_import, explain, reload, openapi
+    ),
+    components(schemas(Problem))
+)]
+struct Document;
+
+/// A failure on its way out.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    problem: Problem,
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        // One line, whatever the library's message looks like.
+        let error: String = error.into();
+        let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self {
+            status,
+            problem: Problem { error },
+        }
+    }
+
+    fn invalid(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.problem)).into_response()
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        let status = match failure {
+            Failure::NotFound(_) => StatusCode::NOT_FOUND,
+            Failure::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, failure.to_string())
+    }
+}
+
+macro_rules! from_rejection {
+    ($($rejection:ty),+) => {
+        $(impl From<$rejection> for Refusal {
+            fn from(rejection: $rejection) -> Self {
+                Self::new(rejection.status(), rejection.body_text())
+            }
+        })+
+    };
+}
+from_rejection!(JsonRejection, QueryRejection, BytesRejection);
+
+async fn no_route(uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::NOT_FOUND,
+        format!("nothing at {}: see /v1/openapi.json", uri.path()),
+    )
+}
+
+async fn no_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{method} is not for {}: see /v1/openapi.json", uri.path()),
+    )
+}
+
+fn strict(prefix: IpNet) -> Result<IpNet, Refusal> {
+    without_host_bits(prefix).map_err(|error| Refusal::invalid(format!("prefix {prefix}: {error}")))
+}
+
+/// What the daemon serves, on what, and since when.
+#[utoipa::path(get, path = "/v1/status", responses(
+    (status = 200, body = Status), (status = "default", body = Problem)))]
+async fn status<S: Service>(State(service): State<Arc<S>>) -> Answer<Status> {
+    Ok(Json(service.status().await?))
+}
+
+/// Counters of the fast and the slow path.
+#[utoipa::path(get, path = "/v1/stats", responses(
+    (status = 200, body = Stats), (status = "default", body = Problem)))]
+async fn stats<S: Service>(State(service): State<Arc<S>>) -> Answer<Stats> {
+    Ok(Json(service.stats().await?))
+}
+
+/// Mirrors.
+#[utoipa::path(get, path = "/v1/mirrors", responses(
+    (status = 200, body = Vec<Mirror>), (status = "default", body = Problem)))]
+async fn mirrors<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Mirror>> {
+    Ok(Json(service.mirrors().await?))
+}
+
+/// Zones and their steered names.
+#[utoipa::path(get, path = "/v1/zones", responses(
+    (status = 200, body = Vec<Zone>), (status = "default", body = Problem)))]
+async fn zones<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Zone>> {
+    Ok(Json(service.zones().await?))
+}
+
+/// Overrides in force.
+#[utoipa::path(get, path = "/v1/map", params(OfPool), responses(
+    (status = 200, body = Vec<Mapping>), (status = "default", body = Problem)))]
+async fn map_list<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<OfPool>, QueryRejection>,
+) -> Answer<Vec<Mapping>> {
+    Ok(Json(service.map_list(query?.0.pool).await?))
+}
+
+/// Sets an override: on disk and in every answer when this returns.
+#[utoipa::path(put, path = "/v1/map", request_body = MapSet, responses(
+    (status = 200, body = MapChanged), (status = "default", body = Problem)))]
+async fn map_set<S: Service>(
+    State(service): State<Arc<S>>,
+    change: Result<Json<MapSet>, JsonRejection>,
+) -> Answer<MapChanged> {
+    let change = change?.0;
+    strict(change.prefix)?;
+    Ok(Json(service.map_set(change).await?))
+}
+
+/// Deletes an override: from disk and from every answer when this returns.
+#[utoipa::path(delete, path = "/v1/map", params(MapDel), responses(
+    (status = 200, body = MapChanged), (status = "default", body = Problem)))]
+async fn map_del<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<MapDel>, QueryRejection>,
+) -> Answer<MapChanged> {
+    let change = query?.0;
+    strict(change.prefix)?;
+    Ok(Json(service.map_del(change).await?))
+}
+
+/// Which mirrors a client gets, and what decides.
+#[utoipa::path(get, path = "/v1/map/lookup", params(LookupQuery), responses(
+    (status = 200, body = Vec<Lookup>), (status = "default", body = Problem)))]
+async fn map_lookup<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<LookupQuery>, QueryRejection>,
+) -> Answer<Vec<Lookup>> {
+    let LookupQuery { address, pool } = query?.0;
+    Ok(Json(service.map_get(address, pool).await?))
+}
+
+/// Every prefix in force, as `prefix,mirror` lines, or as JSON if the request accepts that.
+#[utoipa::path(get, path = "/v1/map/export", params(OfPool), responses(
+    (status = 200, content((String = "text/csv"), (Vec<Exported> = "application/json"))),
+    (status = "default", body = Problem)))]
+async fn map_export<S: Service>(
+    State(service): State<Arc<S>>,
+    headers: HeaderMap,
+    query: Result<Query<OfPool>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let csv = service.map_export(query?.0.pool).await?;
+    let json = headers
+        .get(header::ACCEPT)
+        .is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
+    if !json {
+        return Ok(([(header::CONTENT_TYPE, "text/csv")], csv).into_response());
+    }
+    let lines: Vec<_> = csv
+        .lines()
+        .skip_while(|&line| line == "prefix,mirror")
+        .filter_map(|line| line.split_once(','))
+        .map(|(prefix, mirror)| Exported {
+            prefix: prefix.to_owned(),
+            mirror: mirror.to_owned(),
+        })
+        .collect();
+    Ok(Json(lines).into_response())
+}
+
+/// Replaces the imported list by these `prefix,mirror` lines, in one transaction.
+#[utoipa::path(put, path = "/v1/map/import", params(ImportQuery),
+    request_body(content = String, content_type = "text/csv"), responses(
+    (status = 200, body = Imported), (status = "default", body = Problem)))]
+async fn map_import<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<ImportQuery>, QueryRejection>,
+    request: Request,
+) -> Answer<Imported> {
+    let ImportQuery { name, pool } = query?.0;
+    // Said at once, not after the limit has been read.
+    if request.body().size_hint().lower() > IMPORT_LIMIT as u64 {
+        return Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("a list may have {} MiB at the most", IMPORT_LIMIT >> 20),
+        ));
+    }
+    let body = Bytes::from_request(request, &()).await;
+    let name = name.unwrap_or_else(|| "import".to_owned());
+    let csv = String::from_utf8(body?.into()).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        Refusal::invalid(format!("{name}:{line}: not UTF-8 text"))
+    })?;
+    Ok(Json(service.map_import(csv, name, pool).await?))
+}
+
+/// What a client's query for a name gets, and why.
+#[utoipa::path(get, path = "/v1/explain", params(ExplainQuery), responses(
+    (status = 200, body = Explanation), (status = "default", body = Problem)))]
+async fn explain<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Answer<Explanation> {
+    let ExplainQuery { name, client } = query?.0;
+    Ok(Json(service.explain(name, client).await?))
+}
+
+/// Reads the configuration and its files again. If anything is wrong, nothing changes.
+#[utoipa::path(post, path = "/v1/reload", responses(
+    (status = 200, body = Reloaded), (status = "default", body = Problem)))]
+async fn reload<S: Service>(State(service): State<Arc<S>>) -> Answer<Reloaded> {
+    Ok(Json(service.reload().await?))
+}
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, body = Object)))]
+async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}
+
+/// Every path that is served.
+#[cfg(test)]
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    routes::<super::tests::Memory>()
+        .into_iter()
+        .map(|(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_and_the_daemons_own_user_may_control_it() {
+        assert!(may_control(Some(0), 1000));
+        assert!(may_control(Some(1000), 1000));
+        assert!(may_control(Some(0), 0));
+        assert!(!may_control(Some(1000), 0));
+        assert!(!may_control(Some(1001), 1000));
+        assert!(!may_control(None, 0));
+    }
+}

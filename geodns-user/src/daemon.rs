@@ -1,0 +1,383 @@
+//! The daemon: the one that knows everybody.
+//!
+//! - [`run`]: up, until a signal; then down
+//! - `change`: what changes the world: edits, imports, reloads
+//! - `answer`: what the control socket asks
+//! - `privileges`, `notify`: what the process may do, what systemd is told
+//!
+//! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
+//! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
+//! Down: the program first, so that what it would have answered reaches sockets that are open.
+
+mod answer;
+mod change;
+mod notify;
+mod privileges;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use answer::Control;
+
+use crate::config::{Config, Mode, Overrides};
+use crate::control::server;
+use crate::kernel::follow::Follow;
+use crate::kernel::netdev::Netdevs;
+use crate::kernel::shared::Counters;
+use crate::kernel::{self, Kernel, bpffs};
+use crate::observe::logs;
+use crate::serve::{self, Identity, Server};
+use crate::state::State;
+use crate::world::{Inputs, World};
+
+/// What the command line asks of the daemon.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Interfaces to attach to, instead of the configuration's; empty: the configuration's.
+    pub interfaces: Vec<String>,
+    /// Control socket, instead of the configuration's.
+    pub socket: Option<PathBuf>,
+    /// Logs in JSON.
+    pub json_logs: bool,
+    /// Log one packet in this many; 0: none.
+    pub log_packets: u32,
+}
+
+/// Everything that a running daemon has.
+struct Daemon {
+    options: Options,
+    started: Instant,
+    /// What every query is answered from.
+    world: Arc<ArcSwap<World>>,
+    state: State,
+    /// `None` with `kernel.mode = "off"`.
+    kernel: Option<Mutex<Kernel>>,
+    counters: Option<Arc<Counters>>,
+    server: Server,
+    /// Held by whoever changes the world.
+    edits: Arc<tokio::sync::Mutex<()>>,
+    /// Edits so far: the tables are tidied when it stands still.
+    edited: AtomicU64,
+    untidy: Notify,
+    /// Interfaces and their changes; held by whoever sets what is listened on.
+    follow: tokio::sync::Mutex<Listening>,
+    last_error: Mutex<Option<String>>,
+}
+
+/// Where the interfaces are asked, and what was wrong with them the last time.
+struct Listening {
+    netlink: rtnetlink::Handle,
+    addresses: BTreeSet<IpAddr>,
+    complaints: BTreeSet<String>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// Errors display as one line: what is wrong, where, and what to do about it.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let format = if options.json_logs {
+        logs::Format::Json
+    } else {
+        logs::Format::Human
+    };
+    logs::start(format).map_err(anyhow::Error::msg)?;
+
+    let inputs = read(&options)?;
+    let config = Arc::clone(&inputs.config);
+    let state = State::open(&config.state)?;
+    let layers = change::layers(&inputs, &state)?;
+    let world = inputs.compile(&layers, 1, rand::random())?;
+    if config.kernel.mode != Mode::Off {
+        kernel::object()?;
+        bpffs::ensure(&config.kernel.pin)?;
+    }
+    privileges::drop_all_but_needed()?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(serve(options, &config, state, world));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Reads the configuration, under what the command line says, and every file that it names.
+fn read(options: &Options) -> Result<Inputs, crate::config::Error> {
+    let overrides = Overrides {
+        interfaces: options.interfaces.clone(),
+    };
+    let config = Config::load_with(&options.config, &overrides)?;
+    config.require_interfaces()?;
+    Inputs::of(config)
+}
+
+async fn serve(
+    options: Options,
+    config: &Config,
+    state: State,
+    world: World,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let mut follow = Follow::start().context("cannot ask for interfaces (netlink)")?;
+    let netdevs = Netdevs::read(&follow.netlink())
+        .await
+        .context("cannot ask for interfaces (netlink)")?;
+    let addresses = addresses(config, &netdevs);
+    let world = Arc::new(ArcSwap::from_pointee(world));
+    let server = Server::new(
+        serve::Options {
+            port: config.server.port,
+            freebind: true,
+            ..serve::Options::default()
+        },
+        Arc::clone(&world),
+        identity(config),
+    );
+    let list: Vec<IpAddr> = addresses.iter().copied().collect();
+    if let Some(error) = server.set_listen(&list).await.into_iter().next() {
+        return Err(anyhow::Error::msg(error.to_string()));
+    }
+
+    let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
+    let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
+    let daemon = Arc::new(Daemon {
+        started: Instant::now(),
+        counters: kernel.as_ref().map(Kernel::counters),
+        kernel: kernel.map(Mutex::new),
+        world,
+        state,
+        server,
+        edits: Arc::default(),
+        edited: AtomicU64::new(0),
+        untidy: Notify::new(),
+        follow: tokio::sync::Mutex::new(Listening {
+            netlink: follow.netlink(),
+            addresses,
+            complaints: BTreeSet::new(),
+        }),
+        last_error: Mutex::default(),
+        options: options.clone(),
+    });
+    let control = match server::Socket::bind(socket_path) {
+        Ok(control) => control,
+        Err(error) => {
+            daemon.detach()?;
+            return Err(error.into());
+        }
+    };
+    tracing::info!("control socket {}", socket_path.display());
+    let stopping = Arc::new(Notify::new());
+    let control = tokio::spawn(server::serve(
+        control,
+        Arc::new(Control(Arc::clone(&daemon))),
+        {
+            let stopping = Arc::clone(&stopping);
+            async move { stopping.notified().await }
+        },
+    ));
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(heartbeat) = daemon.lock_kernel().map(|kernel| kernel.heartbeat()) {
+        tasks.spawn(async move {
+            let mut beat = tokio::time::interval(heartbeat.interval());
+            loop {
+                beat.tick().await;
+                heartbeat.beat();
+            }
+        });
+    }
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move {
+            loop {
+                follow.changed().await;
+                daemon.follow.lock().await.netlink = follow.netlink();
+                if let Err(error) = daemon.follow_interfaces().await {
+                    tracing::warn!("{error:#}");
+                }
+            }
+        }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.tidy().await }
+    });
+
+    notify::ready(&daemon.summary());
+    tracing::info!("ready: {}", daemon.summary());
+    let mut watchdog = notify::alive_every().map(tokio::time::interval);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let daemon = Arc::clone(&daemon);
+                // The outcome is in the log.
+                tokio::spawn(async move { daemon.reload_all().await });
+            }
+            () = tick(&mut watchdog) => notify::alive(),
+        }
+    }
+
+    tracing::info!("stopping");
+    notify::stopping();
+    tasks.shutdown().await;
+    // Nobody may be changing anything any more.
+    let _edits = daemon.edits.lock().await;
+    let detached = daemon.detach();
+    daemon.server.set_listen(&[]).await;
+    stopping.notify_one();
+    control.await??;
+    detached
+}
+
+/// The next tick, if there are any.
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What is answered on.
+fn addresses(config: &Config, netdevs: &Netdevs) -> BTreeSet<IpAddr> {
+    match &config.server.listen {
+        Some(listen) => listen.iter().copied().collect(),
+        None => netdevs.addresses(&config.kernel.interfaces),
+    }
+}
+
+fn identity(config: &Config) -> Identity {
+    let id = config.server.identity.clone().unwrap_or_else(|| {
+        nix::sys::utsname::uname()
+            .map(|name| name.nodename().to_string_lossy().into_owned())
+            .unwrap_or_default()
+    });
+    Identity {
+        id,
+        version: format!("geodns {}", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+fn attach(
+    options: &Options,
+    config: &Config,
+    world: &ArcSwap<World>,
+    addresses: &BTreeSet<IpAddr>,
+    netdevs: &Netdevs,
+) -> anyhow::Result<Option<Kernel>> {
+    if config.kernel.mode == Mode::Off {
+        tracing::info!("kernel.mode is off: the slow path answers everything");
+        return Ok(None);
+    }
+    let settings = kernel::Settings {
+        interfaces: config.kernel.interfaces.clone(),
+        mode: config.kernel.mode,
+        pin: config.kernel.pin.clone(),
+        stale_after: config.kernel.stale_after,
+        log_every: options.log_packets,
+    };
+    let world = world.load();
+    let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+    let kernel = tokio::task::block_in_place(|| {
+        Kernel::start(
+            settings,
+            kernel::object()?,
+            &*plan,
+            plan.capacity(),
+            addresses,
+            netdevs,
+        )
+    })?;
+    Ok(Some(kernel))
+}
+
+impl Daemon {
+    fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
+        self.kernel
+            .as_ref()
+            .map(|kernel| kernel.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers on the addresses that the configuration says, or that the interfaces have now.
+    async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
+        let mut follow = self.follow.lock().await;
+        let netdevs = Netdevs::read(&follow.netlink)
+            .await
+            .context("cannot ask for interfaces (netlink)")?;
+        let wanted = addresses(&self.world.load().inputs.config, &netdevs);
+        let list: Vec<IpAddr> = wanted.iter().copied().collect();
+        let complaints: BTreeSet<String> = self
+            .server
+            .set_listen(&list)
+            .await
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        for complaint in complaints.difference(&follow.complaints) {
+            tracing::error!("{complaint}");
+        }
+        follow.complaints = complaints;
+        for address in wanted.difference(&follow.addresses) {
+            tracing::info!("{address}: answered on from now on");
+        }
+        for address in follow.addresses.difference(&wanted) {
+            tracing::info!("{address}: no longer answered on");
+        }
+        follow.addresses.clone_from(&wanted);
+        let daemon = Arc::clone(self);
+        tokio::task::spawn_blocking(move || match daemon.lock_kernel() {
+            Some(mut kernel) => kernel.follow(&wanted, &netdevs),
+            None => Ok(()),
+        })
+        .await??;
+        Ok(())
+    }
+
+    /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.
+    fn detach(&self) -> anyhow::Result<()> {
+        let on_stop = self.world.load().inputs.config.kernel.on_stop;
+        if let Some(mut kernel) = self.lock_kernel() {
+            tokio::task::block_in_place(|| kernel.stop(on_stop))?;
+        }
+        Ok(())
+    }
+
+    /// The state of things in a line.
+    fn summary(&self) -> String {
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        let attached = match self.lock_kernel() {
+            None => "slow path only".to_owned(),
+            Some(kernel) => kernel
+                .attached()
+                .iter()
+                .map(|at| format!("{} ({})", at.name, at.mode()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        format!(
+            "{} zones, {} steered names, {} pools; {attached}; plan {}",
+            config.zones.len(),
+            config.steers.len(),
+            config.pools.len(),
+            world.generation
+        )
+    }
+}

@@ -1,0 +1,398 @@
+//! What the control socket asks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+
+use domain::base::Rtype;
+use geodns_common::abi::Family;
+use ipnet::IpNet;
+
+use super::Daemon;
+use crate::config::{Config, Policy};
+use crate::control::api::{
+    Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
+    PoolStatus, Reloaded, Service, Stats, Status, Zone,
+};
+use crate::observe::counters;
+use crate::plan::{Plan, Selection};
+use crate::serve::lookup::{self, Found};
+use crate::world::World;
+use crate::zone;
+
+/// The daemon, as the control socket sees it.
+pub struct Control(pub Arc<Daemon>);
+
+impl Service for Control {
+    async fn status(&self) -> Result<Status, Failure> {
+        let daemon = &self.0;
+        let listen = daemon.server.listening().await;
+        let world = daemon.world.load_full();
+        let config = &world.inputs.config;
+        let plan = read(&world);
+        let pools = config
+            .pools
+            .iter()
+            .enumerate()
+            .map(|(number, pool)| {
+                let layers = plan.layers(number);
+                PoolStatus {
+                    id: pool.id.clone(),
+                    policy: match pool.policy {
+                        Policy::All => "all",
+                        Policy::Table { .. } => "table",
+                    }
+                    .to_owned(),
+                    mirrors: pool
+                        .mirrors
+                        .iter()
+                        .map(|&mirror| config.mirrors[mirror].id.clone())
+                        .collect(),
+                    listed: layers.base.len() as u64,
+                    imported: layers.imported.len() as u64,
+                    overrides: layers.overrides.len() as u64,
+                }
+            })
+            .collect();
+        drop(plan);
+        let (mut interfaces, mut verified, mut memory) = (Vec::new(), 0, 0);
+        if let Some(kernel) = daemon.lock_kernel() {
+            verified = u64::from(kernel.instance().verified_instructions());
+            memory = kernel.instance().memory();
+            interfaces = kernel
+                .attached()
+                .iter()
+                .map(|attachment| Interface {
+                    name: attachment.name.clone(),
+                    mode: attachment.mode().to_owned(),
+                    pinned: true,
+                })
+                .collect();
+        }
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config: config.path.display().to_string(),
+            uptime_seconds: daemon.started.elapsed().as_secs(),
+            generation: world.generation,
+            listen: listen.iter().map(|at| at.ip()).collect(),
+            port: config.server.port,
+            interfaces,
+            zones: world.inputs.zones.len() as u64,
+            steered_names: config.steers.len() as u64,
+            pools,
+            verified_instructions: verified,
+            kernel_memory_bytes: memory,
+            last_error: daemon
+                .last_error
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        })
+    }
+
+    async fn stats(&self) -> Result<Stats, Failure> {
+        let kernel = match &self.0.counters {
+            Some(counters) => {
+                let counts = counters
+                    .read()
+                    .map_err(|error| Failure::Internal(error.to_string()))?;
+                counters::by_name(&counts)
+            }
+            None => BTreeMap::new(),
+        };
+        Ok(Stats {
+            kernel,
+            slow: self.0.server.stats().snapshot(),
+        })
+    }
+
+    async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let pools_of = |number: usize| {
+            let holding = config.pools.iter();
+            holding
+                .filter(|pool| pool.mirrors.contains(&number))
+                .map(|pool| pool.id.clone())
+                .collect()
+        };
+        let mirrors = config.mirrors.iter().enumerate();
+        Ok(mirrors
+            .map(|(number, mirror)| Mirror {
+                id: mirror.id.clone(),
+                addresses: mirror.addresses().collect(),
+                pools: pools_of(number),
+            })
+            .collect())
+    }
+
+    async fn zones(&self) -> Result<Vec<Zone>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let steered = |number: usize| {
+            let inside = config.steers.iter().filter(|steer| {
+                let zone = world.inputs.zones.find(&steer.name);
+                zone.is_some_and(|(zone, _)| zone == number)
+            });
+            inside
+                .map(|steer| {
+                    let pool = config.pools[steer.pool].id.clone();
+                    (steer.name.fmt_with_dot().to_string(), pool)
+                })
+                .collect()
+        };
+        let zones = world.inputs.zones.iter().enumerate();
+        Ok(zones
+            .map(|(number, zone)| Zone {
+                name: zone.apex.fmt_with_dot().to_string(),
+                serial: zone.serial(),
+                names: zone.nodes.len() as u64,
+                steered: steered(number),
+            })
+            .collect())
+    }
+
+    async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let plan = read(&world);
+        let mut mappings = Vec::new();
+        for pool in pools(config, pool.as_deref())? {
+            let overrides = plan.layers(pool).overrides.iter();
+            mappings.extend(overrides.map(|(&prefix, &mirror)| Mapping {
+                prefix,
+                mirror: config.mirror_id(pool, mirror).to_owned(),
+                pool: config.pools[pool].id.clone(),
+            }));
+        }
+        Ok(mappings)
+    }
+
+    async fn map_set(&self, change: MapSet) -> Result<MapChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.set(change.prefix, &change.mirror, change.pool.as_deref()))
+            .await
+    }
+
+    async fn map_del(&self, change: MapDel) -> Result<MapChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.del(change.prefix, change.pool.as_deref()))
+            .await
+    }
+
+    async fn map_get(&self, address: IpAddr, pool: Option<String>) -> Result<Vec<Lookup>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let plan = read(&world);
+        let pools = pools(config, pool.as_deref())?;
+        Ok(pools
+            .into_iter()
+            .map(|pool| look_up(config, &plan, pool, address))
+            .collect())
+    }
+
+    async fn map_export(&self, pool: Option<String>) -> Result<String, Failure> {
+        let world = self.0.world.load_full();
+        // A million lines: not on a thread that others wait for.
+        tokio::task::spawn_blocking(move || export(&world, pool.as_deref()))
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))?
+    }
+
+    async fn map_import(
+        &self,
+        csv: String,
+        name: String,
+        pool: Option<String>,
+    ) -> Result<Imported, Failure> {
+        self.0
+            .change(move |daemon| daemon.import(&csv, &name, pool.as_deref()))
+            .await
+    }
+
+    async fn explain(&self, name: String, client: IpAddr) -> Result<Explanation, Failure> {
+        let world = self.0.world.load_full();
+        let fast = self.0.kernel.is_some();
+        explain(&world, &name, client, fast)
+    }
+
+    async fn reload(&self) -> Result<Reloaded, Failure> {
+        // To its end, even if the client does not wait.
+        let daemon = Arc::clone(&self.0);
+        tokio::spawn(async move { daemon.reload_all().await })
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))?
+    }
+}
+
+fn read(world: &World) -> std::sync::RwLockReadGuard<'_, Plan> {
+    world.plan.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pools asked about: one, or all.
+fn pools(config: &Config, id: Option<&str>) -> Result<Vec<usize>, Failure> {
+    let Some(id) = id else {
+        return Ok((0..config.pools.len()).collect());
+    };
+    match config.pools.iter().position(|pool| pool.id == id) {
+        Some(pool) => Ok(vec![pool]),
+        None => {
+            let known: Vec<_> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
+            Err(Failure::NotFound(format!(
+                "no pool {id}; there are {}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
+    let ids = |selection: &Selection| {
+        let mirrors = selection.mirrors.iter();
+        mirrors
+            .map(|&mirror| config.mirror_id(pool, mirror).to_owned())
+            .collect()
+    };
+    let v4 = plan.select(pool, Family::V4, client);
+    let v6 = plan.select(pool, Family::V6, client);
+    let origin = plan.origin(pool, client);
+    let (prefix, source) = match (&config.pools[pool].policy, origin.overriding, origin.listed) {
+        (Policy::All, _, _) => (None, "all"),
+        (_, Some((prefix, _)), _) => (Some(prefix), "override"),
+        (_, _, Some((prefix, _))) if origin.imported => (Some(prefix), "import"),
+        (_, _, Some((prefix, _))) => (Some(prefix), "list"),
+        _ => (None, "default"),
+    };
+    Lookup {
+        pool: config.pools[pool].id.clone(),
+        mirrors: ids(&v4),
+        mirrors_v6: ids(&v6),
+        scope: v4.scope,
+        prefix,
+        source: source.to_owned(),
+    }
+}
+
+/// Every prefix in force as `prefix,mirror`. Of all pools at once only if none contradict.
+fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
+    let config = &world.inputs.config;
+    let plan = read(world);
+    let mut all: BTreeMap<IpNet, (&str, &str)> = BTreeMap::new();
+    for pool in pools(config, pool)? {
+        let id = config.pools[pool].id.as_str();
+        for (prefix, mirror) in plan.layers(pool).in_force() {
+            let mirror = config.mirror_id(pool, mirror);
+            match all.insert(prefix, (mirror, id)) {
+                Some((other, of)) if other != mirror => {
+                    return Err(Failure::Invalid(format!(
+                        "{prefix} is {other} in pool {of} and {mirror} in pool {id}: name one \
+                         with --pool"
+                    )));
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut csv = String::from("prefix,mirror\n");
+    for (prefix, (mirror, _)) in all {
+        use std::fmt::Write;
+        writeln!(csv, "{prefix},{mirror}").map_err(|error| Failure::Internal(error.to_string()))?;
+    }
+    Ok(csv)
+}
+
+fn explain(world: &World, text: &str, client: IpAddr, fast: bool) -> Result<Explanation, Failure> {
+    let config = &world.inputs.config;
+    let name = zone::parse_name(text).map_err(Failure::Invalid)?;
+    let mut explanation = Explanation {
+        name: name.fmt_with_dot().to_string(),
+        client,
+        zone: None,
+        steered: None,
+        lookup: None,
+        a: Vec::new(),
+        aaaa: Vec::new(),
+        ttl: None,
+        summary: String::new(),
+    };
+    let Some((_, zone)) = world.inputs.zones.find(&name) else {
+        "in no zone of ours: the slow path answers REFUSED".clone_into(&mut explanation.summary);
+        return Ok(explanation);
+    };
+    explanation.zone = Some(zone.apex.fmt_with_dot().to_string());
+    let node = match lookup::lookup(zone, &name, Rtype::A) {
+        Found::Node(node) => node,
+        Found::Cut { owner, .. } => {
+            explanation.summary = format!(
+                "delegated at {}: the slow path answers with a referral",
+                owner.fmt_with_dot()
+            );
+            return Ok(explanation);
+        }
+        Found::Dname { owner, .. } => {
+            explanation.summary = format!(
+                "redirected by the DNAME at {}: the slow path answers",
+                owner.fmt_with_dot()
+            );
+            return Ok(explanation);
+        }
+        Found::Missing => {
+            "no such name: NXDOMAIN".clone_into(&mut explanation.summary);
+            return Ok(explanation);
+        }
+    };
+    let Some(pool) = node.steer else {
+        "not steered: the slow path answers from the zone file"
+            .clone_into(&mut explanation.summary);
+        return Ok(explanation);
+    };
+    // The name itself, or the wildcard that it matches.
+    let owner = zone
+        .nodes
+        .iter()
+        .find(|(_, other)| std::ptr::eq(*other, node))
+        .map(|(owner, _)| owner.fmt_with_dot().to_string());
+    let plan = read(world);
+    let addresses = |family| -> Vec<IpAddr> {
+        let selection = plan.select(pool, family, client);
+        let mirrors = selection
+            .mirrors
+            .iter()
+            .map(|&mirror| &config.mirrors[config.pools[pool].mirrors[usize::from(mirror)]]);
+        match family {
+            Family::V4 => mirrors
+                .flat_map(|mirror| mirror.v4.iter().copied().map(IpAddr::V4))
+                .collect(),
+            Family::V6 => mirrors
+                .flat_map(|mirror| mirror.v6.iter().copied().map(IpAddr::V6))
+                .collect(),
+        }
+    };
+    explanation.a = addresses(Family::V4);
+    explanation.aaaa = addresses(Family::V6);
+    explanation.ttl = Some(config.pools[pool].ttl);
+    explanation.steered = owner;
+    let found = look_up(config, &plan, pool, client);
+    let why = match found.source.as_str() {
+        "override" => "its override",
+        "import" => "the imported list",
+        "list" => "the pool's list",
+        "default" => "the pool's default",
+        _ => "every mirror of the pool",
+    };
+    let prefix = found
+        .prefix
+        .map(|prefix| format!(", {prefix}"))
+        .unwrap_or_default();
+    explanation.summary = format!(
+        "steered by pool {} ({why}{prefix}); {}",
+        found.pool,
+        if fast {
+            "plain queries are answered in the kernel"
+        } else {
+            "the slow path answers"
+        }
+    );
+    explanation.lookup = Some(found);
+    Ok(explanation)
+}

@@ -1,0 +1,650 @@
+//! What changes the world: edits, imports, reloads. One at a time.
+//!
+//! A change is durable before it is in force, and in force before it is said to be done. One that
+//! fails on the way is taken back: nothing has changed then, on the disk or in the answers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use ipnet::IpNet;
+
+use super::{Daemon, identity, notify, read};
+use crate::config::{Config, Policy};
+use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
+use crate::geo::{Layer, Layers};
+use crate::kernel::instance::Instance;
+use crate::kernel::netdev::Netdevs;
+use crate::plan::EditError;
+use crate::publish::Backend;
+use crate::state::{Import, State};
+use crate::world::{Inputs, World};
+
+/// How long edits must have paused before the tables are tidied.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The layers of each pool: the configuration's lists and what the state holds.
+///
+/// What the state has of pools and mirrors that the configuration no longer has is kept there, and
+/// not in force.
+pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
+    let config = &inputs.config;
+    let mut layers: Vec<Layers> = inputs
+        .lists
+        .iter()
+        .map(|base| Layers {
+            base: Arc::clone(base),
+            ..Layers::default()
+        })
+        .collect();
+    for import in state.imports()? {
+        let Some(pool) = table_pool(config, &import.pool) else {
+            tracing::warn!(
+                "the import of pool {} is not in force: there is no such pool with policy \"table\"",
+                import.pool
+            );
+            continue;
+        };
+        let packed = Layer::from_bytes(&import.layer).with_context(|| {
+            format!(
+                "state {}: the import of pool {} is damaged: import the list again",
+                config.state.display(),
+                import.pool
+            )
+        })?;
+        layers[pool].imported = Arc::new(renumber(config, pool, &import.mirrors, packed));
+    }
+    let mut unknown: BTreeMap<(String, String), (IpNet, usize)> = BTreeMap::new();
+    for entry in state.overrides()? {
+        let known = table_pool(config, &entry.pool)
+            .and_then(|pool| Some((pool, config.mirror_in_pool(pool, &entry.mirror)?)));
+        match known {
+            Some((pool, mirror)) => {
+                layers[pool].overrides.insert(entry.prefix, mirror);
+            }
+            None => {
+                let count = unknown
+                    .entry((entry.pool, entry.mirror))
+                    .or_insert((entry.prefix, 0));
+                count.1 += 1;
+            }
+        }
+    }
+    for ((pool, mirror), (first, count)) in unknown {
+        tracing::warn!(
+            "{count} overrides of pool {pool} to mirror {mirror}, {first} the first, are not in \
+             force: the configuration has no such pool with policy \"table\", or no such mirror in it"
+        );
+    }
+    Ok(layers)
+}
+
+/// An imported list, from the numbers that mirrors had then to those that they have now.
+fn renumber(config: &Config, pool: usize, mirrors: &[String], mut layer: Layer) -> Layer {
+    let now: Vec<Option<u8>> = mirrors
+        .iter()
+        .map(|id| config.mirror_in_pool(pool, id))
+        .collect();
+    let as_they_were = |(place, &now): (usize, &Option<u8>)| now.map(usize::from) == Some(place);
+    if now.iter().enumerate().all(as_they_were) {
+        return layer;
+    }
+    for (id, now) in mirrors.iter().zip(&now) {
+        if now.is_none() {
+            tracing::warn!(
+                "imported prefixes of mirror {id} in pool {} are not in force: it has no such mirror",
+                config.pools[pool].id
+            );
+        }
+    }
+    let renumbered = |mirror: &mut u8| match now.get(usize::from(*mirror)) {
+        Some(&Some(now)) => {
+            *mirror = now;
+            true
+        }
+        _ => false,
+    };
+    layer.v4.retain_mut(|(_, _, mirror)| renumbered(mirror));
+    layer.v6.retain_mut(|(_, _, mirror)| renumbered(mirror));
+    layer
+}
+
+fn table_pool(config: &Config, id: &str) -> Option<usize> {
+    config
+        .pools
+        .iter()
+        .position(|pool| pool.id == id && is_table(&pool.policy))
+}
+
+fn is_table(policy: &Policy) -> bool {
+    matches!(policy, Policy::Table { .. })
+}
+
+/// A pool by its id, which must have a table.
+fn require_table(config: &Config, id: &str) -> Result<usize, Failure> {
+    if let Some(pool) = table_pool(config, id) {
+        return Ok(pool);
+    }
+    if config.pools.iter().any(|pool| pool.id == id) {
+        return Err(Failure::Invalid(format!(
+            "pool {id} has policy \"all\": everyone gets every mirror of it, and no prefix matters"
+        )));
+    }
+    let pools: Vec<_> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
+    Err(Failure::NotFound(format!(
+        "no pool {id}; there are {}",
+        pools.join(", ")
+    )))
+}
+
+/// The pools that a mirror's prefix is for, each with the mirror's number in it.
+fn pools_of(
+    config: &Config,
+    mirror: &str,
+    pool: Option<&str>,
+) -> Result<Vec<(usize, u8)>, Failure> {
+    if !config.mirrors.iter().any(|other| other.id == mirror) {
+        let mirrors: Vec<_> = config
+            .mirrors
+            .iter()
+            .map(|other| other.id.as_str())
+            .collect();
+        return Err(Failure::NotFound(format!(
+            "no mirror {mirror}; there are {}",
+            mirrors.join(", ")
+        )));
+    }
+    if let Some(id) = pool {
+        let pool = require_table(config, id)?;
+        let number = config
+            .mirror_in_pool(pool, mirror)
+            .ok_or_else(|| Failure::Invalid(format!("pool {id} does not hold mirror {mirror}")))?;
+        return Ok(vec![(pool, number)]);
+    }
+    let pools: Vec<_> = (0..config.pools.len())
+        .filter(|&pool| is_table(&config.pools[pool].policy))
+        .filter_map(|pool| Some((pool, config.mirror_in_pool(pool, mirror)?)))
+        .collect();
+    if pools.is_empty() {
+        return Err(Failure::Invalid(format!(
+            "no pool with policy \"table\" holds mirror {mirror}"
+        )));
+    }
+    Ok(pools)
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure::Internal(format!("{error:#}"))
+}
+
+impl Daemon {
+    /// Runs a change, alone, where it may block; to its end, even if nobody waits for it any more.
+    pub(super) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let alone = Arc::clone(&self.edits).lock_owned().await;
+        let daemon = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let _alone = alone;
+            change(&daemon)
+        })
+        .await
+        .map_err(internal)?
+    }
+
+    /// `map set`
+    pub(super) fn set(
+        &self,
+        prefix: IpNet,
+        mirror: &str,
+        pool: Option<&str>,
+    ) -> Result<MapChanged, Failure> {
+        check_prefix(prefix)?;
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let pools = pools_of(config, mirror, pool)?
+            .into_iter()
+            .map(|(pool, number)| (pool, Some(number)))
+            .collect();
+        self.edit(&world, prefix, pools)
+    }
+
+    /// `map del`
+    pub(super) fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
+        check_prefix(prefix)?;
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let pools: Vec<usize> = match pool {
+            Some(id) => vec![require_table(config, id)?],
+            None => (0..config.pools.len()).collect(),
+        };
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let pools: Vec<_> = pools
+            .into_iter()
+            .filter(|&pool| plan.layers(pool).overrides.contains_key(&prefix))
+            .map(|pool| (pool, None))
+            .collect();
+        drop(plan);
+        if pools.is_empty() {
+            return Err(Failure::NotFound(match pool {
+                Some(pool) => format!("pool {pool} has no override of {prefix}"),
+                None => format!("no pool has an override of {prefix}"),
+            }));
+        }
+        self.edit(&world, prefix, pools)
+    }
+
+    /// Sets or deletes an override in some pools.
+    fn edit(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: Vec<(usize, Option<u8>)>,
+    ) -> Result<MapChanged, Failure> {
+        let config = &world.inputs.config;
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let before: Vec<(usize, Option<u8>)> = pools
+            .iter()
+            .map(|&(pool, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied()))
+            .collect();
+        drop(plan);
+        self.keep(config, prefix, &pools)?;
+        if let Err(failure) = self.put_in_force(world, prefix, &pools) {
+            // The state first: what is durable must not say what was refused.
+            if let Err(error) = self.keep(config, prefix, &before) {
+                tracing::error!("a failed edit could not be taken back: {error}");
+            }
+            if let Err(error) = self.put_in_force(world, prefix, &before) {
+                tracing::error!("a failed edit could not be taken back: {error}");
+            }
+            return Err(failure);
+        }
+        self.edited.fetch_add(1, Ordering::Relaxed);
+        self.untidy.notify_one();
+        let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
+        let changes = pools
+            .iter()
+            .zip(&before)
+            .map(|(&(pool, after), &(_, before))| Change {
+                pool: config.pools[pool].id.clone(),
+                before: name(pool, before),
+                after: name(pool, after),
+            })
+            .collect();
+        Ok(MapChanged { prefix, changes })
+    }
+
+    /// Makes overrides durable, in one transaction for each mirror that they name.
+    fn keep(
+        &self,
+        config: &Config,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<(), Failure> {
+        let mut by_mirror: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for &(pool, mirror) in pools {
+            by_mirror
+                .entry(mirror.map(|mirror| config.mirror_id(pool, mirror)))
+                .or_default()
+                .push(&config.pools[pool].id);
+        }
+        for (mirror, pools) in by_mirror {
+            match mirror {
+                Some(mirror) => self.state.set(&pools, prefix, mirror),
+                None => self.state.del(&pools, prefix),
+            }
+            .map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    /// Brings plan and kernel up to date: in place, or with a new plan where there is no room.
+    fn put_in_force(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<(), Failure> {
+        if self.edit_in_place(world, prefix, pools)? {
+            return Ok(());
+        }
+        // What earlier edits have let go may be room enough.
+        self.reclaim(world)?;
+        if self.edit_in_place(world, prefix, pools)? {
+            return Ok(());
+        }
+        tracing::info!("the tables are full: compiling larger ones");
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let mut layers: Vec<Layers> = (0..world.inputs.config.pools.len())
+            .map(|pool| plan.layers(pool).clone())
+            .collect();
+        drop(plan);
+        for &(pool, mirror) in pools {
+            match mirror {
+                Some(mirror) => layers[pool].overrides.insert(prefix, mirror),
+                None => layers[pool].overrides.remove(&prefix),
+            };
+        }
+        let next = compile(&world.inputs, &layers, world.generation + 1)?;
+        let instance = self.prepare(&next)?;
+        self.commit(next, instance)
+    }
+
+    /// `false`: there is no room. Pools before the one without room are done.
+    fn edit_in_place(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<bool, Failure> {
+        // The kernel's lock first: who waits for it must not hold up the slow path.
+        let mut kernel = self.lock_kernel();
+        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        for &(pool, mirror) in pools {
+            let stores = match plan.set_override(pool, prefix, mirror) {
+                Ok(stores) => stores,
+                Err(EditError::Outgrown) => return Ok(false),
+            };
+            if let Some(kernel) = &mut kernel {
+                kernel.apply(&stores).map_err(internal)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Frees what edits have let go, once no packet can be looking at it.
+    fn reclaim(&self, world: &World) -> Result<(), Failure> {
+        if let Some(mut kernel) = self.lock_kernel() {
+            kernel.grace().map_err(internal)?;
+        }
+        world
+            .plan
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .reclaim();
+        Ok(())
+    }
+
+    /// Reclaims in the pauses between edits, for ever.
+    pub(super) async fn tidy(self: &Arc<Self>) {
+        loop {
+            self.untidy.notified().await;
+            loop {
+                let before = self.edited.load(Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
+                if self.edited.load(Ordering::Relaxed) == before {
+                    break;
+                }
+            }
+            let tidied = self
+                .change(|daemon| daemon.reclaim(&daemon.world.load_full()))
+                .await;
+            if let Err(failure) = tidied {
+                tracing::warn!("the tables could not be tidied: {failure}");
+            }
+        }
+    }
+
+    /// Loads a world's program; nothing is in force yet.
+    fn prepare(&self, next: &World) -> Result<Option<Instance>, Failure> {
+        let Some(kernel) = self.lock_kernel() else {
+            return Ok(None);
+        };
+        let plan = next.plan.read().unwrap_or_else(PoisonError::into_inner);
+        kernel
+            .prepare(&*plan, plan.capacity())
+            .map(Some)
+            .map_err(internal)
+    }
+
+    /// Puts a world in force, in the kernel and in the slow path.
+    fn commit(&self, next: World, instance: Option<Instance>) -> Result<(), Failure> {
+        if let (Some(mut kernel), Some(instance)) = (self.lock_kernel(), instance) {
+            kernel.commit(instance).map_err(internal)?;
+        }
+        self.world.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// `map import`
+    pub(super) fn import(
+        &self,
+        csv: &str,
+        name: &str,
+        pool: Option<&str>,
+    ) -> Result<Imported, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let started = Instant::now();
+        let lists = parse(config, csv, name, pool)?;
+        let parse_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let mut layers: Vec<Layers> = (0..config.pools.len())
+            .map(|pool| plan.layers(pool).clone())
+            .collect();
+        drop(plan);
+        let mut before = Vec::new();
+        for (pool, list) in &lists {
+            before.push((
+                *pool,
+                std::mem::replace(&mut layers[*pool].imported, Arc::clone(list)),
+            ));
+        }
+        let next = compile(&world.inputs, &layers, world.generation + 1)?;
+        let compile_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let instance = self.prepare(&next)?;
+        let mut publish_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let imports = |lists: &[(usize, Arc<Layer>)]| -> Vec<Import> {
+            lists
+                .iter()
+                .map(|(pool, list)| packed(config, *pool, list))
+                .collect()
+        };
+        self.state.import(&imports(&lists)).map_err(internal)?;
+        let store_ms = milliseconds(started);
+
+        let started = Instant::now();
+        if let Err(failure) = self.commit(next, instance) {
+            if let Err(error) = self.state.import(&imports(&before)) {
+                tracing::error!("a failed import could not be taken back: {error}");
+            }
+            return Err(failure);
+        }
+        publish_ms += milliseconds(started);
+        let imported = Imported {
+            prefixes: lists
+                .iter()
+                .map(|(pool, list)| (config.pools[*pool].id.clone(), list.len() as u64))
+                .collect(),
+            parse_ms,
+            compile_ms,
+            store_ms,
+            publish_ms,
+            kernel_memory_bytes: self
+                .lock_kernel()
+                .map_or(0, |kernel| kernel.instance().memory()),
+        };
+        tracing::info!("{name}: imported {:?} prefixes", imported.prefixes);
+        Ok(imported)
+    }
+
+    /// `reload`, SIGHUP: reads everything again. On an error nothing changes.
+    pub(super) async fn reload_all(self: &Arc<Self>) -> Result<Reloaded, Failure> {
+        notify::reloading();
+        let reloaded = self.try_reload().await;
+        match &reloaded {
+            Ok(reloaded) => tracing::info!("reloaded: plan {}", reloaded.generation),
+            Err(failure) => tracing::error!("not reloaded, nothing has changed: {failure}"),
+        }
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) =
+            reloaded.as_ref().err().map(ToString::to_string);
+        notify::ready(&self.summary());
+        reloaded
+    }
+
+    async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
+        let netlink = self.follow.lock().await.netlink.clone();
+        let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
+        let reloaded = self.change(move |daemon| daemon.reload(&netdevs)).await?;
+        self.follow_interfaces().await.map_err(internal)?;
+        Ok(reloaded)
+    }
+
+    fn reload(&self, netdevs: &Netdevs) -> Result<Reloaded, Failure> {
+        let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
+        let mut inputs = read(&self.options).map_err(invalid)?;
+        let world = self.world.load_full();
+        let mut config = Config::clone(&inputs.config);
+        let fixed = keep_fixed(&mut config, &world.inputs.config);
+        inputs.config = Arc::new(config);
+        if self.kernel.is_some()
+            && let Some(name) = inputs
+                .config
+                .kernel
+                .interfaces
+                .iter()
+                .find(|name| netdevs.named(name).is_none())
+        {
+            return Err(Failure::Invalid(format!(
+                "{}: kernel.interfaces: no interface {name:?}; there are {}",
+                inputs.config.path.display(),
+                netdevs.names()
+            )));
+        }
+        let layers = layers(&inputs, &self.state).map_err(internal)?;
+        let generation = world.generation + 1;
+        let next = compile(&inputs, &layers, generation)?;
+        let instance = self.prepare(&next)?;
+        self.commit(next, instance)?;
+        self.server.set_identity(identity(&inputs.config));
+        if let Some(mut kernel) = self.lock_kernel() {
+            kernel.set_interfaces(inputs.config.kernel.interfaces.clone());
+        }
+        if !fixed.is_empty() {
+            tracing::warn!(
+                "changed in {}, and in force only after a restart: {}",
+                inputs.config.path.display(),
+                fixed.join(", ")
+            );
+        }
+        Ok(Reloaded { generation })
+    }
+}
+
+/// Keeps what a running daemon cannot change; says what that is.
+fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
+    let mut changed = Vec::new();
+    macro_rules! keep {
+        ($name:literal, $($field:ident).+) => {
+            if new.$($field).+ != old.$($field).+ {
+                changed.push($name);
+                new.$($field).+.clone_from(&old.$($field).+);
+            }
+        };
+    }
+    keep!("server.port", server.port);
+    keep!("kernel.mode", kernel.mode);
+    keep!("kernel.pin", kernel.pin);
+    keep!("kernel.stale_after", kernel.stale_after);
+    keep!("control.socket", socket);
+    keep!("state.path", state);
+    changed
+}
+
+fn compile(inputs: &Inputs, layers: &[Layers], generation: u64) -> Result<World, Failure> {
+    inputs
+        .compile(layers, generation, rand::random())
+        .map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+fn check_prefix(prefix: IpNet) -> Result<(), Failure> {
+    if prefix == prefix.trunc() {
+        return Ok(());
+    }
+    Err(Failure::Invalid(format!(
+        "{prefix}: bits are set past the prefix length; did you mean {}?",
+        prefix.trunc()
+    )))
+}
+
+/// The lists that a file has for each pool. Without a pool named, a line is for every pool that
+/// has a table and holds its mirror; pools that no line is for keep what they have, unless the
+/// file is empty, which empties all.
+fn parse(
+    config: &Config,
+    csv: &str,
+    name: &str,
+    pool: Option<&str>,
+) -> Result<Vec<(usize, Arc<Layer>)>, Failure> {
+    let tables: Vec<usize> = match pool {
+        Some(id) => vec![require_table(config, id)?],
+        None => (0..config.pools.len())
+            .filter(|&pool| is_table(&config.pools[pool].policy))
+            .collect(),
+    };
+    if tables.is_empty() {
+        return Err(Failure::Invalid(
+            "no pool has policy \"table\": there is nothing to import to".to_owned(),
+        ));
+    }
+    let mut lists = Vec::new();
+    for &table in &tables {
+        let mirrors: BTreeMap<&str, Option<u8>> = config
+            .mirrors
+            .iter()
+            .filter(|mirror| {
+                tables
+                    .iter()
+                    .any(|&pool| config.mirror_in_pool(pool, &mirror.id).is_some())
+            })
+            .map(|mirror| (mirror.id.as_str(), config.mirror_in_pool(table, &mirror.id)))
+            .collect();
+        let list = Layer::parse(csv, Path::new(name), |id| {
+            mirrors.get(id).copied().ok_or_else(|| {
+                let known: Vec<_> = mirrors.keys().copied().collect();
+                format!(
+                    "no mirror {id:?} in a table; there are {}",
+                    known.join(", ")
+                )
+            })
+        })
+        .map_err(|error| Failure::Invalid(error.to_string()))?;
+        lists.push((table, Arc::new(list)));
+    }
+    if pool.is_none() && lists.iter().any(|(_, list)| !list.is_empty()) {
+        lists.retain(|(_, list)| !list.is_empty());
+    }
+    Ok(lists)
+}
+
+fn packed(config: &Config, pool: usize, list: &Layer) -> Import {
+    let mirrors = 0..config.pools[pool].mirrors.len();
+    Import {
+        pool: config.pools[pool].id.clone(),
+        mirrors: mirrors
+            .map(|mirror| {
+                config.mirrors[config.pools[pool].mirrors[mirror]]
+                    .id
+                    .clone()
+            })
+            .collect(),
+        layer: list.to_bytes(),
+    }
+}
+
+fn milliseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,46 @@
+//! What the process may do once it has opened what it needs.
+
+use std::collections::HashSet;
+
+use anyhow::Context;
+use caps::{CapSet, Capability};
+
+/// What the daemon needs as long as it runs: load programs and make maps, attach them, have the
+/// verifier allow what it allows a tracer, and bind port 53 on addresses that come.
+///
+/// CAP_DAC_OVERRIDE, where we have it, so that a reload can still read a configuration in another
+/// user's folder, and the control socket in one can be removed: taking it from user 0 would not
+/// keep it from root's own files anyway.
+const KEPT: [Capability; 5] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_DAC_OVERRIDE,
+];
+
+/// Gives up every other capability, for good. For the calling thread and those that it makes from
+/// now on, so before there is a runtime.
+pub fn drop_all_but_needed() -> anyhow::Result<()> {
+    let have = caps::read(None, CapSet::Permitted).context("cannot read capabilities")?;
+    let keep: HashSet<Capability> = KEPT
+        .into_iter()
+        .filter(|capability| have.contains(capability))
+        .collect();
+    let narrow = || {
+        // A child could get them back only through the bounding set, which SETPCAP narrows.
+        if have.contains(&Capability::CAP_SETPCAP) {
+            for capability in caps::read(None, CapSet::Bounding)? {
+                if !keep.contains(&capability) {
+                    caps::drop(None, CapSet::Bounding, capability)?;
+                }
+            }
+        }
+        caps::clear(None, CapSet::Ambient)?;
+        caps::set(None, CapSet::Effective, &keep)?;
+        caps::set(None, CapSet::Permitted, &keep)?;
+        caps::set(None, CapSet::Inheritable, &HashSet::new())
+    };
+    narrow().context("cannot drop capabilities")?;
+    nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")
+}

@@ -1,0 +1,180 @@
+//! Reads `prefix,mirror` lists. A million lines are common, so the usual line is taken apart by
+//! hand and anything else by the standard parsers.
+
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
+use super::{Layer, Prefix};
+
+/// What is wrong, and in which line (from 1).
+#[derive(Debug)]
+pub struct Wrong {
+    pub line: usize,
+    pub message: String,
+}
+
+pub fn parse<'a>(
+    text: &'a str,
+    mut mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
+) -> Result<Layer, Wrong> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut layer = Layer::default();
+    let mut known: HashMap<&'a str, Option<u8>> = HashMap::new();
+    let mut latest: Option<(&'a str, Option<u8>)> = None;
+    let mut header_allowed = true;
+    for (line, content) in lines(text) {
+        let wrong = |message| Wrong { line, message };
+        let Some((prefix, id)) = content.split_once(',') else {
+            return Err(wrong(format!(
+                "{content:?} is not of the form prefix,mirror"
+            )));
+        };
+        let (prefix, id) = (field(prefix), field(id));
+        if std::mem::take(&mut header_allowed) && (prefix, id) == ("prefix", "mirror") {
+            continue;
+        }
+        let number = match latest {
+            Some((known, number)) if known == id => number,
+            _ => match known.get(id) {
+                Some(&number) => number,
+                None => {
+                    let number = mirror(id).map_err(wrong)?;
+                    known.insert(id, number);
+                    number
+                }
+            },
+        };
+        latest = Some((id, number));
+        if let Some((first, len)) = v4(prefix.as_bytes()) {
+            if first.checked_shl(len.into()).unwrap_or(0) != 0 {
+                return Err(wrong(host_bits(prefix)));
+            }
+            if let Some(number) = number {
+                layer.v4.push((first, len, number));
+            }
+            continue;
+        }
+        let net: IpNet = prefix.parse().map_err(|_| {
+            wrong(format!(
+                "{prefix:?} is not an address prefix such as 192.0.2.0/24 or 2001:db8::/32"
+            ))
+        })?;
+        if net != net.trunc() {
+            return Err(wrong(host_bits(prefix)));
+        }
+        if let Some(number) = number {
+            match net {
+                IpNet::V4(net) => layer
+                    .v4
+                    .push((net.addr().to_bits(), net.prefix_len(), number)),
+                IpNet::V6(net) => layer
+                    .v6
+                    .push((net.addr().to_bits(), net.prefix_len(), number)),
+            }
+        }
+    }
+    let repeated = sort(&mut layer.v4).map(|(first, len)| (u128::from(first) << 96, len, true));
+    let repeated = repeated.or(sort(&mut layer.v6).map(|(first, len)| (first, len, false)));
+    match repeated {
+        Some((first, len, v4)) => Err(find_repeated(text, first, len, v4)),
+        None => Ok(layer),
+    }
+}
+
+/// The lines that say something, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .map(str::trim)
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// A field without the blanks and quotes around it.
+fn field(field: &str) -> &str {
+    let field = field.trim();
+    field
+        .strip_prefix('"')
+        .and_then(|field| field.strip_suffix('"'))
+        .unwrap_or(field)
+}
+
+fn host_bits(prefix: &str) -> String {
+    match prefix.parse::<IpNet>() {
+        Ok(net) => format!(
+            "{prefix} has bits set past its length; write {}",
+            net.trunc()
+        ),
+        Err(_) => format!("{prefix} has bits set past its length"),
+    }
+}
+
+/// `a.b.c.d/len` in plain decimal without leading zeros; everything else is for the real parser.
+fn v4(text: &[u8]) -> Option<(u32, u8)> {
+    let mut rest = text;
+    let mut address = 0;
+    for end in [b'.', b'.', b'.', b'/'] {
+        let (number, after) = decimal(rest)?;
+        let (&separator, after) = after.split_first()?;
+        if separator != end || number > 255 {
+            return None;
+        }
+        address = address << 8 | number;
+        rest = after;
+    }
+    let (len, rest) = decimal(rest)?;
+    (rest.is_empty() && len <= 32).then_some((address, len as u8))
+}
+
+/// Up to three digits at the start.
+#[inline]
+fn decimal(text: &[u8]) -> Option<(u32, &[u8])> {
+    let mut value = 0;
+    let mut digits = 0;
+    while let Some(digit) = text.get(digits).map(|byte| byte.wrapping_sub(b'0'))
+        && digit <= 9
+    {
+        value = value * 10 + u32::from(digit);
+        digits += 1;
+        if digits > 3 {
+            return None;
+        }
+    }
+    if digits == 0 || (digits > 1 && text[0] == b'0') {
+        return None;
+    }
+    Some((value, &text[digits..]))
+}
+
+/// Sorts by address and length; gives a prefix that is there twice.
+fn sort<A: Copy + Ord>(list: &mut [(A, u8, u8)]) -> Option<(A, u8)> {
+    if list.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)) {
+        return None;
+    }
+    list.sort_unstable();
+    let twice = list
+        .windows(2)
+        .find(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1));
+    twice.map(|pair| (pair[0].0, pair[0].1))
+}
+
+/// The line where a prefix stands for the second time.
+fn find_repeated(text: &str, first: u128, len: u8, v4: bool) -> Wrong {
+    let mut places = lines(text).filter_map(|(line, content)| {
+        let net: IpNet = field(content.split_once(',')?.0).parse().ok()?;
+        let prefix = Prefix::of(net);
+        let same = (prefix.first, prefix.len) == (first, len) && matches!(net, IpNet::V4(_)) == v4;
+        same.then_some((line, net))
+    });
+    match (places.next(), places.next()) {
+        (Some((before, _)), Some((line, net))) => Wrong {
+            line,
+            message: format!("{net} stands in line {before} already; keep one of the two"),
+        },
+        _ => Wrong {
+            line: 1,
+            message: "a prefix is there twice".into(),
+        },
+    }
+}

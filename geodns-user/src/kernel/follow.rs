@@ -1,0 +1,85 @@
+//! Tells when addresses or interfaces change.
+
+use std::io;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Changes come in bursts; what follows is read once, when one is over.
+const SETTLE: Duration = Duration::from_millis(50);
+/// A look now and then, in case that an event got lost.
+const AT_LEAST: Duration = Duration::from_secs(60);
+
+/// A netlink connection: for questions, and for events.
+#[derive(Debug)]
+pub struct Follow {
+    netlink: watch::Receiver<Handle>,
+    changed: watch::Receiver<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Follow {
+    /// Connects, in the network namespace of the calling thread.
+    pub fn start() -> io::Result<Self> {
+        let (handle, mut events) = connect()?;
+        let (netlink, netlink_receiver) = watch::channel(handle);
+        let (changes, changed) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            loop {
+                while events.next().await.is_some() {
+                    changes.send_modify(|count| *count += 1);
+                }
+                // The connection broke: a new one, and look at everything again.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                match connect() {
+                    Ok((handle, new)) => {
+                        events = new;
+                        netlink.send_replace(handle);
+                        changes.send_modify(|count| *count += 1);
+                    }
+                    Err(error) => tracing::warn!("netlink: {error}; interfaces are not followed"),
+                }
+            }
+        });
+        Ok(Self {
+            netlink: netlink_receiver,
+            changed,
+            task,
+        })
+    }
+
+    /// Where to ask.
+    pub fn netlink(&self) -> Handle {
+        self.netlink.borrow().clone()
+    }
+
+    /// Returns when something may have changed since the last time.
+    pub async fn changed(&mut self) {
+        if let Ok(Ok(())) = tokio::time::timeout(AT_LEAST, self.changed.changed()).await {
+            tokio::time::sleep(SETTLE).await;
+            self.changed.mark_unchanged();
+        }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn connect() -> io::Result<(
+    Handle,
+    impl futures_util::Stream<Item = impl Sized> + Unpin + Send + use<>,
+)> {
+    let (connection, handle, events) = new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+    ])?;
+    tokio::spawn(connection);
+    Ok((handle, events))
+}

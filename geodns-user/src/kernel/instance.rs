@@ -1,0 +1,261 @@
+//! One loaded program, with tables of its own: a plan in the kernel.
+
+use std::io;
+use std::mem::offset_of;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use aya::maps::Map;
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use geodns_common::abi;
+use geodns_common::tables::Tables;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+use super::mmap::{Mapping, Value};
+use super::shared::{self, Shared};
+use super::{Error, sys};
+use crate::plan::{Capacity, Store};
+use crate::publish::Backend;
+
+/// The program's name in the object.
+const PROGRAM: &str = "geodns";
+
+// SAFETY: 32 bytes of u64, as abi asserts: no padding.
+unsafe impl Value for abi::Name {}
+// SAFETY: a row, two u16 and a u32, 30 u64: 256 bytes, as abi asserts.
+unsafe impl Value for abi::Zone {}
+// SAFETY: six u64, a u32 and two u16: 56 bytes, as abi asserts.
+unsafe impl Value for abi::Pool {}
+// SAFETY: Pod.
+unsafe impl Value for abi::Answer {}
+// SAFETY: an array of u32.
+unsafe impl Value for abi::Block {}
+// SAFETY: an integer.
+unsafe impl Value for u64 {}
+
+/// A program and its tables. The program is loaded and attached nowhere.
+#[derive(Debug)]
+pub struct Instance {
+    ebpf: Ebpf,
+    // Read by the program alone once they are filled.
+    _names: Mapping,
+    _zones: Mapping,
+    _answers: Mapping,
+    pools: Mapping,
+    regions: Mapping,
+    roots: Mapping,
+    blocks: Mapping,
+    barrier: Option<sys::Barrier>,
+    verified_instructions: u32,
+    memory: u64,
+}
+
+impl Instance {
+    /// Loads the program for a plan and fills its tables.
+    pub fn load(
+        object: &[u8],
+        tables: &impl Tables,
+        capacity: Capacity,
+        log_every: u32,
+        shared: &Shared,
+    ) -> Result<Self, Error> {
+        let settings = abi::Settings {
+            log_every,
+            ..tables.settings()
+        };
+        let sizes = [
+            ("NAMES", capacity.names),
+            ("ZONES", capacity.zones),
+            ("POOLS", capacity.pools),
+            ("ANSWERS", capacity.answers),
+            ("REGIONS", capacity.regions),
+            ("ROOTS", capacity.roots),
+            ("BLOCKS", capacity.blocks),
+        ];
+        let mut loader = EbpfLoader::new();
+        loader.override_global("SETTINGS", bytemuck::bytes_of(&settings), true);
+        for (name, entries) in sizes {
+            loader.map_max_entries(name, entries.max(1));
+        }
+        for name in shared::MAPS {
+            loader.map_pin_path(name, shared.path(name));
+        }
+        let mut ebpf = loader.load(object).map_err(Error::load)?;
+
+        let mut memory = 0;
+        let mut map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
+            let fd = array(&ebpf, name)?;
+            let (mapping, bytes) = Mapping::new(fd.0, value_size, fd.1)
+                .and_then(|mapping| Ok((mapping, sys::fdinfo(fd.0, "memlock")?.unwrap_or(0))))
+                .map_err(|error| Error::Object(format!("map {name}: {error}")))?;
+            memory += bytes;
+            Ok(mapping)
+        };
+        let mut names = map("NAMES", size_of::<abi::Name>())?;
+        let mut zones = map("ZONES", size_of::<abi::Zone>())?;
+        let mut answers = map("ANSWERS", size_of::<abi::Answer>())?;
+        let mut pools = map("POOLS", size_of::<abi::Pool>())?;
+        let mut regions = map("REGIONS", size_of::<u64>())?;
+        let mut roots = map("ROOTS", size_of::<abi::Block>())?;
+        let mut blocks = map("BLOCKS", size_of::<abi::Block>())?;
+        fill(&mut names, |index| tables.name(index));
+        fill(&mut zones, |index| tables.zone(index));
+        fill(&mut answers, |index| tables.answer(index));
+        fill(&mut pools, |index| tables.pool(index));
+        fill(&mut roots, |index| tables.root(index));
+        fill(&mut blocks, |index| tables.block(index));
+        for index in 0..regions.entries() {
+            let Some(order) = tables.region(index) else {
+                break;
+            };
+            regions.write(index, &order);
+        }
+
+        let program = program(&mut ebpf)?;
+        program.load().map_err(Error::refused)?;
+        let verified_instructions = program
+            .info()
+            .ok()
+            .and_then(|info| info.verified_instruction_count())
+            .unwrap_or(0);
+        let barrier =
+            match sys::membarrier() {
+                Ok(()) => None,
+                Err(_) => Some(sys::Barrier::new().map_err(|error| {
+                    Error::Object(format!("cannot wait for its readers: {error}"))
+                })?),
+            };
+        Ok(Self {
+            ebpf,
+            _names: names,
+            _zones: zones,
+            _answers: answers,
+            pools,
+            regions,
+            roots,
+            blocks,
+            barrier,
+            verified_instructions,
+            memory,
+        })
+    }
+
+    /// The program.
+    pub fn program(&mut self) -> Result<&mut Xdp, Error> {
+        program(&mut self.ebpf)
+    }
+
+    /// Id of the program in the kernel.
+    pub fn program_id(&mut self) -> Result<u32, Error> {
+        Ok(self.program()?.info().map_err(Error::refused)?.id())
+    }
+
+    /// Instructions that the verifier walked.
+    pub fn verified_instructions(&self) -> u32 {
+        self.verified_instructions
+    }
+
+    /// Bytes of kernel memory that the tables take.
+    pub fn memory(&self) -> u64 {
+        self.memory
+    }
+
+    /// Passes on to our log what the program logs of packets, in a task of its own.
+    pub(super) fn log_packets(&mut self) -> io::Result<JoinHandle<()>> {
+        let logger = EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| io::Error::other(super::chain(&error)))?;
+        // SAFETY: the logger owns its ring buffer's descriptor, always the same one, until it is
+        // dropped; only the task below has it.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        Ok(tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        }))
+    }
+
+    /// Whether a store is inside the tables.
+    fn holds(&self, store: &Store) -> bool {
+        let block = size_of::<abi::Block>();
+        match store {
+            Store::Block { number, .. } => self.blocks.holds(*number, 0, block),
+            Store::Root { index, .. } => self.roots.holds(*index, 0, block),
+            Store::RootEntry { index, .. } => self.roots.holds(*index, 0, block),
+            Store::Region { index, .. } => self.regions.holds(*index, 0, 8),
+            Store::PoolAtlas { pool, .. } | Store::PoolInService { pool, .. } => {
+                self.pools.holds(*pool, 0, size_of::<abi::Pool>())
+            }
+        }
+    }
+}
+
+impl Backend for Instance {
+    /// Writes of what nothing points to yet are plain copies; what links them in is one atomic
+    /// word, stored with Release. So on any CPU that sees the word, the copies are there too.
+    fn apply(&mut self, stores: &[Store]) -> io::Result<()> {
+        if let Some(store) = stores.iter().find(|store| !self.holds(store)) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("outside the tables: {store:?}"),
+            ));
+        }
+        let entry_size = size_of::<abi::Entry>();
+        for store in stores {
+            match store {
+                Store::Block { number, entries } => self.blocks.write(*number, &**entries),
+                Store::Root { index, entries } => self.roots.write(*index, &**entries),
+                Store::RootEntry { index, at, entry } => {
+                    self.roots
+                        .store_u32(*index, usize::from(*at) * entry_size, entry.0);
+                }
+                Store::Region { index, order } => self.regions.store_u64(*index, 0, *order),
+                Store::PoolAtlas { pool, atlas } => {
+                    self.pools
+                        .store_u64(*pool, offset_of!(abi::Pool, atlas), *atlas);
+                }
+                Store::PoolInService { pool, mask } => {
+                    self.pools
+                        .store_u64(*pool, offset_of!(abi::Pool, in_service), *mask);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn grace(&mut self) -> io::Result<()> {
+        match &self.barrier {
+            None => sys::membarrier(),
+            Some(barrier) => barrier.wait(),
+        }
+    }
+}
+
+fn fill<'a, T: Value + 'a>(to: &mut Mapping, from: impl Fn(u32) -> Option<&'a T>) {
+    for index in 0..to.entries() {
+        let Some(value) = from(index) else { break };
+        to.write(index, value);
+    }
+}
+
+fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+    ebpf.program_mut(PROGRAM)
+        .ok_or_else(|| Error::Object(format!("it has no program {PROGRAM}")))?
+        .try_into()
+        .map_err(|_| Error::Object(format!("its program {PROGRAM} is not for XDP")))
+}
+
+/// An array map's descriptor and size.
+fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<(BorrowedFd<'a>, u32), Error> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(Error::Object(format!("it has no array {name}")));
+    };
+    let info = data
+        .info()
+        .map_err(|error| Error::Object(format!("map {name}: {error}")))?;
+    Ok((data.fd().as_fd(), info.max_entries()))
+}

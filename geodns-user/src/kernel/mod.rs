@@ -1,0 +1,675 @@
+//! The backend that is the XDP program and its maps.
+//!
+//! - [`Kernel`]: the program, attached, pinned and fed
+//! - [`instance`]: one loaded program with tables of its own: a plan in the kernel
+//! - [`shared`]: the pinned maps that outlive instances and daemons
+//! - [`link`]: the program on an interface
+//! - [`listen`]: the addresses that are answered on
+//! - [`heartbeat`]: how the program knows that it is fed
+//! - [`netdev`], [`follow`]: the interfaces, and their changes
+//! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
+//!
+//! What must hold:
+//! - On any failure, what was in force before stays in force.
+//! - A program never runs with the tables of another one: an instance has its own, filled before
+//!   it is put into a link.
+//! - Links and shared maps are pinned. Only an orderly stop removes them.
+
+pub mod bpffs;
+pub mod follow;
+pub mod heartbeat;
+pub mod instance;
+pub mod link;
+pub mod listen;
+pub mod mmap;
+pub mod netdev;
+pub mod shared;
+pub mod sys;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aya::util::KernelVersion;
+use geodns_common::tables::Tables;
+use tokio::task::JoinHandle;
+
+use crate::config::{Mode, OnStop};
+use crate::plan::{Capacity, Store};
+use crate::publish::Backend;
+use heartbeat::Heartbeat;
+use instance::Instance;
+use link::Attachment;
+use listen::Listening;
+use netdev::Netdevs;
+use shared::{Counters, Shared};
+
+/// The eBPF object that this binary carries.
+pub fn object() -> Result<&'static [u8], Error> {
+    #[cfg(ebpf_object)]
+    return Ok(aya::include_bytes_aligned!(env!("GEODNS_EBPF_OBJECT")));
+    #[cfg(not(ebpf_object))]
+    return Err(Error::NoObject);
+}
+
+/// Why the program is not where it should be. Displays as one line.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Built without the object.
+    #[error(
+        "this geodns was built without its eBPF program: build it with `cargo xtask build`, \
+         or set kernel.mode = \"off\""
+    )]
+    NoObject,
+    /// Too old a kernel.
+    #[error(
+        "this is Linux {0}; the eBPF program needs 5.18 or newer: upgrade, or set kernel.mode = \"off\""
+    )]
+    OldKernel(String),
+    /// The object is not the one that we know.
+    #[error("the eBPF object does not fit: {0}")]
+    Object(String),
+    /// Loading it failed.
+    #[error("cannot load the eBPF program: {0}")]
+    Load(String),
+    /// No right to.
+    #[error(
+        "cannot load the eBPF program: permission denied; run as root, or with CAP_BPF, \
+         CAP_NET_ADMIN and CAP_PERFMON, or set kernel.mode = \"off\""
+    )]
+    Permission,
+    /// `kernel.pin` is elsewhere.
+    #[error(
+        "kernel.pin = {path:?} is not in a bpffs: mount one there (mount -t bpf bpf FOLDER) \
+         or put it under /sys/fs/bpf"
+    )]
+    NotBpffs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No bpffs, and none can be mounted.
+    #[error(
+        "cannot mount a bpffs at {path:?}: {source}; mount it (mount -t bpf bpf {path:?}) or run as root"
+    )]
+    Mount {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something with a pin failed.
+    #[error("cannot {what} {path:?}: {source}")]
+    Pin {
+        /// What was to be done.
+        what: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another daemon is there.
+    #[error("{path:?} is in use by another geodns: stop it, or set kernel.pin to another folder")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A pinned map of another shape, in use.
+    #[error(
+        "{path:?} is not the map that this geodns made: {difference}; a program on {interface} \
+         still uses it: remove its links ({links:?}), then start again"
+    )]
+    Mismatch {
+        /// The pin.
+        path: PathBuf,
+        /// What is different.
+        difference: String,
+        /// An interface that is attached to.
+        interface: String,
+        /// Where the links are.
+        links: PathBuf,
+    },
+    /// No interface to attach to.
+    #[error(
+        "no interface to attach to: give --iface, set kernel.interfaces, or kernel.mode = \"off\""
+    )]
+    NoInterfaces,
+    /// No such interface.
+    #[error("no interface {name:?} (kernel.interfaces or --iface); there are {have}")]
+    UnknownInterface {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        have: String,
+    },
+    /// Somebody else's program is attached.
+    #[error(
+        "{interface}: another XDP program{} is attached: detach it (ip link set dev {interface} xdp off, \
+         or end what holds its link), or leave {interface} out of kernel.interfaces",
+        .program.map(|id| format!(" (id {id})")).unwrap_or_default()
+    )]
+    Occupied {
+        /// The interface.
+        interface: String,
+        /// Id of the program, if known.
+        program: Option<u32>,
+    },
+    /// The driver refuses.
+    #[error("{interface}: its driver does not take the program in native mode ({reason})")]
+    NoNative {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// The kernel refuses.
+    #[error("{interface}: cannot attach the program: {reason}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// Only netlink attached.
+    #[error("{interface}: the kernel gives no bpf_link for XDP, so nothing could be pinned")]
+    NoLink {
+        /// The interface.
+        interface: String,
+    },
+    /// VLAN tags would be lost.
+    #[error(
+        "{interface}: its driver takes VLAN tags off and cannot be told not to \
+         (rxvlan: {source}); use kernel.mode = \"generic\""
+    )]
+    VlanStripped {
+        /// The interface.
+        interface: String,
+        /// What the driver said.
+        source: io::Error,
+    },
+    /// The program in a link could not be replaced.
+    #[error("{interface}: cannot replace the program: {reason}")]
+    Replace {
+        /// The interface.
+        interface: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// More than the map holds.
+    #[error(
+        "{rows} listen addresses times interfaces are more than the program holds: \
+         shorten server.listen or kernel.interfaces"
+    )]
+    TooManyAddresses {
+        /// What there should be.
+        rows: usize,
+    },
+    /// A map cannot be read or written.
+    #[error("map {map}: {reason}")]
+    Map {
+        /// Its name.
+        map: &'static str,
+        /// What the kernel said.
+        reason: String,
+    },
+}
+
+impl Error {
+    fn load(error: aya::EbpfError) -> Self {
+        let text = chain(&error);
+        if is_permission(&error) {
+            Self::Permission
+        } else {
+            Self::Load(text)
+        }
+    }
+
+    /// What the kernel had against the program: the verifier's last words, the rest at debug level.
+    fn refused(error: aya::programs::ProgramError) -> Self {
+        if let aya::programs::ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } = &error
+        {
+            let log = verifier_log.to_string();
+            if io_error.raw_os_error() == Some(libc::EPERM) {
+                return Self::Permission;
+            }
+            tracing::debug!("verifier: {log}");
+            let last = log
+                .lines()
+                .rev()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .find(|line| {
+                    !["processed ", "verification time", "stack depth"]
+                        .iter()
+                        .any(|statistics| line.starts_with(statistics))
+                })
+                .unwrap_or("no word from the verifier");
+            return Self::Load(format!("{io_error}: {last}"));
+        }
+        Self::Load(chain(&error))
+    }
+
+    fn listen(error: aya::maps::MapError) -> Self {
+        Self::Map {
+            map: "LISTEN",
+            reason: chain(&error),
+        }
+    }
+
+    fn counters(error: aya::maps::MapError) -> Self {
+        Self::Map {
+            map: "COUNTERS",
+            reason: chain(&error),
+        }
+    }
+}
+
+fn is_permission(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(io) = error.downcast_ref::<io::Error>()
+            && io.raw_os_error() == Some(libc::EPERM)
+        {
+            return true;
+        }
+        at = error.source();
+    }
+    false
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(cause) = at {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        at = cause.source();
+    }
+    text.replace('\n', " ")
+}
+
+/// How the program is to be attached and fed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Interfaces to attach to.
+    pub interfaces: Vec<String>,
+    /// How; never [`Mode::Off`].
+    pub mode: Mode,
+    /// Folder of the pins.
+    pub pin: PathBuf,
+    /// How long the program answers when nobody feeds it.
+    pub stale_after: Duration,
+    /// Log one packet in this many; 0 is never. Otherwise a tokio runtime is needed.
+    pub log_every: u32,
+}
+
+/// The program, attached to interfaces and fed.
+///
+/// Dropped without [`Kernel::stop`], everything stays pinned, as it does when the daemon dies.
+pub struct Kernel {
+    settings: Settings,
+    object: &'static [u8],
+    shared: Shared,
+    listening: Listening,
+    heartbeat: Arc<Heartbeat>,
+    counters: Arc<Counters>,
+    instance: Instance,
+    attached: Vec<Attachment>,
+    /// Interfaces that did not take the program when they came (back), by index: said once.
+    refused: BTreeMap<String, u32>,
+    packet_log: Option<JoinHandle<()>>,
+}
+
+impl Kernel {
+    /// Loads the program for a plan and attaches it, or takes over the links that another daemon
+    /// has left. On an error nothing is attached that was not before.
+    pub fn start(
+        settings: Settings,
+        object: &'static [u8],
+        tables: &impl Tables,
+        capacity: Capacity,
+        addresses: &BTreeSet<IpAddr>,
+        netdevs: &Netdevs,
+    ) -> Result<Self, Error> {
+        let version = KernelVersion::current().map_err(|error| Error::Load(chain(&error)))?;
+        if version < KernelVersion::new(5, 18, 0) {
+            return Err(Error::OldKernel(
+                nix::sys::utsname::uname()
+                    .map(|name| name.release().to_string_lossy().into_owned())
+                    .unwrap_or_default(),
+            ));
+        }
+        if settings.interfaces.is_empty() {
+            return Err(Error::NoInterfaces);
+        }
+        for name in &settings.interfaces {
+            if netdevs.named(name).is_none() {
+                return Err(Error::UnknownInterface {
+                    name: name.clone(),
+                    have: netdevs.names(),
+                });
+            }
+        }
+        bpffs::ensure(&settings.pin)?;
+        let shared = Shared::open(&settings.pin, object)?;
+        match Self::attach_all(
+            &shared, &settings, object, tables, capacity, addresses, netdevs,
+        ) {
+            Ok((listening, heartbeat, counters, instance, attached)) => {
+                let mut kernel = Self {
+                    settings,
+                    object,
+                    shared,
+                    listening,
+                    heartbeat,
+                    counters,
+                    instance,
+                    attached,
+                    refused: BTreeMap::new(),
+                    packet_log: None,
+                };
+                kernel.log_packets();
+                Ok(kernel)
+            }
+            Err(error) => {
+                shared.remove_unused();
+                Err(error)
+            }
+        }
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "the parts of a Kernel, taken apart once"
+    )]
+    fn attach_all(
+        shared: &Shared,
+        settings: &Settings,
+        object: &[u8],
+        tables: &impl Tables,
+        capacity: Capacity,
+        addresses: &BTreeSet<IpAddr>,
+        netdevs: &Netdevs,
+    ) -> Result<
+        (
+            Listening,
+            Arc<Heartbeat>,
+            Arc<Counters>,
+            Instance,
+            Vec<Attachment>,
+        ),
+        Error,
+    > {
+        let mut listening = shared.listening()?;
+        let heartbeat = Arc::new(shared.heartbeat(settings.stale_after)?);
+        let counters = Arc::new(shared.counters()?);
+        let mut instance = Instance::load(object, tables, capacity, settings.log_every, shared)?;
+
+        // Pins whose interface has gone, or is another one of the same name now.
+        let folder = shared.folder();
+        let mut left = Vec::new();
+        for pinned in link::pinned(folder)? {
+            let now = netdevs.named(&pinned.name).map(|netdev| netdev.ifindex);
+            if pinned.ifindex.is_some() && pinned.ifindex == now {
+                left.push(pinned.name);
+            } else {
+                link::detach(folder, &pinned.name)?;
+            }
+        }
+
+        // New attachments first: they are what may fail.
+        let (mut attached, mut fresh, mut taken) = (Vec::new(), Vec::new(), Vec::new());
+        let mut attach = || -> Result<(), Error> {
+            for name in &settings.interfaces {
+                let Some(netdev) = netdevs.named(name) else {
+                    continue;
+                };
+                if left.contains(name) {
+                    let generic = netdev.xdp.is_some_and(|xdp| xdp.generic);
+                    let fits = match settings.mode {
+                        Mode::Native => !generic,
+                        Mode::Generic => generic,
+                        Mode::Auto | Mode::Off => true,
+                    };
+                    if fits {
+                        taken.push(Attachment {
+                            name: name.clone(),
+                            ifindex: netdev.ifindex,
+                            generic,
+                        });
+                        continue;
+                    }
+                    tracing::info!(
+                        "{name}: attached in another mode than kernel.mode: attaching anew"
+                    );
+                    link::detach(folder, name)?;
+                }
+                let attachment = link::attach(folder, instance.program()?, netdev, settings.mode)?;
+                fresh.push(attachment);
+            }
+            let ifindexes = || fresh.iter().chain(&taken).map(|attached| attached.ifindex);
+            listening.sync(listen::rows(addresses, ifindexes(), netdevs))?;
+            heartbeat.beat();
+            for attachment in &taken {
+                link::replace(folder, instance.program()?, &attachment.name)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = attach() {
+            for attachment in &fresh {
+                let _ = link::detach(folder, &attachment.name);
+            }
+            return Err(error);
+        }
+        for name in &left {
+            if !settings.interfaces.contains(name) {
+                link::detach(folder, name)?;
+                tracing::info!("{name}: detached, it is no longer in kernel.interfaces");
+            }
+        }
+        for attachment in &taken {
+            tracing::info!(
+                "{} (taken over from the daemon before)",
+                describe(attachment)
+            );
+        }
+        for attachment in &fresh {
+            tracing::info!("{}", describe(attachment));
+        }
+        attached.extend(fresh);
+        attached.extend(taken);
+        Ok((listening, heartbeat, counters, instance, attached))
+    }
+
+    /// Loads another plan, without putting it in force: what may fail, and takes time.
+    pub fn prepare(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
+        Instance::load(
+            self.object,
+            tables,
+            capacity,
+            self.settings.log_every,
+            &self.shared,
+        )
+    }
+
+    /// Puts a plan into every link, in place of the one in force, which stays on any failure.
+    pub fn commit(&mut self, mut next: Instance) -> Result<(), Error> {
+        let folder = self.shared.folder();
+        for (done, attachment) in self.attached.iter().enumerate() {
+            let Err(error) = link::replace(folder, next.program()?, &attachment.name) else {
+                continue;
+            };
+            // An interface that went away took its link with it: not this plan's fault.
+            if link::pinned(folder)?
+                .iter()
+                .any(|link| link.name == attachment.name && link.ifindex.is_none())
+            {
+                continue;
+            }
+            for attachment in &self.attached[..done] {
+                link::replace(folder, self.instance.program()?, &attachment.name)?;
+            }
+            return Err(error);
+        }
+        self.instance = next;
+        self.log_packets();
+        Ok(())
+    }
+
+    /// Starts to pass on what the instance in force logs of packets, if it was asked to.
+    fn log_packets(&mut self) {
+        if self.settings.log_every == 0 {
+            return;
+        }
+        if let Some(old) = self.packet_log.take() {
+            old.abort();
+        }
+        match self.instance.log_packets() {
+            Ok(task) => self.packet_log = Some(task),
+            Err(error) => tracing::warn!("packets are not logged: {error}"),
+        }
+    }
+
+    /// Attaches to these interfaces and no others, from the next [`follow`](Self::follow) on.
+    pub fn set_interfaces(&mut self, interfaces: Vec<String>) {
+        self.settings.interfaces = interfaces;
+        self.refused.clear();
+    }
+
+    /// Answers on these addresses, on the interfaces as they are now: follows their MAC addresses,
+    /// and attaches to those that have come back.
+    pub fn follow(&mut self, addresses: &BTreeSet<IpAddr>, netdevs: &Netdevs) -> Result<(), Error> {
+        let folder = self.shared.folder();
+        let interfaces = &self.settings.interfaces;
+        while let Some(place) = self
+            .attached
+            .iter()
+            .position(|at| !interfaces.contains(&at.name))
+        {
+            let gone = self.attached.remove(place);
+            link::detach(folder, &gone.name)?;
+            tracing::info!(
+                "{}: detached, it is no longer in kernel.interfaces",
+                gone.name
+            );
+        }
+        for name in interfaces {
+            let netdev = netdevs.named(name);
+            let attached = self.attached.iter().position(|at| &at.name == name);
+            if let Some(place) = attached
+                && netdev.map(|netdev| netdev.ifindex) != Some(self.attached[place].ifindex)
+            {
+                tracing::warn!("{name}: the interface has gone");
+                self.attached.remove(place);
+                link::detach(folder, name)?;
+            }
+            let Some(netdev) = netdev else {
+                self.refused.remove(name);
+                continue;
+            };
+            if self.attached.iter().any(|at| &at.name == name)
+                || self.refused.get(name) == Some(&netdev.ifindex)
+            {
+                continue;
+            }
+            match link::attach(folder, self.instance.program()?, netdev, self.settings.mode) {
+                Ok(attachment) => {
+                    tracing::info!("{}", describe(&attachment));
+                    self.attached.push(attachment);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.refused.insert(name.clone(), netdev.ifindex);
+                }
+            }
+        }
+        let ifindexes = self.attached.iter().map(|attached| attached.ifindex);
+        self.listening
+            .sync(listen::rows(addresses, ifindexes, netdevs))
+    }
+
+    /// Where the program is attached.
+    pub fn attached(&self) -> &[Attachment] {
+        &self.attached
+    }
+
+    /// How it was started.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The counters; they stay the same across plans.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The heartbeat; it stays the same across plans.
+    pub fn heartbeat(&self) -> Arc<Heartbeat> {
+        Arc::clone(&self.heartbeat)
+    }
+
+    /// The instance in force.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// Id of the program in force.
+    pub fn program_id(&mut self) -> Result<u32, Error> {
+        self.instance.program_id()
+    }
+
+    /// An orderly end, and the last call: nothing is attached after it, or nobody feeds what is.
+    pub fn stop(&mut self, on_stop: OnStop) -> Result<(), Error> {
+        if let Some(task) = self.packet_log.take() {
+            task.abort();
+        }
+        match on_stop {
+            OnStop::Keep => {
+                self.heartbeat.beat();
+                tracing::info!(
+                    "the program stays attached and answers for {:?} more",
+                    self.settings.stale_after
+                );
+                Ok(())
+            }
+            OnStop::Detach => {
+                for pinned in link::pinned(self.shared.folder())? {
+                    link::detach(self.shared.folder(), &pinned.name)?;
+                }
+                self.attached.clear();
+                self.shared.remove()
+            }
+        }
+    }
+}
+
+impl Backend for Kernel {
+    fn apply(&mut self, stores: &[Store]) -> io::Result<()> {
+        self.instance.apply(stores)
+    }
+
+    fn grace(&mut self) -> io::Result<()> {
+        self.instance.grace()
+    }
+}
+
+fn describe(attachment: &Attachment) -> String {
+    if attachment.generic {
+        format!(
+            "{}: attached in generic mode: every packet becomes a socket buffer first, \
+             several times the work of native mode",
+            attachment.name
+        )
+    } else {
+        format!("{}: attached in native mode", attachment.name)
+    }
+}

@@ -1,0 +1,33 @@
+//! geodns: an authoritative GeoDNS server whose hot answers are given in XDP.
+//!
+//! Data flows one way, and a room uses only rooms that stand before it here:
+//!
+//! - [`config`]: `geodns.toml`, parsed and validated
+//! - [`zone`]: zone files, and which names are steered
+//! - [`geo`]: prefix lists: client address to mirror
+//! - [`steering`]: which mirrors, in which order; pure
+//! - [`plan`]: everything the kernel needs, compiled; edits as ordered stores; pure
+//! - [`world`]: one consistent configuration in force: config, zones, plan
+//! - [`publish`]: writes a plan and its edits to a backend
+//! - [`kernel`]: the backend that is the XDP program and its maps
+//! - [`serve`]: the slow path: UDP and TCP in userspace
+//! - [`state`]: what must survive a restart
+//! - [`observe`]: counters, logs
+//! - [`control`]: the API on the control socket, and its client
+//! - [`cli`]: the command line
+//! - [`daemon`]: the one that knows everybody
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod geo;
+pub mod kernel;
+pub mod observe;
+pub mod plan;
+pub mod publish;
+pub mod serve;
+pub mod state;
+pub mod steering;
+pub mod world;
+pub mod zone;

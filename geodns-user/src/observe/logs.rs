@@ -1,0 +1,158 @@
+//! Logs: to standard error, in words for people or in JSON for programs.
+//!
+//! What is logged is `GEODNS_LOG`'s to say, else `RUST_LOG`'s (`debug`, `info,geodns::serve=debug`);
+//! else `info` and above. Where systemd's journal listens, lines carry no time of their own.
+
+use std::env::{self, VarError};
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Form of a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people; coloured on a terminal.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. The error is one line.
+pub fn start(format: Format) -> Result<(), String> {
+    let style = Style {
+        format,
+        colour: io::stderr().is_terminal(),
+        journal: journal_listens(),
+    };
+    let subscriber = subscriber(style, filter(|name| env::var(name))?, io::stderr);
+    // Takes in what aya says through `log`, too: the fast path's sampled packets come that way.
+    subscriber.try_init().map_err(|error| error.to_string())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    format: Format,
+    colour: bool,
+    journal: bool,
+}
+
+fn filter(variable: impl Fn(&str) -> Result<String, VarError>) -> Result<EnvFilter, String> {
+    for name in ["GEODNS_LOG", "RUST_LOG"] {
+        let directives = match variable(name) {
+            Ok(directives) if directives.is_empty() => continue,
+            Ok(directives) => directives,
+            Err(VarError::NotPresent) => continue,
+            Err(VarError::NotUnicode(_)) => return Err(format!("{name} is not UTF-8")),
+        };
+        return EnvFilter::try_new(&directives).map_err(|error| {
+            format!("{name}={directives:?}: {error}; write it like info,geodns::serve=debug")
+        });
+    }
+    // The netlink client warns of what it drops at a stop.
+    Ok(EnvFilter::new("info,netlink_proto=error"))
+}
+
+/// `JOURNAL_STREAM` names the device and inode of the stream to the journal. It is inherited by
+/// children whose standard error may be another's, so both are compared.
+fn journal_listens() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|error| stream == format!("{}:{}", error.dev(), error.ino()))
+}
+
+fn subscriber<W>(style: Style, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(style.colour && style.format == Format::Human)
+        .with_writer(writer);
+    match (style.format, style.journal) {
+        (Format::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
+        (Format::Human, false) => Box::new(lines.compact().with_target(false).finish()),
+        (Format::Human, true) => {
+            Box::new(lines.compact().with_target(false).without_time().finish())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn line(style: Style) -> String {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writer = {
+            let written = written.clone();
+            move || Writer(written.clone())
+        };
+        let filter = filter(|_| Err(VarError::NotPresent)).unwrap();
+        tracing::subscriber::with_default(subscriber(style, filter, writer), || {
+            tracing::info!(interface = "eth0", "attached");
+            tracing::debug!("hidden");
+        });
+        let written = written.lock().unwrap();
+        String::from_utf8(written.clone()).unwrap()
+    }
+
+    struct Writer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Writer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_suit_their_reader() {
+        let style = |format, journal| Style {
+            format,
+            colour: false,
+            journal,
+        };
+        assert_eq!(
+            line(style(Format::Human, true)),
+            " INFO attached interface=\"eth0\"\n"
+        );
+        let human = line(style(Format::Human, false));
+        assert!(
+            human.starts_with("20") && human.ends_with("Z  INFO attached interface=\"eth0\"\n"),
+            "{human}"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&line(style(Format::Json, false))).unwrap();
+        assert_eq!(json["level"], "INFO");
+        assert_eq!(json["message"], "attached");
+        assert_eq!(json["interface"], "eth0");
+    }
+
+    #[test]
+    fn geodns_log_goes_before_rust_log() {
+        let both = |name: &str| match name {
+            "GEODNS_LOG" => Ok("debug".to_owned()),
+            _ => Ok("error".to_owned()),
+        };
+        assert_eq!(filter(both).unwrap().to_string(), "debug");
+        let rust = |name: &str| match name {
+            "GEODNS_LOG" => Ok(String::new()),
+            _ => Ok("error".to_owned()),
+        };
+        assert_eq!(filter(rust).unwrap().to_string(), "error");
+        let wrong = filter(|_| Ok("geodns=loud".to_owned())).unwrap_err();
+        assert!(wrong.starts_with("GEODNS_LOG=\"geodns=loud\": "), "{wrong}");
+        assert_eq!(wrong.lines().count(), 1);
+    }
+}

@@ -1,0 +1,741 @@
+//! Everything the kernel needs, compiled: names, prefix table, rows, answers.
+//!
+//! The plan in memory is the truth that the slow path answers from; the maps are a copy of it.
+//!
+//! - `names`: the name table
+//! - `rows`: zones, pools, answers
+//! - `runs`: layers to prefixes with one order of mirrors
+//! - `atlas`: those to entries of a prefix table, whole or as an edit
+//! - `blocks`: where the entries are kept
+//! - here: which pools share an atlas, and edits as ordered stores
+
+mod atlas;
+mod blocks;
+mod names;
+mod rows;
+mod runs;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use geodns_common::abi::{self, Entry, Family, ROOT_BLOCKS, Row};
+use geodns_common::tables::{self, Tables};
+use ipnet::IpNet;
+
+use self::atlas::{Regions, Shared};
+use self::blocks::{Blocks, Full};
+use self::names::Names;
+use self::rows::Rows;
+use self::runs::{Orders, Pieces};
+use crate::config::{Config, Policy, Pool};
+use crate::geo::{Layers, Prefix};
+use crate::zone::Zones;
+
+/// What a plan is compiled from.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// Configuration.
+    pub config: &'a Config,
+    /// Zones, steered names marked.
+    pub zones: &'a Zones,
+    /// Layers of each pool.
+    pub layers: &'a [Layers],
+    /// Number of the plan.
+    pub generation: u64,
+    /// Key of the hash over names.
+    pub hash_key: [u64; 2],
+}
+
+/// One write to the tables. A list of them is applied in order, and at every moment between two of
+/// them each lookup gives what it gave before the list or what it gives after it. Blocks below the
+/// roots never change once linked.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// A block that nothing points to yet.
+    Block {
+        /// Its number.
+        number: u32,
+        /// Its entries.
+        entries: Box<abi::Block>,
+    },
+    /// One block of a root that nothing points to yet.
+    Root {
+        /// Index in the table of roots.
+        index: u32,
+        /// Its entries.
+        entries: Box<abi::Block>,
+    },
+    /// One entry of a root.
+    RootEntry {
+        /// Index in the table of roots.
+        index: u32,
+        /// Place in it.
+        at: u8,
+        /// New value.
+        entry: abi::Entry,
+    },
+    /// A region that nothing points to yet.
+    Region {
+        /// Its number.
+        index: u32,
+        /// [`abi::Order`] packed.
+        order: u64,
+    },
+    /// A pool's row of atlas.
+    PoolAtlas {
+        /// The pool.
+        pool: u32,
+        /// New value.
+        atlas: u64,
+    },
+    /// A pool's row of mirrors in service.
+    PoolInService {
+        /// The pool.
+        pool: u32,
+        /// New mask.
+        mask: u64,
+    },
+}
+
+/// How many of each the tables hold: a plan's needs and a quarter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Slots of the name table, a power of two.
+    pub names: u32,
+    /// Zones.
+    pub zones: u32,
+    /// Pools.
+    pub pools: u32,
+    /// Answers.
+    pub answers: u32,
+    /// Regions.
+    pub regions: u32,
+    /// Blocks of roots.
+    pub roots: u32,
+    /// Blocks below the roots.
+    pub blocks: u32,
+}
+
+/// Why an edit of the prefix table could not be made in place.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The tables are full: compile a new plan.
+    #[error("the tables are full")]
+    Outgrown,
+}
+
+/// Why a plan cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// More of something than the tables can name.
+    #[error("{0}")]
+    TooMany(String),
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The pool's mirrors in the answer, in order; empty: none has the family (NODATA).
+    pub mirrors: Vec<u8>,
+    /// ECS scope prefix length of the answer.
+    pub scope: u8,
+}
+
+/// What decided for a client, for `explain` and `map get`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The `map set` that matches, if any.
+    pub overriding: Option<(IpNet, u8)>,
+    /// The listed prefix that matches, if any.
+    pub listed: Option<(IpNet, u8)>,
+    /// Whether the listed prefix is from `map import`.
+    pub imported: bool,
+}
+
+/// A compiled plan.
+#[derive(Debug)]
+pub struct Plan {
+    settings: abi::Settings,
+    names: Names,
+    zones: Vec<abi::Zone>,
+    rows: Rows,
+    /// What the pools' configuration says about choosing.
+    pools: Vec<ChosenBy>,
+    atlases: Atlases,
+    blocks: Blocks,
+    regions: Regions,
+}
+
+/// What chooses the mirrors of a pool.
+#[derive(Debug)]
+enum ChosenBy {
+    /// The atlas of this number.
+    Atlas(u32),
+    /// Nothing: everyone gets all. The layers are kept, in case they are asked for.
+    All(Layers),
+}
+
+/// One prefix table and what it was made from.
+#[derive(Debug)]
+struct Atlas {
+    mirrors: usize,
+    policy: Policy,
+    layers: Layers,
+    orders: Orders,
+    /// Pools that it serves.
+    users: u32,
+}
+
+impl Atlas {
+    /// Whether a pool's clients would get the same orders from the same layers.
+    fn suits(&self, mirrors: usize, policy: &Policy) -> bool {
+        let default = |policy: &Policy| match policy {
+            Policy::All => None,
+            Policy::Table { default, .. } => Some(*default),
+        };
+        self.mirrors == mirrors && default(&self.policy) == default(policy)
+    }
+}
+
+/// All atlases, and their roots.
+#[derive(Debug, Default)]
+struct Atlases {
+    /// By number; `None` is a spare one.
+    atlases: Vec<Option<Atlas>>,
+    /// Blocks of roots (see [`abi::root`]).
+    roots: Vec<abi::Block>,
+    /// Numbers of atlases that are gone, whose roots a reader may still hold.
+    limbo: Vec<u32>,
+    /// Numbers of atlases that nobody can see.
+    free: Vec<u32>,
+    /// Atlases, at the most.
+    capacity: u32,
+}
+
+/// Blocks of roots of one atlas.
+const ATLAS_BLOCKS: usize = 2 * ROOT_BLOCKS as usize;
+/// Entries of the roots of one atlas.
+const ATLAS_ENTRIES: usize = 2 * atlas::ROOT_ENTRIES;
+
+/// Blocks at the most: 4 GiB of them.
+const MAX_BLOCKS: u32 = 1 << 22;
+/// Room for edits where a quarter of the needs would be less.
+const SPARE_BLOCKS: u32 = 1024;
+const SPARE_REGIONS: u32 = 1024;
+/// Atlases that pools may part into before a new plan is compiled. Half a MiB each.
+const SPARE_ATLASES: u32 = 4;
+
+impl Atlases {
+    fn get(&self, number: u32) -> &Atlas {
+        let atlas = self.atlases[number as usize].as_ref();
+        atlas.expect("a pool's atlas is there")
+    }
+
+    fn get_mut(&mut self, number: u32) -> &mut Atlas {
+        let atlas = self.atlases[number as usize].as_mut();
+        atlas.expect("a pool's atlas is there")
+    }
+
+    /// The atlas that serves pools of such a kind with such layers.
+    fn find(
+        &self,
+        mirrors: usize,
+        policy: &Policy,
+        alike: impl Fn(&Layers) -> bool,
+    ) -> Option<u32> {
+        let found = self.atlases.iter().position(|atlas| {
+            let atlas = atlas.as_ref();
+            atlas.is_some_and(|atlas| atlas.suits(mirrors, policy) && alike(&atlas.layers))
+        });
+        found.map(|number| number as u32)
+    }
+
+    /// A number for another atlas.
+    fn allocate(&mut self) -> Result<u32, Full> {
+        if let Some(number) = self.free.pop() {
+            return Ok(number);
+        }
+        let number = self.atlases.len() as u32;
+        if number >= self.capacity {
+            return Err(Full);
+        }
+        self.atlases.push(None);
+        let blocks = self.roots.len() + ATLAS_BLOCKS;
+        self.roots.resize(blocks, [Entry(0); 256]);
+        Ok(number)
+    }
+
+    /// Both roots of an atlas.
+    fn entries(&self, number: u32) -> &[Entry] {
+        let first = number as usize * ATLAS_ENTRIES;
+        &self.roots.as_flattened()[first..first + ATLAS_ENTRIES]
+    }
+
+    fn entries_mut(&mut self, number: u32) -> &mut [Entry] {
+        let first = number as usize * ATLAS_ENTRIES;
+        &mut self.roots.as_flattened_mut()[first..first + ATLAS_ENTRIES]
+    }
+}
+
+/// Where a family's root is in the entries of an atlas.
+fn root_of(family: Family) -> std::ops::Range<usize> {
+    let first = family.index() * atlas::ROOT_ENTRIES;
+    first..first + atlas::ROOT_ENTRIES
+}
+
+impl Plan {
+    /// Compiles.
+    pub fn compile(input: Input<'_>) -> Result<Self, CompileError> {
+        let names = Names::compile(input.zones, input.hash_key)?;
+        let rows = Rows::compile(input.config)?;
+        let settings = abi::Settings {
+            hash_key: input.hash_key,
+            generation: input.generation,
+            name_mask: names.slots.len() as u32 - 1,
+            port: input.config.server.port,
+            wildcards: names.wildcards.into(),
+            log_every: 0,
+            _pad: 0,
+        };
+        let mut plan = Self {
+            settings,
+            names,
+            zones: rows::zones(input.zones, input.generation),
+            rows,
+            pools: Vec::with_capacity(input.config.pools.len()),
+            atlases: Atlases {
+                capacity: u32::MAX / ATLAS_BLOCKS as u32,
+                ..Atlases::default()
+            },
+            blocks: Blocks::new(MAX_BLOCKS),
+            regions: Regions::new(Entry::MAX_REGIONS),
+        };
+        for (pool, layers) in input.config.pools.iter().zip(input.layers) {
+            plan.add_pool(pool, layers.clone()).map_err(|Full| {
+                CompileError::TooMany(format!(
+                    "the prefixes of pool \"{}\" make more than the prefix table can hold; \
+                     list fewer or shorter ones",
+                    pool.id
+                ))
+            })?;
+        }
+        plan.blocks.commit();
+        plan.set_capacity();
+        Ok(plan)
+    }
+
+    fn add_pool(&mut self, pool: &Pool, mut layers: Layers) -> Result<(), Full> {
+        if layers.overrides.keys().any(|net| *net != net.trunc()) {
+            let overrides = std::mem::take(&mut layers.overrides).into_iter();
+            layers.overrides = overrides.map(|(net, m)| (net.trunc(), m)).collect();
+        }
+        let number = self.pools.len();
+        if pool.policy == Policy::All {
+            self.pools.push(ChosenBy::All(layers));
+            return Ok(());
+        }
+        let mirrors = pool.mirrors.len();
+        let alike = |other: &Layers| *other == layers;
+        let atlas = match self.atlases.find(mirrors, &pool.policy, alike) {
+            Some(atlas) => {
+                self.atlases.get_mut(atlas).users += 1;
+                atlas
+            }
+            None => {
+                let atlas = Atlas {
+                    mirrors,
+                    policy: pool.policy.clone(),
+                    layers,
+                    orders: Orders::of(pool),
+                    users: 1,
+                };
+                self.add_atlas(atlas)?
+            }
+        };
+        self.pools.push(ChosenBy::Atlas(atlas));
+        self.rows.pools[number].atlas.set(atlas.into());
+        Ok(())
+    }
+
+    /// Builds an atlas.
+    fn add_atlas(&mut self, atlas: Atlas) -> Result<u32, Full> {
+        let number = self.atlases.allocate()?;
+        let entries = self.atlases.entries_mut(number);
+        for family in [Family::V4, Family::V6] {
+            let shared = Shared {
+                blocks: &mut self.blocks,
+                regions: &mut self.regions,
+            };
+            let root = &mut entries[root_of(family)];
+            atlas::build(shared, &atlas.layers, &atlas.orders, family, root)?;
+        }
+        for &entry in &*entries {
+            self.blocks.link(entry);
+        }
+        self.atlases.atlases[number as usize] = Some(atlas);
+        Ok(number)
+    }
+
+    /// Sets the room that edits have.
+    fn set_capacity(&mut self) {
+        let blocks = self.blocks.used();
+        let regions = self.regions.as_slice().len() as u32;
+        let atlases = self.atlases.atlases.len() as u32;
+        let by_atlas = |by: &&ChosenBy| matches!(by, ChosenBy::Atlas(_));
+        let pools = self.pools.iter().filter(by_atlas).count() as u32;
+        self.blocks
+            .set_capacity(blocks + (blocks / 4).max(SPARE_BLOCKS));
+        self.regions
+            .set_capacity((regions + (regions / 4).max(SPARE_REGIONS)).min(Entry::MAX_REGIONS));
+        // Only pools that share one can part, so atlases never outnumber pools.
+        self.atlases.capacity = atlases + (pools - atlases).min(SPARE_ATLASES);
+    }
+
+    /// How large the tables of this plan are.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            names: self.names.slots.len() as u32,
+            zones: self.zones.len() as u32,
+            pools: self.rows.pools.len() as u32,
+            answers: self.rows.answers.len() as u32,
+            regions: self.regions.capacity(),
+            roots: self.atlases.capacity * ATLAS_BLOCKS as u32,
+            blocks: self.blocks.capacity(),
+        }
+    }
+
+    /// Slots of the name table.
+    pub fn names(&self) -> &[abi::Name] {
+        &self.names.slots
+    }
+
+    /// Zones.
+    pub fn zones(&self) -> &[abi::Zone] {
+        &self.zones
+    }
+
+    /// Pools.
+    pub fn pools(&self) -> &[abi::Pool] {
+        &self.rows.pools
+    }
+
+    /// Answers.
+    pub fn answers(&self) -> &[abi::Answer] {
+        &self.rows.answers
+    }
+
+    /// Regions in use.
+    pub fn regions(&self) -> &[u64] {
+        self.regions.as_slice()
+    }
+
+    /// Blocks of roots in use.
+    pub fn roots(&self) -> &[abi::Block] {
+        &self.atlases.roots
+    }
+
+    /// Blocks in use below the roots, free ones among them.
+    pub fn blocks(&self) -> &[abi::Block] {
+        self.blocks.as_slice()
+    }
+
+    /// Layers of a pool.
+    pub fn layers(&self, pool: usize) -> &Layers {
+        match &self.pools[pool] {
+            ChosenBy::Atlas(number) => &self.atlases.get(*number).layers,
+            ChosenBy::All(layers) => layers,
+        }
+    }
+
+    /// Which mirrors a client of a pool gets for a family: what the kernel's tables say, and what
+    /// the layers say where they end.
+    pub fn select(&self, pool: usize, family: Family, client: IpAddr) -> Selection {
+        let row = &self.rows.pools[pool];
+        let host = Prefix::host(client);
+        let found = tables::find_order(self, row, family, host.family, &host.address());
+        let (order, scope) = found.unwrap_or_else(|| self.order_deep(pool, host));
+        let mut chosen = [0; abi::MAX_MIRRORS];
+        let count = tables::choose(row, family, order, &mut chosen) as usize;
+        Selection {
+            mirrors: chosen[..count].iter().map(|&mirror| mirror as u8).collect(),
+            // RFC 7871 section 7.4: a negative answer is for everyone.
+            scope: if count == 0 { 0 } else { scope },
+        }
+    }
+
+    /// Order and scope for an address where the table is [`Entry::DEEPER`]: no region there is
+    /// larger than what the entry stands for.
+    fn order_deep(&self, pool: usize, host: Prefix) -> (abi::Order, u8) {
+        let ChosenBy::Atlas(number) = self.pools[pool] else {
+            return (abi::Order::EMPTY, 0);
+        };
+        let atlas = self.atlases.get(number);
+        let window = host.around(host.len.min(64));
+        let mut pieces = Pieces::new(&atlas.layers, &atlas.orders, window);
+        match pieces.find(|(piece, _)| piece.covers(&host)) {
+            Some((piece, order)) => (order, piece.len),
+            None => (abi::Order::EMPTY, host.len),
+        }
+    }
+
+    /// What decided for a client.
+    pub fn origin(&self, pool: usize, client: IpAddr) -> Origin {
+        let layers = self.layers(pool);
+        let listed = layers.listed(client);
+        Origin {
+            overriding: layers.overriding(client),
+            listed: listed.map(|(net, mirror, _)| (net, mirror)),
+            imported: listed.is_some_and(|(_, _, imported)| imported),
+        }
+    }
+
+    /// Records of a mirror, rendered as in [`abi::Answer`] (owner `c00c`), of any length, and how
+    /// many they are.
+    pub fn records(&self, pool: usize, mirror: u8, family: Family) -> (&[u8], u16) {
+        self.rows.records(pool, mirror, family)
+    }
+
+    /// Sets (`Some`) or deletes (`None`) an override of a pool. The stores bring the tables up to
+    /// date; the plan is so already. On an error nothing has changed.
+    pub fn set_override(
+        &mut self,
+        pool: usize,
+        prefix: IpNet,
+        mirror: Option<u8>,
+    ) -> Result<Vec<Store>, EditError> {
+        let prefix = prefix.trunc();
+        let number = match &mut self.pools[pool] {
+            ChosenBy::Atlas(number) => *number,
+            ChosenBy::All(layers) => {
+                put(layers, prefix, mirror);
+                return Ok(Vec::new());
+            }
+        };
+        let atlas = self.atlases.get(number);
+        if atlas.layers.overrides.get(&prefix).copied() == mirror {
+            return Ok(Vec::new());
+        }
+        let alike = |other: &Layers| will_be_alike(&atlas.layers, prefix, mirror, other);
+        let joined = self.atlases.find(atlas.mirrors, &atlas.policy, alike);
+        match joined {
+            Some(other) => Ok(self.join(pool, number, other)),
+            None if atlas.users == 1 => self.edit(number, prefix, mirror),
+            None => self.part(pool, number, prefix, mirror),
+        }
+        .map_err(|Full| EditError::Outgrown)
+    }
+
+    /// Moves a pool to an atlas that is what its own would become.
+    fn join(&mut self, pool: usize, from: u32, to: u32) -> Vec<Store> {
+        self.atlases.get_mut(to).users += 1;
+        let atlas = self.atlases.get_mut(from);
+        atlas.users -= 1;
+        if atlas.users == 0 {
+            for &entry in self.atlases.entries(from) {
+                self.blocks.unlink(entry);
+            }
+            self.atlases.atlases[from as usize] = None;
+            self.atlases.limbo.push(from);
+        }
+        vec![self.use_atlas(pool, to)]
+    }
+
+    fn use_atlas(&mut self, pool: usize, number: u32) -> Store {
+        self.pools[pool] = ChosenBy::Atlas(number);
+        self.rows.pools[pool].atlas = Row::new(number.into());
+        Store::PoolAtlas {
+            pool: pool as u32,
+            atlas: number.into(),
+        }
+    }
+
+    /// Edits an atlas in place.
+    fn edit(&mut self, number: u32, prefix: IpNet, mirror: Option<u8>) -> Result<Vec<Store>, Full> {
+        let before = put(&mut self.atlases.get_mut(number).layers, prefix, mirror);
+        let atlas = self.atlases.get(number);
+        let edited = Prefix::of(prefix);
+        let regions = self.regions.as_slice().len();
+        let shared = Shared {
+            blocks: &mut self.blocks,
+            regions: &mut self.regions,
+        };
+        let root = &self.atlases.entries(number)[root_of(edited.family)];
+        let changes = atlas::edit(shared, &atlas.layers, &atlas.orders, edited, root);
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(Full) => {
+                self.undo(regions);
+                put(&mut self.atlases.get_mut(number).layers, prefix, before);
+                return Err(Full);
+            }
+        };
+        let mut stores = self.fresh_stores(regions);
+        let first_block = abi::root(number, edited.family);
+        let root = &mut self.atlases.entries_mut(number)[root_of(edited.family)];
+        for (place, entry) in changes {
+            self.blocks.link(entry);
+            self.blocks.unlink(root[place]);
+            root[place] = entry;
+            stores.push(Store::RootEntry {
+                index: first_block + (place / 256) as u32,
+                at: (place % 256) as u8,
+                entry,
+            });
+        }
+        Ok(stores)
+    }
+
+    /// Gives a pool an edited copy of the atlas that it shared.
+    fn part(
+        &mut self,
+        pool: usize,
+        from: u32,
+        prefix: IpNet,
+        mirror: Option<u8>,
+    ) -> Result<Vec<Store>, Full> {
+        let atlas = self.atlases.get(from);
+        let mut layers = atlas.layers.clone();
+        put(&mut layers, prefix, mirror);
+        let edited = Prefix::of(prefix);
+        let regions = self.regions.as_slice().len();
+        let shared = Shared {
+            blocks: &mut self.blocks,
+            regions: &mut self.regions,
+        };
+        let root = &self.atlases.entries(from)[root_of(edited.family)];
+        let changes = atlas::edit(shared, &layers, &atlas.orders, edited, root);
+        let (mirrors, policy) = (atlas.mirrors, atlas.policy.clone());
+        let allocated = changes.and_then(|changes| Ok((changes, self.atlases.allocate()?)));
+        let (changes, number) = match allocated {
+            Ok(allocated) => allocated,
+            Err(Full) => {
+                self.undo(regions);
+                return Err(Full);
+            }
+        };
+        let mut stores = self.fresh_stores(regions);
+        let first = from as usize * ATLAS_ENTRIES;
+        let copied = first..first + ATLAS_ENTRIES;
+        let roots = self.atlases.roots.as_flattened_mut();
+        roots.copy_within(copied, number as usize * ATLAS_ENTRIES);
+        let entries = self.atlases.entries_mut(number);
+        for (place, entry) in changes {
+            entries[root_of(edited.family)][place] = entry;
+        }
+        for &entry in &*entries {
+            self.blocks.link(entry);
+        }
+        let first_block = abi::root(number, Family::V4);
+        let blocks = self.atlases.roots[first_block as usize..].iter();
+        let indices = first_block..;
+        stores.extend(
+            indices
+                .zip(blocks.take(ATLAS_BLOCKS))
+                .map(|(index, entries)| Store::Root {
+                    index,
+                    entries: Box::new(*entries),
+                }),
+        );
+        let orders = self.atlases.get(from).orders.clone();
+        self.atlases.get_mut(from).users -= 1;
+        self.atlases.atlases[number as usize] = Some(Atlas {
+            mirrors,
+            policy,
+            layers,
+            orders,
+            users: 1,
+        });
+        stores.push(self.use_atlas(pool, number));
+        Ok(stores)
+    }
+
+    /// Stores of the regions from a number on and of the fresh blocks, which it keeps.
+    fn fresh_stores(&mut self, regions: usize) -> Vec<Store> {
+        let orders = self.regions.as_slice().iter().enumerate().skip(regions);
+        let mut stores: Vec<_> = orders
+            .map(|(index, &order)| Store::Region {
+                index: index as u32,
+                order,
+            })
+            .collect();
+        for number in self.blocks.commit() {
+            stores.push(Store::Block {
+                number,
+                entries: Box::new(self.blocks.as_slice()[number as usize]),
+            });
+        }
+        stores
+    }
+
+    /// Takes back the regions from a number on and the fresh blocks.
+    fn undo(&mut self, regions: usize) {
+        self.regions.truncate(regions);
+        self.blocks.rollback();
+    }
+
+    /// Frees blocks and roots that edits have let go: call after a grace period since the stores of
+    /// every edit so far were applied.
+    pub fn reclaim(&mut self) {
+        self.blocks.reclaim();
+        let atlases = &mut self.atlases;
+        atlases.free.append(&mut atlases.limbo);
+    }
+}
+
+/// Sets or deletes an override. Gives what was there.
+fn put(layers: &mut Layers, prefix: IpNet, mirror: Option<u8>) -> Option<u8> {
+    match mirror {
+        Some(mirror) => layers.overrides.insert(prefix, mirror),
+        None => layers.overrides.remove(&prefix),
+    }
+}
+
+/// Whether layers with an override set or deleted would be like other ones.
+fn will_be_alike<'a>(
+    layers: &'a Layers,
+    prefix: IpNet,
+    mirror: Option<u8>,
+    other: &'a Layers,
+) -> bool {
+    let had = usize::from(layers.overrides.contains_key(&prefix));
+    let will_have = layers.overrides.len() - had + usize::from(mirror.is_some());
+    let rest = |layers: &'a Layers| {
+        layers
+            .overrides
+            .iter()
+            .filter(move |(net, _)| **net != prefix)
+    };
+    other.overrides.len() == will_have
+        && other.overrides.get(&prefix).copied() == mirror
+        && other.base == layers.base
+        && other.imported == layers.imported
+        && rest(layers).eq(rest(other))
+}
+
+impl Tables for Plan {
+    fn settings(&self) -> abi::Settings {
+        self.settings
+    }
+    fn name(&self, slot: u32) -> Option<&abi::Name> {
+        self.names.slots.get(slot as usize)
+    }
+    fn zone(&self, index: u32) -> Option<&abi::Zone> {
+        self.zones.get(index as usize)
+    }
+    fn pool(&self, index: u32) -> Option<&abi::Pool> {
+        self.rows.pools.get(index as usize)
+    }
+    fn answer(&self, index: u32) -> Option<&abi::Answer> {
+        self.rows.answers.get(index as usize)
+    }
+    fn region(&self, index: u32) -> Option<u64> {
+        self.regions.as_slice().get(index as usize).copied()
+    }
+    fn root(&self, index: u32) -> Option<&abi::Block> {
+        self.atlases.roots.get(index as usize)
+    }
+    fn block(&self, number: u32) -> Option<&abi::Block> {
+        self.blocks.as_slice().get(number as usize)
+    }
+}

@@ -1,0 +1,18 @@
+//! Writes a plan's edits to where packets are answered from.
+
+use std::io;
+
+use crate::plan::Store;
+
+mod twin;
+
+pub use twin::Twin;
+
+/// Tables that packets are answered from.
+pub trait Backend {
+    /// Makes the writes, in order, each visible before the next.
+    fn apply(&mut self, stores: &[Store]) -> io::Result<()>;
+
+    /// Waits until no reader can hold anything that was unlinked before.
+    fn grace(&mut self) -> io::Result<()>;
+}

@@ -1,0 +1,56 @@
+//! The slow path: the authoritative server in userspace, UDP and TCP.
+//!
+//! - [`answer`]: one DNS message in, one out; what it writes for a steered name is byte for byte what
+//!   the fast path would
+//! - [`Server`]: sockets and workers, on addresses that may change
+//! - [`Stats`]: what it counted
+//!
+//! Inside: `query` reads, `lookup` finds, `respond` decides, `write` writes.
+
+pub mod lookup;
+mod query;
+mod respond;
+mod server;
+mod stats;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod write;
+
+use std::net::IpAddr;
+
+pub use server::{ListenError, Options, Server};
+pub use stats::Stats;
+
+use crate::world::World;
+
+/// What carries a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP: bounded by the client's size, truncated past it.
+    Udp,
+    /// TCP: up to 65,535 octets.
+    Tcp,
+}
+
+/// Who we say we are.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// NSID (RFC 5001; its first 128 octets), `id.server` and `hostname.bind` in class CH.
+    pub id: String,
+    /// `version.bind` and `version.server` in class CH.
+    pub version: String,
+}
+
+/// Answers one message into `response` (cleared first). `false`: send nothing.
+pub fn answer(
+    world: &World,
+    identity: &Identity,
+    query: &[u8],
+    client: IpAddr,
+    transport: Transport,
+    response: &mut Vec<u8>,
+) -> bool {
+    respond::respond(world, identity, query, client, transport, response).is_some()
+}

@@ -1,0 +1,277 @@
+//! Reads a query: bytes in, [`Query`] out. Bounded by the message's own length; never panics.
+//!
+//! A name in a question may not be compressed: there is nothing before it to point to. Records in
+//! the answer and authority sections are read over and ignored, and octets after the last record
+//! are malformed: both as Knot DNS does.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Octets of the header (RFC 1035 section 4.1.1).
+pub const HEADER: usize = 12;
+
+const TYPE_OPT: u16 = 41;
+const OPTION_NSID: u16 = 3;
+const OPTION_ECS: u16 = 8;
+
+/// What a message asks.
+#[derive(Debug)]
+pub struct Query<'a> {
+    /// Message id.
+    pub id: u16,
+    /// Opcode.
+    pub opcode: u8,
+    /// Recursion desired.
+    pub rd: bool,
+    /// The question, if there is exactly one and it is well-formed.
+    pub question: Option<Question<'a>>,
+    /// EDNS, if there is a well-placed OPT.
+    pub edns: Option<Edns<'a>>,
+    /// The message breaks a rule of its format: FORMERR.
+    pub malformed: bool,
+}
+
+/// The question.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// All of it, as it came.
+    pub octets: &'a [u8],
+    /// Its name on the wire, root label included, as it came.
+    pub name: &'a [u8],
+    /// Type.
+    pub qtype: u16,
+    /// Class.
+    pub qclass: u16,
+}
+
+/// What an OPT record says (RFC 6891).
+#[derive(Debug, Default)]
+pub struct Edns<'a> {
+    /// Largest UDP message that the client takes, as it says.
+    pub payload: u16,
+    /// Version.
+    pub version: u8,
+    /// DNSSEC OK.
+    pub dnssec_ok: bool,
+    /// The client asks who we are (RFC 5001).
+    pub nsid: bool,
+    /// Client subnet (RFC 7871).
+    pub ecs: Option<Ecs<'a>>,
+}
+
+/// A well-formed client subnet option.
+#[derive(Clone, Copy, Debug)]
+pub struct Ecs<'a> {
+    /// FAMILY, SOURCE, SCOPE and ADDRESS as they came.
+    pub octets: &'a [u8],
+    /// The network's address; `None` with SOURCE 0, an opt-out.
+    pub address: Option<IpAddr>,
+}
+
+impl<'a> Query<'a> {
+    /// Reads a message. `None`: too short for a header, or a response; not to be answered.
+    pub fn parse(message: &'a [u8]) -> Option<Self> {
+        let header: &[u8; HEADER] = message.first_chunk()?;
+        let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+        if header[2] & 0x80 != 0 {
+            return None;
+        }
+        let mut query = Self {
+            id: word(0),
+            opcode: header[2] >> 3 & 15,
+            rd: header[2] & 1 != 0,
+            question: None,
+            edns: None,
+            malformed: word(4) != 1,
+        };
+        let mut reader = Reader(&message[HEADER..]);
+        let counts = [word(4), word(6), word(8), word(10)];
+        if query.sections(&mut reader, counts).is_none() || !reader.0.is_empty() {
+            query.malformed = true;
+        }
+        Some(query)
+    }
+
+    /// Reads the sections as far as they can be read.
+    fn sections(&mut self, reader: &mut Reader<'a>, counts: [u16; 4]) -> Option<()> {
+        let [questions, answers, authorities, additionals] = counts;
+        for _ in 0..questions {
+            let question = Question::parse(reader)?;
+            if questions == 1 {
+                self.question = Some(question);
+            }
+        }
+        for _ in 0..u32::from(answers) + u32::from(authorities) {
+            let record = Record::parse(reader)?;
+            self.malformed |= record.rtype == TYPE_OPT;
+        }
+        for _ in 0..additionals {
+            let record = Record::parse(reader)?;
+            if record.rtype == TYPE_OPT {
+                if self.edns.is_some() || !record.root {
+                    self.malformed = true;
+                } else {
+                    self.opt(&record);
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn opt(&mut self, record: &Record<'a>) {
+        let [_, version, flags, _] = record.ttl;
+        let edns = self.edns.insert(Edns {
+            payload: record.class,
+            version,
+            dnssec_ok: flags & 0x80 != 0,
+            ..Edns::default()
+        });
+        // What the options of another version look like, nobody knows yet.
+        if version == 0 && edns.options(record.rdata).is_none() {
+            self.malformed = true;
+        }
+    }
+}
+
+impl<'a> Question<'a> {
+    fn parse(reader: &mut Reader<'a>) -> Option<Self> {
+        let all = reader.0;
+        let mut len = 0;
+        loop {
+            match reader.u8()? {
+                0 => break,
+                label @ 1..=63 => {
+                    reader.take(label.into())?;
+                    len += 1 + usize::from(label);
+                    // 255 octets with the root label.
+                    if len > 254 {
+                        return None;
+                    }
+                }
+                _ => return None,
+            }
+        }
+        let name = &all[..len + 1];
+        let qtype = reader.u16()?;
+        let qclass = reader.u16()?;
+        Some(Self {
+            octets: &all[..len + 5],
+            name,
+            qtype,
+            qclass,
+        })
+    }
+}
+
+/// A record, as far as we need it.
+struct Record<'a> {
+    /// Whether its owner is the root.
+    root: bool,
+    rtype: u16,
+    class: u16,
+    ttl: [u8; 4],
+    rdata: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn parse(reader: &mut Reader<'a>) -> Option<Self> {
+        let mut root = true;
+        loop {
+            match reader.u8()? {
+                0 => break,
+                label @ 1..=63 => {
+                    reader.take(label.into())?;
+                }
+                // A compression pointer ends the name; nobody follows it.
+                0xc0.. => {
+                    reader.u8()?;
+                    root = false;
+                    break;
+                }
+                _ => return None,
+            }
+            root = false;
+        }
+        let rtype = reader.u16()?;
+        let class = reader.u16()?;
+        let ttl = *reader.take(4)?.first_chunk()?;
+        let len = reader.u16()?;
+        let rdata = reader.take(len.into())?;
+        Some(Self {
+            root,
+            rtype,
+            class,
+            ttl,
+            rdata,
+        })
+    }
+}
+
+impl<'a> Edns<'a> {
+    fn options(&mut self, rdata: &'a [u8]) -> Option<()> {
+        let mut reader = Reader(rdata);
+        while !reader.0.is_empty() {
+            let code = reader.u16()?;
+            let len = reader.u16()?;
+            let data = reader.take(len.into())?;
+            match code {
+                OPTION_NSID => self.nsid = true,
+                OPTION_ECS if self.ecs.is_some() => return None,
+                OPTION_ECS => self.ecs = Some(Ecs::parse(data)?),
+                // Unknown options are ignored (RFC 6891 section 6.1.2).
+                _ => {}
+            }
+        }
+        Some(())
+    }
+}
+
+impl<'a> Ecs<'a> {
+    /// Reads the option's data (RFC 7871 section 6).
+    fn parse(octets: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader(octets);
+        let family = reader.u16()?;
+        let source = reader.u8()?;
+        let scope = reader.u8()?;
+        let network = reader.0;
+        let bits = match family {
+            1 => 32,
+            2 => 128,
+            // An opt-out names no family when it comes from dig +subnet=0.
+            0 => 0,
+            _ => return None,
+        };
+        if scope != 0 || source > bits || network.len() != usize::from(source).div_ceil(8) {
+            return None;
+        }
+        if source % 8 != 0 && network.last()? & (0xff >> (source % 8)) != 0 {
+            return None;
+        }
+        let mut padded = [0; 16];
+        padded[..network.len()].copy_from_slice(network);
+        let address = match family {
+            _ if source == 0 => None,
+            1 => Some(IpAddr::V4(Ipv4Addr::from(*padded.first_chunk::<4>()?))),
+            _ => Some(IpAddr::V6(Ipv6Addr::from(padded))),
+        };
+        Some(Self { octets, address })
+    }
+}
+
+/// What is left of a message.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        Some(self.take(1)?[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(*self.take(2)?.first_chunk()?))
+    }
+}

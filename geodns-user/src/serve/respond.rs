@@ -1,0 +1,406 @@
+//! One DNS message in, one out.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+use domain::base::{Name as DomainName, Rtype};
+use geodns_common::abi::Family;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::lookup::{self, Found};
+use super::query::{Query, Question};
+use super::write::{CH, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer};
+use super::{Identity, Transport};
+use crate::world::World;
+use crate::zone::{Name, Node, RrSet, Zone};
+
+/// Response codes.
+mod rcode {
+    pub const NOERROR: u16 = 0;
+    pub const FORMERR: u16 = 1;
+    pub const SERVFAIL: u16 = 2;
+    pub const NXDOMAIN: u16 = 3;
+    pub const NOTIMP: u16 = 4;
+    pub const REFUSED: u16 = 5;
+    pub const YXDOMAIN: u16 = 6;
+    pub const BADVERS: u16 = 16;
+}
+
+/// CNAMEs and DNAMEs followed in one answer, at the most.
+const CHAIN_MAX: usize = 16;
+
+/// What was answered, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Response code, extended.
+    pub rcode: u16,
+    /// A pool answered.
+    pub steered: bool,
+    /// TC is set.
+    pub truncated: bool,
+    /// The query had a client subnet.
+    pub ecs: bool,
+}
+
+/// Answers one message into `response`. `None`: send nothing.
+pub fn respond(
+    world: &World,
+    identity: &Identity,
+    message: &[u8],
+    client: IpAddr,
+    transport: Transport,
+    response: &mut Vec<u8>,
+) -> Option<Outcome> {
+    response.clear();
+    let query = Query::parse(message)?;
+    let edns = query.edns.as_ref();
+    let size = match transport {
+        Transport::Udp => edns
+            .map_or(PLAIN_PAYLOAD, |edns| {
+                edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
+            })
+            .into(),
+        Transport::Tcp => usize::from(u16::MAX),
+    };
+    let nsid = identity.id.as_bytes();
+    let nsid = &nsid[..nsid.len().min(NSID_MAX)];
+    let mut reply = Reply {
+        world,
+        client,
+        ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.address),
+        writer: Writer::new(response, &query, nsid, size),
+        outline: Outline::default(),
+        steered: false,
+    };
+    reply.outline.rcode = match &query.question {
+        // The body of another opcode's message may look different.
+        _ if query.opcode != 0 => rcode::NOTIMP,
+        _ if query.malformed => rcode::FORMERR,
+        _ if edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
+        None => rcode::FORMERR,
+        Some(question) if question.qclass == CH => reply.chaos(identity, question),
+        Some(question) if question.qclass == IN => reply.internet(question),
+        Some(_) => rcode::REFUSED,
+    };
+    let mut truncated = reply.writer.is_full();
+    if truncated {
+        reply.writer.clear();
+        if transport == Transport::Tcp {
+            truncated = false;
+            reply.outline.rcode = rcode::SERVFAIL;
+            reply.outline.authoritative = false;
+        }
+    }
+    let outcome = Outcome {
+        rcode: reply.outline.rcode,
+        steered: reply.steered,
+        truncated,
+        ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
+    };
+    reply.writer.finish(&query, nsid, reply.outline, truncated);
+    Some(outcome)
+}
+
+/// An answer in the making.
+struct Reply<'a> {
+    world: &'a World,
+    client: IpAddr,
+    /// The client subnet's address, where there is one and it is no opt-out.
+    ecs: Option<IpAddr>,
+    writer: Writer<'a>,
+    outline: Outline,
+    steered: bool,
+}
+
+impl Reply<'_> {
+    /// Class CH: who we are.
+    fn chaos(&mut self, identity: &Identity, question: &Question<'_>) -> u16 {
+        let text = match question.name.to_ascii_lowercase().as_slice() {
+            b"\x07version\x04bind\0" | b"\x07version\x06server\0" => &identity.version,
+            b"\x02id\x06server\0" | b"\x08hostname\x04bind\0" => &identity.id,
+            _ => return rcode::REFUSED,
+        };
+        if question.qtype != Rtype::TXT.to_int() {
+            return rcode::REFUSED;
+        }
+        let Ok(owner) = DomainName::from_slice(question.name) else {
+            return rcode::FORMERR;
+        };
+        let text = &text.as_bytes()[..text.len().min(255)];
+        let rdata = [&[text.len() as u8], text].concat();
+        self.outline.authoritative = true;
+        self.writer
+            .record(Section::Answer, owner, Rtype::TXT, CH, 0, &rdata);
+        rcode::NOERROR
+    }
+
+    /// Class IN.
+    fn internet(&mut self, question: &Question<'_>) -> u16 {
+        let qtype = Rtype::from_int(question.qtype);
+        match qtype {
+            // Never asked for (RFC 6891, RFC 8945, RFC 9824).
+            Rtype::OPT | Rtype::TSIG | Rtype::NXNAME => return rcode::FORMERR,
+            Rtype::AXFR | Rtype::IXFR => return rcode::REFUSED,
+            Rtype::ANY => {}
+            // Reserved, and the other types of RFC 6895 that are no data.
+            _ if matches!(question.qtype, 0 | 128..=255) => return rcode::NOTIMP,
+            _ => {}
+        }
+        let Ok(mut name) = Name::from_octets(Bytes::copy_from_slice(question.name)) else {
+            return rcode::FORMERR;
+        };
+        let zones = &self.world.inputs.zones;
+        let mut seen = Vec::new();
+        loop {
+            let chained = !seen.is_empty();
+            let Some(zone) = lookup::zone(zones, &name, qtype) else {
+                return if chained {
+                    rcode::NOERROR
+                } else {
+                    rcode::REFUSED
+                };
+            };
+            let next = match lookup::lookup(zone, &name, qtype) {
+                Found::Missing => {
+                    self.outline.authoritative = true;
+                    self.negative(zone);
+                    return rcode::NXDOMAIN;
+                }
+                Found::Cut { owner, ns } => {
+                    self.outline.authoritative = chained;
+                    self.referral(zone, owner, ns);
+                    return rcode::NOERROR;
+                }
+                Found::Dname { owner, dname } => {
+                    self.outline.authoritative = true;
+                    match self.dname(&name, owner, dname) {
+                        Some(next) => next,
+                        None => return rcode::YXDOMAIN,
+                    }
+                }
+                Found::Node(node) => {
+                    self.outline.authoritative = true;
+                    match self.node(zone, node, &name, qtype, chained) {
+                        Some(next) => next,
+                        None => return rcode::NOERROR,
+                    }
+                }
+            };
+            // A loop, or too long: what we have is true, the rest is the resolver's to find out.
+            if seen.len() == CHAIN_MAX || next == name || seen.contains(&next) {
+                return rcode::NOERROR;
+            }
+            seen.push(name);
+            name = next;
+        }
+    }
+
+    /// A name that exists. Gives the name to go on with, if it is an alias.
+    fn node(
+        &mut self,
+        zone: &Zone,
+        node: &Node,
+        name: &Name,
+        qtype: Rtype,
+        chained: bool,
+    ) -> Option<Name> {
+        if let Some(pool) = node.steer {
+            let family = match qtype {
+                Rtype::A => Some(Family::V4),
+                Rtype::AAAA => Some(Family::V6),
+                _ => None,
+            };
+            if let Some(family) = family {
+                self.pool(zone, pool, family, chained.then_some(name));
+                return None;
+            }
+        }
+        if qtype == Rtype::ANY {
+            self.any(zone, node, name);
+            return None;
+        }
+        if let Some(rrset) = node.rrsets.get(&qtype) {
+            self.rrset(Section::Answer, name, qtype, rrset);
+            return None;
+        }
+        let Some(cname) = node.rrsets.get(&Rtype::CNAME) else {
+            self.negative(zone);
+            return None;
+        };
+        self.rrset(Section::Answer, name, Rtype::CNAME, cname);
+        Name::from_octets(cname.rdata.first()?.clone()).ok()
+    }
+
+    /// A and AAAA from a pool. `owner` is the name at the end of a chain of CNAMEs.
+    fn pool(&mut self, zone: &Zone, pool: usize, family: Family, owner: Option<&Name>) {
+        // The plan is edited in place; a writer that panicked has left it as a reader may see it.
+        let plan = self
+            .world
+            .plan
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let special = self.ecs.and_then(special_purpose);
+        let client = match self.ecs {
+            Some(address) if special.is_none() => address,
+            _ => self.client,
+        };
+        let selection = plan.select(pool, family, client);
+        let depends = selection.scope > 0 && self.ecs.is_some();
+        if owner.is_some() && depends && !selection.mirrors.is_empty() {
+            // RFC 7871 section 7.2.1: the CNAME is for everyone, what it leads to is not.
+            return;
+        }
+        self.steered = true;
+        if selection.mirrors.is_empty() {
+            drop(plan);
+            self.negative(zone);
+            return;
+        }
+        if depends {
+            self.outline.scope = special.map_or(selection.scope, |block| block.prefix_len());
+        }
+        for &mirror in &selection.mirrors {
+            let (records, count) = plan.records(pool, mirror, family);
+            self.writer
+                .rendered(owner.map(Name::for_slice), records, count);
+        }
+    }
+
+    /// ANY, minimal: the smallest RRset (RFC 8482 section 4.1), or where there is only a pool, a
+    /// HINFO (section 4.2).
+    fn any(&mut self, zone: &Zone, node: &Node, name: &Name) {
+        let size = |rrset: &RrSet| rrset.rdata.iter().map(Bytes::len).sum::<usize>();
+        match node.rrsets.iter().min_by_key(|(_, rrset)| size(rrset)) {
+            Some((&rtype, rrset)) => self.rrset(Section::Answer, name, rtype, rrset),
+            None if node.steer.is_some() => self.writer.record(
+                Section::Answer,
+                name.for_slice(),
+                Rtype::HINFO,
+                IN,
+                3600,
+                b"\x07RFC8482\0",
+            ),
+            None => self.negative(zone),
+        }
+    }
+
+    /// The SOA that says no.
+    fn negative(&mut self, zone: &Zone) {
+        self.writer.rrset(
+            Section::Authority,
+            zone.apex.for_slice(),
+            Rtype::SOA,
+            zone.negative_ttl(),
+            zone.soa(),
+        );
+    }
+
+    /// Name servers below a cut, and their addresses.
+    ///
+    /// Those of servers at or below the cut are required (RFC 9471 section 3.1); those of other names
+    /// in the zone go along as far as there is room.
+    fn referral(&mut self, zone: &Zone, cut: &Name, ns: &RrSet) {
+        self.rrset(Section::Authority, cut, Rtype::NS, ns);
+        let servers = || {
+            ns.rdata.iter().filter_map(|rdata| {
+                zone.nodes
+                    .get_key_value(DomainName::from_slice(rdata).ok()?)
+            })
+        };
+        for (name, node) in servers().filter(|(name, _)| name.ends_with(cut)) {
+            self.addresses(name, node);
+        }
+        if self.writer.is_full() {
+            return;
+        }
+        for (name, node) in servers().filter(|(name, _)| !name.ends_with(cut)) {
+            let mark = self.writer.mark();
+            self.addresses(name, node);
+            if self.writer.is_full() {
+                self.writer.rewind(&mark);
+                break;
+            }
+        }
+    }
+
+    fn addresses(&mut self, name: &Name, node: &Node) {
+        for rtype in [Rtype::A, Rtype::AAAA] {
+            if let Some(rrset) = node.rrsets.get(&rtype) {
+                self.rrset(Section::Additional, name, rtype, rrset);
+            }
+        }
+    }
+
+    /// A redirection of everything below a name, and the CNAME that follows from it (RFC 6672
+    /// section 3). `None`: the new name would be too long.
+    fn dname(&mut self, name: &Name, owner: &Name, dname: &RrSet) -> Option<Name> {
+        self.rrset(Section::Answer, owner, Rtype::DNAME, dname);
+        let below = &name.as_slice()[..name.len() - owner.len()];
+        let target = [below, dname.rdata.first()?].concat();
+        let target = Name::from_octets(Bytes::from(target)).ok()?;
+        let cname = RrSet {
+            ttl: dname.ttl,
+            rdata: vec![target.as_octets().clone()],
+        };
+        self.rrset(Section::Answer, name, Rtype::CNAME, &cname);
+        Some(target)
+    }
+
+    fn rrset(&mut self, section: Section, owner: &Name, rtype: Rtype, rrset: &RrSet) {
+        self.writer
+            .rrset(section, owner.for_slice(), rtype, rrset.ttl, rrset);
+    }
+}
+
+/// Blocks of addresses that are nobody's place on the Internet: the special-purpose registries of
+/// RFC 6890, and multicast.
+const SPECIAL_V4: [Ipv4Net; 15] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 88, 99, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
+    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
+    Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// The same of IPv6.
+const SPECIAL_V6: [Ipv6Net; 13] = [
+    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128),
+    Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+    Ipv6Net::new_assert(Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
+    Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
+];
+
+/// The special-purpose block that an address is in: a client subnet there says nothing about where
+/// the client is.
+fn special_purpose(address: IpAddr) -> Option<IpNet> {
+    match address {
+        IpAddr::V4(address) => SPECIAL_V4
+            .iter()
+            .find(|net| net.contains(&address))
+            .map(|&net| IpNet::V4(net)),
+        IpAddr::V6(address) => SPECIAL_V6
+            .iter()
+            .find(|net| net.contains(&address))
+            .map(|&net| IpNet::V6(net)),
+    }
+}

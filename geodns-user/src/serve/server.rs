@@ -1,0 +1,283 @@
+//! The sockets: which addresses are answered on, and what all workers share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::{Identity, Stats, tcp, udp};
+use crate::world::World;
+
+/// How to listen. The defaults are right for a server of its own.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// UDP and TCP port.
+    pub port: u16,
+    /// Listen on addresses that no interface has yet (anycast addresses that come and go).
+    pub freebind: bool,
+    /// UDP sockets of each address.
+    pub workers: usize,
+    /// TCP connections, at the most.
+    pub tcp_connections: usize,
+    /// TCP connections from one /24 or /56, at the most.
+    pub tcp_connections_per_network: usize,
+    /// How long a TCP client may take to send a whole query, and to take the answers; a fifth of it
+    /// while more than half of the connections are in use.
+    pub tcp_idle: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let tcp_connections = file_limit() / 2;
+        Self {
+            port: 53,
+            freebind: false,
+            workers: available_parallelism().map_or(1, NonZero::get).min(16),
+            tcp_connections,
+            tcp_connections_per_network: (tcp_connections / 4).max(1),
+            tcp_idle: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Files that this process may open, but not more than make sense for connections.
+fn file_limit() -> usize {
+    let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        .unwrap_or((1024, 1024));
+    usize::try_from(soft).unwrap_or(usize::MAX).clamp(64, 8192)
+}
+
+/// Why an address cannot be listened on. Displays as one line.
+#[derive(Debug)]
+pub struct ListenError {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// `UDP` or `TCP`.
+    pub protocol: &'static str,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            port,
+            protocol,
+            source,
+        } = self;
+        write!(f, "{address} port {port} ({protocol}): ")?;
+        match source.kind() {
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "address already in use; `ss -lnput 'sport = :{port}'` says by whom: stop that, or \
+                 change server.listen or server.port"
+            ),
+            io::ErrorKind::AddrNotAvailable => write!(
+                f,
+                "no interface has this address; add it to one, or correct server.listen"
+            ),
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "not permitted; run as root, or with the capability CAP_NET_BIND_SERVICE"
+            ),
+            _ => write!(f, "{source}"),
+        }
+    }
+}
+
+/// The slow path at work. Dropping it closes every socket.
+#[derive(Debug)]
+pub struct Server {
+    options: Options,
+    shared: Arc<Shared>,
+    listeners: Mutex<BTreeMap<IpAddr, Listener>>,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub world: Arc<ArcSwap<World>>,
+    pub identity: ArcSwap<Identity>,
+    pub stats: Arc<Stats>,
+    pub connections: tcp::Connections,
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+struct Listener {
+    port: u16,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Closes the sockets, for certain.
+    async fn close(mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in &mut self.tasks {
+            // Aborted, which is what we want to know.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Server {
+    /// A server that listens nowhere yet.
+    pub fn new(options: Options, world: Arc<ArcSwap<World>>, identity: Identity) -> Self {
+        let stats = Arc::new(Stats::default());
+        Self {
+            shared: Arc::new(Shared {
+                world,
+                identity: ArcSwap::from_pointee(identity),
+                connections: tcp::Connections::new(&options, Arc::clone(&stats)),
+                stats,
+            }),
+            options,
+            listeners: Mutex::default(),
+        }
+    }
+
+    /// Changes who we say we are.
+    pub fn set_identity(&self, identity: Identity) {
+        self.shared.identity.store(Arc::new(identity));
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+
+    /// Listens on these addresses and no others. Addresses that stay are not disturbed; those that
+    /// fail are left out, each with its reason.
+    ///
+    /// Must run inside the tokio runtime that the workers shall run in.
+    pub async fn set_listen(&self, addresses: &[IpAddr]) -> Vec<ListenError> {
+        let mut listeners = self.listeners.lock().await;
+        let gone: Vec<_> = listeners
+            .extract_if(.., |address, _| !addresses.contains(address))
+            .collect();
+        for (_, listener) in gone {
+            listener.close().await;
+        }
+        let mut errors = Vec::new();
+        for &address in addresses {
+            if listeners.contains_key(&address) {
+                continue;
+            }
+            match self.listen(address) {
+                Ok(listener) => {
+                    listeners.insert(address, listener);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// Addresses that are listened on.
+    pub async fn listening(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.lock().await;
+        listeners
+            .iter()
+            .map(|(&address, listener)| SocketAddr::new(address, listener.port))
+            .collect()
+    }
+
+    fn listen(&self, address: IpAddr) -> Result<Listener, ListenError> {
+        let failed = |protocol| {
+            move |source| ListenError {
+                address,
+                port: self.options.port,
+                protocol,
+                source,
+            }
+        };
+        if address.is_unspecified() {
+            return Err(failed("UDP")(io::Error::other(
+                "answers must leave from the address that was asked; name each address, or leave \
+                 server.listen out to follow the interfaces",
+            )));
+        }
+        let tcp = self.tcp_socket(address).map_err(failed("TCP"))?;
+        let at = tcp.local_addr().map_err(failed("TCP"))?;
+        // Without SO_REUSEPORT first: with it, we would share the port with another server of the
+        // same user and each would get a part of the queries.
+        self.udp_socket(at, false).map_err(failed("UDP"))?;
+        let sockets = (0..self.options.workers.max(1))
+            .map(|_| tokio::net::UdpSocket::from_std(self.udp_socket(at, true)?.into()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(failed("UDP"))?;
+        let mut tasks: Vec<_> = sockets
+            .into_iter()
+            .map(|socket| tokio::spawn(udp::work(socket, Arc::clone(&self.shared))))
+            .collect();
+        tasks.push(tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared))));
+        Ok(Listener {
+            port: at.port(),
+            tasks,
+        })
+    }
+
+    fn socket(&self, address: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+        let domain = match address {
+            IpAddr::V4(_) => Domain::IPV4,
+            IpAddr::V6(_) => Domain::IPV6,
+        };
+        let socket = Socket::new(domain, kind, Some(protocol))?;
+        socket.set_nonblocking(true)?;
+        match address {
+            IpAddr::V4(_) => socket.set_freebind_v4(self.options.freebind)?,
+            IpAddr::V6(_) => {
+                socket.set_only_v6(true)?;
+                socket.set_freebind_v6(self.options.freebind)?;
+            }
+        }
+        Ok(socket)
+    }
+
+    fn udp_socket(&self, at: SocketAddr, share: bool) -> io::Result<Socket> {
+        let socket = self.socket(at.ip(), Type::DGRAM, Protocol::UDP)?;
+        socket.set_reuse_port(share)?;
+        // As much as the system allows: bursts wait instead of being lost.
+        socket.set_recv_buffer_size(1 << 20)?;
+        udp::ignore_path_mtu(&socket, at.ip())?;
+        socket.bind(&at.into())?;
+        Ok(socket)
+    }
+
+    fn tcp_socket(&self, address: IpAddr) -> io::Result<tokio::net::TcpListener> {
+        let socket = self.socket(address, Type::STREAM, Protocol::TCP)?;
+        // Connections of the process before us may still be in TIME-WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(address, self.options.port).into())?;
+        socket.listen(1024)?;
+        tokio::net::TcpListener::from_std(socket.into())
+    }
+}

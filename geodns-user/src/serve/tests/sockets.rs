@@ -1,0 +1,354 @@
+//! The server at work, on loopback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::*;
+
+/// Longer than anything here should take.
+const SOON: Duration = Duration::from_secs(10);
+
+fn options() -> Options {
+    Options {
+        // One that is free, for each address its own.
+        port: 0,
+        workers: 2,
+        ..Options::default()
+    }
+}
+
+fn server(options: Options) -> Server {
+    let world = Arc::new(ArcSwap::new(Arc::clone(&WORLD)));
+    Server::new(options, world, identity())
+}
+
+/// A server on 127.0.0.1, and where it is.
+async fn on_loopback(options: Options) -> (Server, SocketAddr) {
+    let server = server(options);
+    let errors = server.set_listen(&[Ipv4Addr::LOCALHOST.into()]).await;
+    assert!(errors.is_empty(), "{errors:?}");
+    let at = server.listening().await[0];
+    (server, at)
+}
+
+fn count(server: &Server, counter: &str) -> u64 {
+    server.stats().snapshot()[counter]
+}
+
+/// Waits until a counter has a value.
+async fn counted(server: &Server, counter: &str, value: u64) {
+    let deadline = Instant::now() + SOON;
+    while count(server, counter) != value {
+        assert!(
+            Instant::now() < deadline,
+            "{counter} is {}, not {value}",
+            count(server, counter)
+        );
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// What a query is answered with over UDP.
+async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
+    let from = SocketAddr::new(at.ip(), 0);
+    let socket = UdpSocket::bind(from).await.unwrap();
+    // Connected: an answer from another address would not arrive.
+    socket.connect(at).await.unwrap();
+    socket.send(query).await.unwrap();
+    let mut response = vec![0; 65535];
+    let len = timeout(SOON, socket.recv(&mut response))
+        .await
+        .expect("an answer")
+        .unwrap();
+    response.truncate(len);
+    response
+}
+
+async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+    timeout(SOON, async {
+        let len = stream.read_u16().await.unwrap();
+        let mut response = vec![0; len.into()];
+        stream.read_exact(&mut response).await.unwrap();
+        response
+    })
+    .await
+    .expect("an answer")
+}
+
+fn framed(query: &[u8]) -> Vec<u8> {
+    [&(query.len() as u16).to_be_bytes(), query].concat()
+}
+
+/// Whether the server closes the connection, soon, without a word.
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    let read = timeout(SOON, stream.read_to_end(&mut rest)).await;
+    // A reset closes as well.
+    read.is_ok() && rest.is_empty()
+}
+
+#[tokio::test]
+async fn answers_over_udp_and_tcp_on_each_address() {
+    let server = server(options());
+    let addresses = [
+        IpAddr::from([127, 0, 0, 1]),
+        IpAddr::from([127, 0, 0, 2]),
+        IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    ];
+    let errors = server.set_listen(&addresses).await;
+    assert!(errors.is_empty(), "{errors:?}");
+    let listening = server.listening().await;
+    assert_eq!(listening.len(), 3);
+    let query = ask("www.example.org A");
+    for at in listening {
+        let expected = send(&query.wire(), at.ip(), Transport::Udp).unwrap();
+        for _ in 0..20 {
+            assert_eq!(over_udp(at, &query.wire()).await, expected);
+        }
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        for _ in 0..3 {
+            stream.write_all(&framed(&query.wire())).await.unwrap();
+            assert_eq!(read_message(&mut stream).await, expected);
+        }
+    }
+    assert_eq!(count(&server, "queries_udp"), 60);
+    assert_eq!(count(&server, "queries_tcp"), 9);
+    assert_eq!(count(&server, "steered"), 69);
+    assert_eq!(count(&server, "rcode_noerror"), 69);
+}
+
+#[tokio::test]
+async fn responses_and_fragments_of_headers_get_no_answer() {
+    let (server, at) = on_loopback(options()).await;
+    let mut response = ask("www.example.org A").wire();
+    response[2] = 0x80;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(at).await.unwrap();
+    for silent in [&response[..], &response[..5], &[]] {
+        socket.send(silent).await.unwrap();
+    }
+    counted(&server, "dropped", 3).await;
+    let nothing = socket.try_recv(&mut [0; 512]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    // Over TCP, nobody who does this is a client.
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(&framed(&response)).await.unwrap();
+    assert!(is_closed(&mut stream).await);
+}
+
+#[tokio::test]
+async fn truncated_over_udp_is_whole_over_tcp() {
+    let (server, at) = on_loopback(options()).await;
+    let query = ask("big.example.org TXT").wire();
+    let response = over_udp(at, &query).await;
+    assert_eq!((response[2] & 2, response.len()), (2, query.len()));
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(&framed(&query)).await.unwrap();
+    let response = read_message(&mut stream).await;
+    assert_eq!(response[2] & 2, 0);
+    assert!(response.len() > 2000);
+    assert_eq!(count(&server, "truncated"), 1);
+}
+
+#[tokio::test]
+async fn rfc_7766_queries_are_pipelined() {
+    let (_server, at) = on_loopback(options()).await;
+    let mut queries = Vec::new();
+    for id in 0..500u16 {
+        let question = if id % 7 == 0 {
+            "big.example.org TXT"
+        } else {
+            "www.example.org A"
+        };
+        let mut query = ask(question).wire();
+        query[..2].copy_from_slice(&id.to_be_bytes());
+        queries.extend(framed(&query));
+    }
+    let (mut reader, mut writer) = TcpStream::connect(at).await.unwrap().into_split();
+    let writing = tokio::spawn(async move {
+        // In pieces that are no messages.
+        for piece in queries.chunks(13) {
+            writer.write_all(piece).await.unwrap();
+        }
+        writer
+    });
+    let mut seen = [false; 500];
+    for _ in 0..500 {
+        let len = timeout(SOON, reader.read_u16()).await.unwrap().unwrap();
+        let mut response = vec![0; len.into()];
+        reader.read_exact(&mut response).await.unwrap();
+        let id = usize::from(u16::from_be_bytes([response[0], response[1]]));
+        assert!(!std::mem::replace(&mut seen[id], true), "{id} twice");
+    }
+    // The client says that it is done, and the server closes.
+    drop(writing.await.unwrap());
+    assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_message_may_be_as_long_as_tcp_carries() {
+    let (_server, at) = on_loopback(options()).await;
+    let mut padding = vec![0, 12];
+    let len = 65535 - ask("www.example.org A").opt(0, 0, 0, &[]).wire().len() - 4;
+    padding.extend_from_slice(&(len as u16).to_be_bytes());
+    padding.resize(4 + len, 0);
+    let query = ask("www.example.org A").opt(1232, 0, 0, &padding).wire();
+    assert_eq!(query.len(), 65535);
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(&framed(&query)).await.unwrap();
+    assert_eq!(read_message(&mut stream).await[3] & 15, 0);
+}
+
+#[tokio::test]
+async fn who_sends_too_slowly_is_disconnected() {
+    let (server, at) = on_loopback(Options {
+        tcp_idle: Duration::from_millis(300),
+        ..options()
+    })
+    .await;
+    let mut silent = TcpStream::connect(at).await.unwrap();
+    let mut trickling = TcpStream::connect(at).await.unwrap();
+    let query = framed(&ask("www.example.org A").wire());
+    let began = Instant::now();
+    for octet in &query {
+        if trickling.write_all(&[*octet]).await.is_err() {
+            break;
+        }
+        sleep(Duration::from_millis(25)).await;
+    }
+    assert!(is_closed(&mut trickling).await);
+    assert!(is_closed(&mut silent).await);
+    assert!(began.elapsed() > Duration::from_millis(290));
+    counted(&server, "tcp_timeouts", 2).await;
+    counted(&server, "tcp_open", 0).await;
+}
+
+#[tokio::test]
+async fn who_reads_too_slowly_is_disconnected() {
+    let (server, at) = on_loopback(Options {
+        tcp_idle: Duration::from_millis(300),
+        ..options()
+    })
+    .await;
+    let query = framed(&ask("big.example.org TXT").wire());
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    let flood = async { while stream.write_all(&query.repeat(1000)).await.is_ok() {} };
+    timeout(SOON, flood).await.expect("disconnected");
+    counted(&server, "tcp_timeouts", 1).await;
+    counted(&server, "tcp_open", 0).await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_all_and_by_network() {
+    let (server, at) = on_loopback(Options {
+        tcp_connections: 3,
+        tcp_connections_per_network: 2,
+        ..options()
+    })
+    .await;
+    let connect = async |from: [u8; 4]| {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(at).await.unwrap()
+    };
+    let query = framed(&ask("www.example.org A").wire());
+    let mut first = connect([127, 0, 0, 1]).await;
+    let _second = connect([127, 0, 0, 200]).await;
+    assert!(is_closed(&mut connect([127, 0, 0, 77]).await).await);
+    let _third = connect([127, 0, 1, 1]).await;
+    assert!(is_closed(&mut connect([127, 0, 2, 1]).await).await);
+    first.write_all(&query).await.unwrap();
+    read_message(&mut first).await;
+    assert_eq!(count(&server, "tcp_open"), 3);
+    assert_eq!(count(&server, "tcp_refused"), 2);
+    // A place that is given back can be taken.
+    drop(first);
+    counted(&server, "tcp_open", 2).await;
+    let mut fourth = connect([127, 0, 0, 1]).await;
+    fourth.write_all(&query).await.unwrap();
+    read_message(&mut fourth).await;
+}
+
+#[tokio::test]
+async fn addresses_come_and_go() {
+    let query = ask("mail.example.org A").wire();
+    let (server, first) = on_loopback(options()).await;
+    let mut kept = TcpStream::connect(first).await.unwrap();
+    let both = [first.ip(), IpAddr::from([127, 0, 0, 2])];
+    assert!(server.set_listen(&both).await.is_empty());
+    let listening = server.listening().await;
+    assert!(
+        listening.contains(&first),
+        "an address that stays keeps its sockets"
+    );
+    for at in listening {
+        over_udp(at, &query).await;
+    }
+    kept.write_all(&framed(&query)).await.unwrap();
+    read_message(&mut kept).await;
+    assert!(server.set_listen(&both[1..]).await.is_empty());
+    // At once: its sockets are closed, and its connections.
+    let _free = std::net::UdpSocket::bind(first).unwrap();
+    assert!(TcpStream::connect(first).await.is_err());
+    assert!(is_closed(&mut kept).await);
+    assert!(server.set_listen(&both).await.is_empty());
+    assert_eq!(server.listening().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_address_that_fails_says_why_and_leaves_the_others() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let first = server(Options { port, ..options() });
+    let addresses = [
+        IpAddr::from([127, 0, 0, 1]),
+        IpAddr::from([127, 0, 0, 2]),
+        IpAddr::from([192, 0, 2, 1]),
+        IpAddr::from([0, 0, 0, 0]),
+    ];
+    let errors = first.set_listen(&addresses).await;
+    let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with(&format!(
+            "127.0.0.1 port {port} (TCP): address already in use; "
+        )),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with(&format!(
+            "192.0.2.1 port {port} (TCP): no interface has this address; "
+        )),
+        "{lines:?}"
+    );
+    assert!(lines[2].contains("name each address"), "{lines:?}");
+    assert_eq!(first.listening().await.len(), 1);
+    // Neither is UDP shared, whatever SO_REUSEPORT would allow.
+    drop(taken);
+    let _udp = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();
+    let errors = first.set_listen(&addresses[..2]).await;
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0]
+            .to_string()
+            .contains("(UDP): address already in use")
+    );
+    let second = server(Options { port, ..options() });
+    assert_eq!(second.set_listen(&addresses[1..2]).await.len(), 1);
+    // With IP_FREEBIND, an address may come later.
+    let early = server(Options {
+        freebind: true,
+        ..options()
+    });
+    let later = [
+        IpAddr::from([192, 0, 2, 1]),
+        "2001:db8::53".parse().unwrap(),
+    ];
+    let errors = early.set_listen(&later).await;
+    assert!(errors.is_empty(), "{errors:?}");
+}

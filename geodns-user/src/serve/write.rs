@@ -1,0 +1,283 @@
+//! Writes a response: header, question as it came, records, OPT.
+//!
+//! Bytes are canonical, the same that the fast path gives: an owner name that is a suffix of the
+//! question's name is a pointer into it, names in RDATA are not compressed, the OPT is last.
+
+use domain::base::{Name, Rtype};
+
+use super::query::{HEADER, Query};
+use crate::zone::RrSet;
+
+/// Largest UDP response, and what we say that we take: fits the smallest IPv6 MTU (DNS flag day 2020).
+pub const PAYLOAD: u16 = 1232;
+/// What everybody takes over UDP (RFC 1035 section 4.2.1).
+pub const PLAIN_PAYLOAD: u16 = 512;
+/// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
+pub const NSID_MAX: usize = 128;
+
+const FLAG_QR: u8 = 0x80;
+const FLAG_AA: u8 = 0x04;
+const FLAG_TC: u8 = 0x02;
+const OPTION_NSID: u16 = 3;
+const OPTION_ECS: u16 = 8;
+
+/// Class IN.
+pub const IN: u16 = 1;
+/// Class CH.
+pub const CH: u16 = 3;
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug)]
+pub enum Section {
+    /// What was asked.
+    Answer,
+    /// Who knows.
+    Authority,
+    /// What helps.
+    Additional,
+}
+
+/// A response being written.
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    qname: &'a [u8],
+    /// Where the records start.
+    records_at: usize,
+    /// Octets that header, question and records may take.
+    limit: usize,
+    counts: [u16; 3],
+    full: bool,
+}
+
+/// What goes into a response beside its records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outline {
+    /// Authoritative answer.
+    pub authoritative: bool,
+    /// Response code, extended.
+    pub rcode: u16,
+    /// SCOPE PREFIX-LENGTH, where the query has a client subnet.
+    pub scope: u8,
+}
+
+/// A place to go back to.
+pub struct Mark {
+    len: usize,
+    counts: [u16; 3],
+}
+
+impl<'a> Writer<'a> {
+    /// Starts a response of at most `size` octets; the OPT's place is kept free.
+    pub fn new(out: &'a mut Vec<u8>, query: &Query<'a>, nsid: &[u8], size: usize) -> Self {
+        out.clear();
+        out.resize(HEADER, 0);
+        let mut qname: &[u8] = &[];
+        if let Some(question) = &query.question {
+            out.extend_from_slice(question.octets);
+            qname = question.name;
+        }
+        let records_at = out.len();
+        Self {
+            out,
+            qname,
+            records_at,
+            limit: size.saturating_sub(opt_len(query, nsid)),
+            counts: [0; 3],
+            full: false,
+        }
+    }
+
+    /// Whether something did not fit.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Where we are.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            len: self.out.len(),
+            counts: self.counts,
+        }
+    }
+
+    /// Takes back what was written since.
+    pub fn rewind(&mut self, mark: &Mark) {
+        self.out.truncate(mark.len);
+        self.counts = mark.counts;
+        self.full = false;
+    }
+
+    /// Writes an RRset with a TTL.
+    pub fn rrset(
+        &mut self,
+        section: Section,
+        owner: &Name<[u8]>,
+        rtype: Rtype,
+        ttl: u32,
+        rrset: &RrSet,
+    ) {
+        for rdata in &rrset.rdata {
+            self.record(section, owner, rtype, IN, ttl, rdata);
+        }
+    }
+
+    /// Writes a record.
+    pub fn record(
+        &mut self,
+        section: Section,
+        owner: &Name<[u8]>,
+        rtype: Rtype,
+        class: u16,
+        ttl: u32,
+        rdata: &[u8],
+    ) {
+        let Ok(len) = u16::try_from(rdata.len()) else {
+            self.full = true;
+            return;
+        };
+        self.put(section, 1, |writer| {
+            writer.owner(owner);
+            for word in [rtype.to_int(), class] {
+                writer.out.extend_from_slice(&word.to_be_bytes());
+            }
+            writer.out.extend_from_slice(&ttl.to_be_bytes());
+            writer.out.extend_from_slice(&len.to_be_bytes());
+            writer.out.extend_from_slice(rdata);
+        });
+    }
+
+    /// Writes answers that are rendered already, each owned by a pointer to the question.
+    ///
+    /// With an `owner`, that stands in the pointer's place.
+    pub fn rendered(&mut self, owner: Option<&Name<[u8]>>, records: &[u8], count: u16) {
+        let Some(owner) = owner else {
+            self.put(Section::Answer, count, |writer| {
+                writer.out.extend_from_slice(records);
+            });
+            return;
+        };
+        let mut rest = records;
+        // Pointer, type, class and TTL are 10 octets, then RDLENGTH and RDATA.
+        while let Some(&[high, low]) = rest.get(10..12) {
+            let end = 12 + usize::from(u16::from_be_bytes([high, low]));
+            let Some((record, next)) = rest.split_at_checked(end) else {
+                break;
+            };
+            self.put(Section::Answer, 1, |writer| {
+                writer.owner(owner);
+                writer.out.extend_from_slice(&record[2..]);
+            });
+            rest = next;
+        }
+    }
+
+    /// Writes `count` records, unless they do not fit.
+    fn put(&mut self, section: Section, count: u16, write: impl FnOnce(&mut Self)) {
+        if self.full {
+            return;
+        }
+        let at = self.out.len();
+        write(self);
+        let counted = self.counts[section as usize].checked_add(count);
+        match counted {
+            Some(counted) if self.out.len() <= self.limit => {
+                self.counts[section as usize] = counted;
+            }
+            _ => {
+                self.out.truncate(at);
+                self.full = true;
+            }
+        }
+    }
+
+    /// Writes an owner name: a pointer if the question's name ends with it.
+    fn owner(&mut self, owner: &Name<[u8]>) {
+        let owner = owner.as_slice();
+        match suffix_at(self.qname, owner) {
+            Some(at) => {
+                let pointer = 0xc000 | (HEADER + at) as u16;
+                self.out.extend_from_slice(&pointer.to_be_bytes());
+            }
+            None => self.out.extend_from_slice(owner),
+        }
+    }
+
+    /// Takes every record back.
+    pub fn clear(&mut self) {
+        self.out.truncate(self.records_at);
+        self.counts = [0; 3];
+        self.full = false;
+    }
+
+    /// Writes OPT and header.
+    pub fn finish(self, query: &Query<'_>, nsid: &[u8], outline: Outline, truncated: bool) {
+        let out = self.out;
+        let mut additionals = self.counts[2];
+        if let Some(edns) = &query.edns {
+            additionals += 1;
+            out.push(0);
+            out.extend_from_slice(&Rtype::OPT.to_int().to_be_bytes());
+            out.extend_from_slice(&PAYLOAD.to_be_bytes());
+            let extended = (outline.rcode >> 4) as u8;
+            out.extend_from_slice(&[extended, 0, u8::from(edns.dnssec_ok) << 7, 0]);
+            let rdlen = opt_len(query, nsid) - OPT_FIXED;
+            out.extend_from_slice(&(rdlen as u16).to_be_bytes());
+            if edns.nsid {
+                out.extend_from_slice(&OPTION_NSID.to_be_bytes());
+                out.extend_from_slice(&(nsid.len() as u16).to_be_bytes());
+                out.extend_from_slice(nsid);
+            }
+            if let Some(ecs) = &edns.ecs {
+                out.extend_from_slice(&OPTION_ECS.to_be_bytes());
+                out.extend_from_slice(&(ecs.octets.len() as u16).to_be_bytes());
+                // FAMILY and SOURCE, our SCOPE, ADDRESS.
+                out.extend_from_slice(&ecs.octets[..3]);
+                out.push(outline.scope);
+                out.extend_from_slice(&ecs.octets[4..]);
+            }
+        }
+        let mut flags = FLAG_QR | query.opcode << 3 | u8::from(query.rd);
+        if outline.authoritative {
+            flags |= FLAG_AA;
+        }
+        if truncated {
+            flags |= FLAG_TC;
+        }
+        let words = [
+            query.id,
+            u16::from_be_bytes([flags, outline.rcode as u8 & 15]),
+            u16::from(query.question.is_some()),
+            self.counts[0],
+            self.counts[1],
+            additionals,
+        ];
+        for (to, word) in out.chunks_exact_mut(2).zip(words) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+    }
+}
+
+/// Octets of an OPT without options.
+const OPT_FIXED: usize = 11;
+
+/// Octets of the OPT that answers a query.
+fn opt_len(query: &Query<'_>, nsid: &[u8]) -> usize {
+    let Some(edns) = &query.edns else { return 0 };
+    let nsid = if edns.nsid { 4 + nsid.len() } else { 0 };
+    let ecs = edns.ecs.map_or(0, |ecs| 4 + ecs.octets.len());
+    OPT_FIXED + nsid + ecs
+}
+
+/// Where in a name another one begins that it ends with, in octets.
+fn suffix_at(name: &[u8], suffix: &[u8]) -> Option<usize> {
+    let at = name.len().checked_sub(suffix.len())?;
+    // Length octets are below 64 and no letters, so that octets can be compared as they are.
+    if !name[at..].eq_ignore_ascii_case(suffix) {
+        return None;
+    }
+    let mut label = 0;
+    while label < at {
+        label += 1 + usize::from(name[label]);
+    }
+    (label == at).then_some(at)
+}

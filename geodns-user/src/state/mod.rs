@@ -1,0 +1,476 @@
+//! What must survive a restart: overrides and imported lists, in one redb file.
+//!
+//! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
+//! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
+//! the configuration lacks stays in the file until it is deleted: the daemon warns of it, and it is
+//! in force again when the pool or the mirror is.
+//!
+//! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
+//! call them from `spawn_blocking`.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use redb::backends::FileBackend;
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, WriteTransaction,
+};
+
+/// Version of the tables below, under `layout` in [`META`].
+const LAYOUT: u64 = 1;
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Pool, 4 or 6, address, prefix length -> mirror.
+type PrefixKey<'a> = (&'a str, u8, u128, u8);
+const OVERRIDES: TableDefinition<'_, PrefixKey<'_>, &str> = TableDefinition::new("overrides");
+
+/// Pool -> ids of the mirrors by their number in the list, and the list, packed.
+const IMPORTS: TableDefinition<'_, &str, (Vec<&str>, &[u8])> = TableDefinition::new("imports");
+
+/// redb's own default is 1 GiB. Everything here is read once, at the start.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// The state file, open. No other process can open it at the same time.
+#[derive(Debug)]
+pub struct State {
+    path: PathBuf,
+    database: Database,
+}
+
+/// One `map set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// Id of the pool.
+    pub pool: String,
+    /// Address prefix.
+    pub prefix: IpNet,
+    /// Id of the mirror.
+    pub mirror: String,
+}
+
+/// The last `map import` of one pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Id of the pool.
+    pub pool: String,
+    /// Ids of the mirrors, by their number in the list.
+    pub mirrors: Vec<String>,
+    /// The list, from [`Layer::to_bytes`](crate::geo::Layer::to_bytes).
+    pub layer: Vec<u8>,
+}
+
+/// Why the state cannot be read or kept. Displays as one line that names the file.
+#[derive(Debug, thiserror::Error)]
+#[error("state {}: {problem}", path.display())]
+pub struct Error {
+    path: PathBuf,
+    problem: Problem,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("in use by another geodns: stop that one first, or set state.path")]
+    InUse,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("damaged ({0}): restore it from a backup, or move it away to start without overrides")]
+    Damaged(String),
+    #[error(
+        "written by another version of geodns (layout {found}, this one reads {LAYOUT}): use that version, or move the file away"
+    )]
+    Layout { found: u64 },
+}
+
+impl State {
+    /// Opens the file; makes it, and its folder, if there is none (owner-only). Checks the whole
+    /// file, so that damage is found here and not at an unlucky moment later.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let opened = Self::open_database(path).and_then(|database| {
+            prepare(&database)?;
+            Ok(database)
+        });
+        match opened {
+            Ok(database) => Ok(Self {
+                path: path.to_owned(),
+                database,
+            }),
+            Err(problem) => Err(Error {
+                path: path.to_owned(),
+                problem,
+            }),
+        }
+    }
+
+    fn open_database(path: &Path) -> Result<Database, Problem> {
+        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        let database = Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true)
+            .create_with_backend(FileBackend::new(file)?)?;
+        Ok(database)
+    }
+
+    /// Every override, by pool, then prefix.
+    pub fn overrides(&self) -> Result<Vec<Override>, Error> {
+        self.named(|| {
+            let read = self.database.begin_read()?;
+            let table = read.open_table(OVERRIDES)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (key, mirror) = row?;
+                    let (pool, family, address, length) = key.value();
+                    Ok(Override {
+                        pool: pool.to_owned(),
+                        prefix: unpack(family, address, length).ok_or_else(|| {
+                            Problem::Damaged(format!("an override of pool {pool} has no prefix"))
+                        })?,
+                        mirror: mirror.value().to_owned(),
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Sets the override of a prefix in each of these pools: all of them or none.
+    pub fn set(&self, pools: &[&str], prefix: IpNet, mirror: &str) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(OVERRIDES)?;
+            for pool in pools {
+                table.insert(pack(pool, prefix), mirror)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Deletes the override of a prefix in each of these pools; no matter if there is none.
+    pub fn del(&self, pools: &[&str], prefix: IpNet) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(OVERRIDES)?;
+            for pool in pools {
+                table.remove(pack(pool, prefix))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The last import of each pool that has one.
+    pub fn imports(&self) -> Result<Vec<Import>, Error> {
+        self.named(|| {
+            let read = self.database.begin_read()?;
+            let table = read.open_table(IMPORTS)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (pool, import) = row?;
+                    let (mirrors, layer) = import.value();
+                    Ok(Import {
+                        pool: pool.value().to_owned(),
+                        mirrors: mirrors.into_iter().map(str::to_owned).collect(),
+                        layer: layer.to_vec(),
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Puts each of these in the place of its pool's last import: all of them or none.
+    pub fn import(&self, imports: &[Import]) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(IMPORTS)?;
+            for import in imports {
+                let mirrors = import.mirrors.iter().map(String::as_str).collect();
+                table.insert(import.pool.as_str(), (mirrors, import.layer.as_slice()))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), Problem>,
+    ) -> Result<(), Error> {
+        self.named(|| {
+            // redb's default durability is `Immediate`: on disk when `commit` returns.
+            let transaction = self.database.begin_write()?;
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
+    fn named<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Error> {
+        work().map_err(|problem| Error {
+            path: self.path.clone(),
+            problem,
+        })
+    }
+}
+
+/// Makes the tables of a new file, or sees that the file is of our layout.
+fn prepare(database: &Database) -> Result<(), Problem> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let found = meta.get("layout")?.map(|value| value.value());
+        match found {
+            Some(LAYOUT) => {}
+            Some(found) => return Err(Problem::Layout { found }),
+            None => {
+                meta.insert("layout", LAYOUT)?;
+            }
+        }
+        transaction.open_table(OVERRIDES)?;
+        transaction.open_table(IMPORTS)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn pack(pool: &str, prefix: IpNet) -> PrefixKey<'_> {
+    let (family, address) = match prefix.addr() {
+        IpAddr::V4(address) => (4, u128::from(address.to_bits())),
+        IpAddr::V6(address) => (6, address.to_bits()),
+    };
+    (pool, family, address, prefix.prefix_len())
+}
+
+fn unpack(family: u8, address: u128, length: u8) -> Option<IpNet> {
+    let address = match family {
+        4 => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(address).ok()?)),
+        6 => IpAddr::V6(Ipv6Addr::from_bits(address)),
+        _ => return None,
+    };
+    let prefix = IpNet::new(address, length).ok()?;
+    (prefix.trunc() == prefix).then_some(prefix)
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Self::InUse,
+            DatabaseError::Storage(error) => error.into(),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+impl From<StorageError> for Problem {
+    fn from(error: StorageError) -> Self {
+        match error {
+            // redb says so of a file that is not one of its own.
+            StorageError::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Self::Damaged("not a redb file".to_owned())
+            }
+            StorageError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Damaged("cut short".to_owned())
+            }
+            StorageError::Io(error) => Self::Io(error),
+            other => Self::Damaged(other.to_string()),
+        }
+    }
+}
+
+macro_rules! through_redb_error {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                match redb::Error::from(error) {
+                    redb::Error::Io(error) => Self::Io(error),
+                    other => Self::Damaged(other.to_string()),
+                }
+            }
+        })+
+    };
+}
+through_redb_error!(redb::TransactionError, redb::TableError, redb::CommitError);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    fn file() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/state.redb");
+        (folder, path)
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart() {
+        let (_folder, path) = file();
+        let import = Import {
+            pool: "www".into(),
+            mirrors: vec!["ams".into(), "iad".into()],
+            layer: (0..200_000u32).flat_map(u32::to_le_bytes).collect(),
+        };
+        {
+            let state = State::open(&path).unwrap();
+            assert_eq!(state.overrides().unwrap(), []);
+            assert_eq!(state.imports().unwrap(), []);
+            state
+                .set(&["www", "cdn"], net("192.0.2.0/24"), "iad")
+                .unwrap();
+            state.set(&["www"], net("2001:db8::/32"), "ams").unwrap();
+            state.set(&["www"], net("0.0.0.0/0"), "ams").unwrap();
+            state.set(&["www"], net("192.0.2.0/24"), "ams").unwrap();
+            state.set(&["www"], net("198.51.100.7/32"), "ams").unwrap();
+            state.del(&["www", "cdn"], net("198.51.100.7/32")).unwrap();
+            state.import(std::slice::from_ref(&import)).unwrap();
+        }
+        let state = State::open(&path).unwrap();
+        let overrides: Vec<_> = state
+            .overrides()
+            .unwrap()
+            .into_iter()
+            .map(|o| (o.pool, o.prefix.to_string(), o.mirror))
+            .collect();
+        let row = |pool: &str, prefix: &str, mirror: &str| {
+            (pool.to_owned(), prefix.to_owned(), mirror.to_owned())
+        };
+        assert_eq!(
+            overrides,
+            [
+                row("cdn", "192.0.2.0/24", "iad"),
+                row("www", "0.0.0.0/0", "ams"),
+                row("www", "192.0.2.0/24", "ams"),
+                row("www", "2001:db8::/32", "ams"),
+            ]
+        );
+        assert_eq!(state.imports().unwrap(), [import]);
+    }
+
+    #[test]
+    fn an_import_replaces_the_one_before() {
+        let (_folder, path) = file();
+        let state = State::open(&path).unwrap();
+        let import = |pool: &str, layer: &[u8]| Import {
+            pool: pool.into(),
+            mirrors: vec!["ams".into()],
+            layer: layer.into(),
+        };
+        state
+            .import(&[import("a", b"one"), import("b", b"two")])
+            .unwrap();
+        state.import(&[import("b", b"three")]).unwrap();
+        assert_eq!(
+            state.imports().unwrap(),
+            [import("a", b"one"), import("b", b"three")]
+        );
+    }
+
+    #[test]
+    fn only_the_owner_can_read_it() {
+        let (_folder, path) = file();
+        let _state = State::open(&path).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let (_folder, path) = file();
+        let state = State::open(&path).unwrap();
+        let error = State::open(&path).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "state {}: in use by another geodns: stop that one first, or set state.path",
+                path.display()
+            )
+        );
+        drop(state);
+        State::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_named_and_left_alone() {
+        let (_folder, path) = file();
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = "prefix,mirror\n".repeat(1000);
+        std::fs::write(&path, &text).unwrap();
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("damaged (not a redb file)"), "{error}");
+        assert_eq!(error.lines().count(), 1);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn another_layout_is_refused() {
+        let (_folder, path) = file();
+        let state = State::open(&path).unwrap();
+        let write = state.database.begin_write().unwrap();
+        write.open_table(META).unwrap().insert("layout", 9).unwrap();
+        write.commit().unwrap();
+        drop(state);
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("(layout 9, this one reads 1)"), "{error}");
+    }
+
+    /// Damage at any place: an error in one line, or the entries as they were.
+    #[test]
+    fn damage_is_an_error_never_a_panic_or_another_answer() {
+        let (_folder, path) = file();
+        let before = {
+            let state = State::open(&path).unwrap();
+            let pools: Vec<_> = (0..300).map(|i| format!("pool-{i}")).collect();
+            let pools: Vec<_> = pools.iter().map(String::as_str).collect();
+            state.set(&pools, net("192.0.2.0/24"), "ams").unwrap();
+            state.overrides().unwrap()
+        };
+        let whole = std::fs::read(&path).unwrap();
+        let mut refused = 0;
+        let check = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            match State::open(&path).and_then(|state| state.overrides()) {
+                Ok(overrides) => {
+                    assert_eq!(overrides, before);
+                    0
+                }
+                Err(error) => {
+                    assert_eq!(error.to_string().lines().count(), 1);
+                    1
+                }
+            }
+        };
+        // The first pages in turn, and places in the header.
+        for at in (0..whole.len()).step_by(4096).take(40) {
+            let mut bytes = whole.clone();
+            bytes[at..][..16].fill(0xa5);
+            refused += check(&bytes);
+        }
+        for at in (0..320).step_by(5) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            refused += check(&bytes);
+        }
+        for length in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
+            refused += check(&whole[..length]);
+        }
+        assert!(refused > 10, "{refused}");
+    }
+}

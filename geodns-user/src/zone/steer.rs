@@ -1,0 +1,75 @@
+//! Puts the configuration's steered names on the zones.
+//!
+//! What is wrong here is wrong in the configuration: errors name its file and line.
+
+use domain::base::Rtype;
+
+use super::read::add_above;
+use super::{Name, Zone, Zones, ancestors};
+use crate::config::{Config, Error, Steer};
+
+/// Marks every steered name.
+pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
+    for steer in &config.steers {
+        let error = |message: String| {
+            Err(Error {
+                file: config.path.clone(),
+                line: Some(steer.line),
+                key: Some("steer.name".to_owned()),
+                message,
+            })
+        };
+        let Some((at, zone)) = zones.find(&steer.name) else {
+            let message = format!(
+                "{} is outside every zone; add a [[zone]] that holds it",
+                steer.name
+            );
+            return error(message);
+        };
+        if let Err(message) = may_stand(zone, steer) {
+            return error(message);
+        }
+        let zone = &mut zones.zones[at];
+        add_above(&mut zone.nodes, &steer.name, &zone.apex);
+        zone.nodes.entry(steer.name.clone()).or_default().steer = Some(steer.pool);
+    }
+    Ok(())
+}
+
+/// Whether a steered name may stand in its zone, or why not.
+fn may_stand(zone: &Zone, steer: &Steer) -> Result<(), String> {
+    let name = &steer.name;
+    let apex = &zone.apex;
+    let has = |name: &domain::base::Name<[u8]>, rtype| {
+        let node = zone.nodes.get(name);
+        node.is_some_and(|node| node.rrsets.contains_key(&rtype))
+    };
+    for above in ancestors(name, apex) {
+        if above != apex && has(above, Rtype::NS) {
+            return Err(format!(
+                "{name} is below the zone cut {above}; steer it where {above} is served"
+            ));
+        }
+        if has(above, Rtype::DNAME) {
+            return Err(format!("{name} is below the DNAME at {above}; remove one"));
+        }
+    }
+    let name_ref: &Name = name;
+    if zone.is_cut(name_ref) {
+        return Err(format!(
+            "{name} is a zone cut of {apex}; remove its NS records, or steer it where it is served"
+        ));
+    }
+    for (rtype, why) in [
+        (Rtype::CNAME, "nothing may stand beside a CNAME"),
+        (Rtype::A, "its addresses come from the pool"),
+        (Rtype::AAAA, "its addresses come from the pool"),
+    ] {
+        if has(name.for_slice(), rtype) {
+            return Err(format!(
+                "{name} has {rtype} records in the zone file of {apex}; {why}, remove one"
+            ));
+        }
+    }
+    Ok(())
+}

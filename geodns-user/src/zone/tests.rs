@@ -1,0 +1,642 @@
+//! What zone files and steered names are taken, and the exact line for those that are not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The least zone; its text is put before each case's.
+const HEAD: &str = "$TTL 300\n@ SOA ns host 1 2 3 4 60\n@ NS ns.example.net.\n";
+
+fn name(text: &str) -> Name {
+    parse_name(text).unwrap()
+}
+
+fn parse(text: impl AsRef<[u8]>) -> Result<Zone, Error> {
+    read::parse(&name("example.org"), Path::new("z"), text.as_ref())
+}
+
+/// TTL and RDATA of an RRset.
+fn rrset<'a>(zone: &'a Zone, owner: &str, rtype: Rtype) -> (u32, Vec<&'a [u8]>) {
+    let rrset = &zone.nodes[&name(owner)].rrsets[&rtype];
+    (
+        rrset.ttl,
+        rrset.rdata.iter().map(|rdata| &rdata[..]).collect(),
+    )
+}
+
+#[test]
+fn records_are_canonical_sorted_and_single() {
+    let zone = parse(
+        "$TTL 1h\n\
+         EXAMPLE.org. IN SOA Ns.Example.ORG. host.sub 7 2h 15m 1w 1m\n\
+         \tNS ns\n\
+         \t60 IN NS ns.other.net.\n\
+         $ORIGIN Example.Org.\n\
+         A.b IN 1m A 192.0.2.9\n\
+         \x20   60 A 192.0.2.10\n\
+         a.B 60 A 192.0.2.9\n\
+         a.b 60 A \\# 4 C0000209\n\
+         $ORIGIN x\n\
+         y MX 10 @\n\
+         \x20 MX 5 MAIL\n\
+         @ TXT \"a;(\" b ( c ; d\n\
+         e )\n\
+         @ TYPE65280 \\# 2 abcd\n",
+    )
+    .unwrap();
+    let soa = b"\x02ns\x07example\x03org\0\x04host\x03sub\x07example\x03org\0\
+        \0\0\0\x07\0\0\x1c\x20\0\0\x03\x84\0\x09\x3a\x80\0\0\0\x3c";
+    assert_eq!(
+        rrset(&zone, "example.org", Rtype::SOA),
+        (3600, vec![&soa[..]])
+    );
+    assert_eq!(zone.soa().rdata[0], &soa[..]);
+    assert_eq!(zone.serial(), 7);
+    assert_eq!(zone.negative_ttl(), 60);
+    // The least TTL of an RRset; RDATA by its octets.
+    let (ttl, ns) = rrset(&zone, "example.org", Rtype::NS);
+    assert_eq!(ttl, 60);
+    assert_eq!(
+        ns,
+        [
+            &b"\x02ns\x05other\x03net\0"[..],
+            b"\x02ns\x07example\x03org\0"
+        ]
+    );
+    let a: Vec<&[u8]> = vec![&[192, 0, 2, 9], &[192, 0, 2, 10]];
+    assert_eq!(rrset(&zone, "a.b.example.org", Rtype::A), (60, a));
+    let mx: Vec<&[u8]> = vec![
+        b"\0\x05\x04mail\x01x\x07example\x03org\0",
+        b"\0\x0a\x01x\x07example\x03org\0",
+    ];
+    assert_eq!(rrset(&zone, "y.x.example.org", Rtype::MX), (3600, mx));
+    let txt: Vec<&[u8]> = vec![b"\x03a;(\x01b\x01c\x01e"];
+    assert_eq!(rrset(&zone, "x.example.org", Rtype::TXT), (3600, txt));
+    let unknown: Vec<&[u8]> = vec![b"\xab\xcd"];
+    assert_eq!(
+        rrset(&zone, "x.example.org", Rtype::from_int(65280)),
+        (3600, unknown)
+    );
+    // Empty non-terminals are there, and nothing else is.
+    assert!(zone.nodes[&name("b.example.org")].rrsets.is_empty());
+    let mut names: Vec<String> = zone.nodes.keys().map(Name::to_string).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "a.b.example.org",
+            "b.example.org",
+            "example.org",
+            "x.example.org",
+            "y.x.example.org"
+        ]
+    );
+}
+
+#[test]
+fn negative_answers_live_as_long_as_the_shorter_of_soa_ttl_and_minimum() {
+    let zone = parse("@ 30 SOA a b 1 2 3 4 60\n@ NS ns.example.net.\n").unwrap();
+    assert_eq!(zone.negative_ttl(), 30);
+}
+
+#[test]
+fn a_file_may_end_without_a_newline_and_have_windows_line_ends() {
+    let zone = parse(HEAD.replace('\n', "\r\n") + "\r\na A 192.0.2.1").unwrap();
+    assert_eq!(rrset(&zone, "a.example.org", Rtype::A).1, [[192, 0, 2, 1]]);
+}
+
+#[test]
+fn what_signs_may_stand_beside_a_cname() {
+    let zone = parse(format!(
+        "{HEAD}a CNAME b\na NSEC b CNAME\nb NS ns\n*.c A 192.0.2.1\n"
+    ))
+    .unwrap();
+    assert!(zone.is_cut(&name("b.example.org")));
+    assert!(!zone.is_cut(&name("example.org")));
+    assert!(!zone.is_cut(&name("a.example.org")));
+    assert!(zone.nodes.contains_key(&name("c.example.org")));
+}
+
+#[test]
+fn each_wrong_record_is_one_clear_line() {
+    for (text, expect) in [
+        // What the scanner refuses. The head has three lines.
+        (
+            "a A 192.0.2.256\n",
+            "z:4: expected IPv4 address; write OWNER [TTL] [CLASS] TYPE DATA",
+        ),
+        (
+            "\n; x\na\n",
+            "z:6: unexpected end of entry; data is missing",
+        ),
+        (
+            "a A 192.0.2.1 x\n",
+            "z:4: trailing tokens; there is more than the type takes; quote strings with spaces",
+        ),
+        (
+            "a (\nTXT x\n) y )\n",
+            "z:6: unbalanced parens; remove the ')', or open it before",
+        ),
+        (
+            "a TXT (\nx\n",
+            "z:4: the ( of this entry is not closed; close it",
+        ),
+        (
+            "a IN 1x A 192.0.2.1\n",
+            "z:4: expected rtype; write OWNER [TTL] [CLASS] TYPE DATA",
+        ),
+        (
+            "a CH TXT x\n",
+            "z:4: different class: CH != IN; zones are of class IN",
+        ),
+        (
+            "$GENERATE 1-9 a A 192.0.2.$\n",
+            "z:4: no directive \"$GENERATE\"; there are $ORIGIN, $TTL and $INCLUDE",
+        ),
+        (
+            "a TYPE65280 x\n",
+            "z:4: unknown record type with concrete data; write its data as \\# LENGTH HEX (RFC 3597)",
+        ),
+        (
+            "a TXT \u{e4}\n",
+            "z:4: bad symbol; write octets that are not printable ASCII as \\DDD",
+        ),
+        (
+            "a..b A 192.0.2.1\n",
+            "z:4: A: its owner has an empty label; remove a dot",
+        ),
+        (
+            "a NS b..c\n",
+            "z:4: a.example.org NS: its data is not that of a NS record; correct it",
+        ),
+        (
+            "\"a\" A 192.0.2.1\n",
+            "z:4: a name in quotes; write it without",
+        ),
+        (
+            "a TXT \"x\n\n",
+            "z:4: the \" of this entry is not closed; close it",
+        ),
+        (
+            "$ORIGIN b..c\na A 192.0.2.1\n",
+            "z:5: A: its owner has an empty label; remove a dot",
+        ),
+        (
+            "$INCLUDE\n",
+            "z:4: $INCLUDE: a file and, if need be, an origin belong here; write those",
+        ),
+        (
+            "$INCLUDE \"\" b\n",
+            "z:4: $INCLUDE: \"\" is not a path; write one",
+        ),
+        (
+            "$INCLUD\\E f\n",
+            "z:4: no directive \"$INCLUD\\\\E\"; there are $ORIGIN, $TTL and $INCLUDE",
+        ),
+        (
+            "$INCLUDE f ..\n",
+            "z:4: $INCLUDE: \"..\" is not a domain name; correct it",
+        ),
+        // What may not be in a zone.
+        (
+            "a.example.net. A 192.0.2.1\n",
+            "z:4: a.example.net A: outside the zone example.org; move it to its own zone, or end its name as this one's",
+        ),
+        (
+            "notexample.org. A 192.0.2.1\n",
+            "z:4: notexample.org A: outside the zone example.org; move it to its own zone, or end its name as this one's",
+        ),
+        (
+            "a SOA b c 1 2 3 4 5\n",
+            "z:4: a.example.org SOA: a SOA stands at the apex only; move it to example.org",
+        ),
+        (
+            "\n@ SOA ns host 2 (\n2 3 4 60 )\n",
+            "z:5: example.org SOA: a second SOA; a name has one, remove one",
+        ),
+        (
+            "@ CNAME b\n",
+            "z:4: example.org CNAME: a CNAME may not stand at the apex, beside SOA and NS; write addresses, or steer the name",
+        ),
+        (
+            "a CNAME b\na CNAME c\n",
+            "z:5: a.example.org CNAME: a second CNAME; a name has one, remove one",
+        ),
+        (
+            "a CNAME b\na TXT c\n",
+            "z:5: a.example.org TXT: stands beside CNAME; nothing may stand beside a CNAME (RFC 2181 section 10.1), remove one",
+        ),
+        (
+            "a TXT c\nA CNAME b\n",
+            "z:5: a.example.org CNAME: stands beside TXT; nothing may stand beside a CNAME (RFC 2181 section 10.1), remove one",
+        ),
+        (
+            "a DNAME b\na DNAME c\n",
+            "z:5: a.example.org DNAME: a second DNAME; a name has one, remove one",
+        ),
+        (
+            "x.y.a TXT c\n\na DNAME b\n",
+            "z:6: x.y.a.example.org stands below this DNAME; nothing may (RFC 6672 section 2.4), remove one",
+        ),
+        (
+            "a 2147483648 A 192.0.2.1\n",
+            "z:4: a.example.org A: the TTL 2147483648 is out of range; write 0 to 2147483647",
+        ),
+        (
+            "a TYPE41 \\# 0\n",
+            "z:4: a.example.org OPT: a type for messages, not for zones; remove it",
+        ),
+        (
+            "a TYPE255 \\# 0\n",
+            "z:4: a.example.org ANY: a type for messages, not for zones; remove it",
+        ),
+        // A known type in the form of an unknown one.
+        (
+            "a A \\# 3 c00002\n",
+            "z:4: a.example.org A: its data is not that of a A record; correct it",
+        ),
+        (
+            "a A \\# 5 c000020101\n",
+            "z:4: a.example.org A: its data is not that of a A record; correct it",
+        ),
+        (
+            "a CNAME \\# 2 c000\n",
+            "z:4: a.example.org CNAME: its data is not that of a CNAME record; correct it",
+        ),
+        (
+            "a MX \\# 6 000a0161c002\n",
+            "z:4: a.example.org MX: its data is not that of a MX record; correct it",
+        ),
+    ] {
+        let error = parse(format!("{HEAD}{text}")).expect_err(text);
+        assert_eq!(error.to_string(), expect, "{text:?}");
+    }
+}
+
+#[test]
+fn a_zone_that_is_not_whole_is_refused() {
+    for (text, expect) in [
+        (
+            "",
+            "z: example.org SOA: the zone has no SOA record at its apex; add one",
+        ),
+        (
+            "@ NS a\n",
+            "z: example.org SOA: the zone has no SOA record at its apex; add one",
+        ),
+        (
+            "@ SOA a b 1 2 3 4 5\n",
+            "z: example.org NS: the zone has no NS record at its apex; add one",
+        ),
+        (
+            " A 192.0.2.1\n",
+            "z:1: missing last owner; the first record needs an owner name, at the line's beginning",
+        ),
+    ] {
+        assert_eq!(parse(text).unwrap_err().to_string(), expect, "{text:?}");
+    }
+    let error = parse(b"; fine\n; \xff\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "z:2: not UTF-8; save the file as UTF-8, and write other octets as \\DDD"
+    );
+}
+
+/// A folder with files in it.
+fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let path = folder.path().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn an_included_file_reads_on_and_leaves_nothing_behind() {
+    let head = format!(
+        "{HEAD}$ORIGIN a\nx A 192.0.2.1\n$INCLUDE in/b.zone b\n TXT \"still x.a\"\ny TXT y\n"
+    );
+    let (_guard, path) = folder(&[
+        ("z.zone", &head),
+        // TTL and origin come in from outside; the path is relative to this file.
+        ("in/b.zone", "@ TXT b\n$ORIGIN c\n$TTL 5\n$INCLUDE c.zone\n"),
+        ("in/c.zone", "@ TXT c\nbad BAD\n"),
+    ]);
+    let read = || read::read(&name("example.org"), &path.join("z.zone"));
+    assert_eq!(
+        read().unwrap_err().to_string(),
+        format!(
+            "{}:2: expected rtype; write OWNER [TTL] [CLASS] TYPE DATA",
+            path.join("in/c.zone").display()
+        )
+    );
+    fs::write(path.join("in/c.zone"), "@ TXT c\n").unwrap();
+    let zone = read().unwrap();
+    for (owner, ttl) in [
+        ("b.a.example.org", 300),
+        ("c.b.a.example.org", 5),
+        ("x.a.example.org", 300),
+        ("y.a.example.org", 300),
+    ] {
+        assert_eq!(rrset(&zone, owner, Rtype::TXT).0, ttl, "{owner}");
+    }
+    // Lines are still those of the including file.
+    fs::write(path.join("z.zone"), format!("{head}y BAD\n")).unwrap();
+    assert_eq!(read().unwrap_err().line, Some(9));
+}
+
+#[test]
+fn includes_end() {
+    let (_guard, path) = folder(&[
+        ("z.zone", &format!("{HEAD}$INCLUDE a/b.zone\n")),
+        ("a/b.zone", "\n$INCLUDE ../a/../z.zone\n"),
+        ("none.zone", &format!("{HEAD}$INCLUDE none/b.zone\n")),
+        ("deep.zone", &format!("{HEAD}$INCLUDE 0\n")),
+    ]);
+    for depth in 0..20 {
+        let text = format!("$INCLUDE {}\n", depth + 1);
+        fs::write(path.join(depth.to_string()), text).unwrap();
+    }
+    let error = |file: &str| {
+        let error = read::read(&name("example.org"), &path.join(file)).unwrap_err();
+        let folder = format!("{}/", path.display());
+        error.to_string().replace(&folder, "")
+    };
+    assert_eq!(
+        error("z.zone"),
+        "a/b.zone:2: $INCLUDE: \"../a/../z.zone\" includes itself; remove this line"
+    );
+    assert_eq!(
+        error("none.zone"),
+        "none.zone:4: $INCLUDE: cannot read \"none/b.zone\": No such file or directory (os error 2); check the path and its permissions"
+    );
+    assert_eq!(
+        error("deep.zone"),
+        "14:1: $INCLUDE: more than 16 files deep; include fewer"
+    );
+}
+
+/// A configuration over these zones, with these names steered.
+fn config(path: &Path, zones: &[&str], steers: &[&str]) -> Config {
+    let mut text = String::new();
+    for zone in zones {
+        text += &format!("[[zone]]\nname = {zone:?}\nfile = \"{zone}.zone\"\n");
+    }
+    text += "[[mirror]]\nid = \"a\"\naddresses = [\"192.0.2.1\"]\n\
+             [[pool]]\nid = \"p\"\nmirrors = [\"a\"]\npolicy = \"all\"\n";
+    for steer in steers {
+        text += &format!("[[steer]]\nname = {steer:?}\npool = \"p\"\n");
+    }
+    let file = path.join("g.toml");
+    fs::write(&file, text).unwrap();
+    Config::load(&file).unwrap()
+}
+
+#[test]
+fn steered_names_stand_where_addresses_may() {
+    let (_guard, path) = folder(&[
+        (
+            "example.org.zone",
+            &format!(
+                "{HEAD}alias CNAME a\nlab NS ns.lab\nns.lab A 192.0.2.1\nhost A 192.0.2.1\n\
+                 host6 AAAA 2001:db8::1\nold DNAME new\nwww TXT x\n"
+            ),
+        ),
+        ("sub.example.org.zone", HEAD),
+    ]);
+    let zones = ["example.org", "sub.example.org"];
+    for (steer, expect) in [
+        (
+            "www.example.net",
+            "is outside every zone; add a [[zone]] that holds it",
+        ),
+        ("org", "is outside every zone; add a [[zone]] that holds it"),
+        (
+            "alias.example.org",
+            "has CNAME records in the zone file of example.org; nothing may stand beside a CNAME, remove one",
+        ),
+        (
+            "lab.example.org",
+            "is a zone cut of example.org; remove its NS records, or steer it where it is served",
+        ),
+        (
+            "a.b.lab.example.org",
+            "is below the zone cut lab.example.org; steer it where lab.example.org is served",
+        ),
+        (
+            "ns.lab.example.org",
+            "is below the zone cut lab.example.org; steer it where lab.example.org is served",
+        ),
+        (
+            "*.lab.example.org",
+            "is below the zone cut lab.example.org; steer it where lab.example.org is served",
+        ),
+        (
+            "x.old.example.org",
+            "is below the DNAME at old.example.org; remove one",
+        ),
+        (
+            "HOST.example.org",
+            "has A records in the zone file of example.org; its addresses come from the pool, remove one",
+        ),
+        (
+            "host6.example.org",
+            "has AAAA records in the zone file of example.org; its addresses come from the pool, remove one",
+        ),
+    ] {
+        let error = load(&config(&path, &zones, &["www.example.org", steer])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{}:18: steer.name: {} {expect}",
+                path.join("g.toml").display(),
+                steer.to_ascii_lowercase()
+            )
+        );
+    }
+
+    let steers = [
+        "www.example.org",
+        "example.org",
+        "*.a.cdn.example.org",
+        "x.sub.example.org",
+        "old.example.org",
+    ];
+    let zones = load(&config(&path, &zones, &steers)).unwrap();
+    let node = |zone: usize, at: &str| zones[zone].nodes.get(&name(at));
+    for at in [
+        "www.example.org",
+        "example.org",
+        "*.a.cdn.example.org",
+        "old.example.org",
+    ] {
+        assert_eq!(node(0, at).unwrap().steer, Some(0), "{at}");
+    }
+    assert!(
+        node(0, "www.example.org")
+            .unwrap()
+            .rrsets
+            .contains_key(&Rtype::TXT)
+    );
+    for at in ["a.cdn.example.org", "cdn.example.org"] {
+        let node = node(0, at).unwrap();
+        assert!(node.steer.is_none() && node.rrsets.is_empty(), "{at}");
+    }
+    // The zone with the longest apex has it.
+    assert_eq!(node(1, "x.sub.example.org").unwrap().steer, Some(0));
+    assert!(node(0, "x.sub.example.org").is_none());
+}
+
+#[test]
+fn a_name_is_found_in_the_zone_with_the_longest_apex() {
+    let zone = |apex: &str| Zone {
+        apex: name(apex),
+        nodes: HashMap::new(),
+    };
+    let zones = Zones::from(vec![
+        zone("example.org"),
+        zone("b.example.org"),
+        zone("net"),
+    ]);
+    for (query, expect) in [
+        ("example.org", Some(0)),
+        ("A.EXAMPLE.org", Some(0)),
+        ("b.example.org", Some(1)),
+        ("x.y.B.example.org", Some(1)),
+        ("xb.example.org", Some(0)),
+        ("org", None),
+        (".", None),
+        ("example.net", Some(2)),
+        ("notexample.org", None),
+    ] {
+        let query: Name = query.parse().unwrap();
+        assert_eq!(zones.find(&query).map(|(at, _)| at), expect, "{query}");
+    }
+    let root = Zones::from(vec![zone(".")]);
+    assert_eq!(root.find(&name("a.b")).map(|(at, _)| at), Some(0));
+    assert!(Zones::default().find(&name("a.b")).is_none());
+}
+
+/// A piece of a zone file, right or wrong.
+fn piece() -> impl Strategy<Value = String> {
+    const WORDS: &[&str] = &[
+        "@",
+        "a",
+        "b.c",
+        "*.w",
+        "example.org.",
+        ".",
+        "..",
+        "\\046",
+        "\\",
+        "\"",
+        "\"x y\"",
+        "(",
+        ")",
+        ";",
+        "\n",
+        "\n",
+        "\n",
+        "\n",
+        " ",
+        "\t",
+        "\r\n",
+        "IN",
+        "CH",
+        "60",
+        "1h",
+        "99999999999",
+        "$TTL",
+        "$ORIGIN",
+        "$INCLUDE",
+        "$INCLUD\\E",
+        "\\$TTL",
+        "$",
+        "A",
+        "AAAA",
+        "NS",
+        "SOA",
+        "CNAME",
+        "DNAME",
+        "MX",
+        "TXT",
+        "SRV",
+        "CAA",
+        "SVCB",
+        "HTTPS",
+        "NAPTR",
+        "DS",
+        "DNSKEY",
+        "RRSIG",
+        "NSEC",
+        "NSEC3",
+        "TLSA",
+        "SSHFP",
+        "TYPE1",
+        "TYPE65280",
+        "\\#",
+        "4",
+        "c0000201",
+        "192.0.2.1",
+        "2001:db8::1",
+        "alpn=h2",
+        "key1=\"q\"",
+        "0",
+        "20260101000000",
+        "AwEAAQ==",
+        "\u{e4}",
+        "\u{1}",
+        "\0",
+    ];
+    prop_oneof![
+        12 => proptest::sample::select(WORDS).prop_map(|word| format!("{word} ")),
+        4 => proptest::sample::select(WORDS).prop_map(str::to_owned),
+        1 => ".{0,4}",
+        1 => "[a-z]{60,70}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3000))]
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn no_text_panics_and_every_error_is_one_line(
+        pieces in proptest::collection::vec(piece(), 0..60),
+        head in any::<bool>(),
+    ) {
+        let text = if head { HEAD } else { "" }.to_owned() + &pieces.concat();
+        match parse(&text) {
+            Ok(zone) => {
+                for (name, node) in &zone.nodes {
+                    prop_assert!(name.ends_with(&zone.apex));
+                    for rrset in node.rrsets.values() {
+                        prop_assert!(rrset.rdata.is_sorted());
+                        prop_assert!(!rrset.rdata.is_empty());
+                    }
+                }
+            }
+            Err(error) => {
+                prop_assert_eq!(error.to_string().lines().count(), 1);
+                prop_assert!(error.line.is_none_or(|line| line <= text.lines().count().max(1)));
+            }
+        }
+    }
+
+    #[test]
+    fn cutting_into_entries_loses_nothing(pieces in proptest::collection::vec(piece(), 0..60)) {
+        let text = pieces.concat();
+        let joined: String = text::entries(&text).map(|entry| entry.text).collect();
+        prop_assert_eq!(joined, text);
+    }
+}

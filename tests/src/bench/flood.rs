@@ -1,0 +1,159 @@
+//! A flood of one name from random sources through a veth pair, everything on one core: the
+//! rig's generator, the responder (or a bare reflector) in native XDP, and the rig's sink.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::xdp::XdpMode;
+use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
+use nix::net::if_::if_nametoindex;
+
+use crate::dns::{A, Query};
+use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
+use crate::rig::{Responder, Rig, Seen};
+use crate::world::{Space, join};
+
+/// The server's address.
+pub const SERVER: &str = "192.0.2.53";
+/// Frames of one call of the generator: some tens of milliseconds.
+const CALL: u32 = 65_536;
+/// Frames that the kernel makes before it sends them.
+const BATCH: u32 = 64;
+
+/// The two ends, with generator and sink on one.
+pub struct Flood {
+    generator: Space,
+    server: Space,
+    rig: Rig,
+    generator_ifindex: u32,
+    server_ifindex: u32,
+    frame: Vec<u8>,
+}
+
+/// What came of a flood.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// Queries sent.
+    pub sent: u64,
+    /// What came back.
+    pub seen: Seen,
+    /// How long it took.
+    pub time: Duration,
+}
+
+impl Flow {
+    /// So many a second.
+    pub fn per_second(&self, frames: u64) -> f64 {
+        frames as f64 / self.time.as_secs_f64()
+    }
+}
+
+impl Flood {
+    /// The ends, joined; this thread stays on one CPU from here on, and with it everything.
+    pub fn new(name: &str) -> Result<Self> {
+        let generator = Space::new("flood")?;
+        let server = Space::new("target")?;
+        join(&generator, "eth0", &server, "eth0")?;
+        let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
+        generator.ip(&format!("link set eth0 address {}", mac(CLIENT_MAC)))?;
+        server.ip(&format!("link set eth0 address {}", mac(SERVER_MAC)))?;
+        let index = || Ok(if_nametoindex("eth0")?);
+        let (generator_ifindex, server_ifindex) = (generator.enter(index)?, server.enter(index)?);
+
+        let mut query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
+        query.checksum = Checksum::None;
+        let frame = query.bytes();
+        let mut rig = Rig::load()?;
+        rig.set_template(&frame)?;
+        generator.enter(|| Ok(rig.program("sink")?.attach("eth0", XdpMode::Driver)?))?;
+        Ok(Self {
+            generator,
+            server,
+            rig,
+            generator_ifindex,
+            server_ifindex,
+            frame,
+        })
+    }
+
+    /// Makes a responder answer here.
+    pub fn listen(&self, responder: &mut Responder) -> Result<()> {
+        responder.listen(&[(SERVER.parse()?, self.server_ifindex, SERVER_MAC)])
+    }
+
+    /// Floods the bare reflector.
+    pub fn reflector(&mut self, time: Duration) -> Result<Flow> {
+        let link = {
+            let program = self.rig.program("reflect")?;
+            self.server
+                .enter(|| Ok(program.attach("eth0", XdpMode::Driver)?))?
+        };
+        let flow = self.run(time);
+        self.rig.program("reflect")?.detach(link)?;
+        flow
+    }
+
+    /// Floods a responder.
+    pub fn responder(&mut self, responder: &mut Responder, time: Duration) -> Result<Flow> {
+        responder.heartbeat.beat();
+        let program: &mut Xdp = responder.instance.program()?;
+        let link = self
+            .server
+            .enter(|| Ok(program.attach("eth0", XdpMode::Driver)?))?;
+        let flow = self.run(time);
+        responder.instance.program()?.detach(link)?;
+        flow
+    }
+
+    fn run(&mut self, time: Duration) -> Result<Flow> {
+        self.send(1)?;
+        let before = self.rig.seen()?;
+        let start = Instant::now();
+        let mut sent = 0;
+        while start.elapsed() < time {
+            self.send(CALL)?;
+            sent += u64::from(CALL);
+        }
+        let time = start.elapsed();
+        let after = self.rig.seen()?;
+        Ok(Flow {
+            sent,
+            seen: after - before,
+            time,
+        })
+    }
+
+    /// Sends so many queries, and sees them through to the sink.
+    fn send(&mut self, frames: u32) -> Result<()> {
+        // One octet more than the query: see `generate`.
+        let mut data = self.frame.clone();
+        data.push(0);
+        let mut context = [0_u32; 6];
+        // xdp_md: data_end, ingress_ifindex.
+        context[1] = u32::try_from(data.len())?;
+        context[3] = self.generator_ifindex;
+        let program = self.rig.program("generate")?;
+        self.generator.enter(|| {
+            pin_to_last_cpu()?;
+            let mut options = TestRunOptions::new();
+            options.data_in = Some(&data);
+            options.ctx_in = Some(bytemuck::bytes_of(&context));
+            options.repeat = frames;
+            options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+            program.test_run(options).context("cannot generate")?;
+            Ok(())
+        })
+    }
+}
+
+/// Keeps this thread on the machine's last CPU. What a veth receives is handled on the CPU of the
+/// sender.
+fn pin_to_last_cpu() -> Result<()> {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    let cpus = std::thread::available_parallelism()?.get();
+    ensure!(cpus > 0, "no CPU");
+    let mut set = CpuSet::new();
+    set.set(cpus - 1)?;
+    sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! The benches: what they measure, and how the figures are shown.
+pub mod flood;

@@ -1,0 +1,316 @@
+//! The loaded programs, without a daemon: the responder over tables of the caller's choice, and
+//! the rig around it. For test runs in the kernel and for benches.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::util::nr_cpus;
+use aya::{Ebpf, Pod};
+use geodns::kernel::bpffs;
+use geodns::kernel::heartbeat::Heartbeat;
+use geodns::kernel::instance::Instance;
+use geodns::kernel::listen::Listening;
+use geodns::kernel::shared::{Counters, Shared};
+use geodns::plan::Capacity;
+use geodns_common::abi::Listen;
+use geodns_common::tables::Tables;
+use geodns_common::verdict::{COUNTERS, Verdict};
+
+use crate::world::unique;
+
+/// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
+pub fn responder_object() -> Result<Vec<u8>> {
+    object("GEODNS_EBPF_OBJECT", "bpf/geodns-ebpf")
+}
+
+/// The object of the rig: `GEODNS_RIG_OBJECT`, else where `cargo xtask build` puts it.
+pub fn rig_object() -> Result<Vec<u8>> {
+    object("GEODNS_RIG_OBJECT", "bpf/rig")
+}
+
+fn object(variable: &str, built: &str) -> Result<Vec<u8>> {
+    let path =
+        std::env::var_os(variable).map_or_else(|| crate::target().join(built), PathBuf::from);
+    std::fs::read(&path)
+        .with_context(|| format!("cannot read {}: run `cargo xtask build`", path.display()))
+}
+
+/// A folder in bpffs for the responder's shared maps; removed when dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The responder, loaded and attached nowhere, with pins of its own.
+pub struct Responder {
+    /// The program and its tables.
+    pub instance: Instance,
+    /// How long it answers.
+    pub heartbeat: Heartbeat,
+    counters: Counters,
+    listening: Listening,
+    shared: Shared,
+    object: Vec<u8>,
+    _folder: Folder,
+}
+
+impl Responder {
+    /// Loads it with these tables. It answers nowhere yet, for an hour.
+    pub fn load(tables: &impl Tables, capacity: Capacity) -> Result<Self> {
+        let folder = Folder(Path::new("/sys/fs/bpf").join(unique("rig")));
+        bpffs::ensure(&folder.0)?;
+        let object = responder_object()?;
+        let shared = Shared::open(&folder.0, &object)?;
+        let instance = Instance::load(&object, tables, capacity, 0, &shared)?;
+        let heartbeat = shared.heartbeat(Duration::from_secs(3600))?;
+        heartbeat.beat();
+        Ok(Self {
+            instance,
+            heartbeat,
+            counters: shared.counters()?,
+            listening: shared.listening()?,
+            shared,
+            object,
+            _folder: folder,
+        })
+    }
+
+    /// Loads it once more, over other tables or with a log of one packet in `log_every`.
+    pub fn another(
+        &self,
+        tables: &impl Tables,
+        capacity: Capacity,
+        log_every: u32,
+    ) -> Result<Instance> {
+        let instance = Instance::load(&self.object, tables, capacity, log_every, &self.shared)?;
+        Ok(instance)
+    }
+
+    /// A heartbeat of another length.
+    pub fn heartbeat(&self, stale_after: Duration) -> Result<Heartbeat> {
+        Ok(self.shared.heartbeat(stale_after)?)
+    }
+
+    /// Answers on these addresses, by interface and that interface's MAC address.
+    pub fn listen(&mut self, rows: &[(IpAddr, u32, [u8; 6])]) -> Result<()> {
+        let rows: BTreeMap<_, _> = rows
+            .iter()
+            .map(|&(address, ifindex, mac)| {
+                let address = match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    IpAddr::V6(address) => address.octets(),
+                };
+                (bytemuck::cast(Listen { address, ifindex }), mac_number(mac))
+            })
+            .collect();
+        Ok(self.listening.sync(rows)?)
+    }
+
+    /// The counters, summed over CPUs.
+    pub fn counters(&self) -> Result<[u64; COUNTERS]> {
+        Ok(self.counters.read()?)
+    }
+
+    /// Runs the program on one frame that came in by an interface of this thread's network
+    /// namespace, looped back by `lo`.
+    pub fn run(&mut self, frame: &[u8]) -> Result<Outcome> {
+        let before = self.counters()?;
+        let (action, frame) = run(self.instance.program()?, frame)?;
+        let after = self.counters()?;
+        let mut verdicts = (0..COUNTERS).filter(|&at| after[at] != before[at]);
+        let verdict = verdicts.next().context("no counter for this packet")?;
+        ensure!(
+            after[verdict] == before[verdict] + 1 && verdicts.next().is_none(),
+            "more than one count for one packet"
+        );
+        let verdict = Verdict::from_index(verdict as u32).context("a counter of no verdict")?;
+        Ok(Outcome {
+            action,
+            verdict,
+            frame,
+        })
+    }
+}
+
+/// What a test run of the responder gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is to happen to the frame.
+    pub action: Action,
+    /// The verdict whose counter went up.
+    pub verdict: Verdict,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// What an XDP program returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// XDP_ABORTED
+    Aborted,
+    /// XDP_DROP
+    Drop,
+    /// XDP_PASS
+    Pass,
+    /// XDP_TX
+    Tx,
+    /// XDP_REDIRECT
+    Redirect,
+}
+
+/// Runs a program once on a frame: what it returned, and the frame afterwards.
+pub fn run(program: &Xdp, frame: &[u8]) -> Result<(Action, Vec<u8>)> {
+    let mut out = vec![0; 4096];
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
+    let action = match result.return_value {
+        0 => Action::Aborted,
+        1 => Action::Drop,
+        2 => Action::Pass,
+        3 => Action::Tx,
+        4 => Action::Redirect,
+        other => bail!("the program returned {other}"),
+    };
+    out.truncate(result.data_size_out as usize);
+    Ok((action, out))
+}
+
+/// A MAC address as the map of listen addresses has it.
+pub fn mac_number(mac: [u8; 6]) -> u64 {
+    mac.iter()
+        .fold(0, |sum, &octet| sum << 8 | u64::from(octet))
+}
+
+/// Octets of a frame in the rig's template, at the most.
+const TEMPLATE_LEN: usize = 256;
+
+/// The rig's `Template`: the query that `generate` and `restore` write.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Template {
+    len: u32,
+    made: u32,
+    frame: [u8; TEMPLATE_LEN],
+}
+
+// SAFETY: integers and an array of octets, no padding; any bytes are valid.
+unsafe impl Pod for Template {}
+
+/// The rig's `Seen`: what `sink` counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Responses with an answer, NOERROR and AA.
+    pub answers: u64,
+    /// The same with no answer and a SOA.
+    pub nodata: u64,
+    /// Queries, as the reflector sends them back.
+    pub queries: u64,
+    /// Everything else.
+    pub other: u64,
+}
+
+// SAFETY: four integers; any bytes are valid.
+unsafe impl Pod for Seen {}
+
+impl std::ops::Sub for Seen {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            answers: self.answers - before.answers,
+            nodata: self.nodata - before.nodata,
+            queries: self.queries - before.queries,
+            other: self.other - before.other,
+        }
+    }
+}
+
+/// The rig: its programs, loaded.
+pub struct Rig(Ebpf);
+
+impl Rig {
+    /// Loads every program of it.
+    pub fn load() -> Result<Self> {
+        let mut ebpf = Ebpf::load(&rig_object()?).context("cannot load the rig's object")?;
+        for (name, program) in ebpf.programs_mut() {
+            let name = name.to_owned();
+            let xdp: &mut Xdp = program.try_into()?;
+            xdp.load()
+                .with_context(|| format!("the kernel refuses the rig's {name}"))?;
+        }
+        Ok(Self(ebpf))
+    }
+
+    /// One of its programs.
+    pub fn program(&mut self, name: &str) -> Result<&mut Xdp> {
+        Ok(self
+            .0
+            .program_mut(name)
+            .with_context(|| format!("the rig has no program {name}"))?
+            .try_into()?)
+    }
+
+    /// Names of its programs.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.0.programs().map(|(name, _)| name.to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Sets the frame that `generate` and `restore` write.
+    pub fn set_template(&mut self, query: &[u8]) -> Result<()> {
+        let mut template = Template {
+            len: u32::try_from(query.len())?,
+            made: 0,
+            frame: [0; TEMPLATE_LEN],
+        };
+        template
+            .frame
+            .get_mut(..query.len())
+            .context("the frame is longer than the template")?
+            .copy_from_slice(query);
+        let mut map: PerCpuArray<&mut MapData, Template> =
+            PerCpuArray::try_from(self.map_mut("TEMPLATE")?)?;
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+        map.set(0, PerCpuValues::try_from(vec![template; cpus])?, 0)?;
+        Ok(())
+    }
+
+    /// Sets the program that `restore` calls.
+    pub fn set_target(&mut self, program: &ProgramFd) -> Result<()> {
+        let mut map: ProgramArray<&mut MapData> = ProgramArray::try_from(self.map_mut("TARGET")?)?;
+        Ok(map.set(0, program, 0)?)
+    }
+
+    /// What `sink` has counted so far, summed over CPUs.
+    pub fn seen(&self) -> Result<Seen> {
+        let map = self.0.map("SEEN").context("the rig has no map SEEN")?;
+        let map: PerCpuArray<&MapData, Seen> = PerCpuArray::try_from(map)?;
+        let mut sum = Seen::default();
+        for cpu in map.get(&0, 0)?.iter() {
+            sum.answers += cpu.answers;
+            sum.nodata += cpu.nodata;
+            sum.queries += cpu.queries;
+            sum.other += cpu.other;
+        }
+        Ok(sum)
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut aya::maps::Map> {
+        self.0
+            .map_mut(name)
+            .with_context(|| format!("the rig has no map {name}"))
+    }
+}

@@ -1,0 +1,973 @@
+//! The fast path and the slow path are asked the same questions, and the bytes compared.
+//!
+//! Two daemons have the same configuration, one with the program in the driver and one with
+//! `kernel.mode = "off"`. Each question says what it must get, and the verdict that the program
+//! must count for it: a fast path that passes everything would fail here as surely as one that
+//! answers wrongly.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{Daemon, Setup, at, difference};
+use geodns_tests::dns::{self, A, AAAA, AD, CD, COOKIE, ECS, NSID, PADDING, Query, RD, Reply};
+use geodns_tests::needs_root;
+use geodns_tests::world::Pair;
+
+/// Clients, and the mirror that `www` has for each.
+const CLIENTS: [(&str, &str); 8] = [
+    ("10.1.0.1", "iad"),
+    ("10.2.3.4", "sin"),
+    ("10.9.0.1", "ams"),
+    ("10.1.128.1", "sin"),
+    ("fd01::1", "iad"),
+    ("fd02:0:0:ffff::1", "sin"),
+    ("fd09::1", "ams"),
+    ("fd03:0:0:2::1", "ams"),
+];
+
+const MIRRORS: [(&str, &str, &str); 3] = [
+    ("ams", "192.0.2.10", "2001:db8:1::10"),
+    ("iad", "198.51.100.10", "2001:db8:2::10"),
+    ("sin", "203.0.113.10", "2001:db8:3::10"),
+];
+
+const BODY: &str = r#"
+[[zone]]
+name = "example.org"
+file = "example.org.zone"
+[[zone]]
+name = "geo.example"
+file = "geo.example.zone"
+
+[[mirror]]
+id = "ams"
+addresses = ["192.0.2.10", "2001:db8:1::10"]
+[[mirror]]
+id = "iad"
+addresses = ["198.51.100.10", "2001:db8:2::10"]
+[[mirror]]
+id = "sin"
+addresses = ["203.0.113.10", "2001:db8:3::10"]
+[[mirror]]
+id = "old"
+addresses = ["192.0.2.44"]
+[[mirror]]
+id = "new"
+addresses = ["2001:db8:66::1"]
+[[mirror]]
+id = "rack"
+addresses = ["192.0.2.73", "192.0.2.71", "192.0.2.72", "2001:db8:7::2", "2001:db8:7::1"]
+
+[[pool]]
+id = "www"
+mirrors = ["ams", "iad", "sin"]
+policy = "table"
+default = "ams"
+prefixes = "world.csv"
+ttl = 60
+[[pool]]
+id = "two"
+mirrors = ["ams", "iad", "sin"]
+policy = "table"
+default = "sin"
+prefixes = "world.csv"
+answers = 2
+ttl = 120
+[[pool]]
+id = "old"
+mirrors = ["old"]
+policy = "all"
+ttl = 30
+[[pool]]
+id = "new"
+mirrors = ["new"]
+policy = "all"
+ttl = 30
+[[pool]]
+id = "mixed"
+mirrors = ["old", "ams", "new"]
+policy = "table"
+default = "new"
+prefixes = "mixed.csv"
+ttl = 45
+[[pool]]
+id = "rack"
+mirrors = ["rack"]
+policy = "all"
+ttl = 0
+
+[[steer]]
+name = "www.example.org"
+pool = "www"
+[[steer]]
+name = "two.example.org"
+pool = "two"
+[[steer]]
+name = "old.example.org"
+pool = "old"
+[[steer]]
+name = "new.example.org"
+pool = "new"
+[[steer]]
+name = "mixed.example.org"
+pool = "mixed"
+[[steer]]
+name = "rack.example.org"
+pool = "rack"
+[[steer]]
+name = "*.cdn.example.org"
+pool = "www"
+[[steer]]
+name = "exact.cdn.example.org"
+pool = "old"
+[[steer]]
+name = "leaf.empty.example.org"
+pool = "www"
+[[steer]]
+name = "geo.example"
+pool = "www"
+[[steer]]
+name = "*.geo.example"
+pool = "old"
+"#;
+
+const ZONE: &str = r#"$ORIGIN example.org.
+$TTL 3600
+@        IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
+@        IN NS ns1
+@        IN NS ns2
+@        IN MX 10 mail
+@        IN MX 20 backup.elsewhere.net.
+@        IN TXT "geodns" "two strings"
+ns1      IN A 192.0.2.53
+ns1      IN AAAA 2001:db8::53
+ns2      IN A 192.0.2.54
+mail     IN A 192.0.2.25
+mail     600 IN AAAA 2001:db8::25
+www      IN TXT "beside the steered addresses"
+alias    IN CNAME www
+outside  IN CNAME www.elsewhere.net.
+local    IN CNAME mail
+*.wild   IN A 192.0.2.99
+*.wild   IN TXT "a wildcard of the zone file"
+deep.ent.wild IN A 192.0.2.98
+a.b.stop.cdn IN TXT "makes b.stop.cdn and stop.cdn empty non-terminals"
+txt.cdn  IN TXT "exists, so the wildcard is not for it"
+child    IN NS ns1.child
+ns1.child IN A 192.0.2.77
+"#;
+
+const GEO_ZONE: &str = r#"$ORIGIN geo.example.
+$TTL 900
+@   IN SOA ns1.example.org. hostmaster.example.org. 7 7200 900 1209600 60
+@   IN NS ns1.example.org.
+@   IN TXT "a steered apex"
+"#;
+
+const PREFIXES: &str = "\
+prefix,mirror
+10.1.0.0/16,iad
+10.1.128.0/17,sin
+10.2.0.0/16,sin
+fd01::/32,iad
+fd02::/48,sin
+fd03:0:0:1::/96,iad
+";
+
+const MIXED: &str = "10.1.0.0/16,old\n10.2.0.0/16,ams\nfd01::/32,old\n";
+
+/// Verdicts of packets that are not questions to us: neighbour discovery, and the questions to
+/// the other daemon.
+const NOISE: [&str; 6] = [
+    "pass_not_ip",
+    "pass_ip_options",
+    "pass_not_udp",
+    "pass_other_port",
+    "pass_other_address",
+    "pass_other_mac",
+];
+
+struct Battery {
+    fast: Daemon,
+    slow: Daemon,
+    pair: Pair,
+    sockets: BTreeMap<String, (UdpSocket, UdpSocket)>,
+    counters: BTreeMap<String, u64>,
+    asked: usize,
+    failures: Vec<String>,
+}
+
+impl Battery {
+    fn new() -> Result<Self> {
+        // `many`: 12 mirrors of two addresses for each family; `slow`: more than the fast path holds.
+        let mut body = BODY.to_owned();
+        let mut many = Vec::new();
+        for number in 0..40 {
+            many.push(format!("m{number:02}"));
+            body.push_str(&format!(
+                "[[mirror]]\nid = \"m{number:02}\"\naddresses = [\"198.51.100.{}\", \
+                 \"198.51.100.{}\", \"2001:db8:{number:x}:1::1\", \"2001:db8:{number:x}:1::2\"]\n",
+                100 + number,
+                200 + number,
+            ));
+        }
+        for (id, count) in [("many", 12), ("slow", 40)] {
+            body.push_str(&format!(
+                "[[pool]]\nid = {id:?}\nmirrors = {:?}\npolicy = \"all\"\nttl = 20\n\
+                 [[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n",
+                &many[..count]
+            ));
+        }
+        let setup = |listen: &[&str], mode| {
+            Setup::new(listen)
+                .mode(mode)
+                .body(&body)
+                .file("example.org.zone", ZONE)
+                .file("geo.example.zone", GEO_ZONE)
+                .file("world.csv", PREFIXES)
+                .file("mixed.csv", MIXED)
+        };
+        let mut addresses: Vec<&str> = CLIENTS.iter().map(|(address, _)| *address).collect();
+        addresses.push("fd03:0:0:1::1");
+        let pair = Pair::new(&addresses)?;
+        let fast = Daemon::start(
+            &pair.server,
+            &setup(&["192.0.2.53", "2001:db8::53"], "native"),
+        )?;
+        let slow = Daemon::start(&pair.server, &setup(&["192.0.2.54", "2001:db8::54"], "off"))?;
+        let mut sockets = BTreeMap::new();
+        for client in addresses {
+            let from: IpAddr = client.parse()?;
+            let (fast_at, slow_at) = if from.is_ipv4() {
+                ("192.0.2.53", "192.0.2.54")
+            } else {
+                ("2001:db8::53", "2001:db8::54")
+            };
+            sockets.insert(
+                client.to_owned(),
+                (
+                    pair.client.udp(from, at(fast_at, 53)?)?,
+                    pair.client.udp(from, at(slow_at, 53)?)?,
+                ),
+            );
+        }
+        let counters = fast.counters()?;
+        Ok(Self {
+            fast,
+            slow,
+            pair,
+            sockets,
+            counters,
+            asked: 0,
+            failures: Vec::new(),
+        })
+    }
+
+    /// Asks both from a client. `verdict` is what the program must count; `want` is what the
+    /// answer must come to (see [`gist`]).
+    fn ask(&mut self, client: &str, message: &[u8], verdict: &str, want: &str) -> Result<()> {
+        self.asked += 1;
+        // What must go unanswered is not waited for long; for the rest the machine may be busy.
+        let patience = Duration::from_millis(if want == "SILENCE" { 60 } else { 3000 });
+        let (fast, slow) = &self.sockets[client];
+        let fast = dns::ask(fast, message, patience)?;
+        let slow = dns::ask(slow, message, patience)?;
+        let counters = self.fast.counters()?;
+        let mut counted = difference(&self.counters, &counters);
+        self.counters = counters;
+        counted.retain(|name, _| !NOISE.contains(&name.as_str()));
+
+        let mut wrong = Vec::new();
+        if fast != slow {
+            wrong.push(format!(
+                "the paths differ:\n    fast {}\n    slow {}\n    fast {}\n    slow {}",
+                gist(fast.as_deref()),
+                gist(slow.as_deref()),
+                hex(fast.as_deref()),
+                hex(slow.as_deref()),
+            ));
+        }
+        let got = gist(fast.as_deref());
+        if got != want {
+            wrong.push(format!("want {want}\n     got {got}"));
+        }
+        if counted != BTreeMap::from([(verdict.to_owned(), 1)]) {
+            wrong.push(format!("must count as {verdict}, counted {counted:?}"));
+        }
+        if let Some(reply) = &fast
+            && let Err(error) = header(message, reply)
+        {
+            wrong.push(format!("{error:#}"));
+        }
+        if !wrong.is_empty() {
+            self.failures.push(format!(
+                "from {client}: {}\n  {}",
+                hex(Some(message)),
+                wrong.join("\n  ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fails with every difference there was, and unless `least` questions were asked.
+    fn finish(mut self, least: usize) -> Result<()> {
+        let failures = self.failures.len();
+        if failures > 0 {
+            self.failures.truncate(20);
+            anyhow::bail!(
+                "{failures} of {} questions:\n{}\nlog:\n{}",
+                self.asked,
+                self.failures.join("\n"),
+                self.fast.log()
+            );
+        }
+        ensure!(self.asked >= least, "{} questions are too few", self.asked);
+        self.fast.stop()?;
+        self.slow.stop()?;
+        println!("{} questions, both paths alike", self.asked);
+        drop(self.pair);
+        Ok(())
+    }
+}
+
+/// A response in a word or a few: the addresses or records of its answer section, or NODATA,
+/// NXDOMAIN, REFERRAL, TC, SILENCE, or the name of its RCODE.
+fn gist(response: Option<&[u8]>) -> String {
+    let Some(bytes) = response else {
+        return "SILENCE".into();
+    };
+    let reply = match Reply::parse(bytes) {
+        Ok(reply) => reply,
+        Err(error) => return format!("UNREADABLE: {error:#}"),
+    };
+    if reply.rcode != 0 {
+        return reply.status();
+    }
+    if reply.flags & dns::TC != 0 {
+        return "TC".into();
+    }
+    if !reply.answers.is_empty() {
+        return reply
+            .answers
+            .iter()
+            .map(|answer| answer.split_once(' ').map_or("", |(_, data)| data))
+            .map(|data| {
+                data.strip_prefix("A ")
+                    .or(data.strip_prefix("AAAA "))
+                    .unwrap_or(data)
+            })
+            .collect::<Vec<_>>()
+            .join(" ");
+    }
+    if reply.authority.iter().any(|line| line.contains(" SOA ")) {
+        "NODATA".into()
+    } else if reply.authority.iter().any(|line| line.contains(" NS ")) {
+        "REFERRAL".into()
+    } else {
+        "EMPTY".into()
+    }
+}
+
+/// What holds of every response's header: id and RD copied, QR, and nothing set that we never set.
+fn header(message: &[u8], response: &[u8]) -> Result<()> {
+    ensure!(response.len() >= 12, "shorter than a header");
+    ensure!(response[..2] == message[..2], "another id");
+    ensure!(response[2] & 0x80 != 0, "QR is not set");
+    ensure!(response[3] & 0xf0 == 0, "RA, Z, AD or CD is set");
+    if message.len() >= 12 {
+        ensure!(response[2] & 1 == message[2] & 1, "RD is not copied");
+    }
+    Ok(())
+}
+
+fn hex(bytes: Option<&[u8]>) -> String {
+    bytes.map_or("-".into(), |bytes| {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    })
+}
+
+/// Address of a mirror.
+fn address(id: &str, qtype: u16) -> &'static str {
+    let (_, v4, v6) = MIRRORS
+        .into_iter()
+        .find(|(other, _, _)| *other == id)
+        .expect("a mirror");
+    if qtype == A { v4 } else { v6 }
+}
+
+/// A name with every label as long as can be, `octets` in all on the wire.
+fn long_name(octets: usize, below: &str) -> String {
+    let mut left = octets - dns::wire_name(below).len();
+    let mut name = String::new();
+    while left > 0 {
+        // Never leave one octet, which would be a label without letters.
+        let label = if left == 65 { 32 } else { left.min(64) };
+        name.push_str(&"x".repeat(label - 1));
+        name.push('.');
+        left -= label;
+    }
+    name + below
+}
+
+/// `labels` in all.
+fn many_labels(labels: usize, below: &str) -> String {
+    "l.".repeat(labels - below.split('.').count()) + below
+}
+
+/// Letters alternating, as 0x20 does it.
+fn mixed_case(name: &str) -> String {
+    name.char_indices()
+        .map(|(at, letter)| {
+            if at % 2 == 0 {
+                letter.to_ascii_uppercase()
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+/// Every way to ask a question that must make no difference to its verdict.
+fn variants(name: &str, qtype: u16) -> Vec<Query> {
+    let query = || Query::new(name, qtype);
+    vec![
+        query(),
+        query().flags(RD),
+        query().flags(AD | CD),
+        query().flags(RD | AD | CD),
+        query().edns(0),
+        query().edns(512).flags(RD),
+        query().edns(1232),
+        query().edns(4096).dnssec_ok(),
+        query().edns(65_535).flags(RD | AD),
+        query().option(COOKIE, &[1, 2, 3, 4, 5, 6, 7, 8]),
+        query()
+            .option(COOKIE, &[7; 24])
+            .option(65_001, b"unknown")
+            .dnssec_ok(),
+        query().option(PADDING, &[0; 100]),
+        query().option(65_001, &[]),
+        {
+            // Flags that nobody has defined yet.
+            let mut query = query().edns(1400);
+            query.edns.as_mut().expect("just set").flags = 0x7fff;
+            query
+        },
+    ]
+}
+
+#[test]
+fn a_steered_name_is_answered_alike_in_kernel_and_userspace() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    // Every client, every name that `www`'s pool stands behind.
+    let long = long_name(255, "cdn.example.org");
+    let names = [
+        "www.example.org",
+        "WWW.EXAMPLE.ORG",
+        "a.cdn.example.org",
+        "leaf.empty.example.org",
+        "geo.example",
+        &many_labels(16, "cdn.example.org"),
+        &long,
+        &mixed_case(&long),
+        "*.cdn.example.org",
+        "_a-b.0.cDn.example.org",
+    ];
+    for (client, mirror) in CLIENTS {
+        for name in names {
+            for qtype in [A, AAAA] {
+                let query = Query::new(name, qtype).edns(1232);
+                battery.ask(client, &query.bytes(), "answered", address(mirror, qtype))?;
+            }
+        }
+    }
+    // Every variant, the clients in turn.
+    let mut clients = CLIENTS.iter().cycle();
+    for name in names {
+        for qtype in [A, AAAA] {
+            for query in variants(name, qtype) {
+                let (client, mirror) = clients.next().context("endless")?;
+                // The longest name and the padding together stay under 512 octets.
+                battery.ask(client, &query.bytes(), "answered", address(mirror, qtype))?;
+            }
+        }
+    }
+    battery.finish(400)
+}
+
+#[test]
+fn pools_of_every_shape_are_answered_alike() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    let rack4 = "192.0.2.71 192.0.2.72 192.0.2.73";
+    let rack6 = "2001:db8:7::1 2001:db8:7::2";
+    for name in [
+        "old.example.org",
+        "exact.cdn.example.org",
+        "x.y.geo.example",
+    ] {
+        for query in variants(name, A) {
+            battery.ask("10.1.0.1", &query.bytes(), "answered", "192.0.2.44")?;
+        }
+        for query in variants(name, AAAA) {
+            battery.ask("fd01::1", &query.bytes(), "nodata", "NODATA")?;
+        }
+    }
+    for query in variants("new.example.org", A) {
+        battery.ask("10.2.3.4", &query.bytes(), "nodata", "NODATA")?;
+    }
+    for query in variants("nEw.example.org", AAAA) {
+        battery.ask("10.2.3.4", &query.bytes(), "answered", "2001:db8:66::1")?;
+    }
+    for query in variants("rack.example.org", A) {
+        battery.ask("fd02:0:0:ffff::1", &query.bytes(), "answered", rack4)?;
+    }
+    for query in variants("rack.example.org", AAAA) {
+        battery.ask("10.9.0.1", &query.bytes(), "answered", rack6)?;
+    }
+    // Two mirrors in an answer: the client's, then the default's; the rest of the pool fills up.
+    for (client, a, aaaa) in [
+        (
+            "10.1.0.1",
+            "198.51.100.10 203.0.113.10",
+            "2001:db8:2::10 2001:db8:3::10",
+        ),
+        (
+            "10.2.3.4",
+            "203.0.113.10 192.0.2.10",
+            "2001:db8:3::10 2001:db8:1::10",
+        ),
+        (
+            "fd09::1",
+            "203.0.113.10 192.0.2.10",
+            "2001:db8:3::10 2001:db8:1::10",
+        ),
+    ] {
+        for (qtype, want) in [(A, a), (AAAA, aaaa)] {
+            for query in variants("two.example.org", qtype) {
+                battery.ask(client, &query.bytes(), "answered", want)?;
+            }
+        }
+    }
+    // Mirrors of one family only: a client's mirror without the family gives way to the next.
+    for (client, a, aaaa) in [
+        ("10.1.0.1", "192.0.2.44", "2001:db8:66::1"),
+        ("10.2.3.4", "192.0.2.10", "2001:db8:1::10"),
+        ("10.9.0.1", "192.0.2.44", "2001:db8:66::1"),
+        ("fd01::1", "192.0.2.44", "2001:db8:66::1"),
+    ] {
+        for (qtype, want) in [(A, a), (AAAA, aaaa)] {
+            let query = Query::new("mixed.example.org", qtype);
+            battery.ask(client, &query.bytes(), "answered", want)?;
+            battery.ask(client, &query.edns(1232).bytes(), "answered", want)?;
+        }
+    }
+    // A prefix longer than /64 is for the slow path to know.
+    for qtype in [A, AAAA] {
+        let query = Query::new("www.example.org", qtype);
+        battery.ask(
+            "fd03:0:0:1::1",
+            &query.bytes(),
+            "pass_no_region",
+            address("iad", qtype),
+        )?;
+    }
+    // Twelve mirrors of two addresses.
+    let many = |qtype| {
+        (0..12)
+            .flat_map(|number| {
+                if qtype == A {
+                    [
+                        format!("198.51.100.{}", 100 + number),
+                        format!("198.51.100.{}", 200 + number),
+                    ]
+                } else {
+                    [1, 2].map(|host| match number {
+                        0 => format!("2001:db8:0:1::{host}"),
+                        _ => format!("2001:db8:{number:x}:1::{host}"),
+                    })
+                }
+            })
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    for client in ["10.1.0.1", "fd01::1"] {
+        let a = Query::new("many.example.org", A);
+        let aaaa = Query::new("many.example.org", AAAA);
+        battery.ask(client, &a.bytes(), "answered", &many(A))?;
+        battery.ask(client, &aaaa.bytes(), "pass_too_large", "TC")?;
+        for size in [0, 512, 704] {
+            let query = aaaa.clone().edns(size);
+            battery.ask(client, &query.bytes(), "pass_too_large", "TC")?;
+        }
+        // 12 + 22 + 24 * 28 + 11 octets.
+        for size in [717, 1232, 4096] {
+            let query = aaaa.clone().edns(size);
+            battery.ask(client, &query.bytes(), "answered", &many(AAAA))?;
+        }
+        let query = aaaa.clone().edns(716);
+        battery.ask(client, &query.bytes(), "pass_too_large", "TC")?;
+        // Forty mirrors do not fit into the fast path, nor into a datagram.
+        let slow = Query::new("slow.example.org", AAAA).edns(1232);
+        battery.ask(client, &slow.bytes(), "pass_slow_pool", "TC")?;
+    }
+    battery.finish(200)
+}
+
+#[test]
+fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    let not_steered = "pass_not_steered";
+    let unknown = "pass_unknown_name";
+    let qtype = "pass_qtype";
+    for client in ["10.1.0.1", "fd01::1"] {
+        for (name, rtype, verdict, want) in [
+            // Names of the zone file, and between them.
+            ("example.org", A, not_steered, "NODATA"),
+            (
+                "example.org",
+                dns::SOA,
+                qtype,
+                "SOA ns1.example.org. hostmaster.example.org. 2026010100 7200 900 1209600 300",
+            ),
+            (
+                "example.org",
+                dns::NS,
+                qtype,
+                "NS ns1.example.org. NS ns2.example.org.",
+            ),
+            (
+                "example.org",
+                dns::MX,
+                qtype,
+                "MX 10 mail.example.org. MX 20 backup.elsewhere.net.",
+            ),
+            (
+                "example.org",
+                dns::TXT,
+                qtype,
+                "TXT \"geodns\" \"two strings\"",
+            ),
+            ("geo.example", dns::TXT, qtype, "TXT \"a steered apex\""),
+            ("geo.example", dns::NS, qtype, "NS ns1.example.org."),
+            ("ns1.example.org", A, not_steered, "192.0.2.53"),
+            ("NS1.example.ORG", AAAA, not_steered, "2001:db8::53"),
+            ("ns2.example.org", AAAA, not_steered, "NODATA"),
+            ("mail.example.org", AAAA, not_steered, "2001:db8::25"),
+            (
+                "www.example.org",
+                dns::TXT,
+                qtype,
+                "TXT \"beside the steered addresses\"",
+            ),
+            ("www.example.org", dns::MX, qtype, "NODATA"),
+            ("www.example.org", dns::SRV, qtype, "NODATA"),
+            ("www.example.org", dns::HTTPS, qtype, "NODATA"),
+            ("a.cdn.example.org", dns::TXT, qtype, "NODATA"),
+            (
+                "local.example.org",
+                dns::CNAME,
+                qtype,
+                "CNAME mail.example.org.",
+            ),
+            (
+                "local.example.org",
+                A,
+                not_steered,
+                "CNAME mail.example.org. 192.0.2.25",
+            ),
+            (
+                "outside.example.org",
+                A,
+                not_steered,
+                "CNAME www.elsewhere.net.",
+            ),
+            // Empty non-terminals.
+            ("empty.example.org", A, not_steered, "NODATA"),
+            ("empty.example.org", dns::TXT, qtype, "NODATA"),
+            ("cdn.example.org", AAAA, not_steered, "NODATA"),
+            ("stop.cdn.example.org", A, not_steered, "NODATA"),
+            ("b.stop.cdn.example.org", A, not_steered, "NODATA"),
+            ("ent.wild.example.org", A, not_steered, "NODATA"),
+            // What exists stops a wildcard (RFC 4592 section 2.2.1).
+            ("c.stop.cdn.example.org", A, unknown, "NXDOMAIN"),
+            ("txt.cdn.example.org", A, not_steered, "NODATA"),
+            ("below.txt.cdn.example.org", A, unknown, "NXDOMAIN"),
+            ("below.exact.cdn.example.org", A, unknown, "NXDOMAIN"),
+            ("x.ent.wild.example.org", A, unknown, "NXDOMAIN"),
+            // Wildcards of the zone file.
+            ("any.wild.example.org", A, not_steered, "192.0.2.99"),
+            (
+                "a.b.wild.example.org",
+                dns::TXT,
+                qtype,
+                "TXT \"a wildcard of the zone file\"",
+            ),
+            ("a.b.wild.example.org", AAAA, not_steered, "NODATA"),
+            // Absent.
+            ("absent.example.org", A, unknown, "NXDOMAIN"),
+            ("www.www.example.org", A, unknown, "NXDOMAIN"),
+            ("wwwexample.org", A, unknown, "REFUSED"),
+            ("absent.example.org", dns::TXT, qtype, "NXDOMAIN"),
+            // Below a zone cut.
+            ("child.example.org", A, not_steered, "REFERRAL"),
+            ("www.child.example.org", AAAA, unknown, "REFERRAL"),
+            // Outside.
+            ("example.com", A, unknown, "REFUSED"),
+            ("org", A, unknown, "REFUSED"),
+            ("", A, unknown, "REFUSED"),
+            ("", dns::NS, qtype, "REFUSED"),
+            ("example.org.www.example.net", AAAA, unknown, "REFUSED"),
+        ] {
+            battery.ask(client, &Query::new(name, rtype).bytes(), verdict, want)?;
+            let query = Query::new(&mixed_case(name), rtype)
+                .flags(RD)
+                .edns(1232)
+                .dnssec_ok();
+            battery.ask(client, &query.bytes(), verdict, want)?;
+        }
+        let a = address("iad", A);
+        let www = || Query::new("www.example.org", A);
+        // Seventeen labels are more than the fast path walks.
+        let query = Query::new(&many_labels(17, "cdn.example.org"), A);
+        battery.ask(client, &query.bytes(), "pass_many_labels", a)?;
+        let query = Query::new(&many_labels(120, "cdn.example.org"), A);
+        battery.ask(client, &query.bytes(), "pass_many_labels", a)?;
+        // Options that the slow path honours. With no subnet, the client's own address counts.
+        battery.ask(
+            client,
+            &www().option(NSID, &[]).bytes(),
+            "pass_edns_option",
+            a,
+        )?;
+        for (subnet, want) in [
+            (www().subnet(1, 24, 0, &[10, 2, 3]), address("sin", A)),
+            (www().subnet(1, 0, 0, &[]), a),
+            (www().subnet(1, 32, 0, &[10, 1, 128, 1]), address("sin", A)),
+            (www().subnet(1, 17, 0, &[10, 1, 128]), address("sin", A)),
+            (
+                www().subnet(2, 56, 0, &[0x20, 1, 0xd, 0xb8, 0, 0, 0]),
+                address("ams", A),
+            ),
+            // Malformed: FORMERR.
+            (www().subnet(3, 24, 0, &[10, 2, 3]), "FORMERR"),
+            (www().subnet(1, 24, 24, &[10, 2, 3]), "FORMERR"),
+            (www().subnet(1, 33, 0, &[10, 2, 3, 4, 5]), "FORMERR"),
+            (www().subnet(1, 24, 0, &[10, 2]), "FORMERR"),
+            (www().subnet(1, 24, 0, &[10, 2, 3, 4]), "FORMERR"),
+            (www().subnet(1, 20, 0, &[10, 2, 0xff]), "FORMERR"),
+            (www().option(ECS, &[0, 1]), "FORMERR"),
+        ] {
+            battery.ask(client, &subnet.bytes(), "pass_edns_option", want)?;
+        }
+        // EDNS of another version.
+        let mut query = www().edns(1232);
+        query.edns.as_mut().context("set")?.version = 1;
+        battery.ask(client, &query.bytes(), "pass_edns_version", "BADVERS")?;
+        // Other classes.
+        let mut query = www();
+        query.class = 3;
+        battery.ask(client, &query.bytes(), "pass_class", "REFUSED")?;
+        query.class = 255;
+        battery.ask(client, &query.bytes(), "pass_class", "REFUSED")?;
+        let mut query = Query::new("version.bind", dns::TXT);
+        query.class = 3;
+        let want = concat!("TXT \"geodns ", env!("CARGO_PKG_VERSION"), "\"");
+        battery.ask(client, &query.bytes(), "pass_class", want)?;
+    }
+    battery.finish(150)
+}
+
+#[test]
+fn malformed_and_strange_messages_fare_alike() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    let www = || Query::new("www.example.org", A);
+    let raw = |f: fn(&mut Query)| {
+        let mut query = www();
+        f(&mut query);
+        query.bytes()
+    };
+    let cut = |octets: usize| www().bytes()[..octets].to_vec();
+    let cases: Vec<(Vec<u8>, &str, &str)> = vec![
+        // Responses are never answered.
+        (www().flags(dns::QR).bytes(), "pass_response", "SILENCE"),
+        (
+            www().flags(dns::QR | dns::AA | 3).bytes(),
+            "pass_response",
+            "SILENCE",
+        ),
+        // Other opcodes.
+        (www().flags(2 << 11).bytes(), "pass_header", "NOTIMP"),
+        (www().flags(4 << 11).bytes(), "pass_header", "NOTIMP"),
+        (www().flags(5 << 11).bytes(), "pass_header", "NOTIMP"),
+        (www().flags(15 << 11).bytes(), "pass_header", "NOTIMP"),
+        // Counts (RFC 9619).
+        (
+            raw(|q| q.counts = Some([0, 0, 0, 0])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.counts = Some([2, 0, 0, 0])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.counts = Some([65_535; 4])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.counts = Some([1, 1, 0, 0])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.counts = Some([1, 0, 1, 0])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.counts = Some([1, 0, 0, 2])),
+            "pass_counts",
+            "FORMERR",
+        ),
+        // Fewer records than counted.
+        (
+            raw(|q| q.counts = Some([1, 0, 0, 1])),
+            "pass_bad_opt",
+            "FORMERR",
+        ),
+        // More than counted.
+        (raw(|q| q.trailer = vec![0]), "pass_trailing", "FORMERR"),
+        (raw(|q| q.trailer = vec![7; 30]), "pass_trailing", "FORMERR"),
+        (
+            raw(|q| {
+                *q = q.clone().edns(1232);
+                q.trailer = vec![1, 2, 3];
+            }),
+            "pass_trailing",
+            "FORMERR",
+        ),
+        (
+            raw(|q| {
+                *q = q.clone().edns(1232);
+                q.counts = Some([1, 0, 0, 0]);
+            }),
+            "pass_trailing",
+            "FORMERR",
+        ),
+        // Names that are none.
+        (
+            raw(|q| q.name = vec![0xc0, 0x0c]),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = b"\x03www\xc0\x0c".to_vec()),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = b"@www\0".to_vec()),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = b"\x80www\0".to_vec()),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = b"?www.example.org\0".to_vec()),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = dns::wire_name(&long_name(256, "cdn.example.org"))),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        (
+            raw(|q| q.name = dns::wire_name(&long_name(400, "cdn.example.org"))),
+            "pass_bad_name",
+            "FORMERR",
+        ),
+        // Two OPTs, an OPT with a name, an OPT whose options do not add up.
+        (
+            raw(|q| {
+                *q = q.clone().edns(1232);
+                q.trailer = b"\0\0)\x04\xd0\0\0\0\0\0\0".to_vec();
+                q.counts = Some([1, 0, 0, 2]);
+            }),
+            "pass_counts",
+            "FORMERR",
+        ),
+        (
+            raw(|q| {
+                q.trailer = b"\x01a\0\0)\x04\xd0\0\0\0\0\0\0".to_vec();
+                q.counts = Some([1, 0, 0, 1]);
+            }),
+            "pass_bad_opt",
+            "FORMERR",
+        ),
+        (
+            raw(|q| {
+                q.trailer = b"\0\0)\x04\xd0\0\0\0\0\0\x05\0\x0a\0\x08\x01".to_vec();
+                q.counts = Some([1, 0, 0, 1]);
+            }),
+            "pass_bad_opt",
+            "FORMERR",
+        ),
+        (
+            raw(|q| {
+                q.trailer = b"\0\0)\x04\xd0\0\0\0\0\0\x09".to_vec();
+                q.counts = Some([1, 0, 0, 1]);
+            }),
+            "pass_bad_opt",
+            "FORMERR",
+        ),
+        // Not even a header: nothing to answer to.
+        (cut(11), "pass_message_size", "SILENCE"),
+        (cut(2), "pass_message_size", "SILENCE"),
+        // A header, and less than a question.
+        (cut(12), "pass_message_size", "FORMERR"),
+        (cut(16), "pass_message_size", "FORMERR"),
+        (cut(20), "pass_bad_name", "FORMERR"),
+        (cut(31), "pass_bad_name", "FORMERR"),
+    ];
+    for client in ["10.2.3.4", "fd02:0:0:ffff::1"] {
+        for (message, verdict, want) in &cases {
+            battery.ask(client, message, verdict, want)?;
+        }
+        // Bits that a query does not set are no reason to refuse it.
+        for flags in [dns::AA, dns::RA, dns::Z, 3] {
+            battery.ask(
+                client,
+                &www().flags(flags).bytes(),
+                "pass_header",
+                address("sin", A),
+            )?;
+        }
+        // A message over 512 octets.
+        let large = www().option(PADDING, &[0; 600]).bytes();
+        battery.ask(client, &large, "pass_message_size", address("sin", A))?;
+        // More options than the fast path walks.
+        let mut options = www();
+        for code in 0..20 {
+            options = options.option(65_001 + code, &[1]);
+        }
+        battery.ask(
+            client,
+            &options.bytes(),
+            "pass_edns_option",
+            address("sin", A),
+        )?;
+    }
+    battery.finish(80)
+}

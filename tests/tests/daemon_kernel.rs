@@ -1,0 +1,602 @@
+//! The program attached, pinned, replaced, taken over and detached, on a real interface.
+//!
+//! Each test has network namespaces and a folder of pins of its own.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aya::maps::{HashMap, MapData};
+use geodns::config::{Mode, OnStop};
+use geodns::kernel::netdev::{self, Netdevs};
+use geodns::kernel::{self, Error, Kernel, Settings, link, shared};
+use geodns::plan::{Capacity, Store};
+use geodns::publish::Backend;
+use geodns_common::abi;
+use geodns_common::tables::Tables;
+use nix::sched::{CloneFlags, setns};
+
+/// A namespace with `lan0` in it, whose peer is `wan0` in another one.
+struct World {
+    name: String,
+    pin: PathBuf,
+}
+
+impl World {
+    /// `None` without root.
+    fn new() -> Option<Self> {
+        let thread = std::thread::current();
+        if !geodns_tests::privileged(thread.name().unwrap_or("a test")) {
+            return None;
+        }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("geodns-k{}-{number}", std::process::id());
+        let world = Self {
+            pin: PathBuf::from("/sys/fs/bpf").join(&name),
+            name,
+        };
+        let (server, client) = (world.server(), world.client());
+        sh(&format!("ip netns add {server} && ip netns add {client}"));
+        world.add_veth();
+        Some(world)
+    }
+
+    fn server(&self) -> String {
+        format!("{}s", self.name)
+    }
+
+    fn client(&self) -> String {
+        format!("{}c", self.name)
+    }
+
+    fn add_veth(&self) {
+        let (server, client) = (self.server(), self.client());
+        sh(&format!(
+            "ip -n {server} link add lan0 type veth peer name wan0 netns {client} \
+             && ip -n {server} addr add 192.0.2.53/24 dev lan0 \
+             && ip -n {server} addr add 2001:db8::53/64 dev lan0 nodad \
+             && ip -n {server} link set lan0 up && ip -n {client} link set wan0 up"
+        ));
+    }
+
+    /// Runs in the namespace, in a thread of its own.
+    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    let namespace =
+                        std::fs::File::open(format!("/run/netns/{}", self.server())).unwrap();
+                    setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+                    work()
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            interfaces: vec!["lan0".to_owned()],
+            mode: Mode::Native,
+            pin: self.pin.clone(),
+            stale_after: Duration::from_secs(60),
+            log_every: 0,
+        }
+    }
+
+    fn start(&self, settings: Settings, generation: u64) -> Result<Kernel, Error> {
+        let netdevs = netdevs();
+        Kernel::start(
+            settings,
+            kernel::object().expect("tests need the eBPF object: run `cargo xtask build`"),
+            &Empty { generation },
+            CAPACITY,
+            &netdevs.addresses(&["lan0".to_owned()]),
+            &netdevs,
+        )
+    }
+
+    fn folder(&self) -> PathBuf {
+        shared::folder(&self.pin)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Pins first: what is not pinned goes with its namespace.
+        let _ = Command::new("rm").arg("-rf").arg(&self.pin).status();
+        for namespace in [self.server(), self.client()] {
+            let _ = Command::new("ip")
+                .args(["netns", "del", &namespace])
+                .status();
+        }
+    }
+}
+
+fn sh(script: &str) -> String {
+    let output = Command::new("sh").args(["-c", script]).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn netdevs() -> Netdevs {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            Netdevs::read(&netlink).await.unwrap()
+        })
+}
+
+/// Program and mode on `lan0`.
+fn attached() -> Option<netdev::Xdp> {
+    netdevs().named("lan0").unwrap().xdp
+}
+
+/// Tables with nothing in them.
+struct Empty {
+    generation: u64,
+}
+
+const CAPACITY: Capacity = Capacity {
+    names: 8,
+    zones: 1,
+    pools: 2,
+    answers: 4,
+    regions: 4,
+    roots: 512,
+    blocks: 16,
+};
+
+impl Tables for Empty {
+    fn settings(&self) -> abi::Settings {
+        abi::Settings {
+            generation: self.generation,
+            name_mask: 7,
+            port: 53,
+            ..abi::Settings::default()
+        }
+    }
+    fn name(&self, _: u32) -> Option<&abi::Name> {
+        None
+    }
+    fn zone(&self, _: u32) -> Option<&abi::Zone> {
+        None
+    }
+    fn pool(&self, _: u32) -> Option<&abi::Pool> {
+        None
+    }
+    fn answer(&self, _: u32) -> Option<&abi::Answer> {
+        None
+    }
+    fn region(&self, _: u32) -> Option<u64> {
+        None
+    }
+    fn root(&self, _: u32) -> Option<&abi::Block> {
+        None
+    }
+    fn block(&self, _: u32) -> Option<&abi::Block> {
+        None
+    }
+}
+
+#[test]
+fn an_orderly_stop_leaves_nothing_attached_or_pinned() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        assert!(
+            netdev::rxvlan("lan0").unwrap(),
+            "veth strips tags by default"
+        );
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let id = kernel.program_id().unwrap();
+        let xdp = attached().unwrap();
+        assert_eq!((xdp.program, xdp.generic), (Some(id), false));
+        assert!(
+            !netdev::rxvlan("lan0").unwrap(),
+            "tags must stay in the packet"
+        );
+        let verified = kernel.instance().verified_instructions();
+        assert!((1..400_000).contains(&verified), "{verified} instructions");
+        assert!(kernel.instance().memory() > 528 * 1024);
+
+        kernel.stop(OnStop::Detach).unwrap();
+        assert_eq!(attached(), None);
+        assert!(netdev::rxvlan("lan0").unwrap(), "rxvlan is given back");
+        assert!(!world.pin.exists());
+    });
+}
+
+#[test]
+fn generic_mode_is_what_the_interface_reports() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut settings = world.settings();
+        settings.mode = Mode::Generic;
+        let mut kernel = world.start(settings, 1).unwrap();
+        assert!(attached().unwrap().generic);
+        assert!(kernel.attached()[0].generic);
+        kernel.stop(OnStop::Detach).unwrap();
+        assert_eq!(attached(), None);
+    });
+}
+
+#[test]
+fn auto_falls_back_to_generic_where_the_driver_has_no_native_mode() {
+    let Some(world) = World::new() else { return };
+    sh(&format!(
+        "ip -n {} link add br0 type bridge",
+        world.server()
+    ));
+    world.enter(|| {
+        let netdevs = netdevs();
+        let start = |mode| {
+            Kernel::start(
+                Settings {
+                    interfaces: vec!["br0".to_owned()],
+                    mode,
+                    ..world.settings()
+                },
+                kernel::object().unwrap(),
+                &Empty { generation: 1 },
+                CAPACITY,
+                &BTreeSet::new(),
+                &netdevs,
+            )
+        };
+        let error = start(Mode::Native)
+            .err()
+            .expect("a bridge has no native XDP");
+        assert!(matches!(error, Error::NoNative { .. }), "{error}");
+        assert!(!world.pin.exists(), "nothing half-made stays");
+        let mut kernel = start(Mode::Auto).unwrap();
+        assert!(kernel.attached()[0].generic);
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut first = world.start(world.settings(), 1).unwrap();
+        let first_id = first.program_id().unwrap();
+        drop(first);
+        assert_eq!(
+            attached().unwrap().program,
+            Some(first_id),
+            "a crash keeps it"
+        );
+
+        let mut second = world.start(world.settings(), 2).unwrap();
+        let second_id = second.program_id().unwrap();
+        assert_ne!(
+            first_id, second_id,
+            "the dead one's program is never adopted"
+        );
+        assert_eq!(attached().unwrap().program, Some(second_id));
+        let links = link::pinned(&world.folder()).unwrap();
+        assert_eq!(links.len(), 1, "{links:?}");
+
+        second.stop(OnStop::Keep).unwrap();
+        drop(second);
+        assert_eq!(attached().unwrap().program, Some(second_id));
+        let mut third = world.start(world.settings(), 3).unwrap();
+        third.stop(OnStop::Detach).unwrap();
+        assert_eq!(attached(), None);
+        assert!(
+            netdev::rxvlan("lan0").unwrap(),
+            "as it was before the first"
+        );
+    });
+}
+
+#[test]
+fn another_mode_than_the_links_attaches_anew() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        drop(world.start(world.settings(), 1).unwrap());
+        let mut settings = world.settings();
+        settings.mode = Mode::Generic;
+        let mut kernel = world.start(settings, 2).unwrap();
+        assert!(attached().unwrap().generic);
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let before = kernel.program_id().unwrap();
+        kernel
+            .apply(&[
+                Store::Region { index: 3, order: 7 },
+                Store::Block {
+                    number: 15,
+                    entries: Box::new([abi::Entry::leaf(1, 8); 256]),
+                },
+                Store::RootEntry {
+                    index: 511,
+                    at: 255,
+                    entry: abi::Entry::block(15),
+                },
+            ])
+            .unwrap();
+        kernel.grace().unwrap();
+        let outside = kernel.apply(&[Store::Region { index: 4, order: 7 }]);
+        assert_eq!(
+            outside.unwrap_err().kind(),
+            std::io::ErrorKind::InvalidInput
+        );
+
+        let larger = Capacity {
+            blocks: 1024,
+            ..CAPACITY
+        };
+        let next = kernel.prepare(&Empty { generation: 2 }, larger).unwrap();
+        kernel.commit(next).unwrap();
+        let after = kernel.program_id().unwrap();
+        assert_ne!(before, after);
+        assert_eq!(attached().unwrap().program, Some(after));
+        assert!(kernel.instance().memory() > (512 + 1024) * 1024);
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn a_bad_interface_is_one_clear_line_and_leaves_nothing() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut settings = world.settings();
+        settings.interfaces.push("nosuch0".to_owned());
+        let error = world.start(settings, 1).err().unwrap().to_string();
+        assert!(
+            error.contains("nosuch0") && error.contains("lan0"),
+            "{error}"
+        );
+        assert!(!error.contains('\n'));
+        assert_eq!(attached(), None);
+        assert!(!world.pin.exists());
+    });
+}
+
+#[test]
+fn an_interface_that_refuses_takes_the_others_back() {
+    let Some(world) = World::new() else { return };
+    sh(&format!(
+        "ip -n {} link add br0 type bridge",
+        world.server()
+    ));
+    world.enter(|| {
+        let mut settings = world.settings();
+        settings.interfaces.push("br0".to_owned());
+        let error = world.start(settings, 1).err().unwrap();
+        assert!(matches!(error, Error::NoNative { .. }), "{error}");
+        assert_eq!(attached(), None, "lan0 had taken it already");
+        assert!(netdev::rxvlan("lan0").unwrap());
+        assert!(!world.pin.exists());
+    });
+}
+
+#[test]
+fn somebody_elses_program_is_left_alone() {
+    let Some(world) = World::new() else { return };
+    let other = world.pin.join("other");
+    world.enter(|| {
+        let theirs = Settings {
+            pin: other.clone(),
+            ..world.settings()
+        };
+        let mut theirs = world.start(theirs, 1).unwrap();
+        let id = theirs.program_id().unwrap();
+        for mode in [Mode::Native, Mode::Generic, Mode::Auto] {
+            let settings = Settings {
+                mode,
+                ..world.settings()
+            };
+            let error = world.start(settings, 2).err().unwrap();
+            assert!(
+                matches!(&error, Error::Occupied { program, .. } if *program == Some(id)),
+                "{error}"
+            );
+            assert!(!world.folder().exists());
+        }
+        assert_eq!(attached().unwrap().program, Some(id));
+        assert!(
+            !netdev::rxvlan("lan0").unwrap(),
+            "theirs still wants the tags"
+        );
+        theirs.stop(OnStop::Detach).unwrap();
+        assert!(netdev::rxvlan("lan0").unwrap());
+    });
+}
+
+#[test]
+fn two_daemons_do_not_share_a_folder_of_pins() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let error = world.start(world.settings(), 2).err().unwrap();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn pins_go_nowhere_but_in_a_bpffs() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            pin: folder.path().join("geodns"),
+            ..world.settings()
+        };
+        let error = world.start(settings, 1).err().unwrap();
+        assert!(matches!(error, Error::NotBpffs { .. }), "{error}");
+        assert_eq!(attached(), None);
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_not_trusted() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let kernel = world.start(world.settings(), 1).unwrap();
+        // What another layout might have left in the place of LISTEN.
+        let pin = world.folder().join("LISTEN");
+        let wrong = MapData::from_pin(world.folder().join("COUNTERS")).unwrap();
+        std::fs::remove_file(&pin).unwrap();
+        wrong.pin(&pin).unwrap();
+        drop(kernel);
+
+        let error = world.start(world.settings(), 2).err().unwrap();
+        assert!(
+            matches!(&error, Error::Mismatch { interface, .. } if interface == "lan0"),
+            "{error}"
+        );
+        assert!(attached().is_some(), "the program that uses it goes on");
+
+        link::detach(&world.folder(), "lan0").unwrap();
+        let mut kernel = world.start(world.settings(), 3).unwrap();
+        assert_eq!(listening(&world).len(), 2, "a fresh map, filled");
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+fn listening(world: &World) -> Vec<(abi::Listen, u64)> {
+    let map = MapData::from_pin(world.folder().join("LISTEN")).unwrap();
+    let map: HashMap<_, [u8; 20], u64> = aya::maps::Map::from_map_data(map)
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let mut rows: Vec<_> = map
+        .iter()
+        .map(|row| row.unwrap())
+        .map(|(key, mac)| (bytemuck::pod_read_unaligned::<abi::Listen>(&key), mac))
+        .collect();
+    rows.sort_by_key(|(listen, _)| listen.address);
+    rows
+}
+
+#[test]
+fn listen_addresses_follow_the_interfaces() {
+    let Some(world) = World::new() else { return };
+    let server = world.server();
+    world.enter(|| {
+        let names = ["lan0".to_owned()];
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let lan0 = netdevs().named("lan0").unwrap().clone();
+        let row = |address: &str, mac| {
+            let address = match address.parse().unwrap() {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            let listen = abi::Listen {
+                address,
+                ifindex: lan0.ifindex,
+            };
+            (listen, mac)
+        };
+        assert_eq!(
+            listening(&world),
+            [row("192.0.2.53", lan0.mac), row("2001:db8::53", lan0.mac)]
+        );
+
+        sh(&format!(
+            "ip -n {server} addr del 192.0.2.53/24 dev lan0 \
+             && ip -n {server} link set lan0 address 02:00:00:00:00:0a \
+             && ip -n {server} addr add 198.51.100.5/24 dev lan0"
+        ));
+        let now = netdevs();
+        kernel.follow(&now.addresses(&names), &now).unwrap();
+        assert_eq!(
+            listening(&world),
+            [
+                row("198.51.100.5", 0x0200_0000_000a),
+                row("2001:db8::53", 0x0200_0000_000a),
+            ],
+        );
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn an_interface_that_comes_back_is_attached_to_again() {
+    let Some(world) = World::new() else { return };
+    let server = world.server();
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        sh(&format!("ip -n {server} link del lan0"));
+        // Before anybody has heard of it, a new plan must go in all the same.
+        let next = kernel.prepare(&Empty { generation: 2 }, CAPACITY).unwrap();
+        kernel.commit(next).unwrap();
+        kernel.follow(&BTreeSet::new(), &netdevs()).unwrap();
+        assert_eq!(kernel.attached(), []);
+        assert_eq!(link::pinned(&world.folder()).unwrap(), []);
+        assert_eq!(listening(&world), []);
+
+        world.add_veth();
+        let now = netdevs();
+        let addresses = now.addresses(&["lan0".to_owned()]);
+        kernel.follow(&addresses, &now).unwrap();
+        let id = kernel.program_id().unwrap();
+        assert_eq!(attached().unwrap().program, Some(id));
+        assert_eq!(listening(&world).len(), 2);
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn a_stale_pin_of_an_interface_that_has_gone_is_removed() {
+    let Some(world) = World::new() else { return };
+    let server = world.server();
+    world.enter(|| {
+        drop(world.start(world.settings(), 1).unwrap());
+        sh(&format!("ip -n {server} link del lan0"));
+        world.add_veth();
+        let mut kernel = world.start(world.settings(), 2).unwrap();
+        assert!(attached().is_some());
+        assert_eq!(link::pinned(&world.folder()).unwrap().len(), 1);
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn the_heartbeat_says_how_long_the_program_may_go_on() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let heartbeat = kernel.heartbeat();
+        let full = Duration::from_secs(60);
+        assert!(heartbeat.remaining() <= full);
+        assert!(heartbeat.remaining() > full - Duration::from_secs(10));
+        let before = heartbeat.remaining();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(heartbeat.remaining() < before);
+        heartbeat.beat();
+        assert!(heartbeat.remaining() > before);
+        assert_eq!(heartbeat.interval(), Duration::from_secs(1));
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn both_ways_of_waiting_for_running_programs_work() {
+    if geodns_tests::privileged("both_ways_of_waiting_for_running_programs_work") {
+        kernel::sys::membarrier().unwrap();
+        kernel::sys::Barrier::new().unwrap().wait().unwrap();
+    }
+}

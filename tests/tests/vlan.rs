@@ -1,0 +1,251 @@
+//! Untagged, 802.1Q and QinQ; native and generic; IPv4 and IPv6; steering by the client's network;
+//! TCP; large answers: over real interfaces.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{
+    Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, difference,
+};
+use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
+use geodns_tests::needs_root;
+use geodns_tests::world::{Pair, Space};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A network on the wire: its number, and the interface that it is on at both ends.
+const NETWORKS: [(u8, &str); 3] = [(0, "eth0"), (10, "eth0.10"), (20, "eth0.100.20")];
+
+/// 30 mirrors: too many for the fast path and for UDP.
+fn body() -> String {
+    let mut body = EXAMPLE.to_owned();
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(format!("m{number}"));
+        body.push_str(&format!(
+            "[[mirror]]\nid = \"m{number}\"\n\
+             addresses = [\"203.0.113.{0}\", \"2001:db8:f::{number:x}\", \"2001:db8:f:1::{number:x}\"]\n",
+            100 + number
+        ));
+    }
+    for (id, count) in [("ten", 10), ("all", 30)] {
+        body.push_str(&format!(
+            "[[pool]]\nid = {id:?}\nmirrors = {:?}\npolicy = \"all\"\n\
+             [[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n",
+            &ids[..count]
+        ));
+    }
+    body
+}
+
+/// One wire with three networks: untagged, 802.1Q tag 10, and 802.1ad tag 100 around 802.1Q tag 20.
+/// The server is .53 (::53) in each; a client of network N comes from 10.1.N.1, 10.2.N.1, fd01:N::1
+/// and fd02:N::1.
+fn wire() -> Result<Pair> {
+    let pair = Pair::new(&[])?;
+    for (space, host) in [(&pair.server, "53"), (&pair.client, "1")] {
+        space.ip_batch(&format!(
+            "link add link eth0 name eth0.10 type vlan protocol 802.1Q id 10
+             link add link eth0 name eth0.100 type vlan protocol 802.1ad id 100
+             link add link eth0.100 name eth0.100.20 type vlan protocol 802.1Q id 20
+             link set eth0.10 up
+             link set eth0.100 up
+             link set eth0.100.20 up
+             address add 198.51.10.{host}/24 dev eth0.10
+             address add 198.51.20.{host}/24 dev eth0.100.20
+             address add 2001:db8:10::{host}/64 dev eth0.10 nodad
+             address add 2001:db8:20::{host}/64 dev eth0.100.20 nodad"
+        ))?;
+    }
+    for (number, _) in NETWORKS {
+        let (v4, v6) = (gateway(number, false), gateway(number, true));
+        for side in [1, 2] {
+            pair.client.ip_batch(&format!(
+                "address add 10.{side}.{number}.1/32 dev lo
+                 address add fd0{side}:0:{number}::1/128 dev lo nodad"
+            ))?;
+            pair.server.ip_batch(&format!(
+                "route add 10.{side}.{number}.0/24 via {v4}
+                 route add fd0{side}:0:{number}::/48 via {v6}"
+            ))?;
+        }
+    }
+    Ok(pair)
+}
+
+fn network(number: u8, v6: bool) -> String {
+    match (number, v6) {
+        (0, false) => "192.0.2.".into(),
+        (0, true) => "2001:db8::".into(),
+        (_, false) => format!("198.51.{number}."),
+        (_, true) => format!("2001:db8:{number}::"),
+    }
+}
+
+fn gateway(number: u8, v6: bool) -> String {
+    network(number, v6) + "1"
+}
+
+fn server(number: u8, v6: bool) -> String {
+    network(number, v6) + "53"
+}
+
+/// Asks over TCP, twice on one connection.
+fn over_tcp(stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(message.len())?;
+    stream.write_all(&[&length.to_be_bytes(), message].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut response = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut response)?;
+    Ok(response)
+}
+
+fn check(daemon: &Daemon, client: &Space, number: u8) -> Result<()> {
+    for v6 in [false, true] {
+        let to = at(&server(number, v6), 53)?;
+        for (side, a, aaaa) in [
+            (1, "198.51.100.10", "2001:db8:2::10"),
+            (2, "203.0.113.10", "2001:db8:3::10"),
+        ] {
+            let from: IpAddr = if v6 {
+                format!("fd0{side}:0:{number}::1").parse()?
+            } else {
+                format!("10.{side}.{number}.1").parse()?
+            };
+            let what = || format!("from {from} to {to}");
+            let socket = client.udp(from, to)?;
+            let ask = |query: &Query| -> Result<(Reply, Vec<u8>, Vec<String>)> {
+                let before = daemon.counters()?;
+                let bytes = dns::ask(&socket, &query.bytes(), PATIENCE)?
+                    .with_context(|| format!("no answer {}", what()))?;
+                let counted = difference(&before, &daemon.counters()?);
+                let reply = Reply::parse(&bytes)?;
+                Ok((reply, bytes, counted.into_keys().collect()))
+            };
+            for (qtype, rtype, want) in [(A, "A", a), (AAAA, "AAAA", aaaa)] {
+                for query in [
+                    Query::new("www.example.org", qtype),
+                    Query::new("WwW.eXample.org", qtype).edns(1232),
+                ] {
+                    let (reply, bytes, counted) = ask(&query)?;
+                    ensure!(reply.of(rtype) == [want], "{}: {reply}", what());
+                    ensure!(
+                        counted.iter().any(|name| name == "answered"),
+                        "{}: not by the kernel: {counted:?}",
+                        what()
+                    );
+                    let mut stream = client.tcp(from, to)?;
+                    for _ in 0..2 {
+                        ensure!(
+                            over_tcp(&mut stream, &query.bytes())? == bytes,
+                            "{}: TCP differs",
+                            what()
+                        );
+                    }
+                }
+            }
+            // The slow path, through the same tags.
+            let (reply, _, counted) = ask(&Query::new("www.example.org", TXT))?;
+            ensure!(
+                reply.of("TXT") == ["\"steered by geodns\""],
+                "{}: {reply}",
+                what()
+            );
+            ensure!(counted.iter().any(|name| name == "pass_qtype"));
+            // Twenty addresses in one answer of the kernel, 593 octets.
+            let (reply, _, counted) = ask(&Query::new("ten.example.org", AAAA).edns(1232))?;
+            ensure!(reply.of("AAAA").len() == 20, "{}: {reply}", what());
+            ensure!(counted.iter().any(|name| name == "answered"), "{counted:?}");
+            // Sixty are for TCP.
+            let query = Query::new("all.example.org", AAAA).edns(1232);
+            let (reply, ..) = ask(&query)?;
+            ensure!(reply.flags & dns::TC != 0, "{}: {reply}", what());
+            let reply = Reply::parse(&over_tcp(&mut client.tcp(from, to)?, &query.bytes())?)?;
+            ensure!(reply.of("AAAA").len() == 60, "{}: {reply}", what());
+        }
+    }
+    Ok(())
+}
+
+fn all_networks(mode: &str) -> Result<()> {
+    let pair = wire()?;
+    let listen: Vec<String> = NETWORKS
+        .iter()
+        .flat_map(|&(number, _)| [server(number, false), server(number, true)])
+        .collect();
+    let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
+    let setup = Setup::new(&listen)
+        .mode(mode)
+        .body(&body())
+        .file("example.org.zone", EXAMPLE_ZONE)
+        .file("world.csv", EXAMPLE_PREFIXES);
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let status = daemon.json("status")?;
+    ensure!(
+        status["interfaces"][0]["mode"] == mode,
+        "attached otherwise: {status}"
+    );
+    for (number, interface) in NETWORKS {
+        check(&daemon, &pair.client, number)
+            .with_context(|| format!("on {interface}, {mode}:\n{}", daemon.log()))?;
+    }
+    daemon.stop()
+}
+
+#[test]
+fn tagged_and_untagged_clients_are_answered_in_native_mode() -> Result<()> {
+    needs_root!();
+    all_networks("native")
+}
+
+#[test]
+fn tagged_and_untagged_clients_are_answered_in_generic_mode() -> Result<()> {
+    needs_root!();
+    all_networks("generic")
+}
+
+#[test]
+fn without_listen_the_interfaces_own_addresses_are_answered_and_followed() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&["10.1.0.1", "fd01::1"])?;
+    let mut daemon = Daemon::start(&pair.server, &Setup::example(&[]))?;
+    let answered = |from: &str, to: &str| -> Result<bool> {
+        let socket = pair.client.udp(from.parse()?, at(to, 53)?)?;
+        let query = Query::new("www.example.org", A).bytes();
+        let before = daemon.counters()?;
+        // Refused while nobody listens there.
+        let Ok(Some(bytes)) = dns::ask(&socket, &query, Duration::from_millis(500)) else {
+            return Ok(false);
+        };
+        ensure!(Reply::parse(&bytes)?.of("A") == ["198.51.100.10"]);
+        Ok(difference(&before, &daemon.counters()?).contains_key("answered"))
+    };
+    for (from, to) in [
+        ("10.1.0.1", "192.0.2.53"),
+        ("10.1.0.1", "192.0.2.54"),
+        ("fd01::1", "2001:db8::53"),
+    ] {
+        ensure!(answered(from, to)?, "{to} is the interface's");
+    }
+    pair.server.ip("address add 192.0.2.99/24 dev eth0")?;
+    pair.server.ip("address del 192.0.2.54/24 dev eth0")?;
+    let follow = |what: &str, holds: &dyn Fn() -> Result<bool>| -> Result<()> {
+        for _ in 0..50 {
+            if holds()? {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        anyhow::bail!("{what} within 5 s:\n{}", daemon.log())
+    };
+    follow("a new address is answered", &|| {
+        answered("10.1.0.1", "192.0.2.99")
+    })?;
+    follow("a deleted one is not", &|| {
+        answered("10.1.0.1", "192.0.2.54").map(|answered| !answered)
+    })?;
+    daemon.stop()
+}

@@ -1,0 +1,82 @@
+//! Building: the eBPF objects first, then the daemon that carries them.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cmd::{self, say};
+use crate::place;
+use crate::toolchain::{self, Toolchain};
+
+/// The binaries of package `geodns-ebpf`: the program, and the helpers of tests and benches.
+const OBJECTS: [&str; 2] = ["geodns-ebpf", "rig"];
+const TARGET: &str = "bpfel-unknown-none";
+
+/// Cargo for the eBPF package. It has a target directory of its own, so that neither compiler sees the
+/// other's work; the lock file is the host's and never changes here.
+pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
+    let mut cargo = toolchain.cargo();
+    cargo.args([
+        subcommand,
+        "--quiet",
+        "--package",
+        "geodns-ebpf",
+        "--release",
+        "--locked",
+    ]);
+    cargo.args(["-Zbuild-std=core", "--target", TARGET, "--target-dir"]);
+    cargo.arg(place::root().join("target/ebpf"));
+    // BTF names the types of maps, and lets the verifier check global functions once each. Loads and stores
+    // need not be aligned: x86-64 and arm64 can do that, and the verifier takes it there.
+    cargo.env(
+        "RUSTFLAGS",
+        "-Cdebuginfo=2 -Clink-arg=--btf -Ctarget-feature=+allows-misaligned-mem-access",
+    );
+    cargo
+}
+
+/// Builds the eBPF objects into `target/bpf/`.
+pub fn objects() -> Result<()> {
+    let toolchain = toolchain::ready()?;
+    say("building the eBPF objects");
+    for name in OBJECTS {
+        cmd::run(ebpf_cargo(&toolchain, "build").args(["--bin", name]))?;
+        put(name)?;
+    }
+    Ok(())
+}
+
+/// Copies a built object to where the daemon's build script and the tests look for it.
+fn put(name: &str) -> Result<()> {
+    let built = place::root()
+        .join("target/ebpf")
+        .join(TARGET)
+        .join("release")
+        .join(name);
+    let placed = place::objects().join(name);
+    let bytes = fs::read(&built).with_context(|| format!("could not read {}", built.display()))?;
+    // A new time on an old object would rebuild the daemon.
+    if fs::read(&placed).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::create_dir_all(place::objects())?;
+    // By way of another name: a build that runs beside us never sees half an object.
+    let half = place::objects().join(format!(".{name}.{}", std::process::id()));
+    fs::write(&half, bytes)
+        .and_then(|()| fs::rename(&half, &placed))
+        .with_context(|| format!("could not write {}", placed.display()))
+}
+
+/// Builds everything an operator needs: `target/release/geodns`.
+pub fn release() -> Result<()> {
+    objects()?;
+    say("building geodns (release)");
+    // The daemon's build script finds the object where it was just put.
+    cmd::run(cmd::cargo().args(["build", "--release", "--locked", "--package", "geodns-user"]))?;
+    say(format!(
+        "built {}",
+        place::target().join("release/geodns").display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `cargo xtask`: every chore of this repository, one command each.
+//!
+//! ```text
+//! build      the eBPF objects, then the daemon that carries them
+//! run        build, then serve on an interface
+//! test       every test; --kernel boots another kernel in qemu
+//! check      format, lints, docs, licences, unused dependencies
+//! data       real GeoIP data into a cache outside git
+//! demo bench the binaries of package geodns-tests
+//! ```
+//!
+//! All commands do their own set-up: what is missing is named, with the reason,
+//! before it is installed.
+
+mod build;
+mod check;
+mod cmd;
+mod data;
+mod debian;
+mod place;
+mod run;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, run, test and check geodns")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the eBPF objects and target/release/geodns
+    Build,
+    /// Build, then serve on an interface (Ctrl-C ends it)
+    Run(run::Args),
+    /// Check format, lints, documentation, licences and dependencies
+    Check,
+    /// Fetch real GeoIP data into the cache and derive the list of prefixes that tests and benches use
+    Data,
+    /// Show a little world: a server and clients in network namespaces, and who gets which mirror
+    Demo(run::Rest),
+    /// Measure: answers a second, import, time to a changed answer, the verifier's count
+    Bench(run::Rest),
+    /// Run every test: unit, property, kernel, network, documentation
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.task {
+        Task::Build => build::release(),
+        Task::Run(args) => run::run(&args),
+        Task::Check => check::check(),
+        Task::Data => data::data(),
+        Task::Demo(args) => run::tool("demo", &args),
+        Task::Bench(args) => run::tool("bench", &args),
+        Task::Test(args) => test::test(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("xtask: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

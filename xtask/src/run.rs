@@ -1,0 +1,93 @@
+//! `cargo xtask run`, `demo` and `bench`: build, then become the program.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cmd::{self, say};
+use crate::{build, debian, place, test};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The interface to serve on
+    #[arg(long, value_name = "IFACE")]
+    iface: String,
+    /// The configuration [default: etc/geodns.toml, a small world that works as it stands]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// More arguments for `geodns run`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    more: Vec<String>,
+}
+
+#[derive(clap::Args)]
+pub struct Rest {
+    /// Arguments for the program
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    rest: Vec<String>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    build::release()?;
+    let mut command = as_root("geodns");
+    let config = args
+        .config
+        .clone()
+        .unwrap_or_else(|| place::root().join("etc/geodns.toml"));
+    command
+        .arg("run")
+        .arg("--iface")
+        .arg(&args.iface)
+        .arg("--config")
+        .arg(config)
+        .args(&args.more);
+    become_it(command)
+}
+
+/// Builds everything, and becomes a binary of package `geodns-tests`.
+pub fn tool(name: &str, args: &Rest) -> Result<()> {
+    if place::is_root() {
+        debian::install(test::DEBIAN, &format!("the {name}"))?;
+    }
+    build::release()?;
+    cmd::run(cmd::cargo().args([
+        "build",
+        "--release",
+        "--quiet",
+        "--locked",
+        "--package",
+        "geodns-tests",
+        "--bin",
+        name,
+    ]))?;
+    let mut command = as_root(name);
+    command.args(&args.rest);
+    become_it(command)
+}
+
+/// A release binary, under sudo where needed.
+fn as_root(name: &str) -> Command {
+    let binary = place::target().join("release").join(name);
+    if place::is_root() {
+        return Command::new(binary);
+    }
+    say("this needs root: asking sudo");
+    let mut sudo = Command::new("sudo");
+    sudo.arg(binary);
+    sudo
+}
+
+/// The program takes this process over, so Ctrl-C, SIGTERM and the exit status are its own.
+fn become_it(mut command: Command) -> Result<()> {
+    Err(command.exec()).with_context(|| format!("could not start `{}`", cmd::shown(&command)))
+}

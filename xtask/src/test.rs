@@ -1,0 +1,127 @@
+//! `cargo xtask test`: every test there is.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::cmd::{self, say};
+use crate::{build, debian, place};
+
+/// The real clients and tools that the network tests drive.
+pub const DEBIAN: &[&str] = &[
+    "bind9-dnsutils",
+    "bpftool",
+    "curl",
+    "dnsperf",
+    "ethtool",
+    "iproute2",
+    "knot-dnsutils",
+    "tcpdump",
+];
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Which tests, as the test runner takes it (a part of the name; -E 'expression' with nextest)
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "FILTER"
+    )]
+    filter: Vec<String>,
+}
+
+pub fn test(args: &Args) -> Result<()> {
+    if place::is_root() {
+        debian::install(DEBIAN, "the network tests")?;
+    } else {
+        say(
+            "not root: tests that load programs or make network namespaces will be skipped; each is listed at the end",
+        );
+    }
+    build::objects()?;
+
+    // Tests that skip say so here, since a passed test's output is not shown.
+    let skips = place::target().join("skipped-tests");
+    fs::create_dir_all(place::target())?;
+    fs::write(&skips, "")?;
+    let cargo = || {
+        let mut cargo = cmd::cargo();
+        cargo.env("GEODNS_SKIPS", &skips);
+        cargo
+    };
+
+    // Network tests start the daemon itself, which no test target builds.
+    say("building the tests");
+    cmd::run(cargo().args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "geodns-ebpf",
+        "--bins",
+    ]))?;
+    let with_nextest = Command::new("cargo-nextest")
+        .arg("--version")
+        .output()
+        .is_ok_and(|out| out.status.success());
+    let mut tests = cargo();
+    tests.args(if with_nextest {
+        &["nextest", "run"][..]
+    } else {
+        &["test", "--tests", "--no-fail-fast"][..]
+    });
+    tests
+        .args(["--locked", "--workspace", "--exclude", "geodns-ebpf"])
+        .args(&args.filter);
+    cmd::run(&mut tests)?;
+    if args.filter.is_empty() {
+        cmd::run(cargo().args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "geodns-ebpf",
+            "--doc",
+            "--quiet",
+        ]))?;
+    }
+    report_skips(&fs::read_to_string(&skips)?, place::is_root())
+}
+
+/// Lists what was skipped. As root a skip is a failure: nothing was missing that could excuse it.
+fn report_skips(skips: &str, as_root: bool) -> Result<()> {
+    let mut skips: Vec<&str> = skips.lines().filter(|line| !line.is_empty()).collect();
+    skips.sort_unstable();
+    if skips.is_empty() {
+        return Ok(());
+    }
+    say(format!("{} tests were skipped:", skips.len()));
+    for skip in &skips {
+        eprintln!("    {skip}");
+    }
+    // Real data is fetched by hand; all else is there for root.
+    let unexpected: Vec<&&str> = skips
+        .iter()
+        .filter(|skip| !skip.contains("cargo xtask data"))
+        .collect();
+    if as_root && !unexpected.is_empty() {
+        bail!("{} of them should not have been", unexpected.len());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_has_no_excuse_but_missing_data() {
+        let data = "million_prefixes: no data; run `cargo xtask data`\n";
+        let root = "dig_is_answered: needs root\n";
+        assert!(report_skips("", true).is_ok());
+        assert!(report_skips(data, true).is_ok());
+        assert!(report_skips(&format!("{data}{root}"), true).is_err());
+        assert!(report_skips(&format!("{data}{root}"), false).is_ok());
+    }
+}

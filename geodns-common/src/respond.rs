@@ -428,6 +428,9 @@ fn find<T: Tables>(scratch: &mut Scratch, tables: &T, query: Query) -> Result<(u
                 }
                 let from = scratch.labels[label as usize & (MAX_LABELS - 1)];
                 if let Some(encloser) = lookup(scratch, tables, settings.name_mask, from) {
+                    if encloser.wildcard == Target::None {
+                        return Err(Verdict::UnknownName);
+                    }
                     break encloser.wildcard;
                 }
                 label += 1;

@@ -25,6 +25,7 @@ use crate::maps::Maps;
 /// Answers what it can (XDP_TX) and passes the rest.
 #[xdp]
 pub fn geodns(ctx: XdpContext) -> u32 {
+    forget_packet();
     let verdict = match answer(&ctx) {
         Ok(verdict) | Err(verdict) => verdict,
     };
@@ -71,7 +72,8 @@ fn count(verdict: Verdict) {
     }
 }
 
-/// Reports one packet in `log_every`. With 0, which the verifier knows, there is no code for it.
+/// Reports one packet in `log_every`: the verdict's number and, if the packet was found to be for us,
+/// the client and the octets of the message. With 0, which the verifier knows, there is no code for it.
 #[inline(always)]
 fn log(ctx: &XdpContext, verdict: Verdict) {
     let every = maps::SETTINGS.load().log_every;
@@ -82,13 +84,25 @@ fn log(ctx: &XdpContext, verdict: Verdict) {
     let Some(scratch) = maps::scratch() else {
         return;
     };
-    aya_log_ebpf::info!(
-        ctx,
-        "verdict {} client {:i} octets {}",
-        verdict as u32,
-        scratch.client,
-        scratch.message_len
-    );
+    let (verdict, octets) = (verdict as u32, scratch.message_len);
+    if octets == 0 {
+        aya_log_ebpf::info!(ctx, "{}", verdict);
+    } else if scratch.client_is_v6 != 0 {
+        aya_log_ebpf::info!(ctx, "{} {:i} {}", verdict, scratch.client, octets);
+    } else {
+        let [a, b, c, d, ..] = scratch.client;
+        aya_log_ebpf::info!(ctx, "{} {:i} {}", verdict, [a, b, c, d], octets);
+    }
+}
+
+/// What is logged of a packet is its own, not what the one before it left in the scratch.
+#[inline(always)]
+fn forget_packet() {
+    if maps::SETTINGS.load().log_every != 0
+        && let Some(scratch) = maps::scratch()
+    {
+        scratch.message_len = 0;
+    }
 }
 
 #[cfg(target_arch = "bpf")]

@@ -14,6 +14,7 @@ use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 
@@ -62,6 +63,13 @@ static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
 /// The program that `restore` calls.
 #[map]
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.
+const NO_PREALLOC: u32 = 1;
+
+/// What the prefix table is compared to; no program reads it.
+#[map]
+static TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
 
 /// Lets everything through.
 #[xdp]

@@ -5,6 +5,7 @@
 //! - [`daemon`]: `geodns run` with a configuration, a pin path and a socket of its own
 //! - [`dns`]: queries, well-formed and not, and what came back
 //! - [`packet`]: the same in Ethernet frames
+//! - [`tap`]: frames sent and seen on an interface
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`mutate`]: queries with something wrong, by the million
 //!
@@ -17,6 +18,7 @@ pub mod dns;
 pub mod mutate;
 pub mod packet;
 pub mod rig;
+pub mod tap;
 pub mod world;
 
 use std::path::PathBuf;
@@ -29,6 +31,17 @@ pub fn target() -> PathBuf {
     )
 }
 
+/// The real prefix list that `cargo xtask data` derives, if it is in the cache.
+pub fn real_prefixes() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = folder("GEODNS_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(folder("XDG_CACHE_HOME")?).join("geodns")))
+        .or_else(|| Some(PathBuf::from(folder("HOME")?).join(".cache/geodns")))?;
+    let list = cache.join("data/prefixes-v4.csv");
+    list.is_file().then_some(list)
+}
+
 /// Whether a test that needs root may run. Without root it says so, and in CI it fails.
 pub fn privileged(test: &str) -> bool {
     if nix::unistd::geteuid().is_root() {
@@ -38,7 +51,13 @@ pub fn privileged(test: &str) -> bool {
         std::env::var_os("CI").is_none(),
         "{test} needs root, and nothing is skipped in CI"
     );
-    eprintln!("SKIPPED, needs root: {test}");
+    skipped(test, "needs root");
+    false
+}
+
+/// Says that a test was skipped, and why.
+pub fn skipped(test: &str, why: &str) {
+    eprintln!("SKIPPED, {why}: {test}");
     // The output of a test that passes is not shown: `cargo xtask test` reads this.
     if let Some(skips) = std::env::var_os("GEODNS_SKIPS") {
         std::fs::OpenOptions::new()
@@ -46,11 +65,10 @@ pub fn privileged(test: &str) -> bool {
             .create(true)
             .open(skips)
             .and_then(|mut file| {
-                std::io::Write::write_all(&mut file, format!("{test}: needs root\n").as_bytes())
+                std::io::Write::write_all(&mut file, format!("{test}: {why}\n").as_bytes())
             })
             .expect("a skip is noted");
     }
-    false
 }
 
 /// Returns from a test that needs root when there is none, saying which it was.

@@ -129,6 +129,14 @@ impl Space {
         })
     }
 
+    /// An interface's MAC address, as `ip` takes it.
+    pub fn mac(&self, interface: &str) -> Result<String> {
+        let line = self.ip(&format!("-br link show dev {interface}"))?;
+        let mac = line.split_whitespace().nth(2);
+        mac.map(str::to_owned)
+            .with_context(|| format!("no MAC address: {line}"))
+    }
+
     /// Turns an interface's offloads off: `tx` so that checksums on the wire are real, the VLAN
     /// ones so that tags are in the packets.
     pub fn plain(&self, interface: &str) -> Result<()> {

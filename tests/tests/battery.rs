@@ -174,6 +174,8 @@ prefix,mirror
 fd01::/32,iad
 fd02::/48,sin
 fd03:0:0:1::/96,iad
+20.2.0.0/16,sin
+2a02::/16,sin
 ";
 
 const MIXED: &str = "10.1.0.0/16,old\n10.2.0.0/16,ams\nfd01::/32,old\n";
@@ -265,8 +267,8 @@ impl Battery {
         })
     }
 
-    /// Asks both from a client. `verdict` is what the program must count; `want` is what the
-    /// answer must come to (see [`gist`]).
+    /// Asks both from a client. `verdict` is what the program must count (`a|b`: either); `want` is
+    /// what the answer must come to (see [`gist`]).
     fn ask(&mut self, client: &str, message: &[u8], verdict: &str, want: &str) -> Result<()> {
         self.asked += 1;
         // What must go unanswered is not waited for long; for the rest the machine may be busy.
@@ -293,7 +295,8 @@ impl Battery {
         if got != want {
             wrong.push(format!("want {want}\n     got {got}"));
         }
-        if counted != BTreeMap::from([(verdict.to_owned(), 1)]) {
+        let fits = |verdict: &str| counted == BTreeMap::from([(verdict.to_owned(), 1)]);
+        if !verdict.split('|').any(fits) {
             wrong.push(format!("must count as {verdict}, counted {counted:?}"));
         }
         if let Some(reply) = &fast
@@ -603,9 +606,12 @@ fn pools_of_every_shape_are_answered_alike() -> Result<()> {
             let query = aaaa.clone().edns(size);
             battery.ask(client, &query.bytes(), "pass_too_large", "TC")?;
         }
-        // 12 + 22 + 24 * 28 + 11 octets.
+        // 12 + 22 + 24 * 28 + 11 octets. A veth's frame has the room to grow so much only if the query
+        // is long already: here by a padding that nobody looks at.
         for size in [717, 1232, 4096] {
             let query = aaaa.clone().edns(size);
+            battery.ask(client, &query.bytes(), "answered|pass_no_room", &many(AAAA))?;
+            let query = query.option(PADDING, &[0; 512 - 12 - 22 - 11 - 4]);
             battery.ask(client, &query.bytes(), "answered", &many(AAAA))?;
         }
         let query = aaaa.clone().edns(716);
@@ -745,14 +751,14 @@ fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
             a,
         )?;
         for (subnet, want) in [
-            (www().subnet(1, 24, 0, &[10, 2, 3]), address("sin", A)),
+            (www().subnet(1, 24, 0, &[20, 2, 3]), address("sin", A)),
             (www().subnet(1, 0, 0, &[]), a),
-            (www().subnet(1, 32, 0, &[10, 1, 128, 1]), address("sin", A)),
-            (www().subnet(1, 17, 0, &[10, 1, 128]), address("sin", A)),
-            (
-                www().subnet(2, 56, 0, &[0x20, 1, 0xd, 0xb8, 0, 0, 0]),
-                address("ams", A),
-            ),
+            (www().subnet(1, 32, 0, &[20, 2, 128, 1]), address("sin", A)),
+            (www().subnet(1, 17, 0, &[20, 3, 128]), address("ams", A)),
+            (www().subnet(2, 24, 0, &[0x2a, 0x02, 0]), address("sin", A)),
+            // Private and documentation networks say nothing: the resolver's own address counts.
+            (www().subnet(1, 24, 0, &[10, 2, 3]), a),
+            (www().subnet(2, 56, 0, &[0x20, 1, 0xd, 0xb8, 0, 0, 0]), a),
             // Malformed: FORMERR.
             (www().subnet(3, 24, 0, &[10, 2, 3]), "FORMERR"),
             (www().subnet(1, 24, 24, &[10, 2, 3]), "FORMERR"),

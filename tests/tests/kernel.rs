@@ -991,7 +991,7 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
         (
             "an absent name",
             Query::new("absent.example.org", A).bytes(),
-            Verdict::NotSteered,
+            Verdict::UnknownName,
         ),
         (
             "the wildcard's parent",
@@ -1006,7 +1006,7 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
         (
             "a name below it",
             Query::new("x.box.cdn.example.org", A).bytes(),
-            Verdict::NotSteered,
+            Verdict::UnknownName,
         ),
         (
             "more records than the tables hold",

@@ -255,7 +255,10 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
             file: config.path.clone(),
             line: Some(pool.line),
             key: Some("pool.prefixes".into()),
-            message: format!("cannot read {}: {error}", path.display()),
+            message: format!(
+                "cannot read {}: {error}; check the path and its permissions",
+                path.display()
+            ),
         })?;
         let layer = Layer::parse(&text, path, |id| match config.mirror_in_pool(number, id) {
             Some(mirror) => Ok(Some(mirror)),

@@ -7,16 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::maps::Map;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use aya_log::EbpfLogger;
 use geodns_common::abi;
 use geodns_common::tables::Tables;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value};
 use super::shared::{self, Shared};
-use super::{Error, sys};
+use super::{Error, packet_log, sys};
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
 
@@ -165,18 +162,7 @@ impl Instance {
 
     /// Passes on to our log what the program logs of packets, in a task of its own.
     pub(super) fn log_packets(&mut self) -> io::Result<JoinHandle<()>> {
-        let logger = EbpfLogger::init(&mut self.ebpf)
-            .map_err(|error| io::Error::other(super::chain(&error)))?;
-        // SAFETY: the logger owns its ring buffer's descriptor, always the same one, until it is
-        // dropped; only the task below has it.
-        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(tokio::spawn(async move {
-            while let Ok(mut ready) = logger.readable_mut().await {
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
-            }
-        }))
+        packet_log::pass_on(&mut self.ebpf)
     }
 
     /// Whether a store is inside the tables.

@@ -7,6 +7,7 @@
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
 //! - [`netdev`], [`follow`]: the interfaces, and their changes
+//! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
 //!
 //! What must hold:
@@ -23,6 +24,7 @@ pub mod link;
 pub mod listen;
 pub mod mmap;
 pub mod netdev;
+mod packet_log;
 pub mod shared;
 pub mod sys;
 

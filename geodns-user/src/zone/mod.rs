@@ -128,7 +128,18 @@ pub fn load(config: &Config) -> Result<Zones, Error> {
     let zones: Result<Vec<Zone>, Error> = config
         .zones
         .iter()
-        .map(|zone| read::read(&zone.name, &zone.file))
+        .map(|zone| {
+            let bytes = std::fs::read(&zone.file).map_err(|error| Error {
+                file: config.path.clone(),
+                line: Some(zone.line),
+                key: Some("zone.file".to_owned()),
+                message: format!(
+                    "cannot read {}: {error}; check the path and its permissions",
+                    zone.file.display()
+                ),
+            })?;
+            read::parse(&zone.name, &zone.file, &bytes)
+        })
         .collect();
     let mut zones = Zones::from(zones?);
     steer::steer(config, &mut zones)?;

@@ -29,12 +29,6 @@ const MAX_DEPTH: usize = 16;
 /// TTLs are below 2^31 (RFC 2181 section 8).
 const MAX_TTL: Ttl = Ttl::from_secs(i32::MAX as u32);
 
-/// Reads a zone file.
-pub(super) fn read(apex: &Name, file: &Path) -> Result<Zone, Error> {
-    let bytes = fs::read(file).map_err(|error| Error::cannot_read(file, &error))?;
-    parse(apex, file, &bytes)
-}
-
 /// Reads a zone file's content; `file` is for errors and relative paths.
 pub(super) fn parse(apex: &Name, file: &Path, bytes: &[u8]) -> Result<Zone, Error> {
     let mut zonefile = Zonefile::new();

@@ -1,6 +1,7 @@
 //! A flood of one name from random sources through a veth pair, everything on one core: the
 //! rig's generator, the responder (or a bare reflector) in native XDP, and the rig's sink.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use nix::net::if_::if_nametoindex;
 
+use super::{Figure, Goal, world};
 use crate::dns::{A, Query};
 use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
 use crate::rig::{Responder, Rig, Seen};
@@ -19,6 +21,71 @@ pub const SERVER: &str = "192.0.2.53";
 const CALL: u32 = 65_536;
 /// Frames that the kernel makes before it sends them.
 const BATCH: u32 = 64;
+
+/// How long each flood lasts.
+const TIME: Duration = Duration::from_secs(1);
+
+/// Floods the reflector, the responder without prefixes, and with the real list if it is there: in
+/// turns.
+pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
+    let mut flood = Flood::new(world::NAME)?;
+    let mut responders = Vec::new();
+    for (what, list) in [("no prefixes", None), ("the real prefixes", list)] {
+        if what == "the real prefixes" && list.is_none() {
+            continue;
+        }
+        let world = world::compiled(list)?;
+        let plan = world.plan.read().expect("not poisoned");
+        let mut responder = Responder::load(&*plan, plan.capacity())?;
+        flood.listen(&mut responder)?;
+        responders.push((what, responder, Vec::new()));
+    }
+    let mut reflected = Vec::new();
+    // What was never run before is slower: one round is not counted.
+    for round in 0..=rounds {
+        let flow = flood.reflector(TIME)?;
+        ensure!(
+            flow.seen.queries == flow.sent,
+            "{} queries sent to the reflector, {:?} came back",
+            flow.sent,
+            flow.seen
+        );
+        let reflector = flow.per_second(flow.seen.queries);
+        if round > 0 {
+            reflected.push(reflector);
+        }
+        for (_, responder, flows) in &mut responders {
+            let flow = flood.responder(responder, TIME)?;
+            if round > 0 {
+                flows.push((flow, reflector));
+            }
+        }
+    }
+    let mut figures = vec![Figure::new(
+        "flood",
+        "bare reflector",
+        "frames/s",
+        reflected,
+    )];
+    for (what, _, flows) in responders {
+        let by = |figure: &dyn Fn(&Flow, f64) -> f64| -> Vec<f64> {
+            let figure = |(flow, reflector): &(Flow, f64)| figure(flow, *reflector);
+            flows.iter().map(figure).collect()
+        };
+        let rate = |flow: &Flow| flow.per_second(flow.seen.answers);
+        let answers = by(&|flow, _| rate(flow));
+        let ratios = by(&|flow, reflector| rate(flow) / reflector);
+        let shares = by(&|flow, _| 100.0 * flow.seen.answers as f64 / flow.sent as f64);
+        figures.extend([
+            Figure::new("flood", format!("geodns, {what}"), "answers/s", answers),
+            Figure::new("flood", format!("geodns, {what}"), "x reflector", ratios)
+                .goal(Goal::AtLeast(0.65)),
+            Figure::new("flood", format!("geodns, {what}: answered"), "%", shares)
+                .goal(Goal::AtLeast(100.0)),
+        ]);
+    }
+    Ok(figures)
+}
 
 /// The two ends, with generator and sink on one.
 pub struct Flood {

@@ -1,2 +1,199 @@
 //! The benches: what they measure, and how the figures are shown.
+//!
+//! - [`flood`]: answers a second, beside a bare reflector
+//! - [`cost`]: nanoseconds a packet, one question after the other
+//! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
+//! - [`edit`]: `map set` to changed answer, beside a write that is on disk
+//! - [`verifier`]: instructions that the verifier walks for each program
+//!
+//! Each runs several rounds with what it is compared to in every one of them; medians are shown.
+
+pub mod cost;
+pub mod edit;
 pub mod flood;
+pub mod import;
+pub mod verifier;
+pub mod world;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+/// One figure.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Which bench it is of.
+    pub bench: &'static str,
+    /// What was measured.
+    pub what: String,
+    /// In what.
+    pub unit: &'static str,
+    /// One value a round.
+    pub rounds: Vec<f64>,
+    /// What it must reach, if anything.
+    pub goal: Option<Goal>,
+}
+
+/// What a figure's median must reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// So much, or more.
+    AtLeast(f64),
+    /// Less than this.
+    Below(f64),
+}
+
+impl Goal {
+    fn met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::Below(limit) => value < limit,
+        }
+    }
+}
+
+impl Figure {
+    /// A figure without a goal.
+    pub fn new(
+        bench: &'static str,
+        what: impl Into<String>,
+        unit: &'static str,
+        rounds: Vec<f64>,
+    ) -> Self {
+        Self {
+            bench,
+            what: what.into(),
+            unit,
+            rounds,
+            goal: None,
+        }
+    }
+
+    /// With a goal.
+    pub fn goal(mut self, goal: Goal) -> Self {
+        self.goal = Some(goal);
+        self
+    }
+
+    /// The middle value.
+    pub fn median(&self) -> f64 {
+        quantile(&self.rounds, 0.5)
+    }
+
+    /// Whether the goal, if there is one, is met.
+    pub fn met(&self) -> bool {
+        self.goal.is_none_or(|goal| goal.met(self.median()))
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "bench": self.bench,
+            "what": self.what,
+            "unit": self.unit,
+            "median": self.median(),
+            "rounds": self.rounds,
+            "met": self.goal.map(|goal| goal.met(self.median())),
+        })
+    }
+}
+
+/// The value that this share of the others does not exceed; 0 where there is none.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    let place = (values.len() as f64 * share).ceil() as usize;
+    values.get(place.max(1) - 1).copied().unwrap_or_default()
+}
+
+/// The figures as a table for people.
+pub fn table(figures: &[Figure]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["BENCH", "FIGURE", "MEDIAN", "MIN", "MAX", "UNIT", "GOAL"]);
+    for figure in figures {
+        let goal = figure.goal.map_or(String::new(), |goal| {
+            let (sign, limit) = match goal {
+                Goal::AtLeast(least) => (">=", least),
+                Goal::Below(limit) => ("<", limit),
+            };
+            let verdict = if figure.met() { "met" } else { "MISSED" };
+            format!("{sign} {} {verdict}", shown(limit))
+        });
+        table.add_row([
+            figure.bench.to_owned(),
+            figure.what.clone(),
+            shown(figure.median()),
+            shown(quantile(&figure.rounds, 0.0)),
+            shown(quantile(&figure.rounds, 1.0)),
+            figure.unit.to_owned(),
+            goal,
+        ]);
+    }
+    for column in 2..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// The figures for programs.
+pub fn to_json(figures: &[Figure]) -> Value {
+    figures.iter().map(Figure::json).collect()
+}
+
+/// Three digits that say something, thousands apart.
+fn shown(value: f64) -> String {
+    if value.abs() < 100.0 && value.fract() != 0.0 {
+        let digits = if value.abs() < 10.0 { 2 } else { 1 };
+        return format!("{value:.digits$}");
+    }
+    let whole = format!("{value:.0}");
+    let (sign, digits) = whole
+        .strip_prefix('-')
+        .map_or(("", whole.as_str()), |digits| ("-", digits));
+    let mut text = String::from(sign);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values = [5.0, 1.0, 3.0, 2.0, 4.0];
+        assert_eq!(quantile(&values, 0.5), 3.0);
+        assert_eq!(quantile(&values, 0.0), 1.0);
+        assert_eq!(quantile(&values, 1.0), 5.0);
+        assert_eq!(quantile(&values, 0.99), 5.0);
+        assert_eq!(quantile(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_is_said() {
+        let figure = |goal| Figure::new("b", "w", "x", vec![0.6, 0.7, 0.5]).goal(goal);
+        assert!(figure(Goal::AtLeast(0.6)).met());
+        assert!(!figure(Goal::AtLeast(0.65)).met());
+        assert!(!figure(Goal::Below(0.6)).met());
+        assert!(table(&[figure(Goal::AtLeast(0.65))]).contains("MISSED"));
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.7543, "0.75"),
+            (12.34, "12.3"),
+            (999.6, "1,000"),
+            (1_234_567.0, "1,234,567"),
+        ] {
+            assert_eq!(shown(value), text);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the program logs of packets (`--log-packets`), with names in place of its numbers.
+//!
+//! The program sends `VERDICT` or `VERDICT CLIENT OCTETS` through aya-log's ring buffer: formatting
+//! is cheaper here than there.
+
+use std::io;
+
+use aya::Ebpf;
+use aya_log::EbpfLogger;
+use geodns_common::verdict::Verdict;
+use log::{Log, Metadata, Record};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+/// Passes on to our log what a loaded program logs, in a task of its own.
+pub fn pass_on(ebpf: &mut Ebpf) -> io::Result<JoinHandle<()>> {
+    let logger = EbpfLogger::init_with_logger(ebpf, Packets)
+        .map_err(|error| io::Error::other(super::chain(&error)))?;
+    // SAFETY: the logger owns its ring buffer's descriptor, always the same one, until it is
+    // dropped; only the task below has it.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }))
+}
+
+struct Packets;
+
+impl Log for Packets {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let text = record.args().to_string();
+        match read(&text) {
+            Some((verdict, Some((client, octets)))) => {
+                tracing::info!(target: "geodns::packets", verdict, client, octets, "packet");
+            }
+            Some((verdict, None)) => tracing::info!(target: "geodns::packets", verdict, "packet"),
+            // aya-log's own words.
+            None => tracing::info!(target: "geodns::packets", "{text}"),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Name of the verdict; client and octets of the message, if the program came to know them.
+fn read(text: &str) -> Option<(&'static str, Option<(&str, u32)>)> {
+    let mut words = text.split(' ');
+    let verdict = Verdict::from_index(words.next()?.parse().ok()?)?.name();
+    let more = match (words.next(), words.next()) {
+        (Some(client), Some(octets)) => Some((client, octets.parse().ok()?)),
+        _ => None,
+    };
+    Some((verdict, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_names() {
+        let answered = format!("{} 10.1.0.1 49", Verdict::Answered as u32);
+        assert_eq!(read(&answered), Some(("answered", Some(("10.1.0.1", 49)))));
+        let not_ip = format!("{}", Verdict::NotIp as u32);
+        assert_eq!(read(&not_ip), Some(("pass_not_ip", None)));
+        assert_eq!(read("no number"), None);
+        assert_eq!(read("4000000000"), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! What one packet costs, without a network: the rig's `restore` puts the query back into the frame
+//! and calls the program, a million times over. A frame that was answered is a response, which
+//! nobody answers again, so a plain repetition would measure that.
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use geodns_common::verdict::Verdict;
+
+use super::{Figure, world};
+use crate::dns::{A, AAAA, Query, TXT};
+use crate::packet::{Checksum, Frame, SERVER_MAC};
+use crate::rig::{Responder, Rig};
+
+const SERVER: &str = "192.0.2.53";
+const CLIENT: &str = "20.1.2.3";
+/// The interface that frames of a test run come from.
+const LO: u32 = 1;
+const REPEAT: u32 = 500_000;
+
+/// Times each question, with the time that `restore` takes for itself taken off.
+pub fn run(rounds: usize) -> Result<Vec<Figure>> {
+    let world = world::compiled(None)?;
+    let plan = world.plan.read().expect("not poisoned");
+    let mut responder = Responder::load(&*plan, plan.capacity())?;
+    responder.listen(&[(SERVER.parse()?, LO, SERVER_MAC)])?;
+    let mut rig = Rig::load()?;
+
+    let frame = |query: &Query| {
+        let mut frame = Frame::new(CLIENT, SERVER, query.bytes());
+        frame.checksum = Checksum::None;
+        frame
+    };
+    let a = Query::new(world::NAME, A);
+    let mut elsewhere = frame(&a);
+    elsewhere.ports[1] = 5353;
+    let questions = [
+        ("A", frame(&a), Verdict::Answered),
+        ("A, EDNS", frame(&a.clone().edns(1232)), Verdict::Answered),
+        (
+            "AAAA, EDNS",
+            frame(&Query::new(world::NAME, AAAA).edns(1232)),
+            Verdict::Answered,
+        ),
+        (
+            "TXT (passed)",
+            frame(&Query::new(world::NAME, TXT)),
+            Verdict::Qtype,
+        ),
+        (
+            "absent name (passed)",
+            frame(&Query::new("none.example.org", A)),
+            Verdict::UnknownName,
+        ),
+        ("another port (passed)", elsewhere, Verdict::OtherPort),
+    ];
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); questions.len()];
+    let (mut bare, mut reflected) = (Vec::new(), Vec::new());
+    let responder_fd = responder.instance.program()?.fd()?.try_clone()?;
+    for _ in 0..rounds {
+        responder.heartbeat.beat();
+        let (_, first, _) = &questions[0];
+        rig.set_template(&first.bytes())?;
+        let pass = rig.program("pass")?.fd()?.try_clone()?;
+        let floor = time(&mut rig, &pass, &first.bytes())?;
+        bare.push(floor);
+        let reflect = rig.program("reflect")?.fd()?.try_clone()?;
+        reflected.push(time(&mut rig, &reflect, &first.bytes())? - floor);
+        for ((what, frame, verdict), times) in questions.iter().zip(&mut times) {
+            rig.set_template(&frame.bytes())?;
+            let at = *verdict as usize;
+            let before = responder.counters()?[at];
+            times.push(time(&mut rig, &responder_fd, &frame.bytes())? - floor);
+            let counted = responder.counters()?[at] - before;
+            ensure!(
+                counted == u64::from(REPEAT),
+                "{what}: {counted} of {REPEAT} were {}",
+                verdict.name()
+            );
+        }
+    }
+    let figure = |what: String, times| Figure::new("cost", what, "ns", times);
+    let mut figures = vec![
+        figure("putting the query back".into(), bare),
+        figure("bare reflector".into(), reflected),
+    ];
+    for ((what, ..), times) in questions.iter().zip(times) {
+        figures.push(figure(format!("geodns, {what}"), times));
+    }
+    Ok(figures)
+}
+
+/// Nanoseconds of one run of `restore` that calls this program.
+fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8]) -> Result<f64> {
+    rig.set_target(target)?;
+    let restore: &mut Xdp = rig.program("restore")?;
+    // Room for the answer, which the next run cuts off again.
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.repeat = REPEAT;
+    let result = restore.test_run(options).context("BPF_PROG_TEST_RUN")?;
+    Ok(result.duration.as_nanos() as f64)
+}

@@ -1,0 +1,108 @@
+//! `map import` of the real prefix list: how long until it is in the kernel, and what it takes there;
+//! beside the kernel's own LPM trie, filled with the same prefixes.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{LpmTrie, Map, MapData};
+use geodns::kernel::sys;
+use ipnet::IpNet;
+
+use super::{Figure, Goal, world};
+use crate::daemon::Daemon;
+use crate::rig;
+use crate::world::Pair;
+
+/// Imports into a daemon of its own each round.
+pub fn run(list: &Path, rounds: usize) -> Result<Vec<Figure>> {
+    let text = std::fs::read_to_string(list)?;
+    let prefixes: Vec<(IpNet, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let (prefix, mirror) = line.split_once(',')?;
+            Some((prefix.parse().ok()?, mirror))
+        })
+        .collect();
+    let mut figures: Vec<Figure> = [
+        ("parse", "s"),
+        ("compile", "s"),
+        ("on disk (redb)", "s"),
+        ("in the kernel", "s"),
+        ("parsed, compiled, in the kernel", "s"),
+        ("`geodns map import`, start to end", "s"),
+        ("kernel memory", "MB"),
+        ("LPM trie: fill", "s"),
+        ("LPM trie: kernel memory", "MB"),
+        ("kernel memory", "x LPM trie"),
+    ]
+    .into_iter()
+    .map(|(what, unit)| Figure::new("import", what, unit, Vec::new()))
+    .collect();
+    figures[4].goal = Some(Goal::Below(2.0));
+    figures[6].goal = Some(Goal::Below(48.0));
+
+    let pair = Pair::new(&[])?;
+    for _ in 0..rounds {
+        let mut daemon = Daemon::start(&pair.server, &world::setup("192.0.2.53"))?;
+        let start = Instant::now();
+        let done = daemon.json(&format!("map import {}", list.display()))?;
+        let wall = start.elapsed().as_secs_f64();
+        ensure!(
+            done["prefixes"]["www"] == prefixes.len(),
+            "not all were imported: {done}"
+        );
+        let seconds = |key: &str| -> Result<f64> {
+            Ok(done[key].as_f64().with_context(|| format!("no {key}"))? / 1e3)
+        };
+        let (parse, compile) = (seconds("parse_ms")?, seconds("compile_ms")?);
+        let publish = seconds("publish_ms")?;
+        let memory = done["kernel_memory_bytes"].as_f64().context("no memory")? / 1e6;
+        daemon.stop()?;
+
+        let (fill, trie) = lpm_trie(&prefixes)?;
+        for (figure, value) in figures.iter_mut().zip([
+            parse,
+            compile,
+            seconds("store_ms")?,
+            publish,
+            parse + compile + publish,
+            wall,
+            memory,
+            fill,
+            trie / 1e6,
+            memory * 1e6 / trie,
+        ]) {
+            figure.rounds.push(value);
+        }
+    }
+    Ok(figures)
+}
+
+/// Seconds to fill a trie with the prefixes, and its bytes.
+fn lpm_trie(prefixes: &[(IpNet, &str)]) -> Result<(f64, f64)> {
+    let mut ebpf = aya::EbpfLoader::new()
+        .map_max_entries("TRIE", u32::try_from(prefixes.len())?)
+        .load(&rig::rig_object()?)?;
+    let map = ebpf.map_mut("TRIE").context("the rig has no map TRIE")?;
+    let mut trie: LpmTrie<&mut MapData, u32, u32> = LpmTrie::try_from(map)?;
+    let start = Instant::now();
+    for (prefix, mirror) in prefixes {
+        let IpNet::V4(prefix) = prefix else { continue };
+        let key = Key::new(prefix.prefix_len().into(), prefix.addr().to_bits().to_be());
+        let number = world::MIRRORS.iter().position(|(id, _)| id == mirror);
+        trie.insert(
+            &key,
+            u32::try_from(number.context("an unknown mirror")?)?,
+            0,
+        )?;
+    }
+    let fill = start.elapsed().as_secs_f64();
+    let Some(Map::LpmTrie(data)) = ebpf.map("TRIE") else {
+        bail!("TRIE is no LPM trie");
+    };
+    let bytes = sys::fdinfo(data.fd().as_fd(), "memlock")?.context("no memlock")?;
+    Ok((fill, bytes as f64))
+}

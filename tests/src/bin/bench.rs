@@ -1,0 +1,79 @@
+//! `cargo xtask bench`: the figures, and whether they are what they must be.
+//!
+//! Everything happens in network namespaces made for it. What is compared runs in the same round, one
+//! after the other, and the medians of several rounds are shown: a machine's noise hits both.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use geodns_tests::bench::{Figure, cost, edit, flood, import, table, to_json, verifier};
+use geodns_tests::real_prefixes;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measure")]
+struct Args {
+    /// Which benches [default: all]
+    #[arg(value_parser = NAMES)]
+    benches: Vec<String>,
+    /// Rounds of each
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Print the figures as JSON, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+const NAMES: [&str; 5] = ["verifier", "cost", "flood", "import", "set"];
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match bench(&args) {
+        Ok(figures) => {
+            if args.json {
+                println!("{:#}", to_json(&figures));
+            } else {
+                println!("{}", table(&figures));
+            }
+            if figures.iter().all(Figure::met) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &Args) -> Result<Vec<Figure>> {
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "network namespaces and XDP need root: run `sudo cargo xtask bench`"
+    );
+    let wanted = |name: &str| args.benches.is_empty() || args.benches.iter().any(|b| b == name);
+    let rounds = usize::from(args.rounds);
+    let list: Option<PathBuf> = real_prefixes();
+    let list = list.as_deref();
+    if list.is_none() {
+        eprintln!("bench: no real prefix list: run `cargo xtask data` to measure with it");
+    }
+    let mut figures = Vec::new();
+    for name in NAMES.into_iter().filter(|name| wanted(name)) {
+        eprintln!("bench: {name}");
+        figures.extend(match name {
+            "verifier" => verifier::run(list)?,
+            "cost" => cost::run(rounds)?,
+            "flood" => flood::run(list, rounds)?,
+            "import" => match list {
+                Some(list) => import::run(list, rounds)?,
+                None => Vec::new(),
+            },
+            _ => edit::run(list, rounds)?,
+        });
+    }
+    Ok(figures)
+}

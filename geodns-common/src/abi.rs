@@ -353,16 +353,41 @@ pub const fn root(atlas: u32, family: Family) -> u32 {
     (atlas * 2 + family.index() as u32) * ROOT_BLOCKS
 }
 
-/// An address that we answer on and the interface that a packet to it came in by: key of the map
-/// of listen addresses. Its value is the interface's MAC address in the low 48 bits, first octet
-/// highest.
+/// A row of the table of listen addresses: an address that we answer on, and the interface that a
+/// packet to it comes in by.
+///
+/// Open-addressed: a row is in one of [`Listen::PROBES`] slots from its home on. A BPF hash map would
+/// cost a packet as much as all of its parsing.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Debug, Default)]
 pub struct Listen {
-    /// The address; IPv4 is mapped (`::ffff:a.b.c.d`).
-    pub address: [u8; 16],
+    /// The address, in memory order; IPv4 is mapped (`::ffff:a.b.c.d`).
+    pub address: [u64; 2],
     /// Interface index.
     pub ifindex: u32,
+    /// Zero.
+    pub _pad: u32,
+    /// [`Listen::IN_USE`] and the MAC address that packets are to have, in the low 48 bits, first octet
+    /// highest. 0: an empty slot; address and interface change only while it is.
+    pub mac: Row,
+}
+
+impl Listen {
+    /// Slots of the table.
+    pub const SLOTS: u32 = 8192;
+    /// Slots that a row may be in.
+    pub const PROBES: u32 = 8;
+    /// There is a row.
+    pub const IN_USE: u64 = 1 << 63;
+
+    /// First slot that a row may be in. Whoever chooses the addresses is no stranger, so a hash that
+    /// only spreads well will do.
+    #[inline(always)]
+    pub const fn home(address: [u64; 2], ifindex: u32) -> u32 {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = address[0] ^ address[1].rotate_left(29) ^ (ifindex as u64) << 47;
+        (mixed.wrapping_mul(ODD) >> 51) as u32
+    }
 }
 
 const _: () = {
@@ -372,5 +397,6 @@ const _: () = {
     assert!(size_of::<Pool>() == 56);
     assert!(size_of::<Answer>() == 128);
     assert!(size_of::<Block>() == 1024);
-    assert!(size_of::<Listen>() == 20);
+    assert!(size_of::<Listen>() == 32);
+    assert!(Listen::SLOTS == 1 << (64 - 51));
 };

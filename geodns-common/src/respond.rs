@@ -42,6 +42,8 @@ pub struct Scratch {
     labels: [u32; MAX_LABELS],
     /// Mirrors of the answer.
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
+    /// Tick of the kernel's clock at which the daemon was last known to be there.
+    pub heard_at: u64,
     /// Octets of the message: the query's, and after an answer the response's.
     pub message_len: u32,
     /// Octets of the name.
@@ -64,6 +66,7 @@ impl Scratch {
             hash: [0; 2],
             labels: [0; MAX_LABELS],
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
+            heard_at: 0,
             message_len: 0,
             name_len: 0,
             client_is_v6: 0,

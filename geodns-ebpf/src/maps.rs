@@ -6,7 +6,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray};
 use geodns_common::abi::{Answer, Block, Listen, Name, Pool, Settings, Zone};
 use geodns_common::respond::Scratch;
 use geodns_common::tables::Tables;
@@ -15,8 +15,6 @@ use geodns_common::wire;
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
-/// Listen addresses times interfaces, at the most.
-const MAX_LISTEN: u32 = 4096;
 
 /// What stays the same for this plan.
 #[unsafe(no_mangle)]
@@ -52,9 +50,9 @@ pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_en
 /// When this program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
 #[map]
 pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
-/// The addresses answered on, by interface; the value is the interface's MAC address.
+/// The addresses answered on, by interface.
 #[map]
-pub static LISTEN: HashMap<Listen, u64> = HashMap::with_max_entries(MAX_LISTEN, 0);
+pub static LISTEN: Array<Listen> = Array::with_max_entries(Listen::SLOTS, MMAPABLE);
 
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

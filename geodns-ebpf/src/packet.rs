@@ -1,8 +1,7 @@
 //! Finds a DNS query to us in a packet: Ethernet, up to two tags, IPv4 or IPv6, UDP.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Listen;
 use geodns_common::respond::{MAX_QUERY, MESSAGE, MIN_QUERY};
@@ -200,18 +199,52 @@ fn parse_udp(ctx: &XdpContext, at: usize, payload_len: u32) -> Result<u32, Verdi
 #[inline(always)]
 fn check_destination(ctx: &XdpContext, address: Address, mac: u64) -> Result<(), Verdict> {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let Some(ours) = maps::LISTEN.get_ptr(Listen { address, ifindex }) else {
-        return Err(Verdict::OtherAddress);
-    };
-    // SAFETY: an aligned u64 of a live element, read once.
-    if unsafe { ours.read_volatile() } != mac {
+    let ours = find_listen(address, ifindex).ok_or(Verdict::OtherAddress)?;
+    if ours != Listen::IN_USE | mac {
         return Err(Verdict::OtherMac);
+    }
+    check_heartbeat()
+}
+
+/// The row of an address and interface.
+#[inline(always)]
+fn find_listen(address: Address, ifindex: u32) -> Option<u64> {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    let address = [
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+    ];
+    let home = Listen::home(address, ifindex);
+    let mut probe = 0;
+    while probe < Listen::PROBES {
+        let row = maps::LISTEN.get(home.wrapping_add(probe) & (Listen::SLOTS - 1))?;
+        if row.address[0] == address[0] && row.address[1] == address[1] && row.ifindex == ifindex {
+            let mac = row.mac.load();
+            if mac != 0 {
+                return Some(mac);
+            }
+        }
+        probe += 1;
+    }
+    None
+}
+
+/// Whether the daemon has been heard of lately. The clock is asked once a tick: that costs more than
+/// all the rest of this.
+#[inline(always)]
+fn check_heartbeat() -> Result<(), Verdict> {
+    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
+    // SAFETY: the helper takes nothing.
+    let tick = unsafe { bpf_jiffies64() };
+    if tick == scratch.heard_at {
+        return Ok(());
     }
     let deadline = maps::HEARTBEAT.get_ptr(0).ok_or(Verdict::Internal)?;
     // SAFETY: an aligned u64, read once; the helper takes nothing.
     if unsafe { bpf_ktime_get_coarse_ns() > deadline.read_volatile() } {
         return Err(Verdict::Stale);
     }
+    scratch.heard_at = tick;
     Ok(())
 }
 

@@ -14,10 +14,9 @@ use aya::{Ebpf, Pod};
 use geodns::kernel::bpffs;
 use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
-use geodns::kernel::listen::Listening;
+use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, Shared};
 use geodns::plan::Capacity;
-use geodns_common::abi::Listen;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -104,13 +103,7 @@ impl Responder {
     pub fn listen(&mut self, rows: &[(IpAddr, u32, [u8; 6])]) -> Result<()> {
         let rows: BTreeMap<_, _> = rows
             .iter()
-            .map(|&(address, ifindex, mac)| {
-                let address = match address {
-                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                    IpAddr::V6(address) => address.octets(),
-                };
-                (bytemuck::cast(Listen { address, ifindex }), mac_number(mac))
-            })
+            .map(|&(address, ifindex, mac)| (listen::key(address, ifindex), mac_number(mac)))
             .collect();
         Ok(self.listening.sync(rows)?)
     }

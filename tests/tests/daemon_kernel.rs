@@ -2,15 +2,16 @@
 //!
 //! Each test has network namespaces and a folder of pins of its own.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aya::maps::{HashMap, MapData};
+use aya::maps::MapData;
 use geodns::config::{Mode, OnStop};
+use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::netdev::{self, Netdevs};
 use geodns::kernel::{self, Error, Kernel, Settings, link, shared};
 use geodns::plan::{Capacity, Store};
@@ -476,19 +477,9 @@ fn a_pinned_map_of_another_shape_is_not_trusted() {
     });
 }
 
-fn listening(world: &World) -> Vec<(abi::Listen, u64)> {
+fn listening(world: &World) -> BTreeMap<listen::Key, u64> {
     let map = MapData::from_pin(world.folder().join("LISTEN")).unwrap();
-    let map: HashMap<_, [u8; 20], u64> = aya::maps::Map::from_map_data(map)
-        .unwrap()
-        .try_into()
-        .unwrap();
-    let mut rows: Vec<_> = map
-        .iter()
-        .map(|row| row.unwrap())
-        .map(|(key, mac)| (bytemuck::pod_read_unaligned::<abi::Listen>(&key), mac))
-        .collect();
-    rows.sort_by_key(|(listen, _)| listen.address);
-    rows
+    Listening::new(map.fd().as_fd()).unwrap().rows()
 }
 
 #[test]
@@ -499,20 +490,10 @@ fn listen_addresses_follow_the_interfaces() {
         let names = ["lan0".to_owned()];
         let mut kernel = world.start(world.settings(), 1).unwrap();
         let lan0 = netdevs().named("lan0").unwrap().clone();
-        let row = |address: &str, mac| {
-            let address = match address.parse().unwrap() {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            let listen = abi::Listen {
-                address,
-                ifindex: lan0.ifindex,
-            };
-            (listen, mac)
-        };
+        let row = |address: &str, mac| (listen::key(address.parse().unwrap(), lan0.ifindex), mac);
         assert_eq!(
             listening(&world),
-            [row("192.0.2.53", lan0.mac), row("2001:db8::53", lan0.mac)]
+            BTreeMap::from([row("192.0.2.53", lan0.mac), row("2001:db8::53", lan0.mac)])
         );
 
         sh(&format!(
@@ -524,10 +505,10 @@ fn listen_addresses_follow_the_interfaces() {
         kernel.follow(&now.addresses(&names), &now).unwrap();
         assert_eq!(
             listening(&world),
-            [
+            BTreeMap::from([
                 row("198.51.100.5", 0x0200_0000_000a),
                 row("2001:db8::53", 0x0200_0000_000a),
-            ],
+            ]),
         );
         kernel.stop(OnStop::Detach).unwrap();
     });
@@ -546,7 +527,7 @@ fn an_interface_that_comes_back_is_attached_to_again() {
         kernel.follow(&BTreeSet::new(), &netdevs()).unwrap();
         assert_eq!(kernel.attached(), []);
         assert_eq!(link::pinned(&world.folder()).unwrap(), []);
-        assert_eq!(listening(&world), []);
+        assert_eq!(listening(&world), BTreeMap::new());
 
         world.add_veth();
         let now = netdevs();

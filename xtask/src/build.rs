@@ -28,10 +28,11 @@ pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
     cargo.args(["-Zbuild-std=core", "--target", TARGET, "--target-dir"]);
     cargo.arg(place::root().join("target/ebpf"));
     // BTF names the types of maps, and lets the verifier check global functions once each. Loads and stores
-    // need not be aligned: x86-64 and arm64 can do that, and the verifier takes it there.
+    // need not be aligned: x86-64 and arm64 can do that, and the verifier takes it there. The linker
+    // is told, which makes the code; rustc, which does not know the feature, would warn of it.
     cargo.env(
         "RUSTFLAGS",
-        "-Cdebuginfo=2 -Clink-arg=--btf -Ctarget-feature=+allows-misaligned-mem-access",
+        "-Cdebuginfo=2 -Clink-arg=--btf -Clink-arg=--cpu-features=+allows-misaligned-mem-access",
     );
     cargo
 }

@@ -45,7 +45,6 @@ pub struct Instance {
     regions: Mapping,
     roots: Mapping,
     blocks: Mapping,
-    barrier: Option<sys::Barrier>,
     verified_instructions: u32,
     memory: u64,
 }
@@ -118,13 +117,6 @@ impl Instance {
             .ok()
             .and_then(|info| info.verified_instruction_count())
             .unwrap_or(0);
-        let barrier =
-            match sys::membarrier() {
-                Ok(()) => None,
-                Err(_) => Some(sys::Barrier::new().map_err(|error| {
-                    Error::Object(format!("cannot wait for its readers: {error}"))
-                })?),
-            };
         Ok(Self {
             ebpf,
             _names: names,
@@ -134,7 +126,6 @@ impl Instance {
             regions,
             roots,
             blocks,
-            barrier,
             verified_instructions,
             memory,
         })
@@ -214,10 +205,7 @@ impl Backend for Instance {
     }
 
     fn grace(&mut self) -> io::Result<()> {
-        match &self.barrier {
-            None => sys::membarrier(),
-            Some(barrier) => barrier.wait(),
-        }
+        sys::grace()
     }
 }
 

@@ -1,22 +1,28 @@
-//! The map of addresses that are answered on.
+//! The table of addresses that are answered on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::offset_of;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 
-use aya::maps::{HashMap, MapData, MapError};
 use geodns_common::abi::Listen;
 
-use super::Error;
+use super::mmap::{Mapping, Value};
 use super::netdev::{Mac, Netdevs};
+use super::{Error, sys};
 
-/// [`Listen`], as aya takes it.
-pub type Key = [u8; size_of::<Listen>()];
+// SAFETY: two u64, two u32 and a u64: 32 bytes, as abi asserts.
+unsafe impl Value for Listen {}
 
-/// The map, and what is in it.
+/// An address, IPv4 mapped, and the index of the interface that a packet to it comes in by.
+pub type Key = ([u8; 16], u32);
+
+/// The table, and what is in it.
 #[derive(Debug)]
 pub struct Listening {
-    map: HashMap<MapData, Key, u64>,
-    rows: BTreeMap<Key, Mac>,
+    table: Mapping,
+    /// Slot and MAC address of each row.
+    rows: BTreeMap<Key, (u32, Mac)>,
 }
 
 /// The rows for addresses on attached interfaces. A packet to an address may come in by any of
@@ -46,63 +52,112 @@ pub fn rows(
     rows
 }
 
-fn key(address: IpAddr, ifindex: u32) -> Key {
+/// The key of an address on an interface.
+pub fn key(address: IpAddr, ifindex: u32) -> Key {
     let address = match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     };
-    bytemuck::cast(Listen { address, ifindex })
+    (address, ifindex)
+}
+
+/// The slots that a row may be in.
+fn slots(key: &Key) -> impl Iterator<Item = u32> {
+    let home = Listen::home(bytemuck::cast(key.0), key.1);
+    (0..Listen::PROBES).map(move |probe| home.wrapping_add(probe) & (Listen::SLOTS - 1))
 }
 
 impl Listening {
-    /// Takes the map as it is, whoever filled it.
-    pub fn new(map: HashMap<MapData, Key, u64>) -> Result<Self, Error> {
-        let rows = map
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(Error::listen)?;
-        Ok(Self { map, rows })
-    }
-
-    /// Makes the map hold these rows: first what is new, then away with what is not wanted.
-    pub fn sync(&mut self, wanted: BTreeMap<Key, Mac>) -> Result<(), Error> {
-        for (key, mac) in &wanted {
-            if self.rows.get(key) != Some(mac) {
-                self.map.insert(key, mac, 0).map_err(|error| match error {
-                    MapError::SyscallError(ref call)
-                        if call.io_error.raw_os_error() == Some(libc::E2BIG) =>
-                    {
-                        Error::TooManyAddresses { rows: wanted.len() }
-                    }
-                    other => Error::listen(other),
-                })?;
-                self.rows.insert(*key, *mac);
+    /// Takes the table as it is, whoever filled it.
+    pub fn new(map: BorrowedFd<'_>) -> std::io::Result<Self> {
+        let table = Mapping::new(map, size_of::<Listen>(), Listen::SLOTS)?;
+        let mut rows = BTreeMap::new();
+        for slot in 0..Listen::SLOTS {
+            let mac = table.load_u64(slot, offset_of!(Listen, mac));
+            if mac & Listen::IN_USE != 0 {
+                let word = |at: usize| table.load_u64(slot, at);
+                let address: [u8; 16] = bytemuck::cast([word(0), word(8)]);
+                // Index and padding, of which the first four octets are the index.
+                let [ifindex, _]: [u32; 2] = bytemuck::cast(word(offset_of!(Listen, ifindex)));
+                rows.insert((address, ifindex), (slot, mac & !Listen::IN_USE));
             }
         }
+        Ok(Self { table, rows })
+    }
+
+    /// Makes the table hold these rows. On an error it holds what it held.
+    pub fn sync(&mut self, wanted: BTreeMap<Key, Mac>) -> Result<(), Error> {
         let gone: Vec<Key> = self
             .rows
             .keys()
             .filter(|key| !wanted.contains_key(*key))
             .copied()
             .collect();
-        for key in gone {
-            match self.map.remove(&key) {
-                Ok(()) | Err(MapError::KeyNotFound | MapError::ElementNotFound) => {}
-                Err(error) => return Err(Error::listen(error)),
+        let placed = self.place(&wanted, &gone)?;
+        for key in &gone {
+            if let Some((slot, _)) = self.rows.remove(key) {
+                self.table.store_u64(slot, offset_of!(Listen, mac), 0);
             }
-            self.rows.remove(&key);
+        }
+        // A program may just have found a row that is gone by now: its slot is not for another one
+        // before it is done. Nor may it see a row before all of its key is there.
+        let wait = || {
+            sys::grace().map_err(|error| Error::Map {
+                map: "LISTEN",
+                reason: error.to_string(),
+            })
+        };
+        if !placed.is_empty() {
+            wait()?;
+            for (key, slot) in &placed {
+                let row = Listen {
+                    address: bytemuck::cast(key.0),
+                    ifindex: key.1,
+                    ..Listen::default()
+                };
+                self.table.write(*slot, &row);
+            }
+            wait()?;
+        }
+        for (key, mac) in wanted {
+            let known = self.rows.get(&key).copied();
+            let Some(slot) = placed.get(&key).copied().or(known.map(|(slot, _)| slot)) else {
+                continue;
+            };
+            if known != Some((slot, mac)) {
+                self.table
+                    .store_u64(slot, offset_of!(Listen, mac), Listen::IN_USE | mac);
+                self.rows.insert(key, (slot, mac));
+            }
         }
         Ok(())
     }
 
-    /// Rows in the map.
-    pub fn len(&self) -> usize {
-        self.rows.len()
+    /// Slots for what is new, among those that are empty once what is gone has left.
+    fn place(
+        &self,
+        wanted: &BTreeMap<Key, Mac>,
+        gone: &[Key],
+    ) -> Result<BTreeMap<Key, u32>, Error> {
+        let stays = |(key, (slot, _)): (&Key, &(u32, Mac))| (!gone.contains(key)).then_some(*slot);
+        let mut taken: BTreeSet<u32> = self.rows.iter().filter_map(stays).collect();
+        let mut placed = BTreeMap::new();
+        for key in wanted.keys().filter(|key| !self.rows.contains_key(*key)) {
+            let slot = slots(key)
+                .find(|slot| !taken.contains(slot))
+                .ok_or(Error::TooManyAddresses { rows: wanted.len() })?;
+            taken.insert(slot);
+            placed.insert(*key, slot);
+        }
+        Ok(placed)
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// The rows: keys and MAC addresses.
+    pub fn rows(&self) -> BTreeMap<Key, Mac> {
+        self.rows
+            .iter()
+            .map(|(key, (_, mac))| (*key, *mac))
+            .collect()
     }
 }
 
@@ -165,11 +220,25 @@ mod tests {
 
     #[test]
     fn ipv4_addresses_are_mapped() {
-        let key: Listen = bytemuck::pod_read_unaligned(&key("192.0.2.1".parse().unwrap(), 7));
+        let (address, ifindex) = key("192.0.2.1".parse().unwrap(), 7);
         assert_eq!(
-            key.address,
+            address,
             [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]
         );
-        assert_eq!(key.ifindex, 7);
+        assert_eq!(ifindex, 7);
+    }
+
+    #[test]
+    fn homes_are_spread() {
+        // Addresses of one network on a few interfaces: what a server has.
+        let mut slots = BTreeSet::new();
+        for ifindex in 1..=4 {
+            for host in 0..=255 {
+                let (address, _) = key(IpAddr::from([192, 0, 2, host]), ifindex);
+                slots.insert(Listen::home(bytemuck::cast(address), ifindex));
+            }
+        }
+        // 1,024 in 8,192 slots at random would be some 960 different ones.
+        assert!(slots.len() > 900, "{}", slots.len());
     }
 }

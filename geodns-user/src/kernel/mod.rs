@@ -256,13 +256,6 @@ impl Error {
         Self::Load(chain(&error))
     }
 
-    fn listen(error: aya::maps::MapError) -> Self {
-        Self::Map {
-            map: "LISTEN",
-            reason: chain(&error),
-        }
-    }
-
     fn counters(error: aya::maps::MapError) -> Self {
         Self::Map {
             map: "COUNTERS",

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Map, MapData, MapInfo, PerCpuArray};
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::abi;
 use geodns_common::verdict::COUNTERS;
@@ -180,7 +180,13 @@ impl Shared {
 
     /// The listen addresses.
     pub fn listening(&self) -> Result<Listening, Error> {
-        Listening::new(HashMap::try_from(self.map("LISTEN")?).map_err(Error::listen)?)
+        let map = self.map("LISTEN")?;
+        let map = data(&map).ok_or_else(|| Error::Object("LISTEN is no array".to_owned()))?;
+        Listening::new(map.fd().as_fd()).map_err(|source| Error::Pin {
+            what: "map",
+            path: self.path("LISTEN"),
+            source,
+        })
     }
 
     /// Removes every pin of this layout, and the folders that are empty then.
@@ -243,7 +249,7 @@ fn lock(folder: &Path) -> Result<Flock<File>, Error> {
 
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) => Some(data),
         _ => None,
     }
 }

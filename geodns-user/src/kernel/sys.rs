@@ -162,6 +162,11 @@ pub fn membarrier() -> io::Result<()> {
     }
 }
 
+/// Waits until every program that runs now has ended.
+pub fn grace() -> io::Result<()> {
+    membarrier().or_else(|_| Barrier::new()?.wait())
+}
+
 /// A number that the kernel shows in a descriptor's `fdinfo`.
 pub fn fdinfo(fd: BorrowedFd<'_>, field: &str) -> io::Result<Option<u64>> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;

@@ -236,4 +236,4 @@ fn sum_udp(scratch: &mut Scratch, udp_len: u32) -> u64 {
     sum
 }
 
-const _: () = assert!((UDP + 4) % 8 == 0);
+const _: () = assert!((UDP + 4).is_multiple_of(8));

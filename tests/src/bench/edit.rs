@@ -8,8 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
+use ipnet::Ipv4Net;
 
 use super::{Figure, Goal, quantile, world};
 use crate::daemon::{Daemon, at};
@@ -23,16 +22,17 @@ const EDITS: usize = 500;
 const COMMANDS: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Edits prefixes of random lengths around random clients.
+/// Edits prefixes of many lengths around clients in many places.
 pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     let pair = Pair::new(&[])?;
     // So that the client can ask from every address there.
-    pair.client.ip("route add local 20.0.0.0/8 dev lo")?;
+    pair.client.ip("route add local 20.0.0.0/7 dev lo")?;
     let mut daemon = Daemon::start(&pair.server, &world::setup(SERVER))?;
     if let Some(list) = list {
         daemon.ok(&format!("map import {}", list.display()))?;
     }
-    let mut random = SmallRng::seed_from_u64(1);
+    let mut clients = (0..).map(client);
+    let mut next = || clients.next().context("there is always another");
     let mut figures: Vec<Figure> = [
         "request to changed answer, p50",
         "request to changed answer, p99",
@@ -48,14 +48,14 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     for _ in 0..rounds {
         let (mut requests, mut commands, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
         for edit in 0..EDITS {
-            requests.push(one(&daemon, &pair.client, &mut random, false)?);
+            requests.push(one(&daemon, &pair.client, next()?, false)?);
             let start = Instant::now();
             let mut file = File::create(&synced)?;
             file.write_all(&[0; 4096])?;
             file.sync_all()?;
             syncs.push(milliseconds(start));
             if edit < COMMANDS {
-                commands.push(one(&daemon, &pair.client, &mut random, true)?);
+                commands.push(one(&daemon, &pair.client, next()?, true)?);
             }
         }
         for (figure, value) in figures.iter_mut().zip([
@@ -72,10 +72,27 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Sends one client's network to another mirror. Gives the milliseconds until it gets there.
-fn one(daemon: &Daemon, space: &Space, random: &mut SmallRng, command: bool) -> Result<f64> {
-    let client = Ipv4Addr::from(20 << 24 | random.random_range(1..0x00ff_ffff_u32));
-    let prefix = ipnet::Ipv4Net::new(client, random.random_range(16..=32))?.trunc();
+/// A client and the prefix around it to edit: every tenth a /16, the others a /24 to /32. No edit lies
+/// in the prefix of another one, which would be the one to count.
+fn client(number: u32) -> (Ipv4Addr, Ipv4Net) {
+    let (address, len) = if number % 10 == 0 {
+        (21 << 24 | (number / 10 % 256) << 16 | 1, 16)
+    } else {
+        // Odd: every /24 of 20/8 comes once before the first comes again.
+        let place = number.wrapping_mul(40_503) % (1 << 16);
+        (20 << 24 | place << 8 | 1, 24 + (number % 9) as u8)
+    };
+    let client = Ipv4Addr::from(address);
+    (client, Ipv4Net::new_assert(client, len).trunc())
+}
+
+/// Sends a client's network to another mirror. Gives the milliseconds until it gets there.
+fn one(
+    daemon: &Daemon,
+    space: &Space,
+    (client, prefix): (Ipv4Addr, Ipv4Net),
+    command: bool,
+) -> Result<f64> {
     let socket = space.udp(IpAddr::V4(client), at(SERVER, 53)?)?;
     let query = Query::new(world::NAME, A).bytes();
     let ask = || -> Result<String> {
@@ -85,8 +102,10 @@ fn one(daemon: &Daemon, space: &Space, random: &mut SmallRng, command: bool) -> 
     };
     let before = ask()?;
     let other = |(_, octet): &&(&str, u8)| before != format!("192.0.2.{octet}");
-    let others: Vec<_> = world::MIRRORS.iter().filter(other).collect();
-    let (mirror, octet) = others[random.random_range(0..others.len())];
+    let (mirror, octet) = world::MIRRORS
+        .iter()
+        .find(other)
+        .context("another mirror")?;
     let wanted = format!("192.0.2.{octet}");
 
     let start = Instant::now();

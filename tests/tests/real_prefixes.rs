@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use geodns::plan::Plan;
@@ -27,7 +27,7 @@ fn list(test: &str) -> Option<PathBuf> {
 }
 
 /// Runs of addresses by their last one: the mirror, the default where no prefix is.
-fn runs(list: &PathBuf) -> Result<BTreeMap<u32, usize>> {
+fn runs(list: &Path) -> Result<BTreeMap<u32, usize>> {
     let default = 0;
     let mut runs: BTreeMap<u32, usize> = BTreeMap::new();
     let mut end: u64 = 0;

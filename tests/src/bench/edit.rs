@@ -75,7 +75,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
 /// A client and the prefix around it to edit: every tenth a /16, the others a /24 to /32. No edit lies
 /// in the prefix of another one, which would be the one to count.
 fn client(number: u32) -> (Ipv4Addr, Ipv4Net) {
-    let (address, len) = if number % 10 == 0 {
+    let (address, len) = if number.is_multiple_of(10) {
         (21 << 24 | (number / 10 % 256) << 16 | 1, 16)
     } else {
         // Odd: every /24 of 20/8 comes once before the first comes again.

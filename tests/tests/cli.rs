@@ -691,6 +691,21 @@ fn logs_say_where_it_is_attached_and_what_packets_came() -> Result<()> {
 }
 
 #[test]
+fn auto_mode_answers_over_a_veth_whose_other_end_has_no_program() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&["10.1.0.1"])?;
+    let mut daemon = Daemon::start(&pair.server, &Setup::example(&[SERVER]).mode("auto"))?;
+    ensure!(daemon.json("status")?["interfaces"][0]["mode"] == "generic");
+    daemon.logged("veth")?;
+    let socket = pair.client.udp("10.1.0.1".parse()?, at(SERVER, 53)?)?;
+    let query = Query::new("www.example.org", A).bytes();
+    let reply = Reply::parse(&dns::ask(&socket, &query, PATIENCE)?.context("no answer")?)?;
+    ensure!(reply.of("A") == [IAD], "{reply}");
+    ensure!(daemon.counters()?["answered"] == 1);
+    daemon.stop()
+}
+
+#[test]
 fn check_says_what_run_would_say() -> Result<()> {
     needs_root!();
     let home = Home::new()?;

@@ -98,6 +98,16 @@ pub fn attach(
     let (generic, fallback) = match mode {
         Mode::Generic | Mode::Off => (true, None),
         Mode::Native => (false, None),
+        // What veth's driver sends (XDP_TX) its peer drops unless a program is there to take it,
+        // and nobody can see from here whether there is.
+        Mode::Auto if netdev.is_veth => {
+            tracing::warn!(
+                "{}: this is a veth, where native answers arrive only if the other end has an XDP \
+                 program too: if it has, set kernel.mode = \"native\"",
+                netdev.name
+            );
+            (true, None)
+        }
         // Whatever the driver's reason, the stack can.
         Mode::Auto => match try_attach(shared, program, netdev, false) {
             Ok(()) => return Ok(attachment(netdev, false)),

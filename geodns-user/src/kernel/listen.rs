@@ -172,6 +172,7 @@ mod tests {
             name: name.to_owned(),
             mac: u64::from(ifindex) << 8,
             vlan_of,
+            is_veth: false,
             xdp: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         }

@@ -36,6 +36,8 @@ pub struct Netdev {
     pub mac: Mac,
     /// The interface that this one is a VLAN of.
     pub vlan_of: Option<u32>,
+    /// Whether it is one end of a veth pair.
+    pub is_veth: bool,
     /// Program attached.
     pub xdp: Option<Xdp>,
     /// Its addresses that can be served: no link-local ones, none that another host has too.
@@ -143,6 +145,7 @@ fn netdev(link: &LinkMessage) -> Netdev {
         name: String::new(),
         mac: 0,
         vlan_of: None,
+        is_veth: false,
         xdp: None,
         addresses: BTreeSet::new(),
     };
@@ -157,9 +160,10 @@ fn netdev(link: &LinkMessage) -> Netdev {
             }
             LinkAttribute::Link(index) => lower = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
-                vlan = infos
-                    .iter()
-                    .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Vlan)));
+                for info in infos {
+                    vlan |= matches!(info, LinkInfo::Kind(InfoKind::Vlan));
+                    netdev.is_veth |= matches!(info, LinkInfo::Kind(InfoKind::Veth));
+                }
             }
             LinkAttribute::Xdp(attributes) => netdev.xdp = xdp(attributes),
             _ => {}

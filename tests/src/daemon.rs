@@ -62,6 +62,8 @@ pub struct Setup {
     pub files: Vec<(String, String)>,
     /// Arguments after `geodns run --config FILE`.
     pub arguments: Vec<String>,
+    /// Environment variables: name, value.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -77,6 +79,7 @@ impl Setup {
             body: String::new(),
             files: Vec::new(),
             arguments: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -290,6 +293,7 @@ impl Daemon {
             .arg(self.home.config())
             .args(&setup.arguments)
             .env_remove("NOTIFY_SOCKET")
+            .envs(setup.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -703,6 +704,48 @@ fn auto_mode_answers_over_a_veth_whose_other_end_has_no_program() -> Result<()> 
     ensure!(reply.of("A") == [IAD], "{reply}");
     ensure!(daemon.counters()?["answered"] == 1);
     daemon.stop()
+}
+
+#[test]
+fn systemd_is_told_of_start_reload_life_and_stop() -> Result<()> {
+    needs_root!();
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut setup = Setup::example(&[SERVER]);
+    setup.environment = vec![
+        ("NOTIFY_SOCKET".into(), path.display().to_string()),
+        ("WATCHDOG_USEC".into(), "200000".into()),
+    ];
+    let mut site = Site::new(setup)?;
+    // The states come one to a line; those in between do not matter.
+    let told = |state: &str| -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = socket
+                .recv(&mut buffer)
+                .with_context(|| format!("systemd is not told {state}"))?;
+            let text = str::from_utf8(&buffer[..length])?;
+            if text.lines().any(|line| line == state) {
+                return Ok(());
+            }
+        }
+    };
+    told("READY=1")?;
+    told("WATCHDOG=1")?;
+    site.daemon.signal(Signal::SIGHUP)?;
+    told("RELOADING=1")?;
+    told("READY=1")?;
+    // A reload that fails is over as well: the old state serves.
+    std::fs::write(site.daemon.home.config(), "nonsense")?;
+    site.daemon.signal(Signal::SIGHUP)?;
+    told("RELOADING=1")?;
+    told("READY=1")?;
+    ensure!(site.www("10.1.0.1")? == IAD);
+    told("WATCHDOG=1")?;
+    site.daemon.stop()?;
+    told("STOPPING=1")
 }
 
 #[test]

@@ -51,11 +51,12 @@ fn body() -> String {
 fn wire(networks: &[Network]) -> Result<Pair> {
     let pair = Pair::new(&[])?;
     if networks == TAGGED {
+        // A veth takes frames with one tag more than its MTU says, not with two.
         for (space, host) in [(&pair.server, "53"), (&pair.client, "1")] {
             space.ip_batch(&format!(
                 "link add link eth0 name eth0.10 type vlan protocol 802.1Q id 10
                  link add link eth0 name eth0.100 type vlan protocol 802.1ad id 100
-                 link add link eth0.100 name eth0.100.20 type vlan protocol 802.1Q id 20
+                 link add link eth0.100 name eth0.100.20 mtu 1496 type vlan protocol 802.1Q id 20
                  link set eth0.10 up
                  link set eth0.100 up
                  link set eth0.100.20 up

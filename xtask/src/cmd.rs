@@ -12,18 +12,22 @@ pub fn say(line: impl AsRef<str>) {
 
 /// The command as a person would type it.
 pub fn shown(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
+    let mut line = quoted(&command.get_program().to_string_lossy());
     for arg in command.get_args() {
-        let arg = arg.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
         line.push(' ');
-        if !arg.is_empty() && arg.chars().all(plain) {
-            line.push_str(&arg);
-        } else {
-            line.push_str(&format!("'{}'", arg.replace('\'', r"'\''")));
-        }
+        line.push_str(&quoted(&arg.to_string_lossy()));
     }
     line
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// Runs it; anything but success is an error that names the command.

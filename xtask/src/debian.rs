@@ -1,8 +1,10 @@
-//! Debian packages: which are missing, and installing them after saying so.
+//! Debian packages: which are missing, and installing or only unpacking them after saying so.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cmd::{self, say};
 use crate::place;
@@ -61,10 +63,83 @@ pub fn install(packages: &[&str], why: &str) -> Result<()> {
     say(format!("installing Debian packages for {why}: {list}"));
     if cmd::output(&mut apt(&missing)).is_err() {
         // The package lists may be old or absent.
-        cmd::output(Command::new("apt-get").args(["update", "--quiet=2"]))?;
+        update()?;
         cmd::output(&mut apt(&missing))?;
     }
     Ok(())
+}
+
+/// Fetches the package lists.
+pub fn update() -> Result<()> {
+    cmd::output(Command::new("apt-get").args(["update", "--quiet=2"])).map(drop)
+}
+
+/// A package's files, in a folder of the cache: for what must not be installed here. The newest version
+/// that apt knows is fetched, once; `why` completes "… for WHY".
+pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
+    match unpack(package, why) {
+        // The package lists may be old or absent.
+        Err(_) if place::is_root() => {
+            update()?;
+            unpack(package, why)
+        }
+        done => done,
+    }
+}
+
+fn unpack(package: &str, why: &str) -> Result<PathBuf> {
+    let cache = place::cache()?.join("packages");
+    // By way of another name: what is there under its own is whole.
+    let half = cache.join(format!(".{package}.{}", std::process::id()));
+    let remove = || {
+        if half.is_dir() {
+            fs::remove_dir_all(&half)
+        } else {
+            Ok(())
+        }
+    };
+    remove()?;
+    fs::create_dir_all(&half).with_context(|| format!("could not make {}", half.display()))?;
+    let done = unpack_by_way_of(&half, package, why);
+    remove()?;
+    done
+}
+
+fn unpack_by_way_of(half: &Path, package: &str, why: &str) -> Result<PathBuf> {
+    let download = || {
+        let mut download = Command::new("apt-get");
+        download
+            .args(["download", "--quiet=2", package])
+            .current_dir(half);
+        download
+    };
+    let uris = cmd::output(download().arg("--print-uris"))?;
+    let file = file_to_download(&uris)
+        .with_context(|| format!("apt does not say which file {package} is: {uris:?}"))?;
+    let folder = half.with_file_name(file.trim_end_matches(".deb"));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    say(format!(
+        "fetching Debian package {package} for {why}; it is unpacked into the cache, not installed"
+    ));
+    cmd::output(&mut download())?;
+    let files = half.join("files");
+    cmd::output(
+        Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(half.join(file))
+            .arg(&files),
+    )?;
+    fs::rename(&files, &folder).with_context(|| format!("could not write {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Reads what `apt-get download --print-uris` says: address, file, size, digest.
+fn file_to_download(uris: &str) -> Option<&str> {
+    uris.lines()
+        .find_map(|line| line.split_whitespace().nth(1))
+        .filter(|file| file.ends_with(".deb"))
 }
 
 fn apt(packages: &[&str]) -> Command {
@@ -86,6 +161,17 @@ fn apt(packages: &[&str]) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_file_to_download_has_the_version_in_its_name() {
+        let uris = "'http://example.org/pool/b/busybox-static_1.35.0-4%2bb1_amd64.deb' \
+                    busybox-static_1%3a1.35.0-4+b1_amd64.deb 928188 SHA256:3d3f\n";
+        assert_eq!(
+            file_to_download(uris),
+            Some("busybox-static_1%3a1.35.0-4+b1_amd64.deb")
+        );
+        assert_eq!(file_to_download(""), None);
+    }
 
     #[test]
     fn only_packages_that_are_fully_installed_count() {

@@ -17,6 +17,8 @@ mod check;
 mod cmd;
 mod data;
 mod debian;
+mod guest;
+mod kernel;
 mod place;
 mod run;
 mod test;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::cmd::{self, say};
-use crate::{build, debian, place};
+use crate::{build, debian, guest, place};
 
 /// The real clients and tools that the network tests drive.
 pub const DEBIAN: &[&str] = &[
@@ -22,6 +22,9 @@ pub const DEBIAN: &[&str] = &[
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// Boot Debian's kernel of this version (6.1) in qemu, and run there what needs a kernel
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<String>,
     /// Which tests, as the test runner takes it (a part of the name; -E 'expression' with nextest)
     #[arg(
         trailing_var_arg = true,
@@ -32,6 +35,9 @@ pub struct Args {
 }
 
 pub fn test(args: &Args) -> Result<()> {
+    if let Some(version) = &args.kernel {
+        return guest::test(version, &args.filter);
+    }
     if place::is_root() {
         debian::install(DEBIAN, "the network tests")?;
     } else {
@@ -51,16 +57,8 @@ pub fn test(args: &Args) -> Result<()> {
         cargo
     };
 
-    // Network tests start the daemon itself, which no test target builds.
     say("building the tests");
-    cmd::run(cargo().args([
-        "build",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "geodns-ebpf",
-        "--bins",
-    ]))?;
+    binaries()?;
     let with_nextest = Command::new("cargo-nextest")
         .arg("--version")
         .output()
@@ -87,6 +85,18 @@ pub fn test(args: &Args) -> Result<()> {
         ]))?;
     }
     report_skips(&fs::read_to_string(&skips)?, place::is_root())
+}
+
+/// Builds the daemon: network tests start it, and no test target builds it.
+pub fn binaries() -> Result<()> {
+    cmd::run(cmd::cargo().args([
+        "build",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "geodns-ebpf",
+        "--bins",
+    ]))
 }
 
 /// What a test may skip for even with root: real data is fetched by hand, and not every kernel has

@@ -23,14 +23,6 @@ pub mod world;
 
 use std::path::PathBuf;
 
-/// Folder that `cargo xtask build` puts everything in.
-pub fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
-        PathBuf::from,
-    )
-}
-
 /// The real prefix list that `cargo xtask data` derives, if it is in the cache.
 pub fn real_prefixes() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -24,17 +24,18 @@ use crate::world::unique;
 
 /// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
 pub fn responder_object() -> Result<Vec<u8>> {
-    object("GEODNS_EBPF_OBJECT", "bpf/geodns-ebpf")
+    object("GEODNS_EBPF_OBJECT", "geodns-ebpf")
 }
 
 /// The object of the rig: `GEODNS_RIG_OBJECT`, else where `cargo xtask build` puts it.
 pub fn rig_object() -> Result<Vec<u8>> {
-    object("GEODNS_RIG_OBJECT", "bpf/rig")
+    object("GEODNS_RIG_OBJECT", "rig")
 }
 
-fn object(variable: &str, built: &str) -> Result<Vec<u8>> {
-    let path =
-        std::env::var_os(variable).map_or_else(|| crate::target().join(built), PathBuf::from);
+fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
+    // The repository's own folder, whatever CARGO_TARGET_DIR says of what cargo builds.
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
+    let path = std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from);
     std::fs::read(&path)
         .with_context(|| format!("cannot read {}: run `cargo xtask build`", path.display()))
 }

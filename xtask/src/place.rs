@@ -31,7 +31,7 @@ pub fn objects() -> PathBuf {
 
 /// `$GEODNS_CACHE`, else `geodns` in the user's XDG cache.
 pub fn cache() -> Result<PathBuf> {
-    if let Some(dir) = env::var_os("GEODNS_CACHE") {
+    if let Some(dir) = env::var_os("GEODNS_CACHE").filter(|dir| !dir.is_empty()) {
         return Ok(dir.into());
     }
     if let Some(dir) = env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()) {

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use geodns::config::Config;
-use geodns::geo::Layers;
 use geodns::serve::Identity;
 use geodns::world::{Inputs, World};
 
@@ -12,15 +11,9 @@ pub fn world() -> World {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/geodns.toml");
     let inputs =
         Inputs::of(Config::load(&path).expect("the example is valid")).expect("and its files");
-    let layers: Vec<Layers> = inputs
-        .lists
-        .iter()
-        .map(|base| Layers {
-            base: base.clone(),
-            ..Layers::default()
-        })
-        .collect();
-    inputs.compile(&layers, 1, [1, 2]).expect("it compiles")
+    inputs
+        .compile(&inputs.layers(), 1, [1, 2])
+        .expect("it compiles")
 }
 
 /// Who the slow path says it is.

@@ -37,6 +37,15 @@ impl Inputs {
         })
     }
 
+    /// The layers of each pool with nothing but the configuration's lists.
+    pub fn layers(&self) -> Vec<Layers> {
+        let layers = |base: &Arc<Layer>| Layers {
+            base: Arc::clone(base),
+            ..Layers::default()
+        };
+        self.lists.iter().map(layers).collect()
+    }
+
     /// Compiles a world: these inputs and the given layers of each pool.
     pub fn compile(
         &self,

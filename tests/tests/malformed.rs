@@ -7,7 +7,6 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use geodns::config::Config;
-use geodns::geo::Layers;
 use geodns::serve::{Identity, Transport, answer};
 use geodns::world::{Inputs, World};
 use geodns_common::respond::{Scratch, respond};
@@ -110,15 +109,7 @@ fn world() -> Result<World> {
     std::fs::write(folder.path().join("example.org.zone"), ZONE)?;
     std::fs::write(folder.path().join("world.csv"), PREFIXES)?;
     let inputs = Inputs::of(Config::load(&path)?)?;
-    let layers: Vec<Layers> = inputs
-        .lists
-        .iter()
-        .map(|base| Layers {
-            base: base.clone(),
-            ..Layers::default()
-        })
-        .collect();
-    Ok(inputs.compile(&layers, 1, [1, 2])?)
+    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
 }
 
 /// Throws queries at the responder. Gives how often each verdict was.

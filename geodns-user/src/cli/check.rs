@@ -6,7 +6,6 @@ use geodns_common::abi;
 use serde::Serialize;
 
 use super::show;
-use crate::geo::Layers;
 use crate::plan::Capacity;
 use crate::world::Inputs;
 
@@ -36,16 +35,8 @@ pub struct Summary {
 /// Checks `file`; the text to print.
 pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let inputs = Inputs::read(file)?;
-    let layers: Vec<_> = inputs
-        .lists
-        .iter()
-        .map(|list| Layers {
-            base: list.clone(),
-            ..Layers::default()
-        })
-        .collect();
     // The key only spreads names over slots; any will do.
-    let world = inputs.compile(&layers, 1, rand::random())?;
+    let world = inputs.compile(&inputs.layers(), 1, rand::random())?;
     let capacity = world.plan.read().expect("nobody else has it").capacity();
     let zones = || inputs.zones.iter();
     let summary = Summary {

@@ -32,14 +32,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// not in force.
 pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     let config = &inputs.config;
-    let mut layers: Vec<Layers> = inputs
-        .lists
-        .iter()
-        .map(|base| Layers {
-            base: Arc::clone(base),
-            ..Layers::default()
-        })
-        .collect();
+    let mut layers = inputs.layers();
     for import in state.imports()? {
         let Some(pool) = table_pool(config, &import.pool) else {
             tracing::warn!(

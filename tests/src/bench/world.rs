@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use geodns::config::Config;
-use geodns::geo::Layers;
 use geodns::world::{Inputs, World};
 
 use crate::daemon::{EXAMPLE_ZONE, Setup};
@@ -58,13 +57,5 @@ pub fn compiled(list: Option<&Path>) -> Result<World> {
     std::fs::write(&path, body(list))?;
     std::fs::write(folder.path().join("example.org.zone"), EXAMPLE_ZONE)?;
     let inputs = Inputs::of(Config::load(&path)?)?;
-    let layers: Vec<Layers> = inputs
-        .lists
-        .iter()
-        .map(|base| Layers {
-            base: base.clone(),
-            ..Layers::default()
-        })
-        .collect();
-    Ok(inputs.compile(&layers, 1, [1, 2])?)
+    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
 }

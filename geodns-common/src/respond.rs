@@ -8,6 +8,7 @@
 use crate::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SOA_WORDS, Target, Zone,
 };
+use crate::subnet;
 use crate::tables::{Address, Found, Tables, choose, find_name, find_order};
 use crate::verdict::Verdict;
 use crate::wire::{self, HEADER_LEN, NameWords};
@@ -40,6 +41,14 @@ pub struct Scratch {
     pub hash: [u64; 2],
     /// Where each label of the name starts, from the name's start.
     labels: [u32; MAX_LABELS],
+    /// The client subnet option as it came, code and length included, and what follows it.
+    ecs: [u64; 3],
+    /// Where it stands in the frame.
+    ecs_at: u32,
+    /// Octets of it; 0: there is none.
+    ecs_len: u32,
+    /// Scope prefix length to give back with it.
+    scope: u32,
     /// Mirrors of the answer.
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
@@ -53,7 +62,7 @@ pub struct Scratch {
     /// See [`Scratch::forget`].
     kept: u32,
     query: Query,
-    /// The client's address.
+    /// The client's address; that of its subnet, once one was read.
     pub client: Address,
 }
 
@@ -65,6 +74,10 @@ impl Scratch {
             name: [0; wire::NAME_WORDS],
             hash: [0; 2],
             labels: [0; MAX_LABELS],
+            ecs: [0; 3],
+            ecs_at: 0,
+            ecs_len: 0,
+            scope: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
             message_len: 0,
@@ -122,6 +135,13 @@ impl Scratch {
     pub fn get16(&self, at: u32) -> u16 {
         // SAFETY: the masked index and 8 octets from it are inside the frame.
         u16::from_be(unsafe { self.at(at).cast::<u16>().read_unaligned() })
+    }
+
+    /// Eight octets, in memory order.
+    #[inline(always)]
+    fn get64(&self, at: u32) -> u64 {
+        // SAFETY: the masked index and 8 octets from it are inside the frame.
+        unsafe { self.at(at).cast::<u64>().read_unaligned() }
     }
 
     /// Sets an octet.
@@ -275,6 +295,8 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     if flags & !wire::RD != 0 || scratch.get8(MESSAGE + 3) & !(wire::AD | wire::CD) != 0 {
         return Err(Verdict::Header);
     }
+    scratch.ecs_len = 0;
+    scratch.scope = 0;
     let additional = scratch.get16(MESSAGE + 10);
     if scratch.get16(MESSAGE + 4) != 1
         || scratch.get16(MESSAGE + 6) | scratch.get16(MESSAGE + 8) != 0
@@ -398,21 +420,86 @@ fn parse_opt(scratch: &mut Scratch, at: u32, end: u32) -> Result<(u32, u32), Ver
             return Err(Verdict::BadOpt);
         }
         let code = scratch.get16(option);
-        if code == wire::OPTION_ECS || code == wire::OPTION_NSID {
+        if code == wire::OPTION_NSID {
             return Err(Verdict::EdnsOption);
         }
         let option_len = scratch.get16(option + 2) as u32;
+        if code == wire::OPTION_ECS {
+            if scratch.ecs_len != 0 {
+                return Err(Verdict::EdnsOption);
+            }
+            scratch.ecs_at = option;
+            scratch.ecs_len = 4 + option_len;
+        }
         option = scratch.forget(option + 4 + option_len);
         options += 1;
     }
     if option != end {
         return Err(Verdict::BadOpt);
     }
+    if scratch.ecs_len != 0 {
+        parse_ecs(scratch)?;
+    }
     let size = scratch.get16(at + 3) as u32;
     Ok((
         (scratch.get16(at + 7) & wire::DO) as u32,
         size.clamp(wire::MIN_UDP_SIZE, wire::MAX_UDP_SIZE),
     ))
+}
+
+/// The client subnet (RFC 7871 section 6): its address becomes the client's. One that is malformed, or
+/// says nothing about where the client is, is for the slow path.
+#[inline(always)]
+fn parse_ecs(scratch: &mut Scratch) -> Result<(), Verdict> {
+    let option = scratch.ecs_at;
+    let data = option + 4;
+    let family = scratch.get16(data);
+    let source = scratch.get8(data + 2) as u32;
+    let octets = source.div_ceil(8);
+    let bits = match family {
+        1 => 32,
+        2 => 128,
+        _ => return Err(Verdict::EdnsOption),
+    };
+    if scratch.get8(data + 3) != 0 || source > bits || scratch.ecs_len != 8 + octets {
+        return Err(Verdict::EdnsOption);
+    }
+    // No bits past SOURCE; the octet before the address is SCOPE, which is 0.
+    if scratch.get8(data + 3 + octets) as u32 & (0xff >> (source & 7)) != 0 && source & 7 != 0 {
+        return Err(Verdict::EdnsOption);
+    }
+    scratch.ecs = [
+        scratch.get64(option),
+        scratch.get64(option + 8),
+        scratch.get64(option + 16),
+    ];
+    if source == 0 {
+        // An opt-out: the client's own address counts.
+        return Ok(());
+    }
+    // What follows the address is not of it.
+    let past = 8 * octets;
+    let [first, second] = [scratch.ecs[1], scratch.ecs[2]].map(u64::from_le);
+    let (first, second) = if past < 64 {
+        (first & ((1 << past) - 1), 0)
+    } else if past < 128 {
+        (first, second & ((1 << (past - 64)) - 1))
+    } else {
+        (first, second)
+    };
+    let special = if family == 1 {
+        subnet::is_special_v4((first as u32).swap_bytes())
+    } else {
+        subnet::is_special_v6(first.swap_bytes())
+    };
+    if special {
+        return Err(Verdict::EdnsOption);
+    }
+    scratch.client_is_v6 = (family == 2) as u32;
+    let [a, b, c, d, e, f, g, h] = first.to_le_bytes();
+    let [i, j, k, l, m, n, o, p] = second.to_le_bytes();
+    scratch.client = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+    Ok(())
 }
 
 /// The zone and the pool of the name: its own, or those of the wildcard at its closest encloser
@@ -473,9 +560,13 @@ fn pick<T: Tables>(
         } else {
             Family::V4
         };
-        find_order(tables, pool, query.family(), client, &scratch.client)
-            .ok_or(Verdict::NoRegion)?
-            .0
+        let (order, scope) = find_order(tables, pool, query.family(), client, &scratch.client)
+            .ok_or(Verdict::NoRegion)?;
+        // An opt-out has an option, and no client that the answer depends on.
+        if scratch.ecs_len > 8 {
+            scratch.scope = scope as u32;
+        }
+        order
     };
     match choose(pool, query.family(), order, &mut scratch.chosen) {
         0 => Err(Verdict::Internal),
@@ -569,7 +660,8 @@ fn finish(
 ) -> Result<(), Verdict> {
     let mut end = bounded(end);
     if query.edns != 0 {
-        if end + wire::OPT_LEN > MESSAGE + query.limit {
+        let ecs_len = scratch.ecs_len;
+        if end + wire::OPT_LEN + ecs_len > MESSAGE + query.limit {
             return Err(Verdict::TooLarge);
         }
         scratch.put8(end, 0);
@@ -577,8 +669,18 @@ fn finish(
         scratch.put16(end + 3, wire::MAX_UDP_SIZE as u16);
         scratch.put16(end + 5, 0);
         scratch.put16(end + 7, query.flags as u16);
-        scratch.put16(end + 9, 0);
+        scratch.put16(end + 9, ecs_len as u16);
         end += wire::OPT_LEN;
+        if ecs_len != 0 {
+            let [first, second, third] = scratch.ecs;
+            scratch.put64(end, first);
+            scratch.put64(end + 8, second);
+            scratch.put64(end + 16, third);
+            // Code, length, FAMILY and SOURCE stand before it.
+            let scope = scratch.scope as u8;
+            scratch.put8(end + 7, scope);
+            end += ecs_len;
+        }
     }
     scratch.put8(MESSAGE + 2, wire::QR | wire::AA | query.rd as u8);
     scratch.put8(MESSAGE + 3, 0);

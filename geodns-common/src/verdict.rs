@@ -75,7 +75,7 @@ verdicts! {
     BadOpt = "pass_bad_opt",
     /// Passed: another EDNS version than 0.
     EdnsVersion = "pass_edns_version",
-    /// Passed: an EDNS option that the slow path answers (client subnet, NSID), or more than eight of them.
+    /// Passed: an EDNS option for the slow path (NSID; a client subnet that is malformed or special), or more than eight.
     EdnsOption = "pass_edns_option",
     /// Passed: a name that is not in the name table.
     UnknownName = "pass_unknown_name",

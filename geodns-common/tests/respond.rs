@@ -412,7 +412,7 @@ fn passes_for_a_reason() {
         (Verdict::EdnsOption, opt(0, &[0, 3, 0, 0])),
         (
             Verdict::EdnsOption,
-            opt(0, &[0, 10, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0]),
+            opt(0, &[0, 10, 0, 0, 0, 8, 0, 4, 0, 1, 0, 1]),
         ),
         (Verdict::EdnsOption, opt(0, &[0xff, 0xee, 0, 0].repeat(9))),
         (Verdict::UnknownName, question("none.example.org.other", 1)),

@@ -1,5 +1,7 @@
 //! Queries, mutilated: what strangers and broken software send.
 
+use std::net::IpAddr;
+
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -8,12 +10,16 @@ use crate::dns::{self, Query};
 /// Makes queries around a set of names: good ones, and good ones with something wrong.
 pub struct Mutator {
     seeds: Vec<Vec<u8>>,
+    /// Seeds without EDNS, to which a client subnet can be added.
+    plain: Vec<Query>,
+    subnets: Vec<IpAddr>,
 }
 
 impl Mutator {
-    /// Every name with A, AAAA and another type, with and without EDNS and its options.
-    pub fn new(names: &[&str]) -> Self {
-        let mut seeds = Vec::new();
+    /// Every name with A, AAAA and another type, with and without EDNS and its options, and with client
+    /// subnets around these addresses.
+    pub fn new(names: &[&str], subnets: &[&str]) -> Self {
+        let (mut seeds, mut plain) = (Vec::new(), Vec::new());
         for name in names {
             for qtype in [1, 1, 28, 28, 16] {
                 let query = Query::new(name, qtype).flags(dns::RD);
@@ -27,16 +33,38 @@ impl Mutator {
                         .option(dns::COOKIE, &[7; 8])
                         .bytes(),
                 );
+                plain.push(query.clone());
                 seeds.push(query.edns(4096).subnet(1, 24, 0, &[192, 0, 2]).bytes());
             }
         }
-        Self { seeds }
+        let subnets = subnets
+            .iter()
+            .map(|subnet| subnet.parse().expect("an address"))
+            .collect();
+        Self {
+            seeds,
+            plain,
+            subnets,
+        }
     }
 
     /// Puts the next one into `query`.
     pub fn next(&self, rng: &mut impl Rng, query: &mut Vec<u8>) {
         query.clear();
-        query.extend_from_slice(self.seeds.choose(rng).expect("there are seeds"));
+        match self.subnets.choose(rng) {
+            Some(&near) if rng.random_ratio(1, 4) => {
+                let plain = self.plain.choose(rng).expect("there are seeds").clone();
+                let (family, source, octets) = subnet(rng, near);
+                let with = plain.edns(rng.random_range(0..2000));
+                let with = if rng.random_ratio(1, 8) {
+                    with.option(dns::COOKIE, &[7; 8])
+                } else {
+                    with
+                };
+                query.extend(with.subnet(family, source, 0, &octets).bytes());
+            }
+            _ => query.extend_from_slice(self.seeds.choose(rng).expect("there are seeds")),
+        }
         let id: u16 = rng.random();
         query[..2].copy_from_slice(&id.to_be_bytes());
         if rng.random_ratio(1, 3) {
@@ -79,6 +107,21 @@ impl Mutator {
             }
         }
     }
+}
+
+/// A well-formed client subnet that has its first bits, or most of them, from an address: FAMILY, SOURCE,
+/// ADDRESS.
+fn subnet(rng: &mut impl Rng, near: IpAddr) -> (u16, u8, Vec<u8>) {
+    let (family, bits, high) = match near {
+        IpAddr::V4(near) => (1, 32, u128::from(near.to_bits()) << 96),
+        IpAddr::V6(near) => (2, 128, near.to_bits()),
+    };
+    let source: u32 = rng.random_range(0..=bits);
+    let noise = rng.random::<u128>() >> rng.random_range(0..bits);
+    let mask = u128::MAX.checked_shl(128 - source).unwrap_or(0);
+    let address = ((high ^ noise) & mask).to_be_bytes();
+    let octets = source.div_ceil(8) as usize;
+    (family, source as u8, address[..octets].to_vec())
 }
 
 /// Random case for every letter after the header (0x20).

@@ -626,6 +626,73 @@ fn pools_of_every_shape_are_answered_alike() -> Result<()> {
 }
 
 #[test]
+fn client_subnets_are_answered_alike() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    for client in ["10.1.0.1", "fd01::1"] {
+        for qtype in [A, AAAA] {
+            let www = || Query::new("wWw.example.org", qtype).edns(1232);
+            let [sin, ams, own] = ["sin", "ams", "iad"].map(|mirror| address(mirror, qtype));
+            for (subnet, want) in [
+                (www().subnet(1, 8, 0, &[20]), ams),
+                (www().subnet(1, 15, 0, &[20, 2]), sin),
+                (www().subnet(1, 16, 0, &[20, 2]), sin),
+                (www().subnet(1, 24, 0, &[20, 2, 3]), sin),
+                (www().subnet(1, 32, 0, &[20, 2, 128, 1]), sin),
+                (www().subnet(1, 17, 0, &[20, 3, 128]), ams),
+                (www().subnet(1, 1, 0, &[0x80]), ams),
+                (www().subnet(2, 16, 0, &[0x2a, 0x02]), sin),
+                (www().subnet(2, 23, 0, &[0x2a, 0x02, 0xfe]), sin),
+                (www().subnet(2, 24, 0, &[0x2a, 0x03, 0]), ams),
+                (www().subnet(2, 56, 0, &[0x2a, 0x02, 0, 0, 0, 0, 1]), sin),
+                (
+                    www().subnet(
+                        2,
+                        128,
+                        0,
+                        &[0x2a, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+                    ),
+                    sin,
+                ),
+                // An opt-out: the client's own address counts.
+                (www().subnet(1, 0, 0, &[]), own),
+                (www().subnet(2, 0, 0, &[]), own),
+                // Beside options that nobody knows, before and behind.
+                (
+                    www().option(COOKIE, &[7; 8]).subnet(1, 24, 0, &[20, 2, 3]),
+                    sin,
+                ),
+                (
+                    www().subnet(1, 24, 0, &[20, 2, 3]).option(PADDING, &[0; 9]),
+                    sin,
+                ),
+            ] {
+                battery.ask(client, &subnet.bytes(), "answered", want)?;
+                let subnet = subnet.dnssec_ok().flags(RD);
+                battery.ask(client, &subnet.bytes(), "answered", want)?;
+            }
+        }
+        // Everyone gets all of it, so no subnet matters; and of what there is none, there is none for
+        // all.
+        let rack = "192.0.2.71 192.0.2.72 192.0.2.73";
+        let query = Query::new("rack.example.org", A).subnet(1, 24, 0, &[20, 2, 3]);
+        battery.ask(client, &query.bytes(), "answered", rack)?;
+        let query = Query::new("old.example.org", AAAA).subnet(1, 24, 0, &[20, 2, 3]);
+        battery.ask(client, &query.bytes(), "nodata", "NODATA")?;
+        // A region that only the slow path knows.
+        let deep = [0xfd, 3, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1];
+        let query = Query::new("www.example.org", A).subnet(2, 128, 0, &deep);
+        battery.ask(
+            client,
+            &query.bytes(),
+            "pass_edns_option",
+            address("iad", A),
+        )?;
+    }
+    battery.finish(130)
+}
+
+#[test]
 fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
     needs_root!();
     let mut battery = Battery::new()?;
@@ -745,32 +812,36 @@ fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
         battery.ask(client, &query.bytes(), "pass_many_labels", a)?;
         let query = Query::new(&many_labels(120, "cdn.example.org"), A);
         battery.ask(client, &query.bytes(), "pass_many_labels", a)?;
-        // Options that the slow path honours. With no subnet, the client's own address counts.
-        battery.ask(
-            client,
-            &www().option(NSID, &[]).bytes(),
-            "pass_edns_option",
-            a,
-        )?;
-        for (subnet, want) in [
-            (www().subnet(1, 24, 0, &[20, 2, 3]), address("sin", A)),
-            (www().subnet(1, 0, 0, &[]), a),
-            (www().subnet(1, 32, 0, &[20, 2, 128, 1]), address("sin", A)),
-            (www().subnet(1, 17, 0, &[20, 3, 128]), address("ams", A)),
-            (www().subnet(2, 24, 0, &[0x2a, 0x02, 0]), address("sin", A)),
-            // Private and documentation networks say nothing: the resolver's own address counts.
-            (www().subnet(1, 24, 0, &[10, 2, 3]), a),
-            (www().subnet(2, 56, 0, &[0x20, 1, 0xd, 0xb8, 0, 0, 0]), a),
+        // Options that the slow path honours.
+        let option = "pass_edns_option";
+        battery.ask(client, &www().option(NSID, &[]).bytes(), option, a)?;
+        let both = www().option(NSID, &[]).subnet(1, 16, 0, &[20, 2]);
+        battery.ask(client, &both.bytes(), option, address("sin", A))?;
+        for (subnet, verdict, want) in [
             // Malformed: FORMERR.
-            (www().subnet(3, 24, 0, &[10, 2, 3]), "FORMERR"),
-            (www().subnet(1, 24, 24, &[10, 2, 3]), "FORMERR"),
-            (www().subnet(1, 33, 0, &[10, 2, 3, 4, 5]), "FORMERR"),
-            (www().subnet(1, 24, 0, &[10, 2]), "FORMERR"),
-            (www().subnet(1, 24, 0, &[10, 2, 3, 4]), "FORMERR"),
-            (www().subnet(1, 20, 0, &[10, 2, 0xff]), "FORMERR"),
-            (www().option(ECS, &[0, 1]), "FORMERR"),
+            (www().subnet(3, 24, 0, &[20, 2, 3]), option, "FORMERR"),
+            (www().subnet(1, 24, 24, &[20, 2, 3]), option, "FORMERR"),
+            (www().subnet(1, 33, 0, &[20, 2, 3, 4, 5]), option, "FORMERR"),
+            (www().subnet(1, 24, 0, &[20, 2]), option, "FORMERR"),
+            (www().subnet(1, 24, 0, &[20, 2, 3, 4]), option, "FORMERR"),
+            (www().subnet(1, 20, 0, &[20, 2, 0xff]), option, "FORMERR"),
+            (www().option(ECS, &[0, 1]), option, "FORMERR"),
+            (
+                www().subnet(1, 8, 0, &[20]).subnet(1, 8, 0, &[20]),
+                option,
+                "FORMERR",
+            ),
+            // Private and documentation networks say nothing: the resolver's own address counts.
+            (www().subnet(1, 24, 0, &[10, 2, 3]), option, a),
+            (
+                www().subnet(2, 56, 0, &[0x20, 1, 0xd, 0xb8, 0, 0, 0]),
+                option,
+                a,
+            ),
+            // No address of that family at all.
+            (www().subnet(0, 0, 0, &[]), option, a),
         ] {
-            battery.ask(client, &subnet.bytes(), "pass_edns_option", want)?;
+            battery.ask(client, &subnet.bytes(), verdict, want)?;
         }
         // EDNS of another version.
         let mut query = www().edns(1232);

@@ -960,15 +960,15 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
             Verdict::EdnsVersion,
         ),
         (
-            "client subnet",
+            "a private client subnet",
             www().subnet(1, 24, 0, &[10, 1, 2]).bytes(),
             Verdict::EdnsOption,
         ),
         (
-            "client subnet after a cookie",
+            "a malformed client subnet after a cookie",
             www()
                 .option(dns::COOKIE, &[0; 8])
-                .subnet(1, 0, 0, &[])
+                .subnet(1, 8, 0, &[])
                 .bytes(),
             Verdict::EdnsOption,
         ),

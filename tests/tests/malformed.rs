@@ -76,6 +76,12 @@ prefix,mirror
 10.200.1.0/24,sin
 2001:db8::/33,sin
 2001:db8::8000/113,two
+20.0.0.0/9,two
+20.200.1.0/24,sin
+20.200.1.77/32,two
+2a00::/33,sin
+2a00:0:0:1::/64,two
+2a00::8000/113,two
 ";
 
 const NAMES: &[&str] = &[
@@ -102,6 +108,21 @@ const CLIENTS: &[&str] = &[
     "2001:db8:8000::1",
 ];
 
+/// What client subnets are near to: edges of the table, and blocks that say nothing.
+const SUBNETS: &[&str] = &[
+    "20.127.255.255",
+    "20.200.1.77",
+    "8.8.8.8",
+    "10.1.2.3",
+    "198.51.100.1",
+    "2a00::",
+    "2a00:0:0:1::",
+    "2a00::8001",
+    "2600::1",
+    "2001:db8::1",
+    "::ffff:1.2.3.4",
+];
+
 fn world() -> Result<World> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("geodns.toml");
@@ -123,7 +144,7 @@ fn throw(world: &World, seed: u64, queries: u64) -> Result<Vec<u64>> {
         .map(|client| client.parse())
         .collect::<Result<Vec<IpAddr>, _>>()?;
     let plan = world.plan.read().expect("not poisoned");
-    let mutator = Mutator::new(NAMES);
+    let mutator = Mutator::new(NAMES, SUBNETS);
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut scratch = Box::new(Scratch::new());
     let mut verdicts = vec![0; Verdict::ALL.len()];

@@ -6,7 +6,8 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use domain::base::{Name as DomainName, Rtype};
 use geodns_common::abi::Family;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use geodns_common::subnet;
+use ipnet::IpNet;
 
 use super::lookup::{self, Found};
 use super::query::{Query, Question};
@@ -353,54 +354,28 @@ impl Reply<'_> {
     }
 }
 
-/// Blocks of addresses that are nobody's place on the Internet: the special-purpose registries of
-/// RFC 6890, and multicast.
-const SPECIAL_V4: [Ipv4Net; 15] = [
-    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10),
-    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
-    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
-    Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12),
-    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(192, 88, 99, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16),
-    Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15),
-    Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
-    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4),
-    Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4),
-];
-
-/// The same of IPv6.
-const SPECIAL_V6: [Ipv6Net; 13] = [
-    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128),
-    Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
-    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0), 96),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
-    Ipv6Net::new_assert(Ipv6Addr::new(0x5f00, 0, 0, 0, 0, 0, 0, 0), 16),
-    Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
-    Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-    Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
-];
-
 /// The special-purpose block that an address is in: a client subnet there says nothing about where
 /// the client is.
 fn special_purpose(address: IpAddr) -> Option<IpNet> {
+    let block = |network: IpAddr, len: u8| {
+        let block = IpNet::new(network, len).ok()?;
+        block.contains(&address).then_some(block)
+    };
     match address {
-        IpAddr::V4(address) => SPECIAL_V4
+        IpAddr::V4(_) => subnet::SPECIAL_V4
             .iter()
-            .find(|net| net.contains(&address))
-            .map(|&net| IpNet::V4(net)),
-        IpAddr::V6(address) => SPECIAL_V6
-            .iter()
-            .find(|net| net.contains(&address))
-            .map(|&net| IpNet::V6(net)),
+            .find_map(|&(network, len)| block(Ipv4Addr::from(network).into(), len)),
+        IpAddr::V6(_) => {
+            let high = subnet::SPECIAL_V6
+                .iter()
+                .map(|&(high, len)| (Ipv6Addr::from(u128::from(high) << 64), len));
+            let low = [
+                (Ipv6Addr::UNSPECIFIED, 128),
+                (Ipv6Addr::LOCALHOST, 128),
+                (Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96),
+            ];
+            high.chain(low)
+                .find_map(|(network, len)| block(network.into(), len))
+        }
     }
 }

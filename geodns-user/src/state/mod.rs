@@ -8,11 +8,12 @@
 //! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
 //! call them from `spawn_blocking`.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ipnet::IpNet;
 use redb::backends::FileBackend;
@@ -40,7 +41,8 @@ const CACHE_BYTES: usize = 8 << 20;
 #[derive(Debug)]
 pub struct State {
     path: PathBuf,
-    database: Database,
+    /// `None` after a write that failed, until the next use opens it again.
+    database: Mutex<Option<Database>>,
 }
 
 /// One `map set`.
@@ -91,47 +93,39 @@ impl State {
     /// Opens the file; makes it, and its folder, if there is none (owner-only). Checks the whole
     /// file, so that damage is found here and not at an unlucky moment later.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let opened = Self::open_database(path).and_then(|database| {
-            prepare(&database)?;
-            Ok(database)
-        });
-        match opened {
-            Ok(database) => Ok(Self {
-                path: path.to_owned(),
-                database,
-            }),
-            Err(problem) => Err(Error {
-                path: path.to_owned(),
-                problem,
-            }),
-        }
+        let state = Self {
+            path: path.to_owned(),
+            database: Mutex::new(None),
+        };
+        state.with(|_| Ok(()))?;
+        Ok(state)
     }
 
-    fn open_database(path: &Path) -> Result<Database, Problem> {
-        if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(FileBackend::new(file)?)?;
-        Ok(database)
+    /// Uses the database. One that a write has failed in (the disk was full) refuses everything from
+    /// then on, and is as it was before that write once it is opened again.
+    fn with<T>(&self, work: impl Fn(&Database) -> Result<T, Problem>) -> Result<T, Error> {
+        let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempt = || -> Result<T, Problem> {
+            let database = match open.take() {
+                Some(database) => database,
+                None => open_or_make(&self.path)?,
+            };
+            let done = work(&database);
+            if !matches!(done, Err(Problem::Io(_))) {
+                *open = Some(database);
+            }
+            done
+        };
+        attempt().map_err(|problem| Error {
+            path: self.path.clone(),
+            problem,
+        })
     }
 
     /// Every override, by pool, then prefix.
     pub fn overrides(&self) -> Result<Vec<Override>, Error> {
-        self.named(|| {
-            let read = self.database.begin_read()?;
+        self.with(|database| {
+            let read = database.begin_read()?;
             let table = read.open_table(OVERRIDES)?;
             table
                 .iter()?
@@ -174,8 +168,8 @@ impl State {
 
     /// The last import of each pool that has one.
     pub fn imports(&self) -> Result<Vec<Import>, Error> {
-        self.named(|| {
-            let read = self.database.begin_read()?;
+        self.with(|database| {
+            let read = database.begin_read()?;
             let table = read.open_table(IMPORTS)?;
             table
                 .iter()?
@@ -206,23 +200,64 @@ impl State {
 
     fn write(
         &self,
-        change: impl FnOnce(&WriteTransaction) -> Result<(), Problem>,
+        change: impl Fn(&WriteTransaction) -> Result<(), Problem>,
     ) -> Result<(), Error> {
-        self.named(|| {
+        self.with(|database| {
             // redb's default durability is `Immediate`: on disk when `commit` returns.
-            let transaction = self.database.begin_write()?;
+            let transaction = database.begin_write()?;
             change(&transaction)?;
             transaction.commit()?;
             Ok(())
         })
     }
+}
 
-    fn named<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Error> {
-        work().map_err(|problem| Error {
-            path: self.path.clone(),
-            problem,
-        })
+/// Opens the file, or makes it, and its folder: whole or not at all.
+fn open_or_make(path: &Path) -> Result<Database, Problem> {
+    if !path.exists() {
+        make(path)?;
     }
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let database = database(file)?;
+    prepare(&database)?;
+    Ok(database)
+}
+
+/// Makes a file with empty tables, under another name first: what is cut short in the making would be
+/// taken for a damaged one.
+fn make(path: &Path) -> Result<(), Problem> {
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+    }
+    let mut half = path.as_os_str().to_owned();
+    half.push(format!(".{}", std::process::id()));
+    let half = PathBuf::from(half);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&half)?;
+    let made = database(file).and_then(|database| prepare(&database));
+    let linked = made.and_then(|()| match fs::hard_link(&half, path) {
+        // Another daemon was faster: the one of us that opens it first has it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => Ok(linked?),
+    });
+    fs::remove_file(&half)?;
+    linked
+}
+
+fn database(file: File) -> Result<Database, Problem> {
+    let database = Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .create_with_backend(FileBackend::new(file)?)?;
+    Ok(database)
 }
 
 /// Makes the tables of a new file, or sees that the file is of our layout.
@@ -284,6 +319,9 @@ impl From<StorageError> for Problem {
                 Self::Damaged("cut short".to_owned())
             }
             StorageError::Io(error) => Self::Io(error),
+            StorageError::PreviousIo => {
+                Self::Io(io::Error::other("an earlier write to it has failed"))
+            }
             other => Self::Damaged(other.to_string()),
         }
     }
@@ -295,6 +333,9 @@ macro_rules! through_redb_error {
             fn from(error: $error) -> Self {
                 match redb::Error::from(error) {
                     redb::Error::Io(error) => Self::Io(error),
+                    redb::Error::PreviousIo => {
+                        Self::Io(io::Error::other("an earlier write to it has failed"))
+                    }
                     other => Self::Damaged(other.to_string()),
                 }
             }
@@ -423,10 +464,11 @@ mod tests {
     fn another_layout_is_refused() {
         let (_folder, path) = file();
         let state = State::open(&path).unwrap();
-        let write = state.database.begin_write().unwrap();
+        let database = state.database.lock().unwrap().take().unwrap();
+        let write = database.begin_write().unwrap();
         write.open_table(META).unwrap().insert("layout", 9).unwrap();
         write.commit().unwrap();
-        drop(state);
+        drop((database, state));
         let error = State::open(&path).unwrap_err().to_string();
         assert!(error.contains("(layout 9, this one reads 1)"), "{error}");
     }

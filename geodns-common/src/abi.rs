@@ -374,7 +374,7 @@ pub struct Listen {
 
 impl Listen {
     /// Slots of the table.
-    pub const SLOTS: u32 = 8192;
+    pub const SLOTS: u32 = 16_384;
     /// Slots that a row may be in.
     pub const PROBES: u32 = 8;
     /// There is a row.
@@ -386,7 +386,7 @@ impl Listen {
     pub const fn home(address: [u64; 2], ifindex: u32) -> u32 {
         const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
         let mixed = address[0] ^ address[1].rotate_left(29) ^ (ifindex as u64) << 47;
-        (mixed.wrapping_mul(ODD) >> 51) as u32
+        (mixed.wrapping_mul(ODD) >> 50) as u32
     }
 }
 
@@ -398,5 +398,5 @@ const _: () = {
     assert!(size_of::<Answer>() == 128);
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Listen>() == 32);
-    assert!(Listen::SLOTS == 1 << (64 - 51));
+    assert!(Listen::SLOTS == 1 << (64 - 50));
 };

@@ -487,6 +487,8 @@ fn parse_ecs(scratch: &mut Scratch) -> Result<(), Verdict> {
     } else {
         (first, second)
     };
+    // Even if the network is wider than the block, which the slow path sees: more comparisons are more
+    // than the verifier can follow.
     let special = if family == 1 {
         subnet::is_special_v4((first as u32).swap_bytes())
     } else {

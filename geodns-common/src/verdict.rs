@@ -49,6 +49,8 @@ verdicts! {
     OtherMac = "pass_other_mac",
     /// Passed: a source that nobody can be asked back at (martian), or source port 0.
     Martian = "pass_martian",
+    /// Passed: UDP over IPv6 without a checksum (RFC 8200 section 8.1).
+    NoChecksum = "pass_no_checksum",
     /// Passed: shorter than its headers say.
     Truncated = "pass_truncated",
     /// Passed: the daemon has not been heard for kernel.stale_after.

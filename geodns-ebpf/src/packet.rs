@@ -147,6 +147,10 @@ fn parse_v6(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
     }
     let (source, destination) = (ip.src_addr, ip.dst_addr);
     let message_len = parse_udp(ctx, at + Ipv6Hdr::LEN, payload_len)?;
+    let udp: &UdpHdr = header(ctx, at + Ipv6Hdr::LEN)?;
+    if udp.check == [0; 2] {
+        return Err(Verdict::NoChecksum);
+    }
 
     // IPv4 addresses are mapped in the table: no IPv6 packet may find one.
     if is_martian_v6(&destination) {

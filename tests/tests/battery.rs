@@ -838,6 +838,13 @@ fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
                 option,
                 a,
             ),
+            // A network around one of those is none.
+            (www().subnet(1, 16, 0, &[192, 0]), option, address("ams", A)),
+            (
+                www().subnet(2, 16, 0, &[0x20, 1]),
+                option,
+                address("ams", A),
+            ),
             // No address of that family at all.
             (www().subnet(0, 0, 0, &[]), option, a),
         ] {

@@ -553,7 +553,12 @@ fn checksums_are_computed_whole() -> Result<()> {
             frame.checksum = sum;
             for name in ["www.example.org", "trio.example.org", "odd.cdn.example.org"] {
                 frame.message = Query::new(name, A).bytes();
-                fixture.answers(&format!("{name} {sum:?}"), &frame, Verdict::Answered)?;
+                let what = format!("{name} {sum:?}");
+                if sum == Checksum::None && frame.source.is_ipv6() {
+                    fixture.passes(&what, &frame.bytes(), Verdict::NoChecksum)?;
+                } else {
+                    fixture.answers(&what, &frame, Verdict::Answered)?;
+                }
             }
         }
     }

@@ -55,10 +55,14 @@ impl Service for Control {
             })
             .collect();
         drop(plan);
-        let (mut interfaces, mut verified, mut memory) = (Vec::new(), 0, 0);
+        let (mut interfaces, mut missing, mut verified, mut memory) =
+            (Vec::new(), Vec::new(), 0, 0);
         if let Some(kernel) = daemon.lock_kernel() {
             verified = u64::from(kernel.instance().verified_instructions());
             memory = kernel.instance().memory();
+            let attached = |name: &String| kernel.attached().iter().any(|at| at.name == *name);
+            missing = kernel.settings().interfaces.clone();
+            missing.retain(|name| !attached(name));
             interfaces = kernel
                 .attached()
                 .iter()
@@ -77,6 +81,7 @@ impl Service for Control {
             listen: listen.iter().map(|at| at.ip()).collect(),
             port: config.server.port,
             interfaces,
+            missing_interfaces: missing,
             zones: world.inputs.zones.len() as u64,
             steered_names: config.steers.len() as u64,
             pools,
@@ -387,7 +392,11 @@ fn explain(world: &World, text: &str, client: IpAddr, fast: bool) -> Result<Expl
     explanation.summary = format!(
         "steered by pool {} ({why}{prefix}); {}",
         found.pool,
-        if fast {
+        if fast
+            && [Family::V4, Family::V6]
+                .iter()
+                .all(|&family| plan.is_hot(pool, family, client))
+        {
             "plain queries are answered in the kernel"
         } else {
             "the slow path answers"

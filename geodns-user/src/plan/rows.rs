@@ -110,10 +110,19 @@ impl Rows {
         self.places.push(start..self.heap.len());
     }
 
+    /// Number of a mirror's answer.
+    fn answer(&self, pool: usize, mirror: u8, family: Family) -> usize {
+        self.pools[pool].answers as usize + 2 * usize::from(mirror) + family.index()
+    }
+
+    /// Whether a mirror's records are in the kernel's answer.
+    pub fn fits(&self, pool: usize, mirror: u8, family: Family) -> bool {
+        self.answers[self.answer(pool, mirror, family)].len > 0
+    }
+
     /// Records of a mirror, and how many.
     pub fn records(&self, pool: usize, mirror: u8, family: Family) -> (&[u8], u16) {
-        let first = self.pools[pool].answers as usize;
-        let at = first + 2 * usize::from(mirror) + family.index();
+        let at = self.answer(pool, mirror, family);
         (
             &self.heap[self.places[at].clone()],
             self.answers[at].records,

@@ -6,6 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// Octets of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
 
@@ -63,8 +65,8 @@ pub struct Edns<'a> {
 pub struct Ecs<'a> {
     /// FAMILY, SOURCE, SCOPE and ADDRESS as they came.
     pub octets: &'a [u8],
-    /// The network's address; `None` with SOURCE 0, an opt-out.
-    pub address: Option<IpAddr>,
+    /// The network; `None` with SOURCE 0, an opt-out.
+    pub network: Option<IpNet>,
 }
 
 impl<'a> Query<'a> {
@@ -249,11 +251,14 @@ impl<'a> Ecs<'a> {
         let mut padded = [0; 16];
         padded[..network.len()].copy_from_slice(network);
         let address = match family {
-            _ if source == 0 => None,
-            1 => Some(IpAddr::V4(Ipv4Addr::from(*padded.first_chunk::<4>()?))),
-            _ => Some(IpAddr::V6(Ipv6Addr::from(padded))),
+            1 => IpAddr::V4(Ipv4Addr::from(*padded.first_chunk::<4>()?)),
+            _ => IpAddr::V6(Ipv6Addr::from(padded)),
         };
-        Some(Self { octets, address })
+        let network = match source {
+            0 => None,
+            _ => Some(IpNet::new(address, source).ok()?),
+        };
+        Some(Self { octets, network })
     }
 }
 

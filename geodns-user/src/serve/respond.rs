@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use domain::base::{Name as DomainName, Rtype};
 use geodns_common::abi::Family;
-use geodns_common::subnet;
+use geodns_common::subnet as special;
 use ipnet::IpNet;
 
 use super::lookup::{self, Found};
@@ -69,7 +69,7 @@ pub fn respond(
     let mut reply = Reply {
         world,
         client,
-        ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.address),
+        ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.network),
         writer: Writer::new(response, &query, nsid, size),
         outline: Outline::default(),
         steered: false,
@@ -107,8 +107,8 @@ pub fn respond(
 struct Reply<'a> {
     world: &'a World,
     client: IpAddr,
-    /// The client subnet's address, where there is one and it is no opt-out.
-    ecs: Option<IpAddr>,
+    /// The client subnet, where there is one and it is no opt-out.
+    ecs: Option<IpNet>,
     writer: Writer<'a>,
     outline: Outline,
     steered: bool,
@@ -176,6 +176,8 @@ impl Reply<'_> {
                 Found::Dname { owner, dname } => {
                     self.outline.authoritative = true;
                     match self.dname(&name, owner, dname) {
+                        // The CNAME that follows from it is what was asked for.
+                        Some(_) if qtype == Rtype::CNAME => return rcode::NOERROR,
                         Some(next) => next,
                         None => return rcode::YXDOMAIN,
                     }
@@ -243,7 +245,7 @@ impl Reply<'_> {
             .unwrap_or_else(PoisonError::into_inner);
         let special = self.ecs.and_then(special_purpose);
         let client = match self.ecs {
-            Some(address) if special.is_none() => address,
+            Some(network) if special.is_none() => network.addr(),
             _ => self.client,
         };
         let selection = plan.select(pool, family, client);
@@ -354,19 +356,18 @@ impl Reply<'_> {
     }
 }
 
-/// The special-purpose block that an address is in: a client subnet there says nothing about where
-/// the client is.
-fn special_purpose(address: IpAddr) -> Option<IpNet> {
+/// The special-purpose block that a client subnet is in: it says nothing about where the client is.
+fn special_purpose(subnet: IpNet) -> Option<IpNet> {
     let block = |network: IpAddr, len: u8| {
         let block = IpNet::new(network, len).ok()?;
-        block.contains(&address).then_some(block)
+        block.contains(&subnet).then_some(block)
     };
-    match address {
-        IpAddr::V4(_) => subnet::SPECIAL_V4
+    match subnet {
+        IpNet::V4(_) => special::SPECIAL_V4
             .iter()
             .find_map(|&(network, len)| block(Ipv4Addr::from(network).into(), len)),
-        IpAddr::V6(_) => {
-            let high = subnet::SPECIAL_V6
+        IpNet::V6(_) => {
+            let high = special::SPECIAL_V6
                 .iter()
                 .map(|&(high, len)| (Ipv6Addr::from(u128::from(high) << 64), len));
             let low = [

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -37,11 +38,21 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let tcp_connections = file_limit() / 2;
+        Self::for_addresses(1)
+    }
+}
+
+impl Options {
+    /// As many TCP connections as leave files for the sockets of so many addresses, and for all else.
+    pub fn for_addresses(addresses: usize) -> Self {
+        let workers = available_parallelism().map_or(1, NonZero::get).min(16);
+        let sockets = addresses * (workers + 1);
+        let spare = file_limit().saturating_sub(sockets + FILES_FOR_ELSE);
+        let tcp_connections = (spare / 2).clamp(16, MAX_CONNECTIONS);
         Self {
             port: 53,
             freebind: false,
-            workers: available_parallelism().map_or(1, NonZero::get).min(16),
+            workers,
             tcp_connections,
             tcp_connections_per_network: (tcp_connections / 4).max(1),
             tcp_idle: Duration::from_secs(10),
@@ -49,11 +60,16 @@ impl Default for Options {
     }
 }
 
-/// Files that this process may open, but not more than make sense for connections.
+/// More connections make no sense.
+const MAX_CONNECTIONS: usize = 4096;
+/// Files that are no sockets of ours: maps, state, the control socket and who uses it.
+const FILES_FOR_ELSE: usize = 128;
+
+/// Files that this process may open.
 fn file_limit() -> usize {
     let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .unwrap_or((1024, 1024));
-    usize::try_from(soft).unwrap_or(usize::MAX).clamp(64, 8192)
+    usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
 /// Why an address cannot be listened on. Displays as one line.
@@ -109,6 +125,7 @@ pub struct Server {
     options: Options,
     shared: Arc<Shared>,
     listeners: Mutex<BTreeMap<IpAddr, Listener>>,
+    closed: AtomicBool,
 }
 
 /// What all workers share.
@@ -161,7 +178,14 @@ impl Server {
             }),
             options,
             listeners: Mutex::default(),
+            closed: AtomicBool::new(false),
         }
+    }
+
+    /// Closes every socket, for good.
+    pub async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.set_listen(&[]).await;
     }
 
     /// Changes who we say we are.
@@ -180,6 +204,8 @@ impl Server {
     /// Must run inside the tokio runtime that the workers shall run in.
     pub async fn set_listen(&self, addresses: &[IpAddr]) -> Vec<ListenError> {
         let mut listeners = self.listeners.lock().await;
+        let closed = self.closed.load(Ordering::Relaxed);
+        let addresses = if closed { &[] } else { addresses };
         let gone: Vec<_> = listeners
             .extract_if(.., |address, _| !addresses.contains(address))
             .collect();

@@ -31,6 +31,8 @@ const MAX_TTL: Ttl = Ttl::from_secs(i32::MAX as u32);
 
 /// Reads a zone file's content; `file` is for errors and relative paths.
 pub(super) fn parse(apex: &Name, file: &Path, bytes: &[u8]) -> Result<Zone, Error> {
+    // What some editors put first: a byte order mark that nobody sees.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut zonefile = Zonefile::new();
     zonefile.set_origin(apex.clone());
     zonefile.set_default_class(Class::IN);

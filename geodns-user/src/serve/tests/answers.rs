@@ -277,6 +277,14 @@ fn rfc_6672_dname() {
         ),
         ("old.example.org A", &["NOERROR aa", SOA]),
         (
+            "x.old.example.org CNAME",
+            &[
+                "NOERROR aa",
+                "an old.example.org 3600 DNAME mail.example.org.",
+                "an x.old.example.org 3600 CNAME x.mail.example.org.",
+            ],
+        ),
+        (
             "old.example.org DNAME",
             &[
                 "NOERROR aa",

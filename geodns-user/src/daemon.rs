@@ -39,6 +39,9 @@ use crate::serve::{self, Identity, Server};
 use crate::state::State;
 use crate::world::{Inputs, World};
 
+/// How often to look after the links when no change is reported.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
 /// What the command line asks of the daemon.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -102,6 +105,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         kernel::object()?;
         bpffs::ensure(&config.kernel.pin)?;
     }
+    privileges::raise_file_limit();
     privileges::drop_all_but_needed()?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -143,7 +147,7 @@ async fn serve(
         serve::Options {
             port: config.server.port,
             freebind: true,
-            ..serve::Options::default()
+            ..serve::Options::for_addresses(addresses.len())
         },
         Arc::clone(&world),
         identity(config),
@@ -153,8 +157,11 @@ async fn serve(
         return Err(anyhow::Error::msg(error.to_string()));
     }
 
-    let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
+    // Before the program: nothing that comes after it may fail, since it may have taken over what a
+    // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
+    let control = server::Socket::bind(socket_path)?;
+    let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
         counters: kernel.as_ref().map(Kernel::counters),
@@ -173,13 +180,6 @@ async fn serve(
         last_error: Mutex::default(),
         options: options.clone(),
     });
-    let control = match server::Socket::bind(socket_path) {
-        Ok(control) => control,
-        Err(error) => {
-            daemon.detach()?;
-            return Err(error.into());
-        }
-    };
     tracing::info!("control socket {}", socket_path.display());
     let stopping = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
@@ -204,7 +204,8 @@ async fn serve(
         let daemon = Arc::clone(&daemon);
         async move {
             loop {
-                follow.changed().await;
+                // Whoever detaches our program or removes its pin tells nobody.
+                let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
                 daemon.follow.lock().await.netlink = follow.netlink();
                 if let Err(error) = daemon.follow_interfaces().await {
                     tracing::warn!("{error:#}");
@@ -238,8 +239,12 @@ async fn serve(
     tasks.shutdown().await;
     // Nobody may be changing anything any more.
     let _edits = daemon.edits.lock().await;
-    let detached = daemon.detach();
-    daemon.server.set_listen(&[]).await;
+    let mut detached = daemon.detach();
+    daemon.server.close().await;
+    if detached.is_err() {
+        // It may have been for want of a file; now there are some.
+        detached = daemon.detach();
+    }
     stopping.notify_one();
     control.await??;
     detached

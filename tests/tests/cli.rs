@@ -276,6 +276,12 @@ fn a_map_set_is_in_the_kernels_answers_at_once_and_survives() -> Result<()> {
     std::fs::write(&third, &export)?;
     site.daemon.ok(&format!("map import {}", third.display()))?;
     ensure!(site.daemon.ok("map export")? == export);
+    // Nor does an empty one.
+    std::fs::write(&third, "\n# nothing\n")?;
+    let (code, error) = site
+        .daemon
+        .fails(&format!("map import {}", third.display()))?;
+    ensure!(code == 1 && error.contains("empty"), "{error}");
     // A wrong list changes nothing.
     std::fs::write(&third, "10.2.0.0/24,iad\n10.3.0.0/24,nowhere\n")?;
     let (code, error) = site
@@ -556,6 +562,143 @@ fn without_a_gap(site: &mut Site, meanwhile: impl FnOnce(&mut Site) -> Result<()
 }
 
 #[test]
+fn a_stop_in_the_middle_of_a_reload_leaves_nothing() -> Result<()> {
+    needs_root!();
+    for delay in [5, 20, 35, 50, 80] {
+        let mut site = Site::example()?;
+        site.daemon.signal(Signal::SIGHUP)?;
+        std::thread::sleep(Duration::from_millis(delay));
+        site.daemon.stop()?;
+        let left = site.daemon.home.pins.list();
+        ensure!(left.is_empty(), "after {delay} ms: left {left:?}");
+        ensure!(!site.attached()?, "after {delay} ms: left attached");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_late_takes_nothing_from_the_daemon_before() -> Result<()> {
+    needs_root!();
+    let mut site = Site::example()?;
+    let text = std::fs::read_to_string(site.daemon.home.config())?;
+    let unusable = text.replace("control.sock", "world.csv");
+    site.daemon.crash()?;
+    std::fs::write(site.daemon.home.config(), &unusable)?;
+    let done = Daemon::attempt(&site.pair.server, &site.daemon.home, &site.setup)?;
+    ensure!(done.status.code() == Some(1));
+    let reply = site.ask("10.1.0.1", &Query::new("www.example.org", A))?;
+    ensure!(reply.of("A") == [IAD], "the hot answers have gone: {reply}");
+    std::fs::write(site.daemon.home.config(), &text)?;
+    site.daemon.again(&site.pair.server, &site.setup)?;
+    ensure!(site.www("10.1.0.1")? == IAD);
+    site.daemon.stop()?;
+    // And `on_stop = "keep"` is for a stop, not for a start that fails.
+    let keep = unusable.replace("on_stop = \"detach\"", "on_stop = \"keep\"");
+    std::fs::write(site.daemon.home.config(), keep)?;
+    let done = Daemon::attempt(&site.pair.server, &site.daemon.home, &site.setup)?;
+    ensure!(done.status.code() == Some(1));
+    let left = site.daemon.home.pins.list();
+    ensure!(left.is_empty() && !site.attached()?, "left {left:?}");
+    Ok(())
+}
+
+#[test]
+fn a_link_that_somebody_takes_away_is_put_back() -> Result<()> {
+    needs_root!();
+    let mut site = Site::example()?;
+    let link = site.daemon.home.pins.path().join("v1/links/eth0");
+    let ways: [(&str, &[&str]); 2] = [("bpftool", &["link", "detach", "pinned"]), ("rm", &[])];
+    for (program, words) in ways {
+        run(site.pair.server.command(program).args(words).arg(&link))?;
+        ensure!(!site.attached()?, "{program} has not detached it");
+        site.daemon.ok("reload")?;
+        ensure!(site.attached()?, "not put back after {program}");
+        ensure!(site.www("10.1.0.1")? == IAD);
+    }
+    ensure!(site.daemon.log().contains("attaching it again"));
+    site.daemon.stop()?;
+    ensure!(site.daemon.home.pins.list().is_empty() && !site.attached()?);
+    Ok(())
+}
+
+/// A small file system over a folder, for as long as it lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn over(folder: &std::path::Path) -> Result<Self> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "geodns-test"]);
+        run(mount.arg(folder))?;
+        Ok(Self(folder.to_owned()))
+    }
+
+    /// Takes the room that is left.
+    fn fill(&self) -> Result<()> {
+        let mut file = std::fs::File::create(self.0.join("filler"))?;
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+        Ok(())
+    }
+
+    fn free(&self) -> Result<()> {
+        Ok(std::fs::remove_file(self.0.join("filler"))?)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
+
+#[test]
+fn a_full_disk_spoils_neither_what_is_kept_nor_what_comes_after() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&["10.1.0.1"])?;
+    let setup = Setup::example(&[SERVER]);
+    let home = Home::new()?;
+    let small = Small::over(home.folder.path())?;
+    home.write(&setup)?;
+    // The first start of all.
+    small.fill()?;
+    let done = Daemon::attempt(&pair.server, &home, &setup)?;
+    let text = String::from_utf8(done.stderr)?;
+    ensure!(
+        done.status.code() == Some(1) && text.contains("No space left"),
+        "{text}"
+    );
+    small.free()?;
+    let mut daemon = Daemon::start_at(&pair.server, home, &setup)?;
+    daemon.ok("map set 10.7.0.0/16 sin")?;
+    small.fill()?;
+    // Small writes may find room in what the file has already.
+    let mut refused = None;
+    for number in 0..2000 {
+        let done = daemon.cli([
+            "map",
+            "set",
+            &format!("10.9.{}.{}/32", number / 250, number % 250),
+            "iad",
+        ])?;
+        if !done.status.success() {
+            refused = Some(String::from_utf8(done.stderr)?);
+            break;
+        }
+    }
+    let refused = refused.context("the disk was never full")?;
+    ensure!(refused.contains("No space left"), "{refused}");
+    small.free()?;
+    daemon.ok("map set 10.8.0.0/16 iad")?;
+    let before = daemon.json("map list")?;
+    daemon.crash()?;
+    daemon.again(&pair.server, &setup)?;
+    ensure!(daemon.json("map list")? == before);
+    for prefix in ["10.7.0.0/16", "10.8.0.0/16"] {
+        ensure!(before.to_string().contains(prefix), "{before}");
+    }
+    daemon.stop()
+}
+
+#[test]
 fn hot_answers_outlive_a_crash_and_a_new_start_loses_none() -> Result<()> {
     needs_root!();
     let mut site = Site::example()?;
@@ -784,6 +927,15 @@ fn wrong_files() -> Vec<(Setup, Vec<&'static str>)> {
     vec![
         (good().body("what is this"), vec!["geodns.toml:14"]),
         (body("policy =", "polity ="), vec!["geodns.toml:", "polity"]),
+        (
+            Setup {
+                listen: (0..513)
+                    .map(|n| format!("10.0.{}.{}", n / 250, n % 250))
+                    .collect(),
+                ..good()
+            },
+            vec!["geodns.toml:2", "513", "512"],
+        ),
         (body("[[zone]]", "[zones]"), vec!["geodns.toml:15", "zones"]),
         (
             body("example.org.zone", "absent.zone"),

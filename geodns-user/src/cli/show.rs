@@ -117,10 +117,13 @@ pub fn status(status: Status) -> String {
         ("listen", joined(&status.listen)),
         ("port", status.port.to_string()),
     ];
-    if attached.is_empty() {
+    if attached.is_empty() && status.missing_interfaces.is_empty() {
         lines.push(("kernel", "off: the slow path answers everything".to_owned()));
     } else {
-        lines.push(("interfaces", attached.join(", ")));
+        let missing = status.missing_interfaces.iter();
+        let missing = missing.map(|name| format!("{name} (not attached: gone, or see the log)"));
+        let interfaces: Vec<_> = attached.into_iter().chain(missing).collect();
+        lines.push(("interfaces", interfaces.join(", ")));
         lines.push((
             "kernel",
             format!(
@@ -416,7 +419,14 @@ pub fn explanation(explanation: Explanation) -> String {
 
 /// `geodns reload`
 pub fn reloaded(reloaded: Reloaded) -> String {
-    format!("reloaded: plan {} is in force\n", reloaded.generation)
+    let warning = reloaded
+        .warning
+        .map(|warning| format!("but: {warning}\n"))
+        .unwrap_or_default();
+    format!(
+        "reloaded: plan {} is in force\n{warning}",
+        reloaded.generation
+    )
 }
 
 /// `geodns check`

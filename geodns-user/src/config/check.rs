@@ -20,6 +20,9 @@ const MAX_TTL: u32 = i32::MAX as u32;
 /// Addresses of one mirror and family, at the most: 64 mirrors of these are an answer of 57,344
 /// octets, which a message can still carry.
 const MAX_ADDRESSES: usize = 32;
+/// Addresses listened on, at the most: each is several sockets, and a row of the program's table for
+/// every interface.
+const MAX_LISTEN: usize = 512;
 /// `sun_path` has 108 octets, the last of them zero.
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ has 16 octets, the last of them zero.
@@ -81,6 +84,13 @@ impl Check<'_> {
                 let message = "empty; name an address, or leave the key out to answer on the \
                                interfaces' own addresses";
                 return self.error(list.span(), "server.listen", message.to_owned());
+            }
+            Some(list) if list.get_ref().len() > MAX_LISTEN => {
+                let message = format!(
+                    "{} addresses; {MAX_LISTEN} is the most",
+                    list.get_ref().len()
+                );
+                return self.error(list.span(), "server.listen", message);
             }
             Some(list) => Some(self.addresses(list.into_inner(), "server.listen")?),
         };

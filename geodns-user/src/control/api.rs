@@ -87,6 +87,9 @@ pub struct Status {
     pub port: u16,
     /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
     pub interfaces: Vec<Interface>,
+    /// Interfaces that it should be attached to and is not: gone, or the log says why.
+    #[serde(default)]
+    pub missing_interfaces: Vec<String>,
     /// Counts of what is in the plan.
     pub zones: u64,
     /// Steered names.
@@ -289,6 +292,9 @@ pub struct Explanation {
 pub struct Reloaded {
     /// Number of the plan now in force.
     pub generation: u64,
+    /// What went wrong after it came in force: an interface or an address that could not be served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// `?pool=`

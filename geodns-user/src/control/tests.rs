@@ -36,6 +36,7 @@ impl Service for Memory {
             listen: vec!["192.0.2.53".parse().unwrap()],
             port: 53,
             interfaces: Vec::new(),
+            missing_interfaces: Vec::new(),
             zones: 1,
             steered_names: 1,
             pools: Vec::new(),

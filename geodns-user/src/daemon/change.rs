@@ -476,7 +476,12 @@ impl Daemon {
         notify::reloading();
         let reloaded = self.try_reload().await;
         match &reloaded {
-            Ok(reloaded) => tracing::info!("reloaded: plan {}", reloaded.generation),
+            Ok(reloaded) => {
+                tracing::info!("reloaded: plan {}", reloaded.generation);
+                if let Some(warning) = &reloaded.warning {
+                    tracing::warn!("{warning}");
+                }
+            }
             Err(failure) => tracing::error!("not reloaded, nothing has changed: {failure}"),
         }
         *self
@@ -491,8 +496,11 @@ impl Daemon {
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
         let netlink = self.follow.lock().await.netlink.clone();
         let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
-        let reloaded = self.change(move |daemon| daemon.reload(&netdevs)).await?;
-        self.follow_interfaces().await.map_err(internal)?;
+        let mut reloaded = self.change(move |daemon| daemon.reload(&netdevs)).await?;
+        if let Err(error) = self.follow_interfaces().await {
+            // The plan is in force all the same.
+            reloaded.warning = Some(format!("{error:#}"));
+        }
         Ok(reloaded)
     }
 
@@ -533,7 +541,10 @@ impl Daemon {
                 fixed.join(", ")
             );
         }
-        Ok(Reloaded { generation })
+        Ok(Reloaded {
+            generation,
+            warning: None,
+        })
     }
 }
 
@@ -582,6 +593,13 @@ fn parse(
     name: &str,
     pool: Option<&str>,
 ) -> Result<Vec<(usize, Arc<Layer>)>, Failure> {
+    let says_something = |line: &str| !line.trim().is_empty() && !line.trim().starts_with('#');
+    if !csv.lines().any(says_something) {
+        // More likely an accident than a wish.
+        return Err(Failure::Invalid(format!(
+            "{name}: it is empty; to empty the tables, import a file with just the line prefix,mirror"
+        )));
+    }
     let tables: Vec<usize> = match pool {
         Some(id) => vec![require_table(config, id)?],
         None => (0..config.pools.len())

@@ -19,6 +19,17 @@ const KEPT: [Capability; 5] = [
     Capability::CAP_DAC_OVERRIDE,
 ];
 
+/// Lets the process open as many files as it may: each listen address is several sockets, and TCP
+/// connections of strangers must not take what the control socket needs.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
 /// Gives up every other capability, for good. For the calling thread and those that it makes from
 /// now on, so before there is a runtime.
 pub fn drop_all_but_needed() -> anyhow::Result<()> {

@@ -29,6 +29,13 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Whether its link is pinned and holds.
+    pub fn is_among(&self, pinned: &[Pinned]) -> bool {
+        pinned
+            .iter()
+            .any(|link| link.name == self.name && link.ifindex == Some(self.ifindex))
+    }
+
     /// `native` or `generic`.
     pub fn mode(&self) -> &'static str {
         if self.generic { "generic" } else { "native" }

@@ -199,9 +199,12 @@ pub enum Error {
         /// What the kernel said.
         reason: String,
     },
+    /// After [`Kernel::stop`].
+    #[error("geodns is stopping")]
+    Stopped,
     /// More than the map holds.
     #[error(
-        "{rows} listen addresses times interfaces are more than the program holds: \
+        "{rows} listen addresses times interfaces are more than the program can hold: \
          shorten server.listen or kernel.interfaces"
     )]
     TooManyAddresses {
@@ -322,6 +325,8 @@ pub struct Kernel {
     /// Interfaces that did not take the program when they came (back), by index: said once.
     refused: BTreeMap<String, u32>,
     packet_log: Option<JoinHandle<()>>,
+    /// After [`Kernel::stop`]: nothing may be attached any more.
+    stopped: bool,
 }
 
 impl Kernel {
@@ -371,6 +376,7 @@ impl Kernel {
                     attached,
                     refused: BTreeMap::new(),
                     packet_log: None,
+                    stopped: false,
                 };
                 kernel.log_packets();
                 Ok(kernel)
@@ -498,16 +504,17 @@ impl Kernel {
 
     /// Puts a plan into every link, in place of the one in force, which stays on any failure.
     pub fn commit(&mut self, mut next: Instance) -> Result<(), Error> {
+        if self.stopped {
+            return Err(Error::Stopped);
+        }
         let folder = self.shared.folder();
         for (done, attachment) in self.attached.iter().enumerate() {
             let Err(error) = link::replace(folder, next.program()?, &attachment.name) else {
                 continue;
             };
-            // An interface that went away took its link with it: not this plan's fault.
-            if link::pinned(folder)?
-                .iter()
-                .any(|link| link.name == attachment.name && link.ifindex.is_none())
-            {
+            // An interface that went away took its link with it, or somebody detached it: not this
+            // plan's fault, and for `follow` to mend.
+            if !attachment.is_among(&link::pinned(folder)?) {
                 continue;
             }
             for attachment in &self.attached[..done] {
@@ -543,7 +550,11 @@ impl Kernel {
     /// Answers on these addresses, on the interfaces as they are now: follows their MAC addresses,
     /// and attaches to those that have come back.
     pub fn follow(&mut self, addresses: &BTreeSet<IpAddr>, netdevs: &Netdevs) -> Result<(), Error> {
+        if self.stopped {
+            return Ok(());
+        }
         let folder = self.shared.folder();
+        let pinned = link::pinned(folder)?;
         let interfaces = &self.settings.interfaces;
         while let Some(place) = self
             .attached
@@ -564,6 +575,12 @@ impl Kernel {
                 && netdev.map(|netdev| netdev.ifindex) != Some(self.attached[place].ifindex)
             {
                 tracing::warn!("{name}: the interface has gone");
+                self.attached.remove(place);
+                link::detach(folder, name)?;
+            } else if let Some(place) = attached
+                && !self.attached[place].is_among(&pinned)
+            {
+                tracing::warn!("{name}: somebody has detached the program: attaching it again");
                 self.attached.remove(place);
                 link::detach(folder, name)?;
             }
@@ -623,7 +640,10 @@ impl Kernel {
     }
 
     /// An orderly end, and the last call: nothing is attached after it, or nobody feeds what is.
+    ///
+    /// On an error it may be called again.
     pub fn stop(&mut self, on_stop: OnStop) -> Result<(), Error> {
+        self.stopped = true;
         if let Some(task) = self.packet_log.take() {
             task.abort();
         }

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::{Daemon, identity, notify, read};
 use crate::config::{Config, Policy};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
-use crate::geo::{Layer, Layers};
+use crate::geo::{self, Layer, Layers};
 use crate::kernel::instance::Instance;
 use crate::kernel::netdev::Netdevs;
 use crate::plan::EditError;
@@ -575,6 +575,11 @@ fn compile(inputs: &Inputs, layers: &[Layers], generation: u64) -> Result<World,
 }
 
 fn check_prefix(prefix: IpNet) -> Result<(), Failure> {
+    if let Some(mapped) = geo::mapped(prefix) {
+        return Err(Failure::Invalid(format!(
+            "{prefix} is of IPv4 addresses, mapped; did you mean {mapped}?"
+        )));
+    }
     if prefix == prefix.trunc() {
         return Ok(());
     }

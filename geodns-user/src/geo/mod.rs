@@ -232,6 +232,14 @@ impl Layers {
     }
 }
 
+/// The IPv4 prefix that an IPv6 one of mapped addresses (`::ffff:a.b.c.d`) stands for. No query comes
+/// from one.
+pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
+    let IpNet::V6(net) = net else { return None };
+    let len = net.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(net.addr().to_ipv4_mapped()?, len).ok()
+}
+
 /// Reads the prefix lists of a configuration's pools (empty for those that have none).
 pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
     // Pools with the same mirrors often name the same list: one copy is enough.

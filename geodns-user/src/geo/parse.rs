@@ -63,6 +63,11 @@ pub fn parse<'a>(
         if net != net.trunc() {
             return Err(wrong(host_bits(prefix)));
         }
+        if let Some(mapped) = super::mapped(net) {
+            return Err(wrong(format!(
+                "{net} is of IPv4 addresses, mapped; write {mapped}"
+            )));
+        }
         if let Some(number) = number {
             match net {
                 IpNet::V4(net) => layer

@@ -56,6 +56,10 @@ fn what_is_wrong_is_said_with_its_line() {
             "world.csv:3: 10.0.0.1/8 has bits set past its length; write 10.0.0.0/8",
         ),
         (
+            "::ffff:10.0.0.0/104,ams\n",
+            "world.csv:1: ::ffff:10.0.0.0/104 is of IPv4 addresses, mapped; write 10.0.0.0/8",
+        ),
+        (
             "2001:db8::1/32,ams",
             "world.csv:1: 2001:db8::1/32 has bits set past its length; write 2001:db8::/32",
         ),

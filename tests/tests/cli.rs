@@ -647,6 +647,8 @@ impl Small {
 impl Drop for Small {
     fn drop(&mut self) {
         let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
+        // The folder's owner has gone by now, and could not remove what was mounted on.
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 

@@ -135,6 +135,35 @@ impl Responder {
     }
 }
 
+/// Instructions that the verifier walked for each program: the responder, with and without its log of
+/// packets, and the rig's.
+pub fn verified(
+    responder: &Responder,
+    tables: &impl Tables,
+    capacity: Capacity,
+) -> Result<Vec<(String, u32)>> {
+    let logging = responder.another(tables, capacity, 1000)?;
+    let mut counts = vec![
+        (
+            "geodns".to_owned(),
+            responder.instance.verified_instructions(),
+        ),
+        (
+            "geodns, logging".to_owned(),
+            logging.verified_instructions(),
+        ),
+    ];
+    let mut rig = Rig::load()?;
+    for name in rig.names() {
+        let info = rig.program(&name)?.info()?;
+        let count = info
+            .verified_instruction_count()
+            .context("this kernel does not say what it verified")?;
+        counts.push((format!("rig: {name}"), count));
+    }
+    Ok(counts)
+}
+
 /// What a test run of the responder gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {

@@ -20,7 +20,7 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{self, A, AAAA, Query};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC, checksum};
-use geodns_tests::rig::{Action, Outcome, Responder, Rig};
+use geodns_tests::rig::{Action, Outcome, Responder, verified};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -297,24 +297,7 @@ fn every_program_is_within_the_verifiers_budget() -> Result<()> {
     let fixture = fixture()?;
     let fixture = lock(&fixture);
     let plan = fixture.world.plan.read().expect("not poisoned");
-    let logging = fixture.responder.another(&*plan, plan.capacity(), 1000)?;
-    let mut counts = vec![
-        (
-            "geodns".to_owned(),
-            fixture.responder.instance.verified_instructions(),
-        ),
-        (
-            "geodns, logging".to_owned(),
-            logging.verified_instructions(),
-        ),
-    ];
-    let mut rig = Rig::load()?;
-    for name in rig.names() {
-        let info = rig.program(&name)?.info()?;
-        let count = info.verified_instruction_count().context("no count")?;
-        counts.push((format!("rig: {name}"), count));
-    }
-    for (name, count) in counts {
+    for (name, count) in verified(&fixture.responder, &*plan, plan.capacity())? {
         println!("{name}: {count} instructions verified");
         ensure!(count > 0 && count < BUDGET, "{name}: {count} of {BUDGET}");
     }

@@ -12,7 +12,7 @@ use core::cell::UnsafeCell;
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
@@ -175,24 +175,40 @@ impl Zone {
 /// Atlas of a pool for which every client is alike: its fallback order answers, with scope 0.
 pub const NO_ATLAS: u32 = u32::MAX;
 
+/// Shares that the clients of a pool are parted in, so that a mirror can be drained bit by bit: a
+/// client is always in the same one.
+pub const SHARES: usize = 32;
+
 /// A pool: which mirrors may answer, in what order, and where their records are.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Pool {
-    /// Mask of the mirrors in service.
-    pub in_service: Row,
-    /// Number of the atlas, or [`NO_ATLAS`], in the low 32 bits.
+    /// Atlas, or [`NO_ATLAS`], in the low 32 bits.
     pub atlas: Row,
-    /// Masks of the mirrors that have addresses, by [`Family::index`].
+    /// TTL of the records in the low 32 bits, and [`Pool::SPLIT`].
+    pub ttl: Row,
+    /// Pool that answers in this one's place, by [`Family::index`] from the low 32 bits on: itself,
+    /// but when none of its mirrors is in service and another is named for that.
+    pub answered_by: Row,
+    /// Masks of the mirrors whose second answer is in force, by [`Family::index`].
+    pub second: [Row; 2],
+    /// Masks of the mirrors that have records, by [`Family::index`].
     pub has: [u64; 2],
     /// [`Order`] where the region's own mirrors cannot answer, by [`Family::index`].
     pub fallback: [u64; 2],
-    /// First answer of the pool: mirror `m` has its A at `answers + 2 * m`, its AAAA after it.
+    /// First answer of the pool: see [`Pool::answer`].
     pub answers: u32,
+    /// First slot of the pool's groups: group `g` has [`SLOTS`] from `groups + g * SLOTS` on.
+    pub groups: u32,
     /// Mirrors in an answer, at the most.
     pub count: u16,
-    /// [`Pool::ALL`], [`Pool::SLOW`].
+    /// [`Pool::ALL`] and the others.
     pub flags: u16,
+    /// Zero.
+    pub _pad: u32,
+    /// Masks of the mirrors in service, by [`Family::index`] and share of the clients. None at all:
+    /// SERVFAIL.
+    pub in_service: [[Row; SHARES]; 2],
 }
 
 impl Pool {
@@ -200,43 +216,75 @@ impl Pool {
     pub const ALL: u16 = 1;
     /// More than the fast path can hold: the slow path answers.
     pub const SLOW: u16 = 2;
+    /// Orders name groups of mirrors too.
+    pub const GROUPS: u16 = 4;
+    /// Which mirror of a group is drawn for each query anew, not by the client's prefix.
+    pub const RANDOM: u16 = 8;
+
+    /// In `ttl`: a mirror is being drained, so that neighbouring prefixes get different answers.
+    pub const SPLIT: u64 = 1 << 32;
+
+    /// A pool's answers are two for each mirror and family, of which one is in force: the other may be
+    /// written in the meantime.
+    pub const ANSWERS_OF_MIRROR: u32 = 4;
+
+    /// Number of the answer in force of a mirror.
+    #[inline(always)]
+    pub fn answer(&self, mirror: u32, family: Family) -> u32 {
+        let second = (self.second[family.index()].load() >> (mirror & 63)) as u32 & 1;
+        self.answers + Self::ANSWERS_OF_MIRROR * mirror + 2 * family.index() as u32 + second
+    }
 }
 
 /// Mirrors of a pool at the most: a mask is one `u64`.
 pub const MAX_MIRRORS: usize = 64;
+/// Groups of a pool at the most.
+pub const MAX_GROUPS: usize = 64;
 /// Mirrors that the fast path puts in one answer, at the most.
 pub const MAX_ANSWER_MIRRORS: u32 = 16;
 
-/// Mirrors in order of preference, best in the low byte, [`Order::NONE`] past the last: what a
-/// region is.
+/// Slots of a group, each an [`Order`] of its mirrors: a client's prefix draws one. A mirror is first
+/// in as many as its weight asks for.
+pub const SLOTS: u32 = 1024;
+
+/// Mirrors (or groups of them, see [`Order::group`]) in order of preference, best in the low byte,
+/// [`Order::NONE`] past the last: what a region is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Order(pub u64);
 
 impl Order {
-    /// Mirrors in an order, at the most.
+    /// Steps of an order, at the most.
     pub const LEN: usize = 8;
     /// No mirror at this place.
     pub const NONE: u8 = 0xff;
     /// No mirror at all.
     pub const EMPTY: Self = Self(u64::MAX);
 
+    /// The step that stands for a group of mirrors.
+    pub const fn group(number: u8) -> u8 {
+        MAX_MIRRORS as u8 | number
+    }
+
     /// Packs the first eight; repeats are left out.
-    pub fn pack(mirrors: impl IntoIterator<Item = u8>) -> Self {
+    pub fn pack(steps: impl IntoIterator<Item = u8>) -> Self {
         let mut order = u64::MAX;
-        let mut seen = 0u64;
+        let mut seen = 0u128;
         let mut at = 0;
-        for mirror in mirrors {
-            if at == Self::LEN || mirror as usize >= MAX_MIRRORS || seen & 1 << mirror != 0 {
+        for step in steps {
+            if at == Self::LEN
+                || usize::from(step) >= MAX_MIRRORS + MAX_GROUPS
+                || seen & 1 << step != 0
+            {
                 continue;
             }
-            seen |= 1 << mirror;
-            order = order & !(0xff << (8 * at)) | (mirror as u64) << (8 * at);
+            seen |= 1 << step;
+            order = order & !(0xff << (8 * at)) | u64::from(step) << (8 * at);
             at += 1;
         }
         Self(order)
     }
 
-    /// The mirror at a place (0 is best).
+    /// The step at a place (0 is best).
     #[inline(always)]
     pub const fn get(self, at: u32) -> u8 {
         if at < Self::LEN as u32 {
@@ -246,11 +294,11 @@ impl Order {
         }
     }
 
-    /// The mirrors, best first.
+    /// The steps, best first.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         (0..Self::LEN as u32)
             .map(move |at| self.get(at))
-            .take_while(|&mirror| mirror != Self::NONE)
+            .take_while(|&step| step != Self::NONE)
     }
 }
 
@@ -278,7 +326,7 @@ impl Family {
 pub const ANSWER_WORDS: usize = 15;
 
 /// Finished resource records of one mirror and type, each owned by a pointer to the question
-/// (`c0 0c`).
+/// (`c0 0c`), with a TTL of 0: the pool's is put in.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Answer {
@@ -286,10 +334,17 @@ pub struct Answer {
     pub len: u16,
     /// Resource records.
     pub records: u16,
-    /// Zero.
-    pub _pad: u32,
+    /// [`Answer::SEVERAL_A`] or [`Answer::SEVERAL_AAAA`], if they are several: where the TTLs are.
+    pub several: u32,
     /// The records, in memory order.
     pub words: [u64; ANSWER_WORDS],
+}
+
+impl Answer {
+    /// More than one A: a record every 16 octets.
+    pub const SEVERAL_A: u32 = 1;
+    /// More than one AAAA: a record every 28 octets.
+    pub const SEVERAL_AAAA: u32 = 2;
 }
 
 /// One entry of the prefix table: a leaf (region and scope) or the number of a block below.
@@ -394,7 +449,7 @@ const _: () = {
     assert!(size_of::<Settings>() == 40);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);
-    assert!(size_of::<Pool>() == 56);
+    assert!(size_of::<Pool>() == 600);
     assert!(size_of::<Answer>() == 128);
     assert!(size_of::<Block>() == 1024);
     assert!(size_of::<Listen>() == 32);

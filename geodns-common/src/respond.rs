@@ -9,7 +9,7 @@ use crate::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SOA_WORDS, Target, Zone,
 };
 use crate::subnet;
-use crate::tables::{Address, Found, Tables, choose, find_name, find_order};
+use crate::tables::{self, Address, Found, Tables, find_name, find_order};
 use crate::verdict::Verdict;
 use crate::wire::{self, HEADER_LEN, NameWords};
 
@@ -49,6 +49,10 @@ pub struct Scratch {
     ecs_len: u32,
     /// Scope prefix length to give back with it.
     scope: u32,
+    /// TTL of the answer.
+    ttl: u32,
+    /// Where the records end.
+    end: u32,
     /// Mirrors of the answer.
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
@@ -78,6 +82,8 @@ impl Scratch {
             ecs_at: 0,
             ecs_len: 0,
             scope: 0,
+            ttl: 0,
+            end: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
             message_len: 0,
@@ -263,20 +269,22 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     if zone.row.load() & Zone::PASS != 0 {
         return Err(Verdict::ZonePass);
     }
+    let family = query.family();
     let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
-    if pool.flags & Pool::SLOW != 0 {
-        return Err(Verdict::SlowPool);
-    }
-
     let end = MESSAGE + HEADER_LEN + query.name_len + 4;
-    if pool.has[query.family().index()] == 0 {
+    if pool.has[family.index()] == 0 {
         let end = put_soa(scratch, zone, query, end)?;
         finish(scratch, query, end, 0, 1)?;
         return Ok(Verdict::Nodata);
     }
-    let chosen = pick(scratch, tables, pool, query)?;
-    let (end, records) = put_answers(scratch, tables, pool, query, chosen, end)?;
-    finish(scratch, query, end, records, 0)?;
+    let answered_by = scratch.forget(tables::answered_by(pool, family));
+    let records = tables.answer_from(scratch, answered_by)?;
+    let (end, records) = (scratch.forget(scratch.end), scratch.forget(records));
+    finish(scratch, query, end, records as u16, 0)?;
+    if records == 0 {
+        fail(scratch);
+        return Ok(Verdict::Servfail);
+    }
     Ok(Verdict::Answered)
 }
 
@@ -546,37 +554,55 @@ fn lookup<T: Tables>(
     find_name(tables, name_mask, scratch.hash)
 }
 
-/// Picks the mirrors of the answer. Gives how many.
+/// Appends a pool's records to the question. Gives how many: 0 if no mirror is in service.
+#[inline(always)]
+pub fn answer_from<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    pool: u32,
+) -> Result<u32, Verdict> {
+    let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
+    if pool.flags & Pool::SLOW != 0 {
+        return Err(Verdict::SlowPool);
+    }
+    let query = scratch.query;
+    let end = MESSAGE + HEADER_LEN + query.name_len + 4;
+    let chosen = pick(scratch, tables, pool, query.family())?;
+    let chosen = scratch.forget(chosen);
+    if chosen == 0 {
+        scratch.scope = 0;
+    }
+    put_answers(scratch, tables, pool, query, chosen, end)
+}
+
+/// Picks the mirrors of a pool's answer. Gives how many: 0 if none is in service.
 #[inline(always)]
 fn pick<T: Tables>(
     scratch: &mut Scratch,
     tables: &T,
     pool: &Pool,
-    query: Query,
+    family: Family,
 ) -> Result<u32, Verdict> {
-    let order = if pool.flags & Pool::ALL != 0 {
-        Order::EMPTY
+    let client = if scratch.client_is_v6 != 0 {
+        Family::V6
     } else {
-        let client = if scratch.client_is_v6 != 0 {
-            Family::V6
-        } else {
-            Family::V4
-        };
-        let (order, scope) = find_order(tables, pool, query.family(), client, &scratch.client)
-            .ok_or(Verdict::NoRegion)?;
-        // An opt-out has an option, and no client that the answer depends on.
-        if scratch.ecs_len > 8 {
-            scratch.scope = scope as u32;
-        }
-        order
+        Family::V4
     };
-    match choose(pool, query.family(), order, &mut scratch.chosen) {
-        0 => Err(Verdict::Internal),
-        chosen => Ok(scratch.forget(chosen)),
+    let (order, region) = if pool.flags & Pool::ALL != 0 {
+        (Order::EMPTY, 0)
+    } else {
+        find_order(tables, pool, family, client, &scratch.client).ok_or(Verdict::NoRegion)?
+    };
+    // An opt-out has an option, and no client that the answer depends on.
+    if scratch.ecs_len > 8 {
+        scratch.scope = tables::scope(pool, client, region) as u32;
     }
+    let draw = tables::draw(tables, pool, client, &scratch.client);
+    let draw = scratch.forget(draw);
+    tables::choose(tables, pool, family, order, draw, &mut scratch.chosen).ok_or(Verdict::Internal)
 }
 
-/// Appends the records of the chosen mirrors. Gives the new end and the number of records.
+/// Appends the records of the chosen mirrors. Gives the number of records.
 #[inline(always)]
 fn put_answers<T: Tables>(
     scratch: &mut Scratch,
@@ -585,7 +611,8 @@ fn put_answers<T: Tables>(
     query: Query,
     chosen: u32,
     mut end: u32,
-) -> Result<(u32, u16), Verdict> {
+) -> Result<u32, Verdict> {
+    scratch.ttl = pool.ttl.load() as u32;
     let mut records = 0;
     let mut at = 0;
     while at < MAX_ANSWER_MIRRORS {
@@ -593,7 +620,7 @@ fn put_answers<T: Tables>(
             break;
         }
         let mirror = scratch.chosen[at as usize & (MAX_ANSWER_MIRRORS as usize - 1)];
-        let index = pool.answers + 2 * mirror + query.family().index() as u32;
+        let index = pool.answer(mirror, query.family());
         let answer = tables.answer(index).ok_or(Verdict::Internal)?;
         let (len, count) = (answer.len, answer.records);
         if len == 0 || len as usize > 8 * ANSWER_WORDS {
@@ -607,16 +634,78 @@ fn put_answers<T: Tables>(
         records = scratch.forget(records + count as u32);
         at += 1;
     }
-    Ok((end, records as u16))
+    scratch.end = end;
+    Ok(records)
 }
 
 /// Copies 32 octets, which hold an A or an AAAA, or else all of them: a loop over the length would
 /// be as many paths for the verifier.
 #[inline(always)]
 fn put_answer(scratch: &mut Scratch, answer: &Answer, end: u32, len: u32) {
-    put_words::<0, 4>(scratch, &answer.words, end);
+    put_records::<0, 4>(scratch, answer, end);
     if len > 32 {
-        put_words::<4, ANSWER_WORDS>(scratch, &answer.words, end);
+        put_records::<4, ANSWER_WORDS>(scratch, answer, end);
+    }
+}
+
+/// Puts `words[FROM..TO]` of an answer, with its TTLs, where they belong if it starts at `end`.
+#[inline(always)]
+fn put_records<const FROM: usize, const TO: usize>(
+    scratch: &mut Scratch,
+    answer: &Answer,
+    end: u32,
+) {
+    let ttl = Ttl::new(scratch.ttl);
+    let mut word = FROM;
+    while word < TO {
+        let part = ttl.part(word, answer.several);
+        scratch.put64(end + 8 * word as u32, answer.words[word] | part);
+        word += 1;
+    }
+}
+
+/// A TTL as it lies in the words of an answer, which has zeros in its place: across the end of a word,
+/// or inside one. Arithmetic, since the verifier would follow every branch on the kind of record.
+#[derive(Clone, Copy)]
+struct Ttl {
+    high: u64,
+    low: u64,
+    inside: u64,
+}
+
+impl Ttl {
+    #[inline(always)]
+    const fn new(ttl: u32) -> Self {
+        let [a, b, c, d] = ttl.to_be_bytes();
+        Self {
+            high: u64::from_ne_bytes([0, 0, 0, 0, 0, 0, a, b]),
+            low: u64::from_ne_bytes([c, d, 0, 0, 0, 0, 0, 0]),
+            inside: u64::from_ne_bytes([0, 0, a, b, c, d, 0, 0]),
+        }
+    }
+
+    /// What is in a word of it: octets 6 to 9 of each record, which are 16 (A) or 28 (AAAA) apart if
+    /// they are several.
+    #[inline(always)]
+    const fn part(self, word: usize, several: u32) -> u64 {
+        let a = 0u64.wrapping_sub((several & Answer::SEVERAL_A) as u64);
+        let aaaa = 0u64.wrapping_sub((several >> 1 & Answer::SEVERAL_AAAA >> 1) as u64);
+        let of_a = if word.is_multiple_of(2) {
+            self.high
+        } else {
+            self.low
+        };
+        let of_aaaa = match word {
+            4 | 11 => self.inside,
+            7 => self.high,
+            8 => self.low,
+            _ => 0,
+        };
+        match word {
+            0 => self.high,
+            1 => self.low,
+            _ => of_a & a | of_aaaa & aaaa,
+        }
     }
 }
 
@@ -691,4 +780,12 @@ fn finish(
     // QDCOUNT and ARCOUNT stay: one question, and an OPT if and only if there was one.
     scratch.message_len = end - MESSAGE;
     Ok(())
+}
+
+/// Makes a finished response one of SERVFAIL, which is nobody's authority.
+#[inline(always)]
+fn fail(scratch: &mut Scratch) {
+    let flags = scratch.get8(MESSAGE + 2);
+    scratch.put8(MESSAGE + 2, flags & !wire::AA);
+    scratch.put8(MESSAGE + 3, wire::SERVFAIL);
 }

@@ -4,7 +4,8 @@
 //! are written once, here.
 
 use crate::abi::{self, Answer, Block, Entry, Family, Name, Order, Pool, Settings, Target, Zone};
-use crate::respond::Scratch;
+use crate::respond::{self, Scratch};
+use crate::verdict::Verdict;
 use crate::wire;
 
 /// Read access to the tables of one plan. An index that is out of range gives `None`.
@@ -26,12 +27,26 @@ pub trait Tables {
     /// A block of the prefix table below the roots.
     fn block(&self, number: u32) -> Option<&Block>;
 
+    /// A slot of a group, as [`Order`] packs it.
+    fn slot(&self, index: u32) -> Option<u64>;
+    /// A random number.
+    fn random(&self) -> u32;
+
     /// Hashes the scratch's name from an octet on, into its `hash`. The kernel has a function of
     /// its own for it, that the verifier checks once.
     #[inline(always)]
     fn hash(&self, scratch: &mut Scratch, from: u32) {
         let key = self.settings().hash_key;
         scratch.hash = wire::hash(key, &scratch.name, from, scratch.name_len);
+    }
+
+    /// [`respond::answer_from`]. As with the hash, the kernel has a function of its own for it.
+    #[inline(always)]
+    fn answer_from(&self, scratch: &mut Scratch, pool: u32) -> Result<u32, Verdict>
+    where
+        Self: Sized,
+    {
+        respond::answer_from(scratch, self, pool)
     }
 }
 
@@ -110,7 +125,7 @@ fn load(block: &Block, byte: u8) -> Entry {
     unsafe { core::ptr::read_volatile(block.as_ptr().add(byte as usize)) }
 }
 
-/// Order of mirrors for a client, and the scope prefix length of an answer made by it.
+/// Order of mirrors for a client, and the scope prefix length of its region.
 ///
 /// `None` where the slow path has to decide.
 #[inline(always)]
@@ -129,32 +144,96 @@ pub fn find_order<T: Tables>(
     Some((Order(tables.region(entry.region())?), entry.scope()))
 }
 
-/// Chooses the mirrors of an answer, the same way on both paths: those of `order` that are in
-/// service and have `family`; where there are none, those of the pool's fallback; then any; where
-/// nothing is in service, as if everything were. Gives how many of `chosen` (N, a power of two) it
-/// filled: 0 only if no mirror has the family.
+/// Prefix length of the networks whose clients are treated alike by what is drawn.
 #[inline(always)]
-pub fn choose<const N: usize>(
+pub const fn sticky_len(client: Family) -> u8 {
+    match client {
+        Family::V4 => 24,
+        Family::V6 => 56,
+    }
+}
+
+/// Scope prefix length of a pool's answer to a client whose region has this one.
+#[inline(always)]
+pub fn scope(pool: &Pool, client: Family, region: u8) -> u8 {
+    let drawn = pool.flags & Pool::GROUPS != 0 || pool.ttl.load() & Pool::SPLIT != 0;
+    let sticky = sticky_len(client);
+    if drawn && pool.flags & Pool::RANDOM == 0 && region < sticky {
+        sticky
+    } else {
+        region
+    }
+}
+
+/// What is drawn for a client: the same for all of its /24 or /56, on every node and for ever; with
+/// [`Pool::RANDOM`] another one each time.
+#[inline(always)]
+pub fn draw<T: Tables>(tables: &T, pool: &Pool, client: Family, address: &Address) -> u32 {
+    if pool.flags & Pool::RANDOM != 0 {
+        return tables.random();
+    }
+    let [a, b, c, d, e, f, g, ..] = *address;
+    let network = match client {
+        Family::V4 => u64::from_be_bytes([0, 0, 0, 0, 4, a, b, c]),
+        Family::V6 => u64::from_be_bytes([6, a, b, c, d, e, f, g]),
+    };
+    mix(network)
+}
+
+/// Spreads a number evenly (the finalizer of SplitMix64). Whoever asks can pick his own prefix, so it
+/// need not be secret.
+#[inline(always)]
+const fn mix(number: u64) -> u32 {
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (number >> 32) as u32 ^ number as u32
+}
+
+/// The share of the clients that a draw is in.
+#[inline(always)]
+pub const fn share(draw: u32) -> usize {
+    (draw >> 16) as usize & (abi::SHARES - 1)
+}
+
+/// The slot that a draw is.
+#[inline(always)]
+pub const fn slot(draw: u32) -> u32 {
+    draw & (abi::SLOTS - 1)
+}
+
+/// The pool that answers a family's queries in a pool's place, most often itself.
+#[inline(always)]
+pub fn answered_by(pool: &Pool, family: Family) -> u32 {
+    (pool.answered_by.load() >> (32 * family.index())) as u32
+}
+
+/// Chooses the mirrors of an answer, the same way on both paths: those of `order` that are in
+/// service and have `family`; where there are none, those of the pool's fallback; then any. Gives how
+/// many of `chosen` (N, a power of two) it filled: 0 only if none is in service.
+#[inline(always)]
+pub fn choose<T: Tables, const N: usize>(
+    tables: &T,
     pool: &Pool,
     family: Family,
     order: Order,
+    draw: u32,
     chosen: &mut [u32; N],
-) -> u32 {
-    let has = pool.has[family.index()];
-    let in_service = pool.in_service.load() & has;
-    let usable = if in_service == 0 { has } else { in_service };
+) -> Option<u32> {
+    let usable = pool.in_service[family.index()][share(draw)].load() & pool.has[family.index()];
     let count = pool.count as u32;
     let mut found = 0;
-    if pool.flags & Pool::ALL == 0 {
+    if pool.flags & Pool::GROUPS != 0 {
+        found = take_grouped(tables, pool, order, draw, usable, chosen)?;
+    } else if pool.flags & Pool::ALL == 0 {
         found = take_ordered(order, usable, count, chosen);
-        if found == 0 {
-            found = take_ordered(Order(pool.fallback[family.index()]), usable, count, chosen);
-        }
+    }
+    if found == 0 && pool.flags & Pool::ALL == 0 {
+        found = take_ordered(Order(pool.fallback[family.index()]), usable, count, chosen);
     }
     if found == 0 {
         found = take_all(usable, chosen);
     }
-    found.min(count)
+    Some(found.min(count))
 }
 
 #[inline(always)]
@@ -194,4 +273,46 @@ fn take_ordered<const N: usize>(
         at += 1;
     }
     found
+}
+
+/// As [`take_ordered`], where a step may be a group: then its mirrors stand in the order of the slot
+/// that was drawn. A mirror that several steps name is taken once.
+#[inline(always)]
+fn take_grouped<T: Tables, const N: usize>(
+    tables: &T,
+    pool: &Pool,
+    order: Order,
+    draw: u32,
+    mut usable: u64,
+    chosen: &mut [u32; N],
+) -> Option<u32> {
+    let count = pool.count as u32;
+    let mut found = 0;
+    let mut at = 0;
+    while at < Order::LEN as u32 {
+        let step = order.get(at);
+        if step == Order::NONE {
+            break;
+        }
+        let mut members = Order(u64::MAX << 8 | step as u64);
+        if step as usize & abi::MAX_MIRRORS != 0 {
+            let group = step as u32 & (abi::MAX_GROUPS as u32 - 1);
+            members = Order(tables.slot(pool.groups + group * abi::SLOTS + slot(draw))?);
+        }
+        let none = members.0 >> 6 | members.0 >> 7;
+        let mut place = 0;
+        while place < Order::LEN as u32 {
+            let mirror = members.get(place) as u32;
+            chosen[found as usize & (N - 1)] = mirror;
+            let takes = !(none >> (8 * place)) & usable >> (mirror & 63) & 1;
+            usable &= !(takes << (mirror & 63));
+            found += takes as u32;
+            if found >= count {
+                return Some(found);
+            }
+            place += 1;
+        }
+        at += 1;
+    }
+    Some(found)
 }

@@ -27,10 +27,12 @@ macro_rules! verdicts {
 }
 
 verdicts! {
-    /// Answered with addresses.
+    /// Answered with a pool's records.
     Answered = "answered",
     /// Answered with no data and the zone's SOA.
     Nodata = "nodata",
+    /// Answered with SERVFAIL: no mirror of the pool is in service, and it fails closed.
+    Servfail = "servfail",
     /// The frame could neither be answered nor given back as it came.
     Aborted = "aborted",
     /// Passed: neither IPv4 nor IPv6, or more than two VLAN tags.
@@ -105,7 +107,7 @@ const _: () = assert!(Verdict::ALL.len() <= COUNTERS);
 impl Verdict {
     /// Whether the packet was answered.
     pub const fn is_answer(self) -> bool {
-        matches!(self, Self::Answered | Self::Nodata)
+        matches!(self, Self::Answered | Self::Nodata | Self::Servfail)
     }
 
     /// The verdict with this counter.

@@ -27,6 +27,9 @@ pub const AD: u8 = 0x20;
 /// CD, in the fourth octet.
 pub const CD: u8 = 0x10;
 
+/// Response code SERVFAIL, in the fourth octet.
+pub const SERVFAIL: u8 = 2;
+
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
 /// Type A.

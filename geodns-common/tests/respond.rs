@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use geodns_common::abi::{
-    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Pool, Row, SOA_WORDS,
-    Settings, Target, Zone,
+    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Pool, Row, SHARES, SLOTS,
+    SOA_WORDS, Settings, Target, Zone,
 };
 use geodns_common::respond::{MAX_QUERY, Scratch, respond};
 use geodns_common::tables::Tables;
@@ -20,6 +20,8 @@ struct World {
     zones: Vec<Zone>,
     pools: Vec<Pool>,
     answers: Vec<Answer>,
+    regions: Vec<u64>,
+    slots: Vec<u64>,
     roots: Vec<Block>,
     blocks: Vec<Block>,
 }
@@ -41,10 +43,13 @@ impl Tables for World {
         self.answers.get(index as usize)
     }
     fn region(&self, index: u32) -> Option<u64> {
-        // Region 0 prefers mirror 0, region 1 mirror 1.
-        [Order::pack([0, 1]).0, Order::pack([1, 0]).0]
-            .get(index as usize)
-            .copied()
+        self.regions.get(index as usize).copied()
+    }
+    fn slot(&self, index: u32) -> Option<u64> {
+        self.slots.get(index as usize).copied()
+    }
+    fn random(&self) -> u32 {
+        0
     }
     fn root(&self, index: u32) -> Option<&Block> {
         self.roots.get(index as usize)
@@ -65,12 +70,14 @@ fn wire_name(name: &str) -> Vec<u8> {
 }
 
 fn a(last: u8) -> Vec<u8> {
-    vec![0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]
+    vec![
+        0xc0, 0x0c, 0, 1, 0, 1, 0xab, 0xcd, 0xef, 60, 0, 4, 192, 0, 2, last,
+    ]
 }
 
 fn aaaa(last: u8) -> Vec<u8> {
     let mut record = vec![
-        0xc0, 0x0c, 0, 28, 0, 1, 0, 0, 0, 60, 0, 16, 0x20, 1, 0xd, 0xb8,
+        0xc0, 0x0c, 0, 28, 0, 1, 0xab, 0xcd, 0xef, 60, 0, 16, 0x20, 1, 0xd, 0xb8,
     ];
     record.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     record
@@ -86,12 +93,22 @@ fn words<const N: usize>(octets: &[u8]) -> [u64; N] {
     words
 }
 
+/// Another TTL than any octet of it alone.
+const TTL: u32 = 0xabcd_ef3c;
+
+/// Finished records: the TTL is the pool's.
 fn answer(records: &[Vec<u8>]) -> Answer {
-    let octets = records.concat();
+    let without_ttl = |record: &Vec<u8>| [&record[..6], &[0; 4], &record[10..]].concat();
+    let octets: Vec<u8> = records.iter().flat_map(without_ttl).collect();
+    let several = match records {
+        [_] => 0,
+        [record, ..] if record.len() == 16 => Answer::SEVERAL_A,
+        _ => Answer::SEVERAL_AAAA,
+    };
     Answer {
         len: octets.len() as u16,
         records: records.len() as u16,
-        _pad: 0,
+        several,
         words: words::<ANSWER_WORDS>(&octets),
     }
 }
@@ -117,6 +134,9 @@ impl World {
             zones: Vec::new(),
             pools: Vec::new(),
             answers: Vec::new(),
+            // Region 0 prefers mirror 0, region 1 mirror 1.
+            regions: vec![Order::pack([0, 1]).0, Order::pack([1, 0]).0],
+            slots: Vec::new(),
             roots: vec![[Entry::leaf(0, 1); 256]; 512],
             blocks: vec![[Entry::leaf(0, 16); 256]],
         };
@@ -129,9 +149,14 @@ impl World {
                 soa: words::<SOA_WORDS>(SOA),
             });
         }
-        let pool = |answers, has_v6: u64, flags, count| Pool {
-            in_service: Row::new(u64::MAX),
+        let pool = |number: u64, answers, has_v6: u64, flags, count| Pool {
+            in_service: std::array::from_fn(|_| std::array::from_fn(|_| Row::new(u64::MAX))),
             atlas: Row::new(0),
+            ttl: Row::new(TTL.into()),
+            answered_by: Row::new(number | number << 32),
+            second: [Row::new(0), Row::new(0)],
+            groups: 0,
+            _pad: 0,
             has: [u64::MAX >> (64 - 20), has_v6],
             fallback: [Order::pack([0, 1]).0; 2],
             answers,
@@ -139,25 +164,32 @@ impl World {
             flags,
         };
         world.pools = vec![
-            pool(0, 3, 0, 1),
-            pool(0, 0, 0, 1),
-            pool(0, 3, Pool::ALL, 20),
-            pool(40, 1, 0, 1),
-            pool(0, 3, Pool::SLOW, 1),
-            pool(0, 3, Pool::ALL, 1),
+            pool(0, 0, 3, 0, 1),
+            pool(1, 0, 0, 0, 1),
+            pool(2, 0, 3, Pool::ALL, 20),
+            pool(3, 80, 1, 0, 1),
+            pool(4, 0, 3, Pool::SLOW, 1),
+            pool(5, 0, 3, Pool::ALL, 1),
+            pool(6, 84, 1, 0, 1),
         ];
         for mirror in 0..20 {
-            world.answers.push(answer(&[a(mirror)]));
-            world.answers.push(answer(&[aaaa(mirror)]));
+            for record in [a(mirror), a(mirror + 100), aaaa(mirror), aaaa(mirror + 100)] {
+                world.answers.push(answer(&[record]));
+            }
         }
         // `big`: the A fill an answer, the AAAA do not fit one.
-        world
-            .answers
-            .push(answer(&[a(1), a(2), a(3), a(4), a(5), a(6), a(7)]));
-        world.answers.push(Answer {
+        let all = [a(1), a(2), a(3), a(4), a(5), a(6), a(7)];
+        world.answers.push(answer(&all));
+        world.answers.push(answer(&all));
+        let too_long = Answer {
             records: 9,
             ..Answer::default()
-        });
+        };
+        world.answers.extend([too_long; 2]);
+        // `several`: several of each.
+        world.answers.extend([answer(&[a(1), a(2)]); 2]);
+        let all = [aaaa(1), aaaa(2), aaaa(3), aaaa(4)];
+        world.answers.extend([answer(&all); 2]);
         let steered = |pool| Target::Steered { zone: 0, pool };
         for (name, exact, wildcard) in [
             ("example.org", Target::Pass, Target::None),
@@ -167,6 +199,7 @@ impl World {
             ("big.example.org", steered(3), Target::None),
             ("slow.example.org", steered(4), Target::None),
             ("first.example.org", steered(5), Target::None),
+            ("several.example.org", steered(6), Target::None),
             (
                 "away.example.org",
                 Target::Steered { zone: 1, pool: 0 },
@@ -288,22 +321,145 @@ fn answers_with_several_records() {
 }
 
 #[test]
+fn every_record_has_the_ttl_of_the_pool() {
+    let world = World::new();
+    for (qtype, records) in [
+        (1, vec![a(1), a(2)]),
+        (28, vec![aaaa(1), aaaa(2), aaaa(3), aaaa(4)]),
+    ] {
+        let query = question("several.example.org", qtype);
+        let count = records.len() as u16;
+        assert_eq!(
+            world.ask(&query, "192.0.2.1").1,
+            expected(&query, count, 0, &records.concat())
+        );
+    }
+}
+
+/// Sets who is in service, for both families and every share of the clients.
+fn in_service(pool: &mut Pool, mask: u64) {
+    for row in pool.in_service.as_flattened_mut() {
+        row.set(mask);
+    }
+}
+
+#[test]
 fn mirrors_out_of_service_are_left_out() {
     let mut world = World::new();
     let query = question("www.example.org", 1);
-    for (in_service, record) in [(!1, a(1)), (0, a(0)), (1 << 9, a(9))] {
-        world.pools[0].in_service.set(in_service);
+    for (mask, record) in [(!1, a(1)), (1 << 9, a(9))] {
+        in_service(&mut world.pools[0], mask);
         assert_eq!(
             world.ask(&query, "192.0.2.1").1,
             expected(&query, 1, 0, &record)
         );
     }
-    world.pools[0].in_service.set(!3);
+    in_service(&mut world.pools[0], !3);
     world.pools[0].fallback = [Order::pack([0, 1, 5]).0; 2];
     assert_eq!(
         world.ask(&query, "192.0.2.1").1,
         expected(&query, 1, 0, &a(5))
     );
+}
+
+#[test]
+fn a_share_of_the_clients_is_treated_alike_and_apart_from_the_others() {
+    let mut world = World::new();
+    let query = question("www.example.org", 1);
+    // Half of the shares have lost mirror 0.
+    for row in &mut world.pools[0].in_service[0][..SHARES / 2] {
+        row.set(!1);
+    }
+    let ask = |world: &World, client: String| {
+        let response = world.ask(&query, &client).1;
+        response[response.len() - 1]
+    };
+    let mut moved = 0;
+    for net in 0..=255 {
+        let first = ask(&world, format!("192.0.{net}.1"));
+        assert_eq!(ask(&world, format!("192.0.{net}.254")), first);
+        moved += u32::from(first == 1);
+    }
+    assert!((96..160).contains(&moved), "{moved} of 256");
+    // By IPv6 too, by /56.
+    let first = ask(&world, "2001:db8:1:200::1".into());
+    assert_eq!(ask(&world, "2001:db8:1:2ff:ffff::1".into()), first);
+}
+
+#[test]
+fn with_none_in_service_it_is_a_failure_and_no_authority() {
+    let mut world = World::new();
+    in_service(&mut world.pools[0], 0);
+    let query = question("www.example.org", 1);
+    let (verdict, response) = world.ask(&query, "192.0.2.1");
+    assert_eq!(verdict, Verdict::Servfail);
+    let mut expected = expected(&query, 0, 0, &[]);
+    expected[2] &= !4;
+    expected[3] = 2;
+    assert_eq!(response, expected);
+}
+
+#[test]
+fn another_pool_answers_in_its_place() {
+    let mut world = World::new();
+    world.pools[0].answered_by.set(1 << 32 | 6);
+    let query = question("www.example.org", 1);
+    let records = [a(1), a(2)].concat();
+    assert_eq!(
+        world.ask(&query, "192.0.2.1").1,
+        expected(&query, 2, 0, &records)
+    );
+    // Of the other family the pool that was asked decides whether there is any.
+    world.pools[1].answered_by.set(6 << 32 | 6);
+    let query = question("v4.example.org", 28);
+    assert_eq!(world.ask(&query, "192.0.2.1").0, Verdict::Nodata);
+}
+
+#[test]
+fn the_second_answer_of_a_mirror_takes_the_place_of_the_first() {
+    let mut world = World::new();
+    world.pools[0].second[1].set(1);
+    for (qtype, record) in [(1, a(0)), (28, aaaa(100))] {
+        let query = question("www.example.org", qtype);
+        assert_eq!(
+            world.ask(&query, "192.0.2.1").1,
+            expected(&query, 1, 0, &record)
+        );
+    }
+}
+
+#[test]
+fn a_group_is_drawn_from() {
+    let mut world = World::new();
+    // Region 0 is group 0 and then mirror 7; the slots of the group are mirrors 2 and 3 in turns.
+    world.regions[0] = Order::pack([Order::group(0), 7]).0;
+    world.pools[0].flags = Pool::GROUPS;
+    let turn = |slot: u32| Order::pack([2 + slot as u8 % 2, 3 - slot as u8 % 2]).0;
+    world.slots = (0..SLOTS).map(turn).collect();
+    let query = question("www.example.org", 1);
+    let ask = |world: &World, net: u32| {
+        let response = world.ask(&query, &format!("192.0.{net}.1")).1;
+        let (head, records) = response.split_at(query.len());
+        assert_eq!(u32::from(head[7]), records.len() as u32 / 16);
+        records
+            .chunks(16)
+            .map(|record| record[15])
+            .collect::<Vec<_>>()
+    };
+    let firsts: Vec<_> = (0..256).map(|net| ask(&world, net)).collect();
+    assert!(firsts.iter().all(|first| *first == [2] || *first == [3]));
+    let twos = firsts.iter().filter(|first| **first == [2]).count();
+    assert!((96..160).contains(&twos), "{twos} of 256");
+    // One that is out leaves its clients to the next of the slot, and moves no other.
+    in_service(&mut world.pools[0], !(1 << 2));
+    assert!((0..256).all(|net| ask(&world, net) == [3]));
+    // More than one: the rest of the group before the next step, none twice.
+    world.pools[0].count = 3;
+    in_service(&mut world.pools[0], !0);
+    for (net, first) in (0..256).zip(&firsts) {
+        let other = 5 - first[0];
+        assert_eq!(ask(&world, net), [first[0], other, 7]);
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     count(verdict);
     log(&ctx, verdict);
     match verdict {
-        Verdict::Answered | Verdict::Nodata => XDP_TX,
+        verdict if verdict.is_answer() => XDP_TX,
         Verdict::Aborted => XDP_ABORTED,
         _ => XDP_PASS,
     }

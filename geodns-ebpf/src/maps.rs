@@ -8,9 +8,9 @@ use aya_ebpf::Global;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use geodns_common::abi::{Answer, Block, Listen, Name, Pool, Settings, Zone};
-use geodns_common::respond::Scratch;
+use geodns_common::respond::{self, Scratch};
 use geodns_common::tables::Tables;
-use geodns_common::verdict::COUNTERS as COUNTERS_LEN;
+use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Verdict};
 use geodns_common::wire;
 
 /// `BPF_F_MMAPABLE`
@@ -39,6 +39,8 @@ static POOLS: Array<Pool> = Array::with_max_entries(1, MMAPABLE);
 static ANSWERS: Array<Answer> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static REGIONS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static SLOTS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static ROOTS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 #[map]
@@ -116,8 +118,49 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn slot(&self, index: u32) -> Option<u64> {
+        // SAFETY: an aligned u64, read once.
+        SLOTS
+            .get_ptr(index)
+            .map(|slot| unsafe { slot.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { aya_ebpf::helpers::bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
+    }
+
+    #[inline(always)]
+    fn answer_from(&self, _scratch: &mut Scratch, pool: u32) -> Result<u32, Verdict> {
+        // LLVM knows what it can return, the verifier does not.
+        let records = core::hint::black_box(geodns_answer(pool));
+        match records.checked_sub(NOT_ANSWERED) {
+            None => Ok(records),
+            Some(verdict) => Err(Verdict::from_index(verdict).unwrap_or(Verdict::Internal)),
+        }
+    }
+}
+
+/// What [`geodns_answer`] gives from here on is a verdict.
+const NOT_ANSWERED: u32 = 1 << 16;
+
+/// [`respond::answer_from`] over this CPU's scratch. A function of its own, that the verifier checks once, and
+/// whose stack is not the responder's.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_answer(pool: u32) -> u32 {
+    let Some(scratch) = scratch() else {
+        return NOT_ANSWERED + Verdict::Internal as u32;
+    };
+    match respond::answer_from(scratch, &Maps, pool) {
+        Ok(records) => records,
+        Err(verdict) => NOT_ANSWERED + verdict as u32,
     }
 }
 

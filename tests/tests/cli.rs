@@ -123,7 +123,7 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         ("stats", vec!["FAST PATH", "SLOW PATH"]),
         (
             "stats --all",
-            vec!["pass_other_address", "Answered with addresses."],
+            vec!["pass_other_address", "Answered with a pool's records."],
         ),
         ("mirrors", vec!["ams", "2001:db8:3::10"]),
         (
@@ -606,7 +606,7 @@ fn a_start_that_fails_late_takes_nothing_from_the_daemon_before() -> Result<()> 
 fn a_link_that_somebody_takes_away_is_put_back() -> Result<()> {
     needs_root!();
     let mut site = Site::example()?;
-    let link = site.daemon.home.pins.path().join("v1/links/eth0");
+    let link = site.daemon.home.pins.path().join("v2/links/eth0");
     let ways: [(&str, &[&str]); 2] = [("bpftool", &["link", "detach", "pinned"]), ("rm", &[])];
     for (program, words) in ways {
         run(site.pair.server.command(program).args(words).arg(&link))?;

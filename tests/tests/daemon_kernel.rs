@@ -155,6 +155,7 @@ const CAPACITY: Capacity = Capacity {
     zones: 1,
     pools: 2,
     answers: 4,
+    slots: 1,
     regions: 4,
     roots: 512,
     blocks: 16,
@@ -183,6 +184,12 @@ impl Tables for Empty {
     }
     fn region(&self, _: u32) -> Option<u64> {
         None
+    }
+    fn slot(&self, _: u32) -> Option<u64> {
+        None
+    }
+    fn random(&self) -> u32 {
+        0
     }
     fn root(&self, _: u32) -> Option<&abi::Block> {
         None

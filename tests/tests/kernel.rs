@@ -1067,6 +1067,12 @@ impl<T: Tables> Tables for Changing<'_, T> {
     fn region(&self, index: u32) -> Option<u64> {
         self.0.region(index)
     }
+    fn slot(&self, index: u32) -> Option<u64> {
+        self.0.slot(index)
+    }
+    fn random(&self) -> u32 {
+        self.0.random()
+    }
     fn root(&self, index: u32) -> Option<&abi::Block> {
         self.0.root(index)
     }

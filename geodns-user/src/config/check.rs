@@ -6,20 +6,21 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use geodns_common::abi;
 use toml::Spanned;
 
 use super::file::{self, Source};
 use super::{
-    Config, Error, Kernel, Mirror, Mode, OnStop, Overrides, Policy, Pool, Server, Steer, ZoneFile,
+    Config, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server, Steer, ZoneFile,
 };
 use crate::zone::{self, Name};
 
 /// TTLs are below 2^31 (RFC 2181 section 8).
-const MAX_TTL: u32 = i32::MAX as u32;
+pub(super) const MAX_TTL: u32 = i32::MAX as u32;
 /// Addresses of one mirror and family, at the most: 64 mirrors of these are an answer of 57,344
 /// octets, which a message can still carry.
 const MAX_ADDRESSES: usize = 32;
+/// Weight of a mirror, at the most.
+const MAX_WEIGHT: u32 = 1_000_000;
 /// Addresses listened on, at the most: each is several sockets, and a row of the program's table for
 /// every interface.
 const MAX_LISTEN: usize = 512;
@@ -51,14 +52,18 @@ pub(super) fn check(
     let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb")?;
     let zones = check.zones(file.zone)?;
     let (mirrors, by_id) = check.mirrors(file.mirror)?;
-    let (pools, pool_by_id) = check.pools(file.pool, &mirrors, &by_id)?;
-    let steers = check.steers(file.steer, &pools, &pool_by_id)?;
+    let databases = check.databases(file.geoip)?;
+    let site = server.site.as_ref();
+    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site)?;
+    let mut steers = check.steers(file.steer, &pools, &pool_by_id)?;
+    check.names(&file.pool, &mirrors, &mut pools, &mut steers)?;
     Ok(Config {
         path: source.path.to_owned(),
         server,
         kernel,
         socket: socket.0,
         state: state.0,
+        databases,
         zones,
         mirrors,
         pools,
@@ -67,13 +72,18 @@ pub(super) fn check(
 }
 
 /// What is checked, and where relative paths start.
-struct Check<'a> {
-    source: &'a Source<'a>,
+pub(super) struct Check<'a> {
+    pub source: &'a Source<'a>,
     folder: &'a Path,
 }
 
 impl Check<'_> {
-    fn error<T>(&self, span: Range<usize>, key: &str, message: String) -> Result<T, Error> {
+    pub(super) fn error<T>(
+        &self,
+        span: Range<usize>,
+        key: &str,
+        message: String,
+    ) -> Result<T, Error> {
         Err(self.source.error(span, key, message))
     }
 
@@ -92,7 +102,7 @@ impl Check<'_> {
                 );
                 return self.error(list.span(), "server.listen", message);
             }
-            Some(list) => Some(self.addresses(list.into_inner(), "server.listen")?),
+            Some(list) => Some(self.addresses(list.get_ref(), "server.listen")?),
         };
         let port = match file.port {
             None => 53,
@@ -114,7 +124,23 @@ impl Check<'_> {
             listen,
             port,
             identity,
+            // Judged where it is used.
+            site: file.site.map(Spanned::into_inner),
         })
+    }
+
+    fn databases(&self, file: file::Geoip) -> Result<Vec<PathBuf>, Error> {
+        let mut databases = Vec::new();
+        for path in file.databases.map(Spanned::into_inner).unwrap_or_default() {
+            let span = path.span();
+            let path = self.path(Some(path), "geoip.databases", "")?.0;
+            if databases.contains(&path) {
+                let message = format!("{} stands here twice; remove one", path.display());
+                return self.error(span, "geoip.databases", message);
+            }
+            databases.push(path);
+        }
+        Ok(databases)
     }
 
     fn kernel(&self, file: file::Kernel, overrides: &Overrides) -> Result<Kernel, Error> {
@@ -224,193 +250,109 @@ impl Check<'_> {
                 );
                 return self.error(mirror.id.span(), "mirror.id", message);
             }
-            let span = mirror.addresses.span();
-            if mirror.addresses.get_ref().is_empty() {
-                let message = format!("mirror {id:?} has none; give it an IPv4 or IPv6 address");
-                return self.error(span, "mirror.addresses", message);
-            }
-            let addresses = self.addresses(mirror.addresses.into_inner(), "mirror.addresses")?;
-            let mut v4: Vec<Ipv4Addr> = Vec::new();
-            let mut v6: Vec<Ipv6Addr> = Vec::new();
-            for address in addresses {
-                match address {
-                    IpAddr::V4(address) => v4.push(address),
-                    IpAddr::V6(address) => v6.push(address),
+            let (v4, v6) = self.mirror_addresses(&id, &mirror)?;
+            let cname = self.mirror_cname(&id, &mirror)?;
+            let location = match &mirror.location {
+                Some(location) => Some(self.location(location, "mirror.location")?),
+                None => None,
+            };
+            let weight = match mirror.weight {
+                Some(weight) => self.number(weight, "mirror.weight", 0, MAX_WEIGHT)?,
+                None => 100,
+            };
+            let bias = match &mirror.bias {
+                Some(bias) if (-99..=99).contains(bias.get_ref()) => *bias.get_ref() as i8,
+                Some(bias) => {
+                    let message = format!("{} is out of range; write -99 to 99", bias.get_ref());
+                    return self.error(bias.span(), "mirror.bias", message);
                 }
-            }
-            if v4.len().max(v6.len()) > MAX_ADDRESSES {
-                let message = format!(
-                    "mirror {id:?} has more than {MAX_ADDRESSES} of one family; make it several mirrors"
-                );
-                return self.error(span, "mirror.addresses", message);
-            }
-            v4.sort_unstable();
-            v6.sort_unstable();
+                None => 0,
+            };
             by_id.insert(id.clone(), mirrors.len());
             lines.push(self.source.line(mirror.id.span().start));
-            mirrors.push(Mirror { id, v4, v6 });
+            mirrors.push(Mirror {
+                id,
+                v4,
+                v6,
+                cname,
+                location,
+                weight,
+                bias,
+            });
         }
         Ok((mirrors, by_id))
     }
 
-    fn pools(
+    /// A mirror's addresses by family, sorted; none if it has a `cname`.
+    fn mirror_addresses(
         &self,
-        file: Vec<file::Pool>,
-        mirrors: &[Mirror],
-        by_id: &HashMap<String, usize>,
-    ) -> Result<(Vec<Pool>, HashMap<String, usize>), Error> {
-        let mut pools: Vec<Pool> = Vec::new();
-        let mut pool_by_id: HashMap<String, usize> = HashMap::new();
-        for pool in file {
-            let id = self.id(&pool.id, "pool.id")?;
-            if let Some(&first) = pool_by_id.get(&id) {
-                let message = format!(
-                    "{id:?} is already the pool of line {}; rename one",
-                    pools[first].line
-                );
-                return self.error(pool.id.span(), "pool.id", message);
+        id: &str,
+        mirror: &file::Mirror,
+    ) -> Result<(Vec<Ipv4Addr>, Vec<Ipv6Addr>), Error> {
+        const KEY: &str = "mirror.addresses";
+        let Some(list) = &mirror.addresses else {
+            return match mirror.cname {
+                Some(_) => Ok((Vec::new(), Vec::new())),
+                None => {
+                    let message = format!("missing; mirror {id:?} needs addresses, or a cname");
+                    self.error(mirror.id.span(), KEY, message)
+                }
+            };
+        };
+        if mirror.cname.is_some() {
+            let message = "a mirror has addresses or a cname, not both; remove one".to_owned();
+            return self.error(list.span(), KEY, message);
+        }
+        if list.get_ref().is_empty() {
+            let message = format!("mirror {id:?} has none; give it an IPv4 or IPv6 address");
+            return self.error(list.span(), KEY, message);
+        }
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in self.addresses(list.get_ref(), KEY)? {
+            match address {
+                IpAddr::V4(address) => v4.push(address),
+                IpAddr::V6(address) => v6.push(address),
             }
-            let members = self.members(&id, pool.mirrors, mirrors, by_id)?;
-            let policy = self.policy(
-                &id,
-                pool.policy,
-                pool.default,
-                pool.prefixes,
-                &members,
-                mirrors,
-            )?;
-            let most = match policy {
-                Policy::All => members.len(),
-                // A region is an order of so many mirrors.
-                Policy::Table { .. } => members.len().min(abi::Order::LEN),
-            };
-            let answers = match pool.answers {
-                Some(answers) => self.number(answers, "pool.answers", 1, most as u32)? as u16,
-                None if policy == Policy::All => most as u16,
-                None => 1,
-            };
-            let ttl = match pool.ttl {
-                Some(ttl) => self.number(ttl, "pool.ttl", 0, MAX_TTL)?,
-                None => 60,
-            };
-            pool_by_id.insert(id.clone(), pools.len());
-            pools.push(Pool {
-                id,
-                mirrors: members,
-                policy,
-                ttl,
-                answers,
-                line: self.source.line(pool.id.span().start),
-            });
         }
-        Ok((pools, pool_by_id))
-    }
-
-    /// The mirrors of a pool.
-    fn members(
-        &self,
-        pool: &str,
-        list: Spanned<Vec<Spanned<String>>>,
-        mirrors: &[Mirror],
-        by_id: &HashMap<String, usize>,
-    ) -> Result<Vec<usize>, Error> {
-        const KEY: &str = "pool.mirrors";
-        let span = list.span();
-        let list = list.into_inner();
-        if list.is_empty() {
-            return self.error(span, KEY, format!("pool {pool:?} has none; name some"));
-        }
-        if list.len() > abi::MAX_MIRRORS {
+        if v4.len().max(v6.len()) > MAX_ADDRESSES {
             let message = format!(
-                "pool {pool:?} has {}; at most {} fit, make it several pools",
-                list.len(),
-                abi::MAX_MIRRORS
+                "mirror {id:?} has more than {MAX_ADDRESSES} of one family; make it several mirrors"
             );
-            return self.error(span, KEY, message);
+            return self.error(list.span(), KEY, message);
         }
-        let mut members: Vec<usize> = Vec::new();
-        // Two records with the same address would be one (RFC 2181 section 5).
-        let mut owners: HashMap<IpAddr, usize> = HashMap::new();
-        for id in list {
-            let Some(&mirror) = by_id.get(id.get_ref()) else {
-                let message = format!(
-                    "no mirror {:?}; {}",
-                    id.get_ref(),
-                    there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
-                );
-                return self.error(id.span(), KEY, message);
-            };
-            if members.contains(&mirror) {
-                let message = format!("{:?} stands here twice; remove one", id.get_ref());
-                return self.error(id.span(), KEY, message);
-            }
-            for address in mirrors[mirror].addresses() {
-                if let Some(other) = owners.insert(address, mirror) {
-                    let message = format!(
-                        "{:?} and {:?} both have {address}; mirrors of one pool need addresses of their own",
-                        mirrors[other].id,
-                        id.get_ref()
-                    );
-                    return self.error(id.span(), KEY, message);
-                }
-            }
-            members.push(mirror);
-        }
-        Ok(members)
+        v4.sort_unstable();
+        v6.sort_unstable();
+        Ok((v4, v6))
     }
 
-    /// A pool's policy and the keys that belong to it.
-    fn policy(
-        &self,
-        pool: &str,
-        policy: Spanned<String>,
-        default: Option<Spanned<String>>,
-        prefixes: Option<Spanned<String>>,
-        members: &[usize],
-        mirrors: &[Mirror],
-    ) -> Result<Policy, Error> {
-        match policy.get_ref().as_str() {
-            "all" => {
-                for (key, value) in [("pool.default", &default), ("pool.prefixes", &prefixes)] {
-                    if let Some(value) = value {
-                        let message = "not used with policy \"all\"; remove it, or set policy \
-                                       to \"table\"";
-                        return self.error(value.span(), key, message.to_owned());
-                    }
-                }
-                Ok(Policy::All)
-            }
-            "table" => {
-                let ids = || members.iter().map(|&member| &mirrors[member].id);
-                let Some(default) = default else {
-                    let message = format!(
-                        "missing; policy \"table\" needs a mirror for clients in no prefix; {}",
-                        the_pool_has(ids())
-                    );
-                    return self.error(policy.span(), "pool.default", message);
-                };
-                let Some(number) = ids().position(|id| id == default.get_ref()) else {
-                    let message = format!(
-                        "no mirror {:?} in pool {pool:?}; {}",
-                        default.get_ref(),
-                        the_pool_has(ids())
-                    );
-                    return self.error(default.span(), "pool.default", message);
-                };
-                let prefixes = match prefixes {
-                    Some(file) => Some(self.path(Some(file), "pool.prefixes", "")?.0),
-                    None => None,
-                };
-                Ok(Policy::Table {
-                    default: number as u8,
-                    prefixes,
-                })
-            }
-            other => {
-                let message = format!("no policy {other:?}; there are \"table\" and \"all\"");
-                self.error(policy.span(), "pool.policy", message)
-            }
+    fn mirror_cname(&self, id: &str, mirror: &file::Mirror) -> Result<Option<Name>, Error> {
+        let Some(text) = &mirror.cname else {
+            return Ok(None);
+        };
+        let name = self.name(text, "mirror.cname")?;
+        if name.is_root() || name.as_slice().starts_with(b"\x01*") {
+            let message = format!("{name} is no host; write the host name of mirror {id:?}");
+            return self.error(text.span(), "mirror.cname", message);
         }
+        Ok(Some(name))
+    }
+
+    /// A place on the earth.
+    pub(super) fn location(&self, location: &file::Location, key: &str) -> Result<Location, Error> {
+        let degrees = |value: &Spanned<f64>, key: String, most: f64| {
+            if value.get_ref().abs() <= most {
+                return Ok(*value.get_ref());
+            }
+            let message = format!(
+                "{} is out of range; write -{most} to {most}",
+                value.get_ref()
+            );
+            self.error(value.span(), &key, message)
+        };
+        Ok(Location {
+            lat: degrees(&location.lat, format!("{key}.lat"), 90.0)?,
+            lon: degrees(&location.lon, format!("{key}.lon"), 180.0)?,
+        })
     }
 
     fn steers(
@@ -442,7 +384,7 @@ impl Check<'_> {
     }
 
     /// A path, resolved against the file's folder, and where it stands.
-    fn path(
+    pub(super) fn path(
         &self,
         value: Option<Spanned<String>>,
         key: &str,
@@ -459,7 +401,13 @@ impl Check<'_> {
     }
 
     /// A number in a range.
-    fn number(&self, value: Spanned<i64>, key: &str, least: u32, most: u32) -> Result<u32, Error> {
+    pub(super) fn number(
+        &self,
+        value: Spanned<i64>,
+        key: &str,
+        least: u32,
+        most: u32,
+    ) -> Result<u32, Error> {
         u32::try_from(*value.get_ref())
             .ok()
             .filter(|number| (least..=most).contains(number))
@@ -476,7 +424,7 @@ impl Check<'_> {
     }
 
     /// One of some words.
-    fn one_of<T: Copy>(
+    pub(super) fn one_of<T: Copy>(
         &self,
         value: Option<Spanned<String>>,
         key: &str,
@@ -502,7 +450,7 @@ impl Check<'_> {
     }
 
     /// Addresses that can be answered on, or handed out: each a host's own, none twice.
-    fn addresses(&self, list: Vec<Spanned<String>>, key: &str) -> Result<Vec<IpAddr>, Error> {
+    fn addresses(&self, list: &[Spanned<String>], key: &str) -> Result<Vec<IpAddr>, Error> {
         let mut addresses = Vec::new();
         for text in list {
             let address = match address(text.get_ref()) {
@@ -519,7 +467,7 @@ impl Check<'_> {
     }
 
     /// A mirror's or pool's id: it stands in CSV files, on command lines and in URLs.
-    fn id(&self, id: &Spanned<String>, key: &str) -> Result<String, Error> {
+    pub(super) fn id(&self, id: &Spanned<String>, key: &str) -> Result<String, Error> {
         let text = id.get_ref();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if text.is_empty() || text.len() > 63 || !text.bytes().all(plain) {
@@ -537,7 +485,7 @@ impl Check<'_> {
 }
 
 /// `there are "a", "b"`, or what to add where there is nothing.
-fn there_are<'a>(ids: impl Iterator<Item = &'a String>, table: &str) -> String {
+pub(super) fn there_are<'a>(ids: impl Iterator<Item = &'a String>, table: &str) -> String {
     let ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
     if ids.is_empty() {
         format!("there is none; add a {table}")
@@ -546,7 +494,7 @@ fn there_are<'a>(ids: impl Iterator<Item = &'a String>, table: &str) -> String {
     }
 }
 
-fn the_pool_has<'a>(ids: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn the_pool_has<'a>(ids: impl Iterator<Item = &'a String>) -> String {
     let ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
     format!("the pool has {}", ids.join(", "))
 }

@@ -25,6 +25,8 @@ pub(super) struct File {
     #[serde(default)]
     pub state: State,
     #[serde(default)]
+    pub geoip: Geoip,
+    #[serde(default)]
     pub zone: Vec<Zone>,
     #[serde(default)]
     pub mirror: Vec<Mirror>,
@@ -40,6 +42,7 @@ pub(super) struct Server {
     pub listen: Option<Spanned<Vec<Spanned<String>>>>,
     pub port: Option<Spanned<i64>>,
     pub identity: Option<Spanned<String>>,
+    pub site: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +68,12 @@ pub(super) struct State {
     pub path: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Geoip {
+    pub databases: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Zone {
@@ -76,19 +85,52 @@ pub(super) struct Zone {
 #[serde(deny_unknown_fields)]
 pub(super) struct Mirror {
     pub id: Spanned<String>,
-    pub addresses: Spanned<Vec<Spanned<String>>>,
+    pub addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    pub cname: Option<Spanned<String>>,
+    pub location: Option<Location>,
+    pub weight: Option<Spanned<i64>>,
+    pub bias: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Location {
+    pub lat: Spanned<f64>,
+    pub lon: Spanned<f64>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
     pub id: Spanned<String>,
-    pub mirrors: Spanned<Vec<Spanned<String>>>,
+    pub mirrors: Option<Spanned<Vec<Spanned<String>>>>,
+    pub pools: Option<Spanned<Vec<Spanned<String>>>>,
     pub policy: Spanned<String>,
-    pub default: Option<Spanned<String>>,
+    pub default: Option<Spanned<toml::Value>>,
     pub prefixes: Option<Spanned<String>>,
+    pub rules: Option<Spanned<Vec<Rule>>>,
     pub ttl: Option<Spanned<i64>>,
+    pub ttl_min: Option<Spanned<i64>>,
     pub answers: Option<Spanned<i64>>,
+    pub depth: Option<Spanned<i64>>,
+    pub choice: Option<Spanned<String>>,
+    pub fail: Option<Spanned<String>>,
+    pub fallback: Option<Spanned<String>>,
+    pub panic: Option<Spanned<f64>>,
+    pub location: Option<Location>,
+    pub names: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    pub continent: Option<Spanned<String>>,
+    pub country: Option<Spanned<String>>,
+    pub subdivision: Option<Spanned<String>>,
+    pub city: Option<Spanned<String>>,
+    pub asn: Option<Spanned<i64>>,
+    pub prefix: Option<Spanned<String>>,
+    pub mirrors: Spanned<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -144,7 +186,7 @@ impl<'a> Source<'a> {
         for (key, value) in document {
             let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
             let (stands, header) = match key.get_ref().as_ref() {
-                name @ ("server" | "kernel" | "control" | "state") => {
+                name @ ("server" | "kernel" | "control" | "state" | "geoip") => {
                     (is_table(value.get_ref()), format!("[{name}]"))
                 }
                 name @ ("zone" | "mirror" | "pool" | "steer") => {
@@ -201,6 +243,7 @@ impl<'a> Source<'a> {
         let message = match (value, expected) {
             (DeValue::Integer(_), "i64") => "far out of range; write a smaller number".to_owned(),
             (value, "i64") => format!("{}; write a whole number", a_type(value)),
+            (value, "f64") => format!("{}; write a number", a_type(value)),
             (value, "a sequence") => format!("{}; write a list, as [\"a\", \"b\"]", a_type(value)),
             (value, "a string") => format!("{}; write a string, in quotes", a_type(value)),
             (value, expected) => format!("{}; write {expected}", a_type(value)),

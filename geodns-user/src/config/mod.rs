@@ -2,15 +2,20 @@
 //!
 //! - `file`: the file's shape, by serde
 //! - `check`: what its values mean, and whether they fit together
+//! - `pool`: the same of pools
 
 mod check;
 mod file;
+mod pool;
 
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use geodns_common::abi;
+use ipnet::IpNet;
 
 use crate::zone::Name;
 
@@ -66,6 +71,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// `state.path`
     pub state: PathBuf,
+    /// `geoip.databases`
+    pub databases: Vec<PathBuf>,
     /// `[[zone]]`
     pub zones: Vec<ZoneFile>,
     /// `[[mirror]]`
@@ -85,6 +92,8 @@ pub struct Server {
     pub port: u16,
     /// NSID (RFC 5001) and `id.server`; `None`: the host name.
     pub identity: Option<String>,
+    /// Mirror or nested pool that this node stands beside.
+    pub site: Option<String>,
 }
 
 /// `[kernel]`
@@ -136,7 +145,7 @@ pub struct ZoneFile {
 }
 
 /// `[[mirror]]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mirror {
     /// Name, unique.
     pub id: String,
@@ -144,6 +153,23 @@ pub struct Mirror {
     pub v4: Vec<Ipv4Addr>,
     /// IPv6 addresses, sorted.
     pub v6: Vec<Ipv6Addr>,
+    /// The name that the answer is an alias for, instead of addresses.
+    pub cname: Option<Name>,
+    /// Where it stands.
+    pub location: Option<Location>,
+    /// Its share among the mirrors that are chosen by weight; 0: drained.
+    pub weight: u32,
+    /// How much nearer (or, negative, farther) it counts than it is, -99 to 99.
+    pub bias: i8,
+}
+
+/// A place on the earth, in degrees.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Location {
+    /// Latitude, north positive, -90 to 90.
+    pub lat: f64,
+    /// Longitude, east positive, -180 to 180.
+    pub lon: f64,
 }
 
 impl Mirror {
@@ -154,35 +180,225 @@ impl Mirror {
     }
 }
 
+impl Location {
+    /// Along the great circle, in kilometres on a sphere of the earth's mean radius.
+    pub fn distance(self, other: Self) -> f64 {
+        const RADIUS: f64 = 6371.0;
+        let [a, b] = [self, other].map(|at| (at.lat.to_radians(), at.lon.to_radians()));
+        let half = |from: f64, to: f64| ((to - from) / 2.0).sin().powi(2);
+        let chord = half(a.0, b.0) + a.0.cos() * b.0.cos() * half(a.1, b.1);
+        2.0 * RADIUS * chord.clamp(0.0, 1.0).sqrt().asin()
+    }
+}
+
 /// `[[pool]]`
+///
+/// Its mirrors are numbered from 0 on. What is chosen among are *members*: its mirrors, or where it
+/// is made of other pools, these; a member's number is a mirror's, or what
+/// [`Order::group`](geodns_common::abi::Order::group) makes of a group's.
 #[derive(Clone, Debug)]
 pub struct Pool {
     /// Name, unique.
     pub id: String,
-    /// Its mirrors, as indices into [`Config::mirrors`]. A pool's own mirror number is the place here.
+    /// Its mirrors, those of nested pools too, as indices into [`Config::mirrors`]. A pool's own
+    /// mirror number is the place here.
     pub mirrors: Vec<usize>,
+    /// Mirrors that are chosen among by weight: those of each nested pool, or with
+    /// [`Policy::Weighted`] all.
+    pub groups: Vec<Group>,
     /// How it chooses.
     pub policy: Policy,
+    /// Members where nothing is known of the client, best first (`default`).
+    pub default: Vec<u8>,
+    /// `prefix,mirror` list, if any.
+    pub prefixes: Option<PathBuf>,
+    /// `rules`
+    pub rules: Vec<Rule>,
     /// TTL of its records.
     pub ttl: u32,
-    /// Mirrors in one answer, at the most (`answers`; default: 1 for `table`, all for `all`).
+    /// The least that a change to come may shorten it to.
+    pub ttl_min: u32,
+    /// Mirrors in one answer, at the most (`answers`; default: all with [`Policy::All`], else 1).
     pub answers: u16,
+    /// Members that are remembered of a region.
+    pub depth: u8,
+    /// By what a mirror of a group is drawn.
+    pub choice: Choice,
+    /// What happens when no mirror is in service.
+    pub fail: Fail,
+    /// Share of the mirrors below which the checks are no longer believed, 0 to 1.
+    pub panic: f64,
+    /// Generated for one mirror, by `names` of this pool: everyone gets it, in service or not.
+    pub of: Option<usize>,
     /// Line in the configuration.
     pub line: usize,
 }
 
+impl Pool {
+    /// All members, in the order of the configuration.
+    pub fn members(&self) -> impl Iterator<Item = u8> {
+        let nested = !self.groups.is_empty();
+        let groups = (0..self.groups.len() as u8).map(abi::Order::group);
+        let mirrors = 0..if nested { 0 } else { self.mirrors.len() as u8 };
+        groups.chain(mirrors)
+    }
+
+    /// Prefixes of the rules, with the numbers that stand for them in a prefix list.
+    pub fn prefix_rules(&self) -> impl Iterator<Item = (IpNet, u8)> {
+        let prefixes = self.rules.iter().filter_map(|rule| match rule.matches {
+            Matches::Prefix(prefix) => Some(prefix),
+            _ => None,
+        });
+        prefixes.zip(FIRST_PREFIX_RULE..)
+    }
+
+    /// Whether its mirrors are aliases, not addresses: all are alike in this.
+    pub fn is_alias(&self, config: &Config) -> bool {
+        let mut mirrors = self.mirrors.iter();
+        mirrors.any(|&mirror| config.mirrors[mirror].cname.is_some())
+    }
+
+    /// Whether it matters where a client is.
+    pub fn has_table(&self) -> bool {
+        self.policy != Policy::All
+    }
+
+    /// Mirrors of a member.
+    pub fn mirrors_of(&self, member: u8) -> &[u8] {
+        const ALL: [u8; abi::MAX_MIRRORS] = {
+            let mut all = [0; abi::MAX_MIRRORS];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = at as u8;
+                at += 1;
+            }
+            all
+        };
+        match usize::from(member).checked_sub(abi::MAX_MIRRORS) {
+            Some(group) => self.groups.get(group).map_or(&[], |group| &group.mirrors),
+            None => ALL
+                .get(usize::from(member)..=usize::from(member))
+                .unwrap_or(&[]),
+        }
+    }
+}
+
+/// In a prefix list, a number below it is a member's; from it on they stand for the pool's rules by
+/// prefix, in their order.
+pub const FIRST_PREFIX_RULE: u8 = (abi::MAX_MIRRORS + abi::MAX_GROUPS) as u8;
+
+/// Mirrors of a pool that are chosen among by weight, or in turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Id of the nested pool; of the pool itself with [`Policy::Weighted`].
+    pub id: String,
+    /// Its mirrors, by their numbers in the pool.
+    pub mirrors: Vec<u8>,
+    /// [`Policy::Weighted`], [`Policy::Failover`] or [`Policy::All`].
+    pub policy: Policy,
+    /// Where it stands.
+    pub location: Option<Location>,
+}
+
 /// `pool.policy`
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Every mirror, to everyone.
     All,
     /// By a list of prefixes.
-    Table {
-        /// Mirror (number in the pool) where no prefix matches.
-        default: u8,
-        /// `prefix,mirror` list, if any.
-        prefixes: Option<PathBuf>,
+    Table,
+    /// By rules about where the client is.
+    Geo,
+    /// By distance.
+    Nearest,
+    /// By weight.
+    Weighted,
+    /// The first that is in service.
+    Failover,
+    /// This node's own first.
+    Site,
+}
+
+impl Policy {
+    /// All of them, by name.
+    pub const NAMES: [(&'static str, Self); 7] = [
+        ("nearest", Self::Nearest),
+        ("geo", Self::Geo),
+        ("table", Self::Table),
+        ("weighted", Self::Weighted),
+        ("failover", Self::Failover),
+        ("site", Self::Site),
+        ("all", Self::All),
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        let mut names = Self::NAMES.iter();
+        names
+            .find(|(_, policy)| *policy == self)
+            .map_or("", |(name, _)| name)
+    }
+}
+
+/// One of `pool.rules`: which members clients of some place get first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// For whom.
+    pub matches: Matches,
+    /// Members, best first.
+    pub members: Vec<u8>,
+    /// Line in the configuration.
+    pub line: usize,
+}
+
+/// For whom a rule is. The most specific that matches counts: they stand here in that order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Matches {
+    /// Addresses of a prefix; the longest counts.
+    Prefix(IpNet),
+    /// An autonomous system.
+    Asn(u32),
+    /// A city, by its English name in lower case.
+    City {
+        /// ISO 3166-1 alpha-2, upper case.
+        country: [u8; 2],
+        /// As in [`Matches::Subdivision`].
+        subdivision: Option<String>,
+        /// Its name.
+        city: String,
     },
+    /// A part of a country, by its ISO 3166-2 code (after the country's) or English name, in lower
+    /// case.
+    Subdivision {
+        /// ISO 3166-1 alpha-2, upper case.
+        country: [u8; 2],
+        /// Code or name.
+        subdivision: String,
+    },
+    /// A country, ISO 3166-1 alpha-2, upper case.
+    Country([u8; 2]),
+    /// A continent: AF, AN, AS, EU, NA, OC or SA.
+    Continent([u8; 2]),
+}
+
+/// `pool.choice`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The client's /24 or /56.
+    Client,
+    /// Chance, for each query anew.
+    Query,
+}
+
+/// `pool.fail`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fail {
+    /// As if all were in service.
+    Open,
+    /// SERVFAIL.
+    Closed,
+    /// Another pool answers, by its index into [`Config::pools`].
+    Fallback(usize),
 }
 
 /// `[[steer]]`
@@ -251,18 +467,67 @@ impl Config {
         })
     }
 
-    /// Number of a mirror, by its id, in a pool.
+    /// Number of a mirror, or of a nested pool, by its id, in a pool.
     pub fn mirror_in_pool(&self, pool: usize, id: &str) -> Option<u8> {
-        let place = self.pools[pool]
-            .mirrors
-            .iter()
-            .position(|&m| self.mirrors[m].id == id)?;
-        u8::try_from(place).ok()
+        let pool = &self.pools[pool];
+        let group = || {
+            let nested = pool.groups.iter().filter(|group| group.id != pool.id);
+            let place = nested.into_iter().position(|group| group.id == id)?;
+            Some(abi::Order::group(u8::try_from(place).ok()?))
+        };
+        let mirror = pool.mirrors.iter().position(|&m| self.mirrors[m].id == id);
+        mirror.map_or_else(group, |place| u8::try_from(place).ok())
     }
 
-    /// Id of a pool's mirror.
-    pub fn mirror_id(&self, pool: usize, mirror: u8) -> &str {
-        &self.mirrors[self.pools[pool].mirrors[mirror as usize]].id
+    /// Id of a pool's mirror, or of a pool nested in it.
+    pub fn mirror_id(&self, pool: usize, member: u8) -> &str {
+        let pool = &self.pools[pool];
+        match usize::from(member).checked_sub(abi::MAX_MIRRORS) {
+            Some(group) => &pool.groups[group].id,
+            None => &self.mirrors[pool.mirrors[usize::from(member)]].id,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Mirror {
+    /// One with nothing but an id, for tests of other rooms.
+    pub fn sample(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            v4: Vec::new(),
+            v6: Vec::new(),
+            cname: None,
+            location: None,
+            weight: 100,
+            bias: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Pool {
+    /// A `table` pool of the first so many mirrors, for tests of other rooms.
+    pub fn sample(mirrors: usize, default: u8) -> Self {
+        let rest = (0..mirrors as u8).filter(|&mirror| mirror != default);
+        Self {
+            id: "www".to_owned(),
+            mirrors: (0..mirrors).collect(),
+            groups: Vec::new(),
+            policy: Policy::Table,
+            default: std::iter::once(default).chain(rest).collect(),
+            prefixes: None,
+            rules: Vec::new(),
+            ttl: 60,
+            ttl_min: 30,
+            answers: 1,
+            depth: 3,
+            choice: Choice::Client,
+            fail: Fail::Open,
+            panic: 0.0,
+            of: None,
+            line: 1,
+        }
     }
 }
 

@@ -38,11 +38,7 @@ impl Service for Control {
                 let layers = plan.layers(number);
                 PoolStatus {
                     id: pool.id.clone(),
-                    policy: match pool.policy {
-                        Policy::All => "all",
-                        Policy::Table { .. } => "table",
-                    }
-                    .to_owned(),
+                    policy: pool.policy.name().to_owned(),
                     mirrors: pool
                         .mirrors
                         .iter()

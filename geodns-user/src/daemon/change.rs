@@ -10,10 +10,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::{Daemon, identity, notify, read};
-use crate::config::{Config, Policy};
+use crate::config::{self, Config};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
 use crate::kernel::instance::Instance;
@@ -36,7 +37,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     for import in state.imports()? {
         let Some(pool) = table_pool(config, &import.pool) else {
             tracing::warn!(
-                "the import of pool {} is not in force: there is no such pool with policy \"table\"",
+                "the import of pool {} is not in force: there is no such pool, or its policy is \"all\"",
                 import.pool
             );
             continue;
@@ -69,7 +70,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     for ((pool, mirror), (first, count)) in unknown {
         tracing::warn!(
             "{count} overrides of pool {pool} to mirror {mirror}, {first} the first, are not in \
-             force: the configuration has no such pool with policy \"table\", or no such mirror in it"
+             force: the configuration has no such pool, or no such mirror in it, or its policy is \"all\""
         );
     }
     Ok(layers)
@@ -109,11 +110,7 @@ fn table_pool(config: &Config, id: &str) -> Option<usize> {
     config
         .pools
         .iter()
-        .position(|pool| pool.id == id && is_table(&pool.policy))
-}
-
-fn is_table(policy: &Policy) -> bool {
-    matches!(policy, Policy::Table { .. })
+        .position(|pool| pool.id == id && pool.has_table())
 }
 
 /// A pool by its id, which must have a table.
@@ -139,7 +136,9 @@ fn pools_of(
     mirror: &str,
     pool: Option<&str>,
 ) -> Result<Vec<(usize, u8)>, Failure> {
-    if !config.mirrors.iter().any(|other| other.id == mirror) {
+    let is_nested = |pool: &config::Pool| pool.groups.iter().any(|group| group.id == mirror);
+    if !config.mirrors.iter().any(|other| other.id == mirror) && !config.pools.iter().any(is_nested)
+    {
         let mirrors: Vec<_> = config
             .mirrors
             .iter()
@@ -158,12 +157,12 @@ fn pools_of(
         return Ok(vec![(pool, number)]);
     }
     let pools: Vec<_> = (0..config.pools.len())
-        .filter(|&pool| is_table(&config.pools[pool].policy))
+        .filter(|&pool| config.pools[pool].has_table())
         .filter_map(|pool| Some((pool, config.mirror_in_pool(pool, mirror)?)))
         .collect();
     if pools.is_empty() {
         return Err(Failure::Invalid(format!(
-            "no pool with policy \"table\" holds mirror {mirror}"
+            "mirror {mirror} is in no pool where a prefix matters: policy \"all\" gives it to everyone"
         )));
     }
     Ok(pools)
@@ -608,12 +607,12 @@ fn parse(
     let tables: Vec<usize> = match pool {
         Some(id) => vec![require_table(config, id)?],
         None => (0..config.pools.len())
-            .filter(|&pool| is_table(&config.pools[pool].policy))
+            .filter(|&pool| config.pools[pool].has_table())
             .collect(),
     };
     if tables.is_empty() {
         return Err(Failure::Invalid(
-            "no pool has policy \"table\": there is nothing to import to".to_owned(),
+            "every pool has policy \"all\": there is nothing to import to".to_owned(),
         ));
     }
     let mut lists = Vec::new();
@@ -647,16 +646,22 @@ fn parse(
 }
 
 fn packed(config: &Config, pool: usize, list: &Layer) -> Import {
-    let mirrors = 0..config.pools[pool].mirrors.len();
+    let of = &config.pools[pool];
+    let groups = Order::group(0)..Order::group(of.groups.len() as u8);
+    let id = |member: u8| {
+        let known = usize::from(member) < of.mirrors.len() || groups.contains(&member);
+        // A number that is no member's is in no list.
+        let id = known.then(|| config.mirror_id(pool, member));
+        id.unwrap_or_default().to_owned()
+    };
+    let last = if groups.is_empty() {
+        of.mirrors.len() as u8
+    } else {
+        groups.end
+    };
     Import {
-        pool: config.pools[pool].id.clone(),
-        mirrors: mirrors
-            .map(|mirror| {
-                config.mirrors[config.pools[pool].mirrors[mirror]]
-                    .id
-                    .clone()
-            })
-            .collect(),
+        pool: of.id.clone(),
+        mirrors: (0..last).map(id).collect(),
         layer: list.to_bytes(),
     }
 }

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use geodns_common::abi::{Family, MAX_MIRRORS};
+use geodns_common::abi::Family;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use siphasher::sip::SipHasher13;
 
-use crate::config::{Config, Error, Policy};
+use crate::config::{Config, Error, FIRST_PREFIX_RULE};
 
 mod parse;
 mod prefix;
@@ -49,6 +49,23 @@ impl Layer {
             key: None,
             message: wrong.message,
         })
+    }
+
+    /// Adds prefixes, or puts them in the place of the same ones.
+    fn insert_all(&mut self, prefixes: impl Iterator<Item = (IpNet, u8)>) {
+        fn insert<A: Copy + Ord>(list: &mut Vec<(A, u8, u8)>, (first, len, mirror): (A, u8, u8)) {
+            match list.binary_search_by_key(&(first, len), |&(first, len, _)| (first, len)) {
+                Ok(at) => list[at].2 = mirror,
+                Err(at) => list.insert(at, (first, len, mirror)),
+            }
+        }
+        for (net, mirror) in prefixes {
+            let len = net.prefix_len();
+            match net.addr() {
+                IpAddr::V4(first) => insert(&mut self.v4, (first.to_bits(), len, mirror)),
+                IpAddr::V6(first) => insert(&mut self.v6, (first.to_bits(), len, mirror)),
+            }
+        }
     }
 
     /// Prefixes in the list.
@@ -164,7 +181,7 @@ impl Layer {
             list.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1))
                 && list
                     .iter()
-                    .all(|&(a, len, mirror)| whole(a, len) && (mirror as usize) < MAX_MIRRORS)
+                    .all(|&(a, len, mirror)| whole(a, len) && mirror < FIRST_PREFIX_RULE)
         }
         good(&self.v4, |a, len| {
             len <= 32 && a & u32::MAX.checked_shr(len.into()).unwrap_or(0) == 0
@@ -232,6 +249,38 @@ impl Layers {
     }
 }
 
+/// The IPv4 addresses that those of an IPv6 prefix stand for: mapped ones, 6to4 (RFC 3056 section 2),
+/// or a Teredo client (RFC 4380 section 4), whose own address is in the last bits, all inverted.
+pub fn embedded(net: IpNet) -> Option<Ipv4Net> {
+    let IpNet::V6(v6) = net else { return None };
+    let bits = v6.addr().to_bits();
+    let of = |bits: u128| {
+        let len = net.prefix_len() - embedded_at(net);
+        let net = Ipv4Net::new((bits as u32).into(), len.min(32)).ok()?;
+        Some(net.trunc())
+    };
+    if SIX_TO_FOUR.contains(&v6) {
+        of(bits >> 80)
+    } else if TEREDO.contains(&v6) && v6.prefix_len() == 128 {
+        of(!bits)
+    } else {
+        mapped(net)
+    }
+}
+
+/// Bits before the IPv4 address in those of [`embedded`].
+pub fn embedded_at(net: IpNet) -> u8 {
+    match net {
+        IpNet::V6(net) if SIX_TO_FOUR.contains(&net) => 16,
+        _ => 96,
+    }
+}
+
+/// Addresses of 6to4.
+pub const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2002 << 112), 16);
+/// Addresses of Teredo.
+pub const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2001 << 112), 32);
+
 /// The IPv4 prefix that an IPv6 one of mapped addresses (`::ffff:a.b.c.d`) stands for. No query comes
 /// from one.
 pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
@@ -240,47 +289,51 @@ pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
     Ipv4Net::new(net.addr().to_ipv4_mapped()?, len).ok()
 }
 
-/// Reads the prefix lists of a configuration's pools (empty for those that have none).
+/// Reads the prefix lists of a configuration's pools (empty for those that have none), and adds their
+/// rules by prefix: where a list has the same prefix, the rule counts.
 pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
-    // Pools with the same mirrors often name the same list: one copy is enough.
-    let mut read: HashMap<(&PathBuf, &[usize]), Arc<Layer>> = HashMap::new();
+    // Pools with the same members often name the same list: one copy is enough.
+    type Key<'a> = (&'a PathBuf, &'a [usize], Vec<&'a str>);
+    let mut read: HashMap<Key<'_>, Arc<Layer>> = HashMap::new();
     let mut lists = Vec::with_capacity(config.pools.len());
     for (number, pool) in config.pools.iter().enumerate() {
-        let Policy::Table {
-            prefixes: Some(path),
-            ..
-        } = &pool.policy
-        else {
-            lists.push(Arc::default());
-            continue;
-        };
-        let key = (path, pool.mirrors.as_slice());
-        if let Some(layer) = read.get(&key) {
-            lists.push(layer.clone());
-            continue;
+        let mut layer = Arc::default();
+        if let Some(path) = &pool.prefixes {
+            let groups = pool.groups.iter().map(|group| group.id.as_str());
+            let key = (path, pool.mirrors.as_slice(), groups.collect());
+            layer = match read.get(&key) {
+                Some(layer) => Arc::clone(layer),
+                None => Arc::clone(read.entry(key).or_insert(load_list(config, number, path)?)),
+            };
         }
-        let text = std::fs::read_to_string(path).map_err(|error| Error {
-            file: config.path.clone(),
-            line: Some(pool.line),
-            key: Some("pool.prefixes".into()),
-            message: format!(
-                "cannot read {}: {error}; check the path and its permissions",
-                path.display()
-            ),
-        })?;
-        let layer = Layer::parse(&text, path, |id| match config.mirror_in_pool(number, id) {
-            Some(mirror) => Ok(Some(mirror)),
-            None => Err(format!(
-                "no mirror \"{id}\" in pool \"{}\"; it has {}",
-                pool.id,
-                ids(config, number)
-            )),
-        })?;
-        let layer = Arc::new(layer);
-        read.insert(key, layer.clone());
+        if pool.prefix_rules().next().is_some() {
+            Arc::make_mut(&mut layer).insert_all(pool.prefix_rules());
+        }
         lists.push(layer);
     }
     Ok(lists)
+}
+
+fn load_list(config: &Config, number: usize, path: &Path) -> Result<Arc<Layer>, Error> {
+    let pool = &config.pools[number];
+    let text = std::fs::read_to_string(path).map_err(|error| Error {
+        file: config.path.clone(),
+        line: Some(pool.line),
+        key: Some("pool.prefixes".into()),
+        message: format!(
+            "cannot read {}: {error}; check the path and its permissions",
+            path.display()
+        ),
+    })?;
+    let layer = Layer::parse(&text, path, |id| match config.mirror_in_pool(number, id) {
+        Some(mirror) => Ok(Some(mirror)),
+        None => Err(format!(
+            "no mirror \"{id}\" in pool \"{}\"; it has {}",
+            pool.id,
+            ids(config, number)
+        )),
+    })?;
+    Ok(Arc::new(layer))
 }
 
 fn ids(config: &Config, pool: usize) -> String {

@@ -1,7 +1,6 @@
 //! One loaded program, with tables of its own: a plan in the kernel.
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::Map;
@@ -24,7 +23,7 @@ const PROGRAM: &str = "geodns";
 unsafe impl Value for abi::Name {}
 // SAFETY: a row, two u16 and a u32, 30 u64: 256 bytes, as abi asserts.
 unsafe impl Value for abi::Zone {}
-// SAFETY: six u64, a u32 and two u16: 56 bytes, as abi asserts.
+// SAFETY: nine u64, two u32, two u16, a u32 and 64 u64: 600 bytes, as abi asserts.
 unsafe impl Value for abi::Pool {}
 // SAFETY: Pod.
 unsafe impl Value for abi::Answer {}
@@ -40,9 +39,10 @@ pub struct Instance {
     // Read by the program alone once they are filled.
     _names: Mapping,
     _zones: Mapping,
-    _answers: Mapping,
+    answers: Mapping,
     pools: Mapping,
     regions: Mapping,
+    slots: Mapping,
     roots: Mapping,
     blocks: Mapping,
     verified_instructions: u32,
@@ -68,6 +68,7 @@ impl Instance {
             ("POOLS", capacity.pools),
             ("ANSWERS", capacity.answers),
             ("REGIONS", capacity.regions),
+            ("SLOTS", capacity.slots),
             ("ROOTS", capacity.roots),
             ("BLOCKS", capacity.blocks),
         ];
@@ -95,6 +96,7 @@ impl Instance {
         let mut answers = map("ANSWERS", size_of::<abi::Answer>())?;
         let mut pools = map("POOLS", size_of::<abi::Pool>())?;
         let mut regions = map("REGIONS", size_of::<u64>())?;
+        let mut slots = map("SLOTS", size_of::<u64>())?;
         let mut roots = map("ROOTS", size_of::<abi::Block>())?;
         let mut blocks = map("BLOCKS", size_of::<abi::Block>())?;
         fill(&mut names, |index| tables.name(index));
@@ -103,12 +105,8 @@ impl Instance {
         fill(&mut pools, |index| tables.pool(index));
         fill(&mut roots, |index| tables.root(index));
         fill(&mut blocks, |index| tables.block(index));
-        for index in 0..regions.entries() {
-            let Some(order) = tables.region(index) else {
-                break;
-            };
-            regions.write(index, &order);
-        }
+        fill_words(&mut regions, |index| tables.region(index));
+        fill_words(&mut slots, |index| tables.slot(index));
 
         let program = program(&mut ebpf)?;
         program.load().map_err(Error::refused)?;
@@ -121,9 +119,10 @@ impl Instance {
             ebpf,
             _names: names,
             _zones: zones,
-            _answers: answers,
+            answers,
             pools,
             regions,
+            slots,
             roots,
             blocks,
             verified_instructions,
@@ -164,9 +163,9 @@ impl Instance {
             Store::Root { index, .. } => self.roots.holds(*index, 0, block),
             Store::RootEntry { index, .. } => self.roots.holds(*index, 0, block),
             Store::Region { index, .. } => self.regions.holds(*index, 0, 8),
-            Store::PoolAtlas { pool, .. } | Store::PoolInService { pool, .. } => {
-                self.pools.holds(*pool, 0, size_of::<abi::Pool>())
-            }
+            Store::Slot { index, .. } => self.slots.holds(*index, 0, 8),
+            Store::Answer { index, .. } => self.answers.holds(*index, 0, size_of::<abi::Answer>()),
+            Store::Pool { pool, .. } => self.pools.holds(*pool, 0, size_of::<abi::Pool>()),
         }
     }
 }
@@ -191,13 +190,10 @@ impl Backend for Instance {
                         .store_u32(*index, usize::from(*at) * entry_size, entry.0);
                 }
                 Store::Region { index, order } => self.regions.store_u64(*index, 0, *order),
-                Store::PoolAtlas { pool, atlas } => {
-                    self.pools
-                        .store_u64(*pool, offset_of!(abi::Pool, atlas), *atlas);
-                }
-                Store::PoolInService { pool, mask } => {
-                    self.pools
-                        .store_u64(*pool, offset_of!(abi::Pool, in_service), *mask);
+                Store::Slot { index, order } => self.slots.store_u64(*index, 0, *order),
+                Store::Answer { index, answer } => self.answers.write(*index, &**answer),
+                Store::Pool { pool, row, value } => {
+                    self.pools.store_u64(*pool, row.offset(), *value);
                 }
             }
         }
@@ -213,6 +209,13 @@ fn fill<'a, T: Value + 'a>(to: &mut Mapping, from: impl Fn(u32) -> Option<&'a T>
     for index in 0..to.entries() {
         let Some(value) = from(index) else { break };
         to.write(index, value);
+    }
+}
+
+fn fill_words(to: &mut Mapping, from: impl Fn(u32) -> Option<u64>) {
+    for index in 0..to.entries() {
+        let Some(word) = from(index) else { break };
+        to.write(index, &word);
     }
 }
 

@@ -6,8 +6,8 @@ use geodns_common::abi::{Block, Entry, Family, Order};
 use hashbrown::HashMap;
 
 use super::blocks::{Blocks, Full};
-use super::runs::{Orders, Pieces, one_order};
-use crate::geo::{Layers, Prefix};
+use super::runs::{EMBEDDED, Pieces, Source, one_order};
+use crate::geo::Prefix;
 
 /// Entries of a root: one for each value of an address's first 16 bits.
 pub const ROOT_ENTRIES: usize = 1 << ROOT_LEN;
@@ -90,13 +90,12 @@ pub struct Shared<'a> {
 /// Fills a root of a family anew. Its links are not counted yet.
 pub fn build(
     shared: Shared<'_>,
-    layers: &Layers,
-    orders: &Orders,
+    source: Source<'_>,
     family: Family,
     root: &mut [Entry],
 ) -> Result<(), Full> {
     let everything = Prefix::everything(family);
-    Builder::new(shared, layers, orders, everything).fill(root, 0, ROOT_LEN)
+    Builder::new(shared, source, everything).fill(root, 0, ROOT_LEN)
 }
 
 /// What an edit changes in a root: places and new entries, in the order to write them.
@@ -108,13 +107,16 @@ pub type Changes = Vec<(usize, Entry)>;
 /// before, or is now: no scope outside it can have moved.
 pub fn edit(
     shared: Shared<'_>,
-    layers: &Layers,
-    orders: &Orders,
+    source: Source<'_>,
     edited: Prefix,
     root: &[Entry],
 ) -> Result<Changes, Full> {
     let Shared { blocks, regions } = shared;
-    let now = one_order(layers, orders, edited);
+    let now = one_order(source, edited);
+    if now == Some(EMBEDDED) {
+        // Looked up as IPv4, whatever is said of them here.
+        return Ok(Changes::new());
+    }
     let before = resolve(blocks, root, edited);
     let was_one = before != Entry::DEEPER && before.scope() <= edited.len;
     if was_one && now == Some(regions.order(before.region())) {
@@ -126,7 +128,7 @@ pub fn edit(
     let window = if narrowing {
         edited.around(before.scope())
     } else if let Some(order) = now {
-        widest(blocks, regions, layers, orders, edited, root, order)
+        widest(blocks, regions, source, edited, root, order)
     } else {
         edited
     };
@@ -134,7 +136,7 @@ pub fn edit(
         return Ok(Changes::new());
     }
     let shared = Shared { blocks, regions };
-    let mut builder = Builder::new(shared, layers, orders, window);
+    let mut builder = Builder::new(shared, source, window);
     let mut changes = Changes::new();
     let places = places(window);
     if window.len <= ROOT_LEN {
@@ -173,8 +175,7 @@ fn resolve(blocks: &Blocks, root: &[Entry], prefix: Prefix) -> Entry {
 fn widest(
     blocks: &Blocks,
     regions: &Regions,
-    layers: &Layers,
-    orders: &Orders,
+    source: Source<'_>,
     edited: Prefix,
     root: &[Entry],
     order: Order,
@@ -183,7 +184,7 @@ fn widest(
     while widest.len > 0 {
         let sibling = widest.sibling();
         let same = if sibling.len > deepest(edited.family) {
-            one_order(layers, orders, sibling) == Some(order)
+            one_order(source, sibling) == Some(order)
         } else {
             let entry = resolve(blocks, root, sibling);
             entry != Entry::DEEPER
@@ -210,11 +211,11 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(shared: Shared<'a>, layers: &'a Layers, orders: &'a Orders, window: Prefix) -> Self {
+    fn new(shared: Shared<'a>, source: Source<'a>, window: Prefix) -> Self {
         Self {
             blocks: shared.blocks,
             regions: shared.regions,
-            pieces: Pieces::new(layers, orders, window),
+            pieces: Pieces::new(source, window),
             piece: None,
             region: None,
             deepest: deepest(window.family),
@@ -231,7 +232,11 @@ impl<'a> Builder<'a> {
             if piece.len <= len {
                 let to_its_end = ((piece.last() - here) >> shift) as usize + 1;
                 let end = entries.len().min(at.saturating_add(to_its_end));
-                entries[at..end].fill(Entry::leaf(self.region(order)?, piece.len));
+                let entry = match order {
+                    EMBEDDED => Entry::DEEPER,
+                    order => Entry::leaf(self.region(order)?, piece.len),
+                };
+                entries[at..end].fill(entry);
                 at = end;
             } else {
                 entries[at] = if len == self.deepest {

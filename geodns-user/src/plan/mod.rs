@@ -17,7 +17,9 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
+use std::mem::offset_of;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use geodns_common::abi::{self, Entry, Family, ROOT_BLOCKS, Row};
 use geodns_common::tables::{self, Tables};
@@ -27,9 +29,10 @@ use self::atlas::{Regions, Shared};
 use self::blocks::{Blocks, Full};
 use self::names::Names;
 use self::rows::Rows;
-use self::runs::{Orders, Pieces};
+use self::runs::{Pieces, Source};
 use crate::config::{Config, Policy, Pool};
-use crate::geo::{Layers, Prefix};
+use crate::geo::{self, Layers, Prefix};
+use crate::steering::{Service, Steering};
 use crate::zone::Zones;
 
 /// What a plan is compiled from.
@@ -82,20 +85,70 @@ pub enum Store {
         /// [`abi::Order`] packed.
         order: u64,
     },
-    /// A pool's row of atlas.
-    PoolAtlas {
+    /// A slot of a group.
+    Slot {
+        /// Index in the table of slots.
+        index: u32,
+        /// [`abi::Order`] packed.
+        order: u64,
+    },
+    /// An answer that is not in force.
+    Answer {
+        /// Index in the table of answers.
+        index: u32,
+        /// Its records.
+        answer: Box<abi::Answer>,
+    },
+    /// A row of a pool.
+    Pool {
         /// The pool.
         pool: u32,
+        /// Which row.
+        row: PoolRow,
         /// New value.
-        atlas: u64,
+        value: u64,
     },
-    /// A pool's row of mirrors in service.
-    PoolInService {
-        /// The pool.
-        pool: u32,
-        /// New mask.
-        mask: u64,
-    },
+}
+
+/// A row of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolRow {
+    /// [`abi::Pool::atlas`]
+    Atlas,
+    /// [`abi::Pool::ttl`]
+    Ttl,
+    /// [`abi::Pool::answered_by`]
+    AnsweredBy,
+    /// [`abi::Pool::second`]
+    Second(Family),
+    /// [`abi::Pool::in_service`], of a share of the clients.
+    InService(Family, usize),
+}
+
+impl PoolRow {
+    /// Where it is in a pool, in octets.
+    pub fn offset(self) -> usize {
+        match self {
+            Self::Atlas => offset_of!(abi::Pool, atlas),
+            Self::Ttl => offset_of!(abi::Pool, ttl),
+            Self::AnsweredBy => offset_of!(abi::Pool, answered_by),
+            Self::Second(family) => offset_of!(abi::Pool, second) + 8 * family.index(),
+            Self::InService(family, share) => {
+                offset_of!(abi::Pool, in_service) + 8 * (family.index() * abi::SHARES + share)
+            }
+        }
+    }
+
+    /// The row itself.
+    pub fn of(self, pool: &mut abi::Pool) -> &mut Row {
+        match self {
+            Self::Atlas => &mut pool.atlas,
+            Self::Ttl => &mut pool.ttl,
+            Self::AnsweredBy => &mut pool.answered_by,
+            Self::Second(family) => &mut pool.second[family.index()],
+            Self::InService(family, share) => &mut pool.in_service[family.index()][share],
+        }
+    }
 }
 
 /// How many of each the tables hold: a plan's needs and a quarter.
@@ -109,6 +162,8 @@ pub struct Capacity {
     pub pools: u32,
     /// Answers.
     pub answers: u32,
+    /// Slots of groups.
+    pub slots: u32,
     /// Regions.
     pub regions: u32,
     /// Blocks of roots.
@@ -136,10 +191,17 @@ pub enum CompileError {
 /// What a client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
-    /// The pool's mirrors in the answer, in order; empty: none has the family (NODATA).
+    /// The pool that answers: the one asked, or its fallback.
+    pub pool: usize,
+    /// That pool's mirrors in the answer, in order.
     pub mirrors: Vec<u8>,
     /// ECS scope prefix length of the answer.
     pub scope: u8,
+    /// Whether the pool has the family; without it the answer is NODATA. With it, and no mirrors,
+    /// none is in service: SERVFAIL.
+    pub has_family: bool,
+    /// TTL of the records.
+    pub ttl: u32,
 }
 
 /// What decided for a client, for `explain` and `map get`.
@@ -179,22 +241,22 @@ enum ChosenBy {
 /// One prefix table and what it was made from.
 #[derive(Debug)]
 struct Atlas {
-    mirrors: usize,
-    policy: Policy,
+    steering: Arc<Steering>,
     layers: Layers,
-    orders: Orders,
+    /// Whether 6to4 and Teredo clients are where their IPv4 addresses are. Overrides do not matter for
+    /// it: they come and go.
+    embedded: bool,
     /// Pools that it serves.
     users: u32,
 }
 
 impl Atlas {
-    /// Whether a pool's clients would get the same orders from the same layers.
-    fn suits(&self, mirrors: usize, policy: &Policy) -> bool {
-        let default = |policy: &Policy| match policy {
-            Policy::All => None,
-            Policy::Table { default, .. } => Some(*default),
-        };
-        self.mirrors == mirrors && default(&self.policy) == default(policy)
+    fn source(&self) -> Source<'_> {
+        Source {
+            layers: &self.layers,
+            steering: &self.steering,
+            embedded: self.embedded,
+        }
     }
 }
 
@@ -238,15 +300,10 @@ impl Atlases {
     }
 
     /// The atlas that serves pools of such a kind with such layers.
-    fn find(
-        &self,
-        mirrors: usize,
-        policy: &Policy,
-        alike: impl Fn(&Layers) -> bool,
-    ) -> Option<u32> {
+    fn find(&self, steering: &Steering, alike: impl Fn(&Layers) -> bool) -> Option<u32> {
         let found = self.atlases.iter().position(|atlas| {
             let atlas = atlas.as_ref();
-            atlas.is_some_and(|atlas| atlas.suits(mirrors, policy) && alike(&atlas.layers))
+            atlas.is_some_and(|atlas| *atlas.steering == *steering && alike(&atlas.layers))
         });
         found.map(|number| number as u32)
     }
@@ -312,20 +369,21 @@ impl Plan {
             regions: Regions::new(Entry::MAX_REGIONS),
         };
         for (pool, layers) in input.config.pools.iter().zip(input.layers) {
-            plan.add_pool(pool, layers.clone()).map_err(|Full| {
-                CompileError::TooMany(format!(
-                    "the prefixes of pool \"{}\" make more than the prefix table can hold; \
+            plan.add_pool(input.config, pool, layers.clone())
+                .map_err(|Full| {
+                    CompileError::TooMany(format!(
+                        "the prefixes of pool \"{}\" make more than the prefix table can hold; \
                      list fewer or shorter ones",
-                    pool.id
-                ))
-            })?;
+                        pool.id
+                    ))
+                })?;
         }
         plan.blocks.commit();
         plan.set_capacity();
         Ok(plan)
     }
 
-    fn add_pool(&mut self, pool: &Pool, mut layers: Layers) -> Result<(), Full> {
+    fn add_pool(&mut self, config: &Config, pool: &Pool, mut layers: Layers) -> Result<(), Full> {
         if layers.overrides.keys().any(|net| *net != net.trunc()) {
             let overrides = std::mem::take(&mut layers.overrides).into_iter();
             layers.overrides = overrides.map(|(net, m)| (net.trunc(), m)).collect();
@@ -335,19 +393,19 @@ impl Plan {
             self.pools.push(ChosenBy::All(layers));
             return Ok(());
         }
-        let mirrors = pool.mirrors.len();
+        let steering = Steering::of(pool, &config.mirrors);
         let alike = |other: &Layers| *other == layers;
-        let atlas = match self.atlases.find(mirrors, &pool.policy, alike) {
+        let atlas = match self.atlases.find(&steering, alike) {
             Some(atlas) => {
                 self.atlases.get_mut(atlas).users += 1;
                 atlas
             }
             None => {
+                let lists = [&layers.base, &layers.imported];
                 let atlas = Atlas {
-                    mirrors,
-                    policy: pool.policy.clone(),
+                    embedded: steering.is_geographic() || lists.iter().any(|list| !list.is_empty()),
+                    steering: Arc::new(steering),
                     layers,
-                    orders: Orders::of(pool),
                     users: 1,
                 };
                 self.add_atlas(atlas)?
@@ -368,7 +426,7 @@ impl Plan {
                 regions: &mut self.regions,
             };
             let root = &mut entries[root_of(family)];
-            atlas::build(shared, &atlas.layers, &atlas.orders, family, root)?;
+            atlas::build(shared, atlas.source(), family, root)?;
         }
         for &entry in &*entries {
             self.blocks.link(entry);
@@ -399,6 +457,7 @@ impl Plan {
             zones: self.zones.len() as u32,
             pools: self.rows.pools.len() as u32,
             answers: self.rows.answers.len() as u32,
+            slots: self.rows.slots.len() as u32,
             regions: self.regions.capacity(),
             roots: self.atlases.capacity * ATLAS_BLOCKS as u32,
             blocks: self.blocks.capacity(),
@@ -423,6 +482,11 @@ impl Plan {
     /// Answers.
     pub fn answers(&self) -> &[abi::Answer] {
         &self.rows.answers
+    }
+
+    /// Slots of groups.
+    pub fn slots(&self) -> &[u64] {
+        &self.rows.slots
     }
 
     /// Regions in use.
@@ -451,27 +515,54 @@ impl Plan {
     /// Which mirrors a client of a pool gets for a family: what the kernel's tables say, and what
     /// the layers say where they end.
     pub fn select(&self, pool: usize, family: Family, client: IpAddr) -> Selection {
+        let has_family = self.rows.pools[pool].has[family.index()] != 0;
+        let pool = match tables::answered_by(&self.rows.pools[pool], family) as usize {
+            other if has_family => other,
+            _ => pool,
+        };
         let row = &self.rows.pools[pool];
-        let host = Prefix::host(client);
-        let found = tables::find_order(self, row, family, host.family, &host.address());
-        let (order, scope) = found.unwrap_or_else(|| self.order_deep(pool, host));
-        let mut chosen = [0; abi::MAX_MIRRORS];
-        let count = tables::choose(row, family, order, &mut chosen) as usize;
-        Selection {
-            mirrors: chosen[..count].iter().map(|&mirror| mirror as u8).collect(),
+        let mut selection = Selection {
+            pool,
+            mirrors: Vec::new(),
+            scope: 0,
+            has_family,
+            ttl: row.ttl.load() as u32,
+        };
+        if !has_family {
             // RFC 7871 section 7.4: a negative answer is for everyone.
-            scope: if count == 0 { 0 } else { scope },
+            return selection;
         }
+        let host = Prefix::host(client);
+        let (order, region) = self.order(pool, family, host);
+        let draw = tables::draw(self, row, host.family, &host.address());
+        let mut chosen = [0; abi::MAX_MIRRORS];
+        let count = tables::choose(self, row, family, order, draw, &mut chosen).unwrap_or(0);
+        let chosen = chosen.iter().take(count as usize);
+        selection.mirrors = chosen.map(|&mirror| mirror as u8).collect();
+        if count > 0 {
+            selection.scope = tables::scope(row, host.family, region);
+        }
+        selection
+    }
+
+    /// Order and scope of a client's region.
+    fn order(&self, pool: usize, family: Family, host: Prefix) -> (abi::Order, u8) {
+        let row = &self.rows.pools[pool];
+        if row.flags & abi::Pool::ALL != 0 {
+            return (abi::Order::EMPTY, 0);
+        }
+        tables::find_order(self, row, family, host.family, &host.address())
+            .unwrap_or_else(|| self.order_deep(pool, host))
     }
 
     /// Whether the fast path gives a client of a pool the answer, or the slow path has to.
     pub fn is_hot(&self, pool: usize, family: Family, client: IpAddr) -> bool {
-        let row = &self.rows.pools[pool];
+        let selection = self.select(pool, family, client);
+        let row = &self.rows.pools[selection.pool];
         let host = Prefix::host(client);
         let known = row.flags & abi::Pool::ALL != 0
             || tables::find_order(self, row, family, host.family, &host.address()).is_some();
-        let fits = |&mirror: &u8| self.rows.fits(pool, mirror, family);
-        let selection = self.select(pool, family, client);
+        let fits = |&mirror: &u8| self.rows.fits(selection.pool, mirror, family);
         row.flags & abi::Pool::SLOW == 0 && known && selection.mirrors.iter().all(fits)
     }
 
@@ -482,8 +573,14 @@ impl Plan {
             return (abi::Order::EMPTY, 0);
         };
         let atlas = self.atlases.get(number);
+        if atlas.embedded
+            && let Some(v4) = geo::embedded(host.net())
+        {
+            let (order, scope) = self.order(pool, Family::V4, Prefix::of(v4.into()));
+            return (order, host.len.min(scope + geo::embedded_at(host.net())));
+        }
         let window = host.around(host.len.min(64));
-        let mut pieces = Pieces::new(&atlas.layers, &atlas.orders, window);
+        let mut pieces = Pieces::new(atlas.source(), window);
         match pieces.find(|(piece, _)| piece.covers(&host)) {
             Some((piece, order)) => (order, piece.len),
             None => (abi::Order::EMPTY, host.len),
@@ -501,10 +598,84 @@ impl Plan {
         }
     }
 
-    /// Records of a mirror, rendered as in [`abi::Answer`] (owner `c00c`), of any length, and how
-    /// many they are.
+    /// Records of a mirror, rendered as in [`abi::Answer`] (owner `c00c`, TTL 0), of any length, and
+    /// how many they are.
     pub fn records(&self, pool: usize, mirror: u8, family: Family) -> (&[u8], u16) {
         self.rows.records(pool, mirror, family)
+    }
+
+    /// Sets who of a pool is in service, and which pool answers in its place.
+    pub fn set_service(&mut self, pool: usize, service: &Service, answered_by: u64) -> Vec<Store> {
+        let mut rows = vec![
+            (PoolRow::AnsweredBy, answered_by),
+            (PoolRow::Ttl, service.ttl),
+        ];
+        for family in [Family::V4, Family::V6] {
+            let shares = service.in_service[family.index()].iter().enumerate();
+            rows.extend(shares.map(|(share, &mask)| (PoolRow::InService(family, share), mask)));
+        }
+        let mut stores = Vec::new();
+        for (row, value) in rows {
+            let there = row.of(&mut self.rows.pools[pool]);
+            if there.load() != value {
+                there.set(value);
+                stores.push(Store::Pool {
+                    pool: pool as u32,
+                    row,
+                    value,
+                });
+            }
+        }
+        stores
+    }
+
+    /// Sets the weights of a pool's mirrors, by their numbers in it.
+    pub fn set_weights(&mut self, config: &Config, pool: usize, weights: &[u32]) -> Vec<Store> {
+        let first = self.rows.pools[pool].groups;
+        let mut stores = Vec::new();
+        for (index, order) in (first..).zip(rows::slots(config, pool, weights)) {
+            let there = &mut self.rows.slots[index as usize];
+            if *there != order {
+                *there = order;
+                stores.push(Store::Slot { index, order });
+            }
+        }
+        stores
+    }
+
+    /// Gives a mirror's answer just those of its addresses that are up, by their place. A grace
+    /// period must have passed since the stores of the last such change of this mirror.
+    pub fn set_addresses(
+        &mut self,
+        config: &Config,
+        pool: usize,
+        mirror: u8,
+        family: Family,
+        up: &[bool],
+    ) -> Vec<Store> {
+        let of = &config.mirrors[config.pools[pool].mirrors[usize::from(mirror)]];
+        let rendered = rows::render(of, family, |place| up.get(place).copied().unwrap_or(true));
+        let now = self.rows.answer(pool, mirror, family);
+        if self.rows.records(pool, mirror, family).0 == &*rendered.1 {
+            return Vec::new();
+        }
+        let other = now ^ 1;
+        let answer = Box::new(rendered.0);
+        self.rows.set(other, rendered);
+        let second = &mut self.rows.pools[pool].second[family.index()];
+        let value = second.load() ^ 1 << mirror;
+        second.set(value);
+        vec![
+            Store::Answer {
+                index: other,
+                answer,
+            },
+            Store::Pool {
+                pool: pool as u32,
+                row: PoolRow::Second(family),
+                value,
+            },
+        ]
     }
 
     /// Sets (`Some`) or deletes (`None`) an override of a pool. The stores bring the tables up to
@@ -528,7 +699,7 @@ impl Plan {
             return Ok(Vec::new());
         }
         let alike = |other: &Layers| will_be_alike(&atlas.layers, prefix, mirror, other);
-        let joined = self.atlases.find(atlas.mirrors, &atlas.policy, alike);
+        let joined = self.atlases.find(&atlas.steering, alike);
         match joined {
             Some(other) => Ok(self.join(pool, number, other)),
             None if atlas.users == 1 => self.edit(number, prefix, mirror),
@@ -555,9 +726,10 @@ impl Plan {
     fn use_atlas(&mut self, pool: usize, number: u32) -> Store {
         self.pools[pool] = ChosenBy::Atlas(number);
         self.rows.pools[pool].atlas = Row::new(number.into());
-        Store::PoolAtlas {
+        Store::Pool {
             pool: pool as u32,
-            atlas: number.into(),
+            row: PoolRow::Atlas,
+            value: number.into(),
         }
     }
 
@@ -572,7 +744,7 @@ impl Plan {
             regions: &mut self.regions,
         };
         let root = &self.atlases.entries(number)[root_of(edited.family)];
-        let changes = atlas::edit(shared, &atlas.layers, &atlas.orders, edited, root);
+        let changes = atlas::edit(shared, atlas.source(), edited, root);
         let changes = match changes {
             Ok(changes) => changes,
             Err(Full) => {
@@ -615,8 +787,13 @@ impl Plan {
             regions: &mut self.regions,
         };
         let root = &self.atlases.entries(from)[root_of(edited.family)];
-        let changes = atlas::edit(shared, &layers, &atlas.orders, edited, root);
-        let (mirrors, policy) = (atlas.mirrors, atlas.policy.clone());
+        let (steering, embedded) = (Arc::clone(&atlas.steering), atlas.embedded);
+        let source = Source {
+            layers: &layers,
+            steering: &steering,
+            embedded,
+        };
+        let changes = atlas::edit(shared, source, edited, root);
         let allocated = changes.and_then(|changes| Ok((changes, self.atlases.allocate()?)));
         let (changes, number) = match allocated {
             Ok(allocated) => allocated,
@@ -648,13 +825,11 @@ impl Plan {
                     entries: Box::new(*entries),
                 }),
         );
-        let orders = self.atlases.get(from).orders.clone();
         self.atlases.get_mut(from).users -= 1;
         self.atlases.atlases[number as usize] = Some(Atlas {
-            mirrors,
-            policy,
+            steering,
             layers,
-            orders,
+            embedded,
             users: 1,
         });
         stores.push(self.use_atlas(pool, number));
@@ -742,6 +917,12 @@ impl Tables for Plan {
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.as_slice().get(index as usize).copied()
+    }
+    fn slot(&self, index: u32) -> Option<u64> {
+        self.rows.slots.get(index as usize).copied()
+    }
+    fn random(&self) -> u32 {
+        rand::random()
     }
     fn root(&self, index: u32) -> Option<&abi::Block> {
         self.atlases.roots.get(index as usize)

@@ -1,17 +1,16 @@
-//! Zone rows, pool rows and answers.
-
-use std::ops::Range;
+//! Zone rows, pool rows, answers and the slots of groups.
 
 use geodns_common::abi::{
-    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, MAX_MIRRORS, NO_ATLAS, Pool, Row, SOA_WORDS,
-    Zone,
+    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, MAX_MIRRORS, NO_ATLAS, Pool, Row, SHARES,
+    SLOTS, SOA_WORDS, Zone,
 };
 
 use super::CompileError;
-use crate::config::{Config, Policy};
+use crate::config::{self, Choice, Config, Mirror, Policy};
 use crate::{steering, zone};
 
 const TYPE_A: u16 = 1;
+const TYPE_CNAME: u16 = 5;
 const TYPE_SOA: u16 = 6;
 const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
@@ -35,24 +34,24 @@ pub fn zones(zones: &[zone::Zone], generation: u64) -> Vec<Zone> {
     zones.iter().map(render).collect()
 }
 
-/// Pools and answers of a plan.
+/// Pools, answers and slots of a plan.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// The rows of the pools, without their atlases.
     pub pools: Vec<Pool>,
-    /// The answers of all pools.
+    /// The answers of all pools: see [`Pool::answer`].
     pub answers: Vec<Answer>,
     /// The same records, of any length.
-    heap: Vec<u8>,
-    /// Where each answer's records are in the heap.
-    places: Vec<Range<usize>>,
+    records: Vec<Box<[u8]>>,
+    /// The slots of all groups.
+    pub slots: Vec<u64>,
 }
 
 impl Rows {
-    /// Renders the pools of a configuration.
+    /// Renders the pools of a configuration: every mirror in service.
     pub fn compile(config: &Config) -> Result<Self, CompileError> {
         let mut rows = Self::default();
-        for pool in &config.pools {
+        for (number, pool) in config.pools.iter().enumerate() {
             if pool.mirrors.len() > MAX_MIRRORS {
                 return Err(CompileError::TooMany(format!(
                     "pool \"{}\" has {} mirrors; {MAX_MIRRORS} is the most",
@@ -60,74 +59,153 @@ impl Rows {
                     pool.mirrors.len()
                 )));
             }
+            let too_many = |what: &str| {
+                CompileError::TooMany(format!("too many {what} in all pools; make fewer pools"))
+            };
+            let answers = u32::try_from(rows.answers.len()).map_err(|_| too_many("mirrors"))?;
+            let groups = u32::try_from(rows.slots.len()).map_err(|_| too_many("groups"))?;
             let families = [Family::V4, Family::V6];
             let has = families.map(|family| steering::having(pool, &config.mirrors, family));
-            let most = has.map(u64::count_ones).into_iter().max().unwrap_or(0);
-            let mut flags = 0;
-            if pool.policy == Policy::All {
-                flags |= Pool::ALL;
-            }
-            if u32::from(pool.answers).min(most) > MAX_ANSWER_MIRRORS {
-                flags |= Pool::SLOW;
-            }
-            let fallback =
-                families.map(|family| steering::fallback(pool, &config.mirrors, family).0);
+            let everyone = steering::everyone(pool);
             rows.pools.push(Pool {
-                in_service: Row::new(steering::everyone(pool)),
                 atlas: Row::new(NO_ATLAS.into()),
+                ttl: Row::new(pool.ttl.into()),
+                answered_by: Row::new(number as u64 | (number as u64) << 32),
+                second: [Row::new(0), Row::new(0)],
                 has,
-                fallback,
-                answers: rows.answers.len() as u32,
+                fallback: families
+                    .map(|family| steering::fallback(pool, &config.mirrors, family).0),
+                answers,
+                groups,
                 count: pool.answers,
-                flags,
+                flags: flags(pool, has),
+                _pad: 0,
+                in_service: std::array::from_fn(|_| {
+                    std::array::from_fn::<_, SHARES, _>(|_| Row::new(everyone))
+                }),
             });
             for &mirror in &pool.mirrors {
                 let mirror = &config.mirrors[mirror];
-                rows.put(TYPE_A, pool.ttl, mirror.v4.iter().map(|a| a.octets()));
-                rows.put(TYPE_AAAA, pool.ttl, mirror.v6.iter().map(|a| a.octets()));
+                for family in families {
+                    rows.push(render(mirror, family, |_| true));
+                    rows.push((Answer::default(), Box::default()));
+                }
             }
+            let weights = steering::weights(config, number);
+            rows.slots.extend(slots(config, number, &weights));
         }
         Ok(rows)
     }
 
-    /// Renders the records of one mirror and type.
-    fn put<const N: usize>(&mut self, rtype: u16, ttl: u32, rdata: impl Iterator<Item = [u8; N]>) {
-        let start = self.heap.len();
-        let mut records = 0;
-        for rdata in rdata {
-            // The owner: a pointer to the question.
-            self.heap.extend_from_slice(&[0xc0, 0x0c]);
-            put_record(&mut self.heap, rtype, ttl, &rdata);
-            records += 1;
-        }
-        let mut answer = Answer {
-            records,
-            ..Answer::default()
-        };
-        let words: &mut [u64; ANSWER_WORDS] = &mut answer.words;
-        answer.len = put_words(words, &self.heap[start..]);
+    fn push(&mut self, (answer, records): (Answer, Box<[u8]>)) {
         self.answers.push(answer);
-        self.places.push(start..self.heap.len());
+        self.records.push(records);
     }
 
-    /// Number of a mirror's answer.
-    fn answer(&self, pool: usize, mirror: u8, family: Family) -> usize {
-        self.pools[pool].answers as usize + 2 * usize::from(mirror) + family.index()
+    /// Puts other records in an answer's place.
+    pub fn set(&mut self, number: u32, (answer, records): (Answer, Box<[u8]>)) {
+        self.answers[number as usize] = answer;
+        self.records[number as usize] = records;
+    }
+
+    /// Number of a mirror's answer in force.
+    pub fn answer(&self, pool: usize, mirror: u8, family: Family) -> u32 {
+        self.pools[pool].answer(mirror.into(), family)
     }
 
     /// Whether a mirror's records are in the kernel's answer.
     pub fn fits(&self, pool: usize, mirror: u8, family: Family) -> bool {
-        self.answers[self.answer(pool, mirror, family)].len > 0
+        self.answers[self.answer(pool, mirror, family) as usize].len > 0
     }
 
-    /// Records of a mirror, and how many.
+    /// Records of a mirror, and how many. Their TTLs are 0.
     pub fn records(&self, pool: usize, mirror: u8, family: Family) -> (&[u8], u16) {
-        let at = self.answer(pool, mirror, family);
-        (
-            &self.heap[self.places[at].clone()],
-            self.answers[at].records,
-        )
+        let at = self.answer(pool, mirror, family) as usize;
+        (&self.records[at], self.answers[at].records)
     }
+}
+
+fn flags(pool: &config::Pool, has: [u64; 2]) -> u16 {
+    let most = has.map(u64::count_ones).into_iter().max().unwrap_or(0);
+    let mut flags = 0;
+    if pool.policy == Policy::All {
+        flags |= Pool::ALL;
+    }
+    if u32::from(pool.answers).min(most) > MAX_ANSWER_MIRRORS {
+        flags |= Pool::SLOW;
+    }
+    if !pool.groups.is_empty() {
+        flags |= Pool::GROUPS;
+    }
+    if pool.choice == Choice::Query {
+        flags |= Pool::RANDOM;
+    }
+    flags
+}
+
+/// The slots of a pool's groups, one group after the other.
+pub fn slots(config: &Config, pool: usize, weights: &[u32]) -> Vec<u64> {
+    let pool = &config.pools[pool];
+    let ids: Vec<&str> = pool
+        .mirrors
+        .iter()
+        .map(|&m| config.mirrors[m].id.as_str())
+        .collect();
+    let mut slots = Vec::with_capacity(pool.groups.len() * SLOTS as usize);
+    for group in &pool.groups {
+        slots.extend(steering::slots(group, weights, &ids));
+    }
+    slots
+}
+
+/// The records of a mirror for a family: those of its addresses that are wanted, by their place, or
+/// its alias.
+pub fn render(
+    mirror: &Mirror,
+    family: Family,
+    wanted: impl Fn(usize) -> bool,
+) -> (Answer, Box<[u8]>) {
+    fn addresses<const N: usize>(
+        rtype: u16,
+        rdata: impl Iterator<Item = [u8; N]>,
+        wanted: impl Fn(usize) -> bool,
+    ) -> (Vec<u8>, u16) {
+        let mut octets = Vec::new();
+        let mut records = 0;
+        for (_, rdata) in rdata.enumerate().filter(|(place, _)| wanted(*place)) {
+            put_owned(&mut octets, rtype, &rdata);
+            records += 1;
+        }
+        (octets, records)
+    }
+    let (octets, records) = match (&mirror.cname, family) {
+        (Some(target), _) => {
+            let mut octets = Vec::new();
+            put_owned(&mut octets, TYPE_CNAME, target.as_slice());
+            (octets, 1)
+        }
+        (None, Family::V4) => addresses(TYPE_A, mirror.v4.iter().map(|a| a.octets()), wanted),
+        (None, Family::V6) => addresses(TYPE_AAAA, mirror.v6.iter().map(|a| a.octets()), wanted),
+    };
+    let several = match family {
+        _ if records < 2 => 0,
+        Family::V4 => Answer::SEVERAL_A,
+        Family::V6 => Answer::SEVERAL_AAAA,
+    };
+    let mut answer = Answer {
+        records,
+        several,
+        ..Answer::default()
+    };
+    let words: &mut [u64; ANSWER_WORDS] = &mut answer.words;
+    answer.len = put_words(words, &octets);
+    (answer, octets.into())
+}
+
+/// A record owned by a pointer to the question, with a TTL of 0.
+fn put_owned(octets: &mut Vec<u8>, rtype: u16, rdata: &[u8]) {
+    octets.extend_from_slice(&[0xc0, 0x0c]);
+    put_record(octets, rtype, 0, rdata);
 }
 
 /// A record after its owner name (RFC 1035 section 3.2.1).

@@ -1,57 +1,102 @@
 //! Runs of addresses whose clients get the same order of mirrors, and the prefixes that they are
 //! made of.
 
-use geodns_common::abi::Order;
+use geodns_common::abi::{Family, Order};
+use hashbrown::HashMap;
+use ipnet::Ipv6Net;
 
-use crate::config::Pool;
-use crate::geo::{Layers, Prefix, Run, Walk};
-use crate::steering;
+use crate::geo::{Layers, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk};
+use crate::steering::{Place, Steering};
 
-/// The order for every pair of listed mirror and override that a pool can have.
-#[derive(Clone, Debug)]
-pub struct Orders {
-    mirrors: usize,
-    orders: Vec<Order>,
+/// What decides the order of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Prefix lists and overrides.
+    pub layers: &'a Layers,
+    /// What makes orders of them.
+    pub steering: &'a Steering,
+    /// Whether IPv6 addresses that stand for IPv4 ones are looked up as these.
+    pub embedded: bool,
 }
 
-impl Orders {
-    /// Those of a pool.
-    pub fn of(pool: &Pool) -> Self {
-        let mirrors = pool.mirrors.len();
-        let some = |mirror: usize| (mirror < mirrors).then_some(mirror as u8);
-        let orders = (0..=mirrors)
-            .flat_map(|over| (0..=mirrors).map(move |listed| (over, listed)))
-            .map(|(over, listed)| steering::order(pool, some(listed), some(over)))
-            .collect();
-        Self { mirrors, orders }
-    }
+/// The orders of the runs, each worked out once.
+#[derive(Debug)]
+struct Orders<'a> {
+    steering: &'a Steering,
+    known: HashMap<(Option<u8>, Option<u8>), Order>,
+}
 
-    fn get(&self, run: &Run) -> Order {
-        let place = |mirror: Option<u8>| {
-            let mirror = mirror.map_or(self.mirrors, usize::from);
-            mirror.min(self.mirrors)
-        };
-        self.orders[place(run.overriding) * (self.mirrors + 1) + place(run.listed)]
+impl Orders<'_> {
+    fn get(&mut self, run: &Run) -> Order {
+        let key = (run.listed, run.overriding);
+        *self.known.entry(key).or_insert_with(|| {
+            self.steering
+                .order(&Place::default(), run.listed, run.overriding)
+        })
     }
+}
+
+/// In place of an order: addresses that stand for IPv4 ones, which the slow path looks up. No order
+/// packs to it.
+pub const EMBEDDED: Order = Order(u64::MAX - 1);
+
+/// First and last addresses of the blocks that [`EMBEDDED`] stands for, in order.
+const EMBEDDED_BLOCKS: [(u128, u128); 2] = [block(TEREDO), block(SIX_TO_FOUR)];
+
+const fn block(net: Ipv6Net) -> (u128, u128) {
+    let first = net.addr().to_bits();
+    (first, first | u128::MAX >> net.prefix_len())
 }
 
 /// The longest runs with one order in a window: first address, last address, order.
 pub struct Runs<'a> {
     walk: Walk<'a>,
-    orders: &'a Orders,
-    ahead: Option<Run>,
+    orders: Orders<'a>,
+    embedded: &'static [(u128, u128)],
+    /// What is left of a run that a block begins or ends in.
+    rest: Option<Run>,
+    ahead: Option<(u128, u128, Order)>,
 }
 
 impl<'a> Runs<'a> {
     /// Those of a window.
-    pub fn new(layers: &'a Layers, orders: &'a Orders, window: Prefix) -> Self {
-        let mut walk = Walk::new(layers, window);
-        let ahead = walk.next();
-        Self {
-            walk,
-            orders,
-            ahead,
+    pub fn new(source: Source<'a>, window: Prefix) -> Self {
+        let embedded = source.embedded && window.family == Family::V6;
+        let mut runs = Self {
+            walk: Walk::new(source.layers, window),
+            orders: Orders {
+                steering: source.steering,
+                known: HashMap::new(),
+            },
+            embedded: if embedded { &EMBEDDED_BLOCKS } else { &[] },
+            rest: None,
+            ahead: None,
+        };
+        runs.ahead = runs.step();
+        runs
+    }
+
+    /// The next addresses that are alike.
+    fn step(&mut self) -> Option<(u128, u128, Order)> {
+        let run = self.rest.take().or_else(|| self.walk.next())?;
+        let mut blocks = self.embedded.iter();
+        let Some(&(first, last)) = blocks.find(|(_, last)| run.first <= *last) else {
+            return Some((run.first, run.last, self.orders.get(&run)));
+        };
+        let inside = first <= run.first;
+        let end = run.last.min(if inside { last } else { first - 1 });
+        if end < run.last {
+            self.rest = Some(Run {
+                first: end + 1,
+                ..run
+            });
         }
+        let order = if inside {
+            EMBEDDED
+        } else {
+            self.orders.get(&run)
+        };
+        Some((run.first, end, order))
     }
 }
 
@@ -59,23 +104,21 @@ impl Iterator for Runs<'_> {
     type Item = (u128, u128, Order);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let run = self.ahead.take()?;
-        let order = self.orders.get(&run);
-        let mut last = run.last;
-        for next in self.walk.by_ref() {
-            if self.orders.get(&next) != order {
+        let (first, mut last, order) = self.ahead.take()?;
+        while let Some(next) = self.step() {
+            if next.2 != order {
                 self.ahead = Some(next);
                 break;
             }
-            last = next.last;
+            last = next.1;
         }
-        Some((run.first, last, order))
+        Some((first, last, order))
     }
 }
 
 /// The order of all addresses of a prefix, if it is one.
-pub fn one_order(layers: &Layers, orders: &Orders, prefix: Prefix) -> Option<Order> {
-    let (_, last, order) = Runs::new(layers, orders, prefix).next()?;
+pub fn one_order(source: Source<'_>, prefix: Prefix) -> Option<Order> {
+    let (_, last, order) = Runs::new(source, prefix).next()?;
     (last == prefix.last()).then_some(order)
 }
 
@@ -91,10 +134,10 @@ pub struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// Those of a window.
-    pub fn new(layers: &'a Layers, orders: &'a Orders, window: Prefix) -> Self {
+    pub fn new(source: Source<'a>, window: Prefix) -> Self {
         Self {
             window,
-            runs: Runs::new(layers, orders, window),
+            runs: Runs::new(source, window),
             rest: None,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use geodns_common::abi::{Order, Target};
@@ -15,24 +15,29 @@ use super::*;
 use crate::config::{Kernel, Mirror, Mode, OnStop, Server};
 use crate::geo::Layer;
 use crate::publish::{Backend, Twin};
-use crate::steering;
+use crate::steering::Place;
 use crate::world::Inputs;
 
 const MIRRORS: usize = 4;
 
-/// A configuration of pools that each hold the same few mirrors, with these defaults.
-fn config(defaults: &[u8]) -> Config {
+static MIRROR_LIST: LazyLock<Vec<Mirror>> = LazyLock::new(|| {
     let mirror = |n: usize| Mirror {
-        id: format!("m{n}"),
         v4: vec![[192, 0, 2, n as u8].into()],
         v6: vec![format!("2001:db8::{n}").parse().unwrap()],
+        ..Mirror::sample(&format!("m{n}"))
     };
+    (0..MIRRORS).map(mirror).collect()
+});
+
+/// A configuration of pools that each hold the same few mirrors, with these defaults.
+fn config(defaults: &[u8]) -> Config {
     Config {
         path: PathBuf::from("geodns.toml"),
         server: Server {
             listen: None,
             port: 53,
             identity: None,
+            site: None,
         },
         kernel: Kernel {
             interfaces: Vec::new(),
@@ -43,8 +48,9 @@ fn config(defaults: &[u8]) -> Config {
         },
         socket: PathBuf::new(),
         state: PathBuf::new(),
+        databases: Vec::new(),
         zones: Vec::new(),
-        mirrors: (0..MIRRORS).map(mirror).collect(),
+        mirrors: MIRROR_LIST.clone(),
         pools: defaults.iter().map(|&default| pool(default)).collect(),
         steers: Vec::new(),
     }
@@ -52,16 +58,10 @@ fn config(defaults: &[u8]) -> Config {
 
 fn pool(default: u8) -> Pool {
     Pool {
-        id: "pool".into(),
-        mirrors: (0..MIRRORS).collect(),
-        policy: Policy::Table {
-            default,
-            prefixes: None,
-        },
-        ttl: 60,
         // All of the order, so that a selection shows it.
         answers: MIRRORS as u16,
-        line: 1,
+        depth: MIRRORS as u8,
+        ..Pool::sample(MIRRORS, default)
     }
 }
 
@@ -91,8 +91,22 @@ fn layer(prefixes: &BTreeMap<IpNet, u8>) -> Arc<Layer> {
     Arc::new(layer)
 }
 
+/// The IPv4 address that is looked up in an IPv6 one's place.
+fn embedded(layers: &Layers, address: IpAddr) -> Option<IpAddr> {
+    if layers.base.is_empty() && layers.imported.is_empty() {
+        return None;
+    }
+    let is_block = |block: &ipnet::Ipv6Net| IpNet::V6(*block).contains(&address);
+    let blocks = [geo::SIX_TO_FOUR, geo::TEREDO];
+    blocks.iter().find(|block| is_block(block))?;
+    geo::embedded(address.into()).map(|net| net.addr().into())
+}
+
 /// What the layers mean, word for word: the longest match of the highest layer that has one.
 fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
+    if let Some(v4) = embedded(layers, address) {
+        return naive_order(pool, layers, v4);
+    }
     fn longest(prefixes: impl Iterator<Item = (IpNet, u8)>, address: IpAddr) -> Option<u8> {
         let matching = prefixes.filter(|(net, _)| net.contains(&address));
         matching
@@ -101,8 +115,8 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
     }
     let overrides = layers.overrides.iter().map(|(&net, &mirror)| (net, mirror));
     let listed = longest(layers.imported.iter(), address);
-    steering::order(
-        pool,
+    Steering::of(pool, &MIRROR_LIST).order(
+        &Place::default(),
         listed.or_else(|| longest(layers.base.iter(), address)),
         longest(overrides, address),
     )
@@ -111,6 +125,9 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
 /// What a scope is, word for word: the length of the shortest prefix around an address of which
 /// every address has the same order.
 fn naive_scope(pool: &Pool, layers: &Layers, address: IpAddr) -> u8 {
+    if let Some(v4) = embedded(layers, address) {
+        return naive_scope(pool, layers, v4) + geo::embedded_at(address.into());
+    }
     let order = naive_order(pool, layers, address);
     let whole = IpNet::from(address);
     // Between these addresses nothing changes.
@@ -135,9 +152,13 @@ fn naive_scope(pool: &Pool, layers: &Layers, address: IpAddr) -> u8 {
             let mut points = starts(prefix);
             points.extend(own);
             points.push(prefix.network());
-            points
-                .into_iter()
-                .all(|point| naive_order(pool, layers, point) == order)
+            for block in [geo::SIX_TO_FOUR, geo::TEREDO] {
+                let first = IpAddr::V6(block.network());
+                points.extend(prefix.contains(&first).then_some(first));
+            }
+            points.into_iter().all(|point| {
+                embedded(layers, point).is_none() && naive_order(pool, layers, point) == order
+            })
         })
         .expect("an address alone is of one order")
 }
@@ -174,6 +195,8 @@ fn prefix() -> impl Strategy<Value = IpNet> {
         0u128,
         0x2001_0db8 << 96,
         0x2001_0db8_0000_00ff << 64,
+        0x2001 << 112,
+        0x2002_0a00_00ff << 80,
         u128::MAX << 64,
     ]);
     let v6 =
@@ -741,13 +764,13 @@ fn answers_are_the_mirrors_records() {
     let (_, plan) = example();
     let www = plan.pool(0).unwrap();
     let answer = plan.answer(www.answers).unwrap();
-    let expected = [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 10];
+    let expected = [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 10];
     let bytes: &[u8] = bytemuck::cast_slice(&answer.words);
     assert_eq!((answer.len, answer.records), (16, 1));
     assert_eq!(bytes[..16], expected);
     assert_eq!(plan.records(0, 0, Family::V4), (&expected[..], 1));
     // iad has no IPv6.
-    let answer = plan.answer(www.answers + 3).unwrap();
+    let answer = plan.answer(www.answer(1, Family::V6)).unwrap();
     assert_eq!((answer.len, answer.records), (0, 0));
     assert_eq!(www.has, [0b11, 0b01]);
     // Eight addresses are more than an answer holds, but all are there for the slow path.

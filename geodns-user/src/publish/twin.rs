@@ -2,7 +2,7 @@
 
 use std::io;
 
-use geodns_common::abi::{self, Answer, Block, Entry, Name, Pool, Row, Settings, Zone};
+use geodns_common::abi::{self, Answer, Block, Entry, Name, Pool, Settings, Zone};
 use geodns_common::tables::Tables;
 
 use super::Backend;
@@ -18,6 +18,7 @@ pub struct Twin {
     pools: Vec<Pool>,
     answers: Vec<Answer>,
     regions: Vec<u64>,
+    slots: Vec<u64>,
     roots: Vec<Block>,
     blocks: Vec<Block>,
 }
@@ -40,6 +41,7 @@ impl Twin {
             pools: plan.pools().to_vec(),
             answers: plan.answers().to_vec(),
             regions,
+            slots: plan.slots().to_vec(),
             roots: blocks(plan.roots(), capacity.roots),
             blocks: blocks(plan.blocks(), capacity.blocks),
         }
@@ -59,11 +61,14 @@ impl Twin {
             Store::Region { index, order } => {
                 *self.regions.get_mut(*index as usize)? = *order;
             }
-            Store::PoolAtlas { pool, atlas } => {
-                self.pools.get_mut(*pool as usize)?.atlas = Row::new(*atlas);
+            Store::Slot { index, order } => {
+                *self.slots.get_mut(*index as usize)? = *order;
             }
-            Store::PoolInService { pool, mask } => {
-                self.pools.get_mut(*pool as usize)?.in_service = Row::new(*mask);
+            Store::Answer { index, answer } => {
+                *self.answers.get_mut(*index as usize)? = **answer;
+            }
+            Store::Pool { pool, row, value } => {
+                row.of(self.pools.get_mut(*pool as usize)?).set(*value);
             }
         }
         Some(())
@@ -105,6 +110,12 @@ impl Tables for Twin {
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.get(index as usize).copied()
+    }
+    fn slot(&self, index: u32) -> Option<u64> {
+        self.slots.get(index as usize).copied()
+    }
+    fn random(&self) -> u32 {
+        rand::random()
     }
     fn root(&self, index: u32) -> Option<&abi::Block> {
         self.roots.get(index as usize)

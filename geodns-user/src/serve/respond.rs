@@ -13,6 +13,7 @@ use super::lookup::{self, Found};
 use super::query::{Query, Question};
 use super::write::{CH, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer};
 use super::{Identity, Transport};
+use crate::geo;
 use crate::world::World;
 use crate::zone::{Name, Node, RrSet, Zone};
 
@@ -185,8 +186,8 @@ impl Reply<'_> {
                 Found::Node(node) => {
                     self.outline.authoritative = true;
                     match self.node(zone, node, &name, qtype, chained) {
-                        Some(next) => next,
-                        None => return rcode::NOERROR,
+                        Ok(next) => next,
+                        Err(rcode) => return rcode,
                     }
                 }
             };
@@ -199,7 +200,7 @@ impl Reply<'_> {
         }
     }
 
-    /// A name that exists. Gives the name to go on with, if it is an alias.
+    /// A name that exists. Gives the name to go on with, if it is an alias; else the response code.
     fn node(
         &mut self,
         zone: &Zone,
@@ -207,36 +208,41 @@ impl Reply<'_> {
         name: &Name,
         qtype: Rtype,
         chained: bool,
-    ) -> Option<Name> {
+    ) -> Result<Name, u16> {
         if let Some(pool) = node.steer {
             let family = match qtype {
                 Rtype::A => Some(Family::V4),
                 Rtype::AAAA => Some(Family::V6),
                 _ => None,
             };
+            let config = &self.world.inputs.config;
+            let is_alias = config.pools[pool].is_alias(config);
+            // An alias is one whatever is asked for; ANY has its own answer.
+            let family = family.or((is_alias && qtype != Rtype::ANY).then_some(Family::V4));
             if let Some(family) = family {
-                self.pool(zone, pool, family, chained.then_some(name));
-                return None;
+                return Err(self.pool(zone, pool, family, chained.then_some(name)));
             }
         }
         if qtype == Rtype::ANY {
             self.any(zone, node, name);
-            return None;
+            return Err(rcode::NOERROR);
         }
         if let Some(rrset) = node.rrsets.get(&qtype) {
             self.rrset(Section::Answer, name, qtype, rrset);
-            return None;
+            return Err(rcode::NOERROR);
         }
         let Some(cname) = node.rrsets.get(&Rtype::CNAME) else {
             self.negative(zone);
-            return None;
+            return Err(rcode::NOERROR);
         };
         self.rrset(Section::Answer, name, Rtype::CNAME, cname);
-        Name::from_octets(cname.rdata.first()?.clone()).ok()
+        let target = cname.rdata.first().cloned().unwrap_or_default();
+        Name::from_octets(target).map_err(|_| rcode::NOERROR)
     }
 
-    /// A and AAAA from a pool. `owner` is the name at the end of a chain of CNAMEs.
-    fn pool(&mut self, zone: &Zone, pool: usize, family: Family, owner: Option<&Name>) {
+    /// The records of a pool. `owner` is the name at the end of a chain of CNAMEs. Gives the response
+    /// code.
+    fn pool(&mut self, zone: &Zone, pool: usize, family: Family, owner: Option<&Name>) -> u16 {
         // The plan is edited in place; a writer that panicked has left it as a reader may see it.
         let plan = self
             .world
@@ -250,24 +256,32 @@ impl Reply<'_> {
         };
         let selection = plan.select(pool, family, client);
         let depends = selection.scope > 0 && self.ecs.is_some();
-        if owner.is_some() && depends && !selection.mirrors.is_empty() {
+        if owner.is_some() && depends && selection.has_family {
             // RFC 7871 section 7.2.1: the CNAME is for everyone, what it leads to is not.
-            return;
+            return rcode::NOERROR;
         }
         self.steered = true;
-        if selection.mirrors.is_empty() {
+        if !selection.has_family {
             drop(plan);
             self.negative(zone);
-            return;
+            return rcode::NOERROR;
+        }
+        if selection.mirrors.is_empty() {
+            // None is in service. What a chain has found so far is true all the same.
+            if owner.is_none() {
+                self.outline.authoritative = false;
+            }
+            return rcode::SERVFAIL;
         }
         if depends {
             self.outline.scope = special.map_or(selection.scope, |block| block.prefix_len());
         }
         for &mirror in &selection.mirrors {
-            let (records, count) = plan.records(pool, mirror, family);
-            self.writer
-                .rendered(owner.map(Name::for_slice), records, count);
+            let (records, _) = plan.records(selection.pool, mirror, family);
+            let owner = owner.map(Name::for_slice);
+            self.writer.rendered(owner, records, selection.ttl);
         }
+        rcode::NOERROR
     }
 
     /// ANY, minimal: the smallest RRset (RFC 8482 section 4.1), or where there is only a pool, a
@@ -357,7 +371,13 @@ impl Reply<'_> {
 }
 
 /// The special-purpose block that a client subnet is in: it says nothing about where the client is.
+///
+/// A 6to4 or Teredo client is where its IPv4 address is.
 fn special_purpose(subnet: IpNet) -> Option<IpNet> {
+    let embedded = geo::embedded(subnet).filter(|&net| special_purpose(net.into()).is_none());
+    if embedded.is_some() {
+        return None;
+    }
     let block = |network: IpAddr, len: u8| {
         let block = IpNet::new(network, len).ok()?;
         block.contains(&subnet).then_some(block)

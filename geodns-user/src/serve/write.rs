@@ -146,16 +146,11 @@ impl<'a> Writer<'a> {
         });
     }
 
-    /// Writes answers that are rendered already, each owned by a pointer to the question.
+    /// Writes answers that are rendered already, each owned by a pointer to the question, but for
+    /// their TTL.
     ///
     /// With an `owner`, that stands in the pointer's place.
-    pub fn rendered(&mut self, owner: Option<&Name<[u8]>>, records: &[u8], count: u16) {
-        let Some(owner) = owner else {
-            self.put(Section::Answer, count, |writer| {
-                writer.out.extend_from_slice(records);
-            });
-            return;
-        };
+    pub fn rendered(&mut self, owner: Option<&Name<[u8]>>, records: &[u8], ttl: u32) {
         let mut rest = records;
         // Pointer, type, class and TTL are 10 octets, then RDLENGTH and RDATA.
         while let Some(&[high, low]) = rest.get(10..12) {
@@ -164,8 +159,13 @@ impl<'a> Writer<'a> {
                 break;
             };
             self.put(Section::Answer, 1, |writer| {
-                writer.owner(owner);
-                writer.out.extend_from_slice(&record[2..]);
+                match owner {
+                    Some(owner) => writer.owner(owner),
+                    None => writer.out.extend_from_slice(&record[..2]),
+                }
+                writer.out.extend_from_slice(&record[2..6]);
+                writer.out.extend_from_slice(&ttl.to_be_bytes());
+                writer.out.extend_from_slice(&record[10..]);
             });
             rest = next;
         }

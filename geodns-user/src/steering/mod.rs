@@ -1,56 +1,351 @@
-//! Which mirrors answer, and in which order: pure functions of policy and client.
+//! Which mirrors answer, and in which order: pure functions of policy, client and what is in service.
+//!
+//! - here: a pool's policy, and the order of its members for a client
+//! - `weight`: the slots of a group
+//! - `service`: which mirrors are in service, for which share of the clients
+
+mod service;
+mod weight;
+
+use std::collections::HashMap;
 
 use geodns_common::abi::{Family, MAX_MIRRORS, Order};
 
-use crate::config::{Mirror, Policy, Pool};
+use crate::config::{Config, FIRST_PREFIX_RULE, Location, Matches, Mirror, Policy, Pool, Rule};
 
-/// Order for a client whose prefix has these mirrors: the override first, then the prefix list's,
-/// the default, and the rest of the pool; at most [`Order::LEN`].
-///
-/// Numbers that the pool does not have are left out.
-pub fn order(pool: &Pool, listed: Option<u8>, overriding: Option<u8>) -> Order {
-    let default = match pool.policy {
-        Policy::All => None,
-        Policy::Table { default, .. } => Some(default),
-    };
-    let preferred = [overriding, listed, default];
-    Order::pack(
-        preferred
-            .into_iter()
-            .flatten()
-            .filter(|&mirror| (mirror as usize) < pool.mirrors.len())
-            .chain(numbers(pool)),
-    )
+pub use service::{Health, Service, answered_by, service};
+pub use weight::slots;
+
+/// What is known of where a client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Place<'a> {
+    /// Where on the earth.
+    pub location: Option<Location>,
+    /// Continent, by its two letters.
+    pub continent: Option<[u8; 2]>,
+    /// Country, ISO 3166-1 alpha-2, upper case.
+    pub country: Option<[u8; 2]>,
+    /// Code and English name of the subdivisions, in lower case, the largest first.
+    pub subdivisions: &'a [String],
+    /// English name of the city, in lower case.
+    pub city: Option<&'a str>,
+    /// Number of the autonomous system.
+    pub asn: Option<u32>,
 }
 
-/// Order where a region's own mirrors cannot answer: those that have addresses of a family, the
-/// default first.
+/// How a pool puts its members in order. Pools that are equal in it, and in their prefixes, share an
+/// atlas.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steering {
+    /// Numbers below it are mirrors.
+    mirrors: u8,
+    groups: u8,
+    /// Members where nothing is known of the client, best first: all of them.
+    default: Vec<u8>,
+    /// Where the members are, with [`Policy::Nearest`].
+    located: Vec<Located>,
+    /// Rules but those by prefix.
+    rules: HashMap<Matches, Vec<u8>>,
+    /// Rules by prefix: their members.
+    lists: Vec<Vec<u8>>,
+    /// Members of a region.
+    depth: usize,
+    /// Masks of the members that have records, by family.
+    has: [u128; 2],
+}
+
+/// A member and where it is.
+#[derive(Clone, Debug, PartialEq)]
+struct Located {
+    member: u8,
+    /// On the unit sphere.
+    at: [f64; 3],
+    bias: i8,
+}
+
+/// What put a member where it is in an order, for `explain`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// `map set`.
+    Override,
+    /// A prefix list.
+    Listed,
+    /// A rule by this.
+    Rule(Matches),
+    /// Kilometres from the client, and as they count with the bias.
+    Distance(f64, f64),
+    /// The pool's default.
+    Default,
+}
+
+impl Steering {
+    /// That of a pool.
+    pub fn of(pool: &Pool, mirrors: &[Mirror]) -> Self {
+        let located = |member: u8| {
+            let location = location(pool, mirrors, member)?;
+            let of = pool.mirrors_of(member).first()?;
+            Some(Located {
+                member,
+                at: on_sphere(location),
+                bias: mirrors[pool.mirrors[usize::from(*of)]].bias,
+            })
+        };
+        let (by_prefix, rules): (Vec<_>, Vec<_>) =
+            pool.rules.iter().partition(|rule| is_by_prefix(rule));
+        let families = [Family::V4, Family::V6];
+        Self {
+            mirrors: pool.mirrors.len() as u8,
+            groups: pool.groups.len() as u8,
+            default: pool.default.clone(),
+            located: if pool.policy == Policy::Nearest {
+                pool.members().filter_map(located).collect()
+            } else {
+                Vec::new()
+            },
+            rules: rules
+                .into_iter()
+                .map(|rule| (rule.matches.clone(), rule.members.clone()))
+                .collect(),
+            lists: by_prefix
+                .into_iter()
+                .map(|rule| rule.members.clone())
+                .collect(),
+            depth: pool.depth.into(),
+            has: families.map(|family| {
+                let having = having(pool, mirrors, family);
+                let groups = pool.groups.iter().enumerate();
+                groups.fold(u128::from(having), |mask, (number, group)| {
+                    let any = group.mirrors.iter().any(|&m| having >> m & 1 != 0);
+                    mask | u128::from(any) << Order::group(number as u8)
+                })
+            }),
+        }
+    }
+
+    /// Members that a number of a prefix list stands for: a rule's, or one.
+    fn list_of<'a>(&'a self, number: &'a u8) -> &'a [u8] {
+        match number.checked_sub(FIRST_PREFIX_RULE) {
+            Some(rule) => self.lists.get(usize::from(rule)).map_or(&[], Vec::as_slice),
+            None => std::slice::from_ref(number),
+        }
+    }
+
+    /// Whether the order depends on where a client is, beside its prefix.
+    pub fn is_geographic(&self) -> bool {
+        !self.located.is_empty() || !self.rules.is_empty()
+    }
+
+    /// Whether it depends on where on the earth a client is.
+    pub fn wants_location(&self) -> bool {
+        !self.located.is_empty()
+    }
+
+    /// The kinds of rules that there are.
+    pub fn rules(&self) -> impl Iterator<Item = &Matches> {
+        self.rules.keys()
+    }
+
+    /// Order for a client: the override first, then what its prefix is listed with, what a rule says,
+    /// the nearest, the default; [`Pool::depth`] of them, and more only where else none would have a
+    /// family that the pool has.
+    ///
+    /// Numbers that the pool does not have are left out.
+    pub fn order(&self, place: &Place<'_>, listed: Option<u8>, overriding: Option<u8>) -> Order {
+        let mut preferred: Vec<u8> = Vec::with_capacity(self.default.len() + 8);
+        preferred.extend(overriding);
+        preferred.extend(listed.iter().flat_map(|number| self.list_of(number)));
+        if preferred.len() < self.depth || !self.is_complete(&preferred) {
+            preferred.extend(self.ruled(place).map_or(&[][..], |(_, members)| members));
+            preferred.extend(self.nearest(place).into_iter().map(|(member, ..)| member));
+            preferred.extend(&self.default);
+        }
+        self.cut(preferred)
+    }
+
+    /// The first of an order, and what put them there.
+    pub fn reasons(
+        &self,
+        place: &Place<'_>,
+        listed: Option<u8>,
+        overriding: Option<u8>,
+    ) -> Vec<(u8, Reason)> {
+        let mut reasons: Vec<(u8, Reason)> = Vec::new();
+        reasons.extend(overriding.map(|member| (member, Reason::Override)));
+        let listed = listed.iter().flat_map(|number| self.list_of(number));
+        reasons.extend(listed.map(|&member| (member, Reason::Listed)));
+        if let Some((matches, members)) = self.ruled(place) {
+            reasons.extend(
+                members
+                    .iter()
+                    .map(|&member| (member, Reason::Rule(matches.clone()))),
+            );
+        }
+        let nearest = self.nearest(place).into_iter();
+        reasons
+            .extend(nearest.map(|(member, far, counted)| (member, Reason::Distance(far, counted))));
+        reasons.extend(self.default.iter().map(|&member| (member, Reason::Default)));
+        let order: Vec<u8> = self
+            .cut(reasons.iter().map(|(member, _)| *member))
+            .iter()
+            .collect();
+        let mut seen = Vec::new();
+        reasons.retain(|(member, _)| {
+            let first = order.contains(member) && !seen.contains(member);
+            seen.push(*member);
+            first
+        });
+        reasons
+    }
+
+    /// Whether these have every family that the pool has.
+    fn is_complete(&self, members: &[u8]) -> bool {
+        let mask = members
+            .iter()
+            .filter(|&&member| self.knows(member))
+            .fold(0, |mask, member| mask | 1u128 << member);
+        self.has.iter().all(|has| *has == 0 || has & mask != 0)
+    }
+
+    fn knows(&self, member: u8) -> bool {
+        match member.checked_sub(MAX_MIRRORS as u8) {
+            Some(group) => group < self.groups,
+            None => member < self.mirrors,
+        }
+    }
+
+    fn cut(&self, preferred: impl IntoIterator<Item = u8>) -> Order {
+        let mut taken: Vec<u8> = Vec::with_capacity(Order::LEN);
+        for member in preferred {
+            if !self.knows(member) || taken.contains(&member) {
+                continue;
+            }
+            if taken.len() < self.depth {
+                taken.push(member);
+                continue;
+            }
+            let missing = self.has.iter().any(|has| {
+                let have = |member: &u8| has >> member & 1 != 0;
+                have(&member) && !taken.iter().any(have)
+            });
+            if missing {
+                taken.push(member);
+            } else if self.is_complete(&taken) {
+                break;
+            }
+        }
+        Order::pack(taken)
+    }
+
+    /// The rule for a client: by its AS, else its city, subdivision, country or continent.
+    fn ruled(&self, place: &Place<'_>) -> Option<(&Matches, &[u8])> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let of_country = place.country.into_iter().flat_map(|country| {
+            let subdivisions = || place.subdivisions.iter().cloned();
+            let city = place.city.into_iter().flat_map(move |city| {
+                subdivisions()
+                    .map(Some)
+                    .chain([None])
+                    .map(move |subdivision| Matches::City {
+                        country,
+                        subdivision,
+                        city: city.to_owned(),
+                    })
+            });
+            let subdivision = subdivisions().map(move |subdivision| Matches::Subdivision {
+                country,
+                subdivision,
+            });
+            city.chain(subdivision).chain([Matches::Country(country)])
+        });
+        let by_asn = place.asn.map(Matches::Asn);
+        let by_continent = place.continent.map(Matches::Continent);
+        by_asn
+            .into_iter()
+            .chain(of_country)
+            .chain(by_continent)
+            .find_map(|matches| {
+                let (matches, members) = self.rules.get_key_value(&matches)?;
+                Some((matches, members.as_slice()))
+            })
+    }
+
+    /// Members by their distance from a client, which counts with their bias as Route 53's
+    /// geoproximity has it: km * (1 - bias / 100), or km / (1 + bias / 100) below zero.
+    fn nearest(&self, place: &Place<'_>) -> Vec<(u8, f64, f64)> {
+        let Some(location) = place.location else {
+            return Vec::new();
+        };
+        let here = on_sphere(location);
+        let mut members: Vec<_> = self
+            .located
+            .iter()
+            .map(|located| {
+                let cosine: f64 = here.iter().zip(located.at).map(|(a, b)| a * b).sum();
+                let km = EARTH_RADIUS_KM * cosine.clamp(-1.0, 1.0).acos();
+                let bias = f64::from(located.bias) / 100.0;
+                let counted = if bias >= 0.0 {
+                    km * (1.0 - bias)
+                } else {
+                    km / (1.0 + bias)
+                };
+                (located.member, km, counted)
+            })
+            .collect();
+        members.sort_by(|a, b| a.2.total_cmp(&b.2));
+        members
+    }
+}
+
+/// Mean radius (IUGG).
+const EARTH_RADIUS_KM: f64 = 6371.0;
+
+fn on_sphere(at: Location) -> [f64; 3] {
+    let (lat, lon) = (at.lat.to_radians(), at.lon.to_radians());
+    [lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()]
+}
+
+fn is_by_prefix(rule: &Rule) -> bool {
+    matches!(rule.matches, Matches::Prefix(_))
+}
+
+/// Where a member is.
+fn location(pool: &Pool, mirrors: &[Mirror], member: u8) -> Option<Location> {
+    match usize::from(member).checked_sub(MAX_MIRRORS) {
+        Some(group) => pool.groups.get(group)?.location,
+        None => mirrors[*pool.mirrors.get(usize::from(member))?].location,
+    }
+}
+
+/// Order where a region's own mirrors cannot answer: those that have records of a family, the
+/// default's first.
 ///
-/// An order is eight mirrors at the most, so a region of a large pool may name none that has the
-/// family.
+/// A region knows only a few mirrors.
 pub fn fallback(pool: &Pool, mirrors: &[Mirror], family: Family) -> Order {
     let has = having(pool, mirrors, family);
-    let default = match pool.policy {
-        Policy::All => None,
-        Policy::Table { default, .. } => Some(default),
-    };
+    let default = pool
+        .default
+        .iter()
+        .flat_map(|&member| pool.mirrors_of(member));
     Order::pack(
         default
-            .into_iter()
+            .copied()
             .chain(numbers(pool))
-            .filter(|&mirror| has.checked_shr(mirror.into()).unwrap_or(0) & 1 != 0),
+            .filter(|&mirror| has >> mirror & 1 != 0),
     )
 }
 
-/// Mask of the pool's mirrors that have addresses of a family.
+/// Mask of the pool's mirrors that have records of a family: addresses of it, or an alias.
 pub fn having(pool: &Pool, mirrors: &[Mirror], family: Family) -> u64 {
     numbers(pool)
         .filter(|&number| {
             let mirror = &mirrors[pool.mirrors[number as usize]];
-            match family {
-                Family::V4 => !mirror.v4.is_empty(),
-                Family::V6 => !mirror.v6.is_empty(),
-            }
+            mirror.cname.is_some()
+                || match family {
+                    Family::V4 => !mirror.v4.is_empty(),
+                    Family::V6 => !mirror.v6.is_empty(),
+                }
         })
         .fold(0, |mask, number| mask | 1 << number)
 }
@@ -60,77 +355,17 @@ pub fn everyone(pool: &Pool) -> u64 {
     numbers(pool).fold(0, |mask, number| mask | 1 << number)
 }
 
+/// The weight of each of a pool's mirrors, as the configuration has it.
+pub fn weights(config: &Config, pool: usize) -> Vec<u32> {
+    let mirrors = config.pools[pool].mirrors.iter();
+    mirrors
+        .map(|&mirror| config.mirrors[mirror].weight)
+        .collect()
+}
+
 fn numbers(pool: &Pool) -> impl Iterator<Item = u8> {
     0..pool.mirrors.len().min(MAX_MIRRORS) as u8
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pool(mirrors: usize, default: u8) -> Pool {
-        Pool {
-            id: "www".into(),
-            mirrors: (0..mirrors).collect(),
-            policy: Policy::Table {
-                default,
-                prefixes: None,
-            },
-            ttl: 60,
-            answers: 1,
-            line: 1,
-        }
-    }
-
-    fn numbers(order: Order) -> Vec<u8> {
-        order.iter().collect()
-    }
-
-    #[test]
-    fn the_override_stands_before_the_list_and_the_list_before_the_default() {
-        let pool = pool(4, 2);
-        for (listed, overriding, expected) in [
-            (None, None, [2, 0, 1, 3]),
-            (Some(1), None, [1, 2, 0, 3]),
-            (None, Some(3), [3, 2, 0, 1]),
-            (Some(1), Some(3), [3, 1, 2, 0]),
-            (Some(3), Some(3), [3, 2, 0, 1]),
-        ] {
-            assert_eq!(numbers(order(&pool, listed, overriding)), expected);
-        }
-    }
-
-    #[test]
-    fn a_mirror_that_the_pool_has_not_is_left_out() {
-        assert_eq!(numbers(order(&pool(2, 0), Some(7), Some(200))), [0, 1]);
-    }
-
-    #[test]
-    fn an_order_ends_at_eight() {
-        let order = order(&pool(12, 11), Some(10), None);
-        assert_eq!(numbers(order), [10, 11, 0, 1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn the_fallback_names_only_mirrors_of_the_family() {
-        let mirrors: Vec<_> = (0..12u8)
-            .map(|n| Mirror {
-                id: format!("m{n}"),
-                v4: vec![[192, 0, 2, n].into()],
-                v6: if n >= 10 {
-                    vec!["2001:db8::1".parse().unwrap()]
-                } else {
-                    Vec::new()
-                },
-            })
-            .collect();
-        let pool = pool(12, 3);
-        assert_eq!(numbers(fallback(&pool, &mirrors, Family::V6)), [10, 11]);
-        assert_eq!(
-            numbers(fallback(&pool, &mirrors, Family::V4)),
-            [3, 0, 1, 2, 4, 5, 6, 7]
-        );
-        assert_eq!(having(&pool, &mirrors, Family::V6), 0b1100_0000_0000);
-        assert_eq!(everyone(&pool), 0xfff);
-    }
-}
+mod tests;

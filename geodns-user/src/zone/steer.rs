@@ -26,7 +26,11 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
             );
             return error(message);
         };
-        if let Err(message) = may_stand(zone, steer) {
+        let is_alias = config.pools[steer.pool].is_alias(config);
+        if let Err(message) = may_stand(zone, steer).and_then(|()| match is_alias {
+            true => may_be_alias(zone, steer),
+            false => Ok(()),
+        }) {
             return error(message);
         }
         let zone = &mut zones.zones[at];
@@ -34,6 +38,25 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
         zone.nodes.entry(steer.name.clone()).or_default().steer = Some(steer.pool);
     }
     Ok(())
+}
+
+/// Whether a name may have a CNAME alone, or why not (RFC 1034 section 3.6.2).
+fn may_be_alias(zone: &Zone, steer: &Steer) -> Result<(), String> {
+    let name = &steer.name;
+    if *name == zone.apex {
+        return Err(format!(
+            "{name} is the apex of its zone, which cannot be an alias; steer it to a pool of mirrors \
+             with addresses"
+        ));
+    }
+    let node = zone.nodes.get(name);
+    match node.and_then(|node| node.rrsets.keys().next()) {
+        Some(rtype) => Err(format!(
+            "{name} has {rtype} records in the zone file, and its pool makes it an alias, which \
+             nothing may stand beside; remove one"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Whether a steered name may stand in its zone, or why not.

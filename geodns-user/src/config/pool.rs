@@ -1,0 +1,868 @@
+//! Pools: their members, policies and rules judged.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use geodns_common::abi::{self, Order};
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::check::{Check, MAX_TTL, the_pool_has, there_are};
+use super::file;
+use super::{Choice, Error, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
+use crate::zone;
+
+/// Rules of a pool, at the most.
+const MAX_RULES: usize = 10_000;
+/// Rules by prefix of a pool, at the most: a prefix list names each by a number beside the members'.
+const MAX_PREFIX_RULES: usize = 120;
+
+/// Indices by id.
+type ById = HashMap<String, usize>;
+
+/// A pool's members, with what their ids mean.
+struct Members {
+    mirrors: Vec<usize>,
+    groups: Vec<Group>,
+    /// Members by id: the groups, or the mirrors; with both, any.
+    by_id: HashMap<String, u8>,
+    /// Ids in the order of the configuration.
+    ids: Vec<String>,
+    /// In the order of the configuration.
+    order: Vec<u8>,
+}
+
+impl Check<'_> {
+    /// All pools, and their indices by id.
+    pub(super) fn pools(
+        &self,
+        file: &[file::Pool],
+        mirrors: &[Mirror],
+        mirror_by_id: &ById,
+        site: Option<&String>,
+    ) -> Result<(Vec<Pool>, ById), Error> {
+        let mut by_id = ById::new();
+        for (number, pool) in file.iter().enumerate() {
+            let id = self.id(&pool.id, "pool.id")?;
+            if let Some(&first) = by_id.get(&id) {
+                let line = self.source.line(file[first].id.span().start);
+                let message = format!("{id:?} is already the pool of line {line}; rename one");
+                return self.error(pool.id.span(), "pool.id", message);
+            }
+            by_id.insert(id, number);
+        }
+        let mut pools = Vec::with_capacity(file.len());
+        for pool in file {
+            let members = self.members(pool, file, &by_id, mirrors, mirror_by_id)?;
+            pools.push(self.pool(pool, members, mirrors, &by_id, site)?);
+        }
+        self.fallbacks(file, &pools, mirrors)?;
+        Ok((pools, by_id))
+    }
+
+    fn pool(
+        &self,
+        file: &file::Pool,
+        members: Members,
+        mirrors: &[Mirror],
+        by_id: &ById,
+        site: Option<&String>,
+    ) -> Result<Pool, Error> {
+        let id = file.id.get_ref().clone();
+        let policy = self.policy(file)?;
+        let nested = file.pools.is_some();
+        if nested && matches!(policy, Policy::All | Policy::Weighted) {
+            let message = format!(
+                "policy {:?} chooses among mirrors; write mirrors instead of pools",
+                policy.name()
+            );
+            return self.error(file.policy.span(), "pool.policy", message);
+        }
+        self.unused(file, policy, nested)?;
+        let aliases = members
+            .mirrors
+            .iter()
+            .filter(|&&m| mirrors[m].cname.is_some());
+        let aliases = aliases.count();
+        if aliases > 0 && aliases < members.mirrors.len() {
+            let message = format!(
+                "pool {id:?} mixes mirrors with addresses and with a cname; a name cannot have both, \
+                 make it two pools"
+            );
+            return self.error(file.id.span(), "pool.mirrors", message);
+        }
+        let one_only = aliases > 0;
+        if one_only && policy == Policy::All && members.mirrors.len() > 1 {
+            let message = "a name can be an alias of one other only; choose another policy";
+            return self.error(file.policy.span(), "pool.policy", message.to_owned());
+        }
+        let most = match policy {
+            _ if one_only => 1,
+            Policy::All => members.mirrors.len(),
+            // A region is an order of so many.
+            _ => members.mirrors.len().min(Order::LEN),
+        };
+        let answers = match &file.answers {
+            Some(answers) => self.number(answers.clone(), "pool.answers", 1, most as u32)? as u16,
+            None if policy == Policy::All => most as u16,
+            None => 1,
+        };
+        let depth = match &file.depth {
+            Some(depth) => self.number(
+                depth.clone(),
+                "pool.depth",
+                u32::from(answers),
+                Order::LEN as u32,
+            )? as u8,
+            None => (answers as u8).max(3),
+        };
+        let default = self.default(file, policy, &members, mirrors, site)?;
+        if policy == Policy::Nearest {
+            self.located(file, &members, mirrors)?;
+        }
+        let prefixes = match &file.prefixes {
+            Some(path) => Some(self.path(Some(path.clone()), "pool.prefixes", "")?.0),
+            None => None,
+        };
+        let rules = self.rules(file, policy, &members)?;
+        let ttl = match &file.ttl {
+            Some(ttl) => self.number(ttl.clone(), "pool.ttl", 0, MAX_TTL)?,
+            None => 60,
+        };
+        let ttl_min = match &file.ttl_min {
+            Some(least) => self.number(least.clone(), "pool.ttl_min", 0, ttl)?,
+            None => ttl / 2,
+        };
+        let choice = self.one_of(
+            file.choice.clone(),
+            "pool.choice",
+            Choice::Client,
+            &[("client", Choice::Client), ("query", Choice::Query)],
+        )?;
+        let panic = match &file.panic {
+            Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref(),
+            Some(share) => {
+                let message = format!("{} is no share; write 0 to 1", share.get_ref());
+                return self.error(share.span(), "pool.panic", message);
+            }
+            None => 0.0,
+        };
+        let mut groups = members.groups;
+        if policy == Policy::Weighted {
+            groups.push(Group {
+                id: id.clone(),
+                mirrors: (0..members.mirrors.len() as u8).collect(),
+                policy,
+                location: None,
+            });
+        }
+        Ok(Pool {
+            fail: self.fail(file, by_id)?,
+            line: self.source.line(file.id.span().start),
+            id,
+            mirrors: members.mirrors,
+            groups,
+            policy,
+            default,
+            prefixes,
+            rules,
+            ttl,
+            ttl_min,
+            answers,
+            depth,
+            choice,
+            panic,
+            of: None,
+        })
+    }
+
+    fn policy(&self, file: &file::Pool) -> Result<Policy, Error> {
+        let name = file.policy.get_ref();
+        match Policy::NAMES.iter().find(|(known, _)| known == name) {
+            Some(&(_, policy)) => Ok(policy),
+            None => {
+                let known: Vec<_> = Policy::NAMES
+                    .iter()
+                    .map(|(name, _)| format!("{name:?}"))
+                    .collect();
+                let message = format!("no policy {name:?}; there are {}", known.join(", "));
+                self.error(file.policy.span(), "pool.policy", message)
+            }
+        }
+    }
+
+    /// Keys that a policy has no use for are mistakes.
+    fn unused(&self, file: &file::Pool, policy: Policy, nested: bool) -> Result<(), Error> {
+        use Policy::{All, Geo, Nearest, Table, Weighted};
+        let drawn = policy == Weighted || nested;
+        let unused = |key: &str, span, what: &str| {
+            let message = format!("not used with policy {:?}; {what}", policy.name());
+            self.error(span, key, message)
+        };
+        if let Some(key) = &file.default
+            && !matches!(policy, Table | Geo | Nearest)
+        {
+            return unused(
+                "pool.default",
+                key.span(),
+                "remove it, or set policy to \"table\"",
+            );
+        }
+        if let Some(key) = &file.prefixes
+            && policy == All
+        {
+            return unused(
+                "pool.prefixes",
+                key.span(),
+                "remove it, or set policy to \"table\"",
+            );
+        }
+        if let Some(key) = &file.rules
+            && !matches!(policy, Geo | Nearest)
+        {
+            return unused(
+                "pool.rules",
+                key.span(),
+                "remove them, or set policy to \"geo\"",
+            );
+        }
+        if let Some(key) = &file.depth
+            && policy == All
+        {
+            return unused("pool.depth", key.span(), "remove it");
+        }
+        if let Some(key) = &file.choice
+            && !drawn
+        {
+            return unused(
+                "pool.choice",
+                key.span(),
+                "remove it, or set policy to \"weighted\"",
+            );
+        }
+        Ok(())
+    }
+
+    /// The mirrors of a pool, or those of the pools that it is made of.
+    fn members(
+        &self,
+        pool: &file::Pool,
+        file: &[file::Pool],
+        by_id: &ById,
+        mirrors: &[Mirror],
+        mirror_by_id: &ById,
+    ) -> Result<Members, Error> {
+        let id = pool.id.get_ref();
+        let mut members = Members {
+            mirrors: Vec::new(),
+            groups: Vec::new(),
+            by_id: HashMap::new(),
+            ids: Vec::new(),
+            order: Vec::new(),
+        };
+        let list = match (&pool.mirrors, &pool.pools) {
+            (Some(list), None) => {
+                self.add_mirrors(id, list, mirrors, mirror_by_id, &mut members)?;
+                members.ids = members
+                    .mirrors
+                    .iter()
+                    .map(|&m| mirrors[m].id.clone())
+                    .collect();
+                members.order = (0..members.mirrors.len() as u8).collect();
+                list
+            }
+            (None, Some(list)) => list,
+            (Some(_), Some(list)) => {
+                let message = "a pool has mirrors or pools, not both; remove one".to_owned();
+                return self.error(list.span(), "pool.pools", message);
+            }
+            (None, None) => {
+                let message = format!("missing; pool {id:?} needs mirrors, or pools");
+                return self.error(pool.id.span(), "pool.mirrors", message);
+            }
+        };
+        if pool.pools.is_some() {
+            if list.get_ref().is_empty() {
+                let message = format!("pool {id:?} has none; name some");
+                return self.error(list.span(), "pool.pools", message);
+            }
+            for inner in list.get_ref() {
+                self.add_group(id, inner, file, by_id, mirrors, mirror_by_id, &mut members)?;
+            }
+        }
+        for (number, &mirror) in members.mirrors.iter().enumerate() {
+            members
+                .by_id
+                .insert(mirrors[mirror].id.clone(), number as u8);
+        }
+        for (number, group) in members.groups.iter().enumerate() {
+            members
+                .by_id
+                .entry(group.id.clone())
+                .or_insert(Order::group(number as u8));
+        }
+        Ok(members)
+    }
+
+    /// Adds the mirrors of a list.
+    fn add_mirrors(
+        &self,
+        pool: &str,
+        list: &Spanned<Vec<Spanned<String>>>,
+        mirrors: &[Mirror],
+        by_id: &ById,
+        members: &mut Members,
+    ) -> Result<(), Error> {
+        const KEY: &str = "pool.mirrors";
+        if list.get_ref().is_empty() {
+            return self.error(
+                list.span(),
+                KEY,
+                format!("pool {pool:?} has none; name some"),
+            );
+        }
+        let total = members.mirrors.len() + list.get_ref().len();
+        if total > abi::MAX_MIRRORS {
+            let message = format!(
+                "pool {pool:?} has {total}; at most {} fit, make it several pools",
+                abi::MAX_MIRRORS
+            );
+            return self.error(list.span(), KEY, message);
+        }
+        // Two records with the same address would be one (RFC 2181 section 5).
+        let mut owners: HashMap<IpAddr, usize> = HashMap::new();
+        for &mirror in &members.mirrors {
+            owners.extend(mirrors[mirror].addresses().map(|address| (address, mirror)));
+        }
+        for id in list.get_ref() {
+            let Some(&mirror) = by_id.get(id.get_ref()) else {
+                let message = format!(
+                    "no mirror {:?}; {}",
+                    id.get_ref(),
+                    there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
+                );
+                return self.error(id.span(), KEY, message);
+            };
+            if members.mirrors.contains(&mirror) {
+                let message = format!("{:?} stands here twice; remove one", id.get_ref());
+                return self.error(id.span(), KEY, message);
+            }
+            for address in mirrors[mirror].addresses() {
+                if let Some(other) = owners.insert(address, mirror) {
+                    let message = format!(
+                        "{:?} and {:?} both have {address}; mirrors of one pool need addresses of their own",
+                        mirrors[other].id,
+                        id.get_ref()
+                    );
+                    return self.error(id.span(), KEY, message);
+                }
+            }
+            members.mirrors.push(mirror);
+        }
+        Ok(())
+    }
+
+    /// Adds a nested pool.
+    #[expect(clippy::too_many_arguments, reason = "all that ids may refer to")]
+    fn add_group(
+        &self,
+        pool: &str,
+        id: &Spanned<String>,
+        file: &[file::Pool],
+        by_id: &ById,
+        mirrors: &[Mirror],
+        mirror_by_id: &ById,
+        members: &mut Members,
+    ) -> Result<(), Error> {
+        const KEY: &str = "pool.pools";
+        let Some(&inner) = by_id.get(id.get_ref()) else {
+            let message = format!(
+                "no pool {:?}; {}",
+                id.get_ref(),
+                there_are(file.iter().map(|pool| pool.id.get_ref()), "[[pool]]")
+            );
+            return self.error(id.span(), KEY, message);
+        };
+        if members.groups.iter().any(|group| group.id == *id.get_ref()) {
+            let message = format!("{:?} stands here twice; remove one", id.get_ref());
+            return self.error(id.span(), KEY, message);
+        }
+        let inner = &file[inner];
+        let policy = self.policy(inner)?;
+        let Some(list) = inner
+            .mirrors
+            .as_ref()
+            .filter(|_| matches!(policy, Policy::Weighted | Policy::Failover | Policy::All))
+        else {
+            let message = format!(
+                "pool {:?} cannot be a part of pool {pool:?}: only pools of mirrors with policy \
+                 \"weighted\", \"failover\" or \"all\" can",
+                id.get_ref()
+            );
+            return self.error(id.span(), KEY, message);
+        };
+        let first = members.mirrors.len();
+        self.add_mirrors(pool, list, mirrors, mirror_by_id, members)?;
+        let location = match &inner.location {
+            Some(location) => Some(self.location(location, "pool.location")?),
+            None => members.mirrors[first..]
+                .iter()
+                .find_map(|&m| mirrors[m].location),
+        };
+        members.order.push(Order::group(members.groups.len() as u8));
+        members.ids.push(id.get_ref().clone());
+        members.groups.push(Group {
+            id: id.get_ref().clone(),
+            mirrors: (first as u8..members.mirrors.len() as u8).collect(),
+            policy,
+            location,
+        });
+        Ok(())
+    }
+
+    /// The order where nothing is known of a client: what `default` names, or the policy puts first,
+    /// then the rest.
+    fn default(
+        &self,
+        file: &file::Pool,
+        policy: Policy,
+        members: &Members,
+        mirrors: &[Mirror],
+        site: Option<&String>,
+    ) -> Result<Vec<u8>, Error> {
+        const KEY: &str = "pool.default";
+        let id = file.id.get_ref();
+        let mut first = Vec::new();
+        match (&file.default, policy) {
+            (Some(default), _) => {
+                let span = default.span();
+                let ids = match default.get_ref() {
+                    toml::Value::String(id) => vec![id.clone()],
+                    toml::Value::Array(ids) if !ids.is_empty() => {
+                        let ids = ids.iter().map(|id| id.as_str().map(str::to_owned));
+                        match ids.collect::<Option<Vec<_>>>() {
+                            Some(ids) => ids,
+                            None => {
+                                let message = "not a list of ids; write [\"a\", \"b\"]".to_owned();
+                                return self.error(span, KEY, message);
+                            }
+                        }
+                    }
+                    _ => {
+                        let message =
+                            "neither an id nor a list of some; write \"a\" or [\"a\", \"b\"]";
+                        return self.error(span, KEY, message.to_owned());
+                    }
+                };
+                for other in ids {
+                    let Some(&member) = members.by_id.get(&other) else {
+                        let message = format!(
+                            "no mirror {other:?} in pool {id:?}; {}",
+                            the_pool_has(members.ids.iter())
+                        );
+                        return self.error(span, KEY, message);
+                    };
+                    first.push(member);
+                }
+            }
+            (None, Policy::Table | Policy::Geo) => {
+                let message = format!(
+                    "missing; policy {:?} needs a mirror for clients that {}; {}",
+                    policy.name(),
+                    if policy == Policy::Table {
+                        "are in no prefix"
+                    } else {
+                        "no rule is for"
+                    },
+                    the_pool_has(members.ids.iter())
+                );
+                return self.error(file.policy.span(), KEY, message);
+            }
+            (None, Policy::Weighted) => return Ok(vec![Order::group(0)]),
+            (None, Policy::Site) => {
+                let Some(site) = site else {
+                    let message = "policy \"site\" needs server.site, the mirror that this node \
+                                   stands beside; set it, or choose another policy";
+                    return self.error(file.policy.span(), "pool.policy", message.to_owned());
+                };
+                return self.from_site(file, members, mirrors, site);
+            }
+            (None, _) => {}
+        }
+        first.extend(
+            members
+                .order
+                .iter()
+                .filter(|member| !first.contains(member))
+                .collect::<Vec<_>>(),
+        );
+        Ok(first)
+    }
+
+    /// The site's own member first, then the others by their distance from it.
+    fn from_site(
+        &self,
+        file: &file::Pool,
+        members: &Members,
+        mirrors: &[Mirror],
+        site: &str,
+    ) -> Result<Vec<u8>, Error> {
+        let mirror = mirrors.iter().find(|mirror| mirror.id == site);
+        let own = members.by_id.get(site).copied();
+        if mirror.is_none() && own.is_none() {
+            let message = format!(
+                "server.site {site:?} is no mirror; {}",
+                there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
+            );
+            return self.error(file.policy.span(), "pool.policy", message);
+        }
+        let here = own
+            .and_then(|own| members.location(own, mirrors))
+            .or(mirror.and_then(|mirror| mirror.location));
+        let mut order = members.order.clone();
+        order.retain(|&member| Some(member) != own);
+        if let Some(here) = here {
+            // Without a place of its own a mirror is the last.
+            let distance = |&member: &u8| {
+                let there = members.location(member, mirrors);
+                there.map_or(f64::INFINITY, |there| here.distance(there))
+            };
+            order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+        }
+        Ok(own.into_iter().chain(order).collect())
+    }
+
+    /// Whether every member has a place.
+    fn located(
+        &self,
+        file: &file::Pool,
+        members: &Members,
+        mirrors: &[Mirror],
+    ) -> Result<(), Error> {
+        let without = |&&member: &&u8| members.location(member, mirrors).is_none();
+        let Some(&member) = members.order.iter().find(without) else {
+            return Ok(());
+        };
+        let place = members
+            .order
+            .iter()
+            .position(|&other| other == member)
+            .unwrap_or(0);
+        let message = format!(
+            "policy \"nearest\" needs to know where {:?} is; give it a location = {{ lat = ..., lon = ... }}",
+            members.ids[place]
+        );
+        self.error(file.policy.span(), "pool.policy", message)
+    }
+
+    fn fail(&self, file: &file::Pool, by_id: &ById) -> Result<Fail, Error> {
+        let word = file.fail.as_ref().map(|fail| fail.get_ref().as_str());
+        if let Some(fallback) = &file.fallback
+            && word != Some("fallback")
+        {
+            let message = "only with fail = \"fallback\"; set it, or remove the key".to_owned();
+            return self.error(fallback.span(), "pool.fallback", message);
+        }
+        let Some(fail) = &file.fail else {
+            return Ok(Fail::Open);
+        };
+        match (fail.get_ref().as_str(), &file.fallback) {
+            ("open", _) => Ok(Fail::Open),
+            ("closed", _) => Ok(Fail::Closed),
+            ("fallback", Some(id)) => match by_id.get(id.get_ref()) {
+                Some(&pool) => Ok(Fail::Fallback(pool)),
+                None => {
+                    let message = format!(
+                        "no pool {:?}; {}",
+                        id.get_ref(),
+                        there_are(by_id.keys(), "[[pool]]")
+                    );
+                    self.error(id.span(), "pool.fallback", message)
+                }
+            },
+            ("fallback", None) => {
+                let message = "missing; fail = \"fallback\" needs the pool to fall back to";
+                self.error(fail.span(), "pool.fallback", message.to_owned())
+            }
+            (other, _) => {
+                let message =
+                    format!("no such word {other:?}; write \"open\" or \"closed\" or \"fallback\"");
+                self.error(fail.span(), "pool.fail", message)
+            }
+        }
+    }
+
+    /// Whether each fallback leads somewhere else, to records of the same kind.
+    fn fallbacks(
+        &self,
+        file: &[file::Pool],
+        pools: &[Pool],
+        mirrors: &[Mirror],
+    ) -> Result<(), Error> {
+        let is_alias = |pool: &Pool| pool.mirrors.iter().any(|&m| mirrors[m].cname.is_some());
+        for (number, pool) in pools.iter().enumerate() {
+            let span = || file[number].fallback.as_ref().map_or(0..0, Spanned::span);
+            let mut at = pool;
+            let mut seen = vec![number];
+            while let Fail::Fallback(next) = at.fail {
+                if seen.contains(&next) {
+                    let path: Vec<_> = seen.iter().map(|&pool| pools[pool].id.as_str()).collect();
+                    let message = format!(
+                        "{} leads back to {}; let one fail open or closed",
+                        path.join(" to "),
+                        pools[next].id
+                    );
+                    return self.error(span(), "pool.fallback", message);
+                }
+                seen.push(next);
+                at = &pools[next];
+                if is_alias(at) != is_alias(pool) {
+                    let message = format!(
+                        "pool {:?} has a cname where the other has addresses; a name cannot have \
+                         both, name another pool",
+                        at.id
+                    );
+                    return self.error(span(), "pool.fallback", message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rules(
+        &self,
+        file: &file::Pool,
+        policy: Policy,
+        members: &Members,
+    ) -> Result<Vec<Rule>, Error> {
+        const KEY: &str = "pool.rules";
+        let Some(list) = &file.rules else {
+            if policy == Policy::Geo && file.prefixes.is_none() {
+                let message = "missing; policy \"geo\" needs some, as { country = \"NL\", mirrors = [\"ams\"] }";
+                return self.error(file.policy.span(), KEY, message.to_owned());
+            }
+            return Ok(Vec::new());
+        };
+        if list.get_ref().len() > MAX_RULES {
+            let message = format!(
+                "{} are too many; {MAX_RULES} is the most",
+                list.get_ref().len()
+            );
+            return self.error(list.span(), KEY, message);
+        }
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut lines: HashMap<Matches, usize> = HashMap::new();
+        let mut prefixes = 0;
+        for rule in list.get_ref() {
+            let span = rule.mirrors.span();
+            let line = self.source.line(span.start);
+            let matches = self.matches(rule)?;
+            if let Some(first) = lines.insert(matches.clone(), line) {
+                let message = format!(
+                    "the rule of line {first} is for the same clients; keep one of the two"
+                );
+                return self.error(span, KEY, message);
+            }
+            prefixes += usize::from(matches!(matches, Matches::Prefix(_)));
+            if prefixes > MAX_PREFIX_RULES {
+                let message = format!(
+                    "more than {MAX_PREFIX_RULES} are for a prefix; list them in a file, with prefixes"
+                );
+                return self.error(span, KEY, message);
+            }
+            if rule.mirrors.get_ref().is_empty() {
+                return self.error(span, "pool.rules.mirrors", "none; name some".to_owned());
+            }
+            let mut chosen = Vec::new();
+            for id in rule.mirrors.get_ref() {
+                let Some(&member) = members.by_id.get(id.get_ref()) else {
+                    let message = format!(
+                        "no mirror {:?} in pool {:?}; {}",
+                        id.get_ref(),
+                        file.id.get_ref(),
+                        the_pool_has(members.ids.iter())
+                    );
+                    return self.error(id.span(), "pool.rules.mirrors", message);
+                };
+                if chosen.contains(&member) {
+                    let message = format!("{:?} stands here twice; remove one", id.get_ref());
+                    return self.error(id.span(), "pool.rules.mirrors", message);
+                }
+                chosen.push(member);
+            }
+            rules.push(Rule {
+                matches,
+                members: chosen,
+                line,
+            });
+        }
+        Ok(rules)
+    }
+
+    /// For whom a rule is.
+    fn matches(&self, rule: &file::Rule) -> Result<Matches, Error> {
+        let kinds = [
+            rule.prefix.is_some(),
+            rule.asn.is_some(),
+            rule.continent.is_some(),
+            rule.country.is_some(),
+        ];
+        if kinds.into_iter().filter(|&stands| stands).count() != 1 {
+            let message = "for whom is not clear; write one of prefix, asn, country (with \
+                           subdivision, city, or both) or continent";
+            return self.error(rule.mirrors.span(), "pool.rules", message.to_owned());
+        }
+        for (key, part) in [("subdivision", &rule.subdivision), ("city", &rule.city)] {
+            if let Some(part) = part
+                && rule.country.is_none()
+            {
+                let message = format!("a {key} needs its country; add country = \"..\"");
+                return self.error(part.span(), &format!("pool.rules.{key}"), message);
+            }
+        }
+        let text = |value: &Option<Spanned<String>>| {
+            value
+                .as_ref()
+                .map(|text| text.get_ref().trim().to_lowercase())
+        };
+        if let Some(prefix) = &rule.prefix {
+            return self.prefix(prefix).map(Matches::Prefix);
+        }
+        if let Some(asn) = &rule.asn {
+            let number = self.number(asn.clone(), "pool.rules.asn", 1, u32::MAX)?;
+            return Ok(Matches::Asn(number));
+        }
+        if let Some(continent) = &rule.continent {
+            let code = self.code(continent, "pool.rules.continent")?;
+            if ![b"AF", b"AN", b"AS", b"EU", b"NA", b"OC", b"SA"].contains(&&code) {
+                let message = format!(
+                    "no continent {:?}; there are AF, AN, AS, EU, NA, OC, SA",
+                    continent.get_ref()
+                );
+                return self.error(continent.span(), "pool.rules.continent", message);
+            }
+            return Ok(Matches::Continent(code));
+        }
+        let Some(country) = &rule.country else {
+            return self.error(rule.mirrors.span(), "pool.rules", "for nobody".to_owned());
+        };
+        let country = self.code(country, "pool.rules.country")?;
+        Ok(match (text(&rule.city), text(&rule.subdivision)) {
+            (Some(city), subdivision) => Matches::City {
+                country,
+                subdivision,
+                city,
+            },
+            (None, Some(subdivision)) => Matches::Subdivision {
+                country,
+                subdivision,
+            },
+            (None, None) => Matches::Country(country),
+        })
+    }
+
+    /// Two letters, in upper case.
+    fn code(&self, text: &Spanned<String>, key: &str) -> Result<[u8; 2], Error> {
+        match *text.get_ref().as_bytes() {
+            [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
+                Ok([a.to_ascii_uppercase(), b.to_ascii_uppercase()])
+            }
+            _ => {
+                let message = format!("{:?} is no code of two letters; write one", text.get_ref());
+                self.error(text.span(), key, message)
+            }
+        }
+    }
+
+    fn prefix(&self, text: &Spanned<String>) -> Result<IpNet, Error> {
+        const KEY: &str = "pool.rules.prefix";
+        let Ok(prefix) = text.get_ref().parse::<IpNet>() else {
+            let message = format!(
+                "{:?} is not an address prefix such as 192.0.2.0/24 or 2001:db8::/32",
+                text.get_ref()
+            );
+            return self.error(text.span(), KEY, message);
+        };
+        if prefix != prefix.trunc() {
+            let message = format!(
+                "{prefix} has bits set past its length; write {}",
+                prefix.trunc()
+            );
+            return self.error(text.span(), KEY, message);
+        }
+        Ok(prefix)
+    }
+
+    /// The names that pools give to each of their mirrors: a pool of just that mirror, steered to.
+    pub(super) fn names(
+        &self,
+        file: &[file::Pool],
+        mirrors: &[Mirror],
+        pools: &mut Vec<Pool>,
+        steers: &mut Vec<Steer>,
+    ) -> Result<(), Error> {
+        const KEY: &str = "pool.names";
+        for (number, pool) in file.iter().enumerate() {
+            let Some(template) = &pool.names else {
+                continue;
+            };
+            if !template.get_ref().contains("{mirror}") {
+                let message = format!(
+                    "{:?} would name every mirror alike; write {{mirror}} where its id is to stand",
+                    template.get_ref()
+                );
+                return self.error(template.span(), KEY, message);
+            }
+            for mirror in pools[number].mirrors.clone() {
+                let id = &mirrors[mirror].id;
+                let text = template.get_ref().replace("{mirror}", id);
+                let name = zone::parse_name(&text)
+                    .or_else(|message| self.error(template.span(), KEY, message))?;
+                if let Some(other) = steers.iter().find(|steer| steer.name == name) {
+                    let message = format!(
+                        "{name} is already steered by line {}; change the template",
+                        other.line
+                    );
+                    return self.error(template.span(), KEY, message);
+                }
+                let line = self.source.line(template.span().start);
+                steers.push(Steer {
+                    name,
+                    pool: pools.len(),
+                    line,
+                });
+                let of = &pools[number];
+                pools.push(Pool {
+                    // No id of a pool or a mirror has a slash.
+                    id: format!("{}/{id}", of.id),
+                    mirrors: vec![mirror],
+                    groups: Vec::new(),
+                    policy: Policy::All,
+                    default: vec![0],
+                    prefixes: None,
+                    rules: Vec::new(),
+                    ttl: of.ttl,
+                    ttl_min: of.ttl,
+                    answers: 1,
+                    depth: 1,
+                    choice: Choice::Client,
+                    fail: Fail::Open,
+                    panic: 0.0,
+                    of: Some(number),
+                    line,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Members {
+    /// Where a member is.
+    fn location(&self, member: u8, mirrors: &[Mirror]) -> Option<Location> {
+        match usize::from(member).checked_sub(abi::MAX_MIRRORS) {
+            Some(group) => self.groups[group].location,
+            None => mirrors[self.mirrors[usize::from(member)]].location,
+        }
+    }
+}

@@ -3,10 +3,12 @@
 //! - `file`: the file's shape, by serde
 //! - `check`: what its values mean, and whether they fit together
 //! - `pool`: the same of pools
+//! - [`time`]: times as people write them
 
 mod check;
 mod file;
 mod pool;
+pub mod time;
 
 use std::fmt;
 use std::fs;
@@ -410,6 +412,12 @@ pub struct Steer {
     pub pool: usize,
     /// Line in the configuration.
     pub line: usize,
+}
+
+/// Whether this can be a mirror's or pool's id: it stands in CSV files, on command lines and in URLs.
+pub fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=63).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// `control.socket`, when left out.

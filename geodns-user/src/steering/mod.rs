@@ -3,8 +3,10 @@
 //! - here: a pool's policy, and the order of its members for a client
 //! - `weight`: the slots of a group
 //! - `service`: which mirrors are in service, for which share of the clients
+//! - [`standing`]: what an operator and other monitors say of a mirror
 
 mod service;
+pub mod standing;
 mod weight;
 
 use std::collections::HashMap;

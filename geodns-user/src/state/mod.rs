@@ -1,4 +1,5 @@
-//! What must survive a restart: overrides and imported lists, in one redb file.
+//! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
+//! found, in one redb file.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
 //! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
@@ -8,6 +9,7 @@
 //! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
 //! call them from `spawn_blocking`.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,7 +24,10 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-/// Version of the tables below, under `layout` in [`META`].
+use crate::steering::standing::Standing;
+
+/// Version of the tables below, under `layout` in [`META`]. A table more is no other layout: it is made
+/// in a file that lacks it, and a version that does not know it leaves it alone.
 const LAYOUT: u64 = 1;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -33,6 +38,12 @@ const OVERRIDES: TableDefinition<'_, PrefixKey<'_>, &str> = TableDefinition::new
 
 /// Pool -> ids of the mirrors by their number in the list, and the list, packed.
 const IMPORTS: TableDefinition<'_, &str, (Vec<&str>, &[u8])> = TableDefinition::new("imports");
+
+/// Mirror -> what is said of it: a [`Standing`] in JSON.
+const STANDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("standings");
+
+/// Target of a check -> whether it was up, and since when.
+const HEALTH: TableDefinition<'_, &str, (bool, u64)> = TableDefinition::new("health");
 
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
@@ -65,6 +76,15 @@ pub struct Import {
     pub mirrors: Vec<String>,
     /// The list, from [`Layer::to_bytes`](crate::geo::Layer::to_bytes).
     pub layer: Vec<u8>,
+}
+
+/// What checks last found of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Whether it was up.
+    pub up: bool,
+    /// Since when, in milliseconds since 1970.
+    pub since_unix_ms: u64,
 }
 
 /// Why the state cannot be read or kept. Displays as one line that names the file.
@@ -198,6 +218,66 @@ impl State {
         })
     }
 
+    /// What is said of each mirror of which something is.
+    pub fn standings(&self) -> Result<HashMap<String, Standing>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(STANDINGS)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (mirror, standing) = row?;
+                    let mirror = mirror.value().to_owned();
+                    let standing = serde_json::from_slice(standing.value()).map_err(|error| {
+                        Problem::Damaged(format!("what is said of mirror {mirror}: {error}"))
+                    })?;
+                    Ok((mirror, standing))
+                })
+                .collect()
+        })
+    }
+
+    /// Puts this in the place of what was said of a mirror; nothing is left of an empty one.
+    pub fn save_standing(&self, mirror: &str, standing: &Standing) -> Result<(), Error> {
+        let json = serde_json::to_vec(standing).expect("plain data");
+        self.write(|transaction| {
+            let mut table = transaction.open_table(STANDINGS)?;
+            if standing.is_empty() {
+                table.remove(mirror)?;
+            } else {
+                table.insert(mirror, json.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What checks last found, by target.
+    pub fn health(&self) -> Result<HashMap<String, Saved>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(HEALTH)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (target, saved) = row?;
+                    let (up, since_unix_ms) = saved.value();
+                    Ok((target.value().to_owned(), Saved { up, since_unix_ms }))
+                })
+                .collect()
+        })
+    }
+
+    /// Keeps what checks have found of these targets: all of them or none.
+    pub fn save_health(&self, found: &[(String, Saved)]) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(HEALTH)?;
+            for (target, saved) in found {
+                table.insert(target.as_str(), (saved.up, saved.since_unix_ms))?;
+            }
+            Ok(())
+        })
+    }
+
     fn write(
         &self,
         change: impl Fn(&WriteTransaction) -> Result<(), Problem>,
@@ -275,6 +355,8 @@ fn prepare(database: &Database) -> Result<(), Problem> {
         }
         transaction.open_table(OVERRIDES)?;
         transaction.open_table(IMPORTS)?;
+        transaction.open_table(STANDINGS)?;
+        transaction.open_table(HEALTH)?;
     }
     transaction.commit()?;
     Ok(())
@@ -349,6 +431,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::steering::standing::{Admin, External, Ramp, Weight};
 
     fn net(text: &str) -> IpNet {
         text.parse().unwrap()
@@ -423,6 +506,117 @@ mod tests {
         );
     }
 
+    fn standing() -> Standing {
+        let ramp = Ramp {
+            since_unix_ms: 1_767_225_600_000,
+            over_ms: 600_000,
+        };
+        let verdict = External {
+            up: false,
+            address: Some("2001:db8::1".parse().unwrap()),
+            until_unix_ms: Some(u64::MAX),
+            reason: "a \"quoted\" reason, größer".into(),
+            since_unix_ms: 1_767_225_600_001,
+        };
+        Standing {
+            admin: Admin::Drain(ramp),
+            admin_since_unix_ms: Some(ramp.since_unix_ms),
+            weight: Some(Weight {
+                value: 50,
+                from: 100,
+                ramp,
+            }),
+            external: vec![
+                verdict.clone(),
+                External {
+                    up: true,
+                    address: None,
+                    until_unix_ms: None,
+                    ..verdict
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn what_is_said_and_found_of_mirrors_is_there_after_a_restart() {
+        let (_folder, path) = file();
+        let saved = |up, since_unix_ms| Saved { up, since_unix_ms };
+        {
+            let state = State::open(&path).unwrap();
+            assert!(state.standings().unwrap().is_empty());
+            assert!(state.health().unwrap().is_empty());
+            state.save_standing("ams", &standing()).unwrap();
+            for admin in [Admin::Up, Admin::Down] {
+                let standing = Standing {
+                    admin,
+                    ..Standing::default()
+                };
+                state.save_standing("iad", &standing).unwrap();
+            }
+            state.save_standing("sin", &standing()).unwrap();
+            state.save_standing("sin", &Standing::default()).unwrap();
+            let found = |key: &str, up, since| (key.to_owned(), saved(up, since));
+            state
+                .save_health(&[found("a", true, 1), found("b", false, u64::MAX)])
+                .unwrap();
+            state.save_health(&[found("a", false, 2)]).unwrap();
+        }
+        let state = State::open(&path).unwrap();
+        let standings = state.standings().unwrap();
+        assert_eq!(standings.len(), 2);
+        assert_eq!(standings["ams"], standing());
+        assert_eq!(standings["iad"].admin, Admin::Down);
+        assert_eq!(
+            state.health().unwrap(),
+            HashMap::from([
+                ("a".to_owned(), saved(false, 2)),
+                ("b".to_owned(), saved(false, u64::MAX))
+            ])
+        );
+    }
+
+    /// As it was written before there was anything to say of mirrors.
+    #[test]
+    fn a_file_without_the_newer_tables_opens_with_what_it_has() {
+        let (_folder, path) = file();
+        let state = State::open(&path).unwrap();
+        state.set(&["www"], net("192.0.2.0/24"), "ams").unwrap();
+        let database = state.database.lock().unwrap().take().unwrap();
+        let write = database.begin_write().unwrap();
+        assert!(write.delete_table(STANDINGS).unwrap());
+        assert!(write.delete_table(HEALTH).unwrap());
+        write.commit().unwrap();
+        drop((database, state));
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.overrides().unwrap().len(), 1);
+        assert!(state.standings().unwrap().is_empty());
+        assert!(state.health().unwrap().is_empty());
+        state.save_standing("ams", &standing()).unwrap();
+        assert_eq!(state.standings().unwrap()["ams"], standing());
+    }
+
+    #[test]
+    fn a_standing_that_cannot_be_read_is_named() {
+        let (_folder, path) = file();
+        let state = State::open(&path).unwrap();
+        let put = |json: &str| {
+            let write = |transaction: &WriteTransaction| {
+                let mut table = transaction.open_table(STANDINGS)?;
+                table.insert("ams", json.as_bytes())?;
+                Ok(())
+            };
+            state.write(write).unwrap();
+        };
+        put(r#"{"admin":"sideways"}"#);
+        let error = state.standings().unwrap_err().to_string();
+        assert!(error.contains("what is said of mirror ams"), "{error}");
+        assert_eq!(error.lines().count(), 1);
+        // What a later version says besides is no damage.
+        put(r#"{"admin":"down","colour":"blue"}"#);
+        assert_eq!(state.standings().unwrap()["ams"].admin, Admin::Down);
+    }
+
     #[test]
     fn only_the_owner_can_read_it() {
         let (_folder, path) = file();
@@ -482,15 +676,17 @@ mod tests {
             let pools: Vec<_> = (0..300).map(|i| format!("pool-{i}")).collect();
             let pools: Vec<_> = pools.iter().map(String::as_str).collect();
             state.set(&pools, net("192.0.2.0/24"), "ams").unwrap();
-            state.overrides().unwrap()
+            state.save_standing("ams", &standing()).unwrap();
+            (state.overrides().unwrap(), state.standings().unwrap())
         };
         let whole = std::fs::read(&path).unwrap();
         let mut refused = 0;
         let check = |bytes: &[u8]| {
             std::fs::write(&path, bytes).unwrap();
-            match State::open(&path).and_then(|state| state.overrides()) {
-                Ok(overrides) => {
-                    assert_eq!(overrides, before);
+            let read = |state: State| Ok((state.overrides()?, state.standings()?));
+            match State::open(&path).and_then(read) {
+                Ok(read) => {
+                    assert_eq!(read, before);
                     0
                 }
                 Err(error) => {

@@ -3,6 +3,7 @@
 //! - [`run`]: up, until a signal; then down
 //! - `change`: what changes the world: edits, imports, reloads
 //! - `answer`: what the control socket asks
+//! - `standing`: what an operator and other monitors say of mirrors
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -13,6 +14,7 @@ mod answer;
 mod change;
 mod notify;
 mod privileges;
+mod standing;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use answer::Control;
+use standing::Standings;
 
 use crate::config::{Config, Mode, Overrides};
 use crate::control::server;
@@ -64,6 +67,8 @@ struct Daemon {
     /// What every query is answered from.
     world: Arc<ArcSwap<World>>,
     state: State,
+    /// What is said of mirrors, as `state` has it.
+    standings: Mutex<Standings>,
     /// `None` with `kernel.mode = "off"`.
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
@@ -100,6 +105,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let config = Arc::clone(&inputs.config);
     let state = State::open(&config.state)?;
     let layers = change::layers(&inputs, &state)?;
+    let standings = standing::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
     if config.kernel.mode != Mode::Off {
         kernel::object()?;
@@ -112,7 +118,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let result = runtime.block_on(serve(options, &config, state, world));
+    let result = runtime.block_on(serve(options, &config, state, standings, world));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -131,6 +137,7 @@ async fn serve(
     options: Options,
     config: &Config,
     state: State,
+    standings: Standings,
     world: World,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -168,6 +175,7 @@ async fn serve(
         kernel: kernel.map(Mutex::new),
         world,
         state,
+        standings: Mutex::new(standings),
         server,
         edits: Arc::default(),
         edited: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,37 @@ pub trait Service: Send + Sync + 'static {
     fn stats(&self) -> impl Future<Output = Result<Stats, Failure>> + Send;
     /// `GET /v1/mirrors`
     fn mirrors(&self) -> impl Future<Output = Result<Vec<Mirror>, Failure>> + Send;
+    /// `GET /v1/mirrors/{id}`
+    fn mirror(&self, id: String) -> impl Future<Output = Result<Mirror, Failure>> + Send;
+    /// `PUT /v1/mirrors/{id}/admin`: what the operator says; durable and in force on return.
+    fn mirror_admin(
+        &self,
+        id: String,
+        change: SetAdmin,
+    ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
+    /// `PUT /v1/mirrors/{id}/weight`: a weight instead of the configuration's.
+    fn mirror_weight(
+        &self,
+        id: String,
+        change: SetWeight,
+    ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
+    /// `DELETE /v1/mirrors/{id}/weight`: back to the configuration's; no matter if it is already.
+    fn mirror_weight_reset(
+        &self,
+        id: String,
+    ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
+    /// `PUT /v1/mirrors/{id}/health`: another monitor's verdict, in the place of its last one.
+    fn mirror_health(
+        &self,
+        id: String,
+        change: SetHealth,
+    ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
+    /// `DELETE /v1/mirrors/{id}/health`: takes verdicts back; no matter if there is none.
+    fn mirror_health_clear(
+        &self,
+        id: String,
+        address: Option<IpAddr>,
+    ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
     /// `GET /v1/zones`
     fn zones(&self) -> impl Future<Output = Result<Vec<Zone>, Failure>> + Send;
     /// `GET /v1/map`: the overrides (`map list`), of one pool or all.
@@ -141,8 +173,8 @@ pub struct Stats {
     pub slow: BTreeMap<String, u64>,
 }
 
-/// A mirror.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+/// A mirror: what is said of it, what checks found, and what comes of both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Mirror {
     /// Its id.
     pub id: String,
@@ -151,6 +183,174 @@ pub struct Mirror {
     pub addresses: Vec<IpAddr>,
     /// The pools it is in.
     pub pools: Vec<String>,
+    /// Whether new clients are sent to it.
+    pub in_service: bool,
+    /// Why, in a line.
+    pub why: String,
+    /// What the operator says.
+    pub admin: MirrorAdmin,
+    /// Its weight.
+    pub weight: MirrorWeight,
+    /// What our own checks found, by address.
+    pub checks: Vec<MirrorCheck>,
+    /// Other monitors' verdicts in force.
+    pub external: Vec<Verdict>,
+    /// The daemon's clock when it said this.
+    pub now_unix_ms: u64,
+}
+
+/// What the operator says of a mirror, over everything that checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AdminState {
+    /// Checks decide.
+    Auto,
+    /// In service, whatever checks say.
+    Up,
+    /// Out of service.
+    Down,
+    /// No new clients, at once or bit by bit.
+    Drain,
+}
+
+/// What the operator says of a mirror, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MirrorAdmin {
+    /// What is said.
+    pub state: AdminState,
+    /// Since when; none with `auto`.
+    pub since_unix_ms: Option<u64>,
+    /// Share of new clients kept away by a drain now, 0 to 1.
+    pub drained: f64,
+    /// How long a drain takes in all; none without one.
+    pub over_ms: Option<u64>,
+    /// When a drain is at its end, or was.
+    pub until_unix_ms: Option<u64>,
+}
+
+/// A mirror's weight among the others of its pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MirrorWeight {
+    /// The configuration's.
+    pub configured: u32,
+    /// The one in force now, before any drain.
+    pub in_force: u32,
+    /// What the operator wants instead of the configuration's; none: nothing else.
+    pub wanted: Option<u32>,
+    /// Since when.
+    pub since_unix_ms: Option<u64>,
+    /// How long it takes from the weight before to the one wanted.
+    pub over_ms: Option<u64>,
+    /// When it is there, or was.
+    pub until_unix_ms: Option<u64>,
+}
+
+/// What a check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// In order.
+    Up,
+    /// Not in order.
+    Down,
+    /// Not checked, or not yet.
+    Unknown,
+}
+
+/// What our own checks found at an address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MirrorCheck {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// What was found.
+    pub state: CheckState,
+    /// Since when.
+    pub since_unix_ms: Option<u64>,
+    /// What the last check said.
+    pub reason: Option<String>,
+    /// How long it took.
+    pub latency_ms: Option<f64>,
+}
+
+/// Another monitor's verdict on a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Verdict {
+    /// Whether it found the mirror in order.
+    pub up: bool,
+    /// The address; none: all that have no verdict of their own.
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+    /// Since when.
+    pub since_unix_ms: u64,
+    /// When it expires; none: never.
+    pub until_unix_ms: Option<u64>,
+    /// Why, in a line; may be empty.
+    pub reason: String,
+}
+
+/// `PUT /v1/mirrors/{id}/admin`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetAdmin {
+    /// What the operator says.
+    pub state: AdminState,
+    /// How long a drain takes, in milliseconds, evenly; without it, it is complete at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_ms: Option<u64>,
+}
+
+/// `PUT /v1/mirrors/{id}/weight`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetWeight {
+    /// The weight; 0: no new clients.
+    #[schema(maximum = 1_000_000)]
+    pub value: u32,
+    /// How long it takes from the weight in force, in milliseconds, evenly; without it, at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_ms: Option<u64>,
+}
+
+/// `PUT /v1/mirrors/{id}/health`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetHealth {
+    /// Whether the mirror is in order.
+    pub up: bool,
+    /// An address of it; without one, all that have no verdict of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+    /// After how many milliseconds the verdict expires; without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// Why, in a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(max_length = 200)]
+    pub reason: String,
+}
+
+/// `DELETE /v1/mirrors/{id}/health?...`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OfAddress {
+    /// Address whose verdict is taken back; without one, every verdict on the mirror.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+}
+
+/// A mirror before and after a change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MirrorChanged {
+    /// Before.
+    pub before: Mirror,
+    /// Now.
+    pub after: Mirror,
+    /// What the operator should know of: such as a pool without a mirror in service.
+    pub warnings: Vec<String>,
 }
 
 /// A zone.
@@ -359,6 +559,51 @@ pub struct Exported {
 pub struct Problem {
     /// What is wrong and what to do, in a line.
     pub error: String,
+}
+
+/// The longest time that a drain or a weight may take, or a verdict may hold.
+pub const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The greatest weight.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+
+impl SetAdmin {
+    /// What is wrong with it, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        if self.over_ms.is_some() && self.state != AdminState::Drain {
+            return Err("over_ms goes with the state drain only: leave it out".to_owned());
+        }
+        check_time("over_ms", self.over_ms, 0)
+    }
+}
+
+impl SetWeight {
+    /// What is wrong with it, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        if self.value > MAX_WEIGHT {
+            return Err(format!(
+                "value: {} is out of range; write 0 to {MAX_WEIGHT}",
+                self.value
+            ));
+        }
+        check_time("over_ms", self.over_ms, 0)
+    }
+}
+
+impl SetHealth {
+    /// What is wrong with it, if anything. How long a reason may be is judged where it is kept.
+    pub fn check(&self) -> Result<(), String> {
+        check_time("for_ms", self.for_ms, 1)
+    }
+}
+
+fn check_time(key: &str, millis: Option<u64>, least: u64) -> Result<(), String> {
+    let most = MAX_TIME.as_millis() as u64;
+    match millis {
+        Some(millis) if !(least..=most).contains(&millis) => Err(format!(
+            "{key}: {millis} is out of range; write {least} to {most}, in milliseconds"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The prefix, if its host bits are zero; else what to write instead.

@@ -17,7 +17,11 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
-use super::api::{ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfPool, Problem};
+use super::api::{
+    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, Problem, SetAdmin,
+    SetHealth, SetWeight,
+};
+use crate::config::is_id;
 
 /// Octets read from an imported file at a time.
 const CHUNK: usize = 256 << 10;
@@ -85,8 +89,22 @@ fn empty() -> Body {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
+fn json(value: &impl Serialize) -> Body {
+    let body = serde_json::to_vec(value).expect("plain data");
+    let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+    body.boxed_unsync()
+}
+
 fn put(path: &str, content: &str) -> Builder {
     Request::put(path).header(header::CONTENT_TYPE, content)
+}
+
+/// Path of a mirror, or of what is below it. An id has no characters that mean something in a path.
+fn mirror(id: &str, below: &str) -> Result<String, Error> {
+    if is_id(id) {
+        return Ok(format!("/v1/mirrors/{id}{below}"));
+    }
+    Err(Error::Refused(format!("{id:?} is not a mirror's id")))
 }
 
 fn query(path: &str, query: &impl Serialize) -> String {
@@ -121,6 +139,41 @@ impl Client {
         self.get("/v1/mirrors").await
     }
 
+    /// `GET /v1/mirrors/{id}`
+    pub async fn mirror(&self, id: &str) -> Result<Reply, Error> {
+        self.get(&mirror(id, "")?).await
+    }
+
+    /// `PUT /v1/mirrors/{id}/admin`
+    pub async fn mirror_admin(&self, id: &str, change: &SetAdmin) -> Result<Reply, Error> {
+        let request = put(&mirror(id, "/admin")?, JSON);
+        self.send(request, json(change)).await
+    }
+
+    /// `PUT /v1/mirrors/{id}/weight`
+    pub async fn mirror_weight(&self, id: &str, change: &SetWeight) -> Result<Reply, Error> {
+        let request = put(&mirror(id, "/weight")?, JSON);
+        self.send(request, json(change)).await
+    }
+
+    /// `DELETE /v1/mirrors/{id}/weight`
+    pub async fn mirror_weight_reset(&self, id: &str) -> Result<Reply, Error> {
+        let request = Request::delete(mirror(id, "/weight")?);
+        self.send(request, empty()).await
+    }
+
+    /// `PUT /v1/mirrors/{id}/health`
+    pub async fn mirror_health(&self, id: &str, change: &SetHealth) -> Result<Reply, Error> {
+        let request = put(&mirror(id, "/health")?, JSON);
+        self.send(request, json(change)).await
+    }
+
+    /// `DELETE /v1/mirrors/{id}/health`
+    pub async fn mirror_health_clear(&self, id: &str, of: &OfAddress) -> Result<Reply, Error> {
+        let request = Request::delete(query(&mirror(id, "/health")?, of));
+        self.send(request, empty()).await
+    }
+
     /// `GET /v1/zones`
     pub async fn zones(&self) -> Result<Reply, Error> {
         self.get("/v1/zones").await
@@ -133,10 +186,7 @@ impl Client {
 
     /// `PUT /v1/map`
     pub async fn map_set(&self, change: &MapSet) -> Result<Reply, Error> {
-        let body = serde_json::to_vec(change).expect("plain data");
-        let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
-        let request = put("/v1/map", JSON);
-        self.send(request, body.boxed_unsync()).await
+        self.send(put("/v1/map", JSON), json(change)).await
     }
 
     /// `DELETE /v1/map`

@@ -15,8 +15,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::HttpBody;
 use axum::extract::connect_info::Connected;
-use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Json, Query, Request, State};
+use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Json, Path as Segment};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -30,9 +31,10 @@ use utoipa::OpenApi;
 
 use super::api::{
     ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup, LookupQuery,
-    MapChanged, MapDel, MapSet, Mapping, Mirror, OfPool, Problem, Reloaded, Service, Stats, Status,
-    Zone, without_host_bits,
+    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, Problem,
+    Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone, without_host_bits,
 };
+use crate::config::is_id;
 
 /// Octets of a body, at the most.
 const BODY_LIMIT: usize = 64 << 10;
@@ -230,6 +232,16 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         ("/v1/status", get(status::<S>)),
         ("/v1/stats", get(stats::<S>)),
         ("/v1/mirrors", get(mirrors::<S>)),
+        ("/v1/mirrors/{id}", get(mirror::<S>)),
+        ("/v1/mirrors/{id}/admin", put(mirror_admin::<S>)),
+        (
+            "/v1/mirrors/{id}/weight",
+            put(mirror_weight::<S>).delete(mirror_weight_reset::<S>),
+        ),
+        (
+            "/v1/mirrors/{id}/health",
+            put(mirror_health::<S>).delete(mirror_health_clear::<S>),
+        ),
         ("/v1/zones", get(zones::<S>)),
         (
             "/v1/map",
@@ -256,8 +268,25 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     paths(
-        status, stats, mirrors, zones, map_list, map_set, map_del, map_lookup, map_export,
-        map_import, explain, reload, openapi
+        status,
+        stats,
+        mirrors,
+        mirror,
+        mirror_admin,
+        mirror_weight,
+        mirror_weight_reset,
+        mirror_health,
+        mirror_health_clear,
+        zones,
+        map_list,
+        map_set,
+        map_del,
+        map_lookup,
+        map_export,
+        map_import,
+        explain,
+        reload,
+        openapi
     ),
     components(schemas(Problem))
 )]
@@ -314,7 +343,7 @@ macro_rules! from_rejection {
         })+
     };
 }
-from_rejection!(JsonRejection, QueryRejection, BytesRejection);
+from_rejection!(JsonRejection, QueryRejection, PathRejection, BytesRejection);
 
 async fn no_route(uri: Uri) -> Refusal {
     Refusal::new(
@@ -334,6 +363,18 @@ fn strict(prefix: IpNet) -> Result<IpNet, Refusal> {
     without_host_bits(prefix).map_err(|error| Refusal::invalid(format!("prefix {prefix}: {error}")))
 }
 
+type Id = Result<Segment<String>, PathRejection>;
+
+fn mirror_id(id: Id) -> Result<String, Refusal> {
+    let Segment(id) = id?;
+    if is_id(&id) {
+        return Ok(id);
+    }
+    Err(Refusal::invalid(format!(
+        "{id:?} is not a mirror's id; /v1/mirrors lists them"
+    )))
+}
+
 /// What the daemon serves, on what, and since when.
 #[utoipa::path(get, path = "/v1/status", responses(
     (status = 200, body = Status), (status = "default", body = Problem)))]
@@ -348,11 +389,85 @@ async fn stats<S: Service>(State(service): State<Arc<S>>) -> Answer<Stats> {
     Ok(Json(service.stats().await?))
 }
 
-/// Mirrors.
+/// Mirrors: what is said of them, and what comes of it.
 #[utoipa::path(get, path = "/v1/mirrors", responses(
     (status = 200, body = Vec<Mirror>), (status = "default", body = Problem)))]
 async fn mirrors<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Mirror>> {
     Ok(Json(service.mirrors().await?))
+}
+
+/// One mirror.
+#[utoipa::path(get, path = "/v1/mirrors/{id}", params(("id" = String, Path, description = "Mirror's id")),
+    responses((status = 200, body = Mirror), (status = "default", body = Problem)))]
+async fn mirror<S: Service>(State(service): State<Arc<S>>, id: Id) -> Answer<Mirror> {
+    Ok(Json(service.mirror(mirror_id(id)?).await?))
+}
+
+/// Says what the operator wants of a mirror, over everything that checks say: on disk and in force when
+/// this returns. A drain goes on from what is drained already.
+#[utoipa::path(put, path = "/v1/mirrors/{id}/admin", request_body = SetAdmin,
+    params(("id" = String, Path, description = "Mirror's id")), responses(
+    (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
+async fn mirror_admin<S: Service>(
+    State(service): State<Arc<S>>,
+    id: Id,
+    change: Result<Json<SetAdmin>, JsonRejection>,
+) -> Answer<MirrorChanged> {
+    let (id, Json(change)) = (mirror_id(id)?, change?);
+    change.check().map_err(Refusal::invalid)?;
+    Ok(Json(service.mirror_admin(id, change).await?))
+}
+
+/// Gives a mirror another weight than the configuration's, at once or bit by bit.
+#[utoipa::path(put, path = "/v1/mirrors/{id}/weight", request_body = SetWeight,
+    params(("id" = String, Path, description = "Mirror's id")), responses(
+    (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
+async fn mirror_weight<S: Service>(
+    State(service): State<Arc<S>>,
+    id: Id,
+    change: Result<Json<SetWeight>, JsonRejection>,
+) -> Answer<MirrorChanged> {
+    let (id, Json(change)) = (mirror_id(id)?, change?);
+    change.check().map_err(Refusal::invalid)?;
+    Ok(Json(service.mirror_weight(id, change).await?))
+}
+
+/// Gives a mirror the configuration's weight back.
+#[utoipa::path(delete, path = "/v1/mirrors/{id}/weight",
+    params(("id" = String, Path, description = "Mirror's id")), responses(
+    (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
+async fn mirror_weight_reset<S: Service>(
+    State(service): State<Arc<S>>,
+    id: Id,
+) -> Answer<MirrorChanged> {
+    Ok(Json(service.mirror_weight_reset(mirror_id(id)?).await?))
+}
+
+/// Takes another monitor's verdict on a mirror: below what the operator says, above our own checks.
+#[utoipa::path(put, path = "/v1/mirrors/{id}/health", request_body = SetHealth,
+    params(("id" = String, Path, description = "Mirror's id")), responses(
+    (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
+async fn mirror_health<S: Service>(
+    State(service): State<Arc<S>>,
+    id: Id,
+    change: Result<Json<SetHealth>, JsonRejection>,
+) -> Answer<MirrorChanged> {
+    let (id, Json(change)) = (mirror_id(id)?, change?);
+    change.check().map_err(Refusal::invalid)?;
+    Ok(Json(service.mirror_health(id, change).await?))
+}
+
+/// Takes a verdict back, or all of them.
+#[utoipa::path(delete, path = "/v1/mirrors/{id}/health",
+    params(("id" = String, Path, description = "Mirror's id"), OfAddress), responses(
+    (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
+async fn mirror_health_clear<S: Service>(
+    State(service): State<Arc<S>>,
+    id: Id,
+    query: Result<Query<OfAddress>, QueryRejection>,
+) -> Answer<MirrorChanged> {
+    let (id, Query(of)) = (mirror_id(id)?, query?);
+    Ok(Json(service.mirror_health_clear(id, of.address).await?))
 }
 
 /// Zones and their steered names.

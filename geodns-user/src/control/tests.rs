@@ -24,6 +24,58 @@ use super::server::{Socket, serve};
 pub(super) struct Memory {
     overrides: Mutex<BTreeMap<IpNet, String>>,
     imported: Mutex<String>,
+    /// The last change of a mirror, as it came.
+    changed: Mutex<String>,
+}
+
+impl Memory {
+    /// Keeps a change of `ams`; there is no other mirror.
+    fn change(&self, id: &str, change: impl std::fmt::Debug) -> Result<MirrorChanged, Failure> {
+        if id != "ams" {
+            return Err(Failure::NotFound(format!("no mirror {id}; there is ams")));
+        }
+        let said = format!("{change:?}");
+        let before = std::mem::replace(&mut *self.changed.lock().unwrap(), said.clone());
+        Ok(MirrorChanged {
+            before: ams(&before),
+            after: ams(&said),
+            warnings: vec!["pool www has no other mirror in service".into()],
+        })
+    }
+}
+
+fn ams(why: &str) -> Mirror {
+    Mirror {
+        id: "ams".into(),
+        addresses: vec!["192.0.2.1".parse().unwrap()],
+        pools: vec!["www".into()],
+        in_service: true,
+        why: why.into(),
+        admin: MirrorAdmin {
+            state: AdminState::Auto,
+            since_unix_ms: None,
+            drained: 0.0,
+            over_ms: None,
+            until_unix_ms: None,
+        },
+        weight: MirrorWeight {
+            configured: 100,
+            in_force: 100,
+            wanted: None,
+            since_unix_ms: None,
+            over_ms: None,
+            until_unix_ms: None,
+        },
+        checks: vec![MirrorCheck {
+            address: "192.0.2.1".parse().unwrap(),
+            state: CheckState::Up,
+            since_unix_ms: Some(1),
+            reason: None,
+            latency_ms: Some(0.25),
+        }],
+        external: Vec::new(),
+        now_unix_ms: 2,
+    }
 }
 
 impl Service for Memory {
@@ -49,7 +101,32 @@ impl Service for Memory {
         Ok(Stats::default())
     }
     async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {
-        Ok(Vec::new())
+        Ok(vec![ams("")])
+    }
+    async fn mirror(&self, id: String) -> Result<Mirror, Failure> {
+        match id.as_str() {
+            "ams" => Ok(ams("")),
+            _ => Err(Failure::NotFound(format!("no mirror {id}; there is ams"))),
+        }
+    }
+    async fn mirror_admin(&self, id: String, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+        self.change(&id, change)
+    }
+    async fn mirror_weight(&self, id: String, change: SetWeight) -> Result<MirrorChanged, Failure> {
+        self.change(&id, change)
+    }
+    async fn mirror_weight_reset(&self, id: String) -> Result<MirrorChanged, Failure> {
+        self.change(&id, "reset")
+    }
+    async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
+        self.change(&id, change)
+    }
+    async fn mirror_health_clear(
+        &self,
+        id: String,
+        address: Option<IpAddr>,
+    ) -> Result<MirrorChanged, Failure> {
+        self.change(&id, ("clear", address))
     }
     async fn zones(&self) -> Result<Vec<Zone>, Failure> {
         Ok(Vec::new())
@@ -308,6 +385,75 @@ async fn overrides_are_set_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_mirror_is_shown_and_changed() {
+    let running = Running::start();
+    let client = &running.client;
+    let mirror: Mirror = client.mirror("ams").await.unwrap().json().unwrap();
+    let mirrors: Vec<Mirror> = client.mirrors().await.unwrap().json().unwrap();
+    assert_eq!(mirrors, [mirror]);
+
+    let admin = SetAdmin {
+        state: AdminState::Drain,
+        over_ms: Some(600_000),
+    };
+    let weight = SetWeight {
+        value: 50,
+        over_ms: None,
+    };
+    let health = SetHealth {
+        up: false,
+        address: Some("192.0.2.1".parse().unwrap()),
+        for_ms: Some(1),
+        reason: "a \"reason\", größer".into(),
+    };
+    let of = OfAddress {
+        address: health.address,
+    };
+    let every = OfAddress::default();
+    let mut before = String::new();
+    for (reply, said) in [
+        (
+            client.mirror_admin("ams", &admin).await,
+            format!("{admin:?}"),
+        ),
+        (
+            client.mirror_weight("ams", &weight).await,
+            format!("{weight:?}"),
+        ),
+        (
+            client.mirror_weight_reset("ams").await,
+            "\"reset\"".to_owned(),
+        ),
+        (
+            client.mirror_health("ams", &health).await,
+            format!("{health:?}"),
+        ),
+        (
+            client.mirror_health_clear("ams", &of).await,
+            format!("{:?}", ("clear", of.address)),
+        ),
+        (
+            client.mirror_health_clear("ams", &every).await,
+            format!("{:?}", ("clear", every.address)),
+        ),
+    ] {
+        let changed: MirrorChanged = reply.unwrap().json().unwrap();
+        assert_eq!(changed.before.why, before);
+        assert_eq!(changed.after.why, said);
+        assert_eq!(changed.warnings.len(), 1);
+        before = said;
+    }
+
+    let error = client.mirror_weight_reset("xyz").await.unwrap_err();
+    assert_eq!(error.to_string(), "no mirror xyz; there is ams");
+    // What is no id never becomes another path.
+    for id in ["", "ams/admin", "ams?x", "a b", "größer", "a\nb"] {
+        let error = client.mirror(id).await.unwrap_err();
+        assert!(matches!(error, Error::Refused(_)), "{id:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn an_import_is_streamed_whole_and_exported_again() {
     let running = Running::start();
     let mut csv = "prefix,mirror\n".to_owned();
@@ -358,6 +504,9 @@ async fn bad_requests_get_one_line_of_json() {
         running.problem(&head, body.as_bytes()).await
     };
     let json = "PUT /v1/map HTTP/1.1\nContent-Type: application/json";
+    let admin = "PUT /v1/mirrors/ams/admin HTTP/1.1\nContent-Type: application/json";
+    let weight = "PUT /v1/mirrors/ams/weight HTTP/1.1\nContent-Type: application/json";
+    let health = "PUT /v1/mirrors/ams/health HTTP/1.1\nContent-Type: application/json";
     for (head, body, status, error) in [
         ("GET /nowhere HTTP/1.1", "", 404, "nothing at /nowhere"),
         ("GET /v1/statuses HTTP/1.1", "", 404, "nothing at"),
@@ -403,6 +552,49 @@ async fn bad_requests_get_one_line_of_json() {
             "did you mean 10.0.0.0/8?",
         ),
         ("PUT /v1/map HTTP/1.1", "{}", 415, "Content-Type"),
+        ("GET /v1/mirrors/xyz HTTP/1.1", "", 404, "no mirror xyz"),
+        (
+            "GET /v1/mirrors/a%20b HTTP/1.1",
+            "",
+            422,
+            "not a mirror's id",
+        ),
+        ("GET /v1/mirrors/%ff HTTP/1.1", "", 400, "id"),
+        (
+            "POST /v1/mirrors/ams/admin HTTP/1.1",
+            "{}",
+            405,
+            "POST is not for",
+        ),
+        (admin, "{}", 422, "state"),
+        (admin, r#"{"state":"sideways"}"#, 422, "sideways"),
+        (admin, r#"{"state":"up","for":"x"}"#, 422, "for"),
+        (admin, r#"{"state":"up","over_ms":5}"#, 422, "drain only"),
+        (admin, r#"{"state":"drain","over_ms":-5}"#, 422, "over_ms"),
+        (
+            admin,
+            r#"{"state":"drain","over_ms":99999999999}"#,
+            422,
+            "over_ms: 99999999999 is out of range; write 0 to 31536000000",
+        ),
+        (
+            weight,
+            r#"{"value":1000001}"#,
+            422,
+            "value: 1000001 is out of range; write 0 to 1000000",
+        ),
+        (weight, r#"{"value":-1}"#, 422, "value"),
+        (weight, r#"{"value":1.5}"#, 422, "value"),
+        (weight, r#"{"values":1}"#, 422, "values"),
+        (health, r#"{"address":"192.0.2.1"}"#, 422, "up"),
+        (health, r#"{"up":true,"for_ms":0}"#, 422, "write 1 to"),
+        (health, r#"{"up":true,"address":"x"}"#, 422, "address"),
+        (
+            "DELETE /v1/mirrors/ams/health?adress=192.0.2.1 HTTP/1.1",
+            "",
+            400,
+            "adress",
+        ),
         ("POST /v1/reload HTTP/1.1", "", 500, "the disk is on fire"),
     ] {
         let (got, line) = problem(head, body).await;
@@ -475,7 +667,7 @@ async fn the_document_describes_what_is_served() {
             operations += usize::from(served);
         }
     }
-    assert_eq!(operations, 13);
+    assert_eq!(operations, 19);
     for path in super::server::paths() {
         assert!(
             document["paths"].get(path).is_some(),

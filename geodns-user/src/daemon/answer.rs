@@ -12,7 +12,8 @@ use super::Daemon;
 use crate::config::{Config, Policy};
 use crate::control::api::{
     Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
-    PoolStatus, Reloaded, Service, Stats, Status, Zone,
+    MirrorChanged, PoolStatus, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status,
+    Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -108,23 +109,45 @@ impl Service for Control {
     }
 
     async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {
-        let world = self.0.world.load_full();
-        let config = &world.inputs.config;
-        let pools_of = |number: usize| {
-            let holding = config.pools.iter();
-            holding
-                .filter(|pool| pool.mirrors.contains(&number))
-                .map(|pool| pool.id.clone())
-                .collect()
-        };
-        let mirrors = config.mirrors.iter().enumerate();
-        Ok(mirrors
-            .map(|(number, mirror)| Mirror {
-                id: mirror.id.clone(),
-                addresses: mirror.addresses().collect(),
-                pools: pools_of(number),
-            })
-            .collect())
+        Ok(self.0.mirrors())
+    }
+
+    async fn mirror(&self, id: String) -> Result<Mirror, Failure> {
+        self.0.mirror(&id)
+    }
+
+    async fn mirror_admin(&self, id: String, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.set_admin(&id, change))
+            .await
+    }
+
+    async fn mirror_weight(&self, id: String, change: SetWeight) -> Result<MirrorChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.set_weight(&id, Some(change)))
+            .await
+    }
+
+    async fn mirror_weight_reset(&self, id: String) -> Result<MirrorChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.set_weight(&id, None))
+            .await
+    }
+
+    async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.set_health(&id, change))
+            .await
+    }
+
+    async fn mirror_health_clear(
+        &self,
+        id: String,
+        address: Option<IpAddr>,
+    ) -> Result<MirrorChanged, Failure> {
+        self.0
+            .change(move |daemon| daemon.clear_health(&id, address))
+            .await
     }
 
     async fn zones(&self) -> Result<Vec<Zone>, Failure> {

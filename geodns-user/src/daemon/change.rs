@@ -13,7 +13,7 @@ use anyhow::Context;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
 
-use super::{Daemon, identity, notify, read};
+use super::{Daemon, identity, notify, read, standing};
 use crate::config::{self, Config};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
@@ -130,6 +130,15 @@ fn require_table(config: &Config, id: &str) -> Result<usize, Failure> {
     )))
 }
 
+/// A mirror by its id.
+pub(super) fn require_mirror(config: &Config, id: &str) -> Result<usize, Failure> {
+    let mirrors = config.mirrors.iter();
+    let ids: Vec<_> = mirrors.map(|mirror| mirror.id.as_str()).collect();
+    ids.iter()
+        .position(|other| *other == id)
+        .ok_or_else(|| Failure::NotFound(format!("no mirror {id}; there are {}", ids.join(", "))))
+}
+
 /// The pools that a mirror's prefix is for, each with the mirror's number in it.
 fn pools_of(
     config: &Config,
@@ -137,17 +146,8 @@ fn pools_of(
     pool: Option<&str>,
 ) -> Result<Vec<(usize, u8)>, Failure> {
     let is_nested = |pool: &config::Pool| pool.groups.iter().any(|group| group.id == mirror);
-    if !config.mirrors.iter().any(|other| other.id == mirror) && !config.pools.iter().any(is_nested)
-    {
-        let mirrors: Vec<_> = config
-            .mirrors
-            .iter()
-            .map(|other| other.id.as_str())
-            .collect();
-        return Err(Failure::NotFound(format!(
-            "no mirror {mirror}; there are {}",
-            mirrors.join(", ")
-        )));
+    if !config.pools.iter().any(is_nested) {
+        require_mirror(config, mirror)?;
     }
     if let Some(id) = pool {
         let pool = require_table(config, id)?;
@@ -168,7 +168,7 @@ fn pools_of(
     Ok(pools)
 }
 
-fn internal(error: impl std::fmt::Display) -> Failure {
+pub(super) fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::Internal(format!("{error:#}"))
 }
 
@@ -529,6 +529,13 @@ impl Daemon {
         let next = compile(&inputs, &layers, generation)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)?;
+        standing::warn_of_unknown(
+            &inputs.config,
+            &self
+                .standings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         self.server.set_identity(identity(&inputs.config));
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.set_interfaces(inputs.config.kernel.interfaces.clone());

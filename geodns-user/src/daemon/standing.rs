@@ -1,0 +1,424 @@
+//! What an operator and other monitors say of mirrors: kept, put in force, and shown.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::Daemon;
+use super::change::{internal, require_mirror};
+use crate::config::{self, Config};
+use crate::control::api::{
+    AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
+    SetAdmin, SetHealth, SetWeight, Verdict,
+};
+use crate::state::State;
+use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
+
+/// What is said, by mirror's id. Of a mirror that is not here nothing is said.
+pub type Standings = HashMap<String, Standing>;
+
+/// What the state holds. What is said of mirrors that the configuration lacks stays there.
+pub fn load(config: &Config, state: &State) -> anyhow::Result<Standings> {
+    let standings = state.standings()?;
+    warn_of_unknown(config, &standings);
+    Ok(standings)
+}
+
+/// Says which of them mean a mirror that the configuration lacks.
+pub fn warn_of_unknown(config: &Config, standings: &Standings) {
+    let known = |id: &String| config.mirrors.iter().any(|mirror| mirror.id == *id);
+    let mut unknown: Vec<_> = standings.keys().filter(|id| !known(id)).collect();
+    unknown.sort_unstable();
+    for id in unknown {
+        tracing::warn!(
+            "what was said of mirror {id} (up, down, drain, weight, health) is not in force: the \
+             configuration has no such mirror"
+        );
+    }
+}
+
+/// The clock, in milliseconds since 1970.
+pub fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    millis(since.unwrap_or(Duration::ZERO))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Daemon {
+    /// `GET /v1/mirrors`
+    pub(super) fn mirrors(&self) -> Vec<Mirror> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let now = now_unix_ms();
+        let mirrors = 0..config.mirrors.len();
+        mirrors
+            .map(|mirror| {
+                view(
+                    config,
+                    mirror,
+                    &self.standing(&config.mirrors[mirror].id),
+                    now,
+                )
+            })
+            .collect()
+    }
+
+    /// `GET /v1/mirrors/{id}`
+    pub(super) fn mirror(&self, id: &str) -> Result<Mirror, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let mirror = require_mirror(config, id)?;
+        Ok(view(config, mirror, &self.standing(id), now_unix_ms()))
+    }
+
+    /// `mirror up | down | drain | auto`
+    pub(super) fn set_admin(&self, id: &str, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+        self.stand(id, |standing, _, now| {
+            let admin = match change.state {
+                AdminState::Auto => Admin::Auto,
+                AdminState::Up => Admin::Up,
+                AdminState::Down => Admin::Down,
+                AdminState::Drain => Admin::Drain(ramp(now, change.over_ms)),
+            };
+            standing.set_admin(admin, now);
+            Ok(())
+        })
+    }
+
+    /// `mirror weight`; without a change, `--reset`
+    pub(super) fn set_weight(
+        &self,
+        id: &str,
+        change: Option<SetWeight>,
+    ) -> Result<MirrorChanged, Failure> {
+        self.stand(id, |standing, mirror, now| {
+            standing.weight = change.map(|change| Weight {
+                value: change.value,
+                from: standing.weight(configured_weight(mirror), now),
+                ramp: ramp(now, change.over_ms),
+            });
+            Ok(())
+        })
+    }
+
+    /// `mirror set-health`
+    pub(super) fn set_health(&self, id: &str, change: SetHealth) -> Result<MirrorChanged, Failure> {
+        self.stand(id, |standing, mirror, now| {
+            if let Some(address) = change.address {
+                require_address(mirror, address)?;
+            }
+            let verdict = External {
+                up: change.up,
+                address: change.address,
+                until_unix_ms: change.for_ms.map(|time| now.saturating_add(time)),
+                reason: change.reason,
+                since_unix_ms: now,
+            };
+            standing
+                .set_external(verdict)
+                .map_err(|refused| Failure::Invalid(format!("mirror {id}: {refused}")))
+        })
+    }
+
+    /// `mirror set-health --clear`: one address's, or all. Addresses that the mirror no longer has
+    /// can be cleared, too.
+    pub(super) fn clear_health(
+        &self,
+        id: &str,
+        address: Option<IpAddr>,
+    ) -> Result<MirrorChanged, Failure> {
+        self.stand(id, |standing, mirror, _| {
+            match address {
+                Some(one) if standing.external.iter().all(|v| v.address != address) => {
+                    require_address(mirror, one)?;
+                }
+                _ => standing.clear_external(address),
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes what is said of a mirror: on the disk, then in force. Where that fails, nothing changes.
+    fn stand(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Standing, &config::Mirror, u64) -> Result<(), Failure>,
+    ) -> Result<MirrorChanged, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let mirror = require_mirror(config, id)?;
+        let now = now_unix_ms();
+        let before = self.standing(id);
+        let mut after = before.clone();
+        change(&mut after, &config.mirrors[mirror], now)?;
+        self.keep_standing(id, &after)?;
+        let warnings = match self.restand(id) {
+            Ok(warnings) => warnings,
+            Err(failure) => {
+                let back = self
+                    .keep_standing(id, &before)
+                    .and_then(|()| self.restand(id));
+                if let Err(error) = back {
+                    tracing::error!(
+                        "mirror {id}: a failed change could not be taken back: {error}"
+                    );
+                }
+                return Err(failure);
+            }
+        };
+        let changed = MirrorChanged {
+            before: view(config, mirror, &before, now),
+            after: view(config, mirror, &after, now),
+            warnings,
+        };
+        log(&changed);
+        Ok(changed)
+    }
+
+    /// Brings the answers up to date with what is said of a mirror; what the operator should know.
+    // The answers do not heed it yet.
+    pub(super) fn restand(&self, _id: &str) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
+    /// What is said of a mirror.
+    pub(super) fn standing(&self, id: &str) -> Standing {
+        let standings = self.standings.lock();
+        let standings = standings.unwrap_or_else(PoisonError::into_inner);
+        standings.get(id).cloned().unwrap_or_default()
+    }
+
+    fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
+        self.state.save_standing(id, standing).map_err(internal)?;
+        let standings = self.standings.lock();
+        let mut standings = standings.unwrap_or_else(PoisonError::into_inner);
+        if standing.is_empty() {
+            standings.remove(id);
+        } else {
+            standings.insert(id.to_owned(), standing.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Says what has come of a change; nothing of a monitor that repeats itself.
+fn log(changed: &MirrorChanged) {
+    let MirrorChanged { before, after, .. } = changed;
+    let says = |mirror: &Mirror| {
+        let word = if mirror.in_service { "in" } else { "out of" };
+        let weight = mirror.weight.in_force;
+        format!("{word} service: {}; weight {weight}", mirror.why)
+    };
+    let (was, is) = (says(before), says(after));
+    if was == is && before.admin == after.admin && before.weight == after.weight {
+        return;
+    }
+    tracing::info!("mirror {}: {is}", after.id);
+    for warning in &changed.warnings {
+        tracing::warn!("mirror {}: {warning}", after.id);
+    }
+}
+
+fn ramp(since_unix_ms: u64, over_ms: Option<u64>) -> Ramp {
+    Ramp {
+        since_unix_ms,
+        over_ms: over_ms.unwrap_or(0),
+    }
+}
+
+/// The configuration's weight of a mirror: it has none to say yet, all are alike.
+fn configured_weight(_: &config::Mirror) -> u32 {
+    100
+}
+
+fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failure> {
+    if mirror.addresses().any(|other| other == address) {
+        return Ok(());
+    }
+    let known: Vec<_> = mirror.addresses().map(|known| known.to_string()).collect();
+    Err(Failure::Invalid(format!(
+        "mirror {} has no address {address}; it has {}",
+        mirror.id,
+        known.join(", ")
+    )))
+}
+
+/// A mirror, as the API shows it.
+fn view(config: &Config, number: usize, standing: &Standing, now: u64) -> Mirror {
+    let mirror = &config.mirrors[number];
+    let holding = config.pools.iter();
+    let pools = holding.filter(|pool| pool.mirrors.contains(&number));
+    let (in_service, why) = judge(mirror, standing, now);
+    Mirror {
+        id: mirror.id.clone(),
+        addresses: mirror.addresses().collect(),
+        pools: pools.map(|pool| pool.id.clone()).collect(),
+        in_service,
+        why,
+        admin: admin(standing, now),
+        weight: weight(mirror, standing, now),
+        checks: mirror.addresses().map(check).collect(),
+        external: verdicts(standing, now),
+        now_unix_ms: now,
+    }
+}
+
+fn admin(standing: &Standing, now: u64) -> MirrorAdmin {
+    let (state, ramp) = match standing.admin {
+        Admin::Auto => (AdminState::Auto, None),
+        Admin::Up => (AdminState::Up, None),
+        Admin::Down => (AdminState::Down, None),
+        Admin::Drain(ramp) => (AdminState::Drain, Some(ramp)),
+    };
+    MirrorAdmin {
+        state,
+        since_unix_ms: standing.admin_since_unix_ms,
+        drained: standing.drained(now),
+        over_ms: ramp.map(|ramp| ramp.over_ms),
+        until_unix_ms: ramp.map(|ramp| ramp.end_unix_ms()),
+    }
+}
+
+fn weight(mirror: &config::Mirror, standing: &Standing, now: u64) -> MirrorWeight {
+    let configured = configured_weight(mirror);
+    let ramp = standing.weight.map(|weight| weight.ramp);
+    MirrorWeight {
+        configured,
+        in_force: standing.weight(configured, now),
+        wanted: standing.weight.map(|weight| weight.value),
+        since_unix_ms: ramp.map(|ramp| ramp.since_unix_ms),
+        over_ms: ramp.map(|ramp| ramp.over_ms),
+        until_unix_ms: ramp.map(|ramp| ramp.end_unix_ms()),
+    }
+}
+
+/// What our own checks found: there are none yet.
+fn check(address: IpAddr) -> MirrorCheck {
+    MirrorCheck {
+        address,
+        state: CheckState::Unknown,
+        since_unix_ms: None,
+        reason: None,
+        latency_ms: None,
+    }
+}
+
+fn verdicts(standing: &Standing, now: u64) -> Vec<Verdict> {
+    let verdicts = standing.external.iter();
+    verdicts
+        .filter(|verdict| verdict.in_force(now))
+        .map(|verdict| Verdict {
+            up: verdict.up,
+            address: verdict.address,
+            since_unix_ms: verdict.since_unix_ms,
+            until_unix_ms: verdict.until_unix_ms,
+            reason: verdict.reason.clone(),
+        })
+        .collect()
+}
+
+/// Whether new clients are sent to a mirror, and why.
+fn judge(mirror: &config::Mirror, standing: &Standing, now: u64) -> (bool, String) {
+    let drained = standing.drained(now);
+    match standing.admin {
+        Admin::Up => return (true, "the operator says up".to_owned()),
+        Admin::Down => return (false, "the operator says down".to_owned()),
+        Admin::Drain(_) if drained >= 1.0 => return (false, "drained".to_owned()),
+        Admin::Auto | Admin::Drain(_) => {}
+    }
+    let addresses: Vec<IpAddr> = mirror.addresses().collect();
+    let down: Vec<&External> = addresses
+        .iter()
+        .filter_map(|&address| standing.external(address, now))
+        .filter(|verdict| !verdict.up)
+        .collect();
+    let monitor = down.first().map(|first| match first.reason.as_str() {
+        "" => "a monitor says down".to_owned(),
+        reason => format!("a monitor says down: {reason}"),
+    });
+    match monitor {
+        Some(monitor) if down.len() == addresses.len() => return (false, monitor),
+        Some(monitor) => {
+            let (part, all) = (down.len(), addresses.len());
+            return (true, format!("{part} of {all} addresses out: {monitor}"));
+        }
+        None => {}
+    }
+    if standing.weight(configured_weight(mirror), now) == 0 {
+        return (false, "weight 0".to_owned());
+    }
+    if let Admin::Drain(_) = standing.admin {
+        let percent = (drained * 100.0).floor();
+        return (true, format!("draining, {percent} % drained"));
+    }
+    (true, "nothing says otherwise".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_mirror_is_in_service_or_not() {
+        let mirror = config::Mirror {
+            id: "ams".into(),
+            v4: vec!["192.0.2.1".parse().unwrap()],
+            v6: vec!["2001:db8::1".parse().unwrap()],
+        };
+        let down = |address: Option<&str>, reason: &str| External {
+            up: false,
+            address: address.map(|address| address.parse().unwrap()),
+            until_unix_ms: Some(50),
+            reason: reason.into(),
+            since_unix_ms: 0,
+        };
+        let said = |admin, external: &[External]| Standing {
+            admin,
+            external: external.to_vec(),
+            ..Standing::default()
+        };
+        let drain = Admin::Drain(ramp(0, Some(100)));
+        let light = Standing {
+            weight: Some(Weight {
+                value: 0,
+                from: 100,
+                ramp: ramp(0, None),
+            }),
+            ..Standing::default()
+        };
+        let all = [down(None, "no route")];
+        let one = [down(Some("192.0.2.1"), "")];
+        for (standing, now, in_service, why) in [
+            (Standing::default(), 0, true, "nothing says otherwise"),
+            (said(Admin::Up, &all), 0, true, "the operator says up"),
+            (said(Admin::Down, &[]), 0, false, "the operator says down"),
+            (said(drain, &[]), 37, true, "draining, 37 % drained"),
+            (said(drain, &[]), 100, false, "drained"),
+            (
+                said(drain, &all),
+                37,
+                false,
+                "a monitor says down: no route",
+            ),
+            (
+                said(Admin::Auto, &one),
+                0,
+                true,
+                "1 of 2 addresses out: a monitor says down",
+            ),
+            (said(Admin::Auto, &all), 50, true, "nothing says otherwise"),
+            (light, 0, false, "weight 0"),
+        ] {
+            let judged = judge(&mirror, &standing, now);
+            assert_eq!(
+                judged,
+                (in_service, why.to_owned()),
+                "{standing:?} at {now}"
+            );
+        }
+    }
+}

@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
-use crate::control::api::without_host_bits;
+use crate::config::{is_id, time};
+use crate::control::api::{MAX_TIME, MAX_WEIGHT, without_host_bits};
 use crate::observe::logs;
 
 /// An authoritative GeoDNS server: answers in the kernel, steered by the client's prefix
@@ -57,7 +58,10 @@ pub enum Command {
     Status,
     /// Counters of the fast path, by verdict, and of the slow path
     Stats(Stats),
-    /// Mirrors and the pools they are in
+    /// Which mirrors are in service, and what is said of them
+    #[command(subcommand, arg_required_else_help = true)]
+    Mirror(Mirror),
+    /// Mirrors, whether they are in service, and why: as `mirror list`
     Mirrors,
     /// Zones and their steered names
     Zones,
@@ -165,6 +169,100 @@ pub enum Map {
     },
 }
 
+/// `geodns mirror`
+#[derive(Debug, Subcommand)]
+pub enum Mirror {
+    /// Mirrors, whether they are in service, and why
+    List,
+    /// All that is known of a mirror
+    Show {
+        /// Mirror's id
+        #[arg(value_parser = mirror)]
+        mirror: String,
+    },
+    /// In service, whatever checks say
+    Up(Mirrors),
+    /// Out of service
+    Down(Mirrors),
+    /// No new clients
+    Drain {
+        /// Which mirrors.
+        #[command(flatten)]
+        mirrors: Mirrors,
+        /// Bit by bit over this time, such as 10m [default: at once]
+        #[arg(long, value_name = "TIME", value_parser = over)]
+        over: Option<Duration>,
+    },
+    /// Let checks decide: take back up, down or drain
+    Auto(Mirrors),
+    /// Give a mirror another weight than the configuration's
+    Weight(Weight),
+    /// Say what another monitor found: above our own checks, below up, down and drain
+    SetHealth(SetHealth),
+}
+
+/// One mirror or several.
+#[derive(Args, Debug)]
+pub struct Mirrors {
+    /// Mirrors' ids
+    #[arg(required = true, value_name = "MIRROR", value_parser = mirror)]
+    pub mirrors: Vec<String>,
+}
+
+/// `geodns mirror weight`
+#[derive(Args, Debug)]
+pub struct Weight {
+    /// Mirror's id
+    #[arg(value_parser = mirror)]
+    pub mirror: String,
+    /// The weight; 0: no new clients
+    #[arg(required_unless_present = "reset", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
+    pub weight: Option<u32>,
+    /// Bit by bit over this time, such as 10m [default: at once]
+    #[arg(long, value_name = "TIME", value_parser = over)]
+    pub over: Option<Duration>,
+    /// Back to the configuration's
+    #[arg(long, conflicts_with_all = ["weight", "over"])]
+    pub reset: bool,
+}
+
+/// `geodns mirror set-health`
+#[derive(Args, Debug)]
+pub struct SetHealth {
+    /// Mirror's id
+    #[arg(value_parser = mirror)]
+    pub mirror: String,
+    /// What the monitor found
+    #[arg(required_unless_present = "clear")]
+    pub health: Option<Health>,
+    /// Address of the mirror [default: all that have no verdict of their own]
+    #[arg(long, value_parser = address)]
+    pub address: Option<IpAddr>,
+    /// How long it holds, such as 10m [default: until it is cleared]
+    #[arg(long = "for", value_name = "TIME", value_parser = holding)]
+    pub time: Option<Duration>,
+    /// Why, in a line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+    /// Take the verdict back; without --address, every verdict on the mirror
+    #[arg(long, conflicts_with_all = ["health", "time", "reason"])]
+    pub clear: bool,
+}
+
+/// What another monitor found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Health {
+    /// In order
+    Up,
+    /// Not in order
+    Down,
+}
+
 /// `geodns stats`
 #[derive(Args, Debug)]
 pub struct Stats {
@@ -190,6 +288,29 @@ fn prefix(text: &str) -> Result<IpNet, String> {
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| "not an address: write it like 192.0.2.7 or 2001:db8::7".to_owned())
+}
+
+fn mirror(text: &str) -> Result<String, String> {
+    if is_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err("not a mirror's id: `geodns mirror list` shows them".to_owned())
+}
+
+fn over(text: &str) -> Result<Duration, String> {
+    time::duration(text)
+        .filter(|time| *time <= MAX_TIME)
+        .ok_or_else(|| {
+            "write a number and ms, s, m, h or d, such as 10m; 365d at the most".to_owned()
+        })
+}
+
+fn holding(text: &str) -> Result<Duration, String> {
+    let time = over(text)?;
+    if time.is_zero() {
+        return Err("it would never hold: write a time such as 10m".to_owned());
+    }
+    Ok(time)
 }
 
 fn one_in(text: &str) -> Result<u32, String> {
@@ -311,6 +432,97 @@ mod tests {
         );
         for wrong in ["0", "-1", "nan", "1e9", "soon"] {
             usage(&format!("geodns stats --watch={wrong}"));
+        }
+    }
+
+    fn changed(line: &str) -> Mirror {
+        match parse(line).unwrap().command {
+            Command::Mirror(mirror) => mirror,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn mirrors_are_set_one_by_one_or_several_at_once() {
+        assert!(matches!(
+            changed("geodns mirror down ams fra"),
+            Mirror::Down(Mirrors { mirrors }) if mirrors == ["ams", "fra"]
+        ));
+        for line in [
+            "geodns mirror drain ams fra --over 10m",
+            "geodns mirror drain --over 10m ams fra",
+        ] {
+            let Mirror::Drain { mirrors, over } = changed(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(mirrors.mirrors, ["ams", "fra"], "{line}");
+            assert_eq!(over, Some(Duration::from_secs(600)), "{line}");
+        }
+        assert!(matches!(
+            changed("geodns mirror drain ams"),
+            Mirror::Drain { over: None, .. }
+        ));
+        for wrong in [
+            "mirror",
+            "mirror up",
+            "mirror up ams/fra",
+            "mirror up ams --over 10m",
+            "mirror drain ams --over 10",
+            "mirror drain ams --over 366d",
+            "mirror show",
+            "mirror show ams fra",
+        ] {
+            usage(&format!("geodns {wrong}"));
+        }
+    }
+
+    #[test]
+    fn a_weight_is_given_or_reset() {
+        let weight = |line: &str| match changed(line) {
+            Mirror::Weight(weight) => (weight.weight, weight.over, weight.reset),
+            other => panic!("{other:?}"),
+        };
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(
+            weight("geodns mirror weight ams 50"),
+            (Some(50), None, false)
+        );
+        assert_eq!(
+            weight("geodns mirror weight ams 0 --over 1m"),
+            (Some(0), minute, false)
+        );
+        assert_eq!(
+            weight("geodns mirror weight ams --reset"),
+            (None, None, true)
+        );
+        for wrong in ["", "1000001", "-1", "x", "50 --reset", "--reset --over 1m"] {
+            usage(&format!("geodns mirror weight ams {wrong}"));
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_given_or_cleared() {
+        let line = "geodns mirror set-health ams down --address 2001:db8::1 --for 90s --reason x";
+        let Mirror::SetHealth(said) = changed(line) else {
+            panic!();
+        };
+        assert_eq!(said.health, Some(Health::Down));
+        assert_eq!(said.address, Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(said.time, Some(Duration::from_secs(90)));
+        assert_eq!((said.reason.as_str(), said.clear), ("x", false));
+        for line in ["--clear", "--clear --address 192.0.2.1", "up"] {
+            changed(&format!("geodns mirror set-health ams {line}"));
+        }
+        for wrong in [
+            "",
+            "sideways",
+            "up --for 0s",
+            "up --address ams",
+            "up --clear",
+            "--clear --for 1m",
+            "--clear --reason x",
+        ] {
+            usage(&format!("geodns mirror set-health ams {wrong}"));
         }
     }
 }

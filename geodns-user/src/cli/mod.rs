@@ -5,12 +5,14 @@
 //! - `check`: `geodns check`
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
+//! - `mirror`: `geodns mirror`
 //!
 //! Exit codes: 0; 1 for a failure, with one line on standard error; 2 for wrong usage.
 
 pub mod args;
 mod check;
 mod import;
+mod mirror;
 mod show;
 mod watch;
 
@@ -90,7 +92,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
 async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()> {
     let answer = match command {
         Command::Status => show(client.status().await?, json, show::status)?,
-        Command::Mirrors => show(client.mirrors().await?, json, show::mirrors)?,
+        Command::Mirrors => mirror::ask(args::Mirror::List, client, json).await?,
+        Command::Mirror(command) => mirror::ask(command, client, json).await?,
         Command::Zones => show(client.zones().await?, json, show::zones)?,
         Command::Reload => show(client.reload().await?, json, show::reloaded)?,
         Command::Explain { name, client: from } => {

@@ -8,17 +8,17 @@ use geodns_common::verdict::Verdict;
 
 use super::check::Summary;
 use crate::control::api::{
-    Change, Explanation, Imported, Lookup, MapChanged, Mapping, Mirror, PoolStatus, Reloaded,
-    Stats, Status, Zone,
+    Change, Explanation, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats,
+    Status, Zone,
 };
 use crate::serve;
 
 /// Columns of a table: heading, and whether they hold numbers.
 type Columns<'a> = &'a [(&'a str, bool)];
-const TEXT: bool = false;
-const NUMBER: bool = true;
+pub const TEXT: bool = false;
+pub const NUMBER: bool = true;
 
-fn table<const N: usize>(
+pub fn table<const N: usize>(
     columns: &[(&str, bool); N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
@@ -42,7 +42,7 @@ fn render(columns: Columns<'_>, rows: impl Iterator<Item = Vec<String>>) -> Stri
 }
 
 /// `key  value` lines.
-fn pairs(pairs: &[(&str, String)]) -> String {
+pub fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     let mut text = String::new();
     for (key, value) in pairs {
@@ -72,7 +72,7 @@ fn memory(octets: u64) -> String {
     }
 }
 
-fn uptime(seconds: u64) -> String {
+pub fn uptime(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -91,7 +91,7 @@ fn plural(number: u64, noun: &str) -> String {
     }
 }
 
-fn joined<T: ToString>(items: &[T]) -> String {
+pub fn joined<T: ToString>(items: &[T]) -> String {
     if items.is_empty() {
         return "-".to_owned();
     }
@@ -243,16 +243,6 @@ fn counters<'a>(
             row.push(meaning.trim().to_owned());
             row
         }),
-    )
-}
-
-/// `geodns mirrors`
-pub fn mirrors(mirrors: Vec<Mirror>) -> String {
-    table(
-        &[("MIRROR", TEXT), ("POOLS", TEXT), ("ADDRESSES", TEXT)],
-        mirrors
-            .into_iter()
-            .map(|mirror| [mirror.id, joined(&mirror.pools), joined(&mirror.addresses)]),
     )
 }
 

@@ -126,6 +126,11 @@ fn every_command_answers_people_and_programs() -> Result<()> {
             vec!["pass_other_address", "Answered with a pool's records."],
         ),
         ("mirrors", vec!["ams", "2001:db8:3::10"]),
+        ("mirror list", vec!["ams", "in", "auto", "2001:db8:3::10"]),
+        (
+            "mirror show sin",
+            vec!["sin: in service", "www", "2001:db8:3::10"],
+        ),
         (
             "zones",
             vec!["example.org", "2026010100", "www.example.org"],
@@ -187,6 +192,12 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         ("map del 10.0.0.0/8", "10.0.0.0/8"),
         ("map get 10.0.0.1 --pool nothing", "nothing"),
         ("map import /nonexistent.csv", "/nonexistent.csv"),
+        ("mirror show nowhere", "nowhere"),
+        ("mirror down nowhere", "nowhere"),
+        (
+            "mirror set-health ams up --address 192.0.2.99",
+            "192.0.2.99",
+        ),
     ] {
         let (code, error) = daemon.fails(words)?;
         ensure!(
@@ -201,6 +212,9 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         "map set",
         "nonsense",
         "map get nobody",
+        "mirror",
+        "mirror drain ams --over soon",
+        "mirror weight ams",
     ] {
         ensure!(daemon.fails(words)?.0 == 2, "geodns {words} is wrong usage");
     }
@@ -307,6 +321,92 @@ fn a_map_set_is_in_the_kernels_answers_at_once_and_survives() -> Result<()> {
 }
 
 #[test]
+fn what_is_said_of_mirrors_survives_a_restart() -> Result<()> {
+    needs_root!();
+    let mut site = Site::example()?;
+    for (words, says) in [
+        (
+            "mirror drain ams --over 1h",
+            "ams: draining over 1h, 0 % drained; was auto\n",
+        ),
+        ("mirror up iad", "iad: up, whatever checks say; was auto\n"),
+        (
+            "mirror weight iad 50 --over 0s",
+            "iad: weight 50 (configured 100); was 100\n",
+        ),
+        (
+            "mirror set-health sin down --for 1h --reason unreachable",
+            "sin: monitors say down for 1h 0m; out of service: a monitor says down: unreachable\n",
+        ),
+        (
+            "mirror set-health sin up --address 203.0.113.10",
+            "sin: monitors say down for 1h 0m, 203.0.113.10 up; in service: 1 of 2 addresses out: \
+             a monitor says down: unreachable\n",
+        ),
+    ] {
+        let said = site.daemon.ok(words)?;
+        ensure!(said == says, "geodns {words}: {said}");
+    }
+    let drain = site.daemon.json("mirror show ams")?["admin"].take();
+    ensure!(drain["over_ms"] == 3_600_000, "{drain}");
+    site.daemon.crash()?;
+    site.daemon.again(&site.pair.server, &site.setup)?;
+    let mirrors = site.daemon.json("mirror list")?;
+    let kept = &mirrors[0]["admin"];
+    ensure!(kept["until_unix_ms"] == drain["until_unix_ms"], "{kept}");
+    ensure!(kept["drained"].as_f64() > Some(0.0), "{kept}");
+    ensure!(mirrors[1]["admin"]["state"] == "up", "{mirrors}");
+    ensure!(mirrors[1]["weight"]["in_force"] == 50, "{mirrors}");
+    ensure!(
+        mirrors[2]["external"][0]["reason"] == "unreachable"
+            && mirrors[2]["external"][1]["address"] == SIN,
+        "{mirrors}"
+    );
+    // Taken back; a typing error changes nothing.
+    let (code, error) = site.daemon.fails("mirror down iad nowhere sin")?;
+    ensure!(code == 1 && error.contains("nowhere"), "{error}");
+    let said = site.daemon.ok("mirror auto ams iad")?;
+    ensure!(
+        said.lines().count() == 2 && said.contains("was up"),
+        "{said}"
+    );
+    site.daemon.ok("mirror weight iad --reset")?;
+    site.daemon.ok("mirror set-health sin --clear")?;
+    let (code, text) =
+        site.daemon
+            .request("PUT", "/v1/mirrors/sin/admin", r#"{"state":"drain"}"#)?;
+    ensure!(
+        code == 200 && text.contains(r#""in_service":false"#),
+        "{text}"
+    );
+    // What the configuration has no mirror for is said, kept, and in force again with the mirror.
+    let setup = site.setup.clone();
+    let without = EXAMPLE
+        .replace("\"sin\"]", "]")
+        .replace("id = \"sin\"", "id = \"fra\"");
+    site.change(
+        setup
+            .clone()
+            .body(&without)
+            .file("world.csv", "prefix,mirror\n"),
+    )?;
+    site.restart()?;
+    site.daemon
+        .logged("what was said of mirror sin (up, down, drain, weight, health) is not in force")?;
+    ensure!(site.daemon.fails("mirror show sin")?.0 == 1);
+    site.change(setup)?;
+    site.daemon.ok("reload")?;
+    let mirrors = site.daemon.json("mirrors")?;
+    ensure!(mirrors[2]["admin"]["state"] == "drain", "{mirrors}");
+    for mirror in [&mirrors[0], &mirrors[1]] {
+        ensure!(mirror["admin"]["state"] == "auto", "{mirror}");
+        ensure!(mirror["weight"]["wanted"].is_null(), "{mirror}");
+    }
+    ensure!(mirrors[2]["external"] == Value::Array(Vec::new()));
+    site.daemon.stop()
+}
+
+#[test]
 fn a_thousand_edits_under_questions_never_give_a_third_answer() -> Result<()> {
     needs_root!();
     let site = Site::example()?;
@@ -383,6 +483,7 @@ fn the_socket_is_for_curl_and_its_owner_only() -> Result<()> {
         "/v1/stats",
         "/v1/map",
         "/v1/mirrors",
+        "/v1/mirrors/{id}/admin",
         "/v1/zones",
         "/v1/explain",
         "/v1/reload",

@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::file::{self, Source};
 use super::time::duration;
 use super::{
-    Config, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server, Steer, ZoneFile,
-    is_id,
+    Config, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server, Steer,
+    ZoneFile, is_id, monitor,
 };
 use crate::zone::{self, Name};
 
@@ -52,6 +52,10 @@ pub(super) fn check(
         return Err(source.error(socket.1, "control.socket", message));
     }
     let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb")?;
+    let health_feed = match file.health.feed {
+        Some(feed) => Some(check.path(Some(feed), "health.feed", "")?.0),
+        None => None,
+    };
     let zones = check.zones(file.zone)?;
     let (mirrors, by_id) = check.mirrors(file.mirror)?;
     let databases = check.databases(file.geoip)?;
@@ -66,6 +70,7 @@ pub(super) fn check(
         socket: socket.0,
         state: state.0,
         databases,
+        health_feed,
         zones,
         mirrors,
         pools,
@@ -272,10 +277,17 @@ impl Check<'_> {
             };
             by_id.insert(id.clone(), mirrors.len());
             lines.push(self.source.line(mirror.id.span().start));
+            if let (Some(_), Some(cname)) = (&mirror.check, &mirror.cname) {
+                let message = "not with a cname: only addresses are checked; remove it".to_owned();
+                return self.error(cname.span(), "mirror.check", message);
+            }
+            let check = mirror.check.map(|check| monitor::check(self.source, check));
+            let check = check.transpose()?;
             mirrors.push(Mirror {
                 id,
                 v4,
                 v6,
+                check,
                 cname,
                 location,
                 weight,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Error;
+use super::{Error, monitor};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -26,6 +26,8 @@ pub(super) struct File {
     pub state: State,
     #[serde(default)]
     pub geoip: Geoip,
+    #[serde(default)]
+    pub health: Health,
     #[serde(default)]
     pub zone: Vec<Zone>,
     #[serde(default)]
@@ -74,6 +76,12 @@ pub(super) struct Geoip {
     pub databases: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Health {
+    pub feed: Option<Spanned<String>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Zone {
@@ -90,6 +98,7 @@ pub(super) struct Mirror {
     pub location: Option<Location>,
     pub weight: Option<Spanned<i64>>,
     pub bias: Option<Spanned<i64>>,
+    pub check: Option<monitor::File>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,7 +195,7 @@ impl<'a> Source<'a> {
         for (key, value) in document {
             let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
             let (stands, header) = match key.get_ref().as_ref() {
-                name @ ("server" | "kernel" | "control" | "state" | "geoip") => {
+                name @ ("server" | "kernel" | "control" | "state" | "geoip" | "health") => {
                     (is_table(value.get_ref()), format!("[{name}]"))
                 }
                 name @ ("zone" | "mirror" | "pool" | "steer") => {
@@ -200,6 +209,26 @@ impl<'a> Source<'a> {
             if !stands {
                 let message = format!("not a table; write it as {header}");
                 return Err(self.error(key.span(), key.get_ref(), message));
+            }
+        }
+        self.checks(document)
+    }
+
+    /// Whether each mirror's check is a table.
+    fn checks(&self, document: &DeTable<'_>) -> Result<(), Error> {
+        let mirrors = document
+            .get("mirror")
+            .and_then(|list| list.get_ref().as_array());
+        for mirror in mirrors.into_iter().flatten() {
+            let check = mirror
+                .get_ref()
+                .as_table()
+                .and_then(|mirror| mirror.get("check"));
+            if let Some(check) = check
+                && !matches!(check.get_ref(), DeValue::Table(_))
+            {
+                let message = "not a table; write it as { type = \"tcp\", port = 80 }";
+                return Err(self.error(check.span(), "mirror.check", message));
             }
         }
         Ok(())
@@ -243,8 +272,9 @@ impl<'a> Source<'a> {
         let message = match (value, expected) {
             (DeValue::Integer(_), "i64") => "far out of range; write a smaller number".to_owned(),
             (value, "i64") => format!("{}; write a whole number", a_type(value)),
-            (value, "f64") => format!("{}; write a number", a_type(value)),
             (value, "a sequence") => format!("{}; write a list, as [\"a\", \"b\"]", a_type(value)),
+            (value, "f64") => format!("{}; write a number, as 0.1", a_type(value)),
+            (value, "a boolean") => format!("{}; write true or false", a_type(value)),
             (value, "a string") => format!("{}; write a string, in quotes", a_type(value)),
             (value, expected) => format!("{}; write {expected}", a_type(value)),
         };

@@ -3,10 +3,12 @@
 //! - `file`: the file's shape, by serde
 //! - `check`: what its values mean, and whether they fit together
 //! - `pool`: the same of pools
+//! - `monitor`: the same of a mirror's check
 //! - [`time`]: times as people write them
 
 mod check;
 mod file;
+mod monitor;
 mod pool;
 pub mod time;
 
@@ -18,6 +20,7 @@ use std::time::Duration;
 
 use geodns_common::abi;
 use ipnet::IpNet;
+pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 
 use crate::zone::Name;
 
@@ -75,6 +78,8 @@ pub struct Config {
     pub state: PathBuf,
     /// `geoip.databases`
     pub databases: Vec<PathBuf>,
+    /// `health.feed`: file of other monitors' verdicts.
+    pub health_feed: Option<PathBuf>,
     /// `[[zone]]`
     pub zones: Vec<ZoneFile>,
     /// `[[mirror]]`
@@ -163,6 +168,8 @@ pub struct Mirror {
     pub weight: u32,
     /// How much nearer (or, negative, farther) it counts than it is, -99 to 99.
     pub bias: i8,
+    /// How each of its addresses is checked; `None`: not at all, it is up.
+    pub check: Option<Check>,
 }
 
 /// A place on the earth, in degrees.
@@ -509,6 +516,7 @@ impl Mirror {
             location: None,
             weight: 100,
             bias: 0,
+            check: None,
         }
     }
 }

@@ -208,6 +208,7 @@ fn the_sample_says_the_truth() {
         ("control", "[control]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
+        ("health", "[health]\nx = 0"),
         ("zone", "[[zone]]\nx = 0"),
         ("mirror", "[[mirror]]\nx = 0"),
         ("pool", "[[pool]]\nx = 0"),
@@ -295,7 +296,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, kernel, control, state, geoip, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, kernel, control, state, geoip, health, zone, mirror, pool, steer",
         ),
         (
             "path =",

@@ -47,6 +47,7 @@ fn config(defaults: &[u8]) -> Config {
             on_stop: OnStop::Detach,
         },
         socket: PathBuf::new(),
+        health_feed: None,
         state: PathBuf::new(),
         databases: Vec::new(),
         zones: Vec::new(),

@@ -1,0 +1,441 @@
+//! `mirror.check`: how a mirror is checked, from the file's shape to a [`Check`].
+//!
+//! What is done with it is the room [`health`](crate::health)'s business.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Error;
+use super::file::Source;
+use super::time::duration;
+
+/// `interval` from and to. Below the least, checks are an attack.
+const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+/// The least `timeout`.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+/// The most that `jitter` can be: checks half an interval late are spread well enough.
+const MAX_JITTER: f64 = 0.5;
+/// The longest `path` and `body`, in octets.
+const MAX_TEXT: usize = 1024;
+
+/// How a mirror is checked, and how many results make a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is asked of the mirror.
+    pub kind: CheckKind,
+    /// From the turn of one check to the turn of the next.
+    pub interval: Duration,
+    /// The longest that a check may take, all in all; less than the interval.
+    pub timeout: Duration,
+    /// Successes in a row that bring a mirror up.
+    pub rise: u16,
+    /// Failures that bring a mirror down, with no `ok` successes in a row between them.
+    pub fall: u16,
+    /// Successes in a row that clear the failures of a mirror that is up.
+    pub ok: u16,
+    /// A check starts at most this long after its turn, drawn anew each time.
+    pub jitter: Duration,
+}
+
+/// What is asked of a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// A GET request over HTTP/1.1, in TLS or not.
+    Http(HttpCheck),
+    /// A TCP connection.
+    Tcp {
+        /// Port.
+        port: u16,
+    },
+    /// An ICMP echo (RFC 792, RFC 4443).
+    Icmp,
+    /// A program of the operator's; exit status 0 is a success.
+    Exec {
+        /// The program and its arguments; `{address}` in them stands for the address. Not empty.
+        command: Vec<String>,
+    },
+}
+
+/// What is asked over HTTP, and which answers are good.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpCheck {
+    /// Whether there is TLS below.
+    pub tls: Tls,
+    /// Port.
+    pub port: u16,
+    /// Path and query of the request.
+    pub path: String,
+    /// Name for the `Host` header, and for SNI and the certificate; `None`: the address.
+    pub host: Option<String>,
+    /// Status codes that are a success. Not empty.
+    pub status: Vec<Status>,
+    /// What must be in the first 64 KiB of the body.
+    pub body: Option<String>,
+}
+
+/// TLS below a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// None.
+    Off,
+    /// With a certificate that the system's roots vouch for.
+    Verified,
+    /// With any certificate.
+    Unverified,
+}
+
+/// A status code that is a success, or a class of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Status {
+    /// All of a hundred: 2 is 200 to 299.
+    Class(u8),
+    /// One.
+    Code(u16),
+}
+
+impl Status {
+    /// Whether a status code is meant.
+    pub fn contains(self, code: u16) -> bool {
+        match self {
+            Self::Class(class) => code / 100 == u16::from(class),
+            Self::Code(this) => code == this,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class(class) => write!(f, "{class}xx"),
+            Self::Code(code) => write!(f, "{code}"),
+        }
+    }
+}
+
+/// `mirror.check` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(rename = "type")]
+    kind: Spanned<String>,
+    port: Option<Spanned<i64>>,
+    path: Option<Spanned<String>>,
+    host: Option<Spanned<String>>,
+    status: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    body: Option<Spanned<String>>,
+    verify: Option<Spanned<bool>>,
+    command: Option<Spanned<Vec<Spanned<String>>>>,
+    interval: Option<Spanned<String>>,
+    timeout: Option<Spanned<String>>,
+    rise: Option<Spanned<i64>>,
+    fall: Option<Spanned<i64>>,
+    ok: Option<Spanned<i64>>,
+    jitter: Option<Spanned<f64>>,
+}
+
+/// Judges a check.
+pub(super) fn check(source: &Source<'_>, mut file: File) -> Result<Check, Error> {
+    let check = Judge { source };
+    let interval = check.time(file.interval.take(), "interval", INTERVAL)?;
+    let interval = interval.unwrap_or(Duration::from_secs(10));
+    let below = interval.saturating_sub(Duration::from_millis(1));
+    let timeout = check.time(file.timeout.take(), "timeout", MIN_TIMEOUT..=below)?;
+    let rise = check.count(file.rise.take(), "rise")?.unwrap_or(2);
+    let fall = check.count(file.fall.take(), "fall")?.unwrap_or(3);
+    let ok = check.count(file.ok.take(), "ok")?.unwrap_or(rise);
+    let jitter = check.jitter(file.jitter.take())?.unwrap_or(0.1);
+    Ok(Check {
+        kind: check.kind(file)?,
+        interval,
+        timeout: timeout.unwrap_or(interval / 2),
+        rise,
+        fall,
+        ok,
+        jitter: interval.mul_f64(jitter),
+    })
+}
+
+/// What errors are told of.
+struct Judge<'a> {
+    source: &'a Source<'a>,
+}
+
+impl Judge<'_> {
+    fn error<T>(&self, span: Range<usize>, key: &str, message: String) -> Result<T, Error> {
+        Err(self
+            .source
+            .error(span, &format!("mirror.check.{key}"), message))
+    }
+
+    fn kind(&self, mut file: File) -> Result<CheckKind, Error> {
+        let kind = match file.kind.get_ref().as_str() {
+            "http" => CheckKind::Http(self.http(&mut file, false)?),
+            "https" => CheckKind::Http(self.http(&mut file, true)?),
+            "tcp" => {
+                let Some(port) = file.port.take() else {
+                    let message = "missing; type \"tcp\" needs a port to connect to";
+                    return self.error(file.kind.span(), "port", message.to_owned());
+                };
+                CheckKind::Tcp {
+                    port: self.port(port)?,
+                }
+            }
+            "icmp" => CheckKind::Icmp,
+            "exec" => CheckKind::Exec {
+                command: self.command(&mut file)?,
+            },
+            other => {
+                let message = format!(
+                    "no such word {other:?}; write \"http\", \"https\", \"tcp\", \"icmp\" or \"exec\""
+                );
+                return self.error(file.kind.span(), "type", message);
+            }
+        };
+        self.nothing_left(&file)?;
+        Ok(kind)
+    }
+
+    /// Whether each key that is there belongs to the type: its own have been taken.
+    fn nothing_left(&self, file: &File) -> Result<(), Error> {
+        let web = "\"http\" and \"https\"";
+        let left = [
+            (
+                "port",
+                file.port.as_ref().map(Spanned::span),
+                "\"http\", \"https\" and \"tcp\"",
+            ),
+            ("path", file.path.as_ref().map(Spanned::span), web),
+            ("host", file.host.as_ref().map(Spanned::span), web),
+            ("status", file.status.as_ref().map(Spanned::span), web),
+            ("body", file.body.as_ref().map(Spanned::span), web),
+            (
+                "verify",
+                file.verify.as_ref().map(Spanned::span),
+                "\"https\"",
+            ),
+            (
+                "command",
+                file.command.as_ref().map(Spanned::span),
+                "\"exec\"",
+            ),
+        ];
+        for (key, span, of) in left {
+            if let Some(span) = span {
+                let message = format!(
+                    "not used with type {:?}, only with {of}; remove it, or change the type",
+                    file.kind.get_ref()
+                );
+                return self.error(span, key, message);
+            }
+        }
+        Ok(())
+    }
+
+    fn http(&self, file: &mut File, secure: bool) -> Result<HttpCheck, Error> {
+        // Without TLS `verify` is left where it is, and so an error.
+        let verify = if secure { file.verify.take() } else { None };
+        let tls = match verify.map(Spanned::into_inner) {
+            _ if !secure => Tls::Off,
+            Some(false) => Tls::Unverified,
+            _ => Tls::Verified,
+        };
+        let port = match file.port.take() {
+            Some(port) => self.port(port)?,
+            None if secure => 443,
+            None => 80,
+        };
+        let host = file.host.take().map(|host| self.host(host)).transpose()?;
+        if tls == Tls::Verified && host.is_none() {
+            let message = "missing; type \"https\" checks the certificate, which is for a name: \
+                           add host = \"www.example.org\", or verify = false to take any";
+            return self.error(file.kind.span(), "host", message.to_owned());
+        }
+        let path = file.path.take();
+        let path = path.map_or(Ok("/".to_owned()), |path| self.path(path))?;
+        let status = file.status.take();
+        Ok(HttpCheck {
+            tls,
+            port,
+            path,
+            host,
+            status: status.map_or(Ok(vec![Status::Class(2)]), |status| self.status(status))?,
+            body: file.body.take().map(|body| self.body(body)).transpose()?,
+        })
+    }
+
+    fn port(&self, port: Spanned<i64>) -> Result<u16, Error> {
+        match u16::try_from(*port.get_ref()) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => {
+                let message = format!("{} is out of range; write 1 to 65535", port.get_ref());
+                self.error(port.span(), "port", message)
+            }
+        }
+    }
+
+    /// The path and query of a request (RFC 9112 section 3.2.1): it stands in a line of its own.
+    fn path(&self, path: Spanned<String>) -> Result<String, Error> {
+        let text = path.get_ref();
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte);
+        if !text.starts_with('/') || text.len() > MAX_TEXT || !text.bytes().all(plain) {
+            let message = format!(
+                "{text:?} is not a path; write 1 to {MAX_TEXT} characters that begin with '/', \
+                 others than letters and digits as %20"
+            );
+            return self.error(path.span(), "path", message);
+        }
+        Ok(path.into_inner())
+    }
+
+    /// A host's name or address, without a port: `port` says that.
+    fn host(&self, host: Spanned<String>) -> Result<String, Error> {
+        let text = host.get_ref();
+        let label = |label: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            (1..=63).contains(&label.len())
+                && label.bytes().all(plain)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let is_name = text.len() <= 253
+            && text.split('.').all(label)
+            // A name that ends in digits is a mistyped address (RFC 1123 section 2.1).
+            && !text.ends_with(|last: char| last.is_ascii_digit());
+        if !is_name && text.parse::<IpAddr>().is_err() {
+            let message =
+                format!("{text:?} is not a host's name; write one, as \"www.example.org\"");
+            return self.error(host.span(), "host", message);
+        }
+        Ok(text.to_ascii_lowercase())
+    }
+
+    fn status(&self, list: Spanned<Vec<Spanned<toml::Value>>>) -> Result<Vec<Status>, Error> {
+        if list.get_ref().is_empty() {
+            let message = "empty; name a status, or leave the key out for 2xx";
+            return self.error(list.span(), "status", message.to_owned());
+        }
+        let mut all = Vec::new();
+        for item in list.into_inner() {
+            let status = match item.get_ref() {
+                toml::Value::Integer(code @ 100..=599) => Some(Status::Code(*code as u16)),
+                toml::Value::String(class) => match class.as_bytes() {
+                    [class @ b'1'..=b'5', b'x', b'x'] => Some(Status::Class(class - b'0')),
+                    _ => None,
+                },
+                _ => None,
+            };
+            let Some(status) = status else {
+                let message = format!(
+                    "{} is not a status; write a code of 100 to 599, as 200, or a class, as \"2xx\"",
+                    item.get_ref()
+                );
+                return self.error(item.span(), "status", message);
+            };
+            all.push(status);
+        }
+        // In order, so that lists that say the same are the same check.
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
+    }
+
+    fn body(&self, body: Spanned<String>) -> Result<String, Error> {
+        let len = body.get_ref().len();
+        if !(1..=MAX_TEXT).contains(&len) {
+            let message = format!("{len} octets; write 1 to {MAX_TEXT} that the body must contain");
+            return self.error(body.span(), "body", message);
+        }
+        Ok(body.into_inner())
+    }
+
+    fn command(&self, file: &mut File) -> Result<Vec<String>, Error> {
+        let example =
+            "write the program and its arguments, as [\"/usr/local/bin/check\", \"{address}\"]";
+        let Some(list) = file.command.take() else {
+            let message = format!("missing; type \"exec\" needs one: {example}");
+            return self.error(file.kind.span(), "command", message);
+        };
+        let span = list.span();
+        let mut command = Vec::new();
+        for part in list.into_inner() {
+            if part.get_ref().contains('\0') {
+                let message = "a NUL character; no program can be given one, remove it";
+                return self.error(part.span(), "command", message.to_owned());
+            }
+            command.push(part.into_inner());
+        }
+        if command.first().is_none_or(String::is_empty) {
+            return self.error(span, "command", format!("names no program; {example}"));
+        }
+        Ok(command)
+    }
+
+    /// A time in a range.
+    fn time(
+        &self,
+        text: Option<Spanned<String>>,
+        key: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Result<Option<Duration>, Error> {
+        let Some(text) = text else { return Ok(None) };
+        let (least, most) = (short(*range.start()), short(*range.end()));
+        let message = match duration(text.get_ref()) {
+            Some(time) if range.contains(&time) => return Ok(Some(time)),
+            Some(_) if key == "timeout" => format!(
+                "{:?} is out of range; write \"{least}\" to \"{most}\", less than the interval",
+                text.get_ref()
+            ),
+            Some(_) => format!(
+                "{:?} is out of range; write \"{least}\" to \"{most}\"",
+                text.get_ref()
+            ),
+            None => format!(
+                "{:?} is not a time; write a number and ms, s, m, h or d, as \"5s\"",
+                text.get_ref()
+            ),
+        };
+        self.error(text.span(), key, message)
+    }
+
+    fn count(&self, count: Option<Spanned<i64>>, key: &str) -> Result<Option<u16>, Error> {
+        let Some(count) = count else { return Ok(None) };
+        match u16::try_from(*count.get_ref()) {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => {
+                let message = format!("{} is out of range; write 1 to 65535", count.get_ref());
+                self.error(count.span(), key, message)
+            }
+        }
+    }
+
+    fn jitter(&self, jitter: Option<Spanned<f64>>) -> Result<Option<f64>, Error> {
+        let Some(jitter) = jitter else {
+            return Ok(None);
+        };
+        if !(0.0..=MAX_JITTER).contains(jitter.get_ref()) {
+            let message = format!(
+                "{} is out of range; write a share of the interval, 0 to {MAX_JITTER}",
+                jitter.get_ref()
+            );
+            return self.error(jitter.span(), "jitter", message);
+        }
+        Ok(Some(jitter.into_inner()))
+    }
+}
+
+/// A time as one would write it.
+fn short(time: Duration) -> String {
+    match time.as_millis() {
+        millis if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
+        millis if millis % 1000 == 0 => format!("{}s", millis / 1000),
+        millis => format!("{millis}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 //! - [`publish`]: writes a plan and its edits to a backend
 //! - [`kernel`]: the backend that is the XDP program and its maps
 //! - [`serve`]: the slow path: UDP and TCP in userspace
+//! - [`health`]: checks of mirrors, and what other monitors found
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
 //! - [`control`]: the API on the control socket, and its client
@@ -22,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod geo;
+pub mod health;
 pub mod kernel;
 pub mod observe;
 pub mod plan;

@@ -1,0 +1,195 @@
+//! One check of each kind. Whatever the other side does, a check ends in time and takes little
+//! memory; and a fault on this side is never held against a mirror.
+
+mod exec;
+mod http;
+mod icmp;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::target::Target;
+use crate::config::CheckKind;
+
+/// What came of a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Passed,
+    /// It is not, and why, in one line.
+    Failed(String),
+    /// There could be no check, and why, in one line: this side's fault, which says nothing about
+    /// the other and so does not count.
+    Impossible(String),
+}
+
+/// Why a check did not pass.
+enum Bad {
+    Failed(String),
+    Impossible(String),
+}
+
+impl Bad {
+    fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(reason.into())
+    }
+
+    fn impossible(reason: impl Into<String>) -> Self {
+        Self::Impossible(reason.into())
+    }
+
+    /// A system call's error, and what it was for.
+    fn io(what: &str, error: &io::Error) -> Self {
+        let text = format!("{what}: {}", plain(error));
+        // Out of files, memory or ports, or not allowed by this machine's own rules.
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(
+                Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOBUFS
+                | Errno::ENOMEM
+                | Errno::EAGAIN
+                | Errno::EADDRNOTAVAIL
+                | Errno::EPERM
+                | Errno::EACCES,
+            ) => Self::Impossible(text),
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+/// An error in plain words, without its number.
+fn plain(error: &io::Error) -> String {
+    let text = match error.raw_os_error() {
+        Some(code) => Errno::from_raw(code).desc().to_owned(),
+        None => error.to_string(),
+    };
+    let mut letters = text.chars();
+    match letters.next() {
+        // "No route to host", but "TLS" stays.
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text,
+    }
+}
+
+/// How far a check is, for what is said when its time is up.
+struct Stage(AtomicU8);
+
+impl Stage {
+    const CONNECT: u8 = 0;
+    const TLS: u8 = 1;
+    const ANSWER: u8 = 2;
+    const BODY: u8 = 3;
+    const PROGRAM: u8 = 4;
+
+    fn set(&self, stage: u8) {
+        self.0.store(stage, Ordering::Relaxed);
+    }
+
+    fn out_of_time(&self, limit: Duration) -> String {
+        match self.0.load(Ordering::Relaxed) {
+            Self::CONNECT => format!("connect: no answer in {limit:?}"),
+            Self::TLS => format!("TLS: no answer in {limit:?}"),
+            Self::BODY => format!("body: not all there in {limit:?}"),
+            Self::PROGRAM => format!("still running after {limit:?}, killed"),
+            _ => format!("no answer in {limit:?}"),
+        }
+    }
+}
+
+/// What the checks of all targets share.
+#[derive(Default)]
+pub(super) struct Shared {
+    icmp: Arc<icmp::Icmp>,
+    roots: Arc<tls::Roots>,
+}
+
+impl Shared {
+    /// The same sockets, but the system's root certificates are read again.
+    pub fn renewed(&self) -> Self {
+        Self {
+            icmp: self.icmp.clone(),
+            roots: Arc::default(),
+        }
+    }
+}
+
+/// A target's check, made ready once to be run many times.
+pub(super) struct Probe {
+    kind: Kind,
+    timeout: Duration,
+}
+
+enum Kind {
+    Http(Box<http::Http>),
+    Tcp(SocketAddr),
+    Icmp(std::net::IpAddr, Arc<icmp::Icmp>),
+    Exec(Vec<String>),
+}
+
+impl Probe {
+    pub fn new(target: &Target, shared: &Shared) -> Self {
+        let kind = match &target.check.kind {
+            CheckKind::Http(http) => {
+                let socket = target.socket(http.port);
+                Kind::Http(Box::new(http::Http::new(
+                    http,
+                    socket,
+                    shared.roots.clone(),
+                )))
+            }
+            CheckKind::Tcp { port } => Kind::Tcp(target.socket(*port)),
+            CheckKind::Icmp => Kind::Icmp(target.address, shared.icmp.clone()),
+            CheckKind::Exec { command } => Kind::Exec(exec::filled(command, target.address)),
+        };
+        let timeout = target.check.timeout;
+        Self { kind, timeout }
+    }
+
+    /// One check, over within the timeout.
+    pub async fn run(&self) -> Outcome {
+        let stage = Stage(AtomicU8::new(Stage::CONNECT));
+        match timeout(self.timeout, self.kind.run(&stage)).await {
+            Ok(Ok(())) => Outcome::Passed,
+            Ok(Err(Bad::Failed(reason))) => Outcome::Failed(reason),
+            Ok(Err(Bad::Impossible(reason))) => Outcome::Impossible(reason),
+            Err(_) => Outcome::Failed(stage.out_of_time(self.timeout)),
+        }
+    }
+}
+
+impl Kind {
+    async fn run(&self, stage: &Stage) -> Result<(), Bad> {
+        match self {
+            Self::Http(http) => http.run(stage).await,
+            Self::Tcp(socket) => connect(*socket).await.map(drop),
+            Self::Icmp(address, icmp) => {
+                stage.set(Stage::ANSWER);
+                icmp.echo(*address).await
+            }
+            Self::Exec(command) => {
+                stage.set(Stage::PROGRAM);
+                exec::run(command).await
+            }
+        }
+    }
+}
+
+async fn connect(socket: SocketAddr) -> Result<TcpStream, Bad> {
+    TcpStream::connect(socket)
+        .await
+        .map_err(|error| Bad::io("connect", &error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -19,3 +19,6 @@ pub use check::Outcome;
 pub use feed::{Feed, Verdict};
 pub use monitor::{Event, Last, Monitor, Options, Saved, Status};
 pub use target::Target;
+
+#[cfg(test)]
+mod cost;

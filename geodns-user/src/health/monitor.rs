@@ -346,7 +346,7 @@ impl Table {
         };
         let saved = self.saved.remove(&key);
         if let Some(before) = known.remove(&key) {
-            entry.state = before.state;
+            entry.state = before.state.replanned();
             entry.since = before.since;
             entry.last = before.last;
             entry.passed = before.passed;
@@ -398,7 +398,7 @@ impl Entry {
     }
 
     fn result(&mut self, outcome: Outcome, latency: Duration, now: Instant) -> Option<Event> {
-        let next = self.turn.max(now).into_std();
+        let next = self.turn.into_std();
         let check = &self.target.check;
         let first = self.state.up().is_none();
         let (changed, reason) = match &outcome {

@@ -17,7 +17,7 @@ pub struct State {
     successes: u16,
     /// That count: up, and not cleared.
     failures: u16,
-    /// When the next check starts at the earliest.
+    /// The turn of the next check: no check starts before its turn.
     next: Option<Instant>,
 }
 
@@ -30,13 +30,18 @@ impl State {
         }
     }
 
+    /// The same, when it is not known any more when the next check is.
+    pub fn replanned(self) -> Self {
+        Self { next: None, ..self }
+    }
+
     /// The verdict, once there is one.
     pub fn up(&self) -> Option<bool> {
         self.up
     }
 
-    /// Takes a result. `next` is when the next check starts at the earliest. Whether the verdict is
-    /// another one now, or the first.
+    /// Takes a result. `next` is the turn of the next check, which does not start before; further
+    /// turns come an interval after each other. Whether the verdict is another one now, or the first.
     pub fn result(&mut self, check: &Check, success: bool, next: Instant) -> bool {
         self.next = Some(next);
         match (self.up, success) {
@@ -67,7 +72,7 @@ impl State {
         false
     }
 
-    /// A check that could not be made: only the time of the next is known.
+    /// A check that could not be made: only the turn of the next is known.
     pub fn postpone(&mut self, next: Instant) {
         self.next = Some(next);
     }
@@ -80,18 +85,19 @@ impl State {
     }
 
     /// The least time until the verdict can be another one: the results that it takes, each as early
-    /// as it can be. Nothing if there is no verdict yet, or the next check is due.
+    /// as it can be. Nothing as long as there has been no result that says when the next turn is.
     pub fn until_change(&self, check: &Check, now: Instant) -> Duration {
         let results = match self.up {
             None => return Duration::ZERO,
             Some(true) => check.fall.saturating_sub(self.failures),
             Some(false) => check.rise.saturating_sub(self.successes),
         };
-        let next = self
-            .next
-            .map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
         // The thresholds may have become lower with results counted: still, it takes one.
-        next + check.interval * u32::from(results.saturating_sub(1))
+        let more = check.interval * u32::from(results.saturating_sub(1));
+        match self.next {
+            Some(next) => (next + more).saturating_duration_since(now),
+            None => Duration::ZERO,
+        }
     }
 }
 
@@ -183,8 +189,9 @@ mod tests {
         };
         assert_eq!(at(&state, 0), 15);
         assert_eq!(at(&state, 3), 12);
-        // Overdue: two more are needed after the one that may come any moment.
-        assert_eq!(at(&state, 60), 10);
+        // Its turn is past, so the next check can come any moment; two more turns must come.
+        assert_eq!(at(&state, 7), 8);
+        assert_eq!(at(&state, 60), 0);
         state.result(&rules, false, start + 2 * INTERVAL);
         assert_eq!(at(&state, 5), 10);
         state.result(&rules, false, start + 3 * INTERVAL);
@@ -193,10 +200,8 @@ mod tests {
         assert_eq!(at(&state, 15), 5);
         state.result(&rules, false, start + 5 * INTERVAL);
         assert_eq!((state.up(), at(&state, 20)), (Some(false), 10));
-        assert_eq!(
-            State::restored(true).until_change(&rules, start).as_secs(),
-            10
-        );
+        assert_eq!(at(&State::restored(true), 0), 0);
+        assert_eq!(at(&state.replanned(), 20), 0);
     }
 
     #[test]

@@ -192,4 +192,7 @@ async fn connect(socket: SocketAddr) -> Result<TcpStream, Bad> {
 }
 
 #[cfg(test)]
+pub(super) use icmp::permitted as icmp_permitted;
+
+#[cfg(test)]
 mod tests;

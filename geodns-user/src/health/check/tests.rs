@@ -529,7 +529,11 @@ async fn a_certificate_must_be_good_unless_any_will_do() {
     let (good6, _) = serve_tls(&ours, V6, &names, 4096).await;
     let (foreign, _) = serve_tls(&theirs, V4, &names, 4096).await;
     let (old, _) = serve_tls(&ours, V4, &names, 2020).await;
-    let plain = say("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+    let plain = serve(V4, |mut stream| async move {
+        let _ = stream.read(&mut [0; 64]).await;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
     let run = async |port, address, host, tls| {
         let target = target(https(port, host, tls), address, LONG);
         Probe::new(&target, &shared).run().await

@@ -1,5 +1,5 @@
-//! What thousands of checks cost: `cargo test --release -p geodns-user -- --ignored --nocapture
-//! health::cost`. The servers run in threads of their own, whose time does not count; the kernel's
+//! What thousands of checks cost:
+//! `cargo test --release -p geodns-user --lib health::cost -- --ignored --nocapture`. The servers run in threads of their own, whose time does not count; the kernel's
 //! work on this side's packets does.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -80,11 +80,18 @@ fn acceptor() -> TlsAcceptor {
     Arc::new(config).into()
 }
 
-/// This thread's time on the processor.
-fn spent() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    let micros = (usage.user_time() + usage.system_time()).num_microseconds();
-    Duration::from_micros(micros.unsigned_abs())
+/// This thread's time on the processor; of programs, this process's and theirs.
+fn spent(kind: &CheckKind) -> Duration {
+    let whose: &[UsageWho] = match kind {
+        CheckKind::Exec { .. } => &[UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN],
+        _ => &[UsageWho::RUSAGE_THREAD],
+    };
+    let each = whose.iter().map(|&who| {
+        let usage = getrusage(who).unwrap();
+        let micros = (usage.user_time() + usage.system_time()).num_microseconds();
+        Duration::from_micros(micros.unsigned_abs())
+    });
+    each.sum()
 }
 
 fn measure(name: &str, count: u32, kind: &CheckKind) {
@@ -112,10 +119,10 @@ fn measure(name: &str, count: u32, kind: &CheckKind) {
         });
         monitor.set_targets((0..count).map(target));
         tokio::time::sleep(WARM_UP).await;
-        let (start, before) = (Instant::now(), spent());
+        let (start, before) = (Instant::now(), spent(kind));
         results.store(0, Ordering::Relaxed);
         tokio::time::sleep(MEASURED).await;
-        let (time, cpu) = (start.elapsed(), spent() - before);
+        let (time, cpu) = (start.elapsed(), spent(kind) - before);
         let results = results.load(Ordering::Relaxed);
         let share = 100.0 * cpu.as_secs_f64() / time.as_secs_f64();
         let each = cpu / u32::try_from(results.max(1)).unwrap();

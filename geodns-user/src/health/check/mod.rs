@@ -49,7 +49,8 @@ impl Bad {
     /// A system call's error, and what it was for.
     fn io(what: &str, error: &io::Error) -> Self {
         let text = format!("{what}: {}", plain(error));
-        // Out of files, memory or ports, or not allowed by this machine's own rules.
+        // Out of files, memory or ports, or dropped by this machine's own firewall. Not EACCES: that
+        // is what a firewall on the way says over IPv6 (RFC 4443 section 3.1, code 1).
         match error.raw_os_error().map(Errno::from_raw) {
             Some(
                 Errno::EMFILE
@@ -58,8 +59,7 @@ impl Bad {
                 | Errno::ENOMEM
                 | Errno::EAGAIN
                 | Errno::EADDRNOTAVAIL
-                | Errno::EPERM
-                | Errno::EACCES,
+                | Errno::EPERM,
             ) => Self::Impossible(text),
             _ => Self::Failed(text),
         }

@@ -600,6 +600,29 @@ async fn sessions_are_resumed_and_the_certificate_is_looked_at_again() {
     assert_eq!(counts(), (2, 4));
 }
 
+#[test]
+fn every_host_that_the_configuration_takes_can_have_a_certificate() {
+    for host in [
+        "a",
+        "www.example.org",
+        "_a.b-c.1d",
+        "192.0.2.1",
+        "2001:db8::1",
+    ] {
+        let check = format!("{{ type = \"https\", host = \"{host}\" }}");
+        let text = format!(
+            "[[zone]]\nname = \"a\"\nfile = \"a\"\n[[mirror]]\nid = \"a\"\n\
+             addresses = [\"192.0.2.1\"]\ncheck = {check}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("g.toml");
+        std::fs::write(&path, text).unwrap();
+        crate::config::Config::load(&path).unwrap();
+        let name = tokio_rustls::rustls::pki_types::ServerName::try_from(host);
+        assert!(name.is_ok(), "{host}");
+    }
+}
+
 #[tokio::test]
 async fn the_system_s_own_roots_are_read() {
     let roots = tls::Roots::default();
@@ -612,10 +635,27 @@ async fn the_system_s_own_roots_are_read() {
     }
 }
 
+/// Whether a test may use ICMP. If not, it says so, as the batteries do.
+fn may_ping(test: &str) -> bool {
+    let Err(why) = icmp::permitted() else {
+        return true;
+    };
+    eprintln!("SKIPPED, {why}: {test}");
+    if let Some(skips) = std::env::var_os("GEODNS_SKIPS") {
+        use std::io::Write;
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(skips)
+            .and_then(|mut file| file.write_all(format!("{test}: {why}\n").as_bytes()))
+            .unwrap();
+    }
+    false
+}
+
 #[tokio::test]
 async fn an_echo_comes_back() {
-    if let Err(reason) = icmp::permitted() {
-        eprintln!("SKIPPED, {reason}: an_echo_comes_back");
+    if !may_ping("an_echo_comes_back") {
         return;
     }
     let shared = Shared::default();
@@ -637,8 +677,7 @@ async fn an_echo_comes_back() {
 
 #[tokio::test]
 async fn an_echo_that_does_not_come_back_is_given_up() {
-    if let Err(reason) = icmp::permitted() {
-        eprintln!("SKIPPED, {reason}: an_echo_that_does_not_come_back_is_given_up");
+    if !may_ping("an_echo_that_does_not_come_back_is_given_up") {
         return;
     }
     // Class E: no host has it. Where there is no route at all, the kernel says so at once.
@@ -731,6 +770,11 @@ fn errors_are_in_plain_words() {
         ),
         (nix::libc::EHOSTUNREACH, "Failed connect: no route to host"),
         (nix::libc::EMFILE, "Impossible connect: too many open files"),
+        (nix::libc::EACCES, "Failed connect: permission denied"),
+        (
+            nix::libc::EPERM,
+            "Impossible connect: operation not permitted",
+        ),
         (
             nix::libc::EADDRNOTAVAIL,
             "Impossible connect: cannot assign requested address",

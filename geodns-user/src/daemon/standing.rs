@@ -365,9 +365,9 @@ mod tests {
     #[test]
     fn why_a_mirror_is_in_service_or_not() {
         let mirror = config::Mirror {
-            id: "ams".into(),
             v4: vec!["192.0.2.1".parse().unwrap()],
             v6: vec!["2001:db8::1".parse().unwrap()],
+            ..config::Mirror::sample("ams")
         };
         let down = |address: Option<&str>, reason: &str| External {
             up: false,

@@ -180,10 +180,10 @@ mod tests {
     #[test]
     fn mirrors_that_share_an_address_and_a_check_share_the_target() {
         let mirror = |id: &str, check: Option<CheckKind>| Mirror {
-            id: id.to_owned(),
             v4: vec!["192.0.2.10".parse().unwrap()],
             v6: vec!["2001:db8::10".parse().unwrap()],
             check: check.map(|kind| target(kind).check),
+            ..Mirror::sample(id)
         };
         let mirrors = [
             mirror("a", Some(CheckKind::Icmp)),

@@ -485,7 +485,7 @@ impl Check<'_> {
                                    stands beside; set it, or choose another policy";
                     return self.error(file.policy.span(), "pool.policy", message.to_owned());
                 };
-                return self.from_site(file, members, mirrors, site);
+                return self.site_order(file, members, mirrors, site);
             }
             (None, _) => {}
         }
@@ -500,7 +500,7 @@ impl Check<'_> {
     }
 
     /// The site's own member first, then the others by their distance from it.
-    fn from_site(
+    fn site_order(
         &self,
         file: &file::Pool,
         members: &Members,

@@ -1,8 +1,9 @@
-//! Prefix lists: which mirror an address prefix belongs to.
+//! Prefix lists: which mirror an address prefix belongs to. GeoIP databases: where it is.
 //!
 //! - [`Layer`]: one list, parsed, looked up and packed here
 //! - [`Layers`]: the lists of a pool, one over the other
 //! - [`Walk`]: the layers of a part of the address space, flattened to runs
+//! - [`Geography`]: GeoIP databases: where addresses are ([`Place`])
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
@@ -16,10 +17,16 @@ use siphasher::sip::SipHasher13;
 
 use crate::config::{Config, Error, FIRST_PREFIX_RULE};
 
+mod country;
+pub mod mmdb;
 mod parse;
+mod place;
 mod prefix;
 mod walk;
 
+pub use country::Code;
+pub use mmdb::{Geography, PlaceId};
+pub use place::{Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
 pub use prefix::Prefix;
 pub use walk::{Run, Walk};
 

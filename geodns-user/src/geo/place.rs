@@ -18,12 +18,12 @@ pub struct Place {
     pub country: Option<Code>,
     /// Number of the autonomous system that announces the address.
     pub asn: Option<u32>,
-    /// What is rarely asked for.
-    names: Option<Arc<Names>>,
+    /// What is rarely asked for; `None` if all of it is missing. For the methods below.
+    pub(crate) names: Option<Arc<Names>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Names {
+pub(crate) struct Names {
     subdivisions: Vec<Subdivision>,
     city: Option<Box<str>>,
     organisation: Option<Box<str>>,
@@ -127,7 +127,8 @@ impl Place {
     }
 }
 
-/// A point on the globe, in millionths of a degree (0.11 m or less): comparable and hashable.
+/// A point on the globe, to a ten-thousandth of a degree (11 m at the most): comparable and hashable,
+/// and the same point whether a database holds it as `f32` or `f64`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Location {
     latitude: i32,
@@ -140,8 +141,8 @@ impl Location {
     pub fn new(latitude: f64, longitude: f64) -> Option<Self> {
         let on_globe = latitude.abs() <= 90.0 && longitude.abs() <= 180.0;
         let location = Self {
-            latitude: (latitude * 1e6).round() as i32,
-            longitude: (longitude * 1e6).round() as i32,
+            latitude: (latitude * 1e4).round() as i32,
+            longitude: (longitude * 1e4).round() as i32,
         };
         let nowhere = (location.latitude, location.longitude) == (0, 0);
         (on_globe && !nowhere).then_some(location)
@@ -149,12 +150,12 @@ impl Location {
 
     /// Degrees north.
     pub fn latitude(self) -> f64 {
-        f64::from(self.latitude) / 1e6
+        f64::from(self.latitude) / 1e4
     }
 
     /// Degrees east.
     pub fn longitude(self) -> f64 {
-        f64::from(self.longitude) / 1e6
+        f64::from(self.longitude) / 1e4
     }
 }
 
@@ -276,10 +277,13 @@ mod tests {
             assert_eq!(location.longitude(), longitude);
         }
         // What a database holds as f32 is the same point as what another holds as f64.
-        assert_eq!(
-            Location::new(-27.4767_f32.into(), 153.017_f32.into()),
-            Location::new(-27.4767, 153.017)
-        );
+        for (latitude, longitude) in [(-27.4767_f32, 153.017_f32), (37.422, -179.9999)] {
+            let shortest = |degrees: f32| degrees.to_string().parse::<f64>().unwrap();
+            assert_eq!(
+                Location::new(latitude.into(), longitude.into()),
+                Location::new(shortest(latitude), shortest(longitude))
+            );
+        }
     }
 
     #[test]

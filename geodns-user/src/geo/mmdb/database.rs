@@ -38,6 +38,13 @@ pub struct Database {
 impl Database {
     /// Copies a file into a folder, and checks it.
     pub(super) fn open(path: &Path, folder: &Path) -> Result<Self, Error> {
+        let database = Self::read(path, folder)?;
+        database.check_sample()?;
+        Ok(database)
+    }
+
+    /// Copies a file into a folder, and checks all but its records.
+    pub(super) fn read(path: &Path, folder: &Path) -> Result<Self, Error> {
         let (bytes, fingerprint) = Bytes::copy(path, folder)?;
         let data_end = find_marker(path, bytes.as_ref())?;
         let reader = Reader::from_source(bytes.clone()).map_err(|problem| {
@@ -61,16 +68,14 @@ impl Database {
                     format!("its search tree is damaged: {problem}; get the file again"),
                 )
             })?;
-        let database = Self {
+        Ok(Self {
             has: attributes(data),
             fingerprint,
             shape,
             damaged: AtomicU64::new(0),
             reader,
             bytes,
-        };
-        database.check_sample()?;
-        Ok(database)
+        })
     }
 
     /// Its file.

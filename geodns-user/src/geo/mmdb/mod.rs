@@ -182,7 +182,9 @@ pub struct Found {
 struct Places {
     /// The place of number 1, and so on.
     list: Vec<Place>,
-    numbers: HashTable<u32>,
+    /// Numbers, each with the hash of its place: neither growing nor a stranger with the same slot reads
+    /// the list.
+    numbers: HashTable<(u64, u32)>,
     hasher: DefaultHashBuilder,
 }
 
@@ -203,20 +205,17 @@ impl Places {
         if place == Place::default() {
             return PlaceId::NOTHING;
         }
-        let Self {
-            list,
-            numbers,
-            hasher,
-        } = self;
-        let hash = hasher.hash_one(&place);
-        if let Some(&number) = numbers.find(hash, |&number| list[number as usize - 1] == place) {
+        let hash = self.hasher.hash_one(&place);
+        let is_same = |&(other, number): &(u64, u32)| {
+            other == hash && self.list[number as usize - 1] == place
+        };
+        if let Some(&(_, number)) = self.numbers.find(hash, is_same) {
             return PlaceId(number);
         }
-        list.push(place);
-        let number = list.len() as u32;
-        numbers.insert_unique(hash, number, |&number| {
-            hasher.hash_one(&list[number as usize - 1])
-        });
+        self.list.push(place);
+        let number = self.list.len() as u32;
+        self.numbers
+            .insert_unique(hash, (hash, number), |&(hash, _)| hash);
         PlaceId(number)
     }
 }

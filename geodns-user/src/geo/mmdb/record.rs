@@ -85,8 +85,13 @@ pub enum Value<'a> {
 impl<'a> Value<'a> {
     /// The place that a record says, as far as it is wanted.
     pub fn place(&self, wanted: Wanted) -> Place {
-        let country = self.country();
         let mut place = Place::default();
+        let needs_country = Wanted::COUNTRY | Wanted::CONTINENT | Wanted::SUBDIVISION;
+        let country = if wanted.meets(needs_country) {
+            self.country()
+        } else {
+            None
+        };
         if wanted.contains(Wanted::LOCATION) {
             place.location = self.location();
         }
@@ -295,7 +300,7 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(8);
         while let Some(key) = map.next_key::<&str>()? {
             if is_known(key) {
                 entries.push((key, map.next_value_seed(Self(self.0 + 1))?));

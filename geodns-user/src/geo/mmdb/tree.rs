@@ -169,3 +169,47 @@ impl Steps<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_each_size_are_read_as_the_format_says() {
+        let bytes = [0x23, 0x45, 0x67, 0x18, 0x9a, 0xbc, 0xde, 0xf0];
+        for (record_bits, expected) in [
+            (24, [0x0023_4567, 0x0018_9abc]),
+            (28, [0x0123_4567, 0x089a_bcde]),
+            (32, [0x2345_6718, 0x9abc_def0]),
+        ] {
+            let nodes = &bytes[..record_bits as usize / 4];
+            let tree = Tree::new(nodes, Shape::new(nodes, 1, record_bits, false));
+            let records = [tree.record(0, false), tree.record(0, true)];
+            assert_eq!(records, expected, "{record_bits}");
+            // Past the end: as many nodes as there are, which says that nothing is known.
+            assert_eq!(tree.record(1, true), 1, "{record_bits}");
+        }
+    }
+
+    #[test]
+    fn a_tree_deeper_than_an_address_knows_nothing_there() {
+        let count = 200_u32;
+        let to = |node: u32| node.to_be_bytes();
+        let nodes: Vec<u8> = (0..count)
+            .flat_map(|node| [to(node + 1), to(count)])
+            .flatten()
+            .collect();
+        for (is_v6, family, len) in [(false, Family::V4, 32), (true, Family::V6, 128)] {
+            let mut tree = Tree::new(&nodes, Shape::new(&nodes, count, 32, is_v6));
+            assert_eq!(tree.check(0), Ok(()));
+            if is_v6 {
+                // Without IPv4, whose place would end the way at ::/96.
+                tree.shape.v4 = count;
+            }
+            let mut steps = tree.steps(family).unwrap();
+            assert_eq!(steps.seek(0), (count, len));
+            assert_eq!(steps.seek(1 << (128 - u32::from(len))), (count, len));
+            assert_eq!(steps.seek(1 << 127), (count, 1));
+        }
+    }
+}

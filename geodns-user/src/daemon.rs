@@ -4,6 +4,7 @@
 //! - `change`: what changes the world: edits, imports, reloads
 //! - `answer`: what the control socket asks
 //! - `standing`: what an operator and other monitors say of mirrors
+//! - `judge`: who is in service, of that and of what the checks find
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -12,6 +13,7 @@
 
 mod answer;
 mod change;
+mod judge;
 mod notify;
 mod privileges;
 mod standing;
@@ -20,7 +22,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -29,10 +31,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use answer::Control;
+use judge::{Judge, News, Which};
 use standing::Standings;
 
 use crate::config::{Config, Mode, Overrides};
 use crate::control::server;
+use crate::health::{self, Feed, Monitor, Verdict};
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Counters;
@@ -69,6 +73,11 @@ struct Daemon {
     state: State,
     /// What is said of mirrors, as `state` has it.
     standings: Mutex<Standings>,
+    /// Who is in service, and why.
+    judge: Mutex<Judge>,
+    monitor: Monitor,
+    /// To whom heeds it.
+    news: mpsc::Sender<News>,
     /// `None` with `kernel.mode = "off"`.
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
@@ -168,6 +177,15 @@ async fn serve(
     // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let control = server::Socket::bind(socket_path)?;
+    let (news, heeded) = mpsc::channel();
+    let monitor = start_monitor(config, &state, news.clone())?;
+    let mut judge = Judge::default();
+    judge.take(monitor.snapshot());
+    {
+        let world = world.load();
+        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        judge.put(&mut plan, config, &standings);
+    }
     let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
@@ -176,6 +194,9 @@ async fn serve(
         world,
         state,
         standings: Mutex::new(standings),
+        judge: Mutex::new(judge),
+        monitor,
+        news,
         server,
         edits: Arc::default(),
         edited: AtomicU64::new(0),
@@ -226,6 +247,18 @@ async fn serve(
         async move { daemon.tidy().await }
     });
 
+    let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;
+    daemon.heed(&Which::All).map_err(anyhow::Error::msg)?;
+    if let Some(path) = &config.health_feed {
+        let (feed, news) = (Feed::new(path), daemon.news.clone());
+        tasks.spawn(async move {
+            let tell = move |verdicts: &[Verdict]| {
+                let _ = news.send(News::Feed(verdicts.to_vec()));
+            };
+            feed.watch(tell).await;
+        });
+    }
+
     notify::ready(&daemon.summary());
     tracing::info!("ready: {}", daemon.summary());
     let mut watchdog = notify::alive_every().map(tokio::time::interval);
@@ -245,6 +278,8 @@ async fn serve(
     tracing::info!("stopping");
     notify::stopping();
     tasks.shutdown().await;
+    let _ = daemon.news.send(News::Stop);
+    let _ = tokio::task::spawn_blocking(move || heeding.join()).await;
     // Nobody may be changing anything any more.
     let _edits = daemon.edits.lock().await;
     let mut detached = daemon.detach();
@@ -256,6 +291,34 @@ async fn serve(
     stopping.notify_one();
     control.await??;
     detached
+}
+
+/// Starts the checks, from where they were before a restart.
+fn start_monitor(
+    config: &Config,
+    state: &State,
+    news: mpsc::Sender<News>,
+) -> anyhow::Result<Monitor> {
+    let saved = state.health()?.into_iter().map(|(key, saved)| {
+        let saved = health::Saved {
+            up: saved.up,
+            since_unix_ms: saved.since_unix_ms,
+        };
+        (key, saved)
+    });
+    // As many at once as there may be if no target answers.
+    let waiting: f64 = judge::targets(config)
+        .map(|target| target.check.timeout.as_secs_f64() / target.check.interval.as_secs_f64())
+        .sum();
+    let options = health::Options {
+        in_flight: (waiting.ceil() as usize).clamp(256, 4096),
+        saved: saved.collect(),
+    };
+    let monitor = Monitor::start(options, move |event| {
+        let _ = news.send(News::Checked(event));
+    });
+    monitor.set_targets(judge::targets(config));
+    Ok(monitor)
 }
 
 /// The next tick, if there are any.

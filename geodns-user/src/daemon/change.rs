@@ -13,6 +13,7 @@ use anyhow::Context;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
 
+use super::judge::{self, Which};
 use super::{Daemon, identity, notify, read, standing};
 use crate::config::{self, Config};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
@@ -321,7 +322,7 @@ impl Daemon {
                 None => layers[pool].overrides.remove(&prefix),
             };
         }
-        let next = compile(&world.inputs, &layers, world.generation + 1)?;
+        let next = self.compile(&world.inputs, &layers, world.generation + 1)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)
     }
@@ -383,12 +384,13 @@ impl Daemon {
 
     /// Loads a world's program; nothing is in force yet.
     fn prepare(&self, next: &World) -> Result<Option<Instance>, Failure> {
-        let Some(kernel) = self.lock_kernel() else {
+        // Not the kernel's lock for so long: what the checks find must not wait.
+        let Some(loader) = self.lock_kernel().map(|kernel| kernel.loader()) else {
             return Ok(None);
         };
         let plan = next.plan.read().unwrap_or_else(PoisonError::into_inner);
-        kernel
-            .prepare(&*plan, plan.capacity())
+        loader
+            .load(&*plan, plan.capacity())
             .map(Some)
             .map_err(internal)
     }
@@ -399,7 +401,22 @@ impl Daemon {
             kernel.commit(instance).map_err(internal)?;
         }
         self.world.store(Arc::new(next));
-        Ok(())
+        // What has changed since it was compiled.
+        self.heed(&Which::All)
+    }
+
+    /// Compiles a world, with who is in service.
+    fn compile(
+        &self,
+        inputs: &Inputs,
+        layers: &[Layers],
+        generation: u64,
+    ) -> Result<World, Failure> {
+        let world = inputs
+            .compile(layers, generation, rand::random())
+            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        self.put_service(&world);
+        Ok(world)
     }
 
     /// `map import`
@@ -428,7 +445,7 @@ impl Daemon {
                 std::mem::replace(&mut layers[*pool].imported, Arc::clone(list)),
             ));
         }
-        let next = compile(&world.inputs, &layers, world.generation + 1)?;
+        let next = self.compile(&world.inputs, &layers, world.generation + 1)?;
         let compile_ms = milliseconds(started);
 
         let started = Instant::now();
@@ -526,7 +543,7 @@ impl Daemon {
         }
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         let generation = world.generation + 1;
-        let next = compile(&inputs, &layers, generation)?;
+        let next = self.compile(&inputs, &layers, generation)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)?;
         standing::warn_of_unknown(
@@ -536,6 +553,7 @@ impl Daemon {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
+        self.monitor.set_targets(judge::targets(&inputs.config));
         self.server.set_identity(identity(&inputs.config));
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.set_interfaces(inputs.config.kernel.interfaces.clone());
@@ -571,13 +589,8 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("kernel.stale_after", kernel.stale_after);
     keep!("control.socket", socket);
     keep!("state.path", state);
+    keep!("health.feed", health_feed);
     changed
-}
-
-fn compile(inputs: &Inputs, layers: &[Layers], generation: u64) -> Result<World, Failure> {
-    inputs
-        .compile(layers, generation, rand::random())
-        .map_err(|error| Failure::Invalid(error.to_string()))
 }
 
 fn check_prefix(prefix: IpNet) -> Result<(), Failure> {

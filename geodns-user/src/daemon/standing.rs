@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Daemon;
 use super::change::{internal, require_mirror};
+use super::judge::{Judge, News, Which};
 use crate::config::{self, Config};
 use crate::control::api::{
     AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
     SetAdmin, SetHealth, SetWeight, Verdict,
 };
+use crate::health::{Outcome, Status, Target};
 use crate::state::State;
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
 
@@ -40,7 +42,11 @@ pub fn warn_of_unknown(config: &Config, standings: &Standings) {
 
 /// The clock, in milliseconds since 1970.
 pub fn now_unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    unix_ms(SystemTime::now())
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
     millis(since.unwrap_or(Duration::ZERO))
 }
 
@@ -54,16 +60,17 @@ impl Daemon {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let now = now_unix_ms();
+        let checks = self.checks();
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = Known {
+            config,
+            judge: &judge,
+            checks: &checks,
+            now,
+        };
         let mirrors = 0..config.mirrors.len();
-        mirrors
-            .map(|mirror| {
-                view(
-                    config,
-                    mirror,
-                    &self.standing(&config.mirrors[mirror].id),
-                    now,
-                )
-            })
+        let ids = mirrors.map(|mirror| (mirror, &config.mirrors[mirror].id));
+        ids.map(|(mirror, id)| of.view(mirror, &self.standing(id)))
             .collect()
     }
 
@@ -72,7 +79,15 @@ impl Daemon {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mirror = require_mirror(config, id)?;
-        Ok(view(config, mirror, &self.standing(id), now_unix_ms()))
+        let checks = self.checks();
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = Known {
+            config,
+            judge: &judge,
+            checks: &checks,
+            now: now_unix_ms(),
+        };
+        Ok(of.view(mirror, &self.standing(id)))
     }
 
     /// `mirror up | down | drain | auto`
@@ -98,7 +113,7 @@ impl Daemon {
         self.stand(id, |standing, mirror, now| {
             standing.weight = change.map(|change| Weight {
                 value: change.value,
-                from: standing.weight(configured_weight(mirror), now),
+                from: standing.weight(mirror.weight, now),
                 ramp: ramp(now, change.over_ms),
             });
             Ok(())
@@ -170,9 +185,17 @@ impl Daemon {
                 return Err(failure);
             }
         };
+        let checks = self.checks();
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = Known {
+            config,
+            judge: &judge,
+            checks: &checks,
+            now,
+        };
         let changed = MirrorChanged {
-            before: view(config, mirror, &before, now),
-            after: view(config, mirror, &after, now),
+            before: of.view(mirror, &before),
+            after: of.view(mirror, &after),
             warnings,
         };
         log(&changed);
@@ -180,9 +203,19 @@ impl Daemon {
     }
 
     /// Brings the answers up to date with what is said of a mirror; what the operator should know.
-    // The answers do not heed it yet.
-    pub(super) fn restand(&self, _id: &str) -> Result<Vec<String>, Failure> {
-        Ok(Vec::new())
+    pub(super) fn restand(&self, id: &str) -> Result<Vec<String>, Failure> {
+        let world = self.world.load_full();
+        let mirrors = world.inputs.config.mirrors.iter();
+        let mirror = mirrors.enumerate().find(|(_, mirror)| mirror.id == id);
+        self.heed(&Which::These(
+            mirror.into_iter().map(|(at, _)| at).collect(),
+        ))?;
+        // For the next step of a ramp.
+        let _ = self.news.send(News::Look);
+        let standing = self.standing(id);
+        let drained = matches!(standing.admin, Admin::Down | Admin::Drain(_));
+        let out = drained || standing.weight.is_some() || !standing.external.is_empty();
+        Ok(if out { self.unserved(id) } else { Vec::new() })
     }
 
     /// What is said of a mirror.
@@ -190,6 +223,13 @@ impl Daemon {
         let standings = self.standings.lock();
         let standings = standings.unwrap_or_else(PoisonError::into_inner);
         standings.get(id).cloned().unwrap_or_default()
+    }
+
+    /// What the checks found, by target.
+    fn checks(&self) -> HashMap<Arc<Target>, Status> {
+        let all = self.monitor.snapshot().into_iter();
+        all.map(|status| (Arc::clone(&status.target), status))
+            .collect()
     }
 
     fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
@@ -230,11 +270,6 @@ fn ramp(since_unix_ms: u64, over_ms: Option<u64>) -> Ramp {
     }
 }
 
-/// The configuration's weight of a mirror: it has none to say yet, all are alike.
-fn configured_weight(_: &config::Mirror) -> u32 {
-    100
-}
-
 fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failure> {
     if mirror.addresses().any(|other| other == address) {
         return Ok(());
@@ -247,23 +282,60 @@ fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failu
     )))
 }
 
-/// A mirror, as the API shows it.
-fn view(config: &Config, number: usize, standing: &Standing, now: u64) -> Mirror {
-    let mirror = &config.mirrors[number];
-    let holding = config.pools.iter();
-    let pools = holding.filter(|pool| pool.mirrors.contains(&number));
-    let (in_service, why) = judge(mirror, standing, now);
-    Mirror {
-        id: mirror.id.clone(),
-        addresses: mirror.addresses().collect(),
-        pools: pools.map(|pool| pool.id.clone()).collect(),
-        in_service,
-        why,
-        admin: admin(standing, now),
-        weight: weight(mirror, standing, now),
-        checks: mirror.addresses().map(check).collect(),
-        external: verdicts(standing, now),
-        now_unix_ms: now,
+/// What mirrors are shown from.
+struct Known<'a> {
+    config: &'a Config,
+    judge: &'a Judge,
+    checks: &'a HashMap<Arc<Target>, Status>,
+    now: u64,
+}
+
+impl Known<'_> {
+    /// A mirror, as the API shows it.
+    fn view(&self, number: usize, standing: &Standing) -> Mirror {
+        let mirror = &self.config.mirrors[number];
+        let holding = self.config.pools.iter();
+        let pools = holding.filter(|pool| pool.mirrors.contains(&number) && pool.of.is_none());
+        let found = |address| self.judge.found(mirror, address);
+        let (in_service, why) = judge(mirror, standing, &found, self.now);
+        Mirror {
+            id: mirror.id.clone(),
+            addresses: mirror.addresses().collect(),
+            pools: pools.map(|pool| pool.id.clone()).collect(),
+            in_service,
+            why,
+            admin: admin(standing, self.now),
+            weight: weight(mirror, standing, self.now),
+            checks: mirror
+                .addresses()
+                .map(|at| self.check(mirror, at))
+                .collect(),
+            external: verdicts(standing, self.now),
+            now_unix_ms: self.now,
+        }
+    }
+
+    /// What our own checks found.
+    fn check(&self, mirror: &config::Mirror, address: IpAddr) -> MirrorCheck {
+        let target = mirror.check.clone().map(|check| Target { check, address });
+        let status = target.and_then(|target| self.checks.get(&target));
+        let state = match status.and_then(|status| status.up) {
+            Some(true) => CheckState::Up,
+            Some(false) => CheckState::Down,
+            None => CheckState::Unknown,
+        };
+        let since = status.and_then(|status| status.since);
+        let last = status.and_then(|status| status.last.as_ref());
+        MirrorCheck {
+            address,
+            state,
+            since_unix_ms: since.map(unix_ms),
+            reason: last.and_then(|last| match &last.outcome {
+                Outcome::Passed => None,
+                Outcome::Failed(reason) | Outcome::Impossible(reason) => Some(reason.clone()),
+            }),
+            latency_ms: last.map(|last| last.latency.as_secs_f64() * 1000.0),
+        }
     }
 }
 
@@ -284,7 +356,7 @@ fn admin(standing: &Standing, now: u64) -> MirrorAdmin {
 }
 
 fn weight(mirror: &config::Mirror, standing: &Standing, now: u64) -> MirrorWeight {
-    let configured = configured_weight(mirror);
+    let configured = mirror.weight;
     let ramp = standing.weight.map(|weight| weight.ramp);
     MirrorWeight {
         configured,
@@ -293,17 +365,6 @@ fn weight(mirror: &config::Mirror, standing: &Standing, now: u64) -> MirrorWeigh
         since_unix_ms: ramp.map(|ramp| ramp.since_unix_ms),
         over_ms: ramp.map(|ramp| ramp.over_ms),
         until_unix_ms: ramp.map(|ramp| ramp.end_unix_ms()),
-    }
-}
-
-/// What our own checks found: there are none yet.
-fn check(address: IpAddr) -> MirrorCheck {
-    MirrorCheck {
-        address,
-        state: CheckState::Unknown,
-        since_unix_ms: None,
-        reason: None,
-        latency_ms: None,
     }
 }
 
@@ -321,8 +382,17 @@ fn verdicts(standing: &Standing, now: u64) -> Vec<Verdict> {
         .collect()
 }
 
+/// What a mirror's addresses (`None`: its name) were found to be by monitors' file or our own checks,
+/// and why.
+type FoundAt<'a> = dyn Fn(Option<IpAddr>) -> Option<(bool, &'a str)> + 'a;
+
 /// Whether new clients are sent to a mirror, and why.
-fn judge(mirror: &config::Mirror, standing: &Standing, now: u64) -> (bool, String) {
+fn judge(
+    mirror: &config::Mirror,
+    standing: &Standing,
+    found: &FoundAt<'_>,
+    now: u64,
+) -> (bool, String) {
     let drained = standing.drained(now);
     match standing.admin {
         Admin::Up => return (true, "the operator says up".to_owned()),
@@ -330,32 +400,60 @@ fn judge(mirror: &config::Mirror, standing: &Standing, now: u64) -> (bool, Strin
         Admin::Drain(_) if drained >= 1.0 => return (false, "drained".to_owned()),
         Admin::Auto | Admin::Drain(_) => {}
     }
-    let addresses: Vec<IpAddr> = mirror.addresses().collect();
-    let down: Vec<&External> = addresses
-        .iter()
-        .filter_map(|&address| standing.external(address, now))
-        .filter(|verdict| !verdict.up)
+    let mut addresses: Vec<Option<IpAddr>> = mirror.addresses().map(Some).collect();
+    if addresses.is_empty() {
+        addresses.push(None);
+    }
+    let external = |address: Option<IpAddr>| match address {
+        Some(address) => standing.external(address, now),
+        None => {
+            let mut verdicts = standing.external.iter();
+            verdicts.find(|verdict| verdict.address.is_none() && verdict.in_force(now))
+        }
+    };
+    let verdict = |address: Option<IpAddr>| match external(address) {
+        Some(verdict) => Some((
+            verdict.up,
+            with_reason("a monitor says", verdict.up, &verdict.reason),
+        )),
+        None => found(address).map(|(up, reason)| (up, with_reason("found", up, reason))),
+    };
+    let verdicts: Vec<_> = addresses
+        .into_iter()
+        .filter_map(|at| Some((at, verdict(at)?)))
         .collect();
-    let monitor = down.first().map(|first| match first.reason.as_str() {
-        "" => "a monitor says down".to_owned(),
-        reason => format!("a monitor says down: {reason}"),
-    });
-    match monitor {
-        Some(monitor) if down.len() == addresses.len() => return (false, monitor),
-        Some(monitor) => {
-            let (part, all) = (down.len(), addresses.len());
-            return (true, format!("{part} of {all} addresses out: {monitor}"));
+    let down: Vec<_> = verdicts.iter().filter(|(_, (up, _))| !up).collect();
+    let all = mirror.addresses().count().max(1);
+    match down.first() {
+        Some((_, (_, why))) if down.len() == all => return (false, why.clone()),
+        Some((_, (_, why))) => {
+            return (
+                true,
+                format!("{} of {all} addresses out: {why}", down.len()),
+            );
         }
         None => {}
     }
-    if standing.weight(configured_weight(mirror), now) == 0 {
+    if standing.weight(mirror.weight, now) == 0 {
         return (false, "weight 0".to_owned());
     }
     if let Admin::Drain(_) = standing.admin {
         let percent = (drained * 100.0).floor();
         return (true, format!("draining, {percent} % drained"));
     }
-    (true, "nothing says otherwise".to_owned())
+    let why = verdicts.first().map(|(_, (_, why))| why.clone());
+    (
+        true,
+        why.unwrap_or_else(|| "nothing says otherwise".to_owned()),
+    )
+}
+
+fn with_reason(who: &str, up: bool, reason: &str) -> String {
+    let word = if up { "up" } else { "down" };
+    match reason {
+        "" => format!("{who} {word}"),
+        reason => format!("{who} {word}: {reason}"),
+    }
 }
 
 #[cfg(test)]
@@ -413,7 +511,7 @@ mod tests {
             (said(Admin::Auto, &all), 50, true, "nothing says otherwise"),
             (light, 0, false, "weight 0"),
         ] {
-            let judged = judge(&mirror, &standing, now);
+            let judged = judge(&mirror, &standing, &|_| None, now);
             assert_eq!(
                 judged,
                 (in_service, why.to_owned()),

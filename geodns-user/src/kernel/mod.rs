@@ -316,7 +316,7 @@ pub struct Settings {
 pub struct Kernel {
     settings: Settings,
     object: &'static [u8],
-    shared: Shared,
+    shared: Arc<Shared>,
     listening: Listening,
     heartbeat: Arc<Heartbeat>,
     counters: Arc<Counters>,
@@ -360,7 +360,7 @@ impl Kernel {
             }
         }
         bpffs::ensure(&settings.pin)?;
-        let shared = Shared::open(&settings.pin, object)?;
+        let shared = Arc::new(Shared::open(&settings.pin, object)?);
         match Self::attach_all(
             &shared, &settings, object, tables, capacity, addresses, netdevs,
         ) {
@@ -491,15 +491,19 @@ impl Kernel {
         Ok((listening, heartbeat, counters, instance, attached))
     }
 
-    /// Loads another plan, without putting it in force: what may fail, and takes time.
+    /// What loads another plan, without putting it in force: it may fail, and takes time, in which
+    /// others may use the kernel.
+    pub fn loader(&self) -> Loader {
+        Loader {
+            object: self.object,
+            log_every: self.settings.log_every,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Loads another plan, without putting it in force.
     pub fn prepare(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
-        Instance::load(
-            self.object,
-            tables,
-            capacity,
-            self.settings.log_every,
-            &self.shared,
-        )
+        self.loader().load(tables, capacity)
     }
 
     /// Puts a plan into every link, in place of the one in force, which stays on any failure.
@@ -665,6 +669,25 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Loads plans for a [`Kernel`].
+pub struct Loader {
+    object: &'static [u8],
+    log_every: u32,
+    shared: Arc<Shared>,
+}
+
+impl Loader {
+    /// Loads a plan.
+    pub fn load(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
+        Instance::load(self.object, tables, capacity, self.log_every, &self.shared)
+    }
+}
+
+/// Waits until no packet can be looking at anything that was unlinked before.
+pub fn grace() -> io::Result<()> {
+    sys::grace()
 }
 
 impl Backend for Kernel {

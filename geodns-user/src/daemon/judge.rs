@@ -1,0 +1,617 @@
+//! Who is in service: from what is found and said of the mirrors to the rows of the pools.
+//!
+//! One thread heeds all news (results of checks, other monitors' file, time that passes); what an
+//! operator says is heeded where it is said. Whoever heeds holds the [`Judge`], so that decisions come
+//! one after the other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use geodns_common::abi::{Family, SHARES};
+
+use super::Daemon;
+use super::standing::{Standings, now_unix_ms};
+use crate::config::{Config, Fail};
+use crate::control::api::Failure;
+use crate::health::{Event, Status, Target, Verdict};
+use crate::kernel;
+use crate::plan::{Plan, Store};
+use crate::publish::Backend;
+use crate::state;
+use crate::steering::standing::{Admin, Standing};
+use crate::steering::{self, Health, Service};
+use crate::world::World;
+
+/// The longest that nothing is looked at.
+const IDLE: Duration = Duration::from_secs(3600);
+/// News that are heeded at once, at the most.
+const BATCH: usize = 1024;
+
+/// What may move a mirror in or out of service.
+pub enum News {
+    /// A check has a result.
+    Checked(Event),
+    /// What other monitors' file says now.
+    Feed(Vec<Verdict>),
+    /// Something else is to change by itself.
+    Look,
+    /// The daemon stops.
+    Stop,
+}
+
+/// What is known of the mirrors, and what has come of it.
+#[derive(Default)]
+pub struct Judge {
+    /// What the checks found, by target.
+    found: HashMap<Target, Found>,
+    /// What other monitors' file says, by mirror and address.
+    feed: HashMap<(String, Option<IpAddr>), (bool, String)>,
+    /// Of the plan in force.
+    judged: Judged,
+    /// Whether an answer that is not in force may still be read.
+    flipped: bool,
+}
+
+/// What a check found.
+#[derive(Clone, Debug)]
+struct Found {
+    up: bool,
+    reason: String,
+    /// The least time from any moment before the next result until the state could change.
+    until_change: Duration,
+}
+
+/// What has come of it for one plan.
+#[derive(Default)]
+struct Judged {
+    generation: u64,
+    mirrors: Vec<Seen>,
+    services: Vec<Service>,
+    answered_by: Vec<u64>,
+    /// Pools of each mirror.
+    pools_of: Vec<Vec<usize>>,
+    /// Mirrors of each target.
+    mirrors_of: HashMap<Target, Vec<usize>>,
+}
+
+/// A mirror, as it is seen.
+#[derive(Clone, Debug, PartialEq)]
+struct Seen {
+    health: Health,
+    /// Whether each of its addresses is up, by [`Family::index`].
+    addresses: [Vec<bool>; 2],
+}
+
+/// Which mirrors may have changed.
+pub enum Which {
+    /// All of them.
+    All,
+    /// These, by their index in the configuration.
+    These(BTreeSet<usize>),
+}
+
+/// Targets of all checks.
+pub fn targets(config: &Config) -> impl Iterator<Item = Target> {
+    config.mirrors.iter().flat_map(Target::of)
+}
+
+impl Judge {
+    /// Takes over what a monitor knows from before a restart.
+    pub fn take(&mut self, status: Vec<Status>) {
+        for status in status {
+            if let Some(up) = status.up {
+                let found = Found {
+                    up,
+                    reason: "before the restart".to_owned(),
+                    until_change: Duration::ZERO,
+                };
+                self.found.insert(Target::clone(&status.target), found);
+            }
+        }
+    }
+
+    /// Takes a result. Gives whether it may change an answer.
+    fn checked(&mut self, event: &Event) -> bool {
+        // The next result is an interval away, and until then nothing is worked out anew.
+        let until_change = event
+            .until_change
+            .saturating_sub(event.target.check.interval);
+        let found = Found {
+            up: event.up,
+            reason: event.reason.clone().unwrap_or_default(),
+            until_change,
+        };
+        let seconds = |found: &Found| (found.up, found.until_change.as_secs());
+        let now = seconds(&found);
+        let target = Target::clone(&event.target);
+        let before = self.found.insert(target, found);
+        before.as_ref().map(seconds) != Some(now)
+    }
+
+    /// What monitors' file or our own checks say of an address, and why. `None`: nothing.
+    pub fn found(
+        &self,
+        mirror: &crate::config::Mirror,
+        address: Option<IpAddr>,
+    ) -> Option<(bool, &str)> {
+        let feed = |address| self.feed.get(&(mirror.id.clone(), address));
+        let fed = address
+            .and_then(|address| feed(Some(address)))
+            .or_else(|| feed(None));
+        if let Some((up, reason)) = fed {
+            return Some((*up, reason));
+        }
+        let target = Target {
+            check: mirror.check.clone()?,
+            address: address?,
+        };
+        let found = self.found.get(&target)?;
+        Some((found.up, &found.reason))
+    }
+
+    /// A mirror, as it is now.
+    fn see(&self, mirror: &crate::config::Mirror, standing: &Standing, now: u64) -> Seen {
+        let up = |address: Option<IpAddr>| {
+            let said = match (standing.admin, address) {
+                // What is taken down is known apart, below.
+                (Admin::Up | Admin::Down, _) => Some(true),
+                (_, Some(address)) => standing.decides(address, now),
+                (_, None) => standing
+                    .external
+                    .iter()
+                    .find(|verdict| verdict.address.is_none() && verdict.in_force(now))
+                    .map(|verdict| verdict.up),
+            };
+            let found = || self.found(mirror, address).map(|(up, _)| up);
+            said.or_else(found).unwrap_or(true)
+        };
+        let v4 = mirror.v4.iter().map(|&address| up(Some(address.into())));
+        let v6 = mirror.v6.iter().map(|&address| up(Some(address.into())));
+        let addresses = [v4.collect::<Vec<_>>(), v6.collect::<Vec<_>>()];
+        let any = |addresses: &Vec<bool>| match mirror.cname {
+            Some(_) => up(None),
+            None => addresses.contains(&true),
+        };
+        let by_check = mirror.check.iter().flat_map(|check| {
+            let targets = mirror.addresses().map(|address| Target {
+                check: check.clone(),
+                address,
+            });
+            // The first result may say anything.
+            targets.map(|target| {
+                let found = self.found.get(&target);
+                found.map_or(Duration::ZERO, |found| found.until_change)
+            })
+        });
+        let by_check = match standing.admin {
+            Admin::Auto | Admin::Drain(_) => by_check.min(),
+            Admin::Up | Admin::Down => None,
+        };
+        let by_itself = standing.next_change(now, SHARES as u32);
+        let by_itself = by_itself.map(|at| Duration::from_millis(at.saturating_sub(now)));
+        Seen {
+            health: Health {
+                up: [any(&addresses[0]), any(&addresses[1])],
+                down: standing.admin == Admin::Down,
+                drained: (standing.drained(now) * SHARES as f64) as usize,
+                weight: standing.weight(mirror.weight, now),
+                until_change: by_check.into_iter().chain(by_itself).min(),
+            },
+            addresses,
+        }
+    }
+
+    /// Brings a plan that nobody answers from yet up to date.
+    pub fn put(&self, plan: &mut Plan, config: &Config, standings: &Standings) {
+        let mut judged = Judged::unknown(config, 0);
+        let _ = judged.bring(self, plan, config, standings, &Which::All);
+        for (mirror, seen) in judged.mirrors.iter().enumerate() {
+            let _ = set_addresses(plan, config, &judged, mirror, seen);
+        }
+    }
+}
+
+impl Judged {
+    /// As a fresh plan has it: everything in service.
+    fn unknown(config: &Config, generation: u64) -> Self {
+        let mut pools_of = vec![Vec::new(); config.mirrors.len()];
+        for (number, pool) in config.pools.iter().enumerate() {
+            for &mirror in &pool.mirrors {
+                pools_of[mirror].push(number);
+            }
+        }
+        let mut mirrors_of: HashMap<Target, Vec<usize>> = HashMap::new();
+        for (number, mirror) in config.mirrors.iter().enumerate() {
+            for target in Target::of(mirror) {
+                mirrors_of.entry(target).or_default().push(number);
+            }
+        }
+        let mirrors = config.mirrors.iter().map(|mirror| Seen {
+            health: Health::good(mirror.weight),
+            addresses: [vec![true; mirror.v4.len()], vec![true; mirror.v6.len()]],
+        });
+        Self {
+            generation,
+            mirrors: mirrors.collect(),
+            services: Vec::new(),
+            answered_by: Vec::new(),
+            pools_of,
+            mirrors_of,
+        }
+    }
+
+    /// Looks at mirrors anew, and gives the stores for what that changes in the plan.
+    fn bring(
+        &mut self,
+        judge: &Judge,
+        plan: &mut Plan,
+        config: &Config,
+        standings: &Standings,
+        which: &Which,
+    ) -> Vec<Store> {
+        let now = now_unix_ms();
+        let nothing = Standing::default();
+        let first = self.services.len() != config.pools.len();
+        let mut pools: BTreeSet<usize> = BTreeSet::new();
+        let mut reweighed: BTreeSet<usize> = BTreeSet::new();
+        let mut look = |mirror: usize| {
+            let of = &config.mirrors[mirror];
+            let seen = judge.see(of, standings.get(&of.id).unwrap_or(&nothing), now);
+            let before = &self.mirrors[mirror];
+            if before.health != seen.health {
+                pools.extend(&self.pools_of[mirror]);
+            }
+            if before.health.weight != seen.health.weight {
+                reweighed.extend(&self.pools_of[mirror]);
+            }
+            self.mirrors[mirror] = seen;
+        };
+        match which {
+            Which::All => (0..config.mirrors.len()).for_each(&mut look),
+            Which::These(mirrors) => mirrors.iter().copied().for_each(&mut look),
+        }
+        if first {
+            pools.extend(0..config.pools.len());
+        }
+        let mut stores = Vec::new();
+        for &pool in reweighed
+            .iter()
+            .filter(|&&pool| !config.pools[pool].groups.is_empty())
+        {
+            let mirrors = config.pools[pool].mirrors.iter();
+            let weights: Vec<u32> = mirrors.map(|&m| self.mirrors[m].health.weight).collect();
+            stores.extend(plan.set_weights(config, pool, &weights));
+        }
+        if pools.is_empty() {
+            return stores;
+        }
+        for &pool in &pools {
+            let service = self.service(plan, config, pool);
+            match self.services.get_mut(pool) {
+                Some(there) => *there = service,
+                None => self.services.push(service),
+            }
+        }
+        let has: Vec<[u64; 2]> = plan.pools().iter().map(|pool| pool.has).collect();
+        let answered_by = steering::answered_by(&config.pools, &has, &self.services);
+        let moved = |pool: &usize| self.answered_by.get(*pool) != Some(&answered_by[*pool]);
+        pools.extend((0..config.pools.len()).filter(moved));
+        self.answered_by = answered_by;
+        for pool in pools {
+            stores.extend(plan.set_service(pool, &self.services[pool], self.answered_by[pool]));
+        }
+        stores
+    }
+
+    fn service(&self, plan: &Plan, config: &Config, pool: usize) -> Service {
+        let of = &config.pools[pool];
+        // Who asks for one mirror by its name gets it.
+        let health: Vec<Health> = match of.of {
+            Some(_) => of.mirrors.iter().map(|_| Health::good(1)).collect(),
+            None => of.mirrors.iter().map(|&m| self.mirrors[m].health).collect(),
+        };
+        steering::service(of, plan.pools()[pool].has, &health)
+    }
+
+    /// Whether a pool has a mirror left that new clients are sent to.
+    fn is_served(&self, config: &Config, pool: usize) -> bool {
+        config.pools[pool].mirrors.iter().any(|&mirror| {
+            let health = &self.mirrors[mirror].health;
+            !health.down
+                && health.up.contains(&true)
+                && health.weight > 0
+                && health.drained < SHARES
+        })
+    }
+}
+
+/// Leaves the addresses that are down out of a mirror's answers, as long as one is up.
+fn set_addresses(
+    plan: &mut Plan,
+    config: &Config,
+    judged: &Judged,
+    mirror: usize,
+    seen: &Seen,
+) -> Vec<Store> {
+    let mut stores = Vec::new();
+    if config.mirrors[mirror].cname.is_some() {
+        return stores;
+    }
+    for &pool in &judged.pools_of[mirror] {
+        let of = &config.pools[pool];
+        let Some(number) = of.mirrors.iter().position(|&other| other == mirror) else {
+            continue;
+        };
+        for family in [Family::V4, Family::V6] {
+            let addresses = &seen.addresses[family.index()];
+            let by_name = of.of.is_some() || !addresses.contains(&true);
+            let up: Vec<bool> = addresses.iter().map(|&up| up || by_name).collect();
+            stores.extend(plan.set_addresses(config, pool, number as u8, family, &up));
+        }
+    }
+    stores
+}
+
+impl Daemon {
+    /// Brings a world that is not in force yet up to date.
+    pub(super) fn put_service(&self, next: &World) {
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut plan = next.plan.write().unwrap_or_else(PoisonError::into_inner);
+        judge.put(&mut plan, &next.inputs.config, &standings);
+    }
+
+    /// Brings the plan in force and the kernel up to date.
+    pub(super) fn heed(&self, which: &Which) -> Result<(), Failure> {
+        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        self.heed_with(&mut judge, which)
+    }
+
+    fn heed_with(&self, judge: &mut Judge, which: &Which) -> Result<(), Failure> {
+        let internal = |error: std::io::Error| Failure::Internal(error.to_string());
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let mut judged = std::mem::take(&mut judge.judged);
+        let mut which = which;
+        if judged.generation != world.generation || judged.mirrors.is_empty() {
+            judged = Judged::unknown(config, world.generation);
+            which = &Which::All;
+        }
+        let before = judged.mirrors.clone();
+        {
+            let standings = self
+                .standings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // The kernel's lock first, as everywhere.
+            let mut kernel = self.lock_kernel();
+            let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+            let stores = judged.bring(judge, &mut plan, config, &standings, which);
+            if let Some(kernel) = &mut kernel
+                && !stores.is_empty()
+            {
+                kernel.apply(&stores).map_err(internal)?;
+            }
+        }
+        let readdressed: Vec<usize> = (0..before.len())
+            .filter(|&mirror| {
+                matches!(which, Which::All) && before[mirror].addresses.iter().any(|a| a.len() > 1)
+                    || before[mirror].addresses != judged.mirrors[mirror].addresses
+            })
+            .collect();
+        if !readdressed.is_empty() {
+            self.readdress(judge, &judged, &world, &readdressed)?;
+        }
+        judge.judged = judged;
+        Ok(())
+    }
+
+    /// Brings the addresses in mirrors' answers up to date.
+    fn readdress(
+        &self,
+        judge: &mut Judge,
+        judged: &Judged,
+        world: &World,
+        mirrors: &[usize],
+    ) -> Result<(), Failure> {
+        let internal = |error: std::io::Error| Failure::Internal(error.to_string());
+        if judge.flipped && self.kernel.is_some() {
+            kernel::grace().map_err(internal)?;
+        }
+        let config = &world.inputs.config;
+        let mut kernel = self.lock_kernel();
+        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = Vec::new();
+        for &mirror in mirrors {
+            stores.extend(set_addresses(
+                &mut plan,
+                config,
+                judged,
+                mirror,
+                &judged.mirrors[mirror],
+            ));
+        }
+        judge.flipped = !stores.is_empty();
+        if let Some(kernel) = &mut kernel {
+            kernel.apply(&stores).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    /// Pools that have lost their last mirror, of those that hold this one.
+    pub(super) fn unserved(&self, mirror: &str) -> Vec<String> {
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        if judge.judged.generation != world.generation {
+            return Vec::new();
+        }
+        let holds = |pool: &usize| {
+            let mut mirrors = config.pools[*pool].mirrors.iter();
+            mirrors.any(|&other| config.mirrors[other].id == mirror)
+        };
+        (0..config.pools.len())
+            .filter(holds)
+            .filter(|&pool| config.pools[pool].of.is_none())
+            .filter(|&pool| !judge.judged.is_served(config, pool))
+            .map(|pool| {
+                let of = &config.pools[pool];
+                let does = match of.fail {
+                    Fail::Open => "it answers as if all were (fail = \"open\")".to_owned(),
+                    Fail::Closed => "it answers SERVFAIL (fail = \"closed\")".to_owned(),
+                    Fail::Fallback(other) => {
+                        format!(
+                            "pool {} answers (fail = \"fallback\")",
+                            config.pools[other].id
+                        )
+                    }
+                };
+                format!("pool {} has no mirror in service now: {does}", of.id)
+            })
+            .collect()
+    }
+
+    /// Starts to heed news, in a thread of its own, until [`News::Stop`].
+    pub(super) fn heed_news(
+        self: &Arc<Self>,
+        news: Receiver<News>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let daemon = Arc::clone(self);
+        let heed = move || {
+            loop {
+                let first = match news.recv_timeout(daemon.until_next_change()) {
+                    Ok(first) => Some(first),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                let batch: Vec<News> = first
+                    .into_iter()
+                    .chain(news.try_iter().take(BATCH))
+                    .collect();
+                if batch.iter().any(|news| matches!(news, News::Stop)) {
+                    return;
+                }
+                if let Err(failure) = daemon.heed_batch(batch) {
+                    tracing::error!(
+                        "a change of a mirror's health is not in the answers: {failure}"
+                    );
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("health".to_owned())
+            .spawn(heed)
+    }
+
+    /// How long until what is said of mirrors changes by itself.
+    fn until_next_change(&self) -> Duration {
+        let now = now_unix_ms();
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let next = standings
+            .values()
+            .filter_map(|standing| standing.next_change(now, SHARES as u32))
+            .min();
+        next.map_or(IDLE, |at| {
+            Duration::from_millis(at.saturating_sub(now).max(1)).min(IDLE)
+        })
+    }
+
+    /// Heeds news together; without any, it is the time that has come for something.
+    fn heed_batch(&self, batch: Vec<News>) -> Result<(), Failure> {
+        let mut changed = Vec::new();
+        {
+            let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut mirrors = BTreeSet::new();
+            let mut all = batch.is_empty();
+            for news in batch {
+                match news {
+                    News::Checked(event) => {
+                        let matters = judge.checked(&event);
+                        if matters && let Some(of) = judge.judged.mirrors_of.get(&*event.target) {
+                            mirrors.extend(of);
+                        }
+                        if event.changed {
+                            changed.push(event);
+                        }
+                    }
+                    News::Feed(verdicts) => {
+                        self.warn_of_strangers(&verdicts);
+                        let entry = |verdict: Verdict| {
+                            let reason = verdict.reason.unwrap_or_default();
+                            ((verdict.mirror, verdict.address), (verdict.up, reason))
+                        };
+                        judge.feed = verdicts.into_iter().map(entry).collect();
+                        all = true;
+                    }
+                    News::Look | News::Stop => {}
+                }
+            }
+            if all {
+                self.heed_with(&mut judge, &Which::All)?;
+            } else if !mirrors.is_empty() {
+                self.heed_with(&mut judge, &Which::These(mirrors))?;
+            }
+        }
+        self.tell(&changed);
+        Ok(())
+    }
+
+    /// Says which verdicts are on mirrors that the configuration lacks.
+    fn warn_of_strangers(&self, verdicts: &[Verdict]) {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let feed = config
+            .health_feed
+            .as_deref()
+            .unwrap_or(Path::new(""))
+            .display();
+        for verdict in verdicts {
+            if !config
+                .mirrors
+                .iter()
+                .any(|mirror| mirror.id == verdict.mirror)
+            {
+                let (line, mirror) = (verdict.line, &verdict.mirror);
+                tracing::warn!("{feed}:{line}: no mirror {mirror:?}; the line says nothing");
+            }
+        }
+    }
+
+    /// Logs what has changed, and keeps it over a restart.
+    fn tell(&self, changed: &[Event]) {
+        if changed.is_empty() {
+            return;
+        }
+        for event in changed {
+            match (event.up, &event.reason) {
+                (true, _) => tracing::info!("{} is up", event.target),
+                (false, Some(reason)) => tracing::warn!("{} is down: {reason}", event.target),
+                (false, None) => tracing::warn!("{} is down", event.target),
+            }
+        }
+        let now = now_unix_ms();
+        let saved: Vec<_> = changed
+            .iter()
+            .map(|event| {
+                let saved = state::Saved {
+                    up: event.up,
+                    since_unix_ms: now,
+                };
+                (event.target.key(), saved)
+            })
+            .collect();
+        if let Err(error) = self.state.save_health(&saved) {
+            tracing::warn!("what the checks found is not kept over a restart: {error}");
+        }
+    }
+}

@@ -226,12 +226,21 @@ fn tree_bytes(reader: &Reader<Bytes>) -> usize {
 fn attributes(data: &[u8]) -> Wanted {
     let mut has = Wanted::NOTHING;
     for (attribute, keys) in KEYS {
-        let is_there = |key: &&str| memchr::memmem::find(data, &encoded(key)).is_some();
-        if keys.iter().any(is_there) {
+        if keys.iter().any(|key| has_key(data, key)) {
             has |= attribute;
         }
     }
     has
+}
+
+/// Whether a key is in the data, with a value. What only looks like it, as in the middle of a name, is
+/// mostly followed by a small letter or more of one: 0x68 alone begins a value (a double) among those.
+fn has_key(data: &[u8], key: &str) -> bool {
+    let key = encoded(key);
+    memchr::memmem::find_iter(data, &key).any(|at| {
+        let value = data.get(at + key.len());
+        value.is_some_and(|byte| !matches!(byte, 0x60..=0x67 | 0x69..=0x9f))
+    })
 }
 
 /// A string of less than 285 octets as it stands in a database.

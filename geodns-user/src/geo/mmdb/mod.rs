@@ -183,9 +183,9 @@ pub struct Found {
 struct Places {
     /// The place of number 1, and so on.
     list: Vec<Place>,
-    /// Numbers, each with the hash of its place: neither growing nor a stranger with the same slot reads
-    /// the list.
-    numbers: HashTable<(u64, u32)>,
+    /// Numbers, each with 32 bits of the hash of its place: growing does not read the list, and a
+    /// stranger in the same slot is passed by.
+    numbers: HashTable<(u32, u32)>,
     hasher: DefaultHashBuilder,
 }
 
@@ -206,19 +206,25 @@ impl Places {
         if place == Place::default() {
             return PlaceId::NOTHING;
         }
-        let hash = self.hasher.hash_one(&place);
-        let is_same = |&(other, number): &(u64, u32)| {
+        let hash = self.hasher.hash_one(&place) as u32;
+        let is_same = |&(other, number): &(u32, u32)| {
             other == hash && self.list[number as usize - 1] == place
         };
-        if let Some(&(_, number)) = self.numbers.find(hash, is_same) {
+        if let Some(&(_, number)) = self.numbers.find(spread(hash), is_same) {
             return PlaceId(number);
         }
         self.list.push(place);
         let number = self.list.len() as u32;
+        let numbered = (hash, number);
         self.numbers
-            .insert_unique(hash, (hash, number), |&(hash, _)| hash);
+            .insert_unique(spread(hash), numbered, |&(hash, _)| spread(hash));
         PlaceId(number)
     }
+}
+
+/// To 64 bits: a table takes its slot from the lowest and its tag from the highest.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// An error of a database's file.

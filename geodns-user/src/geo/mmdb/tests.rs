@@ -424,6 +424,32 @@ fn places_that_differ_only_in_what_is_not_wanted_are_one() {
 }
 
 #[test]
+fn a_database_has_the_attributes_whose_keys_it_has() {
+    for (record, expected) in [
+        (nested_city(), Wanted::EVERYTHING),
+        (country("DE"), Wanted::COUNTRY | Wanted::CONTINENT),
+        (json!({"continent_code": "EU"}), Wanted::CONTINENT),
+        (json!({"latitude": 1.5, "longitude": 2.5}), Wanted::LOCATION),
+        (json!({"autonomous_system_number": 64_496}), Wanted::ASN),
+        // The letters before "asn" look like the octet that begins a text of three.
+        (json!({"city": "Casnewydd"}), Wanted::CITY),
+        (
+            json!({"asn": "AS64496", "city": "Ccity, Fcountry"}),
+            Wanted::ASN | Wanted::CITY,
+        ),
+    ] {
+        for single in [false, true] {
+            let networks = [("1.0.0.0/24", record.clone())];
+            let geography = open(&[Writer {
+                single,
+                ..Writer::new(false, &networks)
+            }]);
+            assert_eq!(geography.has(), expected, "{record}");
+        }
+    }
+}
+
+#[test]
 fn equal_places_are_one_whatever_record_they_are_from() {
     let geography = open(&[
         Writer::new(

@@ -10,6 +10,7 @@
 
 pub mod cost;
 pub mod edit;
+pub mod flip;
 pub mod flood;
 pub mod import;
 pub mod verifier;

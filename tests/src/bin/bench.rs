@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use geodns_tests::bench::{Figure, cost, edit, flood, import, table, to_json, verifier};
+use geodns_tests::bench::{Figure, cost, edit, flip, flood, import, table, to_json, verifier};
 use geodns_tests::real_prefixes;
 
 #[derive(Parser)]
@@ -25,7 +25,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 5] = ["verifier", "cost", "flood", "import", "set"];
+const NAMES: [&str; 6] = ["verifier", "cost", "flood", "import", "set", "flip"];
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -72,6 +72,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
                 Some(list) => import::run(list, rounds)?,
                 None => Vec::new(),
             },
+            "flip" => flip::run(list, rounds)?,
             _ => edit::run(list, rounds)?,
         });
     }

@@ -13,7 +13,7 @@ use anyhow::Context;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
 
-use super::judge::{self, Which};
+use super::judge::Which;
 use super::{Daemon, identity, notify, read, standing};
 use crate::config::{self, Config};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
@@ -553,7 +553,7 @@ impl Daemon {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        self.monitor.set_targets(judge::targets(&inputs.config));
+        self.check_anew(&inputs.config)?;
         self.server.set_identity(identity(&inputs.config));
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.set_interfaces(inputs.config.kernel.interfaces.clone());

@@ -100,15 +100,19 @@ pub fn targets(config: &Config) -> impl Iterator<Item = Target> {
 }
 
 impl Judge {
-    /// Takes over what a monitor knows from before a restart.
+    /// Takes over what a monitor knows of its targets: from before a restart, or under other times.
+    /// Forgets all others.
     pub fn take(&mut self, status: Vec<Status>) {
+        let mut before = std::mem::take(&mut self.found);
         for status in status {
-            if let Some(up) = status.up {
-                let found = Found {
-                    up,
-                    reason: "before the restart".to_owned(),
+            let found = before.remove(&*status.target).or_else(|| {
+                Some(Found {
+                    up: status.up?,
+                    reason: "not checked again yet".to_owned(),
                     until_change: Duration::ZERO,
-                };
+                })
+            });
+            if let Some(found) = found {
                 self.found.insert(Target::clone(&status.target), found);
             }
         }
@@ -357,6 +361,14 @@ fn set_addresses(
 }
 
 impl Daemon {
+    /// Checks what a configuration says is to be checked.
+    pub(super) fn check_anew(&self, config: &Config) -> Result<(), Failure> {
+        self.monitor.set_targets(targets(config));
+        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        judge.take(self.monitor.snapshot());
+        self.heed_with(&mut judge, &Which::All)
+    }
+
     /// Brings a world that is not in force yet up to date.
     pub(super) fn put_service(&self, next: &World) {
         let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);

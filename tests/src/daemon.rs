@@ -56,6 +56,8 @@ pub struct Setup {
     pub stale_after: String,
     /// `kernel.on_stop`
     pub on_stop: String,
+    /// More lines of `[server]`.
+    pub server: String,
     /// The rest of the configuration: zones, mirrors, pools, steered names.
     pub body: String,
     /// Files beside the configuration: name, content.
@@ -76,6 +78,7 @@ impl Setup {
             mode: "native".into(),
             stale_after: "5m".into(),
             on_stop: "detach".into(),
+            server: String::new(),
             body: String::new(),
             files: Vec::new(),
             arguments: Vec::new(),
@@ -116,9 +119,10 @@ impl Setup {
             text.push_str(&format!("listen = {:?}\n", self.listen));
         }
         text.push_str(&format!(
-            "port = {}\n[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
+            "port = {}\n{}\n[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
              on_stop = {:?}\n[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
             self.port,
+            self.server,
             self.interfaces,
             self.mode,
             home.pins.path(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -156,6 +156,16 @@ impl Query {
     pub fn option(mut self, code: u16, data: &[u8]) -> Self {
         self.opt().options.push((code, data.to_vec()));
         self
+    }
+
+    /// With the client subnet of an address.
+    pub fn subnet_of(self, address: IpAddr, source: u8) -> Self {
+        let octets = usize::from(source).div_ceil(8);
+        let net = ipnet::IpNet::new(address, source).expect("no longer than the address");
+        match net.trunc().addr() {
+            IpAddr::V4(v4) => self.subnet(1, source, 0, &v4.octets()[..octets]),
+            IpAddr::V6(v6) => self.subnet(2, source, 0, &v6.octets()[..octets]),
+        }
     }
 
     /// With a client subnet.
@@ -321,6 +331,13 @@ impl Reply {
                 (parts.next() == Some(rtype)).then(|| parts.next().unwrap_or(""))
             })
             .collect()
+    }
+
+    /// SCOPE of the client subnet, if there is one.
+    pub fn scope(&self) -> Option<u8> {
+        let options = &self.opt.as_ref()?.options;
+        let (_, data) = options.iter().find(|(code, _)| *code == ECS)?;
+        data.get(3).copied()
     }
 
     /// RCODE by name.

@@ -19,6 +19,7 @@ pub mod mutate;
 pub mod packet;
 pub mod rig;
 pub mod tap;
+pub mod twins;
 pub mod world;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@
 //! - [`packet`]: the same in Ethernet frames
 //! - [`tap`]: frames sent and seen on an interface
 //! - [`rig`]: the loaded programs, without a daemon
+//! - [`mmdb`]: small GeoIP databases
 //! - [`mutate`]: queries with something wrong, by the million
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
@@ -15,6 +16,7 @@
 pub mod bench;
 pub mod daemon;
 pub mod dns;
+pub mod mmdb;
 pub mod mutate;
 pub mod packet;
 pub mod rig;

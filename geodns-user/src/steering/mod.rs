@@ -3,20 +3,24 @@
 //! - here: a pool's policy, and the order of its members for a client
 //! - `weight`: the slots of a group
 //! - `service`: which mirrors are in service, for which share of the clients
+//! - [`Whereabouts`]: what the databases know of a client, as policies ask for it
 //! - [`standing`]: what an operator and other monitors say of a mirror
 
 mod service;
 pub mod standing;
 mod weight;
+mod whereabouts;
 
 use std::collections::HashMap;
 
 use geodns_common::abi::{Family, MAX_MIRRORS, Order};
 
 use crate::config::{Config, FIRST_PREFIX_RULE, Location, Matches, Mirror, Policy, Pool, Rule};
+use crate::geo::Wanted;
 
 pub use service::{Health, Service, answered_by, service};
 pub use weight::slots;
+pub use whereabouts::Whereabouts;
 
 /// What is known of where a client is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -145,6 +149,28 @@ impl Steering {
     /// The kinds of rules that there are.
     pub fn rules(&self) -> impl Iterator<Item = &Matches> {
         self.rules.keys()
+    }
+
+    /// What it must be known of a client: what its policy and its rules ask for.
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::NOTHING;
+        if self.wants_location() {
+            wanted |= Wanted::LOCATION;
+        }
+        for matches in self.rules() {
+            wanted |= match matches {
+                Matches::Prefix(_) => Wanted::NOTHING,
+                Matches::Asn(_) => Wanted::ASN,
+                Matches::City { subdivision, .. } => {
+                    let named = subdivision.as_ref().map(|_| Wanted::SUBDIVISION);
+                    Wanted::COUNTRY | Wanted::CITY | named.unwrap_or_default()
+                }
+                Matches::Subdivision { .. } => Wanted::COUNTRY | Wanted::SUBDIVISION,
+                Matches::Country(_) => Wanted::COUNTRY,
+                Matches::Continent(_) => Wanted::CONTINENT,
+            };
+        }
+        wanted
     }
 
     /// Order for a client: the override first, then what its prefix is listed with, what a rule says,

@@ -239,3 +239,7 @@ fn error(path: &Path, message: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests;
+/// Writes small databases.
+#[cfg(test)]
+#[path = "../../../../tests/src/mmdb.rs"]
+pub(crate) mod writer;

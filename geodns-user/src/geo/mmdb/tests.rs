@@ -12,11 +12,9 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use self::writer::Writer;
+use super::writer::Writer;
 use super::*;
 use crate::geo::{Code, Location, Subdivision};
-
-mod writer;
 
 /// A folder with databases in it.
 struct Files {

@@ -1,4 +1,5 @@
-//! Writes small databases. Right ones, and such as no writer makes.
+//! Writes small GeoIP databases (MMDB). Right ones, and such as no writer makes. The unit tests of
+//! `geodns-user` include this file.
 
 use std::collections::HashMap;
 
@@ -8,11 +9,13 @@ use serde_json::{Value as Json, json};
 /// A database to be written.
 #[derive(Clone, Debug)]
 pub struct Writer {
+    /// What it calls its kind.
     pub kind: &'static str,
     /// Whether the tree is of IPv6 addresses, with IPv4 below ::/96.
     pub is_v6: bool,
     /// Networks that lead to where IPv4 is.
     pub aliases: Vec<IpNet>,
+    /// Bits of a record of the tree: 24, 28 or 32.
     pub record_bits: u16,
     /// Whether numbers with a fraction are written as `f32`.
     pub single: bool,
@@ -32,6 +35,7 @@ enum Record {
 }
 
 impl Writer {
+    /// A database of these networks.
     pub fn new(is_v6: bool, networks: &[(&str, Json)]) -> Self {
         let networks = networks.iter();
         Self {
@@ -57,6 +61,7 @@ impl Writer {
         }
     }
 
+    /// The file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut data = Vec::new();
         let mut nodes = vec![[Record::Nothing; 2]];

@@ -2,6 +2,7 @@
 //!
 //! - [`run`]: up, until a signal; then down
 //! - `change`: what changes the world: edits, imports, reloads
+//! - `geography`: GeoIP databases that change
 //! - `answer`: what the control socket asks
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
@@ -13,6 +14,7 @@
 
 mod answer;
 mod change;
+mod geography;
 mod judge;
 mod notify;
 mod privileges;
@@ -36,6 +38,7 @@ use standing::Standings;
 
 use crate::config::{Config, Mode, Overrides};
 use crate::control::server;
+use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
@@ -110,7 +113,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     logs::start(format).map_err(anyhow::Error::msg)?;
 
-    let inputs = read(&options)?;
+    let inputs = read(&options, None)?;
     let config = Arc::clone(&inputs.config);
     let state = State::open(&config.state)?;
     let layers = change::layers(&inputs, &state)?;
@@ -133,13 +136,20 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Reads the configuration, under what the command line says, and every file that it names.
-fn read(options: &Options) -> Result<Inputs, crate::config::Error> {
+///
+/// GeoIP databases of `previous` whose files have not changed are not read again.
+fn read(options: &Options, previous: Option<&Geography>) -> Result<Inputs, crate::config::Error> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
     };
     let config = Config::load_with(&options.config, &overrides)?;
     config.require_interfaces()?;
-    Inputs::of(config)
+    let folder = geography::folder(&config);
+    let inputs = Inputs::with(config, &folder, previous)?;
+    for warning in inputs.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(inputs)
 }
 
 async fn serve(
@@ -245,6 +255,10 @@ async fn serve(
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.tidy().await }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.follow_databases().await }
     });
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;

@@ -1,11 +1,12 @@
 //! One consistent configuration in force: what every query is answered from.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::{Config, Error};
-use crate::geo::{Layer, Layers};
+use crate::config::{Config, Error, Pool};
+use crate::geo::{Geography, Layer, Layers};
 use crate::plan::{Input, Plan};
+use crate::steering::Steering;
 use crate::zone::Zones;
 use crate::{geo, zone};
 
@@ -18,6 +19,8 @@ pub struct Inputs {
     pub zones: Arc<Zones>,
     /// The prefix list of each pool.
     pub lists: Vec<Arc<Layer>>,
+    /// Where clients are.
+    pub geography: Arc<Geography>,
 }
 
 impl Inputs {
@@ -28,13 +31,50 @@ impl Inputs {
 
     /// Reads every file that a configuration names.
     pub fn of(config: Config) -> Result<Self, Error> {
+        Self::with(config, &std::env::temp_dir(), None)
+    }
+
+    /// Reads every file that a configuration names. GeoIP databases are copied into `folder`, but for
+    /// those of `previous` whose files have not changed.
+    pub fn with(
+        config: Config,
+        folder: &Path,
+        previous: Option<&Geography>,
+    ) -> Result<Self, Error> {
         let zones = zone::load(&config)?;
         let lists = geo::load(&config)?;
+        let geography = Geography::open(&config.databases, folder, previous)?;
         Ok(Self {
             config: Arc::new(config),
             zones: Arc::new(zones),
             lists,
+            geography: Arc::new(geography),
         })
+    }
+
+    /// What is legal and yet hardly meant, a line each: policies that ask what no database knows.
+    pub fn warnings(&self) -> Vec<String> {
+        let config = &self.config;
+        let has = self.geography.has();
+        let lacking = |pool: &Pool| {
+            let lacks = Steering::of(pool, &config.mirrors).wanted().without(has);
+            let lacks: Vec<_> = lacks.names().collect();
+            let help = if config.databases.is_empty() {
+                "there are no databases: name some in geoip.databases"
+            } else {
+                "no database has it: name one that does in geoip.databases"
+            };
+            (!lacks.is_empty()).then(|| {
+                format!(
+                    "{}:{}: pool \"{}\" asks for a client's {}, and {help}",
+                    config.path.display(),
+                    pool.line,
+                    pool.id,
+                    lacks.join(", "),
+                )
+            })
+        };
+        config.pools.iter().filter_map(lacking).collect()
     }
 
     /// The layers of each pool with nothing but the configuration's lists.
@@ -56,6 +96,7 @@ impl Inputs {
         let plan = Plan::compile(Input {
             config: &self.config,
             zones: &self.zones,
+            geography: &self.geography,
             layers,
             generation,
             hash_key,
@@ -66,6 +107,7 @@ impl Inputs {
             key: None,
             message: error.to_string(),
         })?;
+        self.geography.relax();
         Ok(World {
             inputs: self.clone(),
             generation,
@@ -84,4 +126,13 @@ pub struct World {
     pub generation: u64,
     /// The plan.
     pub plan: RwLock<Plan>,
+}
+
+impl World {
+    /// The layers of each pool that are in force.
+    pub fn layers(&self) -> Vec<Layers> {
+        let plan = self.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let pools = 0..self.inputs.config.pools.len();
+        pools.map(|pool| plan.layers(pool).clone()).collect()
+    }
 }

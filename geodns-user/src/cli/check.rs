@@ -30,6 +30,8 @@ pub struct Summary {
     pub blocks: u32,
     /// Octets of kernel memory that the tables take.
     pub kernel_memory_bytes: u64,
+    /// What is legal and yet hardly meant.
+    pub warnings: Vec<String>,
 }
 
 /// Checks `file`; the text to print.
@@ -49,6 +51,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         prefixes: inputs.lists.iter().map(|list| list.len()).sum(),
         blocks: capacity.roots + capacity.blocks,
         kernel_memory_bytes: kernel_memory(&capacity),
+        warnings: inputs.warnings(),
     };
     if json {
         return Ok(serde_json::to_string(&summary)? + "\n");

@@ -422,8 +422,10 @@ pub fn reloaded(reloaded: Reloaded) -> String {
 /// `geodns check`
 pub fn summary(summary: &Summary) -> String {
     let count = |number: usize| grouped(number as u64);
+    let warnings = summary.warnings.iter();
+    let warnings: String = warnings.map(|line| format!("warning: {line}\n")).collect();
     format!(
-        "{}: ok\n{}",
+        "{warnings}{}: ok\n{}",
         summary.config,
         pairs(&[
             ("zones", count(summary.zones)),

@@ -383,7 +383,7 @@ impl Daemon {
     }
 
     /// Loads a world's program; nothing is in force yet.
-    fn prepare(&self, next: &World) -> Result<Option<Instance>, Failure> {
+    pub(super) fn prepare(&self, next: &World) -> Result<Option<Instance>, Failure> {
         // Not the kernel's lock for so long: what the checks find must not wait.
         let Some(loader) = self.lock_kernel().map(|kernel| kernel.loader()) else {
             return Ok(None);
@@ -396,7 +396,7 @@ impl Daemon {
     }
 
     /// Puts a world in force, in the kernel and in the slow path.
-    fn commit(&self, next: World, instance: Option<Instance>) -> Result<(), Failure> {
+    pub(super) fn commit(&self, next: World, instance: Option<Instance>) -> Result<(), Failure> {
         if let (Some(mut kernel), Some(instance)) = (self.lock_kernel(), instance) {
             kernel.commit(instance).map_err(internal)?;
         }
@@ -406,7 +406,7 @@ impl Daemon {
     }
 
     /// Compiles a world, with who is in service.
-    fn compile(
+    pub(super) fn compile(
         &self,
         inputs: &Inputs,
         layers: &[Layers],
@@ -522,8 +522,9 @@ impl Daemon {
 
     fn reload(&self, netdevs: &Netdevs) -> Result<Reloaded, Failure> {
         let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
-        let mut inputs = read(&self.options).map_err(invalid)?;
         let world = self.world.load_full();
+        let previous = &world.inputs.geography;
+        let mut inputs = read(&self.options, Some(previous)).map_err(invalid)?;
         let mut config = Config::clone(&inputs.config);
         let fixed = keep_fixed(&mut config, &world.inputs.config);
         inputs.config = Arc::new(config);

@@ -31,7 +31,7 @@ use self::names::Names;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
 use crate::config::{Config, Policy, Pool};
-use crate::geo::{self, Layers, Prefix};
+use crate::geo::{self, Geography, Layers, Prefix, Wanted};
 use crate::steering::{Service, Steering};
 use crate::zone::Zones;
 
@@ -42,6 +42,8 @@ pub struct Input<'a> {
     pub config: &'a Config,
     /// Zones, steered names marked.
     pub zones: &'a Zones,
+    /// Where clients are; empty where there are no databases.
+    pub geography: &'a Arc<Geography>,
     /// Layers of each pool.
     pub layers: &'a [Layers],
     /// Number of the plan.
@@ -224,6 +226,7 @@ pub struct Plan {
     rows: Rows,
     /// What the pools' configuration says about choosing.
     pools: Vec<ChosenBy>,
+    geography: Arc<Geography>,
     atlases: Atlases,
     blocks: Blocks,
     regions: Regions,
@@ -242,6 +245,8 @@ enum ChosenBy {
 #[derive(Debug)]
 struct Atlas {
     steering: Arc<Steering>,
+    /// What the steering asks of the geography.
+    wanted: Wanted,
     layers: Layers,
     /// Whether 6to4 and Teredo clients are where their IPv4 addresses are. Overrides do not matter for
     /// it: they come and go.
@@ -251,10 +256,12 @@ struct Atlas {
 }
 
 impl Atlas {
-    fn source(&self) -> Source<'_> {
+    fn source<'a>(&'a self, geography: &'a Geography) -> Source<'a> {
         Source {
             layers: &self.layers,
             steering: &self.steering,
+            geography,
+            wanted: self.wanted,
             embedded: self.embedded,
         }
     }
@@ -361,6 +368,7 @@ impl Plan {
             zones: rows::zones(input.zones, input.generation),
             rows,
             pools: Vec::with_capacity(input.config.pools.len()),
+            geography: Arc::clone(input.geography),
             atlases: Atlases {
                 capacity: u32::MAX / ATLAS_BLOCKS as u32,
                 ..Atlases::default()
@@ -403,6 +411,7 @@ impl Plan {
             None => {
                 let lists = [&layers.base, &layers.imported];
                 let atlas = Atlas {
+                    wanted: steering.wanted(),
                     embedded: steering.is_geographic() || lists.iter().any(|list| !list.is_empty()),
                     steering: Arc::new(steering),
                     layers,
@@ -426,7 +435,7 @@ impl Plan {
                 regions: &mut self.regions,
             };
             let root = &mut entries[root_of(family)];
-            atlas::build(shared, atlas.source(), family, root)?;
+            atlas::build(shared, atlas.source(&self.geography), family, root)?;
         }
         for &entry in &*entries {
             self.blocks.link(entry);
@@ -502,6 +511,11 @@ impl Plan {
     /// Blocks in use below the roots, free ones among them.
     pub fn blocks(&self) -> &[abi::Block] {
         self.blocks.as_slice()
+    }
+
+    /// Where clients are.
+    pub fn geography(&self) -> &Arc<Geography> {
+        &self.geography
     }
 
     /// Layers of a pool.
@@ -580,7 +594,7 @@ impl Plan {
             return (order, host.len.min(scope + geo::embedded_at(host.net())));
         }
         let window = host.around(host.len.min(64));
-        let mut pieces = Pieces::new(atlas.source(), window);
+        let mut pieces = Pieces::new(atlas.source(&self.geography), window);
         match pieces.find(|(piece, _)| piece.covers(&host)) {
             Some((piece, order)) => (order, piece.len),
             None => (abi::Order::EMPTY, host.len),
@@ -744,7 +758,7 @@ impl Plan {
             regions: &mut self.regions,
         };
         let root = &self.atlases.entries(number)[root_of(edited.family)];
-        let changes = atlas::edit(shared, atlas.source(), edited, root);
+        let changes = atlas::edit(shared, atlas.source(&self.geography), edited, root);
         let changes = match changes {
             Ok(changes) => changes,
             Err(Full) => {
@@ -787,10 +801,13 @@ impl Plan {
             regions: &mut self.regions,
         };
         let root = &self.atlases.entries(from)[root_of(edited.family)];
-        let (steering, embedded) = (Arc::clone(&atlas.steering), atlas.embedded);
+        let (steering, wanted) = (Arc::clone(&atlas.steering), atlas.wanted);
+        let embedded = atlas.embedded;
         let source = Source {
             layers: &layers,
             steering: &steering,
+            geography: &self.geography,
+            wanted,
             embedded,
         };
         let changes = atlas::edit(shared, source, edited, root);
@@ -828,6 +845,7 @@ impl Plan {
         self.atlases.get_mut(from).users -= 1;
         self.atlases.atlases[number as usize] = Some(Atlas {
             steering,
+            wanted,
             layers,
             embedded,
             users: 1,

@@ -5,8 +5,10 @@ use geodns_common::abi::{Family, Order};
 use hashbrown::HashMap;
 use ipnet::Ipv6Net;
 
-use crate::geo::{Layers, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk};
-use crate::steering::{Place, Steering};
+use crate::geo::{
+    Geography, Layers, PlaceId, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk, Wanted, mmdb,
+};
+use crate::steering::{Steering, Whereabouts};
 
 /// What decides the order of a client.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,10 @@ pub struct Source<'a> {
     pub layers: &'a Layers,
     /// What makes orders of them.
     pub steering: &'a Steering,
+    /// Where clients are.
+    pub geography: &'a Geography,
+    /// What the steering asks of that.
+    pub wanted: Wanted,
     /// Whether IPv6 addresses that stand for IPv4 ones are looked up as these.
     pub embedded: bool,
 }
@@ -22,16 +28,21 @@ pub struct Source<'a> {
 /// The orders of the runs, each worked out once.
 #[derive(Debug)]
 struct Orders<'a> {
-    steering: &'a Steering,
-    known: HashMap<(Option<u8>, Option<u8>), Order>,
+    source: Source<'a>,
+    known: HashMap<(PlaceId, Option<u8>, Option<u8>), Order>,
 }
 
 impl Orders<'_> {
-    fn get(&mut self, run: &Run) -> Order {
-        let key = (run.listed, run.overriding);
+    fn get(&mut self, run: &Run, place: PlaceId) -> Order {
+        let Source {
+            steering,
+            geography,
+            ..
+        } = self.source;
+        let key = (place, run.listed, run.overriding);
         *self.known.entry(key).or_insert_with(|| {
-            self.steering
-                .order(&Place::default(), run.listed, run.overriding)
+            let place = Whereabouts::of(&geography.place(place));
+            steering.order(&place.place(), run.listed, run.overriding)
         })
     }
 }
@@ -51,9 +62,11 @@ const fn block(net: Ipv6Net) -> (u128, u128) {
 /// The longest runs with one order in a window: first address, last address, order.
 pub struct Runs<'a> {
     walk: Walk<'a>,
+    /// Where they are, for a steering that asks.
+    places: Option<mmdb::Cursor<'a>>,
     orders: Orders<'a>,
     embedded: &'static [(u128, u128)],
-    /// What is left of a run that a block begins or ends in.
+    /// What is left of a run of the layers in which a place or a block begins or ends.
     rest: Option<Run>,
     ahead: Option<(u128, u128, Order)>,
 }
@@ -62,10 +75,12 @@ impl<'a> Runs<'a> {
     /// Those of a window.
     pub fn new(source: Source<'a>, window: Prefix) -> Self {
         let embedded = source.embedded && window.family == Family::V6;
+        let places = || source.geography.walk(window, source.wanted);
         let mut runs = Self {
             walk: Walk::new(source.layers, window),
+            places: (!source.wanted.is_empty()).then(places),
             orders: Orders {
-                steering: source.steering,
+                source,
                 known: HashMap::new(),
             },
             embedded: if embedded { &EMBEDDED_BLOCKS } else { &[] },
@@ -77,26 +92,40 @@ impl<'a> Runs<'a> {
     }
 
     /// The next addresses that are alike.
+    #[inline]
     fn step(&mut self) -> Option<(u128, u128, Order)> {
         let run = self.rest.take().or_else(|| self.walk.next())?;
-        let mut blocks = self.embedded.iter();
-        let Some(&(first, last)) = blocks.find(|(_, last)| run.first <= *last) else {
-            return Some((run.first, run.last, self.orders.get(&run)));
-        };
-        let inside = first <= run.first;
-        let end = run.last.min(if inside { last } else { first - 1 });
-        if end < run.last {
-            self.rest = Some(Run {
-                first: end + 1,
-                ..run
-            });
-        }
+        let (block_last, inside) = self.block(run.first);
+        let mut last = run.last.min(block_last);
         let order = if inside {
             EMBEDDED
         } else {
-            self.orders.get(&run)
+            let mut place = PlaceId::NOTHING;
+            if let Some(places) = &mut self.places {
+                let (here, place_last) = places.seek(run.first);
+                place = here;
+                last = last.min(place_last);
+            }
+            self.orders.get(&run, place)
         };
-        Some((run.first, end, order))
+        if last < run.last {
+            self.rest = Some(Run {
+                first: last + 1,
+                ..run
+            });
+        }
+        Some((run.first, last, order))
+    }
+
+    /// The last address up to which none of the blocks begins or ends, and whether this is in one.
+    #[inline]
+    fn block(&self, address: u128) -> (u128, bool) {
+        let mut blocks = self.embedded.iter();
+        match blocks.find(|(_, last)| address <= *last) {
+            Some(&(first, last)) if first <= address => (last, true),
+            Some(&(first, _)) => (first - 1, false),
+            None => (u128::MAX, false),
+        }
     }
 }
 

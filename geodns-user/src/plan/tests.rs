@@ -18,6 +18,8 @@ use crate::publish::{Backend, Twin};
 use crate::steering::Place;
 use crate::world::Inputs;
 
+mod geography;
+
 const MIRRORS: usize = 4;
 
 static MIRROR_LIST: LazyLock<Vec<Mirror>> = LazyLock::new(|| {
@@ -67,9 +69,14 @@ fn pool(default: u8) -> Pool {
 }
 
 fn compile(config: &Config, layers: &[Layers]) -> Plan {
+    compile_with(config, &Arc::default(), layers)
+}
+
+fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) -> Plan {
     let input = Input {
         config,
         zones: &Zones::default(),
+        geography,
         layers,
         generation: 1,
         hash_key: [1, 2],
@@ -108,6 +115,12 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
     if let Some(v4) = embedded(layers, address) {
         return naive_order(pool, layers, v4);
     }
+    let (listed, overriding) = naive_match(layers, address);
+    Steering::of(pool, &MIRROR_LIST).order(&Place::default(), listed, overriding)
+}
+
+/// What is listed and overriding, word for word.
+fn naive_match(layers: &Layers, address: IpAddr) -> (Option<u8>, Option<u8>) {
     fn longest(prefixes: impl Iterator<Item = (IpNet, u8)>, address: IpAddr) -> Option<u8> {
         let matching = prefixes.filter(|(net, _)| net.contains(&address));
         matching
@@ -116,11 +129,8 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
     }
     let overrides = layers.overrides.iter().map(|(&net, &mirror)| (net, mirror));
     let listed = longest(layers.imported.iter(), address);
-    Steering::of(pool, &MIRROR_LIST).order(
-        &Place::default(),
-        listed.or_else(|| longest(layers.base.iter(), address)),
-        longest(overrides, address),
-    )
+    let listed = listed.or_else(|| longest(layers.base.iter(), address));
+    (listed, longest(overrides, address))
 }
 
 /// What a scope is, word for word: the length of the shortest prefix around an address of which
@@ -183,7 +193,13 @@ fn prefix() -> impl Strategy<Value = IpNet> {
     let v4_lens = prop::sample::select(vec![
         0u8, 1, 2, 7, 8, 12, 15, 16, 17, 20, 23, 24, 25, 28, 30, 31, 32,
     ]);
-    let v4_bases = prop::sample::select(vec![0u32, 0x0a00_0000, 0x0a00_ff00, 0xffff_ff00]);
+    let v4_bases = prop::sample::select(vec![
+        0u32,
+        0x0a00_0000,
+        0x0a00_ff00,
+        0x0bff_ff00,
+        0xffff_ff00,
+    ]);
     let v4 = (v4_bases, any::<u32>(), 0..28u32, v4_lens).prop_map(|(base, noise, spread, len)| {
         let address = base ^ noise & ((1 << spread) - 1);
         let address = IpAddr::V4(address.into());
@@ -198,6 +214,8 @@ fn prefix() -> impl Strategy<Value = IpNet> {
         0x2001_0db8_0000_00ff << 64,
         0x2001 << 112,
         0x2002_0a00_00ff << 80,
+        0x2002_0bff_ff00 << 80,
+        0x2a00_0001_0002_00ff << 64,
         u128::MAX << 64,
     ]);
     let v6 =
@@ -312,6 +330,110 @@ fn edits(most: usize) -> impl Strategy<Value = Vec<Edit>> {
     vec((prop::option::of(0..3usize), prefix(), mirror), 1..most)
 }
 
+/// Edits of three pools give what a fresh compile gives, and what was before or is after at every
+/// moment.
+fn check_edits(
+    config: &Config,
+    geography: &Arc<Geography>,
+    mut layers: Vec<Layers>,
+    edits: &[Edit],
+) -> Result<(), TestCaseError> {
+    let mut plan = compile_with(config, geography, &layers);
+    let mut twin = Twin::load(&plan);
+    let mut points: Vec<_> = layers.iter().flat_map(edges_of).collect();
+    points.extend(edges(edits.iter().map(|(_, prefix, _)| prefix)));
+    for &(only, prefix, mirror) in edits {
+        for (pool, layers) in layers.iter_mut().enumerate() {
+            if only.is_some_and(|only| only != pool) {
+                continue;
+            }
+            put(layers, prefix, mirror);
+            // Of every pool: an edit of one must not show in another.
+            let old = look_up_all(&twin, &points);
+            let stores = plan.set_override(pool, prefix, mirror).unwrap();
+            let new = look_up_all(&plan, &points);
+            // Of a long row of stores that differ in their place alone, a few will do.
+            let step = stores.len() / 8 + 1;
+            for (number, store) in stores.iter().enumerate() {
+                twin.apply(std::slice::from_ref(store)).unwrap();
+                if number % step != 0 && number + 8 < stores.len() {
+                    continue;
+                }
+                let now = look_up_all(&twin, &points);
+                for (now, (old, new)) in now.iter().zip(old.iter().zip(&new)) {
+                    prop_assert!(
+                        now == old || now == new,
+                        "{now:?} is neither {old:?} nor {new:?}"
+                    );
+                }
+            }
+            prop_assert_eq!(look_up_all(&twin, &points), new);
+        }
+        twin.grace().unwrap();
+        plan.reclaim();
+    }
+    let fresh = compile_with(config, geography, &layers);
+    for (pool, layers) in layers.iter().enumerate() {
+        prop_assert_eq!(plan.layers(pool), layers);
+        assert_same_tables(&plan, &fresh, pool);
+        assert_same_tables(&twin, &fresh, pool);
+        for &point in &points {
+            prop_assert_eq!(selected(&plan, pool, point), selected(&fresh, pool, point));
+        }
+    }
+    prop_assert_eq!(plan.blocks.used(), fresh.blocks.used());
+    let atlases = |plan: &Plan| plan.atlases.atlases.iter().flatten().count();
+    prop_assert_eq!(atlases(&plan), atlases(&fresh));
+    Ok(())
+}
+
+/// While edits of a pool are made, no scope covers addresses of another region.
+fn check_scopes(
+    config: &Config,
+    geography: &Arc<Geography>,
+    layers: Layers,
+    edits: &[(IpNet, Option<u8>)],
+) -> Result<(), TestCaseError> {
+    let mut plan = compile_with(config, geography, std::slice::from_ref(&layers));
+    let mut twin = Twin::load(&plan);
+    let mut points = edges_of(&layers);
+    points.extend(edges(edits.iter().map(|(prefix, _)| prefix)));
+    points.sort_unstable();
+    points.dedup();
+    for &(prefix, mirror) in edits {
+        // One that takes several entries of a root cannot be seen all at once.
+        if prefix.prefix_len() < 16 {
+            continue;
+        }
+        let stores = plan.set_override(0, prefix, mirror).unwrap();
+        let step = stores.len() / 4 + 1;
+        for (number, store) in stores.iter().enumerate() {
+            twin.apply(std::slice::from_ref(store)).unwrap();
+            if number % step != 0 && number + 3 < stores.len() {
+                continue;
+            }
+            let seen: Vec<_> = points
+                .iter()
+                .filter_map(|&point| Some((point, looked_up(&twin, 0, point)?)))
+                .collect();
+            for &(point, (order, scope)) in &seen {
+                let net = IpNet::new(point, scope).unwrap();
+                for &(other, (other_order, _)) in &seen {
+                    prop_assert!(
+                        !net.contains(&other) || order == other_order,
+                        "{} says {} but {} is of another region",
+                        point,
+                        net.trunc(),
+                        other
+                    );
+                }
+            }
+        }
+        plan.reclaim();
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -337,53 +459,7 @@ proptest! {
         // Two pools that share an atlas, and one of its own.
         let config = config(&[0, 0, 1]);
         let apart = Layers { base: layer(&other_list), ..Layers::default() };
-        let mut layers = vec![layers.clone(), layers, apart];
-        let mut plan = compile(&config, &layers);
-        let mut twin = Twin::load(&plan);
-        let mut points: Vec<_> = layers.iter().flat_map(edges_of).collect();
-        points.extend(edges(edits.iter().map(|(_, prefix, _)| prefix)));
-        for &(only, prefix, mirror) in &edits {
-            for (pool, layers) in layers.iter_mut().enumerate() {
-                if only.is_some_and(|only| only != pool) {
-                    continue;
-                }
-                put(layers, prefix, mirror);
-                // Of every pool: an edit of one must not show in another.
-                let old = look_up_all(&twin, &points);
-                let stores = plan.set_override(pool, prefix, mirror).unwrap();
-                let new = look_up_all(&plan, &points);
-                // Of a long row of stores that differ in their place alone, a few will do.
-                let step = stores.len() / 8 + 1;
-                for (number, store) in stores.iter().enumerate() {
-                    twin.apply(std::slice::from_ref(store)).unwrap();
-                    if number % step != 0 && number + 8 < stores.len() {
-                        continue;
-                    }
-                    let now = look_up_all(&twin, &points);
-                    for (now, (old, new)) in now.iter().zip(old.iter().zip(&new)) {
-                        prop_assert!(
-                            now == old || now == new,
-                            "{now:?} is neither {old:?} nor {new:?}"
-                        );
-                    }
-                }
-                prop_assert_eq!(look_up_all(&twin, &points), new);
-            }
-            twin.grace().unwrap();
-            plan.reclaim();
-        }
-        let fresh = compile(&config, &layers);
-        for (pool, layers) in layers.iter().enumerate() {
-            prop_assert_eq!(plan.layers(pool), layers);
-            assert_same_tables(&plan, &fresh, pool);
-            assert_same_tables(&twin, &fresh, pool);
-            for &point in &points {
-                prop_assert_eq!(selected(&plan, pool, point), selected(&fresh, pool, point));
-            }
-        }
-        prop_assert_eq!(plan.blocks.used(), fresh.blocks.used());
-        let atlases = |plan: &Plan| plan.atlases.atlases.iter().flatten().count();
-        prop_assert_eq!(atlases(&plan), atlases(&fresh));
+        check_edits(&config, &Arc::default(), vec![layers.clone(), layers, apart], &edits)?;
     }
 
     #[test]
@@ -391,41 +467,7 @@ proptest! {
         layers in layers(),
         edits in vec((prefix(), prop::option::weighted(0.6, 0..MIRRORS as u8)), 1..6),
     ) {
-        let config = config(&[0]);
-        let mut plan = compile(&config, std::slice::from_ref(&layers));
-        let mut twin = Twin::load(&plan);
-        let mut points = edges_of(&layers);
-        points.extend(edges(edits.iter().map(|(prefix, _)| prefix)));
-        points.sort_unstable();
-        points.dedup();
-        for &(prefix, mirror) in &edits {
-            // One that takes several entries of a root cannot be seen all at once.
-            if prefix.prefix_len() < 16 {
-                continue;
-            }
-            let stores = plan.set_override(0, prefix, mirror).unwrap();
-            let step = stores.len() / 4 + 1;
-            for (number, store) in stores.iter().enumerate() {
-                twin.apply(std::slice::from_ref(store)).unwrap();
-                if number % step != 0 && number + 3 < stores.len() {
-                    continue;
-                }
-                let seen: Vec<_> = points
-                    .iter()
-                    .filter_map(|&point| Some((point, looked_up(&twin, 0, point)?)))
-                    .collect();
-                for &(point, (order, scope)) in &seen {
-                    let net = IpNet::new(point, scope).unwrap();
-                    for &(other, (other_order, _)) in &seen {
-                        prop_assert!(
-                            !net.contains(&other) || order == other_order,
-                            "{} says {} but {} is of another region", point, net.trunc(), other
-                        );
-                    }
-                }
-            }
-            plan.reclaim();
-        }
+        check_scopes(&config(&[0]), &Arc::default(), layers, &edits)?;
     }
 
     #[test]
@@ -619,6 +661,7 @@ fn world(toml: &str, zones: &[(&str, &str)]) -> (Inputs, Plan) {
     let plan = Plan::compile(Input {
         config: &inputs.config,
         zones: &inputs.zones,
+        geography: &inputs.geography,
         layers: &layers,
         generation: 7,
         hash_key: [3, 4],

@@ -303,15 +303,22 @@ fn open_or_make(path: &Path) -> Result<Database, Problem> {
     Ok(database)
 }
 
+/// The folder of a state file, made where it is missing.
+pub fn folder(path: &Path) -> io::Result<PathBuf> {
+    let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) else {
+        return Ok(PathBuf::from("."));
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    Ok(folder.to_owned())
+}
+
 /// Makes a file with empty tables, under another name first: what is cut short in the making would be
 /// taken for a damaged one.
 fn make(path: &Path) -> Result<(), Problem> {
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
-    }
+    folder(path)?;
     let mut half = path.as_os_str().to_owned();
     half.push(format!(".{}", std::process::id()));
     let half = PathBuf::from(half);

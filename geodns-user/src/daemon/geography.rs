@@ -1,0 +1,126 @@
+//! GeoIP databases that change: read again beside the running world, and put in force when they are
+//! good. A broken one changes nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::Daemon;
+use crate::config::Config;
+use crate::control::api::Failure;
+use crate::geo::Geography;
+use crate::geo::mmdb::Fingerprint;
+use crate::state;
+
+/// How often the files are looked at; one that is the same for so long is taken for complete.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where databases are copied to: beside the state.
+pub fn folder(config: &Config) -> PathBuf {
+    // One that cannot be made cannot be copied into either, and that error says more.
+    let made = state::folder(&config.state);
+    made.unwrap_or_else(|_| config.state.clone())
+}
+
+/// What was seen of files that are not in force.
+#[derive(Default)]
+struct Watch {
+    /// Those of the last look.
+    seen: Vec<Fingerprint>,
+    /// Those that could not be put in force, and why.
+    failed: Option<(Vec<Fingerprint>, String)>,
+}
+
+impl Watch {
+    /// Notes what has changed; whether it has rested and is to be read.
+    fn is_due(&mut self, changed: Vec<Fingerprint>) -> bool {
+        let failed = self.failed.as_ref().is_some_and(|(at, _)| *at == changed);
+        let rested = self.seen == changed;
+        self.seen = changed;
+        rested && !failed && !self.seen.is_empty()
+    }
+}
+
+impl Daemon {
+    /// Reads databases again whenever they change, for ever.
+    pub(super) async fn follow_databases(self: &Arc<Self>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut watch = Watch::default();
+        loop {
+            look.tick().await;
+            let world = self.world.load_full();
+            // A few calls of stat, on whatever file system.
+            let changed = tokio::task::spawn_blocking(move || changed(&world.inputs.geography));
+            let changed = changed.await.unwrap_or_default();
+            if changed.is_empty() {
+                self.forgive(&mut watch);
+            }
+            if watch.is_due(changed) {
+                self.read_databases(&mut watch).await;
+            }
+        }
+    }
+
+    /// Reads databases that have changed. The outcome is in the log, a failure in the status too.
+    async fn read_databases(self: &Arc<Self>, watch: &mut Watch) {
+        match self.change(|daemon| daemon.regeo()).await {
+            Ok(generation) => {
+                let files = watch.seen.iter().map(|one| one.path.display().to_string());
+                let files: Vec<_> = files.collect();
+                tracing::info!("read again: {}; plan {generation}", files.join(", "));
+                self.forgive(watch);
+            }
+            Err(failure) => {
+                let line = failure.to_string();
+                tracing::error!("the GeoIP databases stay as they were: {line}");
+                *self
+                    .last_error
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+                watch.failed = Some((watch.seen.clone(), line));
+            }
+        }
+    }
+
+    /// Takes back what the status says of databases.
+    fn forgive(&self, watch: &mut Watch) {
+        let Some((_, line)) = watch.failed.take() else {
+            return;
+        };
+        let mut last_error = self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last_error.take_if(|error| *error == line);
+    }
+
+    /// Opens the databases that have changed, compiles a world with them, and puts it in force.
+    /// Gives its number.
+    fn regeo(&self) -> Result<u64, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let previous = &world.inputs.geography;
+        let geography = Geography::open(&config.databases, &folder(config), Some(previous))
+            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        let mut inputs = world.inputs.clone();
+        inputs.geography = Arc::new(geography);
+        let generation = world.generation + 1;
+        let next = self.compile(&inputs, &world.layers(), generation)?;
+        let instance = self.prepare(&next)?;
+        self.commit(next, instance)?;
+        for warning in inputs.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(generation)
+    }
+}
+
+/// What is there now of the files that have changed.
+fn changed(geography: &Geography) -> Vec<Fingerprint> {
+    let changed = geography.changed();
+    let now = changed.iter().map(|path| Fingerprint::now(path));
+    now.filter_map(Result::ok).collect()
+}

@@ -41,6 +41,7 @@ pub(super) fn check(
 ) -> Result<Config, Error> {
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let check = Check { source, folder };
+    let site = file.server.site.clone();
     let server = check.server(file.server)?;
     let kernel = check.kernel(file.kernel, overrides)?;
     let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
@@ -59,8 +60,7 @@ pub(super) fn check(
     let zones = check.zones(file.zone)?;
     let (mirrors, by_id) = check.mirrors(file.mirror)?;
     let databases = check.databases(file.geoip)?;
-    let site = server.site.as_ref();
-    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site)?;
+    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref())?;
     let mut steers = check.steers(file.steer, &pools, &pool_by_id)?;
     check.names(&file.pool, &mirrors, &mut pools, &mut steers)?;
     Ok(Config {
@@ -131,7 +131,7 @@ impl Check<'_> {
             listen,
             port,
             identity,
-            // Judged where it is used.
+            // Judged with the pools.
             site: file.site.map(Spanned::into_inner),
         })
     }
@@ -258,7 +258,7 @@ impl Check<'_> {
                 return self.error(mirror.id.span(), "mirror.id", message);
             }
             let (v4, v6) = self.mirror_addresses(&id, &mirror)?;
-            let cname = self.mirror_cname(&id, &mirror)?;
+            let cname = self.mirror_cname(&mirror)?;
             let location = match &mirror.location {
                 Some(location) => Some(self.location(location, "mirror.location")?),
                 None => None,
@@ -277,9 +277,9 @@ impl Check<'_> {
             };
             by_id.insert(id.clone(), mirrors.len());
             lines.push(self.source.line(mirror.id.span().start));
-            if let (Some(_), Some(cname)) = (&mirror.check, &mirror.cname) {
-                let message = "not with a cname: only addresses are checked; remove it".to_owned();
-                return self.error(cname.span(), "mirror.check", message);
+            if let (Some(check), Some(_)) = (&mirror.check, &mirror.cname) {
+                let message = "not used with a cname: only addresses are checked; remove it";
+                return self.error(check.place(), "mirror.check", message.to_owned());
             }
             let check = mirror.check.map(|check| monitor::check(self.source, check));
             let check = check.transpose()?;
@@ -339,14 +339,27 @@ impl Check<'_> {
         Ok((v4, v6))
     }
 
-    fn mirror_cname(&self, id: &str, mirror: &file::Mirror) -> Result<Option<Name>, Error> {
+    fn mirror_cname(&self, mirror: &file::Mirror) -> Result<Option<Name>, Error> {
         let Some(text) = &mirror.cname else {
             return Ok(None);
         };
-        let name = self.name(text, "mirror.cname")?;
-        if name.is_root() || name.as_slice().starts_with(b"\x01*") {
-            let message = format!("{name} is no host; write the host name of mirror {id:?}");
-            return self.error(text.span(), "mirror.cname", message);
+        const KEY: &str = "mirror.cname";
+        if text.get_ref().parse::<IpAddr>().is_ok() {
+            let message = format!(
+                "{:?} is an address; write it in addresses, or a host name here",
+                text.get_ref()
+            );
+            return self.error(text.span(), KEY, message);
+        }
+        let name = self.name(text, KEY)?;
+        // Letters, digits and hyphens (RFC 1123 section 2.1), and the underscore that some have.
+        let plain = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if name.is_root() || !name.iter().all(|label| label.as_slice().iter().all(plain)) {
+            let message = format!(
+                "{:?} is no host name; write one, as \"www.example.org\"",
+                text.get_ref()
+            );
+            return self.error(text.span(), KEY, message);
         }
         Ok(Some(name))
     }
@@ -427,10 +440,11 @@ impl Check<'_> {
             .filter(|number| (least..=most).contains(number))
             .map_or_else(
                 || {
-                    let message = format!(
-                        "{} is out of range; write {least} to {most}",
-                        value.get_ref()
-                    );
+                    let range = match least == most {
+                        true => least.to_string(),
+                        false => format!("{least} to {most}"),
+                    };
+                    let message = format!("{} is out of range; write {range}", value.get_ref());
                     self.error(value.span(), key, message)
                 },
                 Ok,

@@ -211,24 +211,43 @@ impl<'a> Source<'a> {
                 return Err(self.error(key.span(), key.get_ref(), message));
             }
         }
-        self.checks(document)
+        self.inner_tables(document)
     }
 
-    /// Whether each mirror's check is a table.
-    fn checks(&self, document: &DeTable<'_>) -> Result<(), Error> {
-        let mirrors = document
-            .get("mirror")
-            .and_then(|list| list.get_ref().as_array());
-        for mirror in mirrors.into_iter().flatten() {
-            let check = mirror
-                .get_ref()
-                .as_table()
-                .and_then(|mirror| mirror.get("check"));
-            if let Some(check) = check
-                && !matches!(check.get_ref(), DeValue::Table(_))
-            {
-                let message = "not a table; write it as { type = \"tcp\", port = 80 }";
-                return Err(self.error(check.span(), "mirror.check", message));
+    /// Whether what must be a table within a mirror or a pool is one.
+    fn inner_tables(&self, document: &DeTable<'_>) -> Result<(), Error> {
+        const LOCATION: &str = "{ lat = 52.4, lon = 4.9 }";
+        const RULE: &str = "{ country = \"NL\", mirrors = [\"ams\"] }";
+        for (header, key, form) in [
+            ("mirror", "check", "{ type = \"tcp\", port = 80 }"),
+            ("mirror", "location", LOCATION),
+            ("pool", "location", LOCATION),
+            ("pool", "rules", RULE),
+        ] {
+            let list = document
+                .get(header)
+                .and_then(|list| list.get_ref().as_array());
+            let tables = list.into_iter().flatten();
+            let values = tables.filter_map(|table| table.get_ref().as_table()?.get(key));
+            for value in values {
+                let key = format!("{header}.{key}");
+                let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+                let wrong = match value.get_ref() {
+                    DeValue::Array(rules) if form == RULE => {
+                        rules.iter().find(|rule| !is_table(rule.get_ref()))
+                    }
+                    _ if form == RULE => {
+                        let message = format!(
+                            "not a list of tables; write each as [[pool.rules]], or [{form}]"
+                        );
+                        return Err(self.error(value.span(), &key, message));
+                    }
+                    table => (!is_table(table)).then_some(value),
+                };
+                if let Some(wrong) = wrong {
+                    let message = format!("not a table; write it as {form}");
+                    return Err(self.error(wrong.span(), &key, message));
+                }
             }
         }
         Ok(())
@@ -264,6 +283,10 @@ impl<'a> Source<'a> {
             let field = rest.trim_end_matches('`');
             let key = key.map_or_else(|| field.to_owned(), |key| format!("{key}.{field}"));
             return self.found(span, Some(key), "missing; add it".to_owned());
+        }
+        if message == "floating-point number overflowed" {
+            let message = "far out of range; write a smaller number".to_owned();
+            return self.found(span, key, message);
         }
         let expected = message.rsplit_once(", expected ");
         let (Some(value), Some((_, expected))) = (value, expected) else {

@@ -138,6 +138,13 @@ pub(super) struct File {
     jitter: Option<Spanned<f64>>,
 }
 
+impl File {
+    /// Where it stands.
+    pub(super) fn place(&self) -> Range<usize> {
+        self.kind.span()
+    }
+}
+
 /// Judges a check.
 pub(super) fn check(source: &Source<'_>, mut file: File) -> Result<Check, Error> {
     let check = Judge { source };

@@ -39,7 +39,7 @@ impl Check<'_> {
         file: &[file::Pool],
         mirrors: &[Mirror],
         mirror_by_id: &ById,
-        site: Option<&String>,
+        site: Option<&Spanned<String>>,
     ) -> Result<(Vec<Pool>, ById), Error> {
         let mut by_id = ById::new();
         for (number, pool) in file.iter().enumerate() {
@@ -51,18 +51,32 @@ impl Check<'_> {
             }
             by_id.insert(id, number);
         }
+        if let Some(site) = site
+            && !mirror_by_id.contains_key(site.get_ref())
+            && !by_id.contains_key(site.get_ref())
+        {
+            let message = format!(
+                "no mirror or pool {:?}; {}",
+                site.get_ref(),
+                there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
+            );
+            return self.error(site.span(), "server.site", message);
+        }
         let mut pools = Vec::with_capacity(file.len());
         for pool in file {
             let members = self.members(pool, file, &by_id, mirrors, mirror_by_id)?;
-            pools.push(self.pool(pool, members, mirrors, &by_id, site)?);
+            let site = site.map(Spanned::get_ref);
+            pools.push(self.pool(pool, file, members, mirrors, &by_id, site)?);
         }
         self.fallbacks(file, &pools, mirrors)?;
+        self.locations(file)?;
         Ok((pools, by_id))
     }
 
     fn pool(
         &self,
         file: &file::Pool,
+        all: &[file::Pool],
         members: Members,
         mirrors: &[Mirror],
         by_id: &ById,
@@ -89,7 +103,12 @@ impl Check<'_> {
                 "pool {id:?} mixes mirrors with addresses and with a cname; a name cannot have both, \
                  make it two pools"
             );
-            return self.error(file.id.span(), "pool.mirrors", message);
+            let (list, key) = match &file.pools {
+                Some(list) => (Some(list), "pool.pools"),
+                None => (file.mirrors.as_ref(), "pool.mirrors"),
+            };
+            let span = list.map_or(file.id.span(), Spanned::span);
+            return self.error(span, key, message);
         }
         let one_only = aliases > 0;
         if one_only && policy == Policy::All && members.mirrors.len() > 1 {
@@ -157,7 +176,7 @@ impl Check<'_> {
             });
         }
         Ok(Pool {
-            fail: self.fail(file, by_id)?,
+            fail: self.fail(file, all, by_id)?,
             line: self.source.line(file.id.span().start),
             id,
             mirrors: members.mirrors,
@@ -296,10 +315,15 @@ impl Check<'_> {
                 .insert(mirrors[mirror].id.clone(), number as u8);
         }
         for (number, group) in members.groups.iter().enumerate() {
-            members
-                .by_id
-                .entry(group.id.clone())
-                .or_insert(Order::group(number as u8));
+            let member = Order::group(number as u8);
+            if members.by_id.insert(group.id.clone(), member).is_some() {
+                let message = format!(
+                    "{:?} is a mirror in it and a pool; where {id:?} names it, either could be \
+                     meant: rename one",
+                    group.id
+                );
+                return self.error(list.span(), "pool.pools", message);
+            }
         }
         Ok(members)
     }
@@ -462,6 +486,10 @@ impl Check<'_> {
                         );
                         return self.error(span, KEY, message);
                     };
+                    if first.contains(&member) {
+                        let message = format!("{other:?} stands here twice; remove one");
+                        return self.error(span, KEY, message);
+                    }
                     first.push(member);
                 }
             }
@@ -511,8 +539,8 @@ impl Check<'_> {
         let own = members.by_id.get(site).copied();
         if mirror.is_none() && own.is_none() {
             let message = format!(
-                "server.site {site:?} is no mirror; {}",
-                there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
+                "server.site {site:?} is neither a mirror nor a part of this pool; {}",
+                the_pool_has(members.ids.iter())
             );
             return self.error(file.policy.span(), "pool.policy", message);
         }
@@ -555,7 +583,7 @@ impl Check<'_> {
         self.error(file.policy.span(), "pool.policy", message)
     }
 
-    fn fail(&self, file: &file::Pool, by_id: &ById) -> Result<Fail, Error> {
+    fn fail(&self, file: &file::Pool, all: &[file::Pool], by_id: &ById) -> Result<Fail, Error> {
         let word = file.fail.as_ref().map(|fail| fail.get_ref().as_str());
         if let Some(fallback) = &file.fallback
             && word != Some("fallback")
@@ -575,7 +603,7 @@ impl Check<'_> {
                     let message = format!(
                         "no pool {:?}; {}",
                         id.get_ref(),
-                        there_are(by_id.keys(), "[[pool]]")
+                        there_are(all.iter().map(|pool| pool.id.get_ref()), "[[pool]]")
                     );
                     self.error(id.span(), "pool.fallback", message)
                 }
@@ -617,13 +645,38 @@ impl Check<'_> {
                 seen.push(next);
                 at = &pools[next];
                 if is_alias(at) != is_alias(pool) {
+                    let (this, other) = match is_alias(at) {
+                        true => ("a cname", "addresses"),
+                        false => ("addresses", "a cname"),
+                    };
                     let message = format!(
-                        "pool {:?} has a cname where the other has addresses; a name cannot have \
+                        "pool {:?} has {this} where the other has {other}; a name cannot have \
                          both, name another pool",
                         at.id
                     );
                     return self.error(span(), "pool.fallback", message);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each pool with a place is part of another: alone it has no use for it.
+    fn locations(&self, file: &[file::Pool]) -> Result<(), Error> {
+        let parts: Vec<&str> = file
+            .iter()
+            .filter_map(|pool| pool.pools.as_ref())
+            .flat_map(|list| list.get_ref().iter().map(|id| id.get_ref().as_str()))
+            .collect();
+        for pool in file {
+            if let Some(location) = &pool.location
+                && !parts.contains(&pool.id.get_ref().as_str())
+            {
+                let message = format!(
+                    "only for a pool that is part of another, and {:?} is not; remove it",
+                    pool.id.get_ref()
+                );
+                return self.error(location.lat.span(), "pool.location", message);
             }
         }
         Ok(())
@@ -702,23 +755,30 @@ impl Check<'_> {
     /// For whom a rule is.
     fn matches(&self, rule: &file::Rule) -> Result<Matches, Error> {
         let kinds = [
-            rule.prefix.is_some(),
-            rule.asn.is_some(),
-            rule.continent.is_some(),
-            rule.country.is_some(),
+            ("prefix", rule.prefix.is_some()),
+            ("asn", rule.asn.is_some()),
+            ("country", rule.country.is_some()),
+            ("continent", rule.continent.is_some()),
         ];
-        if kinds.into_iter().filter(|&stands| stands).count() != 1 {
-            let message = "for whom is not clear; write one of prefix, asn, country (with \
-                           subdivision, city, or both) or continent";
-            return self.error(rule.mirrors.span(), "pool.rules", message.to_owned());
+        let mut kinds = kinds.iter().filter(|(_, is)| *is).map(|(kind, _)| *kind);
+        let (kind, other) = (kinds.next(), kinds.next());
+        if let (Some(kind), Some(other)) = (kind, other) {
+            let message = format!("by {kind} and by {other}; make it two rules, or remove one");
+            return self.error(rule.mirrors.span(), "pool.rules", message);
         }
-        for (key, part) in [("subdivision", &rule.subdivision), ("city", &rule.city)] {
-            if let Some(part) = part
-                && rule.country.is_none()
-            {
-                let message = format!("a {key} needs its country; add country = \"..\"");
-                return self.error(part.span(), &format!("pool.rules.{key}"), message);
-            }
+        for (key, part) in [("city", &rule.city), ("subdivision", &rule.subdivision)] {
+            let Some(part) = part else {
+                continue;
+            };
+            let message = match kind {
+                Some("country") if part.get_ref().trim().is_empty() => {
+                    "empty; write its name, or remove the key".to_owned()
+                }
+                Some("country") => continue,
+                Some(kind) => format!("not used in a rule by {kind}; remove it"),
+                None => format!("a {key} needs its country; add country = \"..\""),
+            };
+            return self.error(part.span(), &format!("pool.rules.{key}"), message);
         }
         let text = |value: &Option<Spanned<String>>| {
             value
@@ -744,10 +804,18 @@ impl Check<'_> {
             return Ok(Matches::Continent(code));
         }
         let Some(country) = &rule.country else {
-            return self.error(rule.mirrors.span(), "pool.rules", "for nobody".to_owned());
+            let message = "for nobody; add prefix, asn, continent or country (with subdivision, \
+                           city, or both)";
+            return self.error(rule.mirrors.span(), "pool.rules", message.to_owned());
         };
         let country = self.code(country, "pool.rules.country")?;
-        Ok(match (text(&rule.city), text(&rule.subdivision)) {
+        // ISO 3166-2 puts the country before its code.
+        let subdivision = text(&rule.subdivision).map(|text| {
+            let rest = text.split_once('-');
+            let code = rest.filter(|(of, _)| of.as_bytes().eq_ignore_ascii_case(&country));
+            code.map_or_else(|| text.clone(), |(_, code)| code.to_owned())
+        });
+        Ok(match (text(&rule.city), subdivision) {
             (Some(city), subdivision) => Matches::City {
                 country,
                 subdivision,
@@ -778,7 +846,7 @@ impl Check<'_> {
         const KEY: &str = "pool.rules.prefix";
         let Ok(prefix) = text.get_ref().parse::<IpNet>() else {
             let message = format!(
-                "{:?} is not an address prefix such as 192.0.2.0/24 or 2001:db8::/32",
+                "{:?} is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32",
                 text.get_ref()
             );
             return self.error(text.span(), KEY, message);
@@ -787,6 +855,17 @@ impl Check<'_> {
             let message = format!(
                 "{prefix} has bits set past its length; write {}",
                 prefix.trunc()
+            );
+            return self.error(text.span(), KEY, message);
+        }
+        let mapped = match prefix {
+            IpNet::V6(prefix) if prefix.prefix_len() >= 96 => prefix.addr().to_ipv4_mapped(),
+            _ => None,
+        };
+        if let Some(address) = mapped {
+            let message = format!(
+                "{prefix} is of IPv4 addresses, mapped; write {address}/{}",
+                prefix.prefix_len() - 96
             );
             return self.error(text.span(), KEY, message);
         }
@@ -866,3 +945,6 @@ impl Members {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

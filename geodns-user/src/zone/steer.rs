@@ -11,11 +11,19 @@ use crate::config::{Config, Error, Steer};
 /// Marks every steered name.
 pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
     for steer in &config.steers {
+        let generated = config.pools[steer.pool].of.is_some();
         let error = |message: String| {
             Err(Error {
                 file: config.path.clone(),
                 line: Some(steer.line),
-                key: Some("steer.name".to_owned()),
+                key: Some(
+                    if generated {
+                        "pool.names"
+                    } else {
+                        "steer.name"
+                    }
+                    .to_owned(),
+                ),
                 message,
             })
         };

@@ -404,6 +404,73 @@ fn config(path: &Path, zones: &[&str], steers: &[&str]) -> Config {
 }
 
 #[test]
+fn aliases_stand_alone_and_at_no_apex() {
+    let (_guard, path) = folder(&[(
+        "example.org.zone",
+        &format!("{HEAD}www TXT x\nold DNAME new\nlab NS ns.lab\na.b A 192.0.2.1\n"),
+    )]);
+    let load = |steer: &str, keys: &str| {
+        let text = format!(
+            "[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n\
+             [[mirror]]\nid = \"cdn\"\ncname = \"www.example.net\"\n\
+             [[mirror]]\nid = \"far\"\ncname = \"www.example.com\"\n\
+             [[pool]]\nid = \"p\"\nmirrors = [\"cdn\", \"far\"]\npolicy = \"failover\"\n{keys}\
+             [[steer]]\nname = {steer:?}\npool = \"p\"\n"
+        );
+        let file = path.join("g.toml");
+        fs::write(&file, text).unwrap();
+        super::load(&Config::load(&file).unwrap()).map_err(|error| {
+            let text = error.to_string();
+            text.replace(&format!("{}:", file.display()), "")
+        })
+    };
+    for (steer, expect) in [
+        (
+            "example.org",
+            "15: steer.name: example.org is the apex of its zone, which cannot be an alias; steer it to a pool of mirrors with addresses",
+        ),
+        (
+            "www.example.org",
+            "15: steer.name: www.example.org has TXT records in the zone file, and its pool makes it an alias, which nothing may stand beside; remove one",
+        ),
+        (
+            "old.example.org",
+            "15: steer.name: old.example.org has DNAME records in the zone file, and its pool makes it an alias, which nothing may stand beside; remove one",
+        ),
+        (
+            "lab.example.org",
+            "15: steer.name: lab.example.org is a zone cut of example.org; remove its NS records, or steer it where it is served",
+        ),
+    ] {
+        assert_eq!(load(steer, "").unwrap_err(), expect);
+    }
+    // Names below an alias are no matter, and there may be nothing at it but them.
+    for steer in ["cdn.example.org", "*.example.org", "b.example.org"] {
+        let zones = load(steer, "").unwrap();
+        assert_eq!(zones[0].nodes[&name(steer)].steer, Some(0), "{steer}");
+    }
+    // Generated names are told by the key that they come from.
+    for (template, expect) in [
+        (
+            "{mirror}.example.net",
+            "14: pool.names: cdn.example.net is outside every zone; add a [[zone]] that holds it",
+        ),
+        (
+            "{mirror}.lab.example.org",
+            "14: pool.names: cdn.lab.example.org is below the zone cut lab.example.org; steer it where lab.example.org is served",
+        ),
+    ] {
+        let names = format!("names = {template:?}\n");
+        assert_eq!(load("cdn.example.org", &names).unwrap_err(), expect);
+    }
+    let zones = load("cdn.example.org", "names = \"{mirror}.m.example.org\"\n").unwrap();
+    for (number, at) in ["cdn", "cdn.m", "far.m"].into_iter().enumerate() {
+        let node = &zones[0].nodes[&name(&format!("{at}.example.org"))];
+        assert_eq!(node.steer, Some(number), "{at}");
+    }
+}
+
+#[test]
 fn steered_names_stand_where_addresses_may() {
     let (_guard, path) = folder(&[
         (

@@ -6,16 +6,17 @@ use anyhow::Context;
 use caps::{CapSet, Capability};
 
 /// What the daemon needs as long as it runs: load programs and make maps, attach them, have the
-/// verifier allow what it allows a tracer, and bind port 53 on addresses that come.
+/// verifier allow what it allows a tracer, bind port 53 on addresses that come, and ping mirrors.
 ///
 /// CAP_DAC_OVERRIDE, where we have it, so that a reload can still read a configuration in another
 /// user's folder, and the control socket in one can be removed: taking it from user 0 would not
 /// keep it from root's own files anyway.
-const KEPT: [Capability; 5] = [
+const KEPT: [Capability; 6] = [
     Capability::CAP_BPF,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_PERFMON,
     Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_NET_RAW,
     Capability::CAP_DAC_OVERRIDE,
 ];
 
@@ -54,4 +55,21 @@ pub fn drop_all_but_needed() -> anyhow::Result<()> {
     };
     narrow().context("cannot drop capabilities")?;
     nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What systemd leaves us is what we keep, but for what only a start without systemd needs.
+    #[test]
+    fn the_unit_leaves_what_is_kept() {
+        let unit = include_str!("../../../etc/geodns.service");
+        let mut lines = unit.lines();
+        let line = lines.find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        let left = line.unwrap().split(' ').map(|name| name.parse().unwrap());
+        let mut kept: HashSet<Capability> = KEPT.into_iter().collect();
+        kept.remove(&Capability::CAP_DAC_OVERRIDE);
+        assert_eq!(left.collect::<HashSet<_>>(), kept);
+    }
 }

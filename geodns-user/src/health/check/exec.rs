@@ -1,13 +1,16 @@
-//! A program of the operator's. No shell, no input, no output, and of the environment only PATH. It
-//! leads a process group of its own, which is killed whole when its time is up.
+//! A program of the operator's. No shell, no input, no output, of the environment only PATH, and none
+//! of our capabilities. It leads a process group of its own, which is killed whole when its time is up.
 
 use std::net::IpAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 
+use caps::CapSet;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::{Bad, plain};
 
@@ -26,9 +29,7 @@ pub fn filled(command: &[String], address: IpAddr) -> Vec<String> {
 pub async fn run(command: &[String]) -> Result<(), Bad> {
     let name = command.first().cloned().unwrap_or_default();
     let command = command.to_owned();
-    // Starting a program reads it from the disk, which may take its time.
-    let started = tokio::task::spawn_blocking(move || Group::start(&command)).await;
-    let started = started.map_err(|error| Bad::impossible(error.to_string()))?;
+    let started = start(command).await;
     let mut group = started
         .map_err(|error| Bad::impossible(format!("cannot run {name:?}: {}", plain(&error))))?;
     let status = group.wait().await;
@@ -38,6 +39,37 @@ pub async fn run(command: &[String]) -> Result<(), Bad> {
         return Ok(());
     }
     Err(Bad::Failed(explain(status)))
+}
+
+/// Starts a program from a thread of its own: reading it from the disk may take its time, and what a
+/// thread gives up its children never have. Giving it up between fork and exec would do too, but a
+/// fork of a process with large tables is far slower than the spawn that is used here.
+async fn start(command: Vec<String>) -> std::io::Result<Group> {
+    let runtime = Handle::current();
+    let (done, started) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("geodns-exec".to_owned());
+    thread.spawn(move || {
+        // For the child's end to be heard of.
+        let _runtime = runtime.enter();
+        // Nobody waits any more: then it is killed as it is dropped.
+        let _ = done.send(give_up_capabilities().and_then(|()| Group::start(&command)));
+    })?;
+    started.await.map_err(std::io::Error::other)?
+}
+
+/// For this thread and those that it starts. Without no_new_privs, user 0 would get them back when a
+/// program is executed.
+fn give_up_capabilities() -> std::io::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    for set in [
+        CapSet::Ambient,
+        CapSet::Effective,
+        CapSet::Permitted,
+        CapSet::Inheritable,
+    ] {
+        caps::clear(None, set).map_err(std::io::Error::other)?;
+    }
+    Ok(())
 }
 
 fn explain(status: ExitStatus) -> String {

@@ -716,6 +716,13 @@ async fn a_program_s_exit_status_decides() {
             Outcome::Passed,
         ),
         (exec(&["test", "$PATH", "=", "$PATH"]), Outcome::Passed),
+        // None of our capabilities, whoever we are.
+        (
+            sh(
+                "! grep '^Cap\\(Inh\\|Prm\\|Eff\\|Amb\\)' /proc/self/status | grep -v '0000000000000000$'",
+            ),
+            Outcome::Passed,
+        ),
         // Output goes nowhere, however much it is.
         (sh("head -c 2000000000 /dev/zero"), Outcome::Passed),
         (

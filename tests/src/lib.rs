@@ -22,6 +22,7 @@ pub mod packet;
 pub mod rig;
 pub mod tap;
 pub mod twins;
+pub mod web;
 pub mod world;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -43,6 +43,8 @@ const NOISE: [&str; 6] = [
 
 /// How long an answer may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long something may take to come about, on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
 /// Sockets that are kept.
 const SOCKETS: usize = 100;
 
@@ -55,6 +57,7 @@ pub struct Twins {
     pub slow: Daemon,
     /// Where both are.
     pub pair: Pair,
+    setups: [Setup; 2],
     sockets: BTreeMap<IpAddr, [UdpSocket; 2]>,
     counters: BTreeMap<String, u64>,
 }
@@ -62,32 +65,76 @@ pub struct Twins {
 impl Twins {
     /// Starts both. Where they listen, and the mode, are set here.
     pub fn start(setup: &Setup) -> Result<Self> {
-        Self::start_in(Pair::new(&[])?, setup)
+        Self::start_in(Self::place()?, setup)
     }
 
-    /// The same in a pair that may have more in it already.
-    pub fn start_in(pair: Pair, setup: &Setup) -> Result<Self> {
+    /// Where both will be, and every address of [`CLIENTS`] is the client's.
+    pub fn place() -> Result<Pair> {
+        let pair = Pair::new(&[])?;
         pair.client.sysctl("net/ipv6/ip_nonlocal_bind", "1")?;
         let lines: String = CLIENTS
             .iter()
             .map(|network| format!("route add local {network} dev lo\n"))
             .collect();
         pair.client.ip_batch(&lines)?;
-        let [fast, slow] = [0, 1].map(|which| {
+        Ok(pair)
+    }
+
+    /// Starts both there.
+    pub fn start_in(pair: Pair, setup: &Setup) -> Result<Self> {
+        let setups = [0, 1].map(|which| {
             let mut setup = setup.clone();
             setup.listen = SERVERS.map(|servers| servers[which].to_owned()).into();
             setup.mode = ["native", "off"][which].to_owned();
-            Daemon::start(&pair.server, &setup)
+            setup
         });
-        let (fast, slow) = (fast?, slow?);
+        let fast = Daemon::start(&pair.server, &setups[0])?;
+        let slow = Daemon::start(&pair.server, &setups[1])?;
         let counters = fast.counters()?;
         Ok(Self {
             fast,
             slow,
             pair,
+            setups,
             sockets: BTreeMap::new(),
             counters,
         })
+    }
+
+    /// Ends both, in an orderly way or as a crash would, and starts them again on their files.
+    pub fn restart(&mut self, crash: bool) -> Result<()> {
+        for (daemon, setup) in [&mut self.fast, &mut self.slow]
+            .into_iter()
+            .zip(&self.setups)
+        {
+            if crash {
+                daemon.crash()?;
+            } else {
+                daemon.stop()?;
+            }
+            daemon.again(&self.pair.server, setup)?;
+        }
+        self.counters = self.fast.counters()?;
+        Ok(())
+    }
+
+    /// Waits until something holds of both; `what` says what.
+    pub fn until(
+        &mut self,
+        what: &str,
+        mut holds: impl FnMut(&mut Self) -> Result<bool>,
+    ) -> Result<()> {
+        let end = Instant::now() + LONG;
+        while !holds(self)? {
+            ensure!(
+                Instant::now() < end,
+                "{what}: not within {LONG:?}:\n{}\n{}",
+                self.fast.log(),
+                self.slow.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Sockets to both from an address.

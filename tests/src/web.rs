@@ -1,0 +1,168 @@
+//! Web servers of mirrors: good ones, and such as break in every way a check may meet.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::world::Space;
+
+/// Text in the body of a good answer.
+pub const GOOD: &str = "all is well";
+/// The longest that a connection is kept busy.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// How a server answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// 200, and [`GOOD`].
+    Good,
+    /// 500.
+    Error,
+    /// 200, and another text.
+    Wrong,
+    /// Octets that are no HTTP.
+    Garbage,
+    /// 200, and a body that goes on.
+    Endless,
+    /// 200, and header lines that go on.
+    Drip,
+    /// 302 to itself.
+    Redirect,
+    /// Good, but a second late.
+    Slow,
+    /// The connection is closed unanswered.
+    HangUp,
+}
+
+impl Manner {
+    /// All that are not good.
+    pub const BROKEN: [Self; 8] = [
+        Self::Error,
+        Self::Wrong,
+        Self::Garbage,
+        Self::Endless,
+        Self::Drip,
+        Self::Redirect,
+        Self::Slow,
+        Self::HangUp,
+    ];
+}
+
+/// A server on one address; dropping it closes its port.
+#[derive(Debug)]
+pub struct Web {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    manner: Mutex<Manner>,
+    asked: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Web {
+    /// Listens in a namespace.
+    pub fn start(space: &Space, at: SocketAddr) -> Result<Self> {
+        let listener = space
+            .enter(|| TcpListener::bind(at).with_context(|| format!("cannot listen on {at}")))?;
+        listener.set_nonblocking(true)?;
+        let shared = Arc::new(Shared {
+            manner: Mutex::new(Manner::Good),
+            asked: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+        });
+        let of = Arc::clone(&shared);
+        Ok(Self {
+            shared,
+            thread: Some(std::thread::spawn(move || serve(&listener, &of))),
+        })
+    }
+
+    /// From now on it answers so.
+    pub fn set(&self, manner: Manner) {
+        *self.shared.manner.lock().expect("not poisoned") = manner;
+    }
+
+    /// How often it was asked.
+    pub fn asked(&self) -> u64 {
+        self.shared.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let Ok((stream, _)) = listener.accept() else {
+            std::thread::sleep(Duration::from_millis(3));
+            continue;
+        };
+        shared.asked.fetch_add(1, Ordering::Relaxed);
+        let manner = *shared.manner.lock().expect("not poisoned");
+        let shared = Arc::clone(shared);
+        // Whether the client stays for the whole of it is the client's business.
+        std::thread::spawn(move || answer(stream, manner, &shared.stop));
+    }
+}
+
+fn answer(mut stream: TcpStream, manner: Manner, stop: &AtomicBool) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(BUSY))?;
+    stream.set_write_timeout(Some(BUSY))?;
+    if manner == Manner::HangUp {
+        return Ok(());
+    }
+    let mut head = Vec::new();
+    let mut octets = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut octets)? {
+            0 => return Ok(()),
+            read => head.extend_from_slice(&octets[..read]),
+        }
+    }
+    let with = |status: &str, more: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{more}Connection: close\r\n\r\n{body}"
+        )
+    };
+    let (first, again) = match manner {
+        Manner::Good => (with("200 OK", "", GOOD), ""),
+        Manner::Error => (with("500 Internal Server Error", "", GOOD), ""),
+        Manner::Wrong => (with("200 OK", "", "it works!"), ""),
+        Manner::Garbage => ("\u{1}\u{0}not HTTP at all\r\n\r\n".repeat(20), ""),
+        Manner::Endless => (
+            "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_owned(),
+            "and so on, ",
+        ),
+        Manner::Drip => ("HTTP/1.1 200 OK\r\n".to_owned(), "X-More: and more\r\n"),
+        Manner::Redirect => (with("302 Found", "Location: /\r\n", GOOD), ""),
+        Manner::Slow => {
+            std::thread::sleep(BUSY);
+            (with("200 OK", "", GOOD), "")
+        }
+        Manner::HangUp => return Ok(()),
+    };
+    stream.write_all(first.as_bytes())?;
+    let again = again.repeat(100);
+    let end = std::time::Instant::now() + BUSY;
+    while !again.is_empty() && !stop.load(Ordering::Relaxed) && std::time::Instant::now() < end {
+        stream.write_all(again.as_bytes())?;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

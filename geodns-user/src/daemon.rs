@@ -168,6 +168,22 @@ async fn serve(
         .await
         .context("cannot ask for interfaces (netlink)")?;
     let addresses = addresses(config, &netdevs);
+    // Nobody is sent to a mirror that was down before: all of this comes before the first answer.
+    let (news, heeded) = mpsc::channel();
+    let monitor = start_monitor(config, &state, news.clone())?;
+    let mut judge = Judge::default();
+    judge.take(monitor.snapshot());
+    let mut feed = config.health_feed.as_deref().map(Feed::new);
+    if let Some(feed) = &mut feed
+        && feed.look()
+    {
+        judge.feed(feed.verdicts());
+    }
+    {
+        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        judge.put(&mut plan, config, &standings);
+    }
+
     let world = Arc::new(ArcSwap::from_pointee(world));
     let server = Server::new(
         serve::Options {
@@ -187,15 +203,6 @@ async fn serve(
     // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let control = server::Socket::bind(socket_path)?;
-    let (news, heeded) = mpsc::channel();
-    let monitor = start_monitor(config, &state, news.clone())?;
-    let mut judge = Judge::default();
-    judge.take(monitor.snapshot());
-    {
-        let world = world.load();
-        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
-        judge.put(&mut plan, config, &standings);
-    }
     let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
@@ -263,8 +270,9 @@ async fn serve(
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;
     daemon.heed(&Which::All).map_err(anyhow::Error::msg)?;
-    if let Some(path) = &config.health_feed {
-        let (feed, news) = (Feed::new(path), daemon.news.clone());
+    if let Some(feed) = feed {
+        daemon.warn_of_strangers(feed.verdicts());
+        let news = daemon.news.clone();
         tasks.spawn(async move {
             let tell = move |verdicts: &[Verdict]| {
                 let _ = news.send(News::Feed(verdicts.to_vec()));

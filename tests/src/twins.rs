@@ -82,12 +82,7 @@ impl Twins {
 
     /// Starts both there.
     pub fn start_in(pair: Pair, setup: &Setup) -> Result<Self> {
-        let setups = [0, 1].map(|which| {
-            let mut setup = setup.clone();
-            setup.listen = SERVERS.map(|servers| servers[which].to_owned()).into();
-            setup.mode = ["native", "off"][which].to_owned();
-            setup
-        });
+        let setups = [0, 1].map(|which| of(which, setup));
         let fast = Daemon::start(&pair.server, &setups[0])?;
         let slow = Daemon::start(&pair.server, &setups[1])?;
         let counters = fast.counters()?;
@@ -99,6 +94,14 @@ impl Twins {
             sockets: BTreeMap::new(),
             counters,
         })
+    }
+
+    /// Gives both another configuration, and reloads it.
+    pub fn change(&mut self, setup: &Setup) -> Result<()> {
+        self.setups = [0, 1].map(|which| of(which, setup));
+        self.fast.home.write(&self.setups[0])?;
+        self.slow.home.write(&self.setups[1])?;
+        self.ok("reload").map(|_| ())
     }
 
     /// Ends both, in an orderly way or as a crash would, and starts them again on their files.
@@ -205,4 +208,12 @@ impl Twins {
         self.fast.stop()?;
         self.slow.stop()
     }
+}
+
+/// A setup as it is for the first or the second of them.
+fn of(which: usize, setup: &Setup) -> Setup {
+    let mut setup = setup.clone();
+    setup.listen = SERVERS.map(|servers| servers[which].to_owned()).into();
+    setup.mode = ["native", "off"][which].to_owned();
+    setup
 }

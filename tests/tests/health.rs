@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Setup, at};
-use geodns_tests::dns::{self, A, AAAA, Query, Reply};
+use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
 use geodns_tests::web::{GOOD, Manner, Web};
@@ -535,6 +535,12 @@ fn other_monitors_verdicts_are_heeded_while_they_hold() -> Result<()> {
     feed(&twins, None)?;
     std::thread::sleep(Duration::from_millis(1500));
     now(&mut twins, "failover", ELSEWHERE, answered, "ams")?;
+    // From the first answer on after a restart, too.
+    feed(&twins, Some("sin,down\n"))?;
+    for crash in [false, true] {
+        let (own, next) = ("192.0.2.12", "192.0.2.10");
+        restart_under_questions(&mut twins, crash, "failover", own, next)?;
+    }
     // What is said of it here stands above the file.
     twins.ok("mirror set-health sin up")?;
     now(&mut twins, "failover", ELSEWHERE, answered, "sin")?;
@@ -555,6 +561,46 @@ fn record(reply: &[u8]) -> Result<String> {
     Ok(match reply.rcode {
         0 => [reply.of("A"), reply.of("AAAA")].concat().join(" "),
         _ => reply.status(),
+    })
+}
+
+/// Restarts both while clients go on asking for a pool whose first mirror is down: nobody is sent to
+/// it, whichever path answers, and however early.
+fn restart_under_questions(
+    twins: &mut Twins,
+    crash: bool,
+    pool: &str,
+    down: &str,
+    next: &str,
+) -> Result<()> {
+    let sockets = ["192.0.2.53", "192.0.2.54"]
+        .iter()
+        .map(|server| twins.pair.client.udp(ip(ELSEWHERE), at(server, 53)?))
+        .collect::<Result<Vec<_>>>()?;
+    let name = format!("{pool}.example.org");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| -> Result<()> {
+            while !done.load(Ordering::Relaxed) {
+                for (socket, qtype) in [(&sockets[0], A), (&sockets[1], A), (&sockets[0], TXT)] {
+                    let query = Query::new(&name, qtype).bytes();
+                    // Nobody may be there.
+                    if let Ok(Some(reply)) = dns::ask(socket, &query, Duration::from_millis(20)) {
+                        let got = record(&reply)?;
+                        ensure!(got != down, "sent to {down}, which is down");
+                        ensure!(qtype != A || got == next, "{got}, not {next}");
+                    }
+                }
+            }
+            Ok(())
+        });
+        let restarted = twins.restart(crash);
+        // Until the checks have begun, and some more.
+        std::thread::sleep(Duration::from_millis(300));
+        done.store(true, Ordering::Relaxed);
+        let asked = asker.join().expect("no panic");
+        restarted?;
+        asked
     })
 }
 
@@ -850,9 +896,8 @@ fn a_mirror_that_was_down_stays_so_until_its_checks_say_otherwise() -> Result<()
     };
     twins.until("it is down", |twins| both_have(twins, "192.0.2.10"))?;
     for crash in [false, true] {
-        // Well again, but two seconds of it are wanted; the daemon that starts has seen none yet.
-        twins.restart(crash)?;
-        ensure!(both_have(&mut twins, "192.0.2.10")?, "up before any check");
+        restart_under_questions(&mut twins, crash, "www", &v4, "192.0.2.10")?;
+        // Well again, but two seconds of it are wanted.
         web.set(Manner::Good);
         let (started, asked) = (Instant::now(), web.asked());
         twins.until("it is back", |twins| both_have(twins, &v4))?;
@@ -870,5 +915,18 @@ fn a_mirror_that_was_down_stays_so_until_its_checks_say_otherwise() -> Result<()
         web.set(Manner::Error);
         twins.until("it is down", |twins| both_have(twins, "192.0.2.10"))?;
     }
+    // Nor does a reload bring it up, though it is checked another way from then on.
+    for (from, to) in [("rise = 10", "rise = 9"), ("\"200ms\"", "\"400ms\"")] {
+        body = body.replace(from, to);
+        twins.change(&setup(&body))?;
+        let end = Instant::now() + Duration::from_millis(600);
+        while Instant::now() < end {
+            ensure!(both_have(&mut twins, "192.0.2.10")?, "up by a reload");
+        }
+    }
+    // Checked no more, it is in service.
+    body = body.replace("check = ", "#");
+    twins.change(&setup(&body))?;
+    ensure!(both_have(&mut twins, &v4)?, "out of service for ever");
     twins.stop()
 }

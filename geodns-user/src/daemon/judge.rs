@@ -118,6 +118,16 @@ impl Judge {
         }
     }
 
+    /// Takes what other monitors' file says, in the place of what it said before.
+    pub fn feed(&mut self, verdicts: &[Verdict]) {
+        let entry = |verdict: &Verdict| {
+            let reason = verdict.reason.clone().unwrap_or_default();
+            let of = (verdict.mirror.clone(), verdict.address);
+            (of, (verdict.up, reason))
+        };
+        self.feed = verdicts.iter().map(entry).collect();
+    }
+
     /// Takes a result. Gives whether it may change an answer.
     fn checked(&mut self, event: &Event) -> bool {
         // The next result is an interval away, and until then nothing is worked out anew.
@@ -558,11 +568,7 @@ impl Daemon {
                     }
                     News::Feed(verdicts) => {
                         self.warn_of_strangers(&verdicts);
-                        let entry = |verdict: Verdict| {
-                            let reason = verdict.reason.unwrap_or_default();
-                            ((verdict.mirror, verdict.address), (verdict.up, reason))
-                        };
-                        judge.feed = verdicts.into_iter().map(entry).collect();
+                        judge.feed(&verdicts);
                         all = true;
                     }
                     News::Look | News::Stop => {}
@@ -579,7 +585,7 @@ impl Daemon {
     }
 
     /// Says which verdicts are on mirrors that the configuration lacks.
-    fn warn_of_strangers(&self, verdicts: &[Verdict]) {
+    pub(super) fn warn_of_strangers(&self, verdicts: &[Verdict]) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let feed = config

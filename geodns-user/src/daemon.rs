@@ -4,6 +4,7 @@
 //! - `change`: what changes the world: edits, imports, reloads
 //! - `geography`: GeoIP databases that change
 //! - `answer`: what the control socket asks
+//! - `explain`: the way of a question to its answer, and what the kernel says
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
 //! - `privileges`, `notify`: what the process may do, what systemd is told
@@ -14,6 +15,7 @@
 
 mod answer;
 mod change;
+mod explain;
 mod geography;
 mod judge;
 mod notify;

@@ -65,14 +65,10 @@ pub enum Command {
     Mirrors,
     /// Zones and their steered names
     Zones,
-    /// What a client's query for a name gets, and why
-    Explain {
-        /// Name that is asked about
-        name: String,
-        /// Address of the client
-        #[arg(long, value_name = "ADDRESS", value_parser = address)]
-        client: IpAddr,
-    },
+    /// What a client's query for a name gets, and why; and what the kernel really answers
+    ///
+    /// Exits with 3 if the kernel answers otherwise than it should.
+    Explain(Explain),
     /// Read the configuration and its files again; if anything is wrong, nothing changes
     Reload,
     /// Write a completion script for a shell
@@ -80,6 +76,22 @@ pub enum Command {
         /// Shell
         shell: Shell,
     },
+}
+
+/// `geodns explain`
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// Name that is asked about
+    pub name: String,
+    /// Address that the query comes from
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub client: IpAddr,
+    /// Client subnet that the query has, such as 192.0.2.0/24 [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub ecs: Option<IpNet>,
+    /// Type that is asked for
+    #[arg(long = "type", value_name = "TYPE", default_value = "A")]
+    pub qtype: String,
 }
 
 /// `geodns run`

@@ -2,15 +2,18 @@
 //!
 //! - [`args`]: what it takes
 //! - `show`: answers as text for people
+//! - `explain`: `geodns explain`
 //! - `check`: `geodns check`
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
 //! - `mirror`: `geodns mirror`
 //!
-//! Exit codes: 0; 1 for a failure, with one line on standard error; 2 for wrong usage.
+//! Exit codes: 0; 1 for a failure, with one line on standard error; 2 for wrong usage; 3 if `explain`
+//! finds that the kernel answers otherwise than it should.
 
 pub mod args;
 mod check;
+mod explain;
 mod import;
 mod mirror;
 mod show;
@@ -24,7 +27,7 @@ use clap::{CommandFactory, Parser};
 use serde::de::DeserializeOwned;
 
 use crate::config::DEFAULT_SOCKET;
-use crate::control::api::{self, ExplainQuery, LookupQuery, MapDel, MapSet, OfPool};
+use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
 use args::{Arguments, Command, Global, Map};
@@ -48,7 +51,10 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "geodns: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<explain::Disagreement>() {
+                true => ExitCode::from(explain::DISAGREEMENT),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -96,10 +102,7 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         Command::Zones => show(client.zones().await?, json, show::zones)?,
         Command::Reload => show(client.reload().await?, json, show::reloaded)?,
-        Command::Explain { name, client: from } => {
-            let question = ExplainQuery { name, client: from };
-            show(client.explain(&question).await?, json, show::explanation)?
-        }
+        Command::Explain(question) => return explain::ask(question, client, json).await,
         Command::Stats(stats) => match stats.watch {
             Some(interval) => return watch::watch(client, interval, stats.all, json).await,
             None => show(client.stats().await?, json, |now: api::Stats| {

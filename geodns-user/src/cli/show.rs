@@ -8,8 +8,7 @@ use geodns_common::verdict::Verdict;
 
 use super::check::Summary;
 use crate::control::api::{
-    Change, Explanation, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats,
-    Status, Zone,
+    Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status, Zone,
 };
 use crate::serve;
 
@@ -375,36 +374,6 @@ pub fn imported(imported: Imported) -> String {
         );
     }
     text
-}
-
-/// `geodns explain`
-pub fn explanation(explanation: Explanation) -> String {
-    let mut lines = vec![
-        ("name", explanation.name),
-        ("client", explanation.client.to_string()),
-        ("zone", explanation.zone.unwrap_or_else(|| "-".to_owned())),
-    ];
-    if let Some(steered) = explanation.steered {
-        lines.push(("steered by", steered));
-    }
-    if let Some(lookup) = &explanation.lookup {
-        lines.push(("pool", lookup.pool.clone()));
-        lines.push(("decided by", decided_by(lookup)));
-        lines.push(("scope", format!("/{}", lookup.scope)));
-        let answer = |addresses: &[std::net::IpAddr], mirrors: &[String]| {
-            if mirrors.is_empty() {
-                "no data".to_owned()
-            } else {
-                format!("{} ({})", joined(addresses), joined(mirrors))
-            }
-        };
-        lines.push(("A", answer(&explanation.a, &lookup.mirrors)));
-        lines.push(("AAAA", answer(&explanation.aaaa, &lookup.mirrors_v6)));
-    }
-    if let Some(ttl) = explanation.ttl {
-        lines.push(("TTL", ttl.to_string()));
-    }
-    format!("{}\n{}", explanation.summary.trim_end(), pairs(&lines))
 }
 
 /// `geodns reload`

@@ -80,8 +80,7 @@ pub trait Service: Send + Sync + 'static {
     /// `GET /v1/explain`
     fn explain(
         &self,
-        name: String,
-        client: IpAddr,
+        question: ExplainQuery,
     ) -> impl Future<Output = Result<Explanation, Failure>> + Send;
     /// `POST /v1/reload`
     fn reload(&self) -> impl Future<Output = Result<Reloaded, Failure>> + Send;
@@ -461,19 +460,25 @@ pub struct Imported {
     pub kernel_memory_bytes: u64,
 }
 
-/// What a query would get, and why.
+/// What a query gets, and why; and what the maps in the kernel really answer.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
     /// The name asked about.
     pub name: String,
-    /// The client.
+    /// The type asked for.
+    #[serde(rename = "type")]
+    pub qtype: String,
+    /// Who asks: the address that the query comes from.
     #[schema(value_type = String)]
     pub client: IpAddr,
+    /// Client subnet of the query, if it has one.
+    #[schema(value_type = Option<String>)]
+    pub ecs: Option<IpNet>,
     /// Zone that the name is in.
     pub zone: Option<String>,
     /// The steered name that matches (a wildcard, maybe), if any.
     pub steered: Option<String>,
-    /// What its pool gives the client.
+    /// What the pool that answers gives the client that counts.
     pub lookup: Option<Lookup>,
     /// Addresses of the answer to A, in order.
     #[schema(value_type = Vec<String>)]
@@ -481,10 +486,90 @@ pub struct Explanation {
     /// Addresses of the answer to AAAA, in order.
     #[schema(value_type = Vec<String>)]
     pub aaaa: Vec<IpAddr>,
-    /// TTL of the answer.
+    /// TTL of the pool's records.
     pub ttl: Option<u32>,
+    /// From the question to the answer, in order.
+    pub steps: Vec<Step>,
+    /// The mirrors of the client's order, best first; empty where no pool answers.
+    pub mirrors: Vec<Candidate>,
+    /// What ought to be answered: what the slow path does answer.
+    pub response: Response,
+    /// What the maps in the kernel answer; none with mode off.
+    pub kernel: Option<InKernel>,
+    /// Whether the kernel answers just so, or leaves it to the slow path where it should.
+    pub agrees: bool,
     /// One line: what happens to such a query.
     pub summary: String,
+}
+
+/// A step from a question to its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    /// What is found out: `zone`, `name`, `pool`, `client`, `override`, `database`...
+    pub step: String,
+    /// What is found.
+    pub says: String,
+    /// Where that stands, such as a file and line; may be empty.
+    pub from: String,
+}
+
+/// A mirror of a client's order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Candidate {
+    /// Its id.
+    pub mirror: String,
+    /// The nested pool that it was drawn from.
+    pub group: Option<String>,
+    /// What put it there.
+    pub because: String,
+    /// Whether it has records of the type.
+    pub has_records: bool,
+    /// Whether the tables have it in service for this client.
+    pub in_row: bool,
+    /// Whether it is in the answer.
+    pub chosen: bool,
+    /// Whether new clients are sent to it.
+    pub in_service: bool,
+    /// Why, in a line.
+    pub why: String,
+    /// What the operator says.
+    pub admin: AdminState,
+    /// Its weight in force.
+    pub weight: u32,
+}
+
+/// A DNS response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Response {
+    /// Response code, by name.
+    pub rcode: String,
+    /// Answer records: type and data, in order.
+    pub records: Vec<String>,
+    /// TTL of the first of them.
+    pub ttl: Option<u32>,
+    /// Scope prefix length, where the query had a client subnet.
+    pub scope: Option<u8>,
+    /// TC is set: too large for UDP.
+    pub truncated: bool,
+    /// All of it, in hexadecimal.
+    pub octets: String,
+}
+
+/// What the maps in the kernel answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InKernel {
+    /// Number of the plan in the kernel.
+    pub generation: u64,
+    /// What the fast path decides: see `GET /v1/stats`.
+    pub verdict: String,
+    /// What that means.
+    pub meaning: String,
+    /// The response; none if it passes the query up to the slow path.
+    pub response: Option<Response>,
+    /// Whether it was compared: where a mirror is drawn for each query anew it cannot be.
+    pub compared: bool,
+    /// How it differs from what ought to be.
+    pub difference: Option<String>,
 }
 
 /// What a reload did.
@@ -540,9 +625,16 @@ pub struct ImportQuery {
 pub struct ExplainQuery {
     /// Name that is asked about.
     pub name: String,
-    /// Address of the client.
+    /// Address that the query comes from: the resolver's.
     #[param(value_type = String)]
     pub client: IpAddr,
+    /// Client subnet (RFC 7871) in the query, host bits zero; without it, the query has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub ecs: Option<IpNet>,
+    /// Type that is asked for; without it, A.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<String>,
 }
 
 /// A line of `GET /v1/map/export`, when JSON is asked for.

@@ -577,15 +577,18 @@ async fn map_import<S: Service>(
     Ok(Json(service.map_import(csv, name, pool).await?))
 }
 
-/// What a client's query for a name gets, and why.
+/// What a client's query for a name gets, and why; and what the maps in the kernel really answer.
 #[utoipa::path(get, path = "/v1/explain", params(ExplainQuery), responses(
     (status = 200, body = Explanation), (status = "default", body = Problem)))]
 async fn explain<S: Service>(
     State(service): State<Arc<S>>,
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Answer<Explanation> {
-    let ExplainQuery { name, client } = query?.0;
-    Ok(Json(service.explain(name, client).await?))
+    let question = query?.0;
+    if let Some(subnet) = question.ecs {
+        strict(subnet)?;
+    }
+    Ok(Json(service.explain(question).await?))
 }
 
 /// Reads the configuration and its files again. If anything is wrong, nothing changes.

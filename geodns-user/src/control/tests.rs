@@ -186,17 +186,32 @@ impl Service for Memory {
             kernel_memory_bytes: 0,
         })
     }
-    async fn explain(&self, name: String, client: IpAddr) -> Result<Explanation, Failure> {
+    async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
+        let response = Response {
+            rcode: "NOERROR".into(),
+            records: Vec::new(),
+            ttl: None,
+            scope: None,
+            truncated: false,
+            octets: String::new(),
+        };
         Ok(Explanation {
-            summary: format!("{name} for {client}"),
-            name,
-            client,
+            summary: format!("{} for {}", question.name, question.client),
+            name: question.name,
+            qtype: question.qtype.unwrap_or_else(|| "A".into()),
+            client: question.client,
+            ecs: question.ecs,
             zone: None,
             steered: None,
             lookup: None,
             a: Vec::new(),
             aaaa: Vec::new(),
             ttl: None,
+            steps: Vec::new(),
+            mirrors: Vec::new(),
+            response,
+            kernel: None,
+            agrees: true,
         })
     }
     async fn reload(&self) -> Result<Reloaded, Failure> {

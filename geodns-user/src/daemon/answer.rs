@@ -4,22 +4,19 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
-use domain::base::Rtype;
 use geodns_common::abi::Family;
 use ipnet::IpNet;
 
 use super::Daemon;
 use crate::config::{Config, Policy};
 use crate::control::api::{
-    Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
-    MirrorChanged, PoolStatus, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status,
-    Zone,
+    ExplainQuery, Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet,
+    Mapping, Mirror, MirrorChanged, PoolStatus, Reloaded, Service, SetAdmin, SetHealth, SetWeight,
+    Stats, Status, Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
-use crate::serve::lookup::{self, Found};
 use crate::world::World;
-use crate::zone;
 
 /// The daemon, as the control socket sees it.
 pub struct Control(pub Arc<Daemon>);
@@ -234,10 +231,12 @@ impl Service for Control {
             .await
     }
 
-    async fn explain(&self, name: String, client: IpAddr) -> Result<Explanation, Failure> {
-        let world = self.0.world.load_full();
-        let fast = self.0.kernel.is_some();
-        explain(&world, &name, client, fast)
+    async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
+        // It maps the kernel's tables, and waits for locks.
+        let daemon = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || daemon.explain(&question))
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))?
     }
 
     async fn reload(&self) -> Result<Reloaded, Failure> {
@@ -249,7 +248,7 @@ impl Service for Control {
     }
 }
 
-fn read(world: &World) -> std::sync::RwLockReadGuard<'_, Plan> {
+pub(super) fn read(world: &World) -> std::sync::RwLockReadGuard<'_, Plan> {
     world.plan.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -270,7 +269,7 @@ fn pools(config: &Config, id: Option<&str>) -> Result<Vec<usize>, Failure> {
     }
 }
 
-fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
+pub(super) fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
     let ids = |selection: &Selection| {
         let mirrors = selection.mirrors.iter();
         mirrors
@@ -323,104 +322,4 @@ fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
         writeln!(csv, "{prefix},{mirror}").map_err(|error| Failure::Internal(error.to_string()))?;
     }
     Ok(csv)
-}
-
-fn explain(world: &World, text: &str, client: IpAddr, fast: bool) -> Result<Explanation, Failure> {
-    let config = &world.inputs.config;
-    let name = zone::parse_name(text).map_err(Failure::Invalid)?;
-    let mut explanation = Explanation {
-        name: name.fmt_with_dot().to_string(),
-        client,
-        zone: None,
-        steered: None,
-        lookup: None,
-        a: Vec::new(),
-        aaaa: Vec::new(),
-        ttl: None,
-        summary: String::new(),
-    };
-    let Some((_, zone)) = world.inputs.zones.find(&name) else {
-        "in no zone of ours: the slow path answers REFUSED".clone_into(&mut explanation.summary);
-        return Ok(explanation);
-    };
-    explanation.zone = Some(zone.apex.fmt_with_dot().to_string());
-    let node = match lookup::lookup(zone, &name, Rtype::A) {
-        Found::Node(node) => node,
-        Found::Cut { owner, .. } => {
-            explanation.summary = format!(
-                "delegated at {}: the slow path answers with a referral",
-                owner.fmt_with_dot()
-            );
-            return Ok(explanation);
-        }
-        Found::Dname { owner, .. } => {
-            explanation.summary = format!(
-                "redirected by the DNAME at {}: the slow path answers",
-                owner.fmt_with_dot()
-            );
-            return Ok(explanation);
-        }
-        Found::Missing => {
-            "no such name: NXDOMAIN".clone_into(&mut explanation.summary);
-            return Ok(explanation);
-        }
-    };
-    let Some(pool) = node.steer else {
-        "not steered: the slow path answers from the zone file"
-            .clone_into(&mut explanation.summary);
-        return Ok(explanation);
-    };
-    // The name itself, or the wildcard that it matches.
-    let owner = zone
-        .nodes
-        .iter()
-        .find(|(_, other)| std::ptr::eq(*other, node))
-        .map(|(owner, _)| owner.fmt_with_dot().to_string());
-    let plan = read(world);
-    let addresses = |family| -> Vec<IpAddr> {
-        let selection = plan.select(pool, family, client);
-        let mirrors = selection
-            .mirrors
-            .iter()
-            .map(|&mirror| &config.mirrors[config.pools[pool].mirrors[usize::from(mirror)]]);
-        match family {
-            Family::V4 => mirrors
-                .flat_map(|mirror| mirror.v4.iter().copied().map(IpAddr::V4))
-                .collect(),
-            Family::V6 => mirrors
-                .flat_map(|mirror| mirror.v6.iter().copied().map(IpAddr::V6))
-                .collect(),
-        }
-    };
-    explanation.a = addresses(Family::V4);
-    explanation.aaaa = addresses(Family::V6);
-    explanation.ttl = Some(config.pools[pool].ttl);
-    explanation.steered = owner;
-    let found = look_up(config, &plan, pool, client);
-    let why = match found.source.as_str() {
-        "override" => "its override",
-        "import" => "the imported list",
-        "list" => "the pool's list",
-        "default" => "the pool's default",
-        _ => "every mirror of the pool",
-    };
-    let prefix = found
-        .prefix
-        .map(|prefix| format!(", {prefix}"))
-        .unwrap_or_default();
-    explanation.summary = format!(
-        "steered by pool {} ({why}{prefix}); {}",
-        found.pool,
-        if fast
-            && [Family::V4, Family::V6]
-                .iter()
-                .all(|&family| plan.is_hot(pool, family, client))
-        {
-            "plain queries are answered in the kernel"
-        } else {
-            "the slow path answers"
-        }
-    );
-    explanation.lookup = Some(found);
-    Ok(explanation)
 }

@@ -36,6 +36,7 @@ unsafe impl Value for u64 {}
 #[derive(Debug)]
 pub struct Instance {
     ebpf: Ebpf,
+    settings: abi::Settings,
     // Read by the program alone once they are filled.
     _names: Mapping,
     _zones: Mapping,
@@ -117,6 +118,7 @@ impl Instance {
             .unwrap_or(0);
         Ok(Self {
             ebpf,
+            settings,
             _names: names,
             _zones: zones,
             answers,
@@ -148,6 +150,16 @@ impl Instance {
     /// Bytes of kernel memory that the tables take.
     pub fn memory(&self) -> u64 {
         self.memory
+    }
+
+    /// The program's read-only global, frozen since it was loaded.
+    pub fn settings(&self) -> abi::Settings {
+        self.settings
+    }
+
+    /// Descriptor and size of a table.
+    pub(super) fn table(&self, name: &str) -> Result<(BorrowedFd<'_>, u32), Error> {
+        array(&self.ebpf, name)
     }
 
     /// Passes on to our log what the program logs of packets, in a task of its own.

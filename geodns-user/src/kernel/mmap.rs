@@ -1,10 +1,15 @@
 //! A `BPF_F_MMAPABLE` array map, mapped.
 //!
+//! - [`Mapping`]: to fill and edit it
+//! - [`View`]: to read it
+//!
 //! Invariants that the SAFETY comments cite:
-//! - *mapped*: `base` points to `bytes` readable and writable bytes until `drop`, page-aligned;
+//! - *mapped*: `base` points to `bytes` readable (and, but for a view's, writable) bytes until `drop`,
+//!   page-aligned;
 //! - *in bounds*: every access is checked against the map's entries and its value's size first.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Values of the plan's tables, as the bytes that the program reads.
 ///
 /// # Safety
-/// `repr(C)` without padding: every byte is initialised.
+/// `repr(C)` without padding, and made of integers and rows: every byte is initialised, any bytes are a
+/// value, and none is aligned to more than 8.
 pub unsafe trait Value: Sized {
     /// The bytes.
     fn bytes(&self) -> &[u8] {
@@ -40,6 +46,16 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps all of a map's elements.
     pub fn new(map: BorrowedFd<'_>, value_size: usize, entries: u32) -> io::Result<Self> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        Self::with(map, value_size, entries, access)
+    }
+
+    fn with(
+        map: BorrowedFd<'_>,
+        value_size: usize,
+        entries: u32,
+        access: libc::c_int,
+    ) -> io::Result<Self> {
         let stride = value_size.next_multiple_of(8);
         // SAFETY: a plain query.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
@@ -49,7 +65,7 @@ impl Mapping {
             libc::mmap(
                 std::ptr::null_mut(),
                 bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
+                access,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
                 0,
@@ -133,5 +149,45 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: mapped, and nothing borrows from it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+/// An array map's elements, to read while programs do.
+#[derive(Debug)]
+pub struct View<T> {
+    /// Mapped for reading: nothing here stores to it.
+    mapping: Mapping,
+    elements: PhantomData<T>,
+}
+
+impl<T: Value> View<T> {
+    /// Maps all of a map's elements.
+    pub fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
+        Ok(Self {
+            mapping: Mapping::with(map, size_of::<T>(), entries, libc::PROT_READ)?,
+            elements: PhantomData,
+        })
+    }
+
+    /// An element. What changes in it are rows and entries, which whoever looks at them reads volatile,
+    /// each once.
+    pub fn get(&self, index: u32) -> Option<&T> {
+        if index >= self.mapping.entries {
+            return None;
+        }
+        let at: *const T = self.mapping.at(index, 0, size_of::<T>()).cast();
+        // SAFETY: in bounds of what is mapped for as long as `self`; elements being multiples of 8 from
+        // a page on, aligned; any bytes are a value. Rows may change under it, being cells. Everything
+        // else is stored to by the daemon alone, through `&mut Instance`, which whoever holds a view
+        // keeps borrowed (`tables`); a stranger with the right to write to the map (bpftool) is not kept
+        // from it, and can spoil what is read, as he can for the program.
+        Some(unsafe { &*at })
+    }
+}
+
+impl View<u64> {
+    /// An element that is one word, read once.
+    pub fn load(&self, index: u32) -> Option<u64> {
+        (index < self.mapping.entries).then(|| self.mapping.load_u64(index, 0))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`Kernel`]: the program, attached, pinned and fed
 //! - [`instance`]: one loaded program with tables of its own: a plan in the kernel
+//! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the pinned maps that outlive instances and daemons
 //! - [`link`]: the program on an interface
 //! - [`listen`]: the addresses that are answered on
@@ -27,6 +28,7 @@ pub mod netdev;
 mod packet_log;
 pub mod shared;
 pub mod sys;
+pub mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -7,11 +7,13 @@
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
 //! - `blocks`: where the entries are kept
+//! - `path`: the way of an address through them
 //! - here: which pools share an atlas, and edits as ordered stores
 
 mod atlas;
 mod blocks;
 mod names;
+mod path;
 mod rows;
 mod runs;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use ipnet::IpNet;
 use self::atlas::{Regions, Shared};
 use self::blocks::{Blocks, Full};
 use self::names::Names;
+pub use self::path::Path;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
 use crate::config::{Config, Policy, Pool};
@@ -560,7 +563,7 @@ impl Plan {
     }
 
     /// Order and scope of a client's region.
-    fn order(&self, pool: usize, family: Family, host: Prefix) -> (abi::Order, u8) {
+    pub fn order(&self, pool: usize, family: Family, host: Prefix) -> (abi::Order, u8) {
         let row = &self.rows.pools[pool];
         if row.flags & abi::Pool::ALL != 0 {
             return (abi::Order::EMPTY, 0);

@@ -20,6 +20,7 @@ mod write;
 
 use std::net::IpAddr;
 
+pub use respond::special_purpose;
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;
 

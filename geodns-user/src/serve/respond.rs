@@ -373,7 +373,7 @@ impl Reply<'_> {
 /// The special-purpose block that a client subnet is in: it says nothing about where the client is.
 ///
 /// A 6to4 or Teredo client is where its IPv4 address is.
-fn special_purpose(subnet: IpNet) -> Option<IpNet> {
+pub fn special_purpose(subnet: IpNet) -> Option<IpNet> {
     let embedded = geo::embedded(subnet).filter(|&net| special_purpose(net.into()).is_none());
     if embedded.is_some() {
         return None;

@@ -1,0 +1,875 @@
+//! `explain`: the way of a question to its answer, each step with its source, and beside it what the
+//! maps in the kernel really answer.
+//!
+//! Both are asked the same message: the slow path, which answers from the plan, and the fast path's own
+//! code, over the kernel's maps. Nothing is sent and nothing counted.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use domain::base::iana::OptRcode;
+use domain::base::opt::ClientSubnet;
+use domain::base::{Message, ParsedName, Rtype};
+use domain::rdata::AllRecordData;
+use geodns_common::abi::{self, Entry, Family, Order};
+use geodns_common::respond::{self, Scratch};
+use geodns_common::tables::{self, Tables};
+use geodns_common::verdict::Verdict;
+use geodns_common::wire;
+use ipnet::IpNet;
+
+use super::answer::{look_up, read};
+use super::change::internal;
+use super::{Daemon, identity};
+use crate::config::{self, Config, FIRST_PREFIX_RULE, Matches, Policy};
+use crate::control::api::{
+    AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
+};
+use crate::geo::{self, Geography, Prefix, Wanted, mmdb};
+use crate::kernel::Kernel;
+use crate::kernel::tables::KernelTables;
+use crate::plan::{Plan, Selection};
+use crate::serve::lookup::{self, Found};
+use crate::serve::{self, Transport};
+use crate::steering::{self, Reason, Steering};
+use crate::world::World;
+use crate::zone::{self, Name, Zone};
+
+/// How often, and how long apart, the kernel and the world are looked at until they are of one plan.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+impl Daemon {
+    /// `GET /v1/explain`
+    pub(super) fn explain(&self, asked: &ExplainQuery) -> Result<Explanation, Failure> {
+        let question = Question::of(asked)?;
+        let message = question.message();
+        // Who holds the kernel keeps everybody from changing it, and the plan that it is a copy of.
+        let (kernel, world) = self.in_step()?;
+        let config = &world.inputs.config;
+        let mut octets = Vec::new();
+        let identity = identity(config);
+        let client = question.client;
+        if !serve::answer(
+            &world,
+            &identity,
+            &message,
+            client,
+            Transport::Udp,
+            &mut octets,
+        ) {
+            return Err(Failure::Internal(
+                "the slow path gives no answer to a query".to_owned(),
+            ));
+        }
+        let plan = read(&world);
+        let mut explained = Explained {
+            config,
+            world: &world,
+            plan: &plan,
+            question: &question,
+            drawn_anew: false,
+            explanation: Explanation {
+                name: question.name.fmt_with_dot().to_string(),
+                qtype: question.qtype.to_string(),
+                client,
+                ecs: question.ecs,
+                zone: None,
+                steered: None,
+                lookup: None,
+                a: Vec::new(),
+                aaaa: Vec::new(),
+                ttl: None,
+                steps: Vec::new(),
+                mirrors: Vec::new(),
+                response: response(&octets)?,
+                kernel: None,
+                agrees: true,
+                summary: String::new(),
+            },
+        };
+        explained.name();
+        let compared = !explained.drawn_anew;
+        let mut explanation = explained.explanation;
+        if let Some(kernel) = &kernel {
+            let tables = KernelTables::of(kernel.instance()).map_err(internal)?;
+            let given = Decided::of(&tables, &message, client);
+            let copied = Decided::of(&*plan, &message, client);
+            let difference = match compared {
+                true => given.difference(&copied, &octets),
+                false => None,
+            };
+            let given_response = given.response.as_deref().map(response).transpose()?;
+            explanation.agrees = difference.is_none();
+            explanation.kernel = Some(InKernel {
+                generation: tables.settings().generation,
+                verdict: given.verdict.name().to_owned(),
+                meaning: given.verdict.meaning().trim().to_owned(),
+                response: given_response,
+                compared,
+                difference,
+            });
+        }
+        drop(plan);
+        drop(kernel);
+        for candidate in &mut explanation.mirrors {
+            let mirror = self.mirror(&candidate.mirror)?;
+            candidate.in_service = mirror.in_service;
+            candidate.why = mirror.why;
+            candidate.admin = mirror.admin.state;
+            candidate.weight = mirror.weight.in_force;
+        }
+        explanation.summary = summary(&explanation);
+        Ok(explanation)
+    }
+
+    /// The kernel, and the world that it has a copy of: a new one comes in force in the kernel first.
+    fn in_step(&self) -> Result<(Option<MutexGuard<'_, Kernel>>, Arc<World>), Failure> {
+        for _ in 0..ATTEMPTS {
+            let kernel = self.lock_kernel();
+            let world = self.world.load_full();
+            let generation =
+                |kernel: &MutexGuard<'_, Kernel>| kernel.instance().settings().generation;
+            if kernel
+                .as_ref()
+                .is_none_or(|kernel| generation(kernel) == world.generation)
+            {
+                return Ok((kernel, world));
+            }
+            drop(kernel);
+            std::thread::sleep(PAUSE);
+        }
+        Err(Failure::Internal(
+            "the kernel has another plan than the daemon: `geodns reload` makes it one".to_owned(),
+        ))
+    }
+}
+
+/// What happens to such a query, in a line.
+fn summary(explanation: &Explanation) -> String {
+    let Some(kernel) = &explanation.kernel else {
+        return "kernel.mode is off, the slow path answers".to_owned();
+    };
+    let of = |response: &Response| match &*response.records {
+        [] => response.rcode.clone(),
+        records => records.join(", "),
+    };
+    match (&kernel.response, &kernel.difference) {
+        (given, Some(_)) => {
+            let ought = of(&explanation.response);
+            let does = match given {
+                Some(given) => format!("answers {}", of(given)),
+                None => format!("passes it up ({})", kernel.verdict),
+            };
+            format!(
+                "the kernel DISAGREES: it {does}, where {ought} ought to be answered; `geodns reload` \
+                 writes its tables anew"
+            )
+        }
+        (None, _) => "the kernel passes it up to the slow path, which answers".to_owned(),
+        (Some(_), _) if !kernel.compared => {
+            "answered in the kernel, by a mirror drawn for each query anew".to_owned()
+        }
+        (Some(_), _) => "answered in the kernel, just as the slow path would".to_owned(),
+    }
+}
+
+/// A question, checked.
+struct Question {
+    name: Name,
+    qtype: Rtype,
+    client: IpAddr,
+    ecs: Option<IpNet>,
+}
+
+impl Question {
+    fn of(asked: &ExplainQuery) -> Result<Self, Failure> {
+        let qtype = asked.qtype.as_deref().unwrap_or("A");
+        Ok(Self {
+            name: zone::parse_name(&asked.name).map_err(Failure::Invalid)?,
+            qtype: qtype.to_ascii_uppercase().parse().map_err(|_| {
+                Failure::Invalid(format!(
+                    "{qtype:?} is not a type: write it like A, AAAA, MX or TYPE65"
+                ))
+            })?,
+            client: asked.client.to_canonical(),
+            ecs: asked.ecs,
+        })
+    }
+
+    /// As a resolver sends it: RD, and EDNS, with the client subnet if there is one.
+    fn message(&self) -> Vec<u8> {
+        let mut message = vec![0, 0, wire::RD, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        message.extend_from_slice(self.name.as_slice());
+        let mut options = Vec::new();
+        if let Some(ecs) = self.ecs {
+            let (family, address) = match ecs.addr() {
+                IpAddr::V4(address) => (1u16, address.octets().to_vec()),
+                IpAddr::V6(address) => (2, address.octets().to_vec()),
+            };
+            let source = ecs.prefix_len();
+            let address = &address[..usize::from(source).div_ceil(8)];
+            options.extend_from_slice(&wire::OPTION_ECS.to_be_bytes());
+            options.extend_from_slice(&(4 + address.len() as u16).to_be_bytes());
+            options.extend_from_slice(&family.to_be_bytes());
+            options.extend_from_slice(&[source, 0]);
+            options.extend_from_slice(address);
+        }
+        for word in [self.qtype.to_int(), wire::CLASS_IN] {
+            message.extend_from_slice(&word.to_be_bytes());
+        }
+        message.push(0);
+        let size = wire::MAX_UDP_SIZE as u16;
+        for word in [wire::TYPE_OPT, size, 0, 0, options.len() as u16] {
+            message.extend_from_slice(&word.to_be_bytes());
+        }
+        message.extend_from_slice(&options);
+        message
+    }
+
+    /// The address whose place counts, and why it does.
+    fn counts(&self) -> (IpAddr, String) {
+        let client = self.client;
+        match self.ecs {
+            None => (client, "it asks itself: no client subnet".to_owned()),
+            Some(ecs) if ecs.prefix_len() == 0 => {
+                (client, "it asks; the client subnet opts out".to_owned())
+            }
+            Some(ecs) => match serve::special_purpose(ecs) {
+                Some(block) => {
+                    let why = format!("it asks; {ecs} is of {block}, which is no place");
+                    (client, why)
+                }
+                None => (ecs.addr(), format!("client subnet {ecs}")),
+            },
+        }
+    }
+}
+
+/// What the fast path decides.
+struct Decided {
+    verdict: Verdict,
+    response: Option<Vec<u8>>,
+}
+
+impl Decided {
+    /// Over some tables.
+    fn of(tables: &impl Tables, message: &[u8], client: IpAddr) -> Self {
+        let mut scratch = Box::new(Scratch::new());
+        let verdict = match scratch.set_query(message, client) {
+            true => respond::respond(&mut scratch, tables),
+            false => Verdict::MessageSize,
+        };
+        Self {
+            verdict,
+            response: verdict.is_answer().then(|| scratch.message().to_vec()),
+        }
+    }
+
+    /// How it is not as it ought to be: as over the plan that the tables are a copy of, and as the slow
+    /// path answers.
+    fn difference(&self, copied: &Self, ought: &[u8]) -> Option<String> {
+        if self.verdict != copied.verdict {
+            return Some(format!(
+                "the kernel decides {}, its plan {}",
+                self.verdict.name(),
+                copied.verdict.name()
+            ));
+        }
+        let octets = self.response.as_deref()?;
+        if octets == ought {
+            return None;
+        }
+        let same = octets.iter().zip(ought).take_while(|(a, b)| a == b);
+        Some(format!(
+            "from octet {} on: {} octets of the kernel, {} of the slow path",
+            same.count(),
+            octets.len(),
+            ought.len()
+        ))
+    }
+}
+
+/// A response, for people and programs.
+fn response(octets: &[u8]) -> Result<Response, Failure> {
+    let not_dns = |error: &dyn std::error::Error| {
+        Failure::Internal(format!("a response that cannot be read: {error}"))
+    };
+    let message = Message::from_octets(octets).map_err(|error| not_dns(&error))?;
+    let answer = message.answer().map_err(|error| not_dns(&error))?;
+    let mut records = Vec::new();
+    let mut ttl = None;
+    for record in answer.limit_to::<AllRecordData<_, ParsedName<_>>>() {
+        let record = record.map_err(|error| not_dns(&error))?;
+        ttl = ttl.or(Some(record.ttl().as_secs()));
+        records.push(match record.rtype() {
+            Rtype::A | Rtype::AAAA => record.data().to_string(),
+            rtype => format!("{rtype} {}", record.data()),
+        });
+    }
+    let opt = message.opt();
+    let subnet = opt.and_then(|opt| opt.opt().first::<ClientSubnet>());
+    let rcode: OptRcode = message.opt_rcode();
+    Ok(Response {
+        rcode: rcode.to_string(),
+        records,
+        ttl,
+        scope: subnet.map(|subnet| subnet.scope_prefix_len()),
+        truncated: message.header().tc(),
+        octets: octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+    })
+}
+
+/// An explanation in the making.
+struct Explained<'a> {
+    config: &'a Config,
+    world: &'a World,
+    plan: &'a Plan,
+    question: &'a Question,
+    /// A mirror is drawn for each query anew.
+    drawn_anew: bool,
+    explanation: Explanation,
+}
+
+impl Explained<'_> {
+    fn step(&mut self, step: &str, says: impl Into<String>, from: impl Into<String>) {
+        self.explanation.steps.push(Step {
+            step: step.to_owned(),
+            says: says.into(),
+            from: from.into(),
+        });
+    }
+
+    /// A file, as short as the configuration's folder makes it.
+    fn file(&self, file: &Path) -> String {
+        let folder = self.config.path.parent();
+        let short = folder.and_then(|folder| file.strip_prefix(folder).ok());
+        short.unwrap_or(file).display().to_string()
+    }
+
+    /// A line of the configuration.
+    fn line(&self, line: usize) -> String {
+        format!("{}:{line}", self.file(&self.config.path))
+    }
+
+    /// The zone and what stands at the name.
+    fn name(&mut self) {
+        let (name, qtype) = (&self.question.name, self.question.qtype);
+        let Some(zone) = lookup::zone(&self.world.inputs.zones, name, qtype) else {
+            return self.step("zone", "none of ours: REFUSED", "");
+        };
+        let file = self.config.zones.iter().find(|file| file.name == zone.apex);
+        let file = file.map_or(String::new(), |zone| self.file(&zone.file));
+        let apex = zone.apex.fmt_with_dot().to_string();
+        let says = format!("{apex}, serial {}", zone.serial());
+        self.step("zone", says, file.clone());
+        self.explanation.zone = Some(apex);
+        match lookup::lookup(zone, name, qtype) {
+            Found::Cut { owner, .. } => {
+                let says = format!("delegated at {}: a referral", owner.fmt_with_dot());
+                self.step("name", says, file);
+            }
+            Found::Dname { owner, .. } => {
+                let says = format!("redirected by the DNAME at {}", owner.fmt_with_dot());
+                self.step("name", says, file);
+            }
+            Found::Missing => self.step("name", "not in the zone: NXDOMAIN", file),
+            Found::Node(node) => {
+                let owner = owner(zone, node);
+                match node.steer {
+                    Some(pool) => self.steered(owner, pool),
+                    None if owner.as_ref() == Some(name) => {
+                        self.step("name", "not steered: the zone file answers", file);
+                    }
+                    None => {
+                        let owner = owner.map(|owner| owner.fmt_with_dot().to_string());
+                        let says = format!(
+                            "matches {}, which is not steered: the zone file answers",
+                            owner.unwrap_or_default()
+                        );
+                        self.step("name", says, file);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A steered name, and its pool.
+    fn steered(&mut self, owner: Option<Name>, pool: usize) {
+        let steer = self.config.steers.iter();
+        let steer = steer
+            .into_iter()
+            .find(|steer| Some(&steer.name) == owner.as_ref());
+        let from = steer.map_or(String::new(), |steer| self.line(steer.line));
+        let owner = owner.map(|owner| owner.fmt_with_dot().to_string());
+        let shown = owner.clone().unwrap_or_default();
+        let says = match shown.starts_with("*.") {
+            true => format!("matches the wildcard {shown}, which is steered"),
+            false => format!("{shown} is steered"),
+        };
+        self.step("name", says, from);
+        self.explanation.steered = owner;
+        let of = &self.config.pools[pool];
+        let says = format!("{}, policy {}", of.id, of.policy.name());
+        self.step("pool", says, self.line(of.line));
+        let alias = of.is_alias(self.config);
+        let family = match self.question.qtype {
+            Rtype::AAAA => Family::V6,
+            Rtype::A => Family::V4,
+            Rtype::ANY => return self.step("type", "ANY: a small answer", "RFC 8482"),
+            _ if alias => Family::V4,
+            qtype => {
+                let says = format!("{qtype} of a steered name is the zone file's");
+                return self.step("type", says, "");
+            }
+        };
+        self.pool(pool, family);
+    }
+
+    /// What a pool does with the client.
+    fn pool(&mut self, asked: usize, family: Family) {
+        let (client, why) = self.question.counts();
+        let selection = self.plan.select(asked, family, client);
+        if !selection.has_family {
+            let says = "no mirror of the pool has such an address: no data, for everyone";
+            return self.step("type", says, self.line(self.config.pools[asked].line));
+        }
+        let pool = selection.pool;
+        if pool != asked {
+            let says = format!(
+                "{}: no mirror of {} is in service",
+                self.config.pools[pool].id, self.config.pools[asked].id
+            );
+            self.step("fallback", says, self.line(self.config.pools[asked].line));
+        }
+        self.step("client", client.to_string(), why);
+        let counted = self.plan.counted(pool, client);
+        if counted != client {
+            self.step("client", format!("counts as {counted}"), "6to4 or Teredo");
+        }
+        self.addresses(pool, client);
+        let row = &self.plan.pools()[pool];
+        self.drawn_anew = row.flags & abi::Pool::RANDOM != 0;
+        if self.config.pools[pool].policy == Policy::All {
+            self.all(&selection, family);
+        } else {
+            self.order(&selection, family, client, counted);
+        }
+        self.row(pool, family, client);
+        self.scope(&selection, family, client);
+    }
+
+    /// What programs of earlier versions read.
+    fn addresses(&mut self, pool: usize, client: IpAddr) {
+        let (config, plan) = (self.config, self.plan);
+        let mirrors = |family| {
+            let selection = plan.select(pool, family, client);
+            let of = &config.pools[selection.pool].mirrors;
+            let numbers = selection.mirrors.into_iter();
+            numbers.map(move |mirror| &config.mirrors[of[usize::from(mirror)]])
+        };
+        let v4 = mirrors(Family::V4).flat_map(|mirror| mirror.v4.iter().copied().map(IpAddr::V4));
+        let v6 = mirrors(Family::V6).flat_map(|mirror| mirror.v6.iter().copied().map(IpAddr::V6));
+        let (a, aaaa) = (v4.collect(), v6.collect());
+        let lookup = look_up(self.config, self.plan, pool, client);
+        self.explanation.a = a;
+        self.explanation.aaaa = aaaa;
+        self.explanation.ttl = Some(self.plan.pools()[pool].ttl.load() as u32);
+        self.explanation.lookup = Some(lookup);
+    }
+
+    fn all(&mut self, selection: &Selection, family: Family) {
+        self.step("order", "every mirror, for everyone alike", "");
+        let mirrors = 0..self.config.pools[selection.pool].mirrors.len() as u8;
+        self.explanation.mirrors = mirrors
+            .map(|mirror| self.candidate(selection, family, 0, mirror, None, "policy all"))
+            .collect();
+    }
+
+    /// The order of members for a client, and what put each where it is.
+    fn order(&mut self, selection: &Selection, family: Family, client: IpAddr, counted: IpAddr) {
+        let pool = selection.pool;
+        let of = &self.config.pools[pool];
+        let origin = self.plan.origin(pool, counted);
+        let id = |member: u8| self.config.mirror_id(pool, member).to_owned();
+        let says = |prefix: IpNet, member: u8| format!("{prefix} -> {}", id(member));
+        let overriding = match origin.overriding {
+            Some((prefix, member)) => (says(prefix, member), "geodns map set"),
+            None => ("none".to_owned(), "geodns map list"),
+        };
+        let listed =
+            origin.listed.map(
+                |(prefix, number)| match number.checked_sub(FIRST_PREFIX_RULE) {
+                    Some(rule) => {
+                        let by_prefix =
+                            |rule: &&config::Rule| matches!(rule.matches, Matches::Prefix(_));
+                        let rule = of.rules.iter().filter(by_prefix).nth(usize::from(rule));
+                        let line = rule.map_or(of.line, |rule| rule.line);
+                        let members = rule.map_or(&[][..], |rule| &rule.members);
+                        let members: Vec<_> = members.iter().map(|&member| id(member)).collect();
+                        let says = format!("prefix = \"{prefix}\" -> {}", members.join(", "));
+                        ("rule", says, self.line(line))
+                    }
+                    None if origin.imported => (
+                        "import",
+                        says(prefix, number),
+                        "geodns map import".to_owned(),
+                    ),
+                    None => {
+                        let file = of.prefixes.as_ref().map(|file| self.file(file));
+                        ("list", says(prefix, number), file.unwrap_or_default())
+                    }
+                },
+            );
+        self.step("override", overriding.0, overriding.1);
+        if let Some((step, says, from)) = &listed {
+            self.step(step, says.clone(), from.clone());
+        } else if !self.plan.layers(pool).imported.is_empty() || of.prefixes.is_some() {
+            self.step("list", "no prefix that covers the client", "");
+        }
+        let known = self.databases(counted);
+        let steering = Steering::of(of, &self.config.mirrors);
+        let number = origin.listed.map(|(_, number)| number);
+        let member = origin.overriding.map(|(_, member)| member);
+        let reasons = steering.reasons(&known.place(), number, member);
+        if let Some(rule) = reasons.iter().find_map(|(_, reason)| match reason {
+            Reason::Rule(matches) => of.rules.iter().find(|rule| rule.matches == *matches),
+            _ => None,
+        }) {
+            let members: Vec<_> = rule.members.iter().map(|&member| id(member)).collect();
+            let says = format!("{} -> {}", matching(&rule.matches), members.join(", "));
+            self.step("rule", says, self.line(rule.line));
+        }
+        let (order, _) = self.plan.order(pool, family, Prefix::host(client));
+        let members: Vec<_> = order.iter().map(id).collect();
+        let depth = format!("depth {}", of.depth);
+        self.step("order", members.join(", "), depth);
+        self.region(pool, counted);
+
+        let listed = listed.map(|(step, ..)| step).unwrap_or("list");
+        let because = |member: u8| match reasons.iter().find(|(other, _)| *other == member) {
+            Some((_, Reason::Override)) => "override".to_owned(),
+            Some((_, Reason::Listed)) => listed.to_owned(),
+            Some((_, Reason::Rule(matches))) => format!("rule {}", matching(matches)),
+            Some(&(_, Reason::Distance(km, counts))) if (km - counts).abs() < 0.5 => {
+                format!("{km:.0} km")
+            }
+            Some((_, Reason::Distance(km, counts))) => {
+                format!("{km:.0} km, counts as {counts:.0}")
+            }
+            Some((_, Reason::Default)) => "default".to_owned(),
+            None => "the table alone".to_owned(),
+        };
+        self.explanation.mirrors = self.candidates(selection, family, client, order, because);
+    }
+
+    /// The mirrors that the members of an order come to.
+    fn candidates(
+        &self,
+        selection: &Selection,
+        family: Family,
+        client: IpAddr,
+        order: Order,
+        because: impl Fn(u8) -> String,
+    ) -> Vec<Candidate> {
+        let (pool, row) = (selection.pool, &self.plan.pools()[selection.pool]);
+        let of = &self.config.pools[pool];
+        let draw = self.draw(row, client);
+        let mut mirrors: Vec<(u8, Option<String>, String)> = Vec::new();
+        for member in order.iter() {
+            let Some(group) = member.checked_sub(abi::MAX_MIRRORS as u8) else {
+                mirrors.push((member, None, because(member)));
+                continue;
+            };
+            let slot = row.groups + u32::from(group) * abi::SLOTS + tables::slot(draw);
+            let drawn: Vec<u8> = match self.plan.slots().get(slot as usize) {
+                Some(&slot) if !self.drawn_anew => Order(slot).iter().collect(),
+                _ => of.mirrors_of(member).to_vec(),
+            };
+            let id = self.config.mirror_id(pool, member);
+            // The one group of a pool that is weighted itself is no pool of its own.
+            let group = (id != of.id).then(|| id.to_owned());
+            let because = match group {
+                Some(_) => because(member),
+                None => "weight".to_owned(),
+            };
+            mirrors.extend(
+                drawn
+                    .into_iter()
+                    .map(|mirror| (mirror, group.clone(), because.clone())),
+            );
+        }
+        let fallback = |mirror: u8| {
+            (
+                mirror,
+                None,
+                "none of the region's is in service".to_owned(),
+            )
+        };
+        mirrors.extend(selection.mirrors.iter().copied().map(fallback));
+        let mut seen = Vec::new();
+        mirrors.retain(|(mirror, ..)| {
+            let first = !seen.contains(mirror);
+            seen.push(*mirror);
+            first
+        });
+        mirrors
+            .into_iter()
+            .map(|(mirror, group, because)| {
+                self.candidate(selection, family, draw, mirror, group, &because)
+            })
+            .collect()
+    }
+
+    /// What the tables say of a mirror; the rest is filled in later.
+    fn candidate(
+        &self,
+        selection: &Selection,
+        family: Family,
+        draw: u32,
+        mirror: u8,
+        group: Option<String>,
+        because: &str,
+    ) -> Candidate {
+        let row = &self.plan.pools()[selection.pool];
+        let mask = row.in_service[family.index()][tables::share(draw)].load();
+        Candidate {
+            mirror: self.config.mirror_id(selection.pool, mirror).to_owned(),
+            group,
+            because: because.to_owned(),
+            has_records: row.has[family.index()] >> mirror & 1 != 0,
+            in_row: mask >> mirror & 1 != 0,
+            chosen: !self.drawn_anew && selection.mirrors.contains(&mirror),
+            in_service: false,
+            why: String::new(),
+            admin: AdminState::Auto,
+            weight: 0,
+        }
+    }
+
+    fn draw(&self, row: &abi::Pool, client: IpAddr) -> u32 {
+        if self.drawn_anew {
+            return 0;
+        }
+        let host = Prefix::host(client);
+        tables::draw(self.plan, row, host.family, &host.address())
+    }
+
+    /// The place of the client, database by database.
+    fn databases(&mut self, client: IpAddr) -> Known {
+        let Some(geography) = geography(self.world) else {
+            return Known::default();
+        };
+        let found = geography.lookup(client);
+        if found.found.is_empty() {
+            self.step("database", "nothing of this client", "");
+        }
+        for database in &found.found {
+            let says = format!("{}: {}", database.network, place(&database.place));
+            let file = self.file(&database.file);
+            let from = match database.decides {
+                Wanted::NOTHING => format!("{file}, which decides nothing"),
+                decides => {
+                    let names: Vec<_> = decides.names().collect();
+                    format!("{file}: {}", names.join(", "))
+                }
+            };
+            self.step("database", says, from);
+        }
+        Known::of(&found)
+    }
+
+    /// The region of a client, and the way to it.
+    fn region(&mut self, pool: usize, client: IpAddr) {
+        let Some(path) = self.plan.path(pool, client) else {
+            return;
+        };
+        let mut way = format!(
+            "atlas {}, root {}[{}]",
+            path.atlas, path.root.0, path.root.1
+        );
+        for (block, at) in &path.blocks {
+            way += &format!(", block {block}[{at}]");
+        }
+        if path.entry == Entry::DEEPER {
+            return self.step(
+                "region",
+                "longer prefixes than /64: the slow path looks",
+                way,
+            );
+        }
+        let around = Prefix::host(client).around(path.entry.scope()).net();
+        let says = format!("{}, all of {around}", path.entry.region());
+        self.step("region", says, way);
+    }
+
+    /// The pool's row, and what is drawn for the client.
+    fn row(&mut self, pool: usize, family: Family, client: IpAddr) {
+        let row = &self.plan.pools()[pool];
+        let draw = self.draw(row, client);
+        let host = Prefix::host(client);
+        let alike = host.around(tables::sticky_len(host.family)).net();
+        let split = row.ttl.load() & abi::Pool::SPLIT != 0;
+        let groups = row.flags & abi::Pool::GROUPS != 0;
+        let share = tables::share(draw);
+        let drawn = match groups {
+            true => format!(
+                "slot {} of {}, share {share} of {}",
+                tables::slot(draw),
+                abi::SLOTS,
+                abi::SHARES
+            ),
+            false => format!("share {share} of {}", abi::SHARES),
+        };
+        let mask = row.in_service[family.index()][share].load() & row.has[family.index()];
+        let numbers = (0..abi::MAX_MIRRORS as u8).filter(|&mirror| mask >> mirror & 1 != 0);
+        let ids: Vec<_> = numbers
+            .map(|mirror| self.config.mirror_id(pool, mirror))
+            .collect();
+        let ids = match &*ids {
+            [] => "nobody".to_owned(),
+            ids => ids.join(", "),
+        };
+        let ttl = row.ttl.load() as u32;
+        let drained = if split { ", a drain is on" } else { "" };
+        let says = format!("in service {ids}; TTL {ttl}{drained}");
+        match self.drawn_anew {
+            true => self.step("draw", "for each query anew", ""),
+            false => self.step("draw", drawn, format!("drawn for {alike}")),
+        }
+        self.step("row", says, format!("pool {pool} of the tables"));
+    }
+
+    /// What the answer may be kept for.
+    fn scope(&mut self, selection: &Selection, family: Family, client: IpAddr) {
+        let Some(ecs) = self.question.ecs else {
+            return;
+        };
+        let host = Prefix::host(client);
+        let (_, region) = self.plan.order(selection.pool, family, host);
+        let (says, from) = if ecs.prefix_len() == 0 {
+            ("/0".to_owned(), "an opt-out".to_owned())
+        } else if let (Some(block), true) = (serve::special_purpose(ecs), selection.scope > 0) {
+            (
+                format!("/{}", block.prefix_len()),
+                "the special block".to_owned(),
+            )
+        } else if selection.scope > region {
+            let from = format!("the region's is /{region}; what is drawn is longer");
+            (format!("/{}", selection.scope), from)
+        } else {
+            (format!("/{}", selection.scope), "the region's".to_owned())
+        };
+        self.step("scope", says, from);
+    }
+}
+
+/// The name that a node stands at.
+fn owner(zone: &Zone, node: &zone::Node) -> Option<Name> {
+    let mut nodes = zone.nodes.iter();
+    let (owner, _) = nodes.find(|(_, other)| std::ptr::eq(*other, node))?;
+    Some(owner.clone())
+}
+
+/// A rule's condition, as it is configured.
+fn matching(matches: &Matches) -> String {
+    let code = |code: &[u8; 2]| String::from_utf8_lossy(code).into_owned();
+    match matches {
+        Matches::Prefix(prefix) => format!("prefix = \"{prefix}\""),
+        Matches::Asn(number) => format!("asn = {number}"),
+        Matches::City {
+            country,
+            subdivision,
+            city,
+        } => {
+            let subdivision = subdivision.as_ref();
+            let subdivision = subdivision.map(|part| format!(", subdivision = {part:?}"));
+            let subdivision = subdivision.unwrap_or_default();
+            format!(
+                "country = {:?}{subdivision}, city = {city:?}",
+                code(country)
+            )
+        }
+        Matches::Subdivision {
+            country,
+            subdivision,
+        } => format!(
+            "country = {:?}, subdivision = {subdivision:?}",
+            code(country)
+        ),
+        Matches::Country(country) => format!("country = {:?}", code(country)),
+        Matches::Continent(continent) => format!("continent = {:?}", code(continent)),
+    }
+}
+
+/// What is known of a place, in a line.
+fn place(place: &geo::Place) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    parts.extend(place.city().map(str::to_owned));
+    let subdivisions = place.subdivisions().iter();
+    parts.extend(
+        subdivisions
+            .filter_map(|part| Some(part.code.as_ref().or(part.name.as_ref())?.to_string())),
+    );
+    parts.extend(place.country.map(|code| code.to_string()));
+    parts.extend(place.continent.map(|code| code.to_string()));
+    parts.extend(place.location.map(|at| format!("at {at}")));
+    parts.extend(place.asn.map(|number| format!("AS{number}")));
+    parts.extend(place.organisation().map(|name| format!("({name})")));
+    match &*parts {
+        [] => "nothing".to_owned(),
+        parts => parts.join(" "),
+    }
+}
+
+// ADAPTER: to be connected when plans are compiled from databases. `geography` gives
+// `world.inputs.geography`; `Known` becomes whatever the plan makes `steering::Place` with.
+
+/// The databases in force.
+fn geography(_: &World) -> Option<&Geography> {
+    None
+}
+
+/// What the databases know of a client, as steering asks for it.
+#[derive(Default)]
+struct Known {
+    place: geo::Place,
+    /// Codes (after the country's) and names, in lower case.
+    subdivisions: Vec<String>,
+    city: Option<String>,
+}
+
+impl Known {
+    fn of(found: &mmdb::Lookup) -> Self {
+        let place = found.place.clone();
+        let parts = place.subdivisions().iter().flat_map(|part| {
+            let code = part.code.as_deref().map(|code| match code.split_once('-') {
+                Some((_, code)) => code,
+                None => code,
+            });
+            code.into_iter().chain(part.name.as_deref())
+        });
+        Self {
+            subdivisions: parts.map(str::to_lowercase).collect(),
+            city: place.city().map(str::to_lowercase),
+            place,
+        }
+    }
+
+    fn place(&self) -> steering::Place<'_> {
+        let location = self.place.location.map(|at| config::Location {
+            lat: at.latitude(),
+            lon: at.longitude(),
+        });
+        steering::Place {
+            location,
+            continent: self.place.continent.map(geo::Code::bytes),
+            country: self.place.country.map(geo::Code::bytes),
+            subdivisions: &self.subdivisions,
+            city: self.city.as_deref(),
+            asn: self.place.asn,
+        }
+    }
+}

@@ -27,13 +27,13 @@ use crate::config::{self, Config, FIRST_PREFIX_RULE, Matches, Policy};
 use crate::control::api::{
     AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
 };
-use crate::geo::{self, Geography, Prefix, Wanted, mmdb};
+use crate::geo::{self, Prefix, Wanted};
 use crate::kernel::Kernel;
 use crate::kernel::tables::KernelTables;
 use crate::plan::{Plan, Selection};
 use crate::serve::lookup::{self, Found};
 use crate::serve::{self, Transport};
-use crate::steering::{self, Reason, Steering};
+use crate::steering::{Reason, Steering, Whereabouts};
 use crate::world::World;
 use crate::zone::{self, Name, Zone};
 
@@ -658,10 +658,11 @@ impl Explained<'_> {
     }
 
     /// The place of the client, database by database.
-    fn databases(&mut self, client: IpAddr) -> Known {
-        let Some(geography) = geography(self.world) else {
-            return Known::default();
-        };
+    fn databases(&mut self, client: IpAddr) -> Whereabouts {
+        let geography = &self.world.inputs.geography;
+        if geography.databases().next().is_none() {
+            return Whereabouts::default();
+        }
         let found = geography.lookup(client);
         if found.found.is_empty() {
             self.step("database", "nothing of this client", "");
@@ -678,7 +679,7 @@ impl Explained<'_> {
             };
             self.step("database", says, from);
         }
-        Known::of(&found)
+        Whereabouts::of(&found.place)
     }
 
     /// The region of a client, and the way to it.
@@ -821,55 +822,5 @@ fn place(place: &geo::Place) -> String {
     match &*parts {
         [] => "nothing".to_owned(),
         parts => parts.join(" "),
-    }
-}
-
-// ADAPTER: to be connected when plans are compiled from databases. `geography` gives
-// `world.inputs.geography`; `Known` becomes whatever the plan makes `steering::Place` with.
-
-/// The databases in force.
-fn geography(_: &World) -> Option<&Geography> {
-    None
-}
-
-/// What the databases know of a client, as steering asks for it.
-#[derive(Default)]
-struct Known {
-    place: geo::Place,
-    /// Codes (after the country's) and names, in lower case.
-    subdivisions: Vec<String>,
-    city: Option<String>,
-}
-
-impl Known {
-    fn of(found: &mmdb::Lookup) -> Self {
-        let place = found.place.clone();
-        let parts = place.subdivisions().iter().flat_map(|part| {
-            let code = part.code.as_deref().map(|code| match code.split_once('-') {
-                Some((_, code)) => code,
-                None => code,
-            });
-            code.into_iter().chain(part.name.as_deref())
-        });
-        Self {
-            subdivisions: parts.map(str::to_lowercase).collect(),
-            city: place.city().map(str::to_lowercase),
-            place,
-        }
-    }
-
-    fn place(&self) -> steering::Place<'_> {
-        let location = self.place.location.map(|at| config::Location {
-            lat: at.latitude(),
-            lon: at.longitude(),
-        });
-        steering::Place {
-            location,
-            continent: self.place.continent.map(geo::Code::bytes),
-            country: self.place.country.map(geo::Code::bytes),
-            subdivisions: &self.subdivisions,
-            city: self.city.as_deref(),
-            asn: self.place.asn,
-        }
     }
 }

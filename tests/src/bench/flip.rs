@@ -37,8 +37,8 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
             1 => format!("a monitor's word to changed answer, {share}"),
             _ => format!("the same, in the last of {POOLS} pools, {share}"),
         };
-        let mut median = Figure::new("flip", &what("p50"), "ms", Vec::new());
-        let mut worst = Figure::new("flip", &what("p99"), "ms", Vec::new());
+        let mut median = Figure::new("flip", what("p50"), "ms", Vec::new());
+        let mut worst = Figure::new("flip", what("p99"), "ms", Vec::new());
         median.goal = Some(Goal::Below(goal));
         for _ in 0..rounds {
             let mut took = Vec::new();

@@ -538,8 +538,10 @@ fn other_monitors_verdicts_are_heeded_while_they_hold() -> Result<()> {
     // From the first answer on after a restart, too.
     feed(&twins, Some("sin,down\n"))?;
     for crash in [false, true] {
-        let (own, next) = ("192.0.2.12", "192.0.2.10");
-        restart_under_questions(&mut twins, crash, "failover", own, next)?;
+        let addresses = ["192.0.2.12", "192.0.2.10"];
+        under_questions(&mut twins, "failover", addresses, |twins| {
+            twins.restart(crash)
+        })?;
     }
     // What is said of it here stands above the file.
     twins.ok("mirror set-health sin up")?;
@@ -564,14 +566,13 @@ fn record(reply: &[u8]) -> Result<String> {
     })
 }
 
-/// Restarts both while clients go on asking for a pool whose first mirror is down: nobody is sent to
+/// Does something while clients go on asking for a pool whose first mirror is down: nobody is sent to
 /// it, whichever path answers, and however early.
-fn restart_under_questions(
+fn under_questions(
     twins: &mut Twins,
-    crash: bool,
     pool: &str,
-    down: &str,
-    next: &str,
+    [down, next]: [&str; 2],
+    during: impl FnOnce(&mut Twins) -> Result<()>,
 ) -> Result<()> {
     let sockets = ["192.0.2.53", "192.0.2.54"]
         .iter()
@@ -594,12 +595,12 @@ fn restart_under_questions(
             }
             Ok(())
         });
-        let restarted = twins.restart(crash);
+        let ended = during(twins);
         // Until the checks have begun, and some more.
         std::thread::sleep(Duration::from_millis(300));
         done.store(true, Ordering::Relaxed);
         let asked = asker.join().expect("no panic");
-        restarted?;
+        ended?;
         asked
     })
 }
@@ -896,7 +897,9 @@ fn a_mirror_that_was_down_stays_so_until_its_checks_say_otherwise() -> Result<()
     };
     twins.until("it is down", |twins| both_have(twins, "192.0.2.10"))?;
     for crash in [false, true] {
-        restart_under_questions(&mut twins, crash, "www", &v4, "192.0.2.10")?;
+        under_questions(&mut twins, "www", [&v4, "192.0.2.10"], |twins| {
+            twins.restart(crash)
+        })?;
         // Well again, but two seconds of it are wanted.
         web.set(Manner::Good);
         let (started, asked) = (Instant::now(), web.asked());
@@ -916,14 +919,14 @@ fn a_mirror_that_was_down_stays_so_until_its_checks_say_otherwise() -> Result<()
         twins.until("it is down", |twins| both_have(twins, "192.0.2.10"))?;
     }
     // Nor does a reload bring it up, though it is checked another way from then on.
-    for (from, to) in [("rise = 10", "rise = 9"), ("\"200ms\"", "\"400ms\"")] {
-        body = body.replace(from, to);
-        twins.change(&setup(&body))?;
-        let end = Instant::now() + Duration::from_millis(600);
-        while Instant::now() < end {
-            ensure!(both_have(&mut twins, "192.0.2.10")?, "up by a reload");
+    under_questions(&mut twins, "www", [&v4, "192.0.2.10"], |twins| {
+        for rise in (1..10).rev() {
+            body = body.replace(&format!("rise = {}", rise + 1), &format!("rise = {rise}"));
+            twins.change(&setup(&body))?;
         }
-    }
+        body = body.replace("200ms", "400ms");
+        twins.change(&setup(&body))
+    })?;
     // Checked no more, it is in service.
     body = body.replace("check = ", "#");
     twins.change(&setup(&body))?;

@@ -544,6 +544,10 @@ impl Daemon {
         }
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         let generation = world.generation + 1;
+        self.judge
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)?;

@@ -118,6 +118,27 @@ impl Judge {
         }
     }
 
+    /// Knows of a configuration's targets what it knows of those that ask the same at other times: for
+    /// the moment between the plan that it is compiled to and the monitor's taking it over.
+    pub fn foresee(&mut self, config: &Config) {
+        let by_key = self
+            .found
+            .iter()
+            .map(|(target, found)| (target.key(), found));
+        let by_key: HashMap<String, &Found> = by_key.collect();
+        let foreseen: Vec<(Target, Found)> = targets(config)
+            .filter(|target| !self.found.contains_key(target))
+            .filter_map(|target| {
+                let found = Found {
+                    until_change: Duration::ZERO,
+                    ..Found::clone(by_key.get(&target.key())?)
+                };
+                Some((target, found))
+            })
+            .collect();
+        self.found.extend(foreseen);
+    }
+
     /// Takes what other monitors' file says, in the place of what it said before.
     pub fn feed(&mut self, verdicts: &[Verdict]) {
         let entry = |verdict: &Verdict| {

@@ -549,6 +549,38 @@ fn other_monitors_verdicts_are_heeded_while_they_hold() -> Result<()> {
     twins.stop()
 }
 
+#[test]
+fn an_address_that_is_down_is_in_no_answer_even_for_a_moment() -> Result<()> {
+    needs_root!();
+    let twins = Twins::start(&unchecked())?;
+    // Of two addresses one is down all the time.
+    let say = |body: &str| -> Result<()> {
+        for daemon in [&twins.fast, &twins.slow] {
+            let (code, text) = daemon.request("PUT", "/v1/mirrors/rack/health", body)?;
+            ensure!(code == 200, "{body}: {code}: {text}");
+        }
+        Ok(())
+    };
+    say(r#"{"up":false}"#)?;
+    let mut questions = Vec::new();
+    for server in ["192.0.2.53", "192.0.2.54"] {
+        let socket = twins.pair.client.udp(ip(ELSEWHERE), at(server, 53)?)?;
+        let known = ["192.0.2.20", "192.0.2.10"].map(str::to_owned);
+        questions.push((socket, Query::new("rack.example.org", A), known));
+    }
+    let asked = Asking::run(questions, || {
+        for round in 0..100 {
+            let up = round % 2 == 0;
+            say(&format!(
+                r#"{{"up":{up},"address":"192.0.2.20"}}"#
+            ))?;
+        }
+        Ok(())
+    })?;
+    println!("{asked} questions during 100 changes");
+    twins.stop()
+}
+
 /// Addresses of a mirror that is checked, by its number.
 fn checked_at(number: usize) -> [String; 2] {
     [
@@ -644,7 +676,6 @@ impl Asking {
                 );
                 asked += 1;
             }
-            std::thread::sleep(Duration::from_millis(2));
         }
         Ok(asked)
     }

@@ -86,6 +86,13 @@ struct Seen {
     addresses: [Vec<bool>; 2],
 }
 
+impl Seen {
+    /// Whether an address of a family is up.
+    fn has_any(&self, family: Family) -> bool {
+        self.addresses[family.index()].contains(&true)
+    }
+}
+
 /// Which mirrors may have changed.
 pub enum Which {
     /// All of them.
@@ -245,7 +252,9 @@ impl Judge {
         let mut judged = Judged::unknown(config, 0);
         let _ = judged.bring(self, plan, config, standings, &Which::All);
         for (mirror, seen) in judged.mirrors.iter().enumerate() {
-            let _ = set_addresses(plan, config, &judged, mirror, seen);
+            for family in [Family::V4, Family::V6] {
+                let _ = set_addresses(plan, config, &judged, mirror, seen, family);
+            }
         }
     }
 }
@@ -364,13 +373,14 @@ impl Judged {
     }
 }
 
-/// Leaves the addresses that are down out of a mirror's answers, as long as one is up.
+/// Leaves a family's addresses that are down out of a mirror's answers, as long as one is up.
 fn set_addresses(
     plan: &mut Plan,
     config: &Config,
     judged: &Judged,
     mirror: usize,
     seen: &Seen,
+    family: Family,
 ) -> Vec<Store> {
     let mut stores = Vec::new();
     if config.mirrors[mirror].cname.is_some() {
@@ -381,12 +391,10 @@ fn set_addresses(
         let Some(number) = of.mirrors.iter().position(|&other| other == mirror) else {
             continue;
         };
-        for family in [Family::V4, Family::V6] {
-            let addresses = &seen.addresses[family.index()];
-            let by_name = of.of.is_some() || !addresses.contains(&true);
-            let up: Vec<bool> = addresses.iter().map(|&up| up || by_name).collect();
-            stores.extend(plan.set_addresses(config, pool, number as u8, family, &up));
-        }
+        let by_name = of.of.is_some() || !seen.has_any(family);
+        let addresses = seen.addresses[family.index()].iter();
+        let up: Vec<bool> = addresses.map(|&up| up || by_name).collect();
+        stores.extend(plan.set_addresses(config, pool, number as u8, family, &up));
     }
     stores
 }
@@ -427,7 +435,10 @@ impl Daemon {
             judged = Judged::unknown(config, world.generation);
             which = &Which::All;
         }
-        let before = judged.mirrors.clone();
+        // An answer has just the addresses that are up before its mirror is in service, and all of them
+        // only when it is not any more.
+        let readdressed = self.readdressed(judge, &judged, config, which);
+        self.readdress(judge, &judged, &world, &readdressed, true)?;
         {
             let standings = self
                 .standings
@@ -443,43 +454,73 @@ impl Daemon {
                 kernel.apply(&stores).map_err(internal)?;
             }
         }
-        let readdressed: Vec<usize> = (0..before.len())
-            .filter(|&mirror| {
-                matches!(which, Which::All) && before[mirror].addresses.iter().any(|a| a.len() > 1)
-                    || before[mirror].addresses != judged.mirrors[mirror].addresses
-            })
-            .collect();
-        if !readdressed.is_empty() {
-            self.readdress(judge, &judged, &world, &readdressed)?;
-        }
+        self.readdress(judge, &judged, &world, &readdressed, false)?;
         judge.judged = judged;
         Ok(())
     }
 
-    /// Brings the addresses in mirrors' answers up to date.
+    /// Mirrors whose answers may need other addresses, as they are now.
+    fn readdressed(
+        &self,
+        judge: &Judge,
+        judged: &Judged,
+        config: &Config,
+        which: &Which,
+    ) -> Vec<(usize, Seen)> {
+        let nothing = Standing::default();
+        let now = now_unix_ms();
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let see = |mirror: usize| {
+            let of = &config.mirrors[mirror];
+            let seen = judge.see(of, standings.get(&of.id).unwrap_or(&nothing), now);
+            let several = seen.addresses.iter().any(|addresses| addresses.len() > 1);
+            let changed = judged.mirrors[mirror].addresses != seen.addresses;
+            (several && (changed || matches!(which, Which::All))).then_some((mirror, seen))
+        };
+        match which {
+            Which::All => (0..config.mirrors.len()).filter_map(see).collect(),
+            Which::These(mirrors) => mirrors.iter().copied().filter_map(see).collect(),
+        }
+    }
+
+    /// Brings the addresses in mirrors' answers up to date, in those families that have one that is up,
+    /// or in those that have none.
     fn readdress(
         &self,
         judge: &mut Judge,
         judged: &Judged,
         world: &World,
-        mirrors: &[usize],
+        mirrors: &[(usize, Seen)],
+        with_any: bool,
     ) -> Result<(), Failure> {
+        let families = |seen: &Seen| {
+            [Family::V4, Family::V6]
+                .into_iter()
+                .filter(|family| seen.addresses[family.index()].len() > 1)
+                .filter(|&family| seen.has_any(family) == with_any)
+                .collect::<Vec<_>>()
+        };
+        if mirrors.iter().all(|(_, seen)| families(seen).is_empty()) {
+            return Ok(());
+        }
         let internal = |error: std::io::Error| Failure::Internal(error.to_string());
-        if judge.flipped && self.kernel.is_some() {
+        // Where there is none, a reader may have seen the mirror in service still.
+        if (judge.flipped || !with_any) && self.kernel.is_some() {
             kernel::grace().map_err(internal)?;
         }
         let config = &world.inputs.config;
         let mut kernel = self.lock_kernel();
         let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
         let mut stores = Vec::new();
-        for &mirror in mirrors {
-            stores.extend(set_addresses(
-                &mut plan,
-                config,
-                judged,
-                mirror,
-                &judged.mirrors[mirror],
-            ));
+        for (mirror, seen) in mirrors {
+            for family in families(seen) {
+                stores.extend(set_addresses(
+                    &mut plan, config, judged, *mirror, seen, family,
+                ));
+            }
         }
         judge.flipped = !stores.is_empty();
         if let Some(kernel) = &mut kernel {

@@ -140,7 +140,24 @@ fn unchecked() -> Setup {
             "[[mirror]]\nid = {id:?}\nweight = {weight}\naddresses = {addresses:?}\n"
         ));
     }
-    for (id, ttl, rest) in POOLS {
+    for id in ["one", "two"] {
+        body.push_str(&format!(
+            "[[mirror]]\nid = {id:?}\ncname = \"www.{id}.example\"\n"
+        ));
+    }
+    let aliases = [
+        (
+            "alias",
+            74,
+            "mirrors = [\"one\", \"two\"]\npolicy = \"failover\"",
+        ),
+        (
+            "only",
+            75,
+            "mirrors = [\"one\"]\npolicy = \"failover\"\nfail = \"closed\"",
+        ),
+    ];
+    for (id, ttl, rest) in POOLS.into_iter().chain(aliases) {
         body.push_str(&pool(id, &format!("ttl = {ttl}\nttl_min = {ttl}\n{rest}")));
     }
     setup(&body)
@@ -285,6 +302,35 @@ fn what_an_operator_says_is_in_the_next_answer() -> Result<()> {
     twins.ok("mirror auto sin ams lone")?;
     now(&mut twins, "closed", ELSEWHERE, answered, "lone")?;
     now(&mut twins, "spare", ELSEWHERE, answered, "lone")?;
+    // A weight of 0 is a drain in every policy that chooses.
+    twins.ok("mirror weight sin 0")?;
+    now(&mut twins, "failover", ELSEWHERE, answered, "ams")?;
+    now(&mut twins, "all", ELSEWHERE, answered, "ams iad")?;
+    twins.ok("mirror down ams")?;
+    now(&mut twins, "failover", ELSEWHERE, answered, "sin")?;
+    twins.ok("mirror auto ams")?;
+    twins.ok("mirror weight sin --reset")?;
+    now(&mut twins, "failover", ELSEWHERE, answered, "sin")?;
+    // An alias, too, whatever is asked for.
+    let alias = |twins: &mut Twins, want: &str| -> Result<()> {
+        for qtype in [A, AAAA, TXT] {
+            let reply = twins.ask(ip(ELSEWHERE), &Query::new("alias.example.org", qtype))?;
+            let got = reply.of("CNAME").concat();
+            ensure!(got == want, "{qtype}: want {want}: {reply}");
+        }
+        Ok(())
+    };
+    alias(&mut twins, "www.one.example.")?;
+    twins.ok("mirror set-health one down")?;
+    alias(&mut twins, "www.two.example.")?;
+    twins.ok("mirror down two")?;
+    alias(&mut twins, "www.one.example.")?;
+    twins.ok("mirror set-health one --clear")?;
+    twins.ok("mirror down one")?;
+    let reply = twins.ask(ip(ELSEWHERE), &Query::new("only.example.org", TXT))?;
+    ensure!(reply.status() == "SERVFAIL", "{reply}");
+    twins.ok("mirror auto one two")?;
+    alias(&mut twins, "www.one.example.")?;
     // A group, and the next one.
     let drawn = clients_of(&mut twins, "nested", 40)?;
     ensure!(
@@ -571,9 +617,7 @@ fn an_address_that_is_down_is_in_no_answer_even_for_a_moment() -> Result<()> {
     let asked = Asking::run(questions, || {
         for round in 0..100 {
             let up = round % 2 == 0;
-            say(&format!(
-                r#"{{"up":{up},"address":"192.0.2.20"}}"#
-            ))?;
+            say(&format!(r#"{{"up":{up},"address":"192.0.2.20"}}"#))?;
         }
         Ok(())
     })?;

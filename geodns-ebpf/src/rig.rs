@@ -4,6 +4,7 @@
 //! - `reflect`: turns UDP around and does nothing else: what `geodns` is measured against
 //! - `generate`: floods, run by `BPF_PROG_TEST_RUN` with live frames
 //! - `sink`: stands on the generator's end, looks at what comes back, counts and drops it
+//! - `draw`, `draw_table`, `draw_trie`: draw addresses; look each up in a prefix table; in an LPM trie
 //! - `restore`: puts the query back into the packet and tail-calls the program to be timed
 
 #![no_std]
@@ -14,9 +15,11 @@ use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::macros::{map, xdp};
-use aya_ebpf::maps::lpm_trie::LpmTrie;
-use aya_ebpf::maps::{PerCpuArray, ProgramArray};
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
+use geodns_common::abi::{self, Block, Family};
+use geodns_common::tables::{self, Tables};
 
 /// Octets of the frame that [`generate`] and [`restore`] write, at the most.
 const FRAME: usize = 256;
@@ -67,9 +70,22 @@ static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.
 const NO_PREALLOC: u32 = 1;
 
-/// What the prefix table is compared to; no program reads it.
+/// `BPF_F_MMAPABLE`
+const MMAPABLE: u32 = 1 << 10;
+
+/// What the prefix table is compared to.
 #[map]
 static TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
+
+/// A prefix table: the roots of one atlas, and the blocks below.
+#[map]
+static ROOTS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+
+/// What the last address was drawn from, and all that was found added up.
+#[map]
+static DRAWN: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Lets everything through.
 #[xdp]
@@ -282,6 +298,102 @@ fn put_back(ctx: &XdpContext) -> Option<()> {
         return None;
     }
     Some(())
+}
+
+/// Addresses that one run of `draw` and its like draws.
+const DRAWS: u32 = 16;
+
+/// Draws IPv4 addresses evenly, does something with each, and adds up what that gives. What was found
+/// goes into the next draw, as a packet's lookup ends before the next packet's begins.
+#[inline(always)]
+fn draw_each(look_up: impl Fn(u32) -> Option<u32>) -> u32 {
+    let Some(drawn) = DRAWN.get_ptr_mut(0) else {
+        return XDP_ABORTED;
+    };
+    // SAFETY: this CPU's own value, as in `make_query`.
+    let [seed, sum] = unsafe { &mut *drawn };
+    let mut draws = 0;
+    while draws < DRAWS {
+        // Knuth's MMIX generator; its upper half is random enough.
+        let next = seed.wrapping_mul(6_364_136_223_846_793_005);
+        let next = next.wrapping_add(1_442_695_040_888_963_407);
+        let Some(found) = look_up((next >> 32) as u32) else {
+            return XDP_ABORTED;
+        };
+        *seed = next.wrapping_add(found as u64);
+        *sum = sum.wrapping_add(found as u64);
+        draws += 1;
+    }
+    XDP_DROP
+}
+
+/// The drawing alone.
+#[xdp]
+fn draw(_ctx: XdpContext) -> u32 {
+    draw_each(|address| Some(address & 1))
+}
+
+/// Looks each up in the prefix table, as the responder does.
+#[xdp]
+fn draw_table(_ctx: XdpContext) -> u32 {
+    draw_each(|address| {
+        let mut key = [0; 16];
+        key[..4].copy_from_slice(&address.to_be_bytes());
+        let entry = tables::find_entry(&PrefixTable, 0, Family::V4, &key)?;
+        Some(entry.region())
+    })
+}
+
+/// Looks each up in the LPM trie.
+#[xdp]
+fn draw_trie(_ctx: XdpContext) -> u32 {
+    draw_each(|address| TRIE.get(Key::new(32, address.to_be())).copied())
+}
+
+/// A prefix table alone.
+struct PrefixTable;
+
+impl Tables for PrefixTable {
+    #[inline(always)]
+    fn root(&self, index: u32) -> Option<&Block> {
+        ROOTS.get(index)
+    }
+    #[inline(always)]
+    fn block(&self, number: u32) -> Option<&Block> {
+        BLOCKS.get(number)
+    }
+    fn settings(&self) -> abi::Settings {
+        abi::Settings {
+            hash_key: [0; 2],
+            generation: 0,
+            name_mask: 0,
+            port: 0,
+            wildcards: 0,
+            log_every: 0,
+            _pad: 0,
+        }
+    }
+    fn name(&self, _slot: u32) -> Option<&abi::Name> {
+        None
+    }
+    fn zone(&self, _index: u32) -> Option<&abi::Zone> {
+        None
+    }
+    fn pool(&self, _index: u32) -> Option<&abi::Pool> {
+        None
+    }
+    fn answer(&self, _index: u32) -> Option<&abi::Answer> {
+        None
+    }
+    fn region(&self, _index: u32) -> Option<u64> {
+        None
+    }
+    fn slot(&self, _index: u32) -> Option<u64> {
+        None
+    }
+    fn random(&self) -> u32 {
+        0
+    }
 }
 
 #[cfg(not(test))]

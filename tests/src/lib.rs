@@ -29,13 +29,23 @@ use std::path::PathBuf;
 
 /// The real prefix list that `cargo xtask data` derives, if it is in the cache.
 pub fn real_prefixes() -> Option<PathBuf> {
+    let list = cache()?.join("data/prefixes-v4.csv");
+    list.is_file().then_some(list)
+}
+
+/// The real city databases that `cargo xtask data` fetches, IPv4 and IPv6, if they are in the cache.
+pub fn real_databases() -> Option<[PathBuf; 2]> {
+    let folder = cache()?.join("data/dbip-city-mmdb");
+    let files = ["ipv4", "ipv6"].map(|family| folder.join(format!("dbip-city-{family}.mmdb")));
+    files.iter().all(|file| file.is_file()).then_some(files)
+}
+
+fn cache() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = folder("GEODNS_CACHE")
+    folder("GEODNS_CACHE")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(folder("XDG_CACHE_HOME")?).join("geodns")))
-        .or_else(|| Some(PathBuf::from(folder("HOME")?).join(".cache/geodns")))?;
-    let list = cache.join("data/prefixes-v4.csv");
-    list.is_file().then_some(list)
+        .or_else(|| Some(PathBuf::from(folder("HOME")?).join(".cache/geodns")))
 }
 
 /// Whether a test that needs root may run. Without root it says so, and in CI it fails.

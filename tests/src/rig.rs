@@ -2,21 +2,23 @@
 //! the rig around it. For test runs in the kernel and for benches.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
-use aya::{Ebpf, Pod};
+use aya::{Ebpf, EbpfLoader, Pod};
 use geodns::kernel::bpffs;
 use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, Shared};
 use geodns::plan::Capacity;
+use geodns_common::abi::Block;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -260,6 +262,9 @@ impl std::ops::Sub for Seen {
     }
 }
 
+/// Addresses that one run of the rig's `draw` and its like draws.
+pub const DRAWS: u32 = 16;
+
 /// The rig: its programs, loaded.
 pub struct Rig(Ebpf);
 
@@ -274,6 +279,57 @@ impl Rig {
                 .with_context(|| format!("the kernel refuses the rig's {name}"))?;
         }
         Ok(Self(ebpf))
+    }
+
+    /// Loads its programs that draw addresses, with tables to look them up in: the roots of one atlas
+    /// and the blocks below, and IPv4 prefixes with their regions.
+    pub fn with_tables(
+        roots: &[Block],
+        blocks: &[Block],
+        prefixes: &[(Ipv4Addr, u8, u32)],
+    ) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("ROOTS", u32::try_from(roots.len())?)
+            .map_max_entries("BLOCKS", u32::try_from(blocks.len())?)
+            .map_max_entries("TRIE", u32::try_from(prefixes.len())?)
+            .load(&rig_object()?)?;
+        for name in ["draw", "draw_table", "draw_trie"] {
+            let program = ebpf.program_mut(name).context("the rig is an old one")?;
+            let xdp: &mut Xdp = program.try_into()?;
+            xdp.load()
+                .with_context(|| format!("the kernel refuses the rig's {name}"))?;
+        }
+        let mut rig = Self(ebpf);
+        for (name, from) in [("ROOTS", roots), ("BLOCKS", blocks)] {
+            let mut map: Array<&mut MapData, [u32; 256]> = Array::try_from(rig.map_mut(name)?)?;
+            for (index, block) in (0..).zip(from) {
+                map.set(index, bytemuck::cast::<Block, [u32; 256]>(*block), 0)?;
+            }
+        }
+        let mut trie: LpmTrie<&mut MapData, u32, u32> = LpmTrie::try_from(rig.map_mut("TRIE")?)?;
+        for &(first, len, region) in prefixes {
+            let key = Key::new(len.into(), first.to_bits().to_be());
+            trie.insert(&key, region, 0)?;
+        }
+        Ok(rig)
+    }
+
+    /// Runs a program that draws addresses so many times, from the same seed: all that it found added
+    /// up, and nanoseconds of one run, which is [`DRAWS`] addresses.
+    pub fn draw(&mut self, name: &str, runs: u32) -> Result<(u64, f64)> {
+        let mut drawn: PerCpuArray<&mut MapData, [u64; 2]> =
+            PerCpuArray::try_from(self.map_mut("DRAWN")?)?;
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+        drawn.set(0, PerCpuValues::try_from(vec![[1, 0]; cpus])?, 0)?;
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&[0; 64]);
+        options.repeat = runs;
+        let result = self.program(name)?.test_run(options)?;
+        ensure!(result.return_value == 1, "{name} has failed");
+        let drawn: PerCpuArray<&mut MapData, [u64; 2]> =
+            PerCpuArray::try_from(self.map_mut("DRAWN")?)?;
+        let found = drawn.get(&0, 0)?.iter().map(|[_, sum]| sum).sum();
+        Ok((found, result.duration.as_nanos() as f64))
     }
 
     /// One of its programs.

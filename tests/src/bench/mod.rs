@@ -3,6 +3,7 @@
 //! - [`flood`]: answers a second, beside a bare reflector
 //! - [`cost`]: nanoseconds a packet, one question after the other
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
+//! - [`geography`]: the real city databases, and lookups beside the trie's
 //! - [`edit`]: `map set` to changed answer, beside a write that is on disk
 //! - [`verifier`]: instructions that the verifier walks for each program
 //!
@@ -12,6 +13,7 @@ pub mod cost;
 pub mod edit;
 pub mod flip;
 pub mod flood;
+pub mod geography;
 pub mod import;
 pub mod verifier;
 pub mod world;

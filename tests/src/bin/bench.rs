@@ -8,8 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use geodns_tests::bench::{Figure, cost, edit, flip, flood, import, table, to_json, verifier};
-use geodns_tests::real_prefixes;
+use geodns_tests::bench::{
+    Figure, cost, edit, flip, flood, geography, import, table, to_json, verifier,
+};
+use geodns_tests::{real_databases, real_prefixes};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measure")]
@@ -25,7 +27,15 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 6] = ["verifier", "cost", "flood", "import", "set", "flip"];
+const NAMES: [&str; 7] = [
+    "verifier",
+    "cost",
+    "flood",
+    "import",
+    "geography",
+    "set",
+    "flip",
+];
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -73,6 +83,10 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
                 None => Vec::new(),
             },
             "flip" => flip::run(list, rounds)?,
+            "geography" => match real_databases() {
+                Some(databases) => geography::run(&databases, rounds)?,
+                None => Vec::new(),
+            },
             _ => edit::run(list, rounds)?,
         });
     }

@@ -1,0 +1,273 @@
+//! GeoIP databases that change under a running daemon: good ones are in force soon and no query is lost,
+//! broken ones change nothing and are said.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, at};
+use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::mmdb::Writer;
+use geodns_tests::needs_root;
+use geodns_tests::world::{Pair, output};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const SERVER: &str = "192.0.2.53";
+const V4: &str = "11.1.0.1";
+const V6: &str = "2a00:1::1";
+const AMS: &str = "192.0.2.10";
+const IAD: &str = "192.0.2.20";
+const SIN: &str = "192.0.2.30";
+
+const BODY: &str = r#"
+[geoip]
+databases = ["city.mmdb"]
+[[zone]]
+name = "example.org"
+file = "example.org.zone"
+[[mirror]]
+id = "ams"
+addresses = ["192.0.2.10"]
+location = { lat = 52.4, lon = 4.9 }
+[[mirror]]
+id = "iad"
+addresses = ["192.0.2.20"]
+location = { lat = 39.0, lon = -77.5 }
+[[mirror]]
+id = "sin"
+addresses = ["192.0.2.30"]
+location = { lat = 1.35, lon = 103.8 }
+[[pool]]
+id = "www"
+mirrors = ["ams", "iad", "sin"]
+policy = "nearest"
+[[steer]]
+name = "www.example.org"
+pool = "www"
+"#;
+
+const NEW_YORK: [f64; 2] = [40.7, -74.1];
+const JAKARTA: [f64; 2] = [-6.2, 106.8];
+
+/// A database that has both clients' networks in one place.
+fn database([latitude, longitude]: [f64; 2]) -> Vec<u8> {
+    let record = json!({"latitude": latitude, "longitude": longitude});
+    Writer::new(
+        true,
+        &[("11.1.0.0/16", record.clone()), ("2a00:1::/32", record)],
+    )
+    .bytes()
+}
+
+/// A daemon with a database, and clients in its networks.
+struct Site {
+    daemon: Daemon,
+    pair: Pair,
+}
+
+impl Site {
+    fn new() -> Result<Self> {
+        let pair = Pair::new(&[V4, V6])?;
+        let (home, setup) = files(&database(NEW_YORK))?;
+        let daemon = Daemon::start_at(&pair.server, home, &setup)?;
+        Ok(Self { daemon, pair })
+    }
+
+    fn database(&self) -> PathBuf {
+        self.daemon.home.folder.path().join("city.mmdb")
+    }
+
+    /// Puts another file in the database's place.
+    fn rename(&self, bytes: &[u8]) -> Result<()> {
+        let other = self.database().with_extension("new");
+        std::fs::write(&other, bytes)?;
+        Ok(std::fs::rename(other, self.database())?)
+    }
+
+    /// The address that `www` has for a client.
+    fn www(&self, from: &str) -> Result<String> {
+        let from: IpAddr = from.parse()?;
+        let to = if from.is_ipv4() {
+            SERVER
+        } else {
+            "2001:db8::53"
+        };
+        let socket = self.pair.client.udp(from, at(to, 53)?)?;
+        let query = Query::new("www.example.org", A).bytes();
+        let bytes = dns::ask(&socket, &query, PATIENCE)?.context("no answer")?;
+        Ok(Reply::parse(&bytes)?.of("A").join(" "))
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self)? {
+            ensure!(
+                Instant::now() < end,
+                "{what}: too late:\n{}",
+                self.daemon.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn last_error(&self) -> Result<Option<String>> {
+        let status: Value = self.daemon.json("status")?;
+        Ok(status["last_error"].as_str().map(str::to_owned))
+    }
+
+    /// Lines of the log with this text.
+    fn logged(&self, text: &str) -> usize {
+        let log = self.daemon.log();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+}
+
+/// A daemon's files, with this for its database.
+fn files(database: &[u8]) -> Result<(Home, Setup)> {
+    let setup = Setup::new(&[SERVER, "2001:db8::53"])
+        .body(BODY)
+        .file("example.org.zone", EXAMPLE_ZONE);
+    let home = Home::new()?;
+    home.write(&setup)?;
+    std::fs::write(home.folder.path().join("city.mmdb"), database)?;
+    Ok((home, setup))
+}
+
+#[test]
+fn a_database_that_changes_is_in_force_and_no_query_is_lost() -> Result<()> {
+    needs_root!();
+    let site = Site::new()?;
+    site.daemon.ok("map set 11.1.7.0/24 ams")?;
+    for client in [V4, V6] {
+        ensure!(site.www(client)? == IAD, "{client}");
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| -> Result<u64> {
+            let mut asked = 0;
+            while !done.load(Ordering::Relaxed) {
+                let got = site.www(V4).with_context(|| format!("question {asked}"))?;
+                ensure!(
+                    [IAD, SIN].contains(&&*got),
+                    "neither before nor after: {got}"
+                );
+                asked += 1;
+            }
+            Ok(asked)
+        });
+        let change = || -> Result<()> {
+            site.rename(&database(JAKARTA))?;
+            site.until("renamed", |site| Ok(site.www(V6)? == SIN))?;
+            std::fs::write(site.database(), database(NEW_YORK))?;
+            site.until("in place", |site| Ok(site.www(V6)? == IAD))
+        };
+        let changed = change();
+        done.store(true, Ordering::Relaxed);
+        let asked = asker.join().expect("no panic")?;
+        changed?;
+        ensure!(asked > 100, "only {asked} questions meanwhile");
+        Ok(())
+    })?;
+    ensure!(site.www(V4)? == IAD);
+    // What an operator has set is still there.
+    let got: Value = site.daemon.json("map get 11.1.7.1")?;
+    ensure!(got.to_string().contains("11.1.7.0/24"), "{got}");
+    ensure!(site.logged("read again: ") == 2, "{}", site.daemon.log());
+    ensure!(site.last_error()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_broken_database_changes_nothing_and_is_said_once() -> Result<()> {
+    needs_root!();
+    let site = Site::new()?;
+    let good = database(JAKARTA);
+    let mut corrupt = good.clone();
+    // The first record of the tree leads nowhere.
+    corrupt[..6].fill(0xff);
+    let nowhere = Writer::new(true, &[("11.1.0.0/16", json!({"isp": "Example"}))]).bytes();
+    let broken: [(&[u8], &str); 5] = [
+        (&corrupt, "its search tree is damaged"),
+        (&good[..good.len() / 2], "is cut short"),
+        (b"prefix,mirror\n", "is no MMDB file"),
+        (&nowhere, "does not say where an address is"),
+        (b"", "is empty"),
+    ];
+    for (number, (bytes, says)) in broken.into_iter().enumerate() {
+        if number % 2 == 0 {
+            site.rename(bytes)?;
+        } else {
+            std::fs::write(site.database(), bytes)?;
+        }
+        site.until(says, |site| {
+            Ok(site.last_error()?.is_some_and(|error| error.contains(says)))
+        })?;
+        ensure!(site.logged(says) == 1, "{}", site.daemon.log());
+        ensure!(site.www(V4)? == IAD, "{says}: the old one is not in force");
+    }
+    // It is tried again only when it changes again.
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(site.logged("is empty") == 1, "{}", site.daemon.log());
+    // A removed one is no change; edits go on as ever.
+    std::fs::remove_file(site.database())?;
+    site.daemon.ok("map set 11.1.0.0/24 ams")?;
+    ensure!(site.www(V4)? == AMS);
+    site.daemon.ok("map del 11.1.0.0/24")?;
+    site.rename(&good)?;
+    site.until("good again", |site| Ok(site.www(V4)? == SIN))?;
+    ensure!(site.last_error()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_reload_with_a_broken_database_changes_nothing() -> Result<()> {
+    needs_root!();
+    let site = Site::new()?;
+    site.rename(b"")?;
+    let (_, said) = site.daemon.fails("reload")?;
+    ensure!(said.contains("city.mmdb: is empty"), "{said}");
+    ensure!(site.www(V4)? == IAD);
+    site.rename(&database(JAKARTA))?;
+    site.daemon.ok("reload")?;
+    ensure!(site.www(V4)? == SIN);
+    Ok(())
+}
+
+#[test]
+fn a_start_with_a_broken_database_says_why_in_a_line() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let (home, setup) = files(b"\x1f\x8bxyz")?;
+    let done = Daemon::attempt(&pair.server, &home, &setup)?;
+    let text = String::from_utf8(done.stderr)?;
+    let last = text.lines().last().unwrap_or_default();
+    ensure!(done.status.code() == Some(1), "{}", done.status);
+    ensure!(
+        last.ends_with("city.mmdb: is compressed; unpack it"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_policy_that_no_database_serves_is_warned_of() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let countries = Writer::new(true, &[("11.1.0.0/16", json!({"country_code": "US"}))]);
+    let (home, setup) = files(&countries.bytes())?;
+    let warning = "pool \"www\" asks for a client's location, and no database has it";
+    let config = home.config();
+    let check = output(
+        std::process::Command::new(geodns_tests::daemon::binary()?)
+            .args(["check".as_ref(), config.as_os_str()]),
+    )?;
+    let said = String::from_utf8(check.stdout)?;
+    ensure!(check.status.success() && said.contains(warning), "{said}");
+    let daemon = Daemon::start_at(&pair.server, home, &setup)?;
+    daemon.logged(warning)?;
+    Ok(())
+}

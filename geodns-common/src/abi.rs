@@ -368,7 +368,7 @@ impl Entry {
         Self(region << 8 | scope as u32)
     }
 
-    /// The next eight bits of the address are looked up in this block.
+    /// The next four bits of the address are looked up in this block.
     pub const fn block(number: u32) -> Self {
         Self(Self::BLOCK | number)
     }
@@ -396,16 +396,19 @@ impl Entry {
     }
 }
 
-/// 256 entries, indexed by one byte of an address: 1 KiB, a map's value.
-pub type Block = [Entry; 256];
+/// 256 entries, indexed by one byte of an address: 1 KiB.
+pub type Page = [Entry; 256];
 
-/// Blocks of one root: a root has 65,536 entries, for the first 16 bits of an address.
-pub const ROOT_BLOCKS: u32 = 256;
+/// 16 entries, indexed by four bits of an address: 64 octets, a line of the CPU's caches.
+pub type Block = [Entry; 16];
 
-/// First block of a root in the table of roots: an atlas has one for IPv4, then one for IPv6.
+/// Pages of one root: a root has 65,536 entries, for the first 16 bits of an address.
+pub const ROOT_PAGES: u32 = 256;
+
+/// First page of a root in the table of roots: an atlas has one for IPv4, then one for IPv6.
 #[inline(always)]
 pub const fn root(atlas: u32, family: Family) -> u32 {
-    (atlas * 2 + family.index() as u32) * ROOT_BLOCKS
+    (atlas * 2 + family.index() as u32) * ROOT_PAGES
 }
 
 /// A row of the table of listen addresses: an address that we answer on, and the interface that a
@@ -451,7 +454,8 @@ const _: () = {
     assert!(size_of::<Zone>() == 256);
     assert!(size_of::<Pool>() == 600);
     assert!(size_of::<Answer>() == 128);
-    assert!(size_of::<Block>() == 1024);
+    assert!(size_of::<Page>() == 1024);
+    assert!(size_of::<Block>() == 64);
     assert!(size_of::<Listen>() == 32);
     assert!(Listen::SLOTS == 1 << (64 - 50));
 };

@@ -3,7 +3,9 @@
 //! The kernel implements [`Tables`] over BPF maps, userspace over the plan in memory. The lookups
 //! are written once, here.
 
-use crate::abi::{self, Answer, Block, Entry, Family, Name, Order, Pool, Settings, Target, Zone};
+use crate::abi::{
+    self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Settings, Target, Zone,
+};
 use crate::respond::{self, Scratch};
 use crate::verdict::Verdict;
 use crate::wire;
@@ -22,8 +24,8 @@ pub trait Tables {
     fn answer(&self, index: u32) -> Option<&Answer>;
     /// A region's order, as [`Order`] packs it.
     fn region(&self, index: u32) -> Option<u64>;
-    /// A block of a root (see [`abi::root`]).
-    fn root(&self, index: u32) -> Option<&Block>;
+    /// A page of a root (see [`abi::root`]).
+    fn root(&self, index: u32) -> Option<&Page>;
     /// A block of the prefix table below the roots.
     fn block(&self, number: u32) -> Option<&Block>;
 
@@ -92,23 +94,23 @@ pub fn find_entry<T: Tables>(
     family: Family,
     address: &Address,
 ) -> Option<Entry> {
-    let page = tables.root(abi::root(atlas, family) + address[0] as u32)?;
-    let mut entry = load(page, address[1]);
-    // IPv4: two levels below the root; IPv6: six, down to /64.
-    let deepest = match family {
+    let [first, second, a, b, c, d, e, f, ..] = *address;
+    let page: &Page = tables.root(abi::root(atlas, family) + first as u32)?;
+    let mut entry = load(page, second);
+    // The bits below, from the top. IPv4: four blocks at the most; IPv6: twelve, down to /64.
+    let mut rest = u64::from_be_bytes([a, b, c, d, e, f, 0, 0]);
+    let mut levels = match family {
         Family::V4 => 4,
-        Family::V6 => 8,
+        Family::V6 => 12,
     };
-    let mut at = 2;
-    while at < 8 {
+    while levels > 0 {
         let Some(number) = entry.as_block() else {
             break;
         };
-        if at >= deepest {
-            return None;
-        }
-        entry = load(tables.block(number)?, address[at]);
-        at += 1;
+        let block: &Block = tables.block(number)?;
+        entry = load(block, (rest >> 60) as u8);
+        rest <<= 4;
+        levels -= 1;
     }
     if entry.as_block().is_some() || entry == Entry::DEEPER {
         None
@@ -117,12 +119,14 @@ pub fn find_entry<T: Tables>(
     }
 }
 
-/// One entry of a block, read once.
+/// One entry of a page or block, read once. The place is below N: a whole byte, or its upper half
+/// shifted down.
 #[inline(always)]
-fn load(block: &Block, byte: u8) -> Entry {
-    // SAFETY: a byte indexes 256 entries; the read is aligned and whole, so that a store by
-    // userspace is seen either not at all or in full.
-    unsafe { core::ptr::read_volatile(block.as_ptr().add(byte as usize)) }
+fn load<const N: usize>(entries: &[Entry; N], place: u8) -> Entry {
+    let place = place as usize & (N - 1);
+    // SAFETY: N is a power of two, so `place` is below it; the read is aligned and whole, so that a
+    // store by userspace is seen either not at all or in full.
+    unsafe { core::ptr::read_volatile(entries.as_ptr().add(place)) }
 }
 
 /// Order of mirrors for a client, and the scope prefix length of its region.

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use geodns_common::abi::{
-    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Pool, Row, SHARES, SLOTS,
-    SOA_WORDS, Settings, Target, Zone,
+    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row, SHARES,
+    SLOTS, SOA_WORDS, Settings, Target, Zone,
 };
 use geodns_common::respond::{MAX_QUERY, Scratch, respond};
 use geodns_common::tables::Tables;
@@ -22,7 +22,7 @@ struct World {
     answers: Vec<Answer>,
     regions: Vec<u64>,
     slots: Vec<u64>,
-    roots: Vec<Block>,
+    roots: Vec<Page>,
     blocks: Vec<Block>,
 }
 
@@ -51,7 +51,7 @@ impl Tables for World {
     fn random(&self) -> u32 {
         0
     }
-    fn root(&self, index: u32) -> Option<&Block> {
+    fn root(&self, index: u32) -> Option<&Page> {
         self.roots.get(index as usize)
     }
     fn block(&self, number: u32) -> Option<&Block> {
@@ -138,7 +138,7 @@ impl World {
             regions: vec![Order::pack([0, 1]).0, Order::pack([1, 0]).0],
             slots: Vec::new(),
             roots: vec![[Entry::leaf(0, 1); 256]; 512],
-            blocks: vec![[Entry::leaf(0, 16); 256]],
+            blocks: vec![[Entry::leaf(0, 16); 16]; 2],
         };
         for state in [0, Zone::PASS] {
             world.zones.push(Zone {
@@ -213,7 +213,8 @@ impl World {
         }
         // 198.51.100.0/24 and 2000::/16 are of region 1; 10.9.0.0/16 has no answer here.
         world.roots[198][51] = Entry::block(0);
-        world.blocks[0][100] = Entry::leaf(1, 24);
+        world.blocks[0][6] = Entry::block(1);
+        world.blocks[1][4] = Entry::leaf(1, 24);
         world.roots[256 + 0x20][0] = Entry::leaf(1, 16);
         world.roots[10][9] = Entry::DEEPER;
         world

@@ -7,7 +7,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use geodns_common::abi::{Answer, Block, Listen, Name, Pool, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Settings, Zone};
 use geodns_common::respond::{self, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Verdict};
@@ -42,7 +42,7 @@ static REGIONS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static SLOTS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
-static ROOTS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 
@@ -108,7 +108,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn root(&self, index: u32) -> Option<&Block> {
+    fn root(&self, index: u32) -> Option<&Page> {
         ROOTS.get(index)
     }
 

@@ -18,7 +18,7 @@ use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
-use geodns_common::abi::{self, Block, Family};
+use geodns_common::abi::{self, Block, Family, Page};
 use geodns_common::tables::{self, Tables};
 
 /// Octets of the frame that [`generate`] and [`restore`] write, at the most.
@@ -79,7 +79,7 @@ static TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
 
 /// A prefix table: the roots of one atlas, and the blocks below.
 #[map]
-static ROOTS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 
@@ -355,7 +355,7 @@ struct PrefixTable;
 
 impl Tables for PrefixTable {
     #[inline(always)]
-    fn root(&self, index: u32) -> Option<&Block> {
+    fn root(&self, index: u32) -> Option<&Page> {
         ROOTS.get(index)
     }
     #[inline(always)]

@@ -18,7 +18,7 @@ use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, Shared};
 use geodns::plan::Capacity;
-use geodns_common::abi::Block;
+use geodns_common::abi::{Block, Page};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -284,7 +284,7 @@ impl Rig {
     /// Loads its programs that draw addresses, with tables to look them up in: the roots of one atlas
     /// and the blocks below, and IPv4 prefixes with their regions.
     pub fn with_tables(
-        roots: &[Block],
+        roots: &[Page],
         blocks: &[Block],
         prefixes: &[(Ipv4Addr, u8, u32)],
     ) -> Result<Self> {
@@ -300,11 +300,13 @@ impl Rig {
                 .with_context(|| format!("the kernel refuses the rig's {name}"))?;
         }
         let mut rig = Self(ebpf);
-        for (name, from) in [("ROOTS", roots), ("BLOCKS", blocks)] {
-            let mut map: Array<&mut MapData, [u32; 256]> = Array::try_from(rig.map_mut(name)?)?;
-            for (index, block) in (0..).zip(from) {
-                map.set(index, bytemuck::cast::<Block, [u32; 256]>(*block), 0)?;
-            }
+        let mut map: Array<&mut MapData, [u32; 256]> = Array::try_from(rig.map_mut("ROOTS")?)?;
+        for (index, page) in (0..).zip(roots) {
+            map.set(index, bytemuck::cast::<Page, [u32; 256]>(*page), 0)?;
+        }
+        let mut map: Array<&mut MapData, [u32; 16]> = Array::try_from(rig.map_mut("BLOCKS")?)?;
+        for (index, block) in (0..).zip(blocks) {
+            map.set(index, bytemuck::cast::<Block, [u32; 16]>(*block), 0)?;
         }
         let mut trie: LpmTrie<&mut MapData, u32, u32> = LpmTrie::try_from(rig.map_mut("TRIE")?)?;
         for &(first, len, region) in prefixes {

@@ -191,7 +191,7 @@ impl Tables for Empty {
     fn random(&self) -> u32 {
         0
     }
-    fn root(&self, _: u32) -> Option<&abi::Block> {
+    fn root(&self, _: u32) -> Option<&abi::Page> {
         None
     }
     fn block(&self, _: u32) -> Option<&abi::Block> {
@@ -334,7 +334,7 @@ fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
                 Store::Region { index: 3, order: 7 },
                 Store::Block {
                     number: 15,
-                    entries: Box::new([abi::Entry::leaf(1, 8); 256]),
+                    entries: Box::new([abi::Entry::leaf(1, 8); 16]),
                 },
                 Store::RootEntry {
                     index: 511,

@@ -1073,7 +1073,7 @@ impl<T: Tables> Tables for Changing<'_, T> {
     fn random(&self) -> u32 {
         self.0.random()
     }
-    fn root(&self, index: u32) -> Option<&abi::Block> {
+    fn root(&self, index: u32) -> Option<&abi::Page> {
         self.0.root(index)
     }
     fn block(&self, number: u32) -> Option<&abi::Block> {

@@ -49,7 +49,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         mirrors: inputs.config.mirrors.len(),
         pools: inputs.config.pools.len(),
         prefixes: inputs.lists.iter().map(|list| list.len()).sum(),
-        blocks: capacity.roots + capacity.blocks,
+        blocks: capacity.blocks,
         kernel_memory_bytes: kernel_memory(&capacity),
         warnings: inputs.warnings(),
     };
@@ -68,7 +68,7 @@ fn kernel_memory(capacity: &Capacity) -> u64 {
         (capacity.pools, size_of::<abi::Pool>()),
         (capacity.answers, size_of::<abi::Answer>()),
         (capacity.regions, size_of::<u64>()),
-        (capacity.roots, size_of::<abi::Block>()),
+        (capacity.roots, size_of::<abi::Page>()),
         (capacity.blocks, size_of::<abi::Block>()),
     ]
     .into_iter()

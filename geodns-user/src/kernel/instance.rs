@@ -28,6 +28,8 @@ unsafe impl Value for abi::Pool {}
 // SAFETY: Pod.
 unsafe impl Value for abi::Answer {}
 // SAFETY: an array of u32.
+unsafe impl Value for abi::Page {}
+// SAFETY: an array of u32.
 unsafe impl Value for abi::Block {}
 // SAFETY: an integer.
 unsafe impl Value for u64 {}
@@ -98,7 +100,7 @@ impl Instance {
         let mut pools = map("POOLS", size_of::<abi::Pool>())?;
         let mut regions = map("REGIONS", size_of::<u64>())?;
         let mut slots = map("SLOTS", size_of::<u64>())?;
-        let mut roots = map("ROOTS", size_of::<abi::Block>())?;
+        let mut roots = map("ROOTS", size_of::<abi::Page>())?;
         let mut blocks = map("BLOCKS", size_of::<abi::Block>())?;
         fill(&mut names, |index| tables.name(index));
         fill(&mut zones, |index| tables.zone(index));
@@ -169,11 +171,11 @@ impl Instance {
 
     /// Whether a store is inside the tables.
     fn holds(&self, store: &Store) -> bool {
-        let block = size_of::<abi::Block>();
+        let (page, block) = (size_of::<abi::Page>(), size_of::<abi::Block>());
         match store {
             Store::Block { number, .. } => self.blocks.holds(*number, 0, block),
-            Store::Root { index, .. } => self.roots.holds(*index, 0, block),
-            Store::RootEntry { index, .. } => self.roots.holds(*index, 0, block),
+            Store::Root { index, .. } => self.roots.holds(*index, 0, page),
+            Store::RootEntry { index, .. } => self.roots.holds(*index, 0, page),
             Store::Region { index, .. } => self.regions.holds(*index, 0, 8),
             Store::Slot { index, .. } => self.slots.holds(*index, 0, 8),
             Store::Answer { index, .. } => self.answers.holds(*index, 0, size_of::<abi::Answer>()),

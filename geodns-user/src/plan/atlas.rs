@@ -13,6 +13,9 @@ use crate::geo::Prefix;
 pub const ROOT_ENTRIES: usize = 1 << ROOT_LEN;
 const ROOT_LEN: u8 = 16;
 
+/// Bits of an address that a block is indexed by.
+const BLOCK_LEN: u8 = 4;
+
 /// Longest prefix that an entry stands for.
 const fn deepest(family: Family) -> u8 {
     match family {
@@ -242,8 +245,8 @@ impl<'a> Builder<'a> {
                 entries[at] = if len == self.deepest {
                     Entry::DEEPER
                 } else {
-                    let mut block = [Entry(0); 256];
-                    self.fill(&mut block, here, len + 8)?;
+                    let mut block = [Entry(0); 16];
+                    self.fill(&mut block, here, len + BLOCK_LEN)?;
                     Entry::block(self.blocks.intern(&block)?)
                 };
                 at += 1;
@@ -255,8 +258,8 @@ impl<'a> Builder<'a> {
     /// The entry in place of one for a prefix of length `len`, of which the window is a part.
     fn within(&mut self, entry: Entry, len: u8, window: Prefix) -> Result<Entry, Full> {
         let mut block: Block = self.blocks.expand(entry);
-        let len = len + 8;
-        let at = (window.first >> (128 - u32::from(len))) as u8 as usize;
+        let len = len + BLOCK_LEN;
+        let at = (window.first >> (128 - u32::from(len))) as usize % block.len();
         if window.len > len {
             block[at] = self.within(block[at], len, window)?;
         } else {

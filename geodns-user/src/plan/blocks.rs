@@ -171,10 +171,10 @@ impl Blocks {
 
     /// Entry for an address below an entry for its first 16 bits.
     pub fn resolve(&self, mut entry: Entry, address: u128) -> Entry {
-        let mut shift = 104;
+        let mut shift = 108;
         while let Some(number) = child(entry) {
-            entry = self.blocks[number as usize][(address >> shift) as u8 as usize];
-            shift -= 8;
+            entry = self.blocks[number as usize][(address >> shift) as usize % 16];
+            shift -= 4;
         }
         entry
     }
@@ -183,7 +183,7 @@ impl Blocks {
     pub fn expand(&self, entry: Entry) -> Block {
         match child(entry) {
             Some(number) => self.blocks[number as usize],
-            None => [entry; 256],
+            None => [entry; 16],
         }
     }
 }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn leaf_block(region: u32) -> Block {
-        [Entry::leaf(region, 24); 256]
+        [Entry::leaf(region, 24); 16]
     }
 
     fn parent_of(child: u32) -> Block {

@@ -23,7 +23,7 @@ use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use geodns_common::abi::{self, Entry, Family, ROOT_BLOCKS, Row};
+use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Row};
 use geodns_common::tables::{self, Tables};
 use ipnet::IpNet;
 
@@ -67,12 +67,12 @@ pub enum Store {
         /// Its entries.
         entries: Box<abi::Block>,
     },
-    /// One block of a root that nothing points to yet.
+    /// One page of a root that nothing points to yet.
     Root {
         /// Index in the table of roots.
         index: u32,
         /// Its entries.
-        entries: Box<abi::Block>,
+        entries: Box<abi::Page>,
     },
     /// One entry of a root.
     RootEntry {
@@ -171,7 +171,7 @@ pub struct Capacity {
     pub slots: u32,
     /// Regions.
     pub regions: u32,
-    /// Blocks of roots.
+    /// Pages of roots.
     pub roots: u32,
     /// Blocks below the roots.
     pub blocks: u32,
@@ -275,8 +275,8 @@ impl Atlas {
 struct Atlases {
     /// By number; `None` is a spare one.
     atlases: Vec<Option<Atlas>>,
-    /// Blocks of roots (see [`abi::root`]).
-    roots: Vec<abi::Block>,
+    /// Pages of roots (see [`abi::root`]).
+    roots: Vec<abi::Page>,
     /// Numbers of atlases that are gone, whose roots a reader may still hold.
     limbo: Vec<u32>,
     /// Numbers of atlases that nobody can see.
@@ -285,15 +285,15 @@ struct Atlases {
     capacity: u32,
 }
 
-/// Blocks of roots of one atlas.
-const ATLAS_BLOCKS: usize = 2 * ROOT_BLOCKS as usize;
+/// Pages of roots of one atlas.
+const ATLAS_PAGES: usize = 2 * ROOT_PAGES as usize;
 /// Entries of the roots of one atlas.
 const ATLAS_ENTRIES: usize = 2 * atlas::ROOT_ENTRIES;
 
 /// Blocks at the most: 4 GiB of them.
-const MAX_BLOCKS: u32 = 1 << 22;
+const MAX_BLOCKS: u32 = 1 << 26;
 /// Room for edits where a quarter of the needs would be less.
-const SPARE_BLOCKS: u32 = 1024;
+const SPARE_BLOCKS: u32 = 16_384;
 const SPARE_REGIONS: u32 = 1024;
 /// Atlases that pools may part into before a new plan is compiled. Half a MiB each.
 const SPARE_ATLASES: u32 = 4;
@@ -328,8 +328,8 @@ impl Atlases {
             return Err(Full);
         }
         self.atlases.push(None);
-        let blocks = self.roots.len() + ATLAS_BLOCKS;
-        self.roots.resize(blocks, [Entry(0); 256]);
+        let pages = self.roots.len() + ATLAS_PAGES;
+        self.roots.resize(pages, [Entry(0); 256]);
         Ok(number)
     }
 
@@ -373,7 +373,7 @@ impl Plan {
             pools: Vec::with_capacity(input.config.pools.len()),
             geography: Arc::clone(input.geography),
             atlases: Atlases {
-                capacity: u32::MAX / ATLAS_BLOCKS as u32,
+                capacity: u32::MAX / ATLAS_PAGES as u32,
                 ..Atlases::default()
             },
             blocks: Blocks::new(MAX_BLOCKS),
@@ -471,7 +471,7 @@ impl Plan {
             answers: self.rows.answers.len() as u32,
             slots: self.rows.slots.len() as u32,
             regions: self.regions.capacity(),
-            roots: self.atlases.capacity * ATLAS_BLOCKS as u32,
+            roots: self.atlases.capacity * ATLAS_PAGES as u32,
             blocks: self.blocks.capacity(),
         }
     }
@@ -507,7 +507,7 @@ impl Plan {
     }
 
     /// Blocks of roots in use.
-    pub fn roots(&self) -> &[abi::Block] {
+    pub fn roots(&self) -> &[abi::Page] {
         &self.atlases.roots
     }
 
@@ -839,7 +839,7 @@ impl Plan {
         let indices = first_block..;
         stores.extend(
             indices
-                .zip(blocks.take(ATLAS_BLOCKS))
+                .zip(blocks.take(ATLAS_PAGES))
                 .map(|(index, entries)| Store::Root {
                     index,
                     entries: Box::new(*entries),
@@ -945,7 +945,7 @@ impl Tables for Plan {
     fn random(&self) -> u32 {
         rand::random()
     }
-    fn root(&self, index: u32) -> Option<&abi::Block> {
+    fn root(&self, index: u32) -> Option<&abi::Page> {
         self.atlases.roots.get(index as usize)
     }
     fn block(&self, number: u32) -> Option<&abi::Block> {

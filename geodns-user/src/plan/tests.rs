@@ -309,14 +309,11 @@ fn assert_same_tables(one: &impl Tables, other: &impl Tables, pool: usize) {
     let a = atlas(&|pool| one.pool(pool).unwrap().atlas.load());
     let b = atlas(&|pool| other.pool(pool).unwrap().atlas.load());
     for family in [Family::V4, Family::V6] {
-        for block in 0..ROOT_BLOCKS {
-            let a = one.root(abi::root(a, family) + block).unwrap();
-            let b = other.root(abi::root(b, family) + block).unwrap();
+        for page in 0..ROOT_PAGES {
+            let a = one.root(abi::root(a, family) + page).unwrap();
+            let b = other.root(abi::root(b, family) + page).unwrap();
             for (at, (&a, &b)) in a.iter().zip(b).enumerate() {
-                assert!(
-                    same(one, a, other, b),
-                    "pool {pool} {family:?} {block}.{at}"
-                );
+                assert!(same(one, a, other, b), "pool {pool} {family:?} {page}.{at}");
             }
         }
     }
@@ -532,7 +529,7 @@ fn an_edit_writes_a_few_blocks_and_only_the_entries_whose_scope_it_moves() {
             .set_override(0, prefix, Some((mirror + 1) % MIRRORS as u8))
             .unwrap();
         let blocks = |store: &&Store| matches!(store, Store::Block { .. });
-        assert!(stores.iter().filter(blocks).count() <= 3, "{prefix}");
+        assert!(stores.iter().filter(blocks).count() <= 5, "{prefix}");
         worst = worst.max(stores.len());
         if n % 2 == 0 {
             plan.set_override(0, prefix, None).unwrap();
@@ -574,7 +571,7 @@ fn outgrown_tables_change_nothing() {
     let config = config(&[0, 0]);
     let layers = vec![Layers::default(); 2];
     let mut plan = compile(&config, &layers);
-    plan.blocks.set_capacity(3);
+    plan.blocks.set_capacity(5);
     let twin = Twin::load(&plan);
     let prefix = |text: &str| text.parse::<IpNet>().unwrap();
     for (pool, text) in [(0, "2001:db8::/64"), (1, "2001:db8:0:1::/80")] {
@@ -588,7 +585,7 @@ fn outgrown_tables_change_nothing() {
     // What fits still goes in.
     plan.set_override(0, prefix("192.0.2.0/24"), Some(1))
         .unwrap();
-    assert_eq!(plan.blocks.used(), 1);
+    assert_eq!(plan.blocks.used(), 2);
 }
 
 fn twin_regions(plan: &Plan, twin: &Twin) -> Vec<u64> {

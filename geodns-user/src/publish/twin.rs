@@ -2,7 +2,7 @@
 
 use std::io;
 
-use geodns_common::abi::{self, Answer, Block, Entry, Name, Pool, Settings, Zone};
+use geodns_common::abi::{self, Answer, Block, Entry, Name, Page, Pool, Settings, Zone};
 use geodns_common::tables::Tables;
 
 use super::Backend;
@@ -19,7 +19,7 @@ pub struct Twin {
     answers: Vec<Answer>,
     regions: Vec<u64>,
     slots: Vec<u64>,
-    roots: Vec<Block>,
+    roots: Vec<Page>,
     blocks: Vec<Block>,
 }
 
@@ -27,11 +27,10 @@ impl Twin {
     /// Loads a plan into tables of its capacity.
     pub fn load(plan: &Plan) -> Self {
         let capacity = plan.capacity();
-        let blocks = |from: &[Block], len: u32| {
-            let mut blocks = from.to_vec();
-            blocks.resize(len as usize, [Entry(0); 256]);
-            blocks
-        };
+        let mut roots = plan.roots().to_vec();
+        roots.resize(capacity.roots as usize, [Entry(0); 256]);
+        let mut blocks = plan.blocks().to_vec();
+        blocks.resize(capacity.blocks as usize, [Entry(0); 16]);
         let mut regions = plan.regions().to_vec();
         regions.resize(capacity.regions as usize, 0);
         Self {
@@ -42,8 +41,8 @@ impl Twin {
             answers: plan.answers().to_vec(),
             regions,
             slots: plan.slots().to_vec(),
-            roots: blocks(plan.roots(), capacity.roots),
-            blocks: blocks(plan.blocks(), capacity.blocks),
+            roots,
+            blocks,
         }
     }
 
@@ -117,7 +116,7 @@ impl Tables for Twin {
     fn random(&self) -> u32 {
         rand::random()
     }
-    fn root(&self, index: u32) -> Option<&abi::Block> {
+    fn root(&self, index: u32) -> Option<&abi::Page> {
         self.roots.get(index as usize)
     }
     fn block(&self, number: u32) -> Option<&abi::Block> {

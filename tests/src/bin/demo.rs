@@ -1,56 +1,77 @@
 //! `cargo xtask demo`: a little world in network namespaces, to see geodns at work.
 //!
-//! A server, a router before it, and six clients in networks of their own. Each asks with dig;
-//! the table says which mirror it got, and whether the kernel or the slow path answered. Nothing
-//! is left of it at the end, nor after Ctrl-C.
+//! A server, a router before it, five mirrors with web servers, and six clients with addresses of
+//! the cities that they are called by. Each asks with dig; the table says which mirror it got, and
+//! whether the kernel or the slow path answered. A mirror dies and comes back. Nothing leaves the
+//! namespaces, and nothing is left of them at the end, nor after Ctrl-C.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use geodns_common::verdict::Verdict;
-use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Setup};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::world::{Space, join, output};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// A client: its city, and the number of its networks 198.18.N.0/24 and 3fff:N::/32.
+/// A client: its city, and where its networks begin: `v4`.0/24 and `v6`::/64.
 struct Client {
     city: &'static str,
-    number: u8,
+    v4: &'static str,
+    v6: &'static str,
     space: Space,
 }
 
-const CITIES: [(&str, u8); 6] = [
-    ("Amsterdam", 1),
-    ("Ashburn", 2),
-    ("Sao Paulo", 3),
-    ("Singapore", 4),
-    ("Sydney", 5),
-    ("Nairobi", 6),
+/// Networks that the city databases know there. All stays within the namespaces.
+const CITIES: [(&str, &str, &str); 6] = [
+    ("Amsterdam", "145.18.0", "2001:610:1"),
+    ("New York", "128.122.1", "2604:2d80"),
+    ("Sao Paulo", "143.107.1", "2001:12d0"),
+    ("Singapore", "137.132.1", "2406:3003"),
+    ("Sydney", "129.94.1", "2001:388"),
+    ("Nairobi", "41.204.160", "2001:db8:6"),
 ];
 
-/// Nairobi is in no list: it gets the default.
-const PREFIXES: &str = "\
-prefix,mirror
-198.18.1.0/24,ams
-198.18.2.0/23,iad
-198.18.4.0/23,sin
-3fff:1::/32,ams
-3fff:2::/31,iad
-3fff:4::/31,sin
-";
-
-/// Mirrors by address, as in the example.
-const MIRRORS: [(&str, &str); 6] = [
-    ("192.0.2.10", "ams"),
-    ("2001:db8:1::10", "ams"),
-    ("198.51.100.10", "iad"),
-    ("2001:db8:2::10", "iad"),
-    ("203.0.113.10", "sin"),
-    ("2001:db8:3::10", "sin"),
+/// Mirrors: id, the last number of its addresses 198.51.100.N and 2001:db8:1::N, where it is.
+const MIRRORS: [(&str, u8, f64, f64); 5] = [
+    ("ams", 11, 52.4, 4.9),
+    ("iad", 12, 38.9, -77.0),
+    ("gru", 13, -23.4, -46.5),
+    ("sin", 14, 1.35, 103.8),
+    ("nrt", 15, 35.7, 139.7),
 ];
+
+/// How long a mirror's death or return may take to be seen, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The configuration behind `[state]`.
+fn body(cities: &Path) -> String {
+    let databases = ["ipv4", "ipv6"].map(|of| cities.join(format!("dbip-city-{of}.mmdb")));
+    let mut body = format!(
+        "[geoip]\ndatabases = {databases:?}\n\
+         [[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n"
+    );
+    for (id, n, lat, lon) in MIRRORS {
+        body += &format!(
+            "[[mirror]]\nid = \"{id}\"\naddresses = [\"198.51.100.{n}\", \"2001:db8:1::{n}\"]\n\
+             location = {{ lat = {lat}, lon = {lon} }}\n\
+             check = {{ type = \"http\", path = \"/health\", interval = \"1s\", fall = 2 }}\n"
+        );
+    }
+    let ids = MIRRORS.map(|(id, ..)| id);
+    body + &format!(
+        "[[pool]]\nid = \"www\"\nmirrors = {ids:?}\npolicy = \"nearest\"\n\
+         names = \"{{mirror}}.example.org\"\n\
+         [[steer]]\nname = \"www.example.org\"\npool = \"www\"\n"
+    )
+}
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -90,11 +111,17 @@ fn demo() -> Result<()> {
         nix::unistd::geteuid().is_root(),
         "network namespaces and XDP need root: run `sudo cargo xtask demo`"
     );
+    let cities: PathBuf = std::env::args_os()
+        .nth(1)
+        .context("where the city databases are is not said: run `cargo xtask demo`")?
+        .into();
     let start = Instant::now();
-    println!("A little world: a server, a router, six clients. geodns starts on the server.");
+    println!("A little world: a server, a router, five mirrors, six clients. geodns starts.");
     let server = Space::new("server")?;
     let router = Space::new("router")?;
+    let mirrors = Space::new("mirrors")?;
     join(&server, "eth0", &router, "server")?;
+    join(&mirrors, "eth0", &router, "mirrors")?;
     router.attach("server", "pass")?;
     router.sysctl("net/ipv4/ip_forward", "1")?;
     router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -106,26 +133,40 @@ fn demo() -> Result<()> {
     )?;
     router.ip_batch(
         "address add 192.0.2.1/24 dev server
-         address add 2001:db8::1/64 dev server nodad",
+         address add 2001:db8::1/64 dev server nodad
+         address add 198.51.100.1/24 dev mirrors
+         address add 2001:db8:1::1/64 dev mirrors nodad",
     )?;
-    let mut clients = Vec::new();
-    for (city, number) in CITIES {
-        step()?;
-        clients.push(client(&router, city, number)?);
+    mirrors.ip_batch("route add default dev eth0 via 198.51.100.1 onlink")?;
+    let mut webs = Vec::new();
+    for (_, n, ..) in MIRRORS {
+        mirrors.ip_batch(&format!(
+            "address add 198.51.100.{n}/24 dev eth0
+             address add 2001:db8:1::{n}/64 dev eth0 nodad"
+        ))?;
+        webs.push(Web::start(&mirrors, n)?);
     }
+    mirrors.ip("route replace default via 2001:db8:1::1")?;
+    let mut clients = Vec::new();
+    for (city, v4, v6) in CITIES {
+        step()?;
+        clients.push(client(&router, city, v4, v6)?);
+    }
+    let zone = EXAMPLE_ZONE.replace("192.0.2.25", "198.51.100.25");
     let setup = Setup::new(&["192.0.2.53", "2001:db8::53"])
-        .body(EXAMPLE)
-        .file("example.org.zone", EXAMPLE_ZONE)
-        .file("world.csv", PREFIXES);
+        .body(&body(&cities))
+        .file("example.org.zone", &zone);
     step()?;
+    let loading = Instant::now();
     let mut daemon = Daemon::start(&server, &setup)?;
     let status = daemon.json("status")?;
     println!(
-        "Up in {} ms: XDP in {} mode on eth0, {} instructions verified, {} KiB of tables.\n",
-        start.elapsed().as_millis(),
+        "Up {:.1} s later: XDP in {} mode on eth0, {} instructions verified, {} MiB of tables.\n\
+         Where clients are is known from DB-IP City Lite (https://db-ip.com, CC BY 4.0).\n",
+        loading.elapsed().as_secs_f64(),
         status["interfaces"][0]["mode"].as_str().unwrap_or("?"),
         status["verified_instructions"],
-        status["kernel_memory_bytes"].as_u64().unwrap_or(0) / 1024,
+        status["kernel_memory_bytes"].as_u64().unwrap_or(0) >> 20,
     );
 
     row(&[
@@ -137,32 +178,58 @@ fn demo() -> Result<()> {
         dig(client, "192.0.2.53", "ns1.example.org", "A")?;
         dig(client, "2001:db8::53", "ns1.example.org", "AAAA")?;
     }
+    let [amsterdam, new_york, sao_paulo, singapore, sydney, _] = clients.as_slice() else {
+        bail!("six clients");
+    };
     let mut kernel = 0;
     for client in &clients {
         kernel += u64::from(ask(&daemon, client, "www.example.org", "A")?);
+    }
+    for client in [amsterdam, singapore] {
         kernel += u64::from(ask(&daemon, client, "www.example.org", "AAAA")?);
     }
     ensure!(
-        kernel == 12,
-        "only {kernel} of 12 answers came from the kernel"
+        kernel == 8,
+        "only {kernel} of 8 answers came from the kernel"
     );
 
+    println!("\nA visitor may choose a mirror by hand:");
+    ask(&daemon, new_york, "nrt.example.org", "A")?;
+
     println!("\nWhat is not hot, the slow path answers from the zone file:");
-    let [_, ashburn, _, singapore, sydney, _] = clients.as_slice() else {
-        bail!("six clients");
-    };
     for (client, name, rtype) in [
-        (ashburn, "www.example.org", "TXT"),
-        (singapore, "example.org", "MX"),
-        (sydney, "absent.example.org", "A"),
+        (new_york, "www.example.org", "TXT"),
+        (sao_paulo, "absent.example.org", "A"),
     ] {
         let by_kernel = ask(&daemon, client, name, rtype)?;
         ensure!(!by_kernel, "{name} {rtype} is not for the kernel");
     }
 
-    println!("\n$ geodns map set 198.18.5.0/24 iad");
+    explain(&daemon, singapore, "")?;
+    let at = MIRRORS.iter().position(|(id, ..)| *id == "sin");
+    let at = at.context("a mirror in Singapore")?;
+    drop(webs.remove(at));
+    let took = until(singapore, |mirror| mirror != "sin")?;
+    println!(
+        "\nThe web server of sin dies; {:.1} s later two checks have failed, and its clients go to the next:",
+        took.as_secs_f64()
+    );
+    for client in [singapore, sydney] {
+        ask(&daemon, client, "www.example.org", "A")?;
+    }
+    explain(&daemon, singapore, "MIRROR")?;
+
+    webs.push(Web::start(&mirrors, MIRRORS[at].1)?);
+    let took = until(singapore, |mirror| mirror == "sin")?;
+    println!(
+        "\nIt comes back; {:.1} s later two checks are good, and it has its clients again:",
+        took.as_secs_f64()
+    );
+    ask(&daemon, singapore, "www.example.org", "A")?;
+
+    println!("\n$ geodns map set 129.94.0.0/17 nrt");
     let before = Instant::now();
-    print!("{}", daemon.ok("map set 198.18.5.0/24 iad")?);
+    print!("{}", daemon.ok("map set 129.94.0.0/17 nrt")?);
     let took = before.elapsed();
     println!(
         "On disk and in the kernel in {:.1} ms, and Sydney has moved:",
@@ -180,7 +247,7 @@ fn demo() -> Result<()> {
     daemon.stop()?;
     let left = daemon.home.pins.list();
     ensure!(left.is_empty(), "left pinned: {left:?}");
-    drop((daemon, clients, server, router));
+    drop((daemon, webs, clients, mirrors, server, router));
     println!(
         "All taken down, nothing attached or pinned. {:.1} s in all.",
         start.elapsed().as_secs_f64()
@@ -188,48 +255,160 @@ fn demo() -> Result<()> {
     Ok(())
 }
 
-fn client(router: &Space, city: &'static str, number: u8) -> Result<Client> {
-    let space = Space::new(&city.to_lowercase().replace(' ', ""))?;
-    let port = format!("net{number}");
-    join(&space, "eth0", router, &port)?;
+fn client(
+    router: &Space,
+    city: &'static str,
+    v4: &'static str,
+    v6: &'static str,
+) -> Result<Client> {
+    let name = city.to_lowercase().replace(' ', "");
+    let space = Space::new(&name)?;
+    join(&space, "eth0", router, &name)?;
     space.ip_batch(&format!(
-        "address add 198.18.{number}.10/24 dev eth0
-         address add 3fff:{number}::10/32 dev eth0 nodad
-         route add default via 198.18.{number}.1
-         route add default via 3fff:{number}::1"
+        "address add {v4}.10/24 dev eth0
+         address add {v6}::10/64 dev eth0 nodad
+         route add default via {v4}.1
+         route add default via {v6}::1"
     ))?;
     router.ip_batch(&format!(
-        "address add 198.18.{number}.1/24 dev {port}
-         address add 3fff:{number}::1/32 dev {port} nodad"
+        "address add {v4}.1/24 dev {name}
+         address add {v6}::1/64 dev {name} nodad"
     ))?;
     Ok(Client {
         city,
-        number,
+        v4,
+        v6,
         space,
     })
+}
+
+/// A mirror's web server, on both of its addresses. Dropping it is its death.
+struct Web {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Web {
+    fn start(space: &Space, n: u8) -> Result<Self> {
+        let addresses = [
+            format!("198.51.100.{n}:80"),
+            format!("[2001:db8:1::{n}]:80"),
+        ];
+        let listeners = space.enter(|| {
+            let bound = addresses.iter().map(|address| {
+                let listener = TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Ok(listener)
+            });
+            bound
+                .collect::<std::io::Result<Vec<_>>>()
+                .with_context(|| format!("cannot listen on {}", addresses.join(" and ")))
+        })?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                for listener in &listeners {
+                    while let Ok((stream, _)) = listener.accept() {
+                        // Whoever went away asks again.
+                        let _ = answer(stream);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One request, one response.
+fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut request: Vec<u8> = Vec::new();
+    let mut part = [0; 1024];
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut part)? {
+            0 => return Ok(()),
+            length => request.extend(&part[..length]),
+        }
+    }
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+}
+
+/// Asks again and again until a client gets such a mirror, and says how long that took.
+fn until(client: &Client, is: impl Fn(&str) -> bool) -> Result<Duration> {
+    let start = Instant::now();
+    loop {
+        let (answer, _) = dig(client, "192.0.2.53", "www.example.org", "A")?;
+        if is(mirror_of(&answer)) {
+            return Ok(start.elapsed());
+        }
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "{} still gets {answer} after {PATIENCE:?}",
+            client.city
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Shows what `geodns explain` says of a client, from a line on that begins so.
+fn explain(daemon: &Daemon, client: &Client, from: &str) -> Result<()> {
+    step()?;
+    let words = format!("explain www.example.org --client {}.10", client.v4);
+    println!("\n$ geodns {words}");
+    let said = daemon.ok(&words)?;
+    let at = match from {
+        "" => 0,
+        from => said.find(&format!("\n{from}")).map_or(0, |at| at + 1),
+    };
+    if at > 0 {
+        println!("...");
+    }
+    print!("{}", &said[at..]);
+    Ok(())
+}
+
+/// The mirror that has an address; empty if none has.
+fn mirror_of(answer: &str) -> &'static str {
+    let mut mirrors = MIRRORS.iter();
+    mirrors
+        .find(|(_, n, ..)| {
+            answer == format!("198.51.100.{n}") || answer == format!("2001:db8:1::{n}")
+        })
+        .map_or("", |(id, ..)| id)
 }
 
 /// Asks and prints a line of the table. Says whether the kernel answered.
 fn ask(daemon: &Daemon, client: &Client, name: &str, rtype: &str) -> Result<bool> {
     step()?;
     let (server, from) = if rtype == "AAAA" {
-        ("2001:db8::53", format!("3fff:{}::10", client.number))
+        ("2001:db8::53", format!("{}::10", client.v6))
     } else {
-        ("192.0.2.53", format!("198.18.{}.10", client.number))
+        ("192.0.2.53", format!("{}.10", client.v4))
     };
     let before = answered(&daemon.counters()?);
     let (answer, time) = dig(client, server, name, rtype)?;
     let by_kernel = answered(&daemon.counters()?) > before;
-    let mirror = MIRRORS
-        .iter()
-        .find(|(address, _)| *address == answer)
-        .map_or("", |(_, id)| *id);
     row(&[
         client.city,
         &from,
         &format!("{name} {rtype}"),
         &answer,
-        mirror,
+        mirror_of(&answer),
         if by_kernel { "kernel" } else { "slow path" },
         &format!("{} us", time.as_micros()),
     ]);
@@ -292,6 +471,6 @@ fn slow_answers(counters: &BTreeMap<String, u64>) -> u64 {
 fn row(cells: &[&str; 7]) {
     let [client, from, question, answer, mirror, by, time] = cells;
     println!(
-        "{client:<9}  {from:<11}  {question:<20}  {answer:<19}  {mirror:<6}  {by:<9}  {time:>7}"
+        "{client:<9}  {from:<14}  {question:<20}  {answer:<19}  {mirror:<6}  {by:<9}  {time:>7}"
     );
 }

@@ -237,6 +237,24 @@ fn the_sample_says_the_truth() {
     assert_eq!(sample.require_interfaces().unwrap_err().line, None);
 }
 
+/// What `docs/policies.md` tells people to run.
+#[test]
+fn the_policies_example_has_a_pool_of_each() {
+    let path = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/policies.toml"
+    ));
+    let config = Config::load(path).unwrap();
+    for (name, policy) in Policy::NAMES {
+        let mut pools = config.pools.iter();
+        assert!(pools.any(|pool| pool.policy == policy), "{name}");
+    }
+    let zones = crate::zone::load(&config).unwrap();
+    assert_eq!(zones.iter().count(), 1);
+    crate::geo::load(&config).unwrap();
+    assert!(config.require_interfaces().is_ok());
+}
+
 #[test]
 fn the_command_line_goes_before_the_file() {
     let load = |interfaces: &[&str]| {

@@ -6,18 +6,16 @@
 //! namespaces, and nothing is left of them at the end, nor after Ctrl-C.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
+use geodns_tests::web::Web;
 use geodns_tests::world::{Space, join, output};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -138,13 +136,13 @@ fn demo() -> Result<()> {
          address add 2001:db8:1::1/64 dev mirrors nodad",
     )?;
     mirrors.ip_batch("route add default dev eth0 via 198.51.100.1 onlink")?;
-    let mut webs = Vec::new();
+    let mut serving = Vec::new();
     for (_, n, ..) in MIRRORS {
         mirrors.ip_batch(&format!(
             "address add 198.51.100.{n}/24 dev eth0
              address add 2001:db8:1::{n}/64 dev eth0 nodad"
         ))?;
-        webs.push(Web::start(&mirrors, n)?);
+        serving.push(webs(&mirrors, n)?);
     }
     mirrors.ip("route replace default via 2001:db8:1::1")?;
     let mut clients = Vec::new();
@@ -208,7 +206,7 @@ fn demo() -> Result<()> {
     explain(&daemon, singapore, "")?;
     let at = MIRRORS.iter().position(|(id, ..)| *id == "sin");
     let at = at.context("a mirror in Singapore")?;
-    drop(webs.remove(at));
+    drop(serving.remove(at));
     let took = until(singapore, |mirror| mirror != "sin")?;
     println!(
         "\nThe web server of sin dies; {:.1} s later two checks have failed, and its clients go to the next:",
@@ -219,7 +217,7 @@ fn demo() -> Result<()> {
     }
     explain(&daemon, singapore, "MIRROR")?;
 
-    webs.push(Web::start(&mirrors, MIRRORS[at].1)?);
+    serving.push(webs(&mirrors, MIRRORS[at].1)?);
     let took = until(singapore, |mirror| mirror == "sin")?;
     println!(
         "\nIt comes back; {:.1} s later two checks are good, and it has its clients again:",
@@ -247,7 +245,7 @@ fn demo() -> Result<()> {
     daemon.stop()?;
     let left = daemon.home.pins.list();
     ensure!(left.is_empty(), "left pinned: {left:?}");
-    drop((daemon, webs, clients, mirrors, server, router));
+    drop((daemon, serving, clients, mirrors, server, router));
     println!(
         "All taken down, nothing attached or pinned. {:.1} s in all.",
         start.elapsed().as_secs_f64()
@@ -282,70 +280,13 @@ fn client(
     })
 }
 
-/// A mirror's web server, on both of its addresses. Dropping it is its death.
-struct Web {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Web {
-    fn start(space: &Space, n: u8) -> Result<Self> {
-        let addresses = [
-            format!("198.51.100.{n}:80"),
-            format!("[2001:db8:1::{n}]:80"),
-        ];
-        let listeners = space.enter(|| {
-            let bound = addresses.iter().map(|address| {
-                let listener = TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(listener)
-            });
-            bound
-                .collect::<std::io::Result<Vec<_>>>()
-                .with_context(|| format!("cannot listen on {}", addresses.join(" and ")))
-        })?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                for listener in &listeners {
-                    while let Ok((stream, _)) = listener.accept() {
-                        // Whoever went away asks again.
-                        let _ = answer(stream);
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Web {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// One request, one response.
-fn answer(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let mut request: Vec<u8> = Vec::new();
-    let mut part = [0; 1024];
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        match stream.read(&mut part)? {
-            0 => return Ok(()),
-            length => request.extend(&part[..length]),
-        }
-    }
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n")
+/// The web servers of a mirror, one on each of its addresses. Dropping them is its death.
+fn webs(space: &Space, n: u8) -> Result<[Web; 2]> {
+    let on = |address: String| Web::start(space, SocketAddr::new(address.parse()?, 80));
+    Ok([
+        on(format!("198.51.100.{n}"))?,
+        on(format!("2001:db8:1::{n}"))?,
+    ])
 }
 
 /// Asks again and again until a client gets such a mirror, and says how long that took.

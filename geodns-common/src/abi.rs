@@ -448,7 +448,35 @@ impl Listen {
     }
 }
 
+/// A client that was answered lately, one in [`Seen::EVERY`] of each CPU. Nobody waits for anybody: two
+/// CPUs may spoil each other's, which matters little.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Seen {
+    /// The address that counted, as the prefix table is indexed.
+    pub client: [u8; 16],
+    /// The pool that was asked.
+    pub pool: u32,
+    /// 4 or 6; 0: an empty slot.
+    pub version: u32,
+}
+
+impl Seen {
+    /// Slots, a power of two.
+    pub const SLOTS: u32 = 4096;
+    /// Answers of a CPU for one that is kept, a power of two.
+    pub const EVERY: u32 = 64;
+
+    /// Where a CPU's answer of this number is kept: all slots in turn, each CPU in an order of its own.
+    #[inline(always)]
+    pub const fn slot(answer: u32, cpu: u32) -> u32 {
+        let turn = (answer / Self::EVERY).wrapping_add(cpu << 6);
+        turn.wrapping_mul(0x9e37_79b1) >> (32 - Self::SLOTS.trailing_zeros())
+    }
+}
+
 const _: () = {
+    assert!(size_of::<Seen>() == 24);
     assert!(size_of::<Settings>() == 40);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);

@@ -5,6 +5,7 @@
 //! - `geography`: GeoIP databases that change
 //! - `answer`: what the control socket asks
 //! - `explain`: the way of a question to its answer, and what the kernel says
+//! - `preview`: what another configuration would move
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
 //! - `privileges`, `notify`: what the process may do, what systemd is told
@@ -19,12 +20,13 @@ mod explain;
 mod geography;
 mod judge;
 mod notify;
+mod preview;
 mod privileges;
 mod standing;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
@@ -141,17 +143,26 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 ///
 /// GeoIP databases of `previous` whose files have not changed are not read again.
 fn read(options: &Options, previous: Option<&Geography>) -> Result<Inputs, crate::config::Error> {
-    let overrides = Overrides {
-        interfaces: options.interfaces.clone(),
-    };
-    let config = Config::load_with(&options.config, &overrides)?;
-    config.require_interfaces()?;
-    let folder = geography::folder(&config);
-    let inputs = Inputs::with(config, &folder, previous)?;
+    let inputs = read_file(&options.config, options, previous)?;
     for warning in inputs.warnings() {
         tracing::warn!("{warning}");
     }
     Ok(inputs)
+}
+
+/// The same of another file.
+fn read_file(
+    file: &Path,
+    options: &Options,
+    previous: Option<&Geography>,
+) -> Result<Inputs, crate::config::Error> {
+    let overrides = Overrides {
+        interfaces: options.interfaces.clone(),
+    };
+    let config = Config::load_with(file, &overrides)?;
+    config.require_interfaces()?;
+    let folder = geography::folder(&config);
+    Inputs::with(config, &folder, previous)
 }
 
 async fn serve(

@@ -144,7 +144,11 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         ),
         (
             "explain www.example.org --client 10.2.0.1",
-            vec!["203.0.113.10", "10.2.0.0/16", "kernel"],
+            vec!["203.0.113.10", "10.2.0.0/16", "the same 60 octets"],
+        ),
+        (
+            "explain www.example.org --client 10.2.0.1 --type aaaa",
+            vec!["2001:db8:3::10", "10.2.0.0/16", "the same 72 octets"],
         ),
         (
             "explain absent.example.org --client 10.2.0.1",
@@ -486,6 +490,7 @@ fn the_socket_is_for_curl_and_its_owner_only() -> Result<()> {
         "/v1/mirrors/{id}/admin",
         "/v1/zones",
         "/v1/explain",
+        "/v1/preview",
         "/v1/reload",
     ] {
         ensure!(
@@ -605,6 +610,85 @@ fn a_reload_is_whole_or_not_at_all() -> Result<()> {
     let status = site.daemon.json("status")?;
     ensure!(status["last_error"].is_null(), "{status}");
     site.daemon.stop()
+}
+
+#[test]
+fn a_preview_says_what_would_move_and_moves_nothing() -> Result<()> {
+    needs_root!();
+    let site = Site::example()?;
+    let daemon = &site.daemon;
+    // One in 64 of those who are answered is kept. A private client subnet is for the slow path.
+    let query = Query::new("www.example.org", A);
+    site.ask("10.1.0.1", &query.edns(1232).subnet(1, 8, 0, &[10]))?;
+    let path = daemon.home.folder.path().join("new.toml");
+    let config = std::fs::read_to_string(daemon.home.config())?;
+    let list = EXAMPLE_PREFIXES.replace("10.1.0.0/16,iad", "10.0.0.0/8,sin");
+    std::fs::write(daemon.home.folder.path().join("new.csv"), list)?;
+    let more = "[[pool]]\nid = \"more\"\nmirrors = [\"ams\"]\npolicy = \"all\"\n";
+    let new = config.replace("world.csv", "new.csv") + more;
+    std::fs::write(&path, &new)?;
+    let words = format!("preview {}", path.display());
+    let preview = daemon.json(&words)?;
+    let www = &preview["names"][0];
+    ensure!(
+        www["names"][0] == "www.example.org." && www["from_pool"] == "www",
+        "{preview}"
+    );
+    ensure!(preview["new_pools"][0] == "more", "{preview}");
+    let moves = www["moves"].as_array().context("moves")?;
+    let sum = |of: &str| moves.iter().filter_map(|one| one[of].as_f64()).sum::<f64>();
+    for of in ["v4", "v6", "queries"] {
+        ensure!((sum(of) - 1.0).abs() < 1e-9, "{of}: {preview}");
+    }
+    let share = |from: &str, to: &str, of: &str| {
+        let mut all = moves
+            .iter()
+            .filter(|one| one["from"] == from && one["to"] == to);
+        all.next()
+            .and_then(|one| one[of].as_f64())
+            .unwrap_or_default()
+    };
+    let slash_16 = 1.0 / 65536.0;
+    ensure!(
+        (share("iad", "sin", "v4") - slash_16).abs() < 1e-12,
+        "{preview}"
+    );
+    ensure!(
+        (share("ams", "sin", "v4") - 254.0 * slash_16).abs() < 1e-12,
+        "{preview}"
+    );
+    ensure!(share("iad", "sin", "queries") == 1.0, "{preview}");
+    ensure!(
+        www["queries_seen"].as_u64().is_some_and(|seen| seen > 0),
+        "{preview}"
+    );
+    let text = daemon.ok(&words)?;
+    for part in [
+        "nothing is changed",
+        "0.39 %",
+        "100.00 % of",
+        "new pools: more",
+        "stays",
+    ] {
+        ensure!(text.contains(part), "{text}");
+    }
+    // Nothing has moved, and what is wrong is said in a line.
+    ensure!(site.www("10.1.0.1")? == IAD);
+    ensure!(daemon.json("status")?["generation"] == 1);
+    std::fs::write(
+        &path,
+        new.replace("policy = \"table\"", "policy = \"tabel\""),
+    )?;
+    let (code, said) = daemon.fails(&words)?;
+    ensure!(code == 1 && said.lines().count() == 1, "{said}");
+    ensure!(
+        said.contains("new.toml") && said.contains("tabel"),
+        "{said}"
+    );
+    let (code, said) = daemon.fails("preview /nonexistent.toml")?;
+    ensure!(code == 1 && said.contains("/nonexistent.toml"), "{said}");
+    ensure!(daemon.json("status")?["last_error"].is_null());
+    Ok(())
 }
 
 #[test]
@@ -1296,7 +1380,7 @@ fn wrong_usage_exits_with_2() -> Result<()> {
     }
     let help = run(Command::new(binary()?).arg("--help"))?;
     for command in [
-        "run", "check", "map", "status", "stats", "explain", "reload",
+        "run", "check", "map", "status", "stats", "explain", "preview", "reload",
     ] {
         ensure!(help.contains(command), "{command}: {help}");
     }

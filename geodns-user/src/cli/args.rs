@@ -69,6 +69,12 @@ pub enum Command {
     ///
     /// Exits with 3 if the kernel answers otherwise than it should.
     Explain(Explain),
+    /// What another configuration would move, from which mirror to which; change nothing
+    Preview {
+        /// Configuration file, as it would be
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
     /// Read the configuration and its files again; if anything is wrong, nothing changes
     Reload,
     /// Write a completion script for a shell

@@ -3,6 +3,7 @@
 //! - [`args`]: what it takes
 //! - `show`: answers as text for people
 //! - `explain`: `geodns explain`
+//! - `preview`: `geodns preview`
 //! - `check`: `geodns check`
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
@@ -16,6 +17,7 @@ mod check;
 mod explain;
 mod import;
 mod mirror;
+mod preview;
 mod show;
 mod watch;
 
@@ -27,7 +29,7 @@ use clap::{CommandFactory, Parser};
 use serde::de::DeserializeOwned;
 
 use crate::config::DEFAULT_SOCKET;
-use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool};
+use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
 use args::{Arguments, Command, Global, Map};
@@ -103,6 +105,11 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Zones => show(client.zones().await?, json, show::zones)?,
         Command::Reload => show(client.reload().await?, json, show::reloaded)?,
         Command::Explain(question) => return explain::ask(question, client, json).await,
+        Command::Preview { file } => {
+            let config = std::path::absolute(&file)?.display().to_string();
+            let reply = client.preview(&Proposal { config }).await?;
+            show(reply, json, |moves| preview::text(&moves))?
+        }
         Command::Stats(stats) => match stats.watch {
             Some(interval) => return watch::watch(client, interval, stats.all, json).await,
             None => show(client.stats().await?, json, |now: api::Stats| {

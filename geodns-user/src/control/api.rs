@@ -82,6 +82,8 @@ pub trait Service: Send + Sync + 'static {
         &self,
         question: ExplainQuery,
     ) -> impl Future<Output = Result<Explanation, Failure>> + Send;
+    /// `POST /v1/preview`: what a configuration would move; nothing is put in force.
+    fn preview(&self, proposal: Proposal) -> impl Future<Output = Result<Preview, Failure>> + Send;
     /// `POST /v1/reload`
     fn reload(&self) -> impl Future<Output = Result<Reloaded, Failure>> + Send;
 }
@@ -570,6 +572,65 @@ pub struct InKernel {
     pub compared: bool,
     /// How it differs from what ought to be.
     pub difference: Option<String>,
+}
+
+/// `POST /v1/preview`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proposal {
+    /// Absolute path of a configuration file, which the daemon reads.
+    pub config: String,
+}
+
+/// What another configuration would move, with the overrides, imports and mirrors in service of now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Preview {
+    /// The file.
+    pub config: String,
+    /// What moves, by steered names that are alike in it.
+    pub names: Vec<NameMoves>,
+    /// Names that would be steered.
+    pub new_names: Vec<String>,
+    /// Names that would not be any more.
+    pub gone_names: Vec<String>,
+    /// Pools that would be there.
+    pub new_pools: Vec<String>,
+    /// Pools that would not be any more.
+    pub gone_pools: Vec<String>,
+    /// Milliseconds to read and compile it.
+    pub compile_ms: u64,
+    /// Milliseconds to compare it.
+    pub compare_ms: u64,
+}
+
+/// What moves of the clients of some names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NameMoves {
+    /// The names.
+    pub names: Vec<String>,
+    /// Pool that answers for them now.
+    pub from_pool: String,
+    /// Pool that would.
+    pub to_pool: String,
+    /// Queries of the pool that were seen lately.
+    pub queries_seen: u64,
+    /// From which mirror to which; those who stay among them. Each share adds up to 1.
+    pub moves: Vec<Move>,
+}
+
+/// Clients by their first mirror, now and then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Move {
+    /// Mirror that answers now.
+    pub from: Option<String>,
+    /// Mirror that would.
+    pub to: Option<String>,
+    /// Share of the IPv4 address space, 0 to 1.
+    pub v4: f64,
+    /// Share of the IPv6 addresses that are assigned (2000::/3), 0 to 1.
+    pub v6: f64,
+    /// Share of the queries that were seen lately, if any were.
+    pub queries: Option<f64>,
 }
 
 /// What a reload did.

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
 use super::api::{
-    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, Problem, SetAdmin,
-    SetHealth, SetWeight,
+    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, Problem, Proposal,
+    SetAdmin, SetHealth, SetWeight,
 };
 use crate::config::is_id;
 
@@ -236,6 +236,12 @@ impl Client {
     /// `GET /v1/explain`
     pub async fn explain(&self, question: &ExplainQuery) -> Result<Reply, Error> {
         self.get(&query("/v1/explain", question)).await
+    }
+
+    /// `POST /v1/preview`
+    pub async fn preview(&self, proposal: &Proposal) -> Result<Reply, Error> {
+        let request = Request::post("/v1/preview").header(header::CONTENT_TYPE, JSON);
+        self.send(request, json(proposal)).await
     }
 
     /// `POST /v1/reload`

@@ -31,8 +31,9 @@ use utoipa::OpenApi;
 
 use super::api::{
     ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup, LookupQuery,
-    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, Problem,
-    Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone, without_host_bits,
+    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, Preview,
+    Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone,
+    without_host_bits,
 };
 use crate::config::is_id;
 
@@ -254,6 +255,7 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
             put(map_import::<S>).layer(DefaultBodyLimit::max(IMPORT_LIMIT)),
         ),
         ("/v1/explain", get(explain::<S>)),
+        ("/v1/preview", post(preview::<S>)),
         ("/v1/reload", post(reload::<S>)),
         ("/v1/openapi.json", get(openapi)),
     ]
@@ -285,6 +287,7 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         map_export,
         map_import,
         explain,
+        preview,
         reload,
         openapi
     ),
@@ -589,6 +592,16 @@ async fn explain<S: Service>(
         strict(subnet)?;
     }
     Ok(Json(service.explain(question).await?))
+}
+
+/// What a configuration would move: read, compiled and compared; nothing is put in force.
+#[utoipa::path(post, path = "/v1/preview", request_body = Proposal, responses(
+    (status = 200, body = Preview), (status = "default", body = Problem)))]
+async fn preview<S: Service>(
+    State(service): State<Arc<S>>,
+    proposal: Result<Json<Proposal>, JsonRejection>,
+) -> Answer<Preview> {
+    Ok(Json(service.preview(proposal?.0).await?))
 }
 
 /// Reads the configuration and its files again. If anything is wrong, nothing changes.

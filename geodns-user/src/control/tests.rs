@@ -214,6 +214,12 @@ impl Service for Memory {
             agrees: true,
         })
     }
+    async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
+        Err(Failure::Invalid(format!(
+            "{}: cannot read",
+            proposal.config
+        )))
+    }
     async fn reload(&self) -> Result<Reloaded, Failure> {
         Err(Failure::Internal("the disk is on fire".into()))
     }

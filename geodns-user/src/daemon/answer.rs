@@ -11,8 +11,8 @@ use super::Daemon;
 use crate::config::{Config, Policy};
 use crate::control::api::{
     ExplainQuery, Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet,
-    Mapping, Mirror, MirrorChanged, PoolStatus, Reloaded, Service, SetAdmin, SetHealth, SetWeight,
-    Stats, Status, Zone,
+    Mapping, Mirror, MirrorChanged, PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin,
+    SetHealth, SetWeight, Stats, Status, Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -237,6 +237,10 @@ impl Service for Control {
         tokio::task::spawn_blocking(move || daemon.explain(&question))
             .await
             .map_err(|error| Failure::Internal(error.to_string()))?
+    }
+
+    async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
+        self.0.preview(proposal).await
     }
 
     async fn reload(&self) -> Result<Reloaded, Failure> {

@@ -691,6 +691,6 @@ fn packed(config: &Config, pool: usize, list: &Layer) -> Import {
     }
 }
 
-fn milliseconds(since: Instant) -> u64 {
+pub(super) fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

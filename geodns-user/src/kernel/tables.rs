@@ -4,7 +4,7 @@
 
 use std::io;
 
-use geodns_common::abi::{Answer, Block, Name, Pool, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Name, Page, Pool, Settings, Zone};
 use geodns_common::tables::Tables;
 
 use super::Error;
@@ -21,7 +21,7 @@ pub struct KernelTables<'a> {
     answers: View<Answer>,
     regions: View<u64>,
     slots: View<u64>,
-    roots: View<Block>,
+    roots: View<Page>,
     blocks: View<Block>,
 }
 
@@ -69,7 +69,7 @@ impl Tables for KernelTables<'_> {
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.load(index)
     }
-    fn root(&self, index: u32) -> Option<&Block> {
+    fn root(&self, index: u32) -> Option<&Page> {
         self.roots.get(index)
     }
     fn block(&self, number: u32) -> Option<&Block> {

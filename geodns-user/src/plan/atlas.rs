@@ -25,7 +25,7 @@ const fn deepest(family: Family) -> u8 {
 }
 
 /// The regions of all atlases: orders, numbered as they come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Regions {
     orders: Vec<u64>,
     numbers: HashMap<u64, u32>,

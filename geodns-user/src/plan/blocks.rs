@@ -13,7 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 pub struct Full;
 
 /// All blocks below the roots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Blocks {
     blocks: Vec<Block>,
     meta: Vec<Meta>,

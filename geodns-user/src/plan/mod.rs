@@ -7,11 +7,13 @@
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
 //! - `blocks`: where the entries are kept
+//! - [`moves`]: what a new plan would move
 //! - `path`: the way of an address through them
 //! - here: which pools share an atlas, and edits as ordered stores
 
 mod atlas;
 mod blocks;
+pub mod moves;
 mod names;
 mod path;
 mod rows;
@@ -221,7 +223,7 @@ pub struct Origin {
 }
 
 /// A compiled plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     settings: abi::Settings,
     names: Names,
@@ -236,7 +238,7 @@ pub struct Plan {
 }
 
 /// What chooses the mirrors of a pool.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum ChosenBy {
     /// The atlas of this number.
     Atlas(u32),
@@ -245,7 +247,7 @@ enum ChosenBy {
 }
 
 /// One prefix table and what it was made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Atlas {
     steering: Arc<Steering>,
     /// What the steering asks of the geography.
@@ -271,7 +273,7 @@ impl Atlas {
 }
 
 /// All atlases, and their roots.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Atlases {
     /// By number; `None` is a spare one.
     atlases: Vec<Option<Atlas>>,

@@ -13,7 +13,7 @@ const MIN_SLOTS: usize = 16;
 const MAX_SLOTS: usize = 1 << 26;
 
 /// The name table of a plan.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names {
     /// The slots, a power of two.
     pub slots: Vec<Slot>,

@@ -12,7 +12,7 @@ use crate::geo::{self, Prefix};
 pub struct Path {
     /// Number of the atlas.
     pub atlas: u32,
-    /// Index in the table of roots, and place in that block.
+    /// Page in the table of roots, and place in it.
     pub root: (u32, u8),
     /// Numbers of the blocks below it, and the place in each.
     pub blocks: Vec<(u32, u8)>,
@@ -49,7 +49,8 @@ impl Plan {
             blocks: Vec::new(),
             entry: self.roots()[root as usize][usize::from(second)],
         };
-        for at in rest {
+        // Four bits of the address at a time.
+        for at in rest.into_iter().flat_map(|octet| [octet >> 4, octet & 0xf]) {
             let number = path.entry.as_block();
             let Some(number) = number.filter(|_| path.entry != Entry::DEEPER) else {
                 break;

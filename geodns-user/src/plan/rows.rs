@@ -35,7 +35,7 @@ pub fn zones(zones: &[zone::Zone], generation: u64) -> Vec<Zone> {
 }
 
 /// Pools, answers and slots of a plan.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rows {
     /// The rows of the pools, without their atlases.
     pub pools: Vec<Pool>,

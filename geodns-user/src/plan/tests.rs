@@ -32,7 +32,7 @@ static MIRROR_LIST: LazyLock<Vec<Mirror>> = LazyLock::new(|| {
 });
 
 /// A configuration of pools that each hold the same few mirrors, with these defaults.
-fn config(defaults: &[u8]) -> Config {
+pub(super) fn config(defaults: &[u8]) -> Config {
     Config {
         path: PathBuf::from("geodns.toml"),
         server: Server {
@@ -68,7 +68,7 @@ fn pool(default: u8) -> Pool {
     }
 }
 
-fn compile(config: &Config, layers: &[Layers]) -> Plan {
+pub(super) fn compile(config: &Config, layers: &[Layers]) -> Plan {
     compile_with(config, &Arc::default(), layers)
 }
 
@@ -84,7 +84,7 @@ fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) 
     Plan::compile(input).unwrap()
 }
 
-fn layer(prefixes: &BTreeMap<IpNet, u8>) -> Arc<Layer> {
+pub(super) fn layer(prefixes: &BTreeMap<IpNet, u8>) -> Arc<Layer> {
     let mut layer = Layer::default();
     for (net, &mirror) in prefixes {
         match net {
@@ -189,7 +189,7 @@ fn before(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// Prefixes that crowd around a few places, so that they nest, touch and repeat.
-fn prefix() -> impl Strategy<Value = IpNet> {
+pub(super) fn prefix() -> impl Strategy<Value = IpNet> {
     let v4_lens = prop::sample::select(vec![
         0u8, 1, 2, 7, 8, 12, 15, 16, 17, 20, 23, 24, 25, 28, 30, 31, 32,
     ]);

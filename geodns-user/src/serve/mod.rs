@@ -4,12 +4,14 @@
 //!   the fast path would
 //! - [`Server`]: sockets and workers, on addresses that may change
 //! - [`Stats`]: what it counted
+//! - [`Sample`]: clients that it answered lately
 //!
 //! Inside: `query` reads, `lookup` finds, `respond` decides, `write` writes.
 
 pub mod lookup;
 mod query;
 mod respond;
+mod seen;
 mod server;
 mod stats;
 mod tcp;
@@ -21,6 +23,7 @@ mod write;
 use std::net::IpAddr;
 
 pub use respond::special_purpose;
+pub use seen::Sample;
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::lookup::{self, Found};
 use super::query::{Query, Question};
+use super::seen::Sample;
 use super::write::{CH, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer};
 use super::{Identity, Transport};
 use crate::geo;
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub truncated: bool,
     /// The query had a client subnet.
     pub ecs: bool,
+    /// Whom a pool answered.
+    pub sample: Option<Sample>,
 }
 
 /// Answers one message into `response`. `None`: send nothing.
@@ -74,6 +77,7 @@ pub fn respond(
         writer: Writer::new(response, &query, nsid, size),
         outline: Outline::default(),
         steered: false,
+        sample: None,
     };
     reply.outline.rcode = match &query.question {
         // The body of another opcode's message may look different.
@@ -99,6 +103,7 @@ pub fn respond(
         steered: reply.steered,
         truncated,
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
+        sample: reply.sample,
     };
     reply.writer.finish(&query, nsid, reply.outline, truncated);
     Some(outcome)
@@ -113,6 +118,7 @@ struct Reply<'a> {
     writer: Writer<'a>,
     outline: Outline,
     steered: bool,
+    sample: Option<Sample>,
 }
 
 impl Reply<'_> {
@@ -276,6 +282,11 @@ impl Reply<'_> {
         if depends {
             self.outline.scope = special.map_or(selection.scope, |block| block.prefix_len());
         }
+        self.sample = Some(Sample {
+            generation: self.world.generation,
+            pool,
+            client,
+        });
         for &mirror in &selection.mirrors {
             let (records, _) = plan.records(selection.pool, mirror, family);
             let owner = owner.map(Name::for_slice);

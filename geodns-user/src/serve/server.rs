@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
 use crate::world::World;
 
@@ -134,6 +135,7 @@ pub(super) struct Shared {
     pub world: Arc<ArcSwap<World>>,
     pub identity: ArcSwap<Identity>,
     pub stats: Arc<Stats>,
+    pub seen: Seen,
     pub connections: tcp::Connections,
 }
 
@@ -175,6 +177,7 @@ impl Server {
                 identity: ArcSwap::from_pointee(identity),
                 connections: tcp::Connections::new(&options, Arc::clone(&stats)),
                 stats,
+                seen: Seen::default(),
             }),
             options,
             listeners: Mutex::default(),
@@ -196,6 +199,11 @@ impl Server {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
+    }
+
+    /// Clients that pools answered lately.
+    pub fn seen(&self) -> Vec<Sample> {
+        self.shared.seen.samples()
     }
 
     /// Listens on these addresses and no others. Addresses that stay are not disturbed; those that

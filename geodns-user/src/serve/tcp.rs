@@ -82,6 +82,7 @@ async fn serve(mut stream: TcpStream, client: IpAddr, shared: &Shared) -> io::Re
                 &mut response,
             );
             shared.stats.message(Transport::Tcp, outcome);
+            shared.seen.take(outcome);
             input.advance(2 + len);
             match u16::try_from(response.len()) {
                 Ok(len) if outcome.is_some() => {

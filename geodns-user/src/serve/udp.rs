@@ -44,6 +44,7 @@ pub async fn work(socket: UdpSocket, shared: Arc<Shared>) {
             })
             .flatten();
         shared.stats.message(Transport::Udp, outcome);
+        shared.seen.take(outcome);
         if outcome.is_some() && socket.send_to(&response, client).await.is_err() {
             shared.stats.add(|stats| &stats.udp_send_failed);
         }

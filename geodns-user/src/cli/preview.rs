@@ -1,0 +1,157 @@
+//! `geodns preview`: what another configuration would move, as text.
+
+use std::fmt::Write;
+
+use super::show::{NUMBER, TEXT, table};
+use crate::control::api::{Move, NameMoves, Preview};
+
+/// Names that are written out of those that are alike.
+const SHOWN: usize = 3;
+
+/// What a person reads.
+pub fn text(preview: &Preview) -> String {
+    let mut text = format!(
+        "{}: compiled in {} ms, compared in {} ms; nothing is changed\n",
+        preview.config, preview.compile_ms, preview.compare_ms
+    );
+    for names in &preview.names {
+        let _ = write!(text, "\n{}", moves(names));
+    }
+    let lists = [
+        ("new pools", &preview.new_pools),
+        ("pools that are gone", &preview.gone_pools),
+        ("new names", &preview.new_names),
+        ("names that are gone", &preview.gone_names),
+    ];
+    for (what, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+        let _ = write!(text, "\n{what}: {}", list.join(", "));
+    }
+    if lists.iter().any(|(_, list)| !list.is_empty()) {
+        text.push('\n');
+    }
+    text
+}
+
+/// What moves of the clients of some names.
+fn moves(names: &NameMoves) -> String {
+    let pool = match names.from_pool == names.to_pool {
+        true => format!("pool {}", names.from_pool),
+        false => format!("pool {}, then {}", names.from_pool, names.to_pool),
+    };
+    let (shown, more) = names.names.split_at(names.names.len().min(SHOWN));
+    let more = match more.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let heading = format!("{}{more} ({pool})", shown.join(", "));
+    let moves = |one: &&Move| one.from != one.to;
+    let moved: Vec<_> = names.moves.iter().filter(moves).collect();
+    if moved.is_empty() {
+        return format!("{heading}: nothing moves\n");
+    }
+    let sum = |share: fn(&Move) -> f64| moved.iter().map(|one| share(one)).sum::<f64>();
+    let (v4, v6) = (percent(sum(|one| one.v4)), percent(sum(|one| one.v6)));
+    let queries = match names.queries_seen {
+        0 => String::new(),
+        seen => {
+            let share = percent(sum(|one| one.queries.unwrap_or_default()));
+            format!(", {share} of {seen} queries seen")
+        }
+    };
+    let stay = names.moves.iter().filter(|one| one.from == one.to);
+    let rows = moved.iter().copied().chain(stay).map(row);
+    let columns = [
+        ("FROM", TEXT),
+        ("TO", TEXT),
+        ("IPV4", NUMBER),
+        ("IPV6", NUMBER),
+        ("QUERIES", NUMBER),
+    ];
+    format!(
+        "{heading}: {v4} of IPv4 moves, {v6} of IPv6{queries}\n{}",
+        table(&columns, rows)
+    )
+}
+
+fn row(one: &Move) -> [String; 5] {
+    let mirror = |id: &Option<String>| id.clone().unwrap_or_else(|| "-".to_owned());
+    let to = match one.from == one.to {
+        true => "stays".to_owned(),
+        false => mirror(&one.to),
+    };
+    let queries = one.queries.map_or("-".to_owned(), percent);
+    [
+        mirror(&one.from),
+        to,
+        percent(one.v4),
+        percent(one.v6),
+        queries,
+    ]
+}
+
+/// A share, so that little is not taken for nothing.
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".to_owned(),
+        little if little < 0.005 => "<0.01 %".to_owned(),
+        share => format!("{share:.2} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_stands_before_what_stays() {
+        let one = |from: &str, to: &str, v4, v6, queries| Move {
+            from: Some(from.into()),
+            to: Some(to.into()),
+            v4,
+            v6,
+            queries,
+        };
+        let names = |names: &[&str], to_pool: &str, queries_seen, moves| NameMoves {
+            names: names.iter().map(|&name| name.into()).collect(),
+            from_pool: "www".into(),
+            to_pool: to_pool.into(),
+            queries_seen,
+            moves,
+        };
+        let preview = Preview {
+            config: "/etc/new.toml".into(),
+            names: vec![
+                names(
+                    &["a.", "b.", "c.", "d.", "e."],
+                    "www",
+                    200,
+                    vec![
+                        one("ams", "ams", 0.75, 0.999_999_9, Some(0.5)),
+                        one("ams", "iad", 0.25, 0.000_000_1, Some(0.5)),
+                    ],
+                ),
+                names(&["f."], "cdn", 0, vec![one("ams", "ams", 1.0, 1.0, None)]),
+            ],
+            new_names: vec![],
+            gone_names: vec!["g.".into()],
+            new_pools: vec!["cdn".into(), "x".into()],
+            gone_pools: vec![],
+            compile_ms: 12,
+            compare_ms: 3,
+        };
+        let expected = "\
+/etc/new.toml: compiled in 12 ms, compared in 3 ms; nothing is changed
+
+a., b., c. and 2 more (pool www): 25.00 % of IPv4 moves, <0.01 % of IPv6, 50.00 % of 200 queries seen
+FROM  TO        IPV4      IPV6  QUERIES
+ams   iad    25.00 %   <0.01 %  50.00 %
+ams   stays  75.00 %  100.00 %  50.00 %
+
+f. (pool www, then cdn): nothing moves
+
+new pools: cdn, x
+names that are gone: g.
+";
+        assert_eq!(text(&preview), expected);
+    }
+}

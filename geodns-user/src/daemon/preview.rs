@@ -1,0 +1,171 @@
+//! `preview`: reads and compiles another configuration, and compares what clients would get with what
+//! they get. Nothing is put in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use geodns_common::abi::Family;
+
+use super::answer::read;
+use super::change::{internal, layers, milliseconds};
+use super::{Daemon, read_file};
+use crate::config::Config;
+use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
+use crate::plan::Plan;
+use crate::plan::moves::{self, Moves, Side};
+use crate::serve::Sample;
+use crate::world::World;
+
+impl Daemon {
+    /// `POST /v1/preview`
+    pub(super) async fn preview(self: &Arc<Self>, proposal: Proposal) -> Result<Preview, Failure> {
+        let started = Instant::now();
+        let daemon = Arc::clone(self);
+        tokio::task::spawn_blocking(move || {
+            let next = daemon.propose(Path::new(&proposal.config))?;
+            let compile_ms = milliseconds(started);
+            let started = Instant::now();
+            let world = daemon.world.load_full();
+            // A copy: whoever reads the plan for long keeps those who change it waiting, and behind
+            // them the slow path.
+            let plan = read(&world).clone();
+            let seen = daemon.seen(&world);
+            let now = (&*world.inputs.config, &plan);
+            let plan = read(&next);
+            let then = (&*next.inputs.config, &*plan);
+            let mut preview = compare(now, then, &daemon.out_of_service(), &seen);
+            preview.config = proposal.config;
+            preview.compile_ms = compile_ms;
+            preview.compare_ms = milliseconds(started);
+            Ok(preview)
+        })
+        .await
+        .map_err(internal)?
+    }
+
+    /// A configuration, compiled as a reload would.
+    fn propose(&self, path: &Path) -> Result<World, Failure> {
+        if !path.is_absolute() {
+            let path = path.display();
+            return Err(Failure::Invalid(format!(
+                "config: {path} is not an absolute path: write it from / on"
+            )));
+        }
+        // Its databases are most often those in force, which need not be read again.
+        let world = self.world.load_full();
+        let inputs = read_file(path, &self.options, Some(&world.inputs.geography));
+        let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
+        let layers = layers(&inputs, &self.state).map_err(internal)?;
+        self.compile(&inputs, &layers, world.generation + 1)
+    }
+
+    /// Clients that were answered lately from a world's plan.
+    fn seen(&self, world: &World) -> Vec<Sample> {
+        let mut seen = self.server.seen();
+        seen.retain(|sample| sample.generation == world.generation);
+        seen
+    }
+
+    /// Ids of the mirrors that new clients are not sent to.
+    fn out_of_service(&self) -> BTreeSet<String> {
+        let mirrors = self.mirrors().into_iter();
+        let out = mirrors.filter(|mirror| !mirror.in_service);
+        out.map(|mirror| mirror.id).collect()
+    }
+}
+
+/// What moves from one plan to another.
+fn compare(
+    (old, from): (&Config, &Plan),
+    (new, to): (&Config, &Plan),
+    out: &BTreeSet<String>,
+    seen: &[Sample],
+) -> Preview {
+    let names = |config: &Config| -> BTreeMap<String, usize> {
+        let steers = config.steers.iter();
+        let pool_of = steers.map(|steer| (steer.name.fmt_with_dot().to_string(), steer.pool));
+        pool_of.collect()
+    };
+    let pools = |config: &Config| -> BTreeSet<String> {
+        config.pools.iter().map(|pool| pool.id.clone()).collect()
+    };
+    let (old_names, new_names) = (names(old), names(new));
+    let (old_pools, new_pools) = (pools(old), pools(new));
+    let mut alike: BTreeMap<(usize, usize), Vec<String>> = BTreeMap::new();
+    for (name, &pool) in &old_names {
+        if let Some(&other) = new_names.get(name) {
+            alike.entry((pool, other)).or_default().push(name.clone());
+        }
+    }
+    let moved = alike.into_iter().map(|((pool, other), names)| {
+        let seen = seen.iter().filter(|seen| seen.pool == pool);
+        let seen: Vec<IpAddr> = seen.map(|seen| seen.client).collect();
+        NameMoves {
+            names,
+            from_pool: old.pools[pool].id.clone(),
+            to_pool: new.pools[other].id.clone(),
+            queries_seen: seen.len() as u64,
+            moves: moves_of(side(old, from, pool, out), side(new, to, other, out), &seen)
+                .into_iter()
+                .map(|((from, to), share)| {
+                    let [v4, v6, queries] = share;
+                    Move {
+                        from: from.map(|mirror| old.mirror_id(pool, mirror).to_owned()),
+                        to: to.map(|mirror| new.mirror_id(other, mirror).to_owned()),
+                        v4,
+                        v6,
+                        queries: (!seen.is_empty()).then_some(queries),
+                    }
+                })
+                .collect(),
+        }
+    });
+    let only = |these: &BTreeMap<String, usize>, others: &BTreeMap<String, usize>| {
+        let names = these.keys().filter(|name| !others.contains_key(*name));
+        names.cloned().collect()
+    };
+    Preview {
+        config: String::new(),
+        names: moved.collect(),
+        new_names: only(&new_names, &old_names),
+        gone_names: only(&old_names, &new_names),
+        new_pools: new_pools.difference(&old_pools).cloned().collect(),
+        gone_pools: old_pools.difference(&new_pools).cloned().collect(),
+        compile_ms: 0,
+        compare_ms: 0,
+    }
+}
+
+/// A pool, with the mirrors in service that are so now, by their ids.
+fn side<'a>(config: &Config, plan: &'a Plan, pool: usize, out: &BTreeSet<String>) -> Side<'a> {
+    let mirrors = config.pools[pool].mirrors.iter().enumerate();
+    let in_service = mirrors.filter(|&(_, &mirror)| !out.contains(&config.mirrors[mirror].id));
+    Side {
+        plan,
+        pool,
+        in_service: in_service.fold(0, |mask, (number, _)| mask | 1 << number),
+    }
+}
+
+/// By IPv4 addresses, by IPv6 addresses, and by clients.
+fn moves_of(
+    from: Side<'_>,
+    to: Side<'_>,
+    seen: &[IpAddr],
+) -> BTreeMap<(Option<u8>, Option<u8>), [f64; 3]> {
+    let by: [Moves; 3] = [
+        moves::by_addresses(from, to, Family::V4),
+        moves::by_addresses(from, to, Family::V6),
+        moves::by_clients(from, to, seen.iter().copied()),
+    ];
+    let mut all: BTreeMap<_, [f64; 3]> = BTreeMap::new();
+    for (number, moves) in by.into_iter().enumerate() {
+        for (pair, share) in moves {
+            all.entry(pair).or_default()[number] = share;
+        }
+    }
+    all
+}

@@ -57,6 +57,8 @@ pub struct Scratch {
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
     pub heard_at: u64,
+    /// The pool that was asked last.
+    pub pool: u32,
     /// Octets of the message: the query's, and after an answer the response's.
     pub message_len: u32,
     /// Octets of the name.
@@ -86,6 +88,7 @@ impl Scratch {
             end: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
+            pool: 0,
             message_len: 0,
             name_len: 0,
             client_is_v6: 0,
@@ -270,6 +273,7 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
         return Err(Verdict::ZonePass);
     }
     let family = query.family();
+    scratch.pool = pool;
     let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
     let end = MESSAGE + HEADER_LEN + query.name_len + 4;
     if pool.has[family.index()] == 0 {

@@ -17,6 +17,7 @@ mod turn;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
+use geodns_common::abi::Seen;
 use geodns_common::respond::respond;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -29,7 +30,8 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     let verdict = match answer(&ctx) {
         Ok(verdict) | Err(verdict) => verdict,
     };
-    count(verdict);
+    let counted = count(verdict);
+    sample(verdict, counted);
     log(&ctx, verdict);
     match verdict {
         verdict if verdict.is_answer() => XDP_TX,
@@ -62,13 +64,42 @@ pub extern "C" fn geodns_respond() -> u32 {
     }
 }
 
+/// Counts a verdict on this CPU. Gives how many there are now.
 #[inline(always)]
-fn count(verdict: Verdict) {
-    if let Some(counters) = maps::COUNTERS.get_ptr_mut(0) {
-        // LLVM would drop the mask, which the verifier needs.
-        let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS - 1);
-        // SAFETY: the index is masked; this CPU's copy is not written by another.
-        unsafe { (*counters)[index] += 1 }
+fn count(verdict: Verdict) -> u64 {
+    let Some(counters) = maps::COUNTERS.get_ptr_mut(0) else {
+        return 0;
+    };
+    // LLVM would drop the mask, which the verifier needs.
+    let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS - 1);
+    // SAFETY: the index is masked; this CPU's copy is not written by another.
+    unsafe {
+        let counter = &raw mut (*counters)[index];
+        *counter += 1;
+        *counter
+    }
+}
+
+/// Keeps one in [`Seen::EVERY`] clients that were answered.
+#[inline(always)]
+fn sample(verdict: Verdict, counted: u64) {
+    let counted = counted as u32;
+    if !matches!(verdict, Verdict::Answered) || counted & (Seen::EVERY - 1) != 0 {
+        return;
+    }
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
+    if let Some(seen) = maps::SEEN.get_ptr_mut(Seen::slot(counted, cpu)) {
+        let version = if scratch.client_is_v6 != 0 { 6 } else { 4 };
+        // SAFETY: an element of the map; that others write it at once matters to nobody.
+        unsafe {
+            (*seen).client = scratch.client;
+            (*seen).pool = scratch.pool;
+            (*seen).version = version;
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Seen, Settings, Zone};
 use geodns_common::respond::{self, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Verdict};
@@ -45,6 +45,10 @@ static SLOTS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
+
+/// Clients answered lately.
+#[map]
+pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 
 /// Packets by verdict.
 #[map]

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use geodns_common::abi::Family;
+use geodns_common::abi::{self, Family};
 
 use super::answer::read;
 use super::change::{internal, layers, milliseconds};
 use super::{Daemon, read_file};
 use crate::config::Config;
 use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
+use crate::kernel::tables;
 use crate::plan::Plan;
 use crate::plan::moves::{self, Moves, Side};
 use crate::serve::Sample;
@@ -32,7 +33,7 @@ impl Daemon {
             // A copy: whoever reads the plan for long keeps those who change it waiting, and behind
             // them the slow path.
             let plan = read(&world).clone();
-            let seen = daemon.seen(&world);
+            let seen = daemon.seen(&world)?;
             let now = (&*world.inputs.config, &plan);
             let plan = read(&next);
             let then = (&*next.inputs.config, &*plan);
@@ -62,11 +63,21 @@ impl Daemon {
         self.compile(&inputs, &layers, world.generation + 1)
     }
 
-    /// Clients that were answered lately from a world's plan.
-    fn seen(&self, world: &World) -> Vec<Sample> {
+    /// Clients that both paths answered lately from a world's plan.
+    fn seen(&self, world: &World) -> Result<Vec<Sample>, Failure> {
         let mut seen = self.server.seen();
         seen.retain(|sample| sample.generation == world.generation);
-        seen
+        if let Some(kernel) = self.lock_kernel()
+            && kernel.instance().settings().generation == world.generation
+        {
+            let samples = tables::seen(kernel.instance()).map_err(internal)?;
+            seen.extend(samples.iter().map(|sample| Sample {
+                generation: world.generation,
+                pool: sample.pool as usize,
+                client: address(sample),
+            }));
+        }
+        Ok(seen)
     }
 
     /// Ids of the mirrors that new clients are not sent to.
@@ -74,6 +85,13 @@ impl Daemon {
         let mirrors = self.mirrors().into_iter();
         let out = mirrors.filter(|mirror| !mirror.in_service);
         out.map(|mirror| mirror.id).collect()
+    }
+}
+
+fn address(seen: &abi::Seen) -> IpAddr {
+    match (seen.version, seen.client) {
+        (4, [a, b, c, d, ..]) => [a, b, c, d].into(),
+        (_, octets) => octets.into(),
     }
 }
 

@@ -33,6 +33,8 @@ unsafe impl Value for abi::Page {}
 unsafe impl Value for abi::Block {}
 // SAFETY: an integer.
 unsafe impl Value for u64 {}
+// SAFETY: an array of them.
+unsafe impl<const N: usize> Value for [u64; N] {}
 
 /// A program and its tables. The program is loaded and attached nowhere.
 #[derive(Debug)]

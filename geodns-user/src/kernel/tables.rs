@@ -1,10 +1,12 @@
 //! The tables in the kernel, read as the program reads them: what `explain` answers from.
 //!
+//! And the clients that it answered lately ([`seen`]).
+//!
 //! They are mapped for as long as somebody looks, whatever the instance itself keeps mapped.
 
 use std::io;
 
-use geodns_common::abi::{Answer, Block, Name, Page, Pool, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Name, Page, Pool, Seen, Settings, Zone};
 use geodns_common::tables::Tables;
 
 use super::Error;
@@ -41,6 +43,17 @@ impl<'a> KernelTables<'a> {
         })
     }
 }
+
+/// Clients that an instance answered lately.
+pub fn seen(instance: &Instance) -> Result<Vec<Seen>, Error> {
+    let slots: View<[u64; SEEN_WORDS]> = view(instance, "SEEN")?;
+    let samples = (0..Seen::SLOTS).filter_map(|slot| slots.words(slot));
+    let samples = samples.map(|words| bytemuck::cast::<[u64; SEEN_WORDS], Seen>(words));
+    Ok(samples.filter(|seen| seen.version != 0).collect())
+}
+
+/// 8-byte words of a [`Seen`], which the program writes at any time: each is read once, whole.
+const SEEN_WORDS: usize = size_of::<Seen>() / 8;
 
 fn view<T: Value>(instance: &Instance, map: &'static str) -> Result<View<T>, Error> {
     let (fd, entries) = instance.table(map)?;

@@ -351,7 +351,7 @@ fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
         );
 
         let larger = Capacity {
-            blocks: 1024,
+            blocks: 16 * 1024,
             ..CAPACITY
         };
         let next = kernel.prepare(&Empty { generation: 2 }, larger).unwrap();

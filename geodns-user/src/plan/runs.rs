@@ -29,22 +29,40 @@ pub struct Source<'a> {
 #[derive(Debug)]
 struct Orders<'a> {
     source: Source<'a>,
+    /// By place, where the layers say nothing: half a million of them, asked for six million times.
+    /// For whole address spaces alone, since there it is worth its length.
+    by_place: Option<Vec<Order>>,
     known: HashMap<(PlaceId, Option<u8>, Option<u8>), Order>,
 }
 
+/// Not worked out yet. No order packs to it.
+const UNKNOWN: Order = Order(u64::MAX - 2);
+
 impl Orders<'_> {
+    #[inline]
     fn get(&mut self, run: &Run, place: PlaceId) -> Order {
-        let Source {
-            steering,
-            geography,
-            ..
-        } = self.source;
+        if let (Some(orders), None, None) = (&mut self.by_place, run.listed, run.overriding) {
+            let at = place.0 as usize;
+            if at >= orders.len() {
+                orders.resize(at + 1, UNKNOWN);
+            }
+            if orders[at] == UNKNOWN {
+                orders[at] = order(self.source, run, place);
+            }
+            return orders[at];
+        }
         let key = (place, run.listed, run.overriding);
-        *self.known.entry(key).or_insert_with(|| {
-            let place = Whereabouts::of(&geography.place(place));
-            steering.order(&place.place(), run.listed, run.overriding)
-        })
+        let known = self.known.entry(key);
+        *known.or_insert_with(|| order(self.source, run, place))
     }
+}
+
+/// Works out an order.
+fn order(source: Source<'_>, run: &Run, place: PlaceId) -> Order {
+    let place = Whereabouts::of(&source.geography.place(place));
+    source
+        .steering
+        .order(&place.place(), run.listed, run.overriding)
 }
 
 /// In place of an order: addresses that stand for IPv4 ones, which the slow path looks up. No order
@@ -81,6 +99,7 @@ impl<'a> Runs<'a> {
             places: (!source.wanted.is_empty()).then(places),
             orders: Orders {
                 source,
+                by_place: (window.len == 0).then(Vec::new),
                 known: HashMap::new(),
             },
             embedded: if embedded { &EMBEDDED_BLOCKS } else { &[] },

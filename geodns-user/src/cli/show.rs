@@ -132,6 +132,20 @@ pub fn status(status: Status) -> String {
             ),
         ));
     }
+    if !status.atlases.is_empty() {
+        lines.push((
+            "atlases",
+            format!(
+                "{}, {}, {}",
+                grouped(status.atlases.len() as u64),
+                plural(status.regions, "region"),
+                memory(status.atlas_bytes)
+            ),
+        ));
+        for atlas in &status.atlases {
+            lines.push(("", format!("{}: {}", atlas.number, few(&atlas.pools))));
+        }
+    }
     lines.push((
         "serves",
         format!(
@@ -374,6 +388,16 @@ pub fn imported(imported: Imported) -> String {
         );
     }
     text
+}
+
+/// The first of some ids, and how many more there are.
+fn few(ids: &[String]) -> String {
+    const MOST: usize = 6;
+    let first = ids[..ids.len().min(MOST)].join(", ");
+    match ids.len().saturating_sub(MOST) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 /// `geodns reload`

@@ -131,6 +131,15 @@ pub struct Status {
     pub pools: Vec<PoolStatus>,
     /// Instructions that the verifier walked for the program in force; 0 with mode off.
     pub verified_instructions: u64,
+    /// The prefix tables: pools that are alike share one.
+    #[serde(default)]
+    pub atlases: Vec<AtlasStatus>,
+    /// Regions of all of them.
+    #[serde(default)]
+    pub regions: u64,
+    /// Bytes of the atlases' roots, of their blocks, and of the regions, without what is spare.
+    #[serde(default)]
+    pub atlas_bytes: u64,
     /// Bytes of kernel memory that the plan's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
     /// When the last reload failed: why. The plan before it is in force.
@@ -146,6 +155,15 @@ pub struct Interface {
     pub mode: String,
     /// Whether the link is pinned, and so outlives the daemon.
     pub pinned: bool,
+}
+
+/// A prefix table.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AtlasStatus {
+    /// Its number.
+    pub number: u32,
+    /// The pools that share it.
+    pub pools: Vec<String>,
 }
 
 /// A pool, in numbers.

@@ -93,6 +93,9 @@ impl Service for Memory {
             steered_names: 1,
             pools: Vec::new(),
             verified_instructions: 0,
+            atlases: Vec::new(),
+            regions: 0,
+            atlas_bytes: 0,
             kernel_memory_bytes: 0,
             last_error: None,
         })

@@ -10,9 +10,9 @@ use ipnet::IpNet;
 use super::Daemon;
 use crate::config::{Config, Policy};
 use crate::control::api::{
-    ExplainQuery, Explanation, Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet,
-    Mapping, Mirror, MirrorChanged, PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin,
-    SetHealth, SetWeight, Stats, Status, Zone,
+    AtlasStatus, ExplainQuery, Explanation, Failure, Imported, Interface, Lookup, MapChanged,
+    MapDel, MapSet, Mapping, Mirror, MirrorChanged, PoolStatus, Preview, Proposal, Reloaded,
+    Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -48,6 +48,20 @@ impl Service for Control {
                 }
             })
             .collect();
+        let shared_by = |pools: Vec<usize>| {
+            let ids = pools.into_iter().map(|pool| config.pools[pool].id.clone());
+            ids.collect()
+        };
+        let atlases = plan
+            .atlases()
+            .into_iter()
+            .map(|(number, pools)| AtlasStatus {
+                number,
+                pools: shared_by(pools),
+            });
+        let atlases: Vec<_> = atlases.collect();
+        let regions = plan.regions().len() as u64;
+        let atlas_bytes = plan.atlas_bytes();
         drop(plan);
         let (mut interfaces, mut missing, mut verified, mut memory) =
             (Vec::new(), Vec::new(), 0, 0);
@@ -80,6 +94,9 @@ impl Service for Control {
             steered_names: config.steers.len() as u64,
             pools,
             verified_instructions: verified,
+            atlases,
+            regions,
+            atlas_bytes,
             kernel_memory_bytes: memory,
             last_error: daemon
                 .last_error

@@ -21,6 +21,7 @@ mod runs;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -462,6 +463,24 @@ impl Plan {
             .set_capacity((regions + (regions / 4).max(SPARE_REGIONS)).min(Entry::MAX_REGIONS));
         // Only pools that share one can part, so atlases never outnumber pools.
         self.atlases.capacity = atlases + (pools - atlases).min(SPARE_ATLASES);
+    }
+
+    /// The atlases that pools use, by number, each with its pools.
+    pub fn atlases(&self) -> BTreeMap<u32, Vec<usize>> {
+        let mut atlases: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (pool, by) in self.pools.iter().enumerate() {
+            if let ChosenBy::Atlas(number) = by {
+                atlases.entry(*number).or_default().push(pool);
+            }
+        }
+        atlases
+    }
+
+    /// Bytes of all atlases: roots, blocks and regions in use.
+    pub fn atlas_bytes(&self) -> u64 {
+        let roots = size_of_val(self.roots());
+        let blocks = self.blocks.used() as usize * size_of::<abi::Block>();
+        (roots + blocks + size_of_val(self.regions())) as u64
     }
 
     /// How large the tables of this plan are.

@@ -142,7 +142,7 @@ pub enum Map {
         prefix: IpNet,
         /// Mirror's id
         mirror: String,
-        /// Pool [default: every table pool that holds the mirror]
+        /// Pool [default: every pool that holds the mirror, but those of policy "all"]
         #[arg(long)]
         pool: Option<String>,
     },
@@ -175,7 +175,7 @@ pub enum Map {
         /// The list; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Pool [default: every table pool]
+        /// Pool [default: every pool, but those of policy "all"]
         #[arg(long)]
         pool: Option<String>,
     },

@@ -156,7 +156,7 @@ pub fn status(status: Status) -> String {
         ),
     ));
     if let Some(error) = status.last_error {
-        lines.push(("last reload", format!("failed: {error}")));
+        lines.push(("last error", error));
     }
     format!("{}\n{}", pairs(&lines), pools(status.pools))
 }

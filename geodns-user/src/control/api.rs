@@ -142,7 +142,8 @@ pub struct Status {
     pub atlas_bytes: u64,
     /// Bytes of kernel memory that the plan's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
-    /// When the last reload failed: why. The plan before it is in force.
+    /// When the last reload, or reading changed GeoIP databases, failed: why. The plan before it is in
+    /// force.
     pub last_error: Option<String>,
 }
 
@@ -406,7 +407,7 @@ pub struct MapSet {
     pub prefix: IpNet,
     /// Mirror's id.
     pub mirror: String,
-    /// Pool's id; without it, every table pool that holds the mirror.
+    /// Pool's id; without it, every pool that holds the mirror, but those of policy "all".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
 }

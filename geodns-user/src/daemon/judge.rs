@@ -198,15 +198,10 @@ impl Judge {
     /// A mirror, as it is now.
     fn see(&self, mirror: &crate::config::Mirror, standing: &Standing, now: u64) -> Seen {
         let up = |address: Option<IpAddr>| {
-            let said = match (standing.admin, address) {
-                // What is taken down is known apart, below.
-                (Admin::Up | Admin::Down, _) => Some(true),
-                (_, Some(address)) => standing.decides(address, now),
-                (_, None) => standing
-                    .external
-                    .iter()
-                    .find(|verdict| verdict.address.is_none() && verdict.in_force(now))
-                    .map(|verdict| verdict.up),
+            let said = match standing.admin {
+                // Known apart, below.
+                Admin::Down => Some(true),
+                _ => standing.decides(address, now),
             };
             let found = || self.found(mirror, address).map(|(up, _)| up);
             said.or_else(found).unwrap_or(true)
@@ -218,19 +213,13 @@ impl Judge {
             Some(_) => up(None),
             None => addresses.contains(&true),
         };
-        let by_check = mirror.check.iter().flat_map(|check| {
-            let targets = mirror.addresses().map(|address| Target {
-                check: check.clone(),
-                address,
-            });
+        let until_change = |target| {
+            let found = self.found.get(&target);
             // The first result may say anything.
-            targets.map(|target| {
-                let found = self.found.get(&target);
-                found.map_or(Duration::ZERO, |found| found.until_change)
-            })
-        });
+            found.map_or(Duration::ZERO, |found| found.until_change)
+        };
         let by_check = match standing.admin {
-            Admin::Auto | Admin::Drain(_) => by_check.min(),
+            Admin::Auto | Admin::Drain(_) => Target::of(mirror).map(until_change).min(),
             Admin::Up | Admin::Down => None,
         };
         let by_itself = standing.next_change(now, SHARES as u32);
@@ -400,9 +389,13 @@ fn set_addresses(
 }
 
 impl Daemon {
-    /// Checks what a configuration says is to be checked.
+    /// Checks what a configuration says is to be checked, and forgets what was found of all else.
     pub(super) fn check_anew(&self, config: &Config) -> Result<(), Failure> {
         self.monitor.set_targets(targets(config));
+        let keys = targets(config).map(|target| target.key()).collect();
+        if let Err(error) = self.state.retain_health(&keys) {
+            tracing::warn!("what checks once found of others is still kept: {error}");
+        }
         let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
         judge.take(self.monitor.snapshot());
         self.heed_with(&mut judge, &Which::All)

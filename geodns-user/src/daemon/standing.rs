@@ -59,19 +59,12 @@ impl Daemon {
     pub(super) fn mirrors(&self) -> Vec<Mirror> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let now = now_unix_ms();
-        let checks = self.checks();
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = Known {
-            config,
-            judge: &judge,
-            checks: &checks,
-            now,
-        };
-        let mirrors = 0..config.mirrors.len();
-        let ids = mirrors.map(|mirror| (mirror, &config.mirrors[mirror].id));
-        ids.map(|(mirror, id)| of.view(mirror, &self.standing(id)))
-            .collect()
+        self.with_known(config, now_unix_ms(), |known| {
+            let mirrors = config.mirrors.iter().enumerate();
+            mirrors
+                .map(|(number, mirror)| known.view(number, &self.standing(&mirror.id)))
+                .collect()
+        })
     }
 
     /// `GET /v1/mirrors/{id}`
@@ -79,15 +72,9 @@ impl Daemon {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mirror = require_mirror(config, id)?;
-        let checks = self.checks();
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = Known {
-            config,
-            judge: &judge,
-            checks: &checks,
-            now: now_unix_ms(),
-        };
-        Ok(of.view(mirror, &self.standing(id)))
+        Ok(self.with_known(config, now_unix_ms(), |known| {
+            known.view(mirror, &self.standing(id))
+        }))
     }
 
     /// `mirror up | down | drain | auto`
@@ -185,19 +172,11 @@ impl Daemon {
                 return Err(failure);
             }
         };
-        let checks = self.checks();
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = Known {
-            config,
-            judge: &judge,
-            checks: &checks,
-            now,
-        };
-        let changed = MirrorChanged {
-            before: of.view(mirror, &before),
-            after: of.view(mirror, &after),
+        let changed = self.with_known(config, now, |known| MirrorChanged {
+            before: known.view(mirror, &before),
+            after: known.view(mirror, &after),
             warnings,
-        };
+        });
         log(&changed);
         Ok(changed)
     }
@@ -225,11 +204,17 @@ impl Daemon {
         standings.get(id).cloned().unwrap_or_default()
     }
 
-    /// What the checks found, by target.
-    fn checks(&self) -> HashMap<Arc<Target>, Status> {
-        let all = self.monitor.snapshot().into_iter();
-        all.map(|status| (Arc::clone(&status.target), status))
-            .collect()
+    /// What mirrors are shown from, as it is at this moment.
+    fn with_known<T>(&self, config: &Config, now: u64, show: impl FnOnce(&Known<'_>) -> T) -> T {
+        let checks = self.monitor.snapshot().into_iter();
+        let checks = checks.map(|status| (Arc::clone(&status.target), status));
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        show(&Known {
+            config,
+            judge: &judge,
+            checks: &checks.collect(),
+            now,
+        })
     }
 
     fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
@@ -404,14 +389,7 @@ fn judge(
     if addresses.is_empty() {
         addresses.push(None);
     }
-    let external = |address: Option<IpAddr>| match address {
-        Some(address) => standing.external(address, now),
-        None => {
-            let mut verdicts = standing.external.iter();
-            verdicts.find(|verdict| verdict.address.is_none() && verdict.in_force(now))
-        }
-    };
-    let verdict = |address: Option<IpAddr>| match external(address) {
+    let verdict = |address: Option<IpAddr>| match standing.external(address, now) {
         Some(verdict) => Some((
             verdict.up,
             with_reason("a monitor says", verdict.up, &verdict.reason),

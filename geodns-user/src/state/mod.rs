@@ -9,7 +9,7 @@
 //! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
 //! call them from `spawn_blocking`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -274,6 +274,19 @@ impl State {
             for (target, saved) in found {
                 table.insert(target.as_str(), (saved.up, saved.since_unix_ms))?;
             }
+            Ok(())
+        })
+    }
+
+    /// Forgets what checks found of all targets but these.
+    pub fn retain_health(&self, targets: &HashSet<String>) -> Result<(), Error> {
+        let known = self.health()?;
+        if known.keys().all(|target| targets.contains(target)) {
+            return Ok(());
+        }
+        self.write(|transaction| {
+            let mut table = transaction.open_table(HEALTH)?;
+            table.retain(|target, _| targets.contains(target))?;
             Ok(())
         })
     }
@@ -581,6 +594,12 @@ mod tests {
                 ("b".to_owned(), saved(false, u64::MAX))
             ])
         );
+        let keys = |keys: &[&str]| keys.iter().map(|key| key.to_string()).collect();
+        state.retain_health(&keys(&["a", "b", "c"])).unwrap();
+        assert_eq!(state.health().unwrap().len(), 2);
+        state.retain_health(&keys(&["a"])).unwrap();
+        assert_eq!(state.health().unwrap().len(), 1);
+        assert!(state.health().unwrap().contains_key("a"));
     }
 
     /// As it was written before there was anything to say of mirrors.

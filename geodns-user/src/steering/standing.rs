@@ -151,19 +151,20 @@ impl Standing {
             .retain(|verdict| address.is_some() && verdict.address != address);
     }
 
-    /// The verdict on an address, its own before the one for all, if one is in force.
-    pub fn external(&self, address: IpAddr, now_unix_ms: u64) -> Option<&External> {
+    /// The verdict on an address, its own before the one for all, if one is in force; with `None` (the
+    /// mirror is a host name), the one for all.
+    pub fn external(&self, address: Option<IpAddr>, now_unix_ms: u64) -> Option<&External> {
         let on = |address| {
             self.external
                 .iter()
                 .find(|verdict| verdict.address == address && verdict.in_force(now_unix_ms))
         };
-        on(Some(address)).or_else(|| on(None))
+        on(address).or_else(|| on(None))
     }
 
-    /// Whether an address is in service, if the operator or a monitor says so; `None`: our own checks
-    /// decide. Of a drain nothing is said here.
-    pub fn decides(&self, address: IpAddr, now_unix_ms: u64) -> Option<bool> {
+    /// Whether an address (`None`: a host name) is in service, if the operator or a monitor says so;
+    /// `None`: our own checks decide. Of a drain nothing is said here.
+    pub fn decides(&self, address: Option<IpAddr>, now_unix_ms: u64) -> Option<bool> {
         match self.admin {
             Admin::Up => Some(true),
             Admin::Down => Some(false),
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn the_operator_stands_above_monitors_and_an_address_above_all() {
         let (one, two) = ("192.0.2.1", "192.0.2.2");
-        let at = |text: &str| text.parse().unwrap();
+        let at = |text: &str| Some(text.parse().unwrap());
         let mut standing = Standing::default();
         assert_eq!(standing.decides(at(one), 0), None);
         standing
@@ -353,8 +354,9 @@ mod tests {
         assert_eq!(standing.decides(at(one), 10), Some(false));
         standing.admin = Admin::Drain(ramp(10, 0));
         assert_eq!(standing.decides(at(one), 10), Some(true));
-        standing.clear_external(Some(at(one)));
+        standing.clear_external(at(one));
         assert_eq!(standing.decides(at(one), 10), Some(false));
+        assert_eq!(standing.decides(None, 10), Some(false));
         standing.clear_external(None);
         assert_eq!(standing.decides(at(one), 10), None);
     }

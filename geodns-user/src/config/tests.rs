@@ -231,8 +231,11 @@ fn the_sample_says_the_truth() {
     // It is the world that it claims to be.
     let zones = crate::zone::load(&sample).unwrap();
     for steer in &sample.steers {
-        let (_, zone) = zones.find(&steer.name).unwrap();
-        assert_eq!(zone.nodes[&steer.name].steer, Some(steer.pool));
+        let (_, zone) = zones.find(steer.name.for_slice()).unwrap();
+        assert_eq!(
+            zone.node(steer.name.for_slice()).unwrap().steer(),
+            Some(steer.pool)
+        );
     }
     assert_eq!(sample.require_interfaces().unwrap_err().line, None);
 }

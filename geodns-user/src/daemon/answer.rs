@@ -169,7 +169,7 @@ impl Service for Control {
         let config = &world.inputs.config;
         let steered = |number: usize| {
             let inside = config.steers.iter().filter(|steer| {
-                let zone = world.inputs.zones.find(&steer.name);
+                let zone = world.inputs.zones.find(steer.name.for_slice());
                 zone.is_some_and(|(zone, _)| zone == number)
             });
             inside
@@ -184,7 +184,7 @@ impl Service for Control {
             .map(|(number, zone)| Zone {
                 name: zone.apex.fmt_with_dot().to_string(),
                 serial: zone.serial(),
-                names: zone.nodes.len() as u64,
+                names: zone.len() as u64,
                 steered: steered(number),
             })
             .collect())

@@ -35,7 +35,7 @@ use crate::serve::lookup::{self, Found};
 use crate::serve::{self, Transport};
 use crate::steering::{Reason, Steering, Whereabouts};
 use crate::world::World;
-use crate::zone::{self, Name, Zone};
+use crate::zone::{self, Name};
 
 /// How often, and how long apart, the kernel and the world are looked at until they are of one plan.
 const ATTEMPTS: u32 = 100;
@@ -357,7 +357,7 @@ impl Explained<'_> {
     /// The zone and what stands at the name.
     fn name(&mut self) {
         let (name, qtype) = (&self.question.name, self.question.qtype);
-        let Some(zone) = lookup::zone(&self.world.inputs.zones, name, qtype) else {
+        let Some(zone) = lookup::zone(&self.world.inputs.zones, name.for_slice(), qtype) else {
             return self.step("zone", "none of ours: REFUSED", "");
         };
         let file = self.config.zones.iter().find(|file| file.name == zone.apex);
@@ -366,7 +366,7 @@ impl Explained<'_> {
         let says = format!("{apex}, serial {}", zone.serial());
         self.step("zone", says, file.clone());
         self.explanation.zone = Some(apex);
-        match lookup::lookup(zone, name, qtype) {
+        match lookup::lookup(zone, name.for_slice(), qtype) {
             Found::Cut { owner, .. } => {
                 let says = format!("delegated at {}: a referral", owner.fmt_with_dot());
                 self.step("name", says, file);
@@ -377,17 +377,16 @@ impl Explained<'_> {
             }
             Found::Missing => self.step("name", "not in the zone: NXDOMAIN", file),
             Found::Node(node) => {
-                let owner = owner(zone, node);
-                match node.steer {
+                let owner = node.name();
+                match node.steer() {
                     Some(pool) => self.steered(owner, pool),
-                    None if owner.as_ref() == Some(name) => {
+                    None if owner == name => {
                         self.step("name", "not steered: the zone file answers", file);
                     }
                     None => {
-                        let owner = owner.map(|owner| owner.fmt_with_dot().to_string());
                         let says = format!(
                             "matches {}, which is not steered: the zone file answers",
-                            owner.unwrap_or_default()
+                            owner.fmt_with_dot()
                         );
                         self.step("name", says, file);
                     }
@@ -397,20 +396,17 @@ impl Explained<'_> {
     }
 
     /// A steered name, and its pool.
-    fn steered(&mut self, owner: Option<Name>, pool: usize) {
-        let steer = self.config.steers.iter();
-        let steer = steer
-            .into_iter()
-            .find(|steer| Some(&steer.name) == owner.as_ref());
+    fn steered(&mut self, owner: &domain::base::Name<[u8]>, pool: usize) {
+        let mut steers = self.config.steers.iter();
+        let steer = steers.find(|steer| steer.name == *owner);
         let from = steer.map_or(String::new(), |steer| self.line(steer.line));
-        let owner = owner.map(|owner| owner.fmt_with_dot().to_string());
-        let shown = owner.clone().unwrap_or_default();
-        let says = match shown.starts_with("*.") {
-            true => format!("matches the wildcard {shown}, which is steered"),
-            false => format!("{shown} is steered"),
+        let owner = owner.fmt_with_dot().to_string();
+        let says = match owner.starts_with("*.") {
+            true => format!("matches the wildcard {owner}, which is steered"),
+            false => format!("{owner} is steered"),
         };
         self.step("name", says, from);
-        self.explanation.steered = owner;
+        self.explanation.steered = Some(owner);
         let of = &self.config.pools[pool];
         let says = format!("{}, policy {}", of.id, of.policy.name());
         self.step("pool", says, self.line(of.line));
@@ -765,13 +761,6 @@ impl Explained<'_> {
         };
         self.step("scope", says, from);
     }
-}
-
-/// The name that a node stands at.
-fn owner(zone: &Zone, node: &zone::Node) -> Option<Name> {
-    let mut nodes = zone.nodes.iter();
-    let (owner, _) = nodes.find(|(_, other)| std::ptr::eq(*other, node))?;
-    Some(owner.clone())
 }
 
 /// A rule's condition, as it is configured.

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use domain::base::Rtype;
 use geodns_common::abi::{NAME_PROBES, Name as Slot, Row, Target};
 use geodns_common::wire;
 
 use super::CompileError;
-use crate::zone::{Name, Zone, Zones};
+use crate::zone::Zones;
 
 const MIN_SLOTS: usize = 16;
 const MAX_SLOTS: usize = 1 << 26;
@@ -42,13 +41,14 @@ impl Names {
         let mut names: HashMap<[u64; 2], Targets> = HashMap::new();
         let mut wildcards = false;
         for (number, zone) in zones.iter().enumerate() {
-            for (name, node) in &zone.nodes {
+            for node in zone.nodes() {
+                let name = node.name();
                 // What lies in a zone of its own, such as glue below a cut to it, is that zone's.
                 if zones.find(name).is_none_or(|(owner, _)| owner != number) {
                     continue;
                 }
-                let occluded = is_occluded(zone, name);
-                let target = match node.steer {
+                let occluded = zone.is_occluded(name);
+                let target = match node.steer() {
                     Some(pool) if !occluded && !zone.is_cut(name) => Target::Steered {
                         zone: number as u16,
                         pool: pool as u32,
@@ -83,23 +83,6 @@ fn entry<'a>(
         exact: Target::Pass,
         wildcard: Target::None,
     })
-}
-
-/// Whether a name lies below a zone cut or a DNAME of its zone, where nothing is answered from.
-fn is_occluded(zone: &Zone, name: &Name) -> bool {
-    let mut at = 0;
-    while name.len() - at > zone.apex.len() {
-        at += 1 + usize::from(name.as_slice()[at]);
-        let above = name.slice_from(at);
-        let Some(node) = zone.nodes.get(above) else {
-            continue;
-        };
-        let cut = above != &zone.apex && node.rrsets.contains_key(&Rtype::NS);
-        if cut || node.rrsets.contains_key(&Rtype::DNAME) {
-            return true;
-        }
-    }
-    false
 }
 
 /// Places the names at half load or less, each within the probes that a lookup makes.

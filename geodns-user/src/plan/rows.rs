@@ -1,5 +1,7 @@
 //! Zone rows, pool rows, answers and the slots of groups.
 
+use std::sync::Arc;
+
 use geodns_common::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, MAX_MIRRORS, NO_ATLAS, Pool, Row, SHARES,
     SLOTS, SOA_WORDS, Zone,
@@ -16,11 +18,11 @@ const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 
 /// The rows of the zones.
-pub fn zones(zones: &[zone::Zone], generation: u64) -> Vec<Zone> {
-    let render = |zone: &zone::Zone| {
+pub fn zones(zones: &[Arc<zone::Zone>], generation: u64) -> Vec<Zone> {
+    let render = |zone: &Arc<zone::Zone>| {
         let mut record = Vec::new();
         let ttl = zone.negative_ttl();
-        put_record(&mut record, TYPE_SOA, ttl, &zone.soa().rdata[0]);
+        put_record(&mut record, TYPE_SOA, ttl, zone.soa().first());
         let mut soa = [0; SOA_WORDS];
         let soa_len = put_words(&mut soa, &record);
         Zone {

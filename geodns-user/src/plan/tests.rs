@@ -790,7 +790,7 @@ fn a_zone_row_carries_the_soa_of_negative_answers() {
         let row = plan.zone(number).unwrap();
         let zone = &inputs.zones[number as usize];
         assert_eq!(usize::from(row.apex_len), zone.apex.len());
-        let rdata = &zone.soa().rdata[0];
+        let rdata = zone.soa().first();
         let mut expected = vec![0, 6, 0, 1];
         expected.extend(ttl.to_be_bytes());
         expected.extend((rdata.len() as u16).to_be_bytes());

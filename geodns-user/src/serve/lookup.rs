@@ -1,60 +1,65 @@
-//! Finds what a zone has for a name (RFC 1034 section 4.3.2, RFC 4592, RFC 6672).
+//! Finds what a zone has for a name (RFC 1034 section 4.3.2, RFC 4592, RFC 6672). Names are in lower
+//! case.
 
-use domain::base::{Name as DomainName, Rtype};
+use domain::base::{Name, Rtype};
 
-use crate::zone::{Name, Node, RrSet, Zone, Zones};
+use crate::zone::{Node, RrSet, Zone, Zones};
 
 /// What a zone has for a name.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
     /// What stands at the name, or at the wildcard that it matches.
-    Node(&'a Node),
+    Node(Node<'a>),
     /// The name is at or below a zone cut.
     Cut {
         /// Where the cut is.
-        owner: &'a Name,
+        owner: &'a Name<[u8]>,
         /// The name servers below it.
-        ns: &'a RrSet,
+        ns: RrSet<'a>,
     },
     /// The name is below one that is redirected whole.
     Dname {
         /// Where the redirection is.
-        owner: &'a Name,
+        owner: &'a Name<[u8]>,
         /// The DNAME record.
-        dname: &'a RrSet,
+        dname: RrSet<'a>,
     },
     /// The name does not exist.
     Missing,
 }
 
 /// Looks a name up in the zone that it is in.
-pub fn lookup<'a>(zone: &'a Zone, name: &Name, qtype: Rtype) -> Found<'a> {
+pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> {
     let wire = name.as_slice();
-    let mut labels = Vec::new();
+    // Where each label above the first begins, from the first on; a name has 127 at the most.
+    let mut labels = [0u8; 128];
+    let mut count = 0;
     let mut at = 0;
-    while wire[at] != 0 {
-        labels.push(at);
+    let apex_at = wire.len().saturating_sub(zone.apex.len());
+    while at <= apex_at && count < labels.len() {
+        labels[count] = at as u8;
+        count += 1;
         at += 1 + usize::from(wire[at]);
     }
-    labels.push(at);
-    let apex_at = wire.len() - zone.apex.len();
     let mut encloser = apex_at;
-    for at in labels.into_iter().rev().filter(|&at| at <= apex_at) {
-        let Some((owner, node)) = zone.nodes.get_key_value(name.slice_from(at)) else {
+    for at in labels[..count].iter().rev().map(|&at| usize::from(at)) {
+        let Some(node) = zone.node(name.slice_from(at)) else {
             break;
         };
         let whole = at == 0;
         if at != apex_at
-            && let Some(ns) = node.rrsets.get(&Rtype::NS)
+            && let Some(ns) = node.rrset(Rtype::NS)
             // The parent has the DS (RFC 4035 section 3.1.4.1).
             && !(whole && qtype == Rtype::DS)
         {
+            let owner = node.name();
             return Found::Cut { owner, ns };
         }
         if whole {
             return Found::Node(node);
         }
-        if let Some(dname) = node.rrsets.get(&Rtype::DNAME) {
+        if let Some(dname) = node.rrset(Rtype::DNAME) {
+            let owner = node.name();
             return Found::Dname { owner, dname };
         }
         encloser = at;
@@ -65,19 +70,20 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name, qtype: Rtype) -> Found<'a> {
     wildcard[..2].copy_from_slice(b"\x01*");
     let rest = &wire[encloser..];
     wildcard[2..2 + rest.len()].copy_from_slice(rest);
-    DomainName::from_slice(&wildcard[..2 + rest.len()])
+    Name::from_slice(&wildcard[..2 + rest.len()])
         .ok()
-        .and_then(|wildcard| zone.nodes.get(wildcard))
+        .and_then(|wildcard| zone.node(wildcard))
         .map_or(Found::Missing, Found::Node)
 }
 
 /// The zone that answers for a name and type: DS at an apex is the parent's, where we have it.
-pub fn zone<'a>(zones: &'a Zones, name: &Name, qtype: Rtype) -> Option<&'a Zone> {
+pub fn zone<'a>(zones: &'a Zones, name: &Name<[u8]>, qtype: Rtype) -> Option<&'a Zone> {
     let (_, zone) = zones.find(name)?;
     if qtype == Rtype::DS
-        && *name == zone.apex
-        && let Some(parent) = name.parent()
-        && let Some((_, parent)) = zones.find(&parent)
+        && name.as_slice() == zone.apex.as_slice()
+        && !name.is_root()
+        && let above = name.slice_from(1 + usize::from(name.as_slice()[0]))
+        && let Some((_, parent)) = zones.find(above)
     {
         return Some(parent);
     }

@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::PoisonError;
 
-use bytes::Bytes;
-use domain::base::{Name as DomainName, Rtype};
+use domain::base::{Name, Rtype};
 use geodns_common::abi::Family;
 use geodns_common::subnet as special;
 use ipnet::IpNet;
@@ -16,7 +15,7 @@ use super::write::{CH, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, W
 use super::{Identity, Transport};
 use crate::geo;
 use crate::world::World;
-use crate::zone::{Name, Node, RrSet, Zone};
+use crate::zone::{Node, RrSet, Zone};
 
 /// Response codes.
 mod rcode {
@@ -132,7 +131,7 @@ impl Reply<'_> {
         if question.qtype != Rtype::TXT.to_int() {
             return rcode::REFUSED;
         }
-        let Ok(owner) = DomainName::from_slice(question.name) else {
+        let Ok(owner) = Name::from_slice(question.name) else {
             return rcode::FORMERR;
         };
         let text = &text.as_bytes()[..text.len().min(255)];
@@ -155,21 +154,22 @@ impl Reply<'_> {
             _ if matches!(question.qtype, 0 | 128..=255) => return rcode::NOTIMP,
             _ => {}
         }
-        let Ok(mut name) = Name::from_octets(Bytes::copy_from_slice(question.name)) else {
+        let Some(mut target) = LowerName::of(&[question.name]) else {
             return rcode::FORMERR;
         };
         let zones = &self.world.inputs.zones;
         let mut seen = Vec::new();
         loop {
             let chained = !seen.is_empty();
-            let Some(zone) = lookup::zone(zones, &name, qtype) else {
+            let name = target.name();
+            let Some(zone) = lookup::zone(zones, name, qtype) else {
                 return if chained {
                     rcode::NOERROR
                 } else {
                     rcode::REFUSED
                 };
             };
-            let next = match lookup::lookup(zone, &name, qtype) {
+            let next = match lookup::lookup(zone, name, qtype) {
                 Found::Missing => {
                     self.outline.authoritative = true;
                     self.negative(zone);
@@ -182,7 +182,7 @@ impl Reply<'_> {
                 }
                 Found::Dname { owner, dname } => {
                     self.outline.authoritative = true;
-                    match self.dname(&name, owner, dname) {
+                    match self.dname(name, owner, dname) {
                         // The CNAME that follows from it is what was asked for.
                         Some(_) if qtype == Rtype::CNAME => return rcode::NOERROR,
                         Some(next) => next,
@@ -191,18 +191,17 @@ impl Reply<'_> {
                 }
                 Found::Node(node) => {
                     self.outline.authoritative = true;
-                    match self.node(zone, node, &name, qtype, chained) {
+                    match self.node(zone, node, name, qtype, chained) {
                         Ok(next) => next,
                         Err(rcode) => return rcode,
                     }
                 }
             };
             // A loop, or too long: what we have is true, the rest is the resolver's to find out.
-            if seen.len() == CHAIN_MAX || next == name || seen.contains(&next) {
+            if seen.len() == CHAIN_MAX || next == target || seen.contains(&next) {
                 return rcode::NOERROR;
             }
-            seen.push(name);
-            name = next;
+            seen.push(std::mem::replace(&mut target, next));
         }
     }
 
@@ -210,12 +209,12 @@ impl Reply<'_> {
     fn node(
         &mut self,
         zone: &Zone,
-        node: &Node,
-        name: &Name,
+        node: Node<'_>,
+        name: &Name<[u8]>,
         qtype: Rtype,
         chained: bool,
-    ) -> Result<Name, u16> {
-        if let Some(pool) = node.steer {
+    ) -> Result<LowerName, u16> {
+        if let Some(pool) = node.steer() {
             let family = match qtype {
                 Rtype::A => Some(Family::V4),
                 Rtype::AAAA => Some(Family::V6),
@@ -233,22 +232,27 @@ impl Reply<'_> {
             self.any(zone, node, name);
             return Err(rcode::NOERROR);
         }
-        if let Some(rrset) = node.rrsets.get(&qtype) {
-            self.rrset(Section::Answer, name, qtype, rrset);
+        if let Some(rrset) = node.rrset(qtype) {
+            self.rrset(Section::Answer, name, rrset);
             return Err(rcode::NOERROR);
         }
-        let Some(cname) = node.rrsets.get(&Rtype::CNAME) else {
+        let Some(cname) = node.rrset(Rtype::CNAME) else {
             self.negative(zone);
             return Err(rcode::NOERROR);
         };
-        self.rrset(Section::Answer, name, Rtype::CNAME, cname);
-        let target = cname.rdata.first().cloned().unwrap_or_default();
-        Name::from_octets(target).map_err(|_| rcode::NOERROR)
+        self.rrset(Section::Answer, name, cname);
+        LowerName::of(&[cname.first()]).ok_or(rcode::NOERROR)
     }
 
     /// The records of a pool. `owner` is the name at the end of a chain of CNAMEs. Gives the response
     /// code.
-    fn pool(&mut self, zone: &Zone, pool: usize, family: Family, owner: Option<&Name>) -> u16 {
+    fn pool(
+        &mut self,
+        zone: &Zone,
+        pool: usize,
+        family: Family,
+        owner: Option<&Name<[u8]>>,
+    ) -> u16 {
         // The plan is edited in place; a writer that panicked has left it as a reader may see it.
         let plan = self
             .world
@@ -289,7 +293,6 @@ impl Reply<'_> {
         });
         for &mirror in &selection.mirrors {
             let (records, _) = plan.records(selection.pool, mirror, family);
-            let owner = owner.map(Name::for_slice);
             self.writer.rendered(owner, records, selection.ttl);
         }
         rcode::NOERROR
@@ -297,13 +300,12 @@ impl Reply<'_> {
 
     /// ANY, minimal: the smallest RRset (RFC 8482 section 4.1), or where there is only a pool, a
     /// HINFO (section 4.2).
-    fn any(&mut self, zone: &Zone, node: &Node, name: &Name) {
-        let size = |rrset: &RrSet| rrset.rdata.iter().map(Bytes::len).sum::<usize>();
-        match node.rrsets.iter().min_by_key(|(_, rrset)| size(rrset)) {
-            Some((&rtype, rrset)) => self.rrset(Section::Answer, name, rtype, rrset),
-            None if node.steer.is_some() => self.writer.record(
+    fn any(&mut self, zone: &Zone, node: Node<'_>, name: &Name<[u8]>) {
+        match node.rrsets().min_by_key(|rrset| rrset.octets()) {
+            Some(rrset) => self.rrset(Section::Answer, name, rrset),
+            None if node.steer().is_some() => self.writer.record(
                 Section::Answer,
-                name.for_slice(),
+                name,
                 Rtype::HINFO,
                 IN,
                 3600,
@@ -318,7 +320,6 @@ impl Reply<'_> {
         self.writer.rrset(
             Section::Authority,
             zone.apex.for_slice(),
-            Rtype::SOA,
             zone.negative_ttl(),
             zone.soa(),
         );
@@ -328,13 +329,11 @@ impl Reply<'_> {
     ///
     /// Those of servers at or below the cut are required (RFC 9471 section 3.1); those of other names
     /// in the zone go along as far as there is room.
-    fn referral(&mut self, zone: &Zone, cut: &Name, ns: &RrSet) {
-        self.rrset(Section::Authority, cut, Rtype::NS, ns);
+    fn referral(&mut self, zone: &Zone, cut: &Name<[u8]>, ns: RrSet<'_>) {
+        self.rrset(Section::Authority, cut, ns);
         let servers = || {
-            ns.rdata.iter().filter_map(|rdata| {
-                zone.nodes
-                    .get_key_value(DomainName::from_slice(rdata).ok()?)
-            })
+            let names = ns.rdata().filter_map(|rdata| Name::from_slice(rdata).ok());
+            names.filter_map(|name| Some((name, zone.node(name)?)))
         };
         for (name, node) in servers().filter(|(name, _)| name.ends_with(cut)) {
             self.addresses(name, node);
@@ -352,32 +351,64 @@ impl Reply<'_> {
         }
     }
 
-    fn addresses(&mut self, name: &Name, node: &Node) {
+    fn addresses(&mut self, name: &Name<[u8]>, node: Node<'_>) {
         for rtype in [Rtype::A, Rtype::AAAA] {
-            if let Some(rrset) = node.rrsets.get(&rtype) {
-                self.rrset(Section::Additional, name, rtype, rrset);
+            if let Some(rrset) = node.rrset(rtype) {
+                self.rrset(Section::Additional, name, rrset);
             }
         }
     }
 
     /// A redirection of everything below a name, and the CNAME that follows from it (RFC 6672
     /// section 3). `None`: the new name would be too long.
-    fn dname(&mut self, name: &Name, owner: &Name, dname: &RrSet) -> Option<Name> {
-        self.rrset(Section::Answer, owner, Rtype::DNAME, dname);
+    fn dname(
+        &mut self,
+        name: &Name<[u8]>,
+        owner: &Name<[u8]>,
+        dname: RrSet<'_>,
+    ) -> Option<LowerName> {
+        self.rrset(Section::Answer, owner, dname);
         let below = &name.as_slice()[..name.len() - owner.len()];
-        let target = [below, dname.rdata.first()?].concat();
-        let target = Name::from_octets(Bytes::from(target)).ok()?;
-        let cname = RrSet {
-            ttl: dname.ttl,
-            rdata: vec![target.as_octets().clone()],
-        };
-        self.rrset(Section::Answer, name, Rtype::CNAME, &cname);
+        let target = LowerName::of(&[below, dname.first()])?;
+        let rdata = target.name().as_slice();
+        self.writer
+            .record(Section::Answer, name, Rtype::CNAME, IN, dname.ttl, rdata);
         Some(target)
     }
 
-    fn rrset(&mut self, section: Section, owner: &Name, rtype: Rtype, rrset: &RrSet) {
-        self.writer
-            .rrset(section, owner.for_slice(), rtype, rrset.ttl, rrset);
+    fn rrset(&mut self, section: Section, owner: &Name<[u8]>, rrset: RrSet<'_>) {
+        self.writer.rrset(section, owner, rrset.ttl, rrset);
+    }
+}
+
+/// A name in lower case, in place: nothing is allocated for a query.
+#[derive(Clone, PartialEq)]
+struct LowerName {
+    octets: [u8; Name::MAX_LEN],
+    len: u8,
+}
+
+impl LowerName {
+    /// The name that these make together. `None`: it would be too long, or is none.
+    fn of(parts: &[&[u8]]) -> Option<Self> {
+        let mut octets = [0; Name::MAX_LEN];
+        let mut len = 0;
+        for part in parts {
+            octets.get_mut(len..len + part.len())?.copy_from_slice(part);
+            len += part.len();
+        }
+        // Length octets are below 64 and no letters.
+        octets[..len].make_ascii_lowercase();
+        Name::from_slice(&octets[..len]).ok()?;
+        Some(Self {
+            octets,
+            len: len as u8,
+        })
+    }
+
+    fn name(&self) -> &Name<[u8]> {
+        let name = Name::from_slice(&self.octets[..self.len.into()]);
+        name.unwrap_or(Name::root_slice())
     }
 }
 

@@ -108,16 +108,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes an RRset with a TTL.
-    pub fn rrset(
-        &mut self,
-        section: Section,
-        owner: &Name<[u8]>,
-        rtype: Rtype,
-        ttl: u32,
-        rrset: &RrSet,
-    ) {
-        for rdata in &rrset.rdata {
-            self.record(section, owner, rtype, IN, ttl, rdata);
+    pub fn rrset(&mut self, section: Section, owner: &Name<[u8]>, ttl: u32, rrset: RrSet<'_>) {
+        for rdata in rrset.rdata() {
+            self.record(section, owner, rrset.rtype, IN, ttl, rdata);
         }
     }
 

@@ -1,115 +1,78 @@
 //! Zones: read from zone files, with the names that a pool answers marked on them.
 //!
+//! - `store`: a [`Zone`] in memory
 //! - `text`: a zone file as entries, each with its line, in the form that `domain` scans
-//! - `read`: entries to a [`Zone`]: what may stand where (RFC 1034, 2181, 6672)
+//! - `read`, `draft`: entries to a [`Zone`]: what may stand where (RFC 1034, 2181, 6672)
 //! - `steer`: the configuration's steered names put on the zones
 
+mod draft;
 mod read;
 mod steer;
+mod store;
 mod text;
 
-use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use domain::base::Rtype;
+use hashbrown::HashMap;
+pub use store::{Node, Record, RrSet, TooLarge, Zone};
 
 use crate::config::{Config, Error};
 
-/// A domain name; compares and hashes without regard to case.
+/// A domain name.
 pub type Name = domain::base::Name<Bytes>;
 
-/// Records of one owner and type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RrSet {
-    /// One TTL for all of them.
-    pub ttl: u32,
-    /// RDATA of each in canonical form (RFC 4034 section 6.2: names uncompressed and in lower
-    /// case); sorted, without repeats.
-    pub rdata: Vec<Bytes>,
-}
-
-/// What stands at a name: records, a pool, or nothing but names below it (an empty non-terminal).
-#[derive(Clone, Debug, Default)]
-pub struct Node {
-    /// RRsets by type.
-    pub rrsets: BTreeMap<Rtype, RrSet>,
-    /// A and AAAA come from this pool (index into [`Config::pools`]).
-    pub steer: Option<usize>,
-}
-
-/// One zone. It has one SOA and at least one NS record at its apex, nothing out of zone, nothing
-/// beside a CNAME, nothing below a DNAME.
-#[derive(Clone, Debug)]
-pub struct Zone {
-    /// Apex, in lower case.
-    pub apex: Name,
-    /// Every name of the zone, empty non-terminals included; in lower case.
-    pub nodes: HashMap<Name, Node>,
-}
-
-impl Zone {
-    /// The SOA record.
-    pub fn soa(&self) -> &RrSet {
-        &self.nodes[&self.apex].rrsets[&Rtype::SOA]
-    }
-
-    /// Its serial number.
-    pub fn serial(&self) -> u32 {
-        self.soa_number(0)
-    }
-
-    /// TTL of negative answers: min(SOA TTL, SOA MINIMUM) (RFC 2308 section 3).
-    pub fn negative_ttl(&self) -> u32 {
-        self.soa().ttl.min(self.soa_number(4))
-    }
-
-    /// One of the five numbers that a SOA's RDATA ends in: serial, refresh, retry, expire, minimum.
-    fn soa_number(&self, place: usize) -> u32 {
-        let rdata = &self.soa().rdata[0];
-        let mut number = [0; 4];
-        let at = rdata.len() - 20 + 4 * place;
-        number.copy_from_slice(&rdata[at..at + 4]);
-        u32::from_be_bytes(number)
-    }
-
-    /// Whether a name below the apex is delegated.
-    pub fn is_cut(&self, name: &Name) -> bool {
-        name != &self.apex
-            && self
-                .nodes
-                .get(name)
-                .is_some_and(|node| node.rrsets.contains_key(&Rtype::NS))
-    }
-}
-
-/// Every zone of a configuration, in its order, found by name.
+/// Zones found by name.
 #[derive(Clone, Debug, Default)]
 pub struct Zones {
-    zones: Vec<Zone>,
-    by_apex: HashMap<Name, usize>,
+    zones: Vec<Arc<Zone>>,
+    by_apex: HashMap<Bytes, usize>,
+    /// Labels of an apex, at the most; the root has none.
+    depth: usize,
 }
 
 impl Zones {
-    /// The zone that a name belongs to: the one with the longest apex.
-    pub fn find(&self, name: &Name) -> Option<(usize, &Zone)> {
+    /// The zone that a name, in lower case, belongs to: the one with the longest apex.
+    pub fn find(&self, name: &domain::base::Name<[u8]>) -> Option<(usize, &Arc<Zone>)> {
+        let wire = name.as_slice();
+        // No apex has more labels than `depth`.
+        let mut skip = labels(wire).saturating_sub(self.depth);
         let mut at = 0;
         loop {
-            if let Some(&zone) = self.by_apex.get(name.slice_from(at)) {
+            let label = usize::from(wire[at]);
+            if skip > 0 {
+                skip -= 1;
+            } else if let Some(&zone) = self.by_apex.get(&wire[at..]) {
                 return Some((zone, &self.zones[zone]));
+            } else if label == 0 {
+                return None;
             }
-            match name.as_octets()[at] {
-                0 => return None,
-                label => at += 1 + usize::from(label),
-            }
+            at += 1 + label;
         }
+    }
+
+    /// Puts a zone in the place of the one of this number, which has the same apex.
+    pub fn replace(&mut self, number: usize, zone: Arc<Zone>) {
+        self.zones[number] = zone;
     }
 }
 
-impl Deref for Zones {
-    type Target = [Zone];
+/// Labels of a name, the root not counted.
+fn labels(wire: &[u8]) -> usize {
+    let mut at = 0;
+    let mut labels = 0;
+    while wire[at] != 0 {
+        at += 1 + usize::from(wire[at]);
+        labels += 1;
+    }
+    labels
+}
 
-    fn deref(&self) -> &[Zone] {
+impl Deref for Zones {
+    type Target = [Arc<Zone>];
+
+    fn deref(&self) -> &[Arc<Zone>] {
         &self.zones
     }
 }
@@ -118,8 +81,15 @@ impl From<Vec<Zone>> for Zones {
     /// Of two zones with one apex, the later is found.
     fn from(zones: Vec<Zone>) -> Self {
         let apexes = zones.iter().enumerate();
-        let by_apex = apexes.map(|(at, zone)| (zone.apex.clone(), at)).collect();
-        Self { zones, by_apex }
+        let by_apex = apexes
+            .map(|(at, zone)| (zone.apex.as_octets().clone(), at))
+            .collect();
+        let depths = zones.iter().map(|zone| labels(zone.apex.as_slice()));
+        Self {
+            depth: depths.max().unwrap_or(0),
+            by_apex,
+            zones: zones.into_iter().map(Arc::new).collect(),
+        }
     }
 }
 
@@ -172,7 +142,7 @@ fn lower(mut name: domain::base::Name<Vec<u8>>) -> Option<Name> {
 
 /// The octets of each name above `name`, nearest first, down to and with `apex`.
 fn ancestors<'a>(
-    name: &'a Name,
+    name: &'a domain::base::Name<[u8]>,
     apex: &Name,
 ) -> impl Iterator<Item = &'a domain::base::Name<[u8]>> + use<'a> {
     let apex_len = apex.len();
@@ -181,7 +151,7 @@ fn ancestors<'a>(
         if name.len() - at <= apex_len {
             return None;
         }
-        at += 1 + usize::from(name.as_octets()[at]);
+        at += 1 + usize::from(name.as_slice()[at]);
         Some(name.slice_from(at))
     })
 }

@@ -6,8 +6,6 @@
 //! differ within an RRset the least counts, with a warning (RFC 2181 section 5.2). A record that
 //! stands there twice is one. `$INCLUDE` is relative to the file that it stands in.
 
-use std::collections::HashMap;
-use std::collections::btree_map::Entry as Place;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +19,8 @@ use domain::rdata::ZoneRecordData;
 use domain::zonefile::inplace::{Entry, ScannedRecord, ScannedRecordData, Zonefile};
 use tracing::warn;
 
-use super::{Name, Node, RrSet, Zone, ancestors, lower, text};
+use super::draft::{Added, Draft, Misplaced};
+use super::{Name, Zone, lower, text};
 use crate::config::Error;
 
 /// Files that include one another, at the most.
@@ -38,7 +37,7 @@ pub(super) fn parse(apex: &Name, file: &Path, bytes: &[u8]) -> Result<Zone, Erro
     zonefile.set_default_class(Class::IN);
     let mut reader = Reader {
         apex,
-        nodes: HashMap::new(),
+        draft: Draft::new(apex.clone()),
         dnames: Vec::new(),
         stack: fs::canonicalize(file).into_iter().collect(),
     };
@@ -49,7 +48,7 @@ pub(super) fn parse(apex: &Name, file: &Path, bytes: &[u8]) -> Result<Zone, Erro
 /// A zone while it is read.
 struct Reader<'a> {
     apex: &'a Name,
-    nodes: HashMap<Name, Node>,
+    draft: Draft,
     /// Each DNAME and where it stands.
     dnames: Vec<(Name, PathBuf, usize)>,
     /// Real paths of the files that are being read, each included by the one before it.
@@ -229,53 +228,37 @@ impl Reader<'_> {
             Err(message) => return error(message),
         };
         let ttl = record.ttl().as_secs();
-        let node = self.nodes.entry(owner.clone()).or_default();
-        if let Some(other) = beside_cname(node, rtype) {
-            return error(format!(
-                "stands beside {other}; nothing may stand beside a CNAME (RFC 2181 section \
-                 10.1), remove one"
-            ));
+        match self.draft.add(owner.for_slice(), rtype, ttl, &rdata) {
+            Ok(Added::Well) => {}
+            Ok(Added::OtherTtl(other)) => warn!(
+                "{}:{}: {owner} {rtype}: TTL {ttl} beside {other} in one RRset; taking {}",
+                at.file.display(),
+                at.line,
+                ttl.min(other)
+            ),
+            Err(Misplaced::BesideCname(other)) => {
+                return error(format!(
+                    "stands beside {other}; nothing may stand beside a CNAME (RFC 2181 section \
+                     10.1), remove one"
+                ));
+            }
+            Err(Misplaced::Second) => {
+                return error(format!("a second {rtype}; a name has one, remove one"));
+            }
+            Err(Misplaced::TooMany) => {
+                return error("too many records; split the zone".to_owned());
+            }
         }
-        match node.rrsets.entry(rtype) {
-            Place::Vacant(place) => {
-                if rtype == Rtype::DNAME {
-                    self.dnames
-                        .push((owner.clone(), at.file.to_owned(), at.line));
-                }
-                place.insert(RrSet {
-                    ttl,
-                    rdata: vec![rdata],
-                });
-            }
-            Place::Occupied(mut place) => {
-                let rrset = place.get_mut();
-                let single = matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME);
-                if single && rrset.rdata[0] != rdata {
-                    return error(format!("a second {rtype}; a name has one, remove one"));
-                }
-                if rrset.ttl != ttl {
-                    let least = rrset.ttl.min(ttl);
-                    warn!(
-                        "{}:{}: {owner} {rtype}: TTL {ttl} beside {} in one RRset; taking {least}",
-                        at.file.display(),
-                        at.line,
-                        rrset.ttl
-                    );
-                    rrset.ttl = least;
-                }
-                if !single {
-                    rrset.rdata.push(rdata);
-                }
-            }
+        if rtype == Rtype::DNAME {
+            self.dnames.push((owner, at.file.to_owned(), at.line));
         }
         Ok(())
     }
 
     /// The zone, if it is whole.
-    fn finish(mut self, file: &Path) -> Result<Zone, Error> {
+    fn finish(self, file: &Path) -> Result<Zone, Error> {
         for (rtype, what) in [(Rtype::SOA, "SOA record"), (Rtype::NS, "NS record")] {
-            let apex = self.nodes.get(self.apex);
-            if !apex.is_some_and(|node| node.rrsets.contains_key(&rtype)) {
+            if !self.draft.has(self.apex.for_slice(), rtype) {
                 return Err(Error {
                     file: file.to_owned(),
                     line: None,
@@ -285,39 +268,21 @@ impl Reader<'_> {
             }
         }
         if !self.dnames.is_empty() {
-            let dnames: HashMap<Name, (&Path, usize)> = self
-                .dnames
-                .iter()
-                .map(|(name, file, line)| (name.clone(), (file.as_path(), *line)))
-                .collect();
+            let dnames: Vec<Name> = self.dnames.iter().map(|(name, ..)| name.clone()).collect();
             // The least name, so that the error is the same each time.
-            let below = self.nodes.keys().filter_map(|name| {
-                let at = ancestors(name, self.apex).find_map(|above| dnames.get(above))?;
-                Some((name, *at))
-            });
-            if let Some((name, (file, line))) = below.min_by_key(|(name, _)| *name) {
+            if let Some((name, at)) = self.draft.below(&dnames) {
+                let (_, file, line) = &self.dnames[at];
                 let message = format!(
                     "{name} stands below this DNAME; nothing may (RFC 6672 section 2.4), remove one"
                 );
-                return Err(At { file, line }.error(None, message));
+                return Err(At { file, line: *line }.error(None, message));
             }
         }
-        let names: Vec<Name> = self.nodes.keys().cloned().collect();
-        for name in &names {
-            add_above(&mut self.nodes, name, self.apex);
-        }
-        for rrset in self
-            .nodes
-            .values_mut()
-            .flat_map(|node| node.rrsets.values_mut())
-        {
-            rrset.rdata.sort_unstable();
-            rrset.rdata.dedup();
-            rrset.rdata.shrink_to_fit();
-        }
-        Ok(Zone {
-            apex: self.apex.clone(),
-            nodes: self.nodes,
+        self.draft.finish().map_err(|error| Error {
+            file: file.to_owned(),
+            line: None,
+            key: None,
+            message: error.to_string(),
         })
     }
 }
@@ -359,29 +324,6 @@ fn read_entry(
                 });
             }
         }
-    }
-}
-
-/// Adds the names between a name and the apex.
-pub(super) fn add_above(nodes: &mut HashMap<Name, Node>, name: &Name, apex: &Name) {
-    for above in ancestors(name, apex) {
-        if nodes.contains_key(above) {
-            break;
-        }
-        let octets = name.as_octets().slice(name.len() - above.len()..);
-        let above = Name::from_octets(octets).expect("the end of a name is a name");
-        nodes.insert(above, Node::default());
-    }
-}
-
-/// What at a node keeps a type from standing there, because one of both is a CNAME. Only what
-/// signs and denies may stand beside it (RFC 4034 section 3 and 4).
-fn beside_cname(node: &Node, rtype: Rtype) -> Option<Rtype> {
-    let may = |rtype| matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC);
-    if rtype == Rtype::CNAME {
-        node.rrsets.keys().copied().find(|&other| !may(other))
-    } else {
-        (!may(rtype) && node.rrsets.contains_key(&Rtype::CNAME)).then_some(Rtype::CNAME)
     }
 }
 

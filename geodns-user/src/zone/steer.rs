@@ -2,10 +2,11 @@
 //!
 //! What is wrong here is wrong in the configuration: errors name its file and line.
 
+use std::sync::Arc;
+
 use domain::base::Rtype;
 
-use super::read::add_above;
-use super::{Name, Zone, Zones, ancestors};
+use super::{RrSet, Zone, Zones, ancestors};
 use crate::config::{Config, Error, Steer};
 
 /// Marks every steered name.
@@ -27,7 +28,7 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
                 message,
             })
         };
-        let Some((at, zone)) = zones.find(&steer.name) else {
+        let Some((at, zone)) = zones.find(steer.name.for_slice()) else {
             let message = format!(
                 "{} is outside every zone; add a [[zone]] that holds it",
                 steer.name
@@ -41,9 +42,11 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
         }) {
             return error(message);
         }
-        let zone = &mut zones.zones[at];
-        add_above(&mut zone.nodes, &steer.name, &zone.apex);
-        zone.nodes.entry(steer.name.clone()).or_default().steer = Some(steer.pool);
+        // Nobody else has it yet.
+        let zone = Arc::make_mut(&mut zones.zones[at]);
+        if let Err(too_large) = zone.set_pool(steer.name.for_slice(), steer.pool) {
+            return error(too_large.to_string());
+        }
     }
     Ok(())
 }
@@ -57,9 +60,9 @@ fn may_be_alias(zone: &Zone, steer: &Steer) -> Result<(), String> {
              with addresses"
         ));
     }
-    let node = zone.nodes.get(name);
-    match node.and_then(|node| node.rrsets.keys().next()) {
-        Some(rtype) => Err(format!(
+    let rrset = zone.node(name.for_slice());
+    match rrset.and_then(|node| node.rrsets().next()) {
+        Some(RrSet { rtype, .. }) => Err(format!(
             "{name} has {rtype} records in the zone file, and its pool makes it an alias, which \
              nothing may stand beside; remove one"
         )),
@@ -72,11 +75,10 @@ fn may_stand(zone: &Zone, steer: &Steer) -> Result<(), String> {
     let name = &steer.name;
     let apex = &zone.apex;
     let has = |name: &domain::base::Name<[u8]>, rtype| {
-        let node = zone.nodes.get(name);
-        node.is_some_and(|node| node.rrsets.contains_key(&rtype))
+        zone.node(name).is_some_and(|node| node.has(rtype))
     };
-    for above in ancestors(name, apex) {
-        if above != apex && has(above, Rtype::NS) {
+    for above in ancestors(name.for_slice(), apex) {
+        if above != apex.for_slice() && has(above, Rtype::NS) {
             return Err(format!(
                 "{name} is below the zone cut {above}; steer it where {above} is served"
             ));
@@ -85,8 +87,7 @@ fn may_stand(zone: &Zone, steer: &Steer) -> Result<(), String> {
             return Err(format!("{name} is below the DNAME at {above}; remove one"));
         }
     }
-    let name_ref: &Name = name;
-    if zone.is_cut(name_ref) {
+    if zone.is_cut(name.for_slice()) {
         return Err(format!(
             "{name} is a zone cut of {apex}; remove its NS records, or steer it where it is served"
         ));

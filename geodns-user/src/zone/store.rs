@@ -1,0 +1,586 @@
+//! One zone in memory: the nodes one after the other in one run of octets, and an index over their
+//! names. A node of one address takes some 60 octets, its place in the index included.
+//!
+//! ```text
+//! node:   octets of it (u32)  pool (u32)  children (u32)  name  RRsets
+//! RRset:  type (u16)  TTL (u32)  octets of its records (u32)  records
+//! record: RDLENGTH (u16)  RDATA
+//! ```
+//!
+//! Numbers are in network order. A node that has been replaced stays where it was, as garbage with the
+//! pool [`GONE`], until half of the octets are such.
+
+use std::hash::BuildHasher as _;
+
+use domain::base::{Name as DomainName, Rtype};
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::{Name, ancestors};
+
+/// In place of a pool: none.
+const NO_POOL: u32 = u32::MAX;
+/// In place of a pool: the node is not one any more.
+const GONE: u32 = u32::MAX - 1;
+
+const POOL: usize = 4;
+const CHILDREN: usize = 8;
+const NAME: usize = 12;
+/// Octets of an RRset before its records.
+const RRSET_HEAD: usize = 10;
+
+/// Octets of all nodes of a zone, at the most: their places are 32 bits.
+const MAX_OCTETS: usize = u32::MAX as usize;
+
+/// The zone is too large for its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the zone is over 4 GiB; split it into several")]
+pub struct TooLarge;
+
+/// One zone. It has one SOA and at least one NS record at its apex, nothing out of zone, nothing
+/// beside a CNAME, nothing below a DNAME.
+///
+/// All names are in lower case, and looked up in lower case.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    /// Apex.
+    pub apex: Name,
+    octets: Vec<u8>,
+    /// Where each node is, by its name.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Octets of nodes that are gone.
+    garbage: usize,
+}
+
+/// What stands at a name: records, a pool, or nothing but names below it (an empty non-terminal).
+#[derive(Clone, Copy, Debug)]
+pub struct Node<'a>(&'a [u8]);
+
+/// Records of one owner and type. One TTL for all of them, RDATA in canonical form (RFC 4034 section
+/// 6.2: names uncompressed and in lower case), sorted, without repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RrSet<'a> {
+    /// Type.
+    pub rtype: Rtype,
+    /// TTL, seconds.
+    pub ttl: u32,
+    /// RDATA of each record, behind its length.
+    records: &'a [u8],
+}
+
+/// A record of some owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record<'a> {
+    /// Type.
+    pub rtype: Rtype,
+    /// RDATA in canonical form.
+    pub rdata: &'a [u8],
+    /// TTL, seconds.
+    pub ttl: u32,
+}
+
+impl Zone {
+    /// A zone of nothing, to be filled: not one to be served.
+    pub fn empty(apex: Name) -> Self {
+        Self {
+            apex,
+            octets: Vec::new(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            garbage: 0,
+        }
+    }
+
+    /// Makes room for so many nodes.
+    pub(super) fn reserve(&mut self, nodes: usize, octets: usize) {
+        let Self {
+            octets: held,
+            index,
+            hasher,
+            ..
+        } = self;
+        held.reserve(octets);
+        index.reserve(nodes, |&at| hasher.hash_one(name_at(held, at)));
+    }
+
+    /// Number of nodes, empty non-terminals included.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is not a single node.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.octets.capacity() + self.index.allocation_size()
+    }
+
+    /// What stands at a name, which is in lower case.
+    pub fn node(&self, name: &DomainName<[u8]>) -> Option<Node<'_>> {
+        self.place(name.as_slice()).map(|at| self.node_at(at))
+    }
+
+    /// All nodes, in no order that means anything.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        let mut at = 0;
+        let all = std::iter::from_fn(move || {
+            (at < self.octets.len()).then(|| {
+                let node = self.node_at(at as u32);
+                at += node.0.len();
+                node
+            })
+        });
+        all.filter(|node| node.pool() != GONE)
+    }
+
+    /// What stands at the apex.
+    pub fn top(&self) -> Node<'_> {
+        self.node(self.apex.for_slice()).unwrap_or(Node(&[0; NAME]))
+    }
+
+    /// The SOA record.
+    pub fn soa(&self) -> RrSet<'_> {
+        self.top().rrset(Rtype::SOA).unwrap_or(RrSet {
+            rtype: Rtype::SOA,
+            ttl: 0,
+            records: &[],
+        })
+    }
+
+    /// Its serial number.
+    pub fn serial(&self) -> u32 {
+        self.soa_number(0)
+    }
+
+    /// TTL of negative answers: min(SOA TTL, SOA MINIMUM) (RFC 2308 section 3).
+    pub fn negative_ttl(&self) -> u32 {
+        self.soa().ttl.min(self.soa_number(4))
+    }
+
+    /// One of the five numbers that a SOA's RDATA ends in: serial, refresh, retry, expire, minimum.
+    pub fn soa_number(&self, place: usize) -> u32 {
+        let soa = self.soa();
+        let numbers = soa.first().last_chunk::<20>();
+        numbers.map_or(0, |numbers| get32(numbers, 4 * place))
+    }
+
+    /// Whether a name below the apex is delegated.
+    pub fn is_cut(&self, name: &DomainName<[u8]>) -> bool {
+        name.as_slice() != self.apex.as_slice()
+            && self.node(name).is_some_and(|node| node.has(Rtype::NS))
+    }
+
+    /// Whether a name lies below a zone cut or a DNAME, where nothing is answered from.
+    pub fn is_occluded(&self, name: &DomainName<[u8]>) -> bool {
+        ancestors(name, &self.apex).any(|above| {
+            let node = self.node(above);
+            node.is_some_and(|node| {
+                let cut = above.as_slice() != self.apex.as_slice() && node.has(Rtype::NS);
+                cut || node.has(Rtype::DNAME)
+            })
+        })
+    }
+
+    /// Sets the pool that answers for A and AAAA at a name; the name is there from then on.
+    pub fn set_pool(&mut self, name: &DomainName<[u8]>, pool: usize) -> Result<(), TooLarge> {
+        let at = match self.place(name.as_slice()) {
+            Some(at) => at,
+            None => self.put(name, NO_POOL, &mut [])?,
+        };
+        // No configuration has that many pools.
+        let pool = (pool as u32).min(GONE - 1);
+        self.put32(at, POOL, pool);
+        Ok(())
+    }
+
+    /// Puts records in the place of all that stand at a name, in any order: repeats are left out, and of
+    /// TTLs that differ within an RRset the least counts (RFC 2181 section 5.2). Without any, the name is
+    /// gone, unless a pool answers there or there are names below it.
+    pub fn set(
+        &mut self,
+        name: &DomainName<[u8]>,
+        records: &mut [Record<'_>],
+    ) -> Result<(), TooLarge> {
+        let there = self.place(name.as_slice());
+        let pool = there.map_or(NO_POOL, |at| self.node_at(at).pool());
+        self.put(name, pool, records)?;
+        self.prune(name.as_slice());
+        if self.garbage > self.octets.len() / 2 {
+            self.compact();
+        }
+        Ok(())
+    }
+
+    /// Appends a node, in the place of one of this name if there is one, and the empty non-terminals
+    /// above it that are not there yet. Gives where it is.
+    fn put(
+        &mut self,
+        name: &DomainName<[u8]>,
+        pool: u32,
+        records: &mut [Record<'_>],
+    ) -> Result<u32, TooLarge> {
+        let before = self.place(name.as_slice());
+        let children = before.map_or(0, |at| self.get32(at, CHILDREN));
+        let at = self.octets.len();
+        for number in [0, pool, children] {
+            self.octets.extend_from_slice(&number.to_be_bytes());
+        }
+        self.octets.extend_from_slice(name.as_slice());
+        records.sort_unstable();
+        for rrset in records.chunk_by(|one, next| one.rtype == next.rtype) {
+            self.put_rrset(rrset);
+        }
+        if self.octets.len() > MAX_OCTETS {
+            self.octets.truncate(at);
+            return Err(TooLarge);
+        }
+        let len = (self.octets.len() - at) as u32;
+        let at = at as u32;
+        self.put32(at, 0, len);
+        let hash = self.hasher.hash_one(name.as_slice());
+        let Self {
+            octets,
+            index,
+            hasher,
+            ..
+        } = self;
+        match before {
+            Some(before) => {
+                if let Some(place) = index.find_mut(hash, |&at| at == before) {
+                    *place = at;
+                }
+                self.bury(before);
+            }
+            None => {
+                index.insert_unique(hash, at, |&at| hasher.hash_one(name_at(octets, at)));
+                if let Some(above) = ancestors(name, &self.apex).next() {
+                    let above = match self.place(above.as_slice()) {
+                        Some(above) => above,
+                        None => self.put(above, NO_POOL, &mut [])?,
+                    };
+                    let children = self.get32(above, CHILDREN) + 1;
+                    self.put32(above, CHILDREN, children);
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    /// Appends one RRset, sorted.
+    fn put_rrset(&mut self, rrset: &[Record<'_>]) {
+        let Some(first) = rrset.first() else { return };
+        let ttl = rrset.iter().map(|record| record.ttl).min();
+        let head = self.octets.len();
+        self.octets
+            .extend_from_slice(&first.rtype.to_int().to_be_bytes());
+        self.octets
+            .extend_from_slice(&ttl.unwrap_or(0).to_be_bytes());
+        self.octets.extend_from_slice(&[0; 4]);
+        for same in rrset.chunk_by(|one, next| one.rdata == next.rdata) {
+            let rdata = same[0].rdata;
+            // RDATA is bounded so by every source of it.
+            let len = rdata.len().min(u16::MAX.into()) as u16;
+            self.octets.extend_from_slice(&len.to_be_bytes());
+            self.octets.extend_from_slice(&rdata[..len.into()]);
+        }
+        let len = (self.octets.len() - head - RRSET_HEAD) as u32;
+        self.octets[head + 6..head + 10].copy_from_slice(&len.to_be_bytes());
+    }
+
+    /// Removes a node that nothing needs, and then those above it.
+    fn prune(&mut self, name: &[u8]) {
+        let mut at = 0;
+        while name.len() - at > self.apex.len() {
+            let name = &name[at..];
+            let Some(place) = self.place(name) else {
+                return;
+            };
+            let node = self.node_at(place);
+            if node.pool() != NO_POOL || !node.is_empty() || self.get32(place, CHILDREN) > 0 {
+                return;
+            }
+            let hash = self.hasher.hash_one(name);
+            if let Ok(entry) = self.index.find_entry(hash, |&at| at == place) {
+                entry.remove();
+            }
+            self.bury(place);
+            at += 1 + usize::from(name[0]);
+            let above = &name[1 + usize::from(name[0])..];
+            if let Some(above) = self.place(above) {
+                let children = self.get32(above, CHILDREN).saturating_sub(1);
+                self.put32(above, CHILDREN, children);
+            }
+        }
+    }
+
+    fn bury(&mut self, at: u32) {
+        self.garbage += self.node_at(at).0.len();
+        self.put32(at, POOL, GONE);
+    }
+
+    /// Leaves the nodes out that are gone.
+    fn compact(&mut self) {
+        let mut octets = Vec::with_capacity(self.octets.len() - self.garbage);
+        let mut index = HashTable::with_capacity(self.index.len());
+        for node in self.nodes() {
+            let at = octets.len() as u32;
+            octets.extend_from_slice(node.0);
+            let hash = self.hasher.hash_one(node.name().as_slice());
+            index.insert_unique(hash, at, |&at| self.hasher.hash_one(name_at(&octets, at)));
+        }
+        self.octets = octets;
+        self.index = index;
+        self.garbage = 0;
+    }
+
+    /// Gives back the memory that was reserved in vain.
+    pub(super) fn shrink(&mut self) {
+        let Self {
+            octets,
+            index,
+            hasher,
+            ..
+        } = self;
+        octets.shrink_to_fit();
+        index.shrink_to_fit(|&at| hasher.hash_one(name_at(octets, at)));
+    }
+
+    fn place(&self, name: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        let found = self.index.find(hash, |&at| {
+            let at = at as usize + NAME;
+            self.octets.get(at..at + name.len()) == Some(name)
+        });
+        found.copied()
+    }
+
+    fn node_at(&self, at: u32) -> Node<'_> {
+        let len = self.get32(at, 0) as usize;
+        Node(&self.octets[at as usize..at as usize + len])
+    }
+
+    fn get32(&self, at: u32, field: usize) -> u32 {
+        get32(&self.octets, at as usize + field)
+    }
+
+    fn put32(&mut self, at: u32, field: usize, value: u32) {
+        let at = at as usize + field;
+        self.octets[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    }
+}
+
+impl<'a> Node<'a> {
+    /// Its name.
+    pub fn name(self) -> &'a DomainName<[u8]> {
+        let name = &self.0[NAME..];
+        let len = name_len(name);
+        DomainName::from_slice(&name[..len]).unwrap_or(DomainName::root_slice())
+    }
+
+    /// The pool that A and AAAA come from (index into [`crate::config::Config::pools`]).
+    pub fn steer(self) -> Option<usize> {
+        match self.pool() {
+            NO_POOL | GONE => None,
+            pool => Some(pool as usize),
+        }
+    }
+
+    fn pool(self) -> u32 {
+        get32(self.0, POOL)
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(self) -> bool {
+        self.octets().is_empty()
+    }
+
+    /// Whether there are records of a type.
+    pub fn has(self, rtype: Rtype) -> bool {
+        self.rrset(rtype).is_some()
+    }
+
+    /// The RRset of a type.
+    pub fn rrset(self, rtype: Rtype) -> Option<RrSet<'a>> {
+        self.rrsets().find(|rrset| rrset.rtype == rtype)
+    }
+
+    /// The RRsets, in ascending order of their types.
+    pub fn rrsets(self) -> impl Iterator<Item = RrSet<'a>> {
+        let mut rest = self.octets();
+        std::iter::from_fn(move || {
+            let (head, after) = rest.split_first_chunk::<RRSET_HEAD>()?;
+            let (records, after) = after.split_at_checked(get32(head, 6) as usize)?;
+            rest = after;
+            Some(RrSet {
+                rtype: Rtype::from_int(u16::from_be_bytes([head[0], head[1]])),
+                ttl: get32(head, 2),
+                records,
+            })
+        })
+    }
+
+    /// The octets of its RRsets.
+    fn octets(self) -> &'a [u8] {
+        let after = &self.0[NAME..];
+        after.get(name_len(after)..).unwrap_or(&[])
+    }
+}
+
+impl<'a> RrSet<'a> {
+    /// RDATA of each record.
+    pub fn rdata(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.records;
+        std::iter::from_fn(move || {
+            let (len, after) = rest.split_first_chunk::<2>()?;
+            let (rdata, after) = after.split_at_checked(u16::from_be_bytes(*len).into())?;
+            rest = after;
+            Some(rdata)
+        })
+    }
+
+    /// RDATA of the first record; empty if there were none, which does not happen.
+    pub fn first(self) -> &'a [u8] {
+        self.rdata().next().unwrap_or(&[])
+    }
+
+    /// Octets of the records as they are stored: RDATA, and two for each length.
+    pub fn octets(self) -> usize {
+        self.records.len()
+    }
+}
+
+fn name_at(octets: &[u8], at: u32) -> &[u8] {
+    let name = &octets[at as usize + NAME..];
+    &name[..name_len(name)]
+}
+
+/// Octets of the name that something begins with.
+fn name_len(octets: &[u8]) -> usize {
+    let mut len = 0;
+    while let Some(&label) = octets.get(len) {
+        len += 1 + usize::from(label);
+        if label == 0 {
+            break;
+        }
+    }
+    len
+}
+
+fn get32(octets: &[u8], at: usize) -> u32 {
+    let number = octets
+        .get(at..at + 4)
+        .and_then(|number| number.first_chunk());
+    number.map_or(0, |&number| u32::from_be_bytes(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::super::parse_name;
+    use super::*;
+
+    /// What a zone holds: TTL and RDATA by owner and type.
+    type Model = BTreeMap<String, BTreeMap<u16, (u32, BTreeSet<Vec<u8>>)>>;
+    /// Records of a name: type, TTL and RDATA.
+    type Change = (String, Vec<(u16, u32, Vec<u8>)>);
+
+    fn change() -> impl Strategy<Value = Change> {
+        let label = prop::sample::select(vec!["a", "b", "c", "*"]);
+        let labels = prop::collection::vec(label, 0..4);
+        let record = (
+            prop::sample::select(vec![1u16, 16, 28]),
+            0..3u32,
+            prop::collection::vec(0..3u8, 0..3),
+        );
+        let records = prop::collection::vec(record, 0..5);
+        (labels, records).prop_map(|(labels, records)| {
+            let labels = labels.into_iter().chain(["example", "org"]);
+            (labels.collect::<Vec<_>>().join("."), records)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_zone_holds_what_was_set_and_the_names_above_it(
+            changes in prop::collection::vec(change(), 1..60),
+        ) {
+            let apex = parse_name("example.org").unwrap();
+            let mut zone = Zone::empty(apex.clone());
+            let mut model = Model::new();
+            for (owner, records) in &changes {
+                let name = parse_name(owner).unwrap();
+                let mut set: Vec<Record<'_>> = records
+                    .iter()
+                    .map(|(rtype, ttl, rdata)| Record {
+                        rtype: Rtype::from_int(*rtype),
+                        ttl: *ttl,
+                        rdata,
+                    })
+                    .collect();
+                zone.set(name.for_slice(), &mut set).unwrap();
+                model.remove(owner);
+                for (rtype, ttl, rdata) in records {
+                    let of = model.entry(owner.clone()).or_default();
+                    let (least, all) = of.entry(*rtype).or_insert((*ttl, BTreeSet::new()));
+                    *least = (*least).min(*ttl);
+                    all.insert(rdata.clone());
+                }
+            }
+            let mut expected: BTreeMap<String, _> = BTreeMap::new();
+            for (owner, rrsets) in &model {
+                let name = parse_name(owner).unwrap();
+                for above in ancestors(name.for_slice(), &apex) {
+                    expected.entry(above.to_string()).or_insert_with(BTreeMap::new);
+                }
+                expected.insert(owner.clone(), rrsets.clone());
+            }
+            // Whatever happens, the apex stays.
+            if !zone.is_empty() {
+                expected.entry("example.org".to_owned()).or_insert_with(BTreeMap::new);
+            }
+            let mut found = BTreeMap::new();
+            for node in zone.nodes() {
+                let rrsets = node.rrsets().map(|rrset| {
+                    let rdata: Vec<Vec<u8>> = rrset.rdata().map(<[u8]>::to_vec).collect();
+                    let sorted: BTreeSet<Vec<u8>> = rdata.iter().cloned().collect();
+                    assert!(rdata.is_sorted() && rdata.len() == sorted.len());
+                    (rrset.rtype.to_int(), (rrset.ttl, sorted))
+                });
+                let twice = found.insert(node.name().to_string(), rrsets.collect());
+                prop_assert!(twice.is_none());
+                let by_name = zone.node(node.name()).unwrap();
+                prop_assert_eq!(by_name.0.as_ptr(), node.0.as_ptr());
+            }
+            prop_assert_eq!(zone.len(), found.len());
+            prop_assert_eq!(found, expected);
+            prop_assert!(zone.garbage <= zone.octets.len());
+        }
+    }
+
+    #[test]
+    fn a_steered_name_stays_when_its_records_go() {
+        let apex = parse_name("example.org").unwrap();
+        let www = parse_name("www.a.example.org").unwrap();
+        let mut zone = Zone::empty(apex);
+        zone.set_pool(www.for_slice(), 7).unwrap();
+        assert_eq!(zone.len(), 3);
+        let mut text = [Record {
+            rtype: Rtype::TXT,
+            ttl: 5,
+            rdata: b"\x01x",
+        }];
+        zone.set(www.for_slice(), &mut text).unwrap();
+        let node = zone.node(www.for_slice()).unwrap();
+        assert_eq!((node.steer(), node.is_empty()), (Some(7), false));
+        zone.set(www.for_slice(), &mut []).unwrap();
+        let node = zone.node(www.for_slice()).unwrap();
+        assert_eq!((node.steer(), node.is_empty()), (Some(7), true));
+        assert_eq!(zone.len(), 3);
+    }
+}

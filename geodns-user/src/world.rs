@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
+
 use crate::config::{Config, Error, Pool};
 use crate::geo::{Geography, Layer, Layers};
 use crate::plan::{Input, Plan};
@@ -109,6 +111,7 @@ impl Inputs {
         })?;
         self.geography.relax();
         Ok(World {
+            zones: ArcSwap::new(Arc::clone(&self.zones)),
             inputs: self.clone(),
             generation,
             plan: RwLock::new(plan),
@@ -117,11 +120,13 @@ impl Inputs {
 }
 
 /// A configuration in force. Replaced whole by a reload or an import; the plan is edited in place
-/// by `map set` and `map del`.
+/// by `map set` and `map del`, the zones one by one.
 #[derive(Debug)]
 pub struct World {
-    /// What it was compiled from.
+    /// What it was compiled from; of the zones, `zones` is in force.
     pub inputs: Inputs,
+    /// The zones in force.
+    pub zones: ArcSwap<Zones>,
     /// Number of the plan.
     pub generation: u64,
     /// The plan.
@@ -129,6 +134,14 @@ pub struct World {
 }
 
 impl World {
+    /// The inputs in force, to compile anew.
+    pub fn inputs_now(&self) -> Inputs {
+        Inputs {
+            zones: self.zones.load_full(),
+            ..self.inputs.clone()
+        }
+    }
+
     /// The layers of each pool that are in force.
     pub fn layers(&self) -> Vec<Layers> {
         let plan = self.plan.read().unwrap_or_else(PoisonError::into_inner);

@@ -90,7 +90,7 @@ impl Service for Control {
             port: config.server.port,
             interfaces,
             missing_interfaces: missing,
-            zones: world.inputs.zones.len() as u64,
+            zones: world.zones.load().len() as u64,
             steered_names: config.steers.len() as u64,
             pools,
             verified_instructions: verified,
@@ -167,9 +167,10 @@ impl Service for Control {
     async fn zones(&self) -> Result<Vec<Zone>, Failure> {
         let world = self.0.world.load_full();
         let config = &world.inputs.config;
+        let zones = world.zones.load();
         let steered = |number: usize| {
             let inside = config.steers.iter().filter(|steer| {
-                let zone = world.inputs.zones.find(steer.name.for_slice());
+                let zone = zones.find(steer.name.for_slice());
                 zone.is_some_and(|(zone, _)| zone == number)
             });
             inside
@@ -179,8 +180,9 @@ impl Service for Control {
                 })
                 .collect()
         };
-        let zones = world.inputs.zones.iter().enumerate();
         Ok(zones
+            .iter()
+            .enumerate()
             .map(|(number, zone)| Zone {
                 name: zone.apex.fmt_with_dot().to_string(),
                 serial: zone.serial(),

@@ -322,7 +322,7 @@ impl Daemon {
                 None => layers[pool].overrides.remove(&prefix),
             };
         }
-        let next = self.compile(&world.inputs, &layers, world.generation + 1)?;
+        let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)
     }
@@ -445,7 +445,7 @@ impl Daemon {
                 std::mem::replace(&mut layers[*pool].imported, Arc::clone(list)),
             ));
         }
-        let next = self.compile(&world.inputs, &layers, world.generation + 1)?;
+        let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
         let compile_ms = milliseconds(started);
 
         let started = Instant::now();

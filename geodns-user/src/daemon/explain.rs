@@ -357,7 +357,8 @@ impl Explained<'_> {
     /// The zone and what stands at the name.
     fn name(&mut self) {
         let (name, qtype) = (&self.question.name, self.question.qtype);
-        let Some(zone) = lookup::zone(&self.world.inputs.zones, name.for_slice(), qtype) else {
+        let zones = self.world.zones.load();
+        let Some(zone) = lookup::zone(&zones, name.for_slice(), qtype) else {
             return self.step("zone", "none of ours: REFUSED", "");
         };
         let file = self.config.zones.iter().find(|file| file.name == zone.apex);

@@ -105,7 +105,7 @@ impl Daemon {
         let previous = &world.inputs.geography;
         let geography = Geography::open(&config.databases, &folder(config), Some(previous))
             .map_err(|error| Failure::Invalid(error.to_string()))?;
-        let mut inputs = world.inputs.clone();
+        let mut inputs = world.inputs_now();
         inputs.geography = Arc::new(geography);
         let generation = world.generation + 1;
         let next = self.compile(&inputs, &world.layers(), generation)?;

@@ -794,7 +794,7 @@ fn a_zone_row_carries_the_soa_of_negative_answers() {
         let mut expected = vec![0, 6, 0, 1];
         expected.extend(ttl.to_be_bytes());
         expected.extend((rdata.len() as u16).to_be_bytes());
-        expected.extend(&rdata[..]);
+        expected.extend(rdata);
         let bytes: &[u8] = bytemuck::cast_slice(&row.soa);
         assert_eq!(&bytes[..usize::from(row.soa_len)], expected);
     }

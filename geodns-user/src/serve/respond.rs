@@ -157,7 +157,7 @@ impl Reply<'_> {
         let Some(mut target) = LowerName::of(&[question.name]) else {
             return rcode::FORMERR;
         };
-        let zones = &self.world.inputs.zones;
+        let zones = &**self.world.zones.load();
         let mut seen = Vec::new();
         loop {
             let chained = !seen.is_empty();

@@ -7,6 +7,7 @@
 //! - [`packet`]: the same in Ethernet frames
 //! - [`tap`]: frames sent and seen on an interface
 //! - [`rig`]: the loaded programs, without a daemon
+//! - [`peers`]: other name servers
 //! - [`mmdb`]: small GeoIP databases
 //! - [`mutate`]: queries with something wrong, by the million
 //!
@@ -19,6 +20,7 @@ pub mod dns;
 pub mod mmdb;
 pub mod mutate;
 pub mod packet;
+pub mod peers;
 pub mod rig;
 pub mod tap;
 pub mod twins;
@@ -26,6 +28,8 @@ pub mod web;
 pub mod world;
 
 use std::path::PathBuf;
+
+use anyhow::Context as _;
 
 /// The real prefix list that `cargo xtask data` derives, if it is in the cache.
 pub fn real_prefixes() -> Option<PathBuf> {
@@ -38,6 +42,17 @@ pub fn real_databases() -> Option<[PathBuf; 2]> {
     let folder = cache()?.join("data/dbip-city-mmdb");
     let files = ["ipv4", "ipv6"].map(|family| folder.join(format!("dbip-city-{family}.mmdb")));
     files.iter().all(|file| file.is_file()).then_some(files)
+}
+
+/// A program of another name server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
+/// `named`, `named-checkzone`); else the one that is installed.
+pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
+    let ours = cache().map(|cache| cache.join("servers").join(program));
+    let installed = ["/usr/sbin", "/usr/bin"].map(|folder| PathBuf::from(folder).join(program));
+    let mut places = ours.into_iter().chain(installed);
+    places
+        .find(|path| path.is_file())
+        .with_context(|| format!("there is no {program}: run `cargo xtask test`, which fetches it"))
 }
 
 fn cache() -> Option<PathBuf> {

@@ -87,6 +87,59 @@ pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
     }
 }
 
+/// The packages of other name servers, which are asked the same questions as ours.
+const SERVERS: [&str; 4] = ["bind9", "bind9-utils", "knot", "nsd"];
+
+/// Programs of other name servers, in a folder of the cache. Only the libraries that they need are
+/// installed: a name server that was installed would be started, now or when the machine is.
+///
+/// `why` completes "… for WHY".
+pub fn servers(why: &str) -> Result<()> {
+    let folder = place::cache()?.join("servers");
+    fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
+    let mut libraries = Vec::new();
+    for package in SERVERS {
+        let files = unpacked(package, why)?;
+        for programs in ["usr/bin", "usr/sbin"] {
+            for program in fs::read_dir(files.join(programs)).into_iter().flatten() {
+                let program = program?.path();
+                let Some(name) = program.file_name() else {
+                    continue;
+                };
+                let link = folder.join(name);
+                if fs::read_link(&link).is_ok_and(|to| to == program) {
+                    continue;
+                }
+                let _ = fs::remove_file(&link);
+                std::os::unix::fs::symlink(&program, &link)
+                    .with_context(|| format!("could not make {}", link.display()))?;
+            }
+        }
+        let depends = cmd::output(Command::new("apt-cache").args([
+            "depends",
+            "--no-recommends",
+            "--no-suggests",
+            package,
+        ]))?;
+        libraries.extend(needed_libraries(&depends));
+    }
+    libraries.sort_unstable();
+    libraries.dedup();
+    let libraries: Vec<&str> = libraries.iter().map(String::as_str).collect();
+    install(&libraries, why)
+}
+
+/// The libraries of what `apt-cache depends` says: of alternatives the first, that is not virtual.
+fn needed_libraries(depends: &str) -> Vec<String> {
+    let names = depends
+        .lines()
+        .filter_map(|line| line.strip_prefix("  Depends: "));
+    names
+        .filter(|name| name.starts_with("lib") || name.ends_with("-libs"))
+        .map(str::to_owned)
+        .collect()
+}
+
 fn unpack(package: &str, why: &str) -> Result<PathBuf> {
     let cache = place::cache()?.join("packages");
     // By way of another name: what is there under its own is whole.
@@ -171,6 +224,14 @@ mod tests {
             Some("busybox-static_1%3a1.35.0-4+b1_amd64.deb")
         );
         assert_eq!(file_to_download(""), None);
+    }
+
+    #[test]
+    fn libraries_are_told_from_programs() {
+        let depends = "bind9\n  PreDepends: init-system-helpers\n  Depends: adduser\n  Depends: bind9-libs\n \
+                       |Depends: debconf\n  Depends: <debconf-2.0>\n  Depends: libsystemd0\n    libelogind0\n";
+        assert_eq!(needed_libraries(depends), ["bind9-libs", "libsystemd0"]);
+        assert!(needed_libraries("").is_empty());
     }
 
     #[test]

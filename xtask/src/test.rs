@@ -40,6 +40,7 @@ pub fn test(args: &Args) -> Result<()> {
     }
     if place::is_root() {
         debian::install(DEBIAN, "the network tests")?;
+        debian::servers("the network tests")?;
     } else {
         say(
             "not root: tests that load programs or make network namespaces will be skipped; each is listed at the end",

@@ -1,0 +1,270 @@
+//! Other name servers, in a namespace: Knot DNS, NSD and BIND.
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::dns::{self, Query, SOA};
+use crate::other_server;
+use crate::world::{Space, output};
+
+/// How long one may take to be ready, and to end, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Knot DNS, `knotd`.
+    Knot,
+    /// NSD, `nsd`.
+    Nsd,
+    /// BIND, `named`.
+    Bind,
+}
+
+/// What one is started with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Addresses that it listens on, port 53.
+    pub listen: Vec<IpAddr>,
+    /// Zones of files: name, and the zone file's content.
+    pub zones: Vec<(String, String)>,
+    /// More lines of a zone's section (Knot), of `zone:` (NSD), of `zone { }` (BIND), for each of them.
+    pub of_zone: String,
+    /// The rest of the configuration.
+    pub rest: String,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Peer {
+    /// Which one.
+    pub kind: Kind,
+    /// What it says of its version.
+    pub version: String,
+    /// Its configuration, zone files and log.
+    pub folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Peer {
+    /// Starts one and waits until it answers for its first zone, if it has one.
+    pub fn start(space: &Space, kind: Kind, setup: &Setup) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        for (zone, content) in &setup.zones {
+            fs::write(folder.path().join(file(zone)), content)?;
+        }
+        let config = folder.path().join("server.conf");
+        fs::write(&config, text(kind, folder.path(), setup))?;
+        let log = fs::File::create(folder.path().join("log"))?;
+        let (program, arguments): (_, &[&str]) = match kind {
+            Kind::Knot => ("knotd", &["-c"]),
+            Kind::Nsd => ("nsd", &["-d", "-c"]),
+            Kind::Bind => ("named", &["-g", "-c"]),
+        };
+        let program = other_server(program)?;
+        let mut command = space.command(&program);
+        // A killed test leaves no server.
+        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
+        }
+        let child = command
+            .args(arguments)
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut peer = Self {
+            kind,
+            version: version(kind, &program)?,
+            folder,
+            child,
+        };
+        if let (Some(&at), Some((zone, _))) = (setup.listen.first(), setup.zones.first()) {
+            peer.wait_for(space, at, zone)?;
+        }
+        Ok(peer)
+    }
+
+    /// Waits until it answers for a zone with authority.
+    pub fn wait_for(&mut self, space: &Space, at: IpAddr, zone: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        let socket: UdpSocket = space.udp(at, (at, 53).into())?;
+        loop {
+            // Nobody may listen there yet, which the socket hears of.
+            let asked = dns::ask(
+                &socket,
+                &Query::new(zone, SOA).bytes(),
+                Duration::from_millis(200),
+            );
+            if let Ok(Some(reply)) = asked
+                && reply.len() > 12
+                && reply[2] & 4 != 0
+                && reply[3] & 15 == 0
+            {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{:?} ended ({status}):\n{}", self.kind, self.log());
+            }
+            if Instant::now() > end {
+                bail!(
+                    "{:?} does not answer for {zone}:\n{}",
+                    self.kind,
+                    self.log()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Changes a zone's file. The server reads it when it is told to ([`Peer::reload`]).
+    pub fn write_zone(&self, zone: &str, content: &str) -> Result<()> {
+        Ok(fs::write(self.folder.path().join(file(zone)), content)?)
+    }
+
+    /// Has it read its zone files again (SIGHUP).
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id() as i32), signal)?)
+    }
+
+    /// Ends it.
+    pub fn stop(mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let end = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > end {
+                self.child.kill()?;
+                self.child.wait()?;
+                bail!("{:?} did not end:\n{}", self.kind, self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // NSD has children that end with it, so it is asked first.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.end();
+        }
+    }
+}
+
+fn version(kind: Kind, program: &Path) -> Result<String> {
+    let option = match kind {
+        Kind::Knot => "--version",
+        Kind::Nsd | Kind::Bind => "-v",
+    };
+    let said = output(Command::new(program).arg(option))?;
+    let text = [said.stdout, said.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Name of a zone's file.
+fn file(zone: &str) -> String {
+    match zone {
+        "." => "root.zone".to_owned(),
+        zone => format!("{}.zone", zone.trim_end_matches('.')),
+    }
+}
+
+fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
+    let at = folder.display();
+    let Setup {
+        listen,
+        zones,
+        of_zone,
+        rest,
+    } = setup;
+    let mut text = String::new();
+    match kind {
+        Kind::Knot => {
+            text += &format!("server:\n  rundir: \"{at}\"\n");
+            for address in listen {
+                text += &format!("  listen: \"{address}@53\"\n");
+            }
+            text += &format!(
+                "  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
+                 database:\n  storage: \"{at}/db\"\n\
+                 log:\n  - target: stderr\n    any: info\n{rest}\nzone:\n"
+            );
+            for (zone, _) in zones {
+                text += &format!(
+                    "  - domain: \"{zone}\"\n    storage: \"{at}\"\n    file: \"{}\"\n{of_zone}\n",
+                    file(zone)
+                );
+            }
+        }
+        Kind::Nsd => {
+            text += &format!("server:\n  zonesdir: \"{at}\"\n  username: \"\"\n");
+            for address in listen {
+                text += &format!("  ip-address: {address}\n");
+            }
+            text += &format!(
+                "  server-count: 1\n  pidfile: \"\"\n  database: \"\"\n\
+                 \x20 xfrdfile: \"{at}/xfrd.state\"\n  zonelistfile: \"{at}/zone.list\"\n\
+                 \x20 xfrdir: \"{at}\"\n  logfile: \"\"\n  verbosity: 1\n\
+                 remote-control:\n  control-enable: no\n{rest}\n"
+            );
+            for (zone, _) in zones {
+                text += &format!(
+                    "zone:\n  name: \"{zone}\"\n  zonefile: \"{}\"\n{of_zone}\n",
+                    file(zone)
+                );
+            }
+        }
+        Kind::Bind => {
+            let addresses = |v6: bool| {
+                let of = listen.iter().filter(|address| address.is_ipv6() == v6);
+                let list: Vec<String> = of.map(|address| format!("{address}; ")).collect();
+                match list.is_empty() {
+                    true => "none; ".to_owned(),
+                    false => list.concat(),
+                }
+            };
+            text += &format!(
+                "options {{\n  directory \"{at}\";\n  pid-file none;\n  session-keyfile \"{at}/session.key\";\n\
+                 \x20 managed-keys-directory \"{at}\";\n  lock-file none;\n  recursion no;\n\
+                 \x20 dnssec-validation no;\n  notify no;\n  minimal-responses yes;\n  check-names primary ignore;\n\
+                 \x20 listen-on port 53 {{ {}}};\n  listen-on-v6 port 53 {{ {}}};\n}};\ncontrols {{ }};\n{rest}\n",
+                addresses(false),
+                addresses(true)
+            );
+            for (zone, _) in zones {
+                text += &format!(
+                    "zone \"{zone}\" {{\n  type primary;\n  file \"{}\";\n{of_zone}\n}};\n",
+                    file(zone)
+                );
+            }
+        }
+    }
+    text
+}

@@ -229,7 +229,7 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
                 text += &format!("  ip-address: {address}\n");
             }
             text += &format!(
-                "  server-count: 1\n  pidfile: \"\"\n  database: \"\"\n\
+                "  server-count: 1\n  minimal-responses: yes\n  pidfile: \"\"\n  database: \"\"\n\
                  \x20 xfrdfile: \"{at}/xfrd.state\"\n  zonelistfile: \"{at}/zone.list\"\n\
                  \x20 xfrdir: \"{at}\"\n  logfile: \"\"\n  verbosity: 1\n\
                  remote-control:\n  control-enable: no\n{rest}\n"

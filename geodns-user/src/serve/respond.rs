@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use super::lookup::{self, Found};
 use super::query::{Query, Question};
 use super::seen::Sample;
-use super::write::{CH, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer};
+use super::write::{
+    CH, ExtendedError, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
+};
 use super::{Identity, Transport};
 use crate::geo;
 use crate::world::World;
@@ -163,11 +165,11 @@ impl Reply<'_> {
             let chained = !seen.is_empty();
             let name = target.name();
             let Some(zone) = lookup::zone(zones, name, qtype) else {
-                return if chained {
-                    rcode::NOERROR
-                } else {
-                    rcode::REFUSED
-                };
+                if chained {
+                    return rcode::NOERROR;
+                }
+                self.outline.error = Some(ExtendedError::NotAuthoritative);
+                return rcode::REFUSED;
             };
             let next = match lookup::lookup(zone, name, qtype) {
                 Found::Missing => {

@@ -1,7 +1,8 @@
 //! Writes a response: header, question as it came, records, OPT.
 //!
 //! Bytes are canonical, the same that the fast path gives: an owner name that is a suffix of the
-//! question's name is a pointer into it, names in RDATA are not compressed, the OPT is last.
+//! question's name is a pointer into it, or one to the same name in the RDATA of a record before it;
+//! names in RDATA are not compressed, the OPT is last.
 
 use domain::base::{Name, Rtype};
 
@@ -20,6 +21,7 @@ const FLAG_AA: u8 = 0x04;
 const FLAG_TC: u8 = 0x02;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
+const OPTION_EXTENDED_ERROR: u16 = 15;
 
 /// Class IN.
 pub const IN: u16 = 1;
@@ -47,7 +49,13 @@ pub struct Writer<'a> {
     limit: usize,
     counts: [u16; 3],
     full: bool,
+    /// Where names stand that other records may be of.
+    targets: [u16; TARGETS],
+    targets_known: usize,
 }
+
+/// Names in RDATA that are pointed to, at the most.
+const TARGETS: usize = 16;
 
 /// What goes into a response beside its records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +66,17 @@ pub struct Outline {
     pub rcode: u16,
     /// SCOPE PREFIX-LENGTH, where the query has a client subnet.
     pub scope: u8,
+    /// Why there is no answer, where it helps to say so (RFC 8914). There are no records then, so that
+    /// it always fits.
+    pub error: Option<ExtendedError>,
+}
+
+/// INFO-CODE of an Extended DNS Error (RFC 8914 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum ExtendedError {
+    /// The name is in no zone of ours.
+    NotAuthoritative = 20,
 }
 
 /// A place to go back to.
@@ -84,6 +103,8 @@ impl<'a> Writer<'a> {
             limit: size.saturating_sub(opt_len(query, nsid)),
             counts: [0; 3],
             full: false,
+            targets: [0; TARGETS],
+            targets_known: 0,
         }
     }
 
@@ -103,6 +124,7 @@ impl<'a> Writer<'a> {
     /// Takes back what was written since.
     pub fn rewind(&mut self, mark: &Mark) {
         self.out.truncate(mark.len);
+        self.forget_targets();
         self.counts = mark.counts;
         self.full = false;
     }
@@ -135,6 +157,7 @@ impl<'a> Writer<'a> {
             }
             writer.out.extend_from_slice(&ttl.to_be_bytes());
             writer.out.extend_from_slice(&len.to_be_bytes());
+            writer.target(rtype);
             writer.out.extend_from_slice(rdata);
         });
     }
@@ -178,9 +201,19 @@ impl<'a> Writer<'a> {
             }
             _ => {
                 self.out.truncate(at);
+                self.forget_targets();
                 self.full = true;
             }
         }
+    }
+
+    /// Forgets the names in what was taken back.
+    fn forget_targets(&mut self) {
+        let targets = &self.targets[..self.targets_known];
+        self.targets_known = targets
+            .iter()
+            .take_while(|&&at| usize::from(at) < self.out.len())
+            .count();
     }
 
     /// Writes an owner name: a pointer if the question's name ends with it.
@@ -191,13 +224,44 @@ impl<'a> Writer<'a> {
                 let pointer = 0xc000 | (HEADER + at) as u16;
                 self.out.extend_from_slice(&pointer.to_be_bytes());
             }
-            None => self.out.extend_from_slice(owner),
+            None => match self.target_at(owner) {
+                Some(at) => {
+                    let pointer = 0xc000 | at;
+                    self.out.extend_from_slice(&pointer.to_be_bytes());
+                }
+                None => self.out.extend_from_slice(owner),
+            },
         }
+    }
+
+    /// Notes that the RDATA that comes next is a name that later records may be of, if it is one.
+    fn target(&mut self, rtype: Rtype) {
+        let is_name = matches!(rtype, Rtype::NS | Rtype::CNAME);
+        // A pointer has 14 bits.
+        if let (true, Ok(at @ ..0x4000), Some(place)) = (
+            is_name,
+            u16::try_from(self.out.len()),
+            self.targets.get_mut(self.targets_known),
+        ) {
+            *place = at;
+            self.targets_known += 1;
+        }
+    }
+
+    /// Where this very name stands in a record before.
+    fn target_at(&self, owner: &[u8]) -> Option<u16> {
+        let mut targets = self.targets[..self.targets_known].iter();
+        let found = targets.find(|&&at| {
+            let there = self.out.get(usize::from(at)..usize::from(at) + owner.len());
+            there.is_some_and(|there| there.eq_ignore_ascii_case(owner))
+        });
+        found.copied()
     }
 
     /// Takes every record back.
     pub fn clear(&mut self) {
         self.out.truncate(self.records_at);
+        self.forget_targets();
         self.counts = [0; 3];
         self.full = false;
     }
@@ -213,7 +277,8 @@ impl<'a> Writer<'a> {
             out.extend_from_slice(&PAYLOAD.to_be_bytes());
             let extended = (outline.rcode >> 4) as u8;
             out.extend_from_slice(&[extended, 0, u8::from(edns.dnssec_ok) << 7, 0]);
-            let rdlen = opt_len(query, nsid) - OPT_FIXED;
+            let error = outline.error.map_or(0, |_| EXTENDED_ERROR);
+            let rdlen = opt_len(query, nsid) - OPT_FIXED + error;
             out.extend_from_slice(&(rdlen as u16).to_be_bytes());
             if edns.nsid {
                 out.extend_from_slice(&OPTION_NSID.to_be_bytes());
@@ -227,6 +292,11 @@ impl<'a> Writer<'a> {
                 out.extend_from_slice(&ecs.octets[..3]);
                 out.push(outline.scope);
                 out.extend_from_slice(&ecs.octets[4..]);
+            }
+            if let Some(error) = outline.error {
+                for word in [OPTION_EXTENDED_ERROR, 2, error as u16] {
+                    out.extend_from_slice(&word.to_be_bytes());
+                }
             }
         }
         let mut flags = FLAG_QR | query.opcode << 3 | u8::from(query.rd);
@@ -249,6 +319,9 @@ impl<'a> Writer<'a> {
         }
     }
 }
+
+/// Octets of the option of an Extended DNS Error without a text.
+const EXTENDED_ERROR: usize = 6;
 
 /// Octets of an OPT without options.
 const OPT_FIXED: usize = 11;

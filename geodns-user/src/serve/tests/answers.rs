@@ -623,11 +623,11 @@ fn rfc_6891_edns() {
     // RFC 5001: what a client sends with NSID is ignored.
     check(
         &www.clone().option(3, b""),
-        &["NOERROR aa", answered, "edns 3:7465737431"],
+        &["NOERROR aa", answered, "edns 3:7465737431 15:0014"],
     );
     check(
         &ask("example.net A").option(3, b"me?"),
-        &["REFUSED", "edns 3:7465737431"],
+        &["REFUSED", "edns 3:7465737431 15:0014"],
     );
 }
 

@@ -564,15 +564,7 @@ fn line(record: &ParsedRecord<'_, &[u8]>) -> Result<(String, String)> {
         record.rtype(),
         data.to_ascii_lowercase()
     );
-    // The type stands between its own letters.
-    Ok((
-        line.replacen(
-            &format!(" {} ", record.rtype()),
-            &format!(" {} ", record.rtype()),
-            1,
-        ),
-        data,
-    ))
+    Ok((line, data))
 }
 
 /// Asks over TCP.

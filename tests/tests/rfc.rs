@@ -487,14 +487,14 @@ impl Answer {
         let mut sections = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
         let mut gist = Vec::new();
         let mut section = message.answer()?;
-        for number in 0..3 {
+        for (number, lines) in sections.iter_mut().enumerate() {
             for record in &mut section {
                 let record = record?;
                 if record.rtype() == Rtype::OPT {
                     continue;
                 }
                 let (line, data) = line(&record)?;
-                sections[number].insert(line);
+                lines.insert(line);
                 if number == 0 {
                     gist.push(data);
                 }

@@ -512,6 +512,18 @@ pub fn difference(
         .collect()
 }
 
+/// A pool as the configuration has it, and its own name below `example.org`, steered to it.
+pub fn pool(id: &str, rest: &str) -> String {
+    format!(
+        "[[pool]]\nid = {id:?}\n{rest}\n[[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n"
+    )
+}
+
+/// An address that a test has written down.
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
 /// Address and port 53, or another.
 pub fn at(address: &str, port: u16) -> Result<std::net::SocketAddr> {
     let address: IpAddr = address

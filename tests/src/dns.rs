@@ -321,6 +321,14 @@ impl Reply {
         Ok(reply)
     }
 
+    /// Addresses of the answer in a line, or the name of its RCODE.
+    pub fn addresses(&self) -> String {
+        match self.rcode {
+            0 => [self.of("A"), self.of("AAAA")].concat().join(" "),
+            _ => self.status(),
+        }
+    }
+
     /// RDATA of the answers of a type, in order.
     pub fn of(&self, rtype: &str) -> Vec<&str> {
         self.answers

@@ -140,6 +140,16 @@ impl Twins {
         Ok(())
     }
 
+    /// Waits until both give a client the same octets with these addresses, or this RCODE (see
+    /// [`Reply::addresses`]).
+    pub fn comes_to(&mut self, from: IpAddr, name: &str, qtype: u16, want: &str) -> Result<()> {
+        let query = Query::new(name, qtype);
+        self.until(&format!("{name} {qtype} comes to {want}"), |twins| {
+            let [fast, slow] = twins.ask_each(from, &query)?;
+            Ok(fast == slow && Reply::parse(&fast)?.addresses() == want)
+        })
+    }
+
     /// Sockets to both from an address.
     fn sockets(&mut self, from: IpAddr) -> Result<&[UdpSocket; 2]> {
         if !self.sockets.contains_key(&from) {

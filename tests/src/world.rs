@@ -15,6 +15,9 @@ use aya::programs::Xdp;
 use aya::programs::xdp::XdpMode;
 use nix::sched::{CloneFlags, setns};
 
+use crate::daemon::{at, ip};
+use crate::dns::{self, Query, Reply};
+
 /// What all names made here begin with.
 const PREFIX: &str = "gdns";
 /// Where `ip netns` keeps its namespaces.
@@ -260,6 +263,13 @@ impl Pair {
         }
         client.ip_batch(&lines)?;
         Ok(Self { server, client })
+    }
+
+    /// Asks the server's address `to` once, as the client that is `from`.
+    pub fn ask(&self, from: &str, to: &str, query: &Query) -> Result<Reply> {
+        let socket = self.client.udp(ip(from), at(to, 53)?)?;
+        let bytes = dns::ask(&socket, &query.bytes(), Duration::from_secs(10))?;
+        Reply::parse(&bytes.with_context(|| format!("no answer for {from}: {query:?}"))?)
     }
 }
 

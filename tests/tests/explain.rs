@@ -2,19 +2,17 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, at};
-use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, pool};
+use geodns_tests::dns::{A, Query};
 use geodns_tests::needs_root;
 use geodns_tests::world::{Pair, run};
 use serde_json::Value;
 
 const SERVER: &str = "192.0.2.53";
 
-/// A pool of each policy, each at a name of its own.
-const POOLS: &str = r#"
+const MIRRORS: &str = r#"
 [[zone]]
 name = "example.org"
 file = "example.org.zone"
@@ -31,55 +29,64 @@ weight = 300
 id = "sin"
 addresses = ["203.0.113.10"]
 location = { lat = 1.3, lon = 103.9 }
-[[pool]]
-id = "table"
-mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-[[pool]]
-id = "geo"
-mirrors = ["ams", "iad", "sin"]
-policy = "geo"
-default = "ams"
-rules = [{ prefix = "8.8.8.0/24", mirrors = ["sin"] }, { country = "NL", mirrors = ["ams"] }]
-[[pool]]
-id = "nearest"
-mirrors = ["ams", "iad", "sin"]
-policy = "nearest"
-[[pool]]
-id = "weighted"
-mirrors = ["ams", "iad"]
-policy = "weighted"
-[[pool]]
-id = "drawn"
-mirrors = ["ams", "iad", "sin"]
-policy = "weighted"
-choice = "query"
-[[pool]]
-id = "failover"
-mirrors = ["sin"]
-policy = "failover"
-[[pool]]
-id = "site"
-mirrors = ["ams", "iad"]
-policy = "site"
-[[pool]]
-id = "nested"
-pools = ["weighted", "failover"]
-policy = "table"
-default = "weighted"
-[[pool]]
-id = "all"
-mirrors = ["ams", "iad", "sin"]
-policy = "all"
 "#;
 
-const PREFIXES: &str = "prefix,mirror\n8.8.0.0/16,iad\n10.1.0.0/16,iad\n2600::/16,sin\n";
-
-const NAMES: [&str; 9] = [
-    "table", "geo", "nearest", "weighted", "drawn", "failover", "site", "nested", "all",
+/// A pool of each policy: id, the rest.
+const POOLS: [(&str, &str); 9] = [
+    (
+        "table",
+        r#"mirrors = ["ams", "iad", "sin"]
+policy = "table"
+default = "ams"
+prefixes = "world.csv""#,
+    ),
+    (
+        "geo",
+        r#"mirrors = ["ams", "iad", "sin"]
+policy = "geo"
+default = "ams"
+rules = [{ prefix = "8.8.8.0/24", mirrors = ["sin"] }, { country = "NL", mirrors = ["ams"] }]"#,
+    ),
+    (
+        "nearest",
+        r#"mirrors = ["ams", "iad", "sin"]
+policy = "nearest""#,
+    ),
+    (
+        "weighted",
+        r#"mirrors = ["ams", "iad"]
+policy = "weighted""#,
+    ),
+    (
+        "drawn",
+        r#"mirrors = ["ams", "iad", "sin"]
+policy = "weighted"
+choice = "query""#,
+    ),
+    (
+        "failover",
+        r#"mirrors = ["sin"]
+policy = "failover""#,
+    ),
+    (
+        "site",
+        r#"mirrors = ["ams", "iad"]
+policy = "site""#,
+    ),
+    (
+        "nested",
+        r#"pools = ["weighted", "failover"]
+policy = "table"
+default = "weighted""#,
+    ),
+    (
+        "all",
+        r#"mirrors = ["ams", "iad", "sin"]
+policy = "all""#,
+    ),
 ];
+
+const PREFIXES: &str = "prefix,mirror\n8.8.0.0/16,iad\n10.1.0.0/16,iad\n2600::/16,sin\n";
 
 struct Site {
     daemon: Daemon,
@@ -89,33 +96,25 @@ struct Site {
 impl Site {
     fn new(mode: &str) -> Result<Self> {
         let pair = Pair::new(&["10.1.0.1", "10.9.0.1"])?;
-        let mut body = POOLS.to_owned();
-        for name in NAMES {
-            body += &format!("[[steer]]\nname = \"{name}.example.org\"\npool = \"{name}\"\n");
+        let mut body = MIRRORS.to_owned();
+        for (id, rest) in POOLS {
+            body += &pool(id, rest);
         }
         body += "[[steer]]\nname = \"*.wild.example.org\"\npool = \"table\"\n";
-        let setup = Setup::new(&[SERVER])
+        let mut setup = Setup::new(&[SERVER])
             .mode(mode)
             .body(&body)
             .file("example.org.zone", EXAMPLE_ZONE)
             .file("world.csv", PREFIXES);
-        let home = Home::new()?;
-        home.write(&setup)?;
-        let config = std::fs::read_to_string(home.config())?;
-        let config = config.replacen("[server]\n", "[server]\nsite = \"iad\"\n", 1);
-        std::fs::write(home.config(), config)?;
-        let daemon = Daemon::start_at(&pair.server, home, &setup)?;
+        setup.server = "site = \"iad\"\n".to_owned();
+        let daemon = Daemon::start(&pair.server, &setup)?;
         Ok(Self { daemon, pair })
     }
 
     /// What the kernel answers on the wire.
     fn ask(&self, name: &str, from: &str) -> Result<String> {
-        let socket = self.pair.client.udp(from.parse()?, at(SERVER, 53)?)?;
-        let query = Query::new(name, A).bytes();
-        let reply = dns::ask(&socket, &query, Duration::from_secs(3))?;
-        Ok(Reply::parse(&reply.context("no answer")?)?
-            .of("A")
-            .join(" "))
+        let reply = self.pair.ask(from, SERVER, &Query::new(name, A))?;
+        Ok(reply.addresses())
     }
 }
 
@@ -133,7 +132,7 @@ fn the_kernel_agrees_for_every_policy_client_and_subnet() -> Result<()> {
     let site = Site::new("native")?;
     let daemon = &site.daemon;
     let before = daemon.counters()?;
-    for name in NAMES {
+    for (name, _) in POOLS {
         for client in ["10.1.0.1", "8.8.8.8", "2600::1", "2002:0808:0808::1"] {
             for more in [
                 "",

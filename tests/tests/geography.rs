@@ -1,14 +1,13 @@
 //! GeoIP databases that change under a running daemon: good ones are in force soon and no query is lost,
 //! broken ones change nothing and are said.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, at};
-use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, ip};
+use geodns_tests::dns::{A, Query};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
 use geodns_tests::world::{Pair, output};
@@ -89,16 +88,13 @@ impl Site {
 
     /// The address that `www` has for a client.
     fn www(&self, from: &str) -> Result<String> {
-        let from: IpAddr = from.parse()?;
-        let to = if from.is_ipv4() {
+        let to = if ip(from).is_ipv4() {
             SERVER
         } else {
             "2001:db8::53"
         };
-        let socket = self.pair.client.udp(from, at(to, 53)?)?;
-        let query = Query::new("www.example.org", A).bytes();
-        let bytes = dns::ask(&socket, &query, PATIENCE)?.context("no answer")?;
-        Ok(Reply::parse(&bytes)?.of("A").join(" "))
+        let query = Query::new("www.example.org", A);
+        Ok(self.pair.ask(from, to, &query)?.addresses())
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Setup, at};
+use geodns_tests::daemon::{Setup, at, ip, pool};
 use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
@@ -117,13 +117,6 @@ to-closed IN CNAME closed
 const AMERICA: &str = "20.1.0.1";
 const ELSEWHERE: &str = "45.0.0.1";
 
-/// A pool of this id, and a name steered to it.
-fn pool(id: &str, rest: &str) -> String {
-    format!(
-        "[[pool]]\nid = {id:?}\n{rest}\n[[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n"
-    )
-}
-
 fn setup(body: &str) -> Setup {
     let zone = "[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n";
     Setup::new(&[])
@@ -161,10 +154,6 @@ fn unchecked() -> Setup {
         body.push_str(&pool(id, &format!("ttl = {ttl}\nttl_min = {ttl}\n{rest}")));
     }
     setup(&body)
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
 }
 
 /// The mirrors of an answer, or the name of its RCODE, or NODATA.
@@ -633,15 +622,6 @@ fn checked_at(number: usize) -> [String; 2] {
     ]
 }
 
-/// The record of an answer.
-fn record(reply: &[u8]) -> Result<String> {
-    let reply = Reply::parse(reply)?;
-    Ok(match reply.rcode {
-        0 => [reply.of("A"), reply.of("AAAA")].concat().join(" "),
-        _ => reply.status(),
-    })
-}
-
 /// Does something while clients go on asking for a pool whose first mirror is down: nobody is sent to
 /// it, whichever path answers, and however early.
 fn under_questions(
@@ -663,7 +643,7 @@ fn under_questions(
                     let query = Query::new(&name, qtype).bytes();
                     // Nobody may be there.
                     if let Ok(Some(reply)) = dns::ask(socket, &query, Duration::from_millis(20)) {
-                        let got = record(&reply)?;
+                        let got = Reply::parse(&reply)?.addresses();
                         ensure!(got != down, "sent to {down}, which is down");
                         ensure!(qtype != A || got == next, "{got}, not {next}");
                     }
@@ -713,7 +693,7 @@ impl Asking {
                 query.id = rand::random();
                 let reply = dns::ask(socket, &query.bytes(), Duration::from_secs(5))?
                     .with_context(|| format!("lost: {query:?}"))?;
-                let got = record(&reply)?;
+                let got = Reply::parse(&reply)?.addresses();
                 ensure!(
                     known.contains(&got),
                     "{got}, not one of {known:?}: {query:?}"
@@ -782,7 +762,7 @@ fn answers_follow_what_web_servers_do() -> Result<()> {
                 let mirror = if away { good } else { number };
                 let query = Query::new(&format!("p{number}.example.org"), qtype);
                 let [fast, slow] = twins.ask_each(ip("45.0.0.2"), &query)?;
-                if fast != slow || record(&fast)? != checked_at(mirror)[family] {
+                if fast != slow || Reply::parse(&fast)?.addresses() != checked_at(mirror)[family] {
                     return Ok(false);
                 }
             }
@@ -913,11 +893,7 @@ fn a_mirror_loses_only_the_address_that_is_broken() -> Result<()> {
     }
     let mut twins = Twins::start_in(place, &setup(&body))?;
     let comes_to = |twins: &mut Twins, name: &str, qtype, want: &str| {
-        twins.until(&format!("{name} {qtype} comes to {want}"), |twins| {
-            let query = Query::new(&format!("{name}.example.org"), qtype);
-            let [fast, slow] = twins.ask_each(ip(ELSEWHERE), &query)?;
-            Ok(fast == slow && record(&fast)? == want)
-        })
+        twins.comes_to(ip(ELSEWHERE), &format!("{name}.example.org"), qtype, want)
     };
     comes_to(&mut twins, "failover", A, "10.5.1.1 10.5.1.2")?;
     webs[0] = None;
@@ -968,7 +944,7 @@ fn a_mirror_that_was_down_stays_so_until_its_checks_say_otherwise() -> Result<()
     let query = || Query::new("www.example.org", A);
     let both_have = |twins: &mut Twins, want: &str| -> Result<bool> {
         let [fast, slow] = twins.ask_each(ip(ELSEWHERE), &query())?;
-        Ok(record(&fast)? == want && record(&slow)? == want)
+        Ok(Reply::parse(&fast)?.addresses() == want && Reply::parse(&slow)?.addresses() == want)
     };
     twins.until("it is down", |twins| both_have(twins, "192.0.2.10"))?;
     for crash in [false, true] {

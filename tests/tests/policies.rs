@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Setup, request};
+use geodns_tests::daemon::{Setup, ip, pool, request};
 use geodns_tests::dns::{A, AAAA, ANY, CNAME, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
@@ -266,10 +266,9 @@ impl Body {
     }
 
     fn pool(&mut self, id: &str, rest: &str) {
+        self.text.push_str(&pool(id, rest));
         self.text.push_str(&format!(
-            "[[pool]]\nid = {id:?}\n{rest}\n\
-             [[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n\
-             [[steer]]\nname = \"*.{id}.example.org\"\npool = {id:?}\n"
+            "[[steer]]\nname = \"*.{id}.example.org\"\npool = {id:?}\n"
         ));
     }
 
@@ -336,10 +335,6 @@ fn mirror(reply: &Reply) -> Result<&'static str> {
 
 fn host(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
 }
 
 /// A resolver in a network that no list and no rule names, of each family.

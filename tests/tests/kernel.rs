@@ -5,6 +5,7 @@
 //! what depends on that room is in the batteries over veth.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use geodns_tests::dns::{self, A, AAAA, Query};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC, checksum};
 use geodns_tests::rig::{Action, Outcome, Responder, verified};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -1235,6 +1237,47 @@ fn mutilated(random: &mut StdRng) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The verifier gives up when a signal is pending, as when children end: EAGAIN.
+#[test]
+fn a_program_is_loaded_while_signals_come_in() -> Result<()> {
+    extern "C" fn counted(_: libc::c_int) {
+        SIGNALS.fetch_add(1, Ordering::Relaxed);
+    }
+    static SIGNALS: AtomicU32 = AtomicU32::new(0);
+    needs_root!();
+    let fixture = fixture()?;
+    let fixture = lock(&fixture);
+    let plan = fixture.world.plan.read().expect("not poisoned");
+    let action = SigAction::new(
+        SigHandler::Handler(counted),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
+    // SAFETY: the handler does nothing but count.
+    unsafe { sigaction(Signal::SIGUSR1, &action)? };
+    let done = AtomicBool::new(false);
+    // SAFETY: always succeeds.
+    let loader = unsafe { libc::pthread_self() };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // SAFETY: that thread waits for this one.
+                unsafe { libc::pthread_kill(loader, libc::SIGUSR1) };
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        let loaded = (0..3).try_for_each(|_| {
+            let another = fixture.responder.another(&*plan, plan.capacity(), 0);
+            another.map(drop)
+        });
+        done.store(true, Ordering::Relaxed);
+        loaded
+    })?;
+    // They came, before and after if not meanwhile.
+    ensure!(SIGNALS.load(Ordering::Relaxed) > 3);
+    Ok(())
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Instance {
         for name in shared::MAPS {
             loader.map_pin_path(name, shared.path(name));
         }
-        let mut ebpf = loader.load(object).map_err(Error::load)?;
+        let mut ebpf = sys::undisturbed(|| loader.load(object)).map_err(Error::load)?;
 
         let mut memory = 0;
         let mut map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
@@ -114,7 +114,7 @@ impl Instance {
         fill_words(&mut slots, |index| tables.slot(index));
 
         let program = program(&mut ebpf)?;
-        program.load().map_err(Error::refused)?;
+        sys::undisturbed(|| program.load()).map_err(Error::refused)?;
         let verified_instructions = program
             .info()
             .ok()

@@ -23,7 +23,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
-use super::{Error, bpffs, link};
+use super::{Error, bpffs, link, sys};
 
 /// The maps that every instance shares.
 pub const MAPS: [&str; 3] = ["COUNTERS", "HEARTBEAT", "LISTEN"];
@@ -75,7 +75,7 @@ impl Shared {
 
     fn adopt_or_pin_all(&self, object: &[u8]) -> Result<(), Error> {
         // The object itself says what the maps must be like.
-        let mut fresh = EbpfLoader::new().load(object).map_err(Error::load)?;
+        let mut fresh = sys::undisturbed(|| EbpfLoader::new().load(object)).map_err(Error::load)?;
         for name in MAPS {
             self.adopt_or_pin(name, &mut fresh)?;
         }

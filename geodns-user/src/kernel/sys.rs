@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -13,6 +15,24 @@ const BPF_LINK_DETACH: libc::c_int = 34;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+
+/// Runs `load` while no signal is handed to this thread: the verifier gives up with EAGAIN when one is
+/// pending, and each program of a check that ends is a SIGCHLD. Another thread gets it, or this one
+/// afterwards.
+pub fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
+    struct Restore(Option<SigSet>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            if let Some(before) = self.0 {
+                // With a mask that was in force it cannot fail.
+                let _ = before.thread_set_mask();
+            }
+        }
+    }
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let _restore = Restore(before.ok());
+    load()
+}
 
 /// The start of `union bpf_attr` for a command.
 trait Attr: Default {}

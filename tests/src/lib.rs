@@ -9,11 +9,13 @@
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
 //! - [`mmdb`]: small GeoIP databases
+//! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
 //! - [`mutate`]: queries with something wrong, by the million
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
 //! a killed process left behind is swept by the next.
 
+pub mod authority;
 pub mod bench;
 pub mod daemon;
 pub mod dns;

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::world::Space;
 
@@ -37,11 +38,13 @@ pub enum Manner {
     Slow,
     /// The connection is closed unanswered.
     HangUp,
+    /// The connection is kept, and not a word is said.
+    Silent,
 }
 
 impl Manner {
     /// All that are not good.
-    pub const BROKEN: [Self; 8] = [
+    pub const BROKEN: [Self; 9] = [
         Self::Error,
         Self::Wrong,
         Self::Garbage,
@@ -50,10 +53,27 @@ impl Manner {
         Self::Redirect,
         Self::Slow,
         Self::HangUp,
+        Self::Silent,
     ];
+
+    /// Words of which one at least is in the reason that a check for [`GOOD`] gives: which of them, may
+    /// depend on who is faster.
+    pub fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::Good => &[],
+            Self::Error => &["status 500"],
+            Self::Wrong => &["body: no \"all is well\""],
+            Self::Garbage => &["not HTTP"],
+            Self::Endless => &["first 65536 octets", "body: not all there"],
+            Self::Drip => &["headers: more than 16 KiB", "no answer in"],
+            Self::Redirect => &["status 302"],
+            Self::Slow | Self::Silent => &["no answer in"],
+            Self::HangUp => &["closed before the answer", "reset"],
+        }
+    }
 }
 
-/// A server on one address; dropping it closes its port.
+/// A server on one address, over TLS or not; dropping it closes its port.
 #[derive(Debug)]
 pub struct Web {
     shared: Arc<Shared>,
@@ -70,6 +90,15 @@ struct Shared {
 impl Web {
     /// Listens in a namespace.
     pub fn start(space: &Space, at: SocketAddr) -> Result<Self> {
+        Self::start_with(space, at, None)
+    }
+
+    /// The same over TLS: see [`Authority::serve`](crate::authority::Authority::serve).
+    pub fn start_tls(space: &Space, at: SocketAddr, tls: Arc<ServerConfig>) -> Result<Self> {
+        Self::start_with(space, at, Some(tls))
+    }
+
+    fn start_with(space: &Space, at: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self> {
         let listener = space
             .enter(|| TcpListener::bind(at).with_context(|| format!("cannot listen on {at}")))?;
         listener.set_nonblocking(true)?;
@@ -81,7 +110,9 @@ impl Web {
         let of = Arc::clone(&shared);
         Ok(Self {
             shared,
-            thread: Some(std::thread::spawn(move || serve(&listener, &of))),
+            thread: Some(std::thread::spawn(move || {
+                serve(&listener, tls.as_ref(), &of)
+            })),
         })
     }
 
@@ -105,7 +136,7 @@ impl Drop for Web {
     }
 }
 
-fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
+fn serve(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>) {
     while !shared.stop.load(Ordering::Relaxed) {
         let Ok((stream, _)) = listener.accept() else {
             std::thread::sleep(Duration::from_millis(3));
@@ -114,18 +145,39 @@ fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
         shared.asked.fetch_add(1, Ordering::Relaxed);
         let manner = *shared.manner.lock().expect("not poisoned");
         let shared = Arc::clone(shared);
+        let tls = tls.cloned();
         // Whether the client stays for the whole of it is the client's business.
-        std::thread::spawn(move || answer(stream, manner, &shared.stop));
+        std::thread::spawn(move || meet(stream, tls, manner, &shared.stop));
     }
 }
 
-fn answer(mut stream: TcpStream, manner: Manner, stop: &AtomicBool) -> std::io::Result<()> {
+fn meet(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    manner: Manner,
+    stop: &AtomicBool,
+) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(BUSY))?;
     stream.set_write_timeout(Some(BUSY))?;
-    if manner == Manner::HangUp {
-        return Ok(());
+    match manner {
+        Manner::HangUp => return Ok(()),
+        Manner::Silent => {
+            std::thread::sleep(BUSY);
+            return Ok(());
+        }
+        _ => {}
     }
+    match tls {
+        None => answer(stream, manner, stop),
+        Some(tls) => {
+            let session = ServerConnection::new(tls).map_err(std::io::Error::other)?;
+            answer(StreamOwned::new(session, stream), manner, stop)
+        }
+    }
+}
+
+fn answer(mut stream: impl Read + Write, manner: Manner, stop: &AtomicBool) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut octets = [0; 1024];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -155,9 +207,10 @@ fn answer(mut stream: TcpStream, manner: Manner, stop: &AtomicBool) -> std::io::
             std::thread::sleep(BUSY);
             (with("200 OK", "", GOOD), "")
         }
-        Manner::HangUp => return Ok(()),
+        Manner::HangUp | Manner::Silent => return Ok(()),
     };
     stream.write_all(first.as_bytes())?;
+    stream.flush()?;
     let again = again.repeat(100);
     let end = std::time::Instant::now() + BUSY;
     while !again.is_empty() && !stop.load(Ordering::Relaxed) && std::time::Instant::now() < end {

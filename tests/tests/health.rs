@@ -779,9 +779,18 @@ fn answers_follow_what_web_servers_do() -> Result<()> {
             webs[stopped].clear();
             twins.until("all are out", |twins| all_are(twins, true))?;
             ensure!(started.elapsed() < within(FALL), "{:?}", started.elapsed());
-            // The very words of the log are for people; that a reason is given, is for the test.
-            let shown = twins.fast.json("mirror show m0")?;
-            ensure!(shown["in_service"] == false, "{shown}");
+            for (number, manner) in Manner::BROKEN.into_iter().enumerate() {
+                let shown = twins.fast.json(&format!("mirror show m{number}"))?;
+                ensure!(shown["in_service"] == false, "{shown}");
+                for check in shown["checks"].as_array().context("checks")? {
+                    let said = check["reason"].as_str().context("a reason")?;
+                    let known = manner.reasons();
+                    ensure!(
+                        known.iter().any(|reason| said.contains(reason)),
+                        "{manner:?}: want one of {known:?}: {said}"
+                    );
+                }
+            }
             twins.counted()?;
             let reply = twins.ask(ip("45.0.0.2"), &Query::new("closed.example.org", A))?;
             ensure!(reply.status() == "SERVFAIL", "{reply}");

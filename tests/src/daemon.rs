@@ -61,7 +61,7 @@ pub struct Setup {
     /// The rest of the configuration: zones, mirrors, pools, steered names.
     pub body: String,
     /// Files beside the configuration: name, content.
-    pub files: Vec<(String, String)>,
+    pub files: Vec<(String, Vec<u8>)>,
     /// Arguments after `geodns run --config FILE`.
     pub arguments: Vec<String>,
     /// Environment variables: name, value.
@@ -99,9 +99,9 @@ impl Setup {
     }
 
     /// With a file beside the configuration.
-    pub fn file(mut self, name: &str, content: &str) -> Self {
+    pub fn file(mut self, name: &str, content: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         self.files.retain(|(other, _)| other != name);
-        self.files.push((name.into(), content.into()));
+        self.files.push((name.into(), content.as_ref().into()));
         self
     }
 

@@ -126,10 +126,10 @@ impl Site {
 fn files(database: &[u8]) -> Result<(Home, Setup)> {
     let setup = Setup::new(&[SERVER, "2001:db8::53"])
         .body(BODY)
-        .file("example.org.zone", EXAMPLE_ZONE);
+        .file("example.org.zone", EXAMPLE_ZONE)
+        .file("city.mmdb", database);
     let home = Home::new()?;
     home.write(&setup)?;
-    std::fs::write(home.folder.path().join("city.mmdb"), database)?;
     Ok((home, setup))
 }
 

@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Setup, ip, pool, request};
 use geodns_tests::dns::{A, AAAA, ANY, CNAME, Query, Reply, TXT};
+use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
 use geodns_tests::world::run;
 use ipnet::IpNet;
+use serde_json::{Value as Json, json};
 
 /// Mirrors with one address of each family (see [`address`]): id, place, weight.
-const MIRRORS: [(&str, &str, u32); 14] = [
+const MIRRORS: [(&str, &str, u32); 16] = [
     ("ams", "lat = 52.4, lon = 4.9", 100),
     ("iad", "lat = 38.9, lon = -77.4", 100),
     ("sin", "lat = 1.3, lon = 103.8", 100),
@@ -29,7 +31,12 @@ const MIRRORS: [(&str, &str, u32); 14] = [
     ("us2", "lat = 38.9, lon = -77.4", 100),
     ("old", "lat = 52.4, lon = 4.9", 100),
     ("new", "lat = 52.4, lon = 4.9", 100),
+    ("wide", "lat = 38.9, lon = -77.4", 100),
+    ("narrow", "lat = 38.9, lon = -77.4", 100),
 ];
+
+/// Mirrors with a bias.
+const BIASES: [(&str, i32); 2] = [("wide", 30), ("narrow", -30)];
 
 /// Pools: id, TTL, the rest.
 const POOLS: [(&str, u32, &str); 21] = [
@@ -245,6 +252,9 @@ impl Body {
                 "[[mirror]]\nid = {id:?}\naddresses = {addresses:?}\nlocation = {{ {location} }}\n\
                  weight = {weight}\n"
             ));
+            if let Some((_, bias)) = BIASES.iter().find(|(of, _)| *of == id) {
+                text.push_str(&format!("bias = {bias}\n"));
+            }
         }
         Self { text }
     }
@@ -1010,6 +1020,302 @@ fn what_is_drawn_for_each_query_keeps_the_shares() -> Result<()> {
             );
         }
     }
+    twins.stop()
+}
+
+#[test]
+fn what_is_drawn_within_a_region_keeps_the_regions_scope() -> Result<()> {
+    needs_root!();
+    const QUERIES: u32 = 400;
+    let mut body = Body::new();
+    for (id, _, rest) in POOLS {
+        if ["ninety", "eu"].contains(&id) {
+            body.pool(id, rest);
+        }
+    }
+    // Whatever the inner pools say by themselves.
+    body.pool(
+        "drawn",
+        "pools = [\"ninety\", \"eu\"]\npolicy = \"table\"\ndefault = \"ninety\"\n\
+         prefixes = \"drawn.csv\"\nchoice = \"query\"\nttl = 82",
+    );
+    let list = "20.1.0.0/16,eu\n20.2.0.0/16,eu2\n2a02::/32,eu\n";
+    let mut twins = Twins::start(&body.setup().file("drawn.csv", list))?;
+    let ninety = [("w90", 0.9), ("w10", 0.1)];
+    let eu = [("eu1", 0.5), ("eu2", 0.5)];
+    // Client, its mirrors and their shares, the scope.
+    type Case<'a> = (&'a str, &'a [(&'a str, f64)], u8);
+    let cases: [Case<'_>; 6] = [
+        ("45.0.0.1", &ninety, 3),
+        ("20.3.0.1", &ninety, 16),
+        ("20.1.0.1", &eu, 16),
+        ("20.2.0.1", &[("eu2", 1.0)], 16),
+        ("2a02::1", &eu, 32),
+        ("2a03::1", &ninety, 16),
+    ];
+    for (client, shares, scope) in cases {
+        let client = ip(client);
+        let mut counts = [BTreeMap::<&str, u32>::new(), BTreeMap::new()];
+        for number in 0..QUERIES {
+            let qtype = if number % 2 == 0 { A } else { AAAA };
+            let plain = Query::new("drawn.example.org", qtype);
+            let (from, query, scope) = match number % 4 / 2 {
+                0 => (client, plain, None),
+                _ => (
+                    resolver(false),
+                    plain.subnet_of(client, host(client)),
+                    Some(scope),
+                ),
+            };
+            let replies = twins.ask_each(from, &query)?;
+            for (reply, counts) in replies.iter().zip(&mut counts) {
+                let reply = Reply::parse(reply)?;
+                ensure!(reply.scope() == scope, "{client}: want {scope:?}: {reply}");
+                ensure!(gist(&reply).starts_with("82: "), "{reply}");
+                *counts.entry(mirror(&reply)?).or_default() += 1;
+            }
+        }
+        twins.all_counted("answered", QUERIES as usize)?;
+        for counts in counts {
+            ensure!(
+                counts
+                    .keys()
+                    .eq(shares.iter().map(|(id, _)| id).collect::<BTreeSet<_>>()),
+                "{client}: {counts:?}"
+            );
+            for &(id, share) in shares {
+                let got = f64::from(counts[id]) / f64::from(QUERIES);
+                let variance = share * (1.0 - share) * (1.0 / 1024.0 + 1.0 / f64::from(QUERIES));
+                ensure!(
+                    (got - share).abs() <= 4.5 * variance.sqrt(),
+                    "{client}: {id} has {got}, not {share}"
+                );
+            }
+        }
+    }
+    twins.stop()
+}
+
+/// A record of a database in MaxMind's layout: continent, country, subdivision, city; a place.
+fn record(names: [&str; 4], [lat, lon]: [f64; 2]) -> Json {
+    let [continent, country, subdivision, city] = names;
+    json!({
+        "continent": {"code": continent},
+        "country": {"iso_code": country},
+        "subdivisions": [{"iso_code": subdivision}],
+        "city": {"names": {"en": city}},
+        "location": {"latitude": lat, "longitude": lon},
+    })
+}
+
+/// Who is where. What none of these networks holds is nowhere.
+fn places() -> Vec<(&'static str, Json)> {
+    let new_york = record(["NA", "US", "NY", "New York"], [40.7, -74.0]);
+    let honolulu = record(["NA", "US", "HI", "Honolulu"], [21.3, -157.9]);
+    let boston = record(["NA", "US", "MA", "Boston"], [42.4, -71.1]);
+    let toronto = record(["NA", "CA", "ON", "Toronto"], [43.7, -79.4]);
+    let sao_paulo = record(["SA", "BR", "SP", "São Paulo"], [-23.5, -46.6]);
+    let amsterdam = record(["EU", "NL", "NH", "Amsterdam"], [52.4, 4.9]);
+    let tokyo = record(["AS", "JP", "13", "Tokyo"], [35.7, 139.7]);
+    vec![
+        ("20.16.0.0/12", new_york.clone()),
+        ("20.17.0.0/16", honolulu.clone()),
+        ("20.18.0.0/17", boston),
+        ("20.32.0.0/12", sao_paulo),
+        ("20.48.0.0/13", toronto),
+        ("20.64.0.0/10", amsterdam.clone()),
+        ("21.0.0.0/9", tokyo.clone()),
+        ("2a02:100::/24", amsterdam),
+        ("2a02:200::/24", new_york),
+        ("2a02:201::/32", honolulu),
+        ("2a03::/17", tokyo),
+    ]
+}
+
+/// Rules of every kind, the least specific first: which counts is not a matter of their order.
+const BY_PLACE: &str = r#"mirrors = ["ams", "iad", "sin"]
+policy = "geo"
+default = ["ams", "iad"]
+depth = 1
+ttl = 83
+rules = [
+  { continent = "NA", mirrors = ["sin"] },
+  { continent = "SA", mirrors = ["iad"] },
+  { continent = "AS", mirrors = ["sin"] },
+  { country = "US", mirrors = ["iad"] },
+  { country = "US", subdivision = "HI", mirrors = ["sin"] },
+  { country = "US", city = "boston", mirrors = ["ams"] },
+  { asn = 64500, mirrors = ["sin"] },
+  { prefix = "20.96.128.0/17", mirrors = ["iad"] },
+]"#;
+
+#[test]
+fn places_decide_by_rules_and_by_distance() -> Result<()> {
+    needs_root!();
+    let mut body = Body::new();
+    // One database knows places, the other autonomous systems.
+    body.text
+        .insert_str(0, "[geoip]\ndatabases = [\"city.mmdb\", \"asn.mmdb\"]\n");
+    body.pool("rules", BY_PLACE);
+    let near = "mirrors = [\"ams\", \"iad\", \"sin\"]\npolicy = \"nearest\"\ndepth = 1\nttl = 84";
+    body.pool("nearest", near);
+    // The rule goes before distance, and the list before both.
+    body.pool(
+        "both",
+        &format!(
+            "{near}\nprefixes = \"tokyo.csv\"\n\
+             rules = [{{ country = \"BR\", mirrors = [\"sin\"] }}, {{ asn = 64500, mirrors = [\"iad\"] }}]"
+        ),
+    );
+    let asn = [
+        ("20.96.0.0/12", json!({"autonomous_system_number": 64500})),
+        ("21.64.0.0/10", json!({"autonomous_system_number": 64501})),
+        ("2a02:1ff::/32", json!({"autonomous_system_number": 64500})),
+    ];
+    let setup = body
+        .setup()
+        .file(
+            "city.mmdb",
+            &Writer::new(true, &places()).with_aliases().bytes(),
+        )
+        .file("asn.mmdb", &Writer::new(true, &asn).bytes())
+        .file("tokyo.csv", "21.1.0.0/16,iad\n");
+    let mut twins = Twins::start(&setup)?;
+    // Client; its mirror by rules, by distance, and by both; and the scopes of these.
+    type Case<'a> = (&'a str, [&'a str; 3], [u8; 3]);
+    let cases: [Case<'_>; 18] = [
+        ("20.16.0.1", ["iad", "iad", "iad"], [16, 12, 12]),
+        ("20.17.0.1", ["sin", "iad", "iad"], [16, 12, 12]),
+        ("20.18.0.1", ["ams", "iad", "iad"], [17, 12, 12]),
+        ("20.18.200.1", ["iad", "iad", "iad"], [17, 12, 12]),
+        ("20.33.0.1", ["iad", "iad", "sin"], [12, 12, 12]),
+        ("20.49.0.1", ["sin", "iad", "iad"], [13, 13, 13]),
+        ("20.65.0.1", ["ams", "ams", "ams"], [11, 10, 11]),
+        ("20.97.0.1", ["sin", "ams", "iad"], [16, 10, 12]),
+        ("20.96.200.1", ["iad", "ams", "iad"], [17, 10, 12]),
+        ("21.0.0.1", ["sin", "sin", "sin"], [9, 9, 16]),
+        ("21.1.0.1", ["sin", "sin", "iad"], [9, 9, 16]),
+        ("21.64.0.1", ["sin", "sin", "sin"], [9, 9, 10]),
+        ("21.200.0.1", ["ams", "ams", "ams"], [9, 9, 9]),
+        ("2a02:100::1", ["ams", "ams", "ams"], [25, 23, 25]),
+        ("2a02:1ff::1", ["sin", "ams", "iad"], [32, 23, 32]),
+        ("2a02:200:5::1", ["iad", "iad", "iad"], [32, 24, 24]),
+        ("2a02:201::1", ["sin", "iad", "iad"], [32, 24, 24]),
+        ("2a03::1", ["sin", "sin", "sin"], [17, 17, 17]),
+    ];
+    let mut failures = Vec::new();
+    for (client, mirrors, scopes) in cases {
+        let client = ip(client);
+        for ((pool, ttl), (id, scope)) in [("rules", 83), ("nearest", 84), ("both", 84)]
+            .into_iter()
+            .zip(mirrors.into_iter().zip(scopes))
+        {
+            for name in [
+                format!("{pool}.example.org"),
+                format!("some.{pool}.example.org"),
+            ] {
+                for qtype in [A, AAAA] {
+                    let want = addresses(ttl, &[id], qtype);
+                    let plain = Query::new(&name, qtype);
+                    let subnet = plain.clone().subnet_of(client, host(client));
+                    for (from, query, scope) in [
+                        (client, plain, None),
+                        (resolver(false), subnet.clone(), Some(scope)),
+                        (resolver(true), subnet.dnssec_ok(), Some(scope)),
+                    ] {
+                        let reply = twins.ask(from, &query)?;
+                        if gist(&reply) != want || reply.scope() != scope {
+                            failures.push(format!(
+                                "{name} {qtype} for {client}: want {want} {scope:?}: {reply}"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    twins.all_counted("answered", cases.len() * 3 * 12)?;
+    let mut clients: Vec<IpAddr> = cases.iter().map(|(client, ..)| ip(client)).collect();
+    for (network, _) in places() {
+        let network: IpNet = network.parse()?;
+        clients.extend([inside(network, 0), inside(network, 1)]);
+    }
+    for pool in ["rules", "nearest", "both"] {
+        scopes_hold(&mut twins, pool, &clients)?;
+    }
+    twins.stop()
+}
+
+#[test]
+fn a_bias_moves_the_border_between_two_mirrors() -> Result<()> {
+    needs_root!();
+    const PLACES: u8 = 40;
+    // Of places from Ashburn to Amsterdam, a network each: this far from the one, this far from the
+    // other, in kilometres.
+    let ends = [[38.9_f64, -77.4_f64], [52.4, 4.9]];
+    let at = |number: u8| {
+        let part = f64::from(number) / f64::from(PLACES - 1);
+        [0, 1].map(|of| ends[0][of] + part * (ends[1][of] - ends[0][of]))
+    };
+    let kilometres = |[lat, lon]: [f64; 2], [to_lat, to_lon]: [f64; 2]| {
+        let square = |degrees: f64| (degrees.to_radians() / 2.0).sin().powi(2);
+        let cosines = lat.to_radians().cos() * to_lat.to_radians().cos();
+        let haversine = square(to_lat - lat) + cosines * square(to_lon - lon);
+        2.0 * 6371.0 * haversine.sqrt().asin()
+    };
+    let networks: Vec<String> = (0..PLACES)
+        .map(|number| format!("45.{number}.0.0/16"))
+        .collect();
+    let records: Vec<(&str, Json)> = (0..PLACES)
+        .map(|number| {
+            let [lat, lon] = at(number);
+            let record = json!({"latitude": lat, "longitude": lon});
+            (networks[usize::from(number)].as_str(), record)
+        })
+        .collect();
+    let mut body = Body::new();
+    body.text
+        .insert_str(0, "[geoip]\ndatabases = [\"city.mmdb\"]\n");
+    // The first is as far as it is, the second nearer, the third farther.
+    let pools = [
+        ("iad", 1.0),
+        ("wide", 1.0 - 0.3),
+        ("narrow", 1.0 / (1.0 - 0.3)),
+    ];
+    for (id, _) in pools {
+        body.pool(
+            &format!("to-{id}"),
+            &format!("mirrors = [{id:?}, \"ams\"]\npolicy = \"nearest\"\nttl = 85"),
+        );
+    }
+    let database = Writer::new(true, &records).bytes();
+    let mut twins = Twins::start(&body.setup().file("city.mmdb", &database))?;
+    let mut taken = Vec::new();
+    for (id, counts_as) in pools {
+        let mut count = 0;
+        for number in 0..PLACES {
+            let [here, there] = ends.map(|end| kilometres(at(number), end));
+            let want = if here * counts_as < there { id } else { "ams" };
+            count += u32::from(want == id);
+            let client = ip(&format!("45.{number}.7.1"));
+            for qtype in [A, AAAA] {
+                let plain = Query::new(&format!("to-{id}.example.org"), qtype);
+                let subnet = plain.clone().subnet_of(client, 24);
+                for (from, query) in [(client, plain), (resolver(false), subnet)] {
+                    let reply = twins.ask(from, &query)?;
+                    let want = addresses(85, &[want], qtype);
+                    ensure!(gist(&reply) == want, "{client}: want {want}: {reply}");
+                }
+            }
+        }
+        taken.push(count);
+    }
+    twins.all_counted("answered", pools.len() * usize::from(PLACES) * 4)?;
+    ensure!(
+        taken[1] > taken[0] && taken[0] > taken[2],
+        "the border stays: {taken:?}"
+    );
     twins.stop()
 }
 

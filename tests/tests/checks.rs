@@ -13,6 +13,7 @@ use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
 use geodns_tests::web::{GOOD, Manner, Web};
 use geodns_tests::world::{Pair, Space};
+use serde_json::Value as Json;
 
 const CLIENT: &str = "45.0.0.1";
 
@@ -41,43 +42,45 @@ impl Checked {
         let Self { id, addresses } = self;
         let mirror = format!(
             "[[mirror]]\nid = {id:?}\naddresses = {addresses:?}\n\
-             check = {{ {check}, interval = \"200ms\", timeout = \"150ms\", rise = 2, fall = 2 }}\n"
+             check = {{ {check}, interval = \"250ms\", timeout = \"240ms\", rise = 2, fall = 2 }}\n"
         );
         let rest =
             format!("mirrors = [{id:?}, \"spare\"]\npolicy = \"failover\"\nttl = 60\nttl_min = 60");
         mirror + &pool(id, &rest)
     }
 
-    /// Waits until its address of each family is in both daemons' answers, or out of them; and then
-    /// both say of each address how it is, and of those that are down for what reason.
+    /// Waits until its address of each family is in both daemons' answers, or out of them, and both say
+    /// of each address how it is, and of those that are down for what reason.
     fn comes_to(&self, twins: &mut Twins, up: [bool; 2], reason: &str) -> Result<()> {
         let name = format!("{}.example.org", self.id);
         for (family, qtype) in [A, AAAA].into_iter().enumerate() {
             let want = if up[family] { self.addresses } else { SPARE }[family];
             twins.comes_to(ip(CLIENT), &name, qtype, want)?;
         }
-        self.answers_stay(twins, up)?;
+        // Answers may be right before anything has been checked.
         let words = format!("mirror show {}", self.id);
-        for daemon in [&twins.fast, &twins.slow] {
-            let shown = daemon.json(&words)?;
-            ensure!(shown["in_service"] == up.contains(&true), "{shown}");
-            let checks = shown["checks"].as_array().context("checks")?;
-            ensure!(checks.len() == 2, "{shown}");
-            for check in checks {
-                let family = self.addresses.iter().position(|of| check["address"] == *of);
-                let is_up = up[family.context("an address of it")?];
-                ensure!(
-                    check["state"] == if is_up { "up" } else { "down" },
-                    "{shown}"
-                );
-                let said = check["reason"].as_str();
-                ensure!(
-                    is_up || said.is_some_and(|said| said.contains(reason)),
-                    "want {reason:?}: {shown}"
-                );
-            }
+        twins.until(&format!("{words}: {up:?} {reason:?}"), |twins| {
+            let [fast, slow] = [&twins.fast, &twins.slow].map(|daemon| daemon.json(&words));
+            Ok(self.is_shown(&fast?, up, reason)? && self.is_shown(&slow?, up, reason)?)
+        })?;
+        self.answers_stay(twins, up)
+    }
+
+    /// Whether `mirror show` says this of it.
+    fn is_shown(&self, shown: &Json, up: [bool; 2], reason: &str) -> Result<bool> {
+        let checks = shown["checks"].as_array().context("checks")?;
+        ensure!(checks.len() == 2, "{shown}");
+        let mut right = shown["in_service"] == up.contains(&true);
+        for check in checks {
+            let family = self.addresses.iter().position(|of| check["address"] == *of);
+            let is_up = up[family.context("an address of it")?];
+            let said = check["reason"].as_str();
+            right &= match is_up {
+                true => check["state"] == "up",
+                false => check["state"] == "down" && said.is_some_and(|said| said.contains(reason)),
+            };
         }
-        Ok(())
+        Ok(right)
     }
 
     /// That both give these answers now, the same octets, with a client subnet and without; and the
@@ -146,7 +149,7 @@ fn tcp_follows_a_port() -> Result<()> {
     for address in mirror.addresses {
         swallow(&twins.pair.client, address, true)?;
     }
-    mirror.comes_to(&mut twins, [false, false], "connect: no answer in 150ms")?;
+    mirror.comes_to(&mut twins, [false, false], "connect: no answer in 240ms")?;
     for address in mirror.addresses {
         swallow(&twins.pair.client, address, false)?;
     }
@@ -177,7 +180,7 @@ fn icmp_follows_an_address() -> Result<()> {
         up[family] = false;
         // Taken from the interface, and given back.
         address(&twins.pair, "del", own)?;
-        mirror.comes_to(&mut twins, up, "no answer in 150ms")?;
+        mirror.comes_to(&mut twins, up, "no answer in 240ms")?;
         address(&twins.pair, "add", own)?;
         mirror.comes_to(&mut twins, [true, true], "")?;
         // No way to it.
@@ -233,7 +236,7 @@ fn exec_follows_a_program() -> Result<()> {
     does(["good", "good"])?;
     mirror.comes_to(&mut twins, [true, true], "")?;
     does(["hang", "hang"])?;
-    let killed = "still running after 150ms, killed";
+    let killed = "still running after 240ms, killed";
     mirror.comes_to(&mut twins, [false, false], killed)?;
     does(["good", "good"])?;
     mirror.comes_to(&mut twins, [true, true], "")?;
@@ -328,7 +331,7 @@ fn https_follows_a_certificate_as_far_as_it_is_asked_to() -> Result<()> {
     // What comes within TLS counts, whoever vouches for it; and so does no TLS at all.
     for (manner, reason) in [
         (Manner::Error, "status 500"),
-        (Manner::Silent, "TLS: no answer in 150ms"),
+        (Manner::Silent, "TLS: no answer in 240ms"),
     ] {
         webs.iter().for_each(|web| web.set(manner));
         lax.comes_to(&mut twins, [false, false], reason)?;
@@ -350,7 +353,7 @@ fn too_many_failures_are_not_believed() -> Result<()> {
         webs.push(Some(Web::start(&place.client, at(&address(number), 80)?)?));
         body.push_str(&format!(
             "[[mirror]]\nid = \"m{number}\"\naddresses = [{:?}]\n\
-             check = {{ type = \"http\", interval = \"200ms\", timeout = \"150ms\", fall = 2 }}\n",
+             check = {{ type = \"http\", interval = \"250ms\", timeout = \"240ms\", fall = 2 }}\n",
             address(number)
         ));
     }

@@ -1167,6 +1167,14 @@ fn places_decide_by_rules_and_by_distance() -> Result<()> {
              rules = [{{ country = \"BR\", mirrors = [\"sin\"] }}, {{ asn = 64500, mirrors = [\"iad\"] }}]"
         ),
     );
+    for (id, mirrors) in [("us", ["us1", "us2"]), ("eu", ["eu1", "eu2"])] {
+        body.pool(id, &format!("mirrors = {mirrors:?}\npolicy = \"failover\""));
+    }
+    // A pool in it is where its first mirror is.
+    body.pool(
+        "nested",
+        "pools = [\"us\", \"eu\"]\npolicy = \"nearest\"\nttl = 86",
+    );
     let asn = [
         ("20.96.0.0/12", json!({"autonomous_system_number": 64500})),
         ("21.64.0.0/10", json!({"autonomous_system_number": 64501})),
@@ -1236,12 +1244,30 @@ fn places_decide_by_rules_and_by_distance() -> Result<()> {
     }
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     twins.all_counted("answered", cases.len() * 3 * 12)?;
+    for (client, id) in [
+        ("20.16.0.1", "us1"),
+        ("20.65.0.1", "eu1"),
+        ("21.0.0.1", "eu1"),
+        ("21.200.0.1", "us1"),
+        ("2a02:100::1", "eu1"),
+        ("2a02:201::1", "us1"),
+    ] {
+        let client = ip(client);
+        let query = Query::new("nested.example.org", A).subnet_of(client, host(client));
+        let reply = twins.ask(resolver(false), &query)?;
+        let sticky = if client.is_ipv4() { 24 } else { 56 };
+        ensure!(
+            gist(&reply) == addresses(86, &[id], A) && reply.scope() == Some(sticky),
+            "{client}: want {id}: {reply}"
+        );
+    }
+    twins.all_counted("answered", 6)?;
     let mut clients: Vec<IpAddr> = cases.iter().map(|(client, ..)| ip(client)).collect();
     for (network, _) in places() {
         let network: IpNet = network.parse()?;
         clients.extend([inside(network, 0), inside(network, 1)]);
     }
-    for pool in ["rules", "nearest", "both"] {
+    for pool in ["rules", "nearest", "both", "nested"] {
         scopes_hold(&mut twins, pool, &clients)?;
     }
     twins.stop()

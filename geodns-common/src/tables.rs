@@ -205,6 +205,11 @@ pub const fn slot(draw: u32) -> u32 {
     draw & (abi::SLOTS - 1)
 }
 
+/// A draw that is this share and this slot.
+pub const fn drawn(share: usize, slot: u32) -> u32 {
+    (share as u32) << 16 | slot
+}
+
 /// The pool that answers a family's queries in a pool's place, most often itself.
 #[inline(always)]
 pub fn answered_by(pool: &Pool, family: Family) -> u32 {

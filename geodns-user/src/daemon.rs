@@ -38,7 +38,7 @@ use tokio::sync::Notify;
 
 use answer::Control;
 use judge::{Judge, News, Which};
-use standing::Standings;
+use standing::{Standings, now_unix_ms};
 
 use crate::config::{Config, Mode, Overrides};
 use crate::control::server;
@@ -194,7 +194,7 @@ async fn serve(
     }
     {
         let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
-        judge.put(&mut plan, config, &standings);
+        judge.put(&mut plan, config, &standings, now_unix_ms());
     }
 
     let world = Arc::new(ArcSwap::from_pointee(world));

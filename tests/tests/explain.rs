@@ -1,11 +1,14 @@
 //! `geodns explain` beside the kernel: they agree, and where somebody has spoilt a map, it says so.
+//! `geodns preview`, of mirrors that are in service in part or not at all.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, pool};
-use geodns_tests::dns::{A, Query};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, pool};
+use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::needs_root;
 use geodns_tests::world::{Pair, run};
 use serde_json::Value;
@@ -243,6 +246,226 @@ fn a_map_that_somebody_spoilt_is_noticed() -> Result<()> {
     ensure!(daemon.json("explain table.example.org --client 10.9.0.1")?["agrees"] == true);
     daemon.ok("reload")?;
     ensure!(daemon.json(words)?["agrees"] == true);
+    Ok(())
+}
+
+/// A mirror that is down (nothing answers on that port of our own), and pools that need it.
+const OUTAGE: &str = r#"
+[[zone]]
+name = "example.org"
+file = "example.org.zone"
+[[mirror]]
+id = "ams"
+addresses = ["192.0.2.10"]
+[[mirror]]
+id = "iad"
+addresses = ["198.51.100.10"]
+[[mirror]]
+id = "sin"
+addresses = ["192.0.2.53"]
+check = { type = "tcp", port = 9, interval = "200ms" }
+[[pool]]
+id = "table"
+mirrors = ["ams", "iad"]
+policy = "table"
+default = "ams"
+prefixes = "world.csv"
+[[pool]]
+id = "spare"
+mirrors = ["sin"]
+policy = "failover"
+fail = "fallback"
+fallback = "table"
+[[pool]]
+id = "closed"
+mirrors = ["sin"]
+policy = "failover"
+fail = "closed"
+[[steer]]
+name = "table.example.org"
+pool = "table"
+[[steer]]
+name = "spare.example.org"
+pool = "spare"
+[[steer]]
+name = "closed.example.org"
+pool = "closed"
+"#;
+
+/// Shares of what moves at a name, by mirrors, as `v4` or `queries`; none has no answer.
+type Moved = BTreeMap<(Option<String>, Option<String>), f64>;
+
+fn moved(preview: &Value, name: &str, of: &str) -> Result<Moved> {
+    let mut all = preview["names"].as_array().into_iter().flatten();
+    let names = all.find(|one| one["names"][0] == format!("{name}.example.org."));
+    let moves = names.and_then(|one| one["moves"].as_array());
+    let id = |place: &Value| place.as_str().map(str::to_owned);
+    let pairs = moves.context("no such name")?.iter().map(|one| {
+        let share = one[of].as_f64().unwrap_or_default();
+        ((id(&one["from"]), id(&one["to"])), share)
+    });
+    Ok(pairs.filter(|(_, share)| *share > 0.0).collect())
+}
+
+#[test]
+fn a_preview_knows_drains_what_is_down_and_who_answers_instead() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&["10.1.0.1", "10.9.0.1"])?;
+    let setup = Setup::new(&[SERVER])
+        .mode("native")
+        .body(OUTAGE)
+        .file("example.org.zone", EXAMPLE_ZONE)
+        .file("world.csv", "10.1.0.0/16,iad\n");
+    let site = Site {
+        daemon: Daemon::start(&pair.server, &setup)?,
+        pair,
+    };
+    let daemon = &site.daemon;
+    daemon.logged("is down")?;
+    let id = |mirror: &str| (mirror != "none").then(|| mirror.to_owned());
+    let all = |from: &str, to: &str| Moved::from([((id(from), id(to)), 1.0)]);
+    let near = |share: Option<&f64>, expected: f64| {
+        (share.copied().unwrap_or_default() - expected).abs() < 1e-9
+    };
+    // One in 64 answers is kept: these are of one client.
+    let socket = site.pair.client.udp("10.1.0.1".parse()?, at(SERVER, 53)?)?;
+    for name in ["table", "spare", "closed"] {
+        for _ in 0..256 {
+            let query = Query::new(&format!("{name}.example.org"), A).bytes();
+            let reply = dns::ask(&socket, &query, Duration::from_secs(3))?;
+            let reply = Reply::parse(&reply.context("no answer")?)?;
+            let mirror = if name == "closed" {
+                ""
+            } else {
+                "198.51.100.10"
+            };
+            ensure!(reply.of("A").join(" ") == mirror, "{name}: {reply}");
+        }
+    }
+
+    // As it is, but that checks come more seldom: what is down stays down.
+    let path = daemon.home.folder.path().join("new.toml");
+    let words = format!("preview {}", path.display());
+    let config = std::fs::read_to_string(daemon.home.config())?;
+    let propose = |changes: &[(&str, &str)]| -> Result<Value> {
+        let mut new = config.clone();
+        for (from, to) in changes {
+            ensure!(new.contains(from), "{from}");
+            new = new.replace(from, to);
+        }
+        std::fs::write(&path, new)?;
+        daemon.json(&words)
+    };
+    let preview = propose(&[("200ms", "60s")])?;
+    let slash_16 = 1.0 / 65536.0;
+    for name in ["table", "spare"] {
+        let stay = moved(&preview, name, "v4")?;
+        ensure!(stay.len() == 2, "{preview}");
+        ensure!(
+            near(stay.get(&(id("iad"), id("iad"))), slash_16),
+            "{preview}"
+        );
+        ensure!(
+            near(stay.get(&(id("ams"), id("ams"))), 1.0 - slash_16),
+            "{preview}"
+        );
+        ensure!(
+            moved(&preview, name, "queries")? == all("iad", "iad"),
+            "{preview}"
+        );
+    }
+    ensure!(
+        moved(&preview, "closed", "v4")? == all("none", "none"),
+        "{preview}"
+    );
+    let names = preview["names"].as_array().into_iter().flatten();
+    for one in names {
+        let by = if one["from_pool"] == "spare" {
+            &Value::from("table")
+        } else {
+            &one["from_pool"]
+        };
+        ensure!(
+            one["from_answered_by"] == *by && one["to_answered_by"] == *by,
+            "{one}"
+        );
+    }
+
+    // No fallback any more, and another mirror where none was in service.
+    let changes = [
+        (
+            "mirrors = [\"sin\"]\npolicy = \"failover\"\nfail = \"closed\"",
+            "mirrors = [\"sin\", \"iad\"]\npolicy = \"failover\"",
+        ),
+        (
+            "fail = \"fallback\"\nfallback = \"table\"",
+            "fail = \"closed\"",
+        ),
+    ];
+    let preview = propose(&changes)?;
+    ensure!(
+        moved(&preview, "spare", "queries")? == all("iad", "none"),
+        "{preview}"
+    );
+    let spare = moved(&preview, "spare", "v4")?;
+    ensure!(
+        near(spare.get(&(id("ams"), None)), 1.0 - slash_16),
+        "{preview}"
+    );
+    ensure!(
+        moved(&preview, "closed", "v4")? == all("none", "iad"),
+        "{preview}"
+    );
+    let text = daemon.ok(&words)?;
+    for part in [
+        "(pool spare, answered by table, then spare): 100.00 % of IPv4 moves",
+        "ams   no answer (SERVFAIL)  100.00 %",
+        "no answer (SERVFAIL)  iad  100.00 %",
+    ] {
+        ensure!(text.contains(part), "{part}: {text}");
+    }
+
+    // A drain that goes on counts by share: between what it is before and after.
+    daemon.ok("mirror drain ams --over 48s")?;
+    let drained = || -> Result<f64> {
+        let shown = daemon.json("mirror show ams")?;
+        let drained = shown["admin"]["drained"].as_f64().context("drained")?;
+        Ok((drained * 32.0).floor())
+    };
+    let end = Instant::now() + Duration::from_secs(20);
+    while drained()? < 3.0 {
+        ensure!(Instant::now() < end, "it does not go on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let least = drained()?;
+    let preview = propose(&[("default = \"ams\"", "default = \"iad\"")])?;
+    let most = drained()?;
+    let table = moved(&preview, "table", "v4")?;
+    ensure!(table.len() == 2, "{preview}");
+    let left = table.get(&(id("ams"), id("iad"))).context("ams to iad")?;
+    let shares = 32.0 * (1.0 - left / (1.0 - slash_16));
+    ensure!(
+        (shares - shares.round()).abs() < 1e-6,
+        "{shares}: {preview}"
+    );
+    ensure!(
+        (least..=most).contains(&shares.round()),
+        "{least} {shares} {most}"
+    );
+    // Both are as of one moment: of a drain alone nothing moves.
+    for _ in 0..20 {
+        let preview = propose(&[])?;
+        let stay = moved(&preview, "table", "v4")?;
+        ensure!(stay.keys().all(|(from, to)| from == to), "{preview}");
+        ensure!(stay.len() == 2, "{preview}");
+    }
+
+    // And so it comes about.
+    propose(&changes)?;
+    std::fs::copy(&path, daemon.home.config())?;
+    daemon.ok("reload")?;
+    ensure!(site.ask("closed.example.org", "10.1.0.1")? == "198.51.100.10");
+    ensure!(site.ask("spare.example.org", "10.1.0.1")?.is_empty());
     Ok(())
 }
 

@@ -34,9 +34,11 @@ pub fn text(preview: &Preview) -> String {
 
 /// What moves of the clients of some names.
 fn moves(names: &NameMoves) -> String {
-    let pool = match names.from_pool == names.to_pool {
-        true => format!("pool {}", names.from_pool),
-        false => format!("pool {}, then {}", names.from_pool, names.to_pool),
+    let now = pool(&names.from_pool, &names.from_answered_by);
+    let then = pool(&names.to_pool, &names.to_answered_by);
+    let pool = match now == then {
+        true => format!("pool {now}"),
+        false => format!("pool {now}, then {then}"),
     };
     let (shown, more) = names.names.split_at(names.names.len().min(SHOWN));
     let more = match more.len() {
@@ -73,8 +75,19 @@ fn moves(names: &NameMoves) -> String {
     )
 }
 
+/// A pool, and which one answers in its place.
+fn pool(id: &str, answered_by: &str) -> String {
+    match id == answered_by {
+        true => id.to_owned(),
+        false => format!("{id}, answered by {answered_by}"),
+    }
+}
+
 fn row(one: &Move) -> [String; 5] {
-    let mirror = |id: &Option<String>| id.clone().unwrap_or_else(|| "-".to_owned());
+    let mirror = |id: &Option<String>| {
+        let none = || "no answer (SERVFAIL)".to_owned();
+        id.clone().unwrap_or_else(none)
+    };
     let to = match one.from == one.to {
         true => "stays".to_owned(),
         false => mirror(&one.to),
@@ -104,9 +117,10 @@ mod tests {
 
     #[test]
     fn what_moves_stands_before_what_stays() {
+        let mirror = |id: &str| (id != "none").then(|| id.to_owned());
         let one = |from: &str, to: &str, v4, v6, queries| Move {
-            from: Some(from.into()),
-            to: Some(to.into()),
+            from: mirror(from),
+            to: mirror(to),
             v4,
             v6,
             queries,
@@ -114,7 +128,9 @@ mod tests {
         let names = |names: &[&str], to_pool: &str, queries_seen, moves| NameMoves {
             names: names.iter().map(|&name| name.into()).collect(),
             from_pool: "www".into(),
+            from_answered_by: "www".into(),
             to_pool: to_pool.into(),
+            to_answered_by: "www".into(),
             queries_seen,
             moves,
         };
@@ -131,6 +147,7 @@ mod tests {
                     ],
                 ),
                 names(&["f."], "cdn", 0, vec![one("ams", "ams", 1.0, 1.0, None)]),
+                names(&["h."], "www", 0, vec![one("ams", "none", 1.0, 1.0, None)]),
             ],
             new_names: vec![],
             gone_names: vec!["g.".into()],
@@ -147,7 +164,11 @@ FROM  TO        IPV4      IPV6  QUERIES
 ams   iad    25.00 %   <0.01 %  50.00 %
 ams   stays  75.00 %  100.00 %  50.00 %
 
-f. (pool www, then cdn): nothing moves
+f. (pool www, then cdn, answered by www): nothing moves
+
+h. (pool www): 100.00 % of IPv4 moves, 100.00 % of IPv6
+FROM  TO                        IPV4      IPV6  QUERIES
+ams   no answer (SERVFAIL)  100.00 %  100.00 %        -
 
 new pools: cdn, x
 names that are gone: g.

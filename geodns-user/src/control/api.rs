@@ -627,22 +627,27 @@ pub struct Preview {
 pub struct NameMoves {
     /// The names.
     pub names: Vec<String>,
-    /// Pool that answers for them now.
+    /// Their pool now.
     pub from_pool: String,
-    /// Pool that would.
+    /// Pool that answers in its place now: itself, or its fallback.
+    pub from_answered_by: String,
+    /// Their pool in the other configuration.
     pub to_pool: String,
+    /// Pool that would answer in its place.
+    pub to_answered_by: String,
     /// Queries of the pool that were seen lately.
     pub queries_seen: u64,
     /// From which mirror to which; those who stay among them. Each share adds up to 1.
     pub moves: Vec<Move>,
 }
 
-/// Clients by their first mirror, now and then.
+/// Clients by the first mirror of their answers, now and then: of A records, or of AAAA where the pool
+/// has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Move {
-    /// Mirror that answers now.
+    /// Mirror of their answers now; none: no answer (SERVFAIL).
     pub from: Option<String>,
-    /// Mirror that would.
+    /// Mirror that they would get; none: no answer (SERVFAIL).
     pub to: Option<String>,
     /// Share of the IPv4 address space, 0 to 1.
     pub v4: f64,

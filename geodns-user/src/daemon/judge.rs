@@ -128,12 +128,28 @@ impl Judge {
     /// Knows of a configuration's targets what it knows of those that ask the same at other times: for
     /// the moment between the plan that it is compiled to and the monitor's taking it over.
     pub fn foresee(&mut self, config: &Config) {
+        let foreseen = self.foreseen(config);
+        self.found.extend(foreseen);
+    }
+
+    /// What it would know with a configuration in force: see [`Judge::foresee`].
+    pub fn foreseeing(&self, config: &Config) -> Self {
+        let mut found = self.found.clone();
+        found.extend(self.foreseen(config));
+        Self {
+            found,
+            feed: self.feed.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn foreseen(&self, config: &Config) -> Vec<(Target, Found)> {
         let by_key = self
             .found
             .iter()
             .map(|(target, found)| (target.key(), found));
         let by_key: HashMap<String, &Found> = by_key.collect();
-        let foreseen: Vec<(Target, Found)> = targets(config)
+        targets(config)
             .filter(|target| !self.found.contains_key(target))
             .filter_map(|target| {
                 let found = Found {
@@ -142,8 +158,7 @@ impl Judge {
                 };
                 Some((target, found))
             })
-            .collect();
-        self.found.extend(foreseen);
+            .collect()
     }
 
     /// Takes what other monitors' file says, in the place of what it said before.
@@ -236,10 +251,10 @@ impl Judge {
         }
     }
 
-    /// Brings a plan that nobody answers from yet up to date.
-    pub fn put(&self, plan: &mut Plan, config: &Config, standings: &Standings) {
+    /// Brings a plan that nobody answers from yet up to date, as of a moment in Unix milliseconds.
+    pub fn put(&self, plan: &mut Plan, config: &Config, standings: &Standings, now: u64) {
         let mut judged = Judged::unknown(config, 0);
-        let _ = judged.bring(self, plan, config, standings, &Which::All);
+        let _ = judged.bring(self, plan, config, standings, &Which::All, now);
         for (mirror, seen) in judged.mirrors.iter().enumerate() {
             for family in [Family::V4, Family::V6] {
                 let _ = set_addresses(plan, config, &judged, mirror, seen, family);
@@ -285,8 +300,8 @@ impl Judged {
         config: &Config,
         standings: &Standings,
         which: &Which,
+        now: u64,
     ) -> Vec<Store> {
-        let now = now_unix_ms();
         let nothing = Standing::default();
         let first = self.services.len() != config.pools.len();
         let mut pools: BTreeSet<usize> = BTreeSet::new();
@@ -409,7 +424,7 @@ impl Daemon {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let mut plan = next.plan.write().unwrap_or_else(PoisonError::into_inner);
-        judge.put(&mut plan, &next.inputs.config, &standings);
+        judge.put(&mut plan, &next.inputs.config, &standings, now_unix_ms());
     }
 
     /// Brings the plan in force and the kernel up to date.
@@ -419,6 +434,16 @@ impl Daemon {
     }
 
     fn heed_with(&self, judge: &mut Judge, which: &Which) -> Result<(), Failure> {
+        self.heed_at(judge, which, now_unix_ms())
+    }
+
+    /// As of a moment, in Unix milliseconds.
+    pub(super) fn heed_at(
+        &self,
+        judge: &mut Judge,
+        which: &Which,
+        now: u64,
+    ) -> Result<(), Failure> {
         let internal = |error: std::io::Error| Failure::Internal(error.to_string());
         let world = self.world.load_full();
         let config = &world.inputs.config;
@@ -430,7 +455,7 @@ impl Daemon {
         }
         // An answer has just the addresses that are up before its mirror is in service, and all of them
         // only when it is not any more.
-        let readdressed = self.readdressed(judge, &judged, config, which);
+        let readdressed = self.readdressed(judge, &judged, config, which, now);
         self.readdress(judge, &judged, &world, &readdressed, true)?;
         {
             let standings = self
@@ -440,7 +465,7 @@ impl Daemon {
             // The kernel's lock first, as everywhere.
             let mut kernel = self.lock_kernel();
             let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
-            let stores = judged.bring(judge, &mut plan, config, &standings, which);
+            let stores = judged.bring(judge, &mut plan, config, &standings, which, now);
             if let Some(kernel) = &mut kernel
                 && !stores.is_empty()
             {
@@ -459,9 +484,9 @@ impl Daemon {
         judged: &Judged,
         config: &Config,
         which: &Which,
+        now: u64,
     ) -> Vec<(usize, Seen)> {
         let nothing = Standing::default();
-        let now = now_unix_ms();
         let standings = self
             .standings
             .lock()

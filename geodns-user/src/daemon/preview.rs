@@ -4,19 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use geodns_common::abi::{self, Family};
 
 use super::answer::read;
 use super::change::{internal, layers, milliseconds};
+use super::judge::Which;
+use super::standing::now_unix_ms;
 use super::{Daemon, read_file};
 use crate::config::Config;
 use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
 use crate::kernel::tables;
 use crate::plan::Plan;
-use crate::plan::moves::{self, Moves, Side};
+use crate::plan::moves::{self, Comparison, Moves};
 use crate::serve::Sample;
 use crate::world::World;
 
@@ -29,15 +31,12 @@ impl Daemon {
             let next = daemon.propose(Path::new(&proposal.config))?;
             let compile_ms = milliseconds(started);
             let started = Instant::now();
-            let world = daemon.world.load_full();
-            // A copy: whoever reads the plan for long keeps those who change it waiting, and behind
-            // them the slow path.
-            let plan = read(&world).clone();
+            let (world, plan) = daemon.at_once(&next)?;
             let seen = daemon.seen(&world)?;
             let now = (&*world.inputs.config, &plan);
             let plan = read(&next);
             let then = (&*next.inputs.config, &*plan);
-            let mut preview = compare(now, then, &daemon.out_of_service(), &seen);
+            let mut preview = compare(now, then, &seen);
             preview.config = proposal.config;
             preview.compile_ms = compile_ms;
             preview.compare_ms = milliseconds(started);
@@ -47,7 +46,7 @@ impl Daemon {
         .map_err(internal)?
     }
 
-    /// A configuration, compiled as a reload would.
+    /// A configuration, compiled as a reload would; all mirrors in service.
     fn propose(&self, path: &Path) -> Result<World, Failure> {
         if !path.is_absolute() {
             let path = path.display();
@@ -60,7 +59,32 @@ impl Daemon {
         let inputs = read_file(path, &self.options, Some(&world.inputs.geography));
         let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
         let layers = layers(&inputs, &self.state).map_err(internal)?;
-        self.compile(&inputs, &layers, world.generation + 1)
+        inputs
+            .compile(&layers, world.generation + 1, rand::random())
+            .map_err(|error| Failure::Invalid(error.to_string()))
+    }
+
+    /// Gives another world the mirrors in service that it would have after a reload, and the world in
+    /// force with its plan, as of the same moment: a drain that goes on is as far in both.
+    fn at_once(&self, next: &World) -> Result<(Arc<World>, Plan), Failure> {
+        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now_unix_ms();
+        self.heed_at(&mut judge, &Which::All, now)?;
+        let world = self.world.load_full();
+        // A copy: whoever reads the plan for long keeps those who change it waiting, and behind them
+        // the slow path.
+        let plan = read(&world).clone();
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let config = &next.inputs.config;
+        let mut then = next.plan.write().unwrap_or_else(PoisonError::into_inner);
+        judge
+            .foreseeing(config)
+            .put(&mut then, config, &standings, now);
+        drop(then);
+        Ok((world, plan))
     }
 
     /// Clients that both paths answered lately from a world's plan.
@@ -79,13 +103,6 @@ impl Daemon {
         }
         Ok(seen)
     }
-
-    /// Ids of the mirrors that new clients are not sent to.
-    fn out_of_service(&self) -> BTreeSet<String> {
-        let mirrors = self.mirrors().into_iter();
-        let out = mirrors.filter(|mirror| !mirror.in_service);
-        out.map(|mirror| mirror.id).collect()
-    }
 }
 
 fn address(seen: &abi::Seen) -> IpAddr {
@@ -96,12 +113,7 @@ fn address(seen: &abi::Seen) -> IpAddr {
 }
 
 /// What moves from one plan to another.
-fn compare(
-    (old, from): (&Config, &Plan),
-    (new, to): (&Config, &Plan),
-    out: &BTreeSet<String>,
-    seen: &[Sample],
-) -> Preview {
+fn compare((old, from): (&Config, &Plan), (new, to): (&Config, &Plan), seen: &[Sample]) -> Preview {
     let names = |config: &Config| -> BTreeMap<String, usize> {
         let steers = config.steers.iter();
         let pool_of = steers.map(|steer| (steer.name.fmt_with_dot().to_string(), steer.pool));
@@ -118,21 +130,28 @@ fn compare(
             alike.entry((pool, other)).or_default().push(name.clone());
         }
     }
+    let mut comparison = Comparison::new(from, to);
     let moved = alike.into_iter().map(|((pool, other), names)| {
         let seen = seen.iter().filter(|seen| seen.pool == pool);
         let seen: Vec<IpAddr> = seen.map(|seen| seen.client).collect();
+        let answering = [moves::answering(from, pool), moves::answering(to, other)];
         NameMoves {
             names,
             from_pool: old.pools[pool].id.clone(),
+            from_answered_by: old.pools[answering[0]].id.clone(),
             to_pool: new.pools[other].id.clone(),
+            to_answered_by: new.pools[answering[1]].id.clone(),
             queries_seen: seen.len() as u64,
-            moves: moves_of(side(old, from, pool, out), side(new, to, other, out), &seen)
+            moves: moves_of(&mut comparison, pool, other, &seen)
                 .into_iter()
                 .map(|((from, to), share)| {
                     let [v4, v6, queries] = share;
+                    let id = |config: &Config, pool: usize, mirror: Option<u8>| {
+                        mirror.map(|mirror| config.mirror_id(pool, mirror).to_owned())
+                    };
                     Move {
-                        from: from.map(|mirror| old.mirror_id(pool, mirror).to_owned()),
-                        to: to.map(|mirror| new.mirror_id(other, mirror).to_owned()),
+                        from: id(old, answering[0], from),
+                        to: id(new, answering[1], to),
                         v4,
                         v6,
                         queries: (!seen.is_empty()).then_some(queries),
@@ -157,27 +176,17 @@ fn compare(
     }
 }
 
-/// A pool, with the mirrors in service that are so now, by their ids.
-fn side<'a>(config: &Config, plan: &'a Plan, pool: usize, out: &BTreeSet<String>) -> Side<'a> {
-    let mirrors = config.pools[pool].mirrors.iter().enumerate();
-    let in_service = mirrors.filter(|&(_, &mirror)| !out.contains(&config.mirrors[mirror].id));
-    Side {
-        plan,
-        pool,
-        in_service: in_service.fold(0, |mask, (number, _)| mask | 1 << number),
-    }
-}
-
 /// By IPv4 addresses, by IPv6 addresses, and by clients.
 fn moves_of(
-    from: Side<'_>,
-    to: Side<'_>,
+    comparison: &mut Comparison<'_>,
+    from: usize,
+    to: usize,
     seen: &[IpAddr],
 ) -> BTreeMap<(Option<u8>, Option<u8>), [f64; 3]> {
     let by: [Moves; 3] = [
-        moves::by_addresses(from, to, Family::V4),
-        moves::by_addresses(from, to, Family::V6),
-        moves::by_clients(from, to, seen.iter().copied()),
+        comparison.by_addresses(from, to, Family::V4),
+        comparison.by_addresses(from, to, Family::V6),
+        comparison.by_clients(from, to, seen.iter().copied()),
     ];
     let mut all: BTreeMap<_, [f64; 3]> = BTreeMap::new();
     for (number, moves) in by.into_iter().enumerate() {

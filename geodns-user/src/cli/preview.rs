@@ -14,8 +14,18 @@ pub fn text(preview: &Preview) -> String {
         "{}: compiled in {} ms, compared in {} ms; nothing is changed\n",
         preview.config, preview.compile_ms, preview.compare_ms
     );
-    for names in &preview.names {
+    let moves_any = |names: &&NameMoves| names.moves.iter().any(is_move);
+    let (moved, same): (Vec<_>, Vec<_>) = preview.names.iter().partition(moves_any);
+    for names in moved {
         let _ = write!(text, "\n{}", moves(names));
+    }
+    let same: Vec<&str> = same
+        .iter()
+        .flat_map(|names| &names.names)
+        .map(String::as_str)
+        .collect();
+    if !same.is_empty() {
+        let _ = writeln!(text, "\nnothing moves: {}", shown(&same));
     }
     let lists = [
         ("new pools", &preview.new_pools),
@@ -40,17 +50,8 @@ fn moves(names: &NameMoves) -> String {
         true => format!("pool {now}"),
         false => format!("pool {now}, then {then}"),
     };
-    let (shown, more) = names.names.split_at(names.names.len().min(SHOWN));
-    let more = match more.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let heading = format!("{}{more} ({pool})", shown.join(", "));
-    let moves = |one: &&Move| one.from != one.to;
-    let moved: Vec<_> = names.moves.iter().filter(moves).collect();
-    if moved.is_empty() {
-        return format!("{heading}: nothing moves\n");
-    }
+    let of: Vec<&str> = names.names.iter().map(String::as_str).collect();
+    let (moved, stay): (Vec<&Move>, Vec<&Move>) = names.moves.iter().partition(|one| is_move(one));
     let sum = |share: fn(&Move) -> f64| moved.iter().map(|one| share(one)).sum::<f64>();
     let (v4, v6) = (percent(sum(|one| one.v4)), percent(sum(|one| one.v6)));
     let queries = match names.queries_seen {
@@ -60,7 +61,6 @@ fn moves(names: &NameMoves) -> String {
             format!(", {share} of {seen} queries seen")
         }
     };
-    let stay = names.moves.iter().filter(|one| one.from == one.to);
     let rows = moved.iter().copied().chain(stay).map(row);
     let columns = [
         ("FROM", TEXT),
@@ -70,9 +70,24 @@ fn moves(names: &NameMoves) -> String {
         ("QUERIES", NUMBER),
     ];
     format!(
-        "{heading}: {v4} of IPv4 moves, {v6} of IPv6{queries}\n{}",
+        "{} ({pool}): {v4} of IPv4 moves, {v6} of IPv6{queries}\n{}",
+        shown(&of),
         table(&columns, rows)
     )
+}
+
+fn is_move(one: &Move) -> bool {
+    one.from != one.to
+}
+
+/// Names, the first few of them written out.
+fn shown(names: &[&str]) -> String {
+    let (shown, more) = names.split_at(names.len().min(SHOWN));
+    let shown = shown.join(", ");
+    match more.len() {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A pool, and which one answers in its place.
@@ -147,7 +162,13 @@ mod tests {
                     ],
                 ),
                 names(&["f."], "cdn", 0, vec![one("ams", "ams", 1.0, 1.0, None)]),
-                names(&["h."], "www", 0, vec![one("ams", "none", 1.0, 1.0, None)]),
+                names(&["h."], "cdn", 0, vec![one("ams", "none", 1.0, 1.0, None)]),
+                names(
+                    &["i.", "j.", "k."],
+                    "www",
+                    0,
+                    vec![one("none", "none", 1.0, 1.0, None)],
+                ),
             ],
             new_names: vec![],
             gone_names: vec!["g.".into()],
@@ -164,11 +185,11 @@ FROM  TO        IPV4      IPV6  QUERIES
 ams   iad    25.00 %   <0.01 %  50.00 %
 ams   stays  75.00 %  100.00 %  50.00 %
 
-f. (pool www, then cdn, answered by www): nothing moves
-
-h. (pool www): 100.00 % of IPv4 moves, 100.00 % of IPv6
+h. (pool www, then cdn, answered by www): 100.00 % of IPv4 moves, 100.00 % of IPv6
 FROM  TO                        IPV4      IPV6  QUERIES
 ams   no answer (SERVFAIL)  100.00 %  100.00 %        -
+
+nothing moves: f., i., j. and 1 more
 
 new pools: cdn, x
 names that are gone: g.

@@ -1,6 +1,6 @@
 //! The real city databases, IPv4 and IPv6, and `nearest` over 24 mirrors: how long until the table is in
 //! the kernel, on one core, and what it takes there and in the daemon; what a lookup costs, beside the
-//! kernel's own LPM trie with the same prefixes.
+//! kernel's own LPM trie with the same prefixes; and what `geodns preview` of one mirror more takes.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -38,6 +38,9 @@ pub fn run(databases: &[PathBuf], rounds: usize) -> Result<Vec<Figure>> {
         ("lookup", "ns"),
         ("LPM trie: lookup", "ns"),
         ("lookups", "x LPM trie"),
+        ("preview of one mirror more: compile", "s"),
+        ("preview of one mirror more: compare", "s"),
+        ("preview of one mirror more: daemon's peak", "MB"),
     ]
     .into_iter()
     .map(|(what, unit)| Figure::new("geography", what, unit, Vec::new()))
@@ -48,6 +51,8 @@ pub fn run(databases: &[PathBuf], rounds: usize) -> Result<Vec<Figure>> {
         (5, Goal::Below(1200.0)),
         (6, Goal::Below(300.0)),
         (9, Goal::AtLeast(6.0)),
+        (11, Goal::Below(3.0)),
+        (12, Goal::Below(1200.0)),
     ] {
         figures[figure].goal = Some(goal);
     }
@@ -57,9 +62,10 @@ pub fn run(databases: &[PathBuf], rounds: usize) -> Result<Vec<Figure>> {
             let round = scope.spawn(|| pinned(databases));
             round.join().expect("no panic")
         })?;
-        let daemon = daemon_memory(databases)?;
+        let daemon = daemon(databases)?;
         let values = one_core.into_iter().chain(daemon);
-        for (figure, value) in [0, 1, 2, 3, 4, 7, 8, 9, 5, 6].into_iter().zip(values) {
+        let places = [0, 1, 2, 3, 4, 7, 8, 9, 5, 6, 10, 11, 12];
+        for (figure, value) in places.into_iter().zip(values) {
             figures[figure].rounds.push(value);
         }
     }
@@ -137,22 +143,53 @@ fn leaves(plan: &Plan) -> Result<Vec<(Ipv4Addr, u8, u32)>> {
     Ok(leaves)
 }
 
-/// Megabytes of a daemon: at its peak, and at rest.
-fn daemon_memory(databases: &[PathBuf]) -> Result<[f64; 2]> {
+/// Of a daemon: megabytes at its peak, and at rest; seconds that a preview compiles and compares, and
+/// megabytes at the peak with that.
+fn daemon(databases: &[PathBuf]) -> Result<[f64; 5]> {
     let pair = Pair::new(&[])?;
-    let mut daemon = Daemon::start(
-        &pair.server,
-        &world::geographic_setup("192.0.2.53", databases),
-    )?;
+    let setup = world::geographic_setup("192.0.2.53", databases);
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
     std::thread::sleep(SETTLE);
     let pid = daemon.pid().context("it runs")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let megabytes = |key: &str| -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
         Ok(kib.with_context(|| format!("no {key}"))?.parse::<f64>()? * 1024.0 / 1e6)
     };
-    let memory = [megabytes("VmHWM:")?, megabytes("VmRSS:")?];
+    let (peak, rest) = (megabytes("VmHWM:")?, megabytes("VmRSS:")?);
+    let path = daemon.home.folder.path().join("new.toml");
+    let config = std::fs::read_to_string(daemon.home.config())?;
+    std::fs::write(&path, one_more(&config)?)?;
+    let preview = daemon.json(&format!("preview {}", path.display()))?;
+    let moves = preview["names"][0]["moves"].as_array().context("moves")?;
+    let taken = moves
+        .iter()
+        .filter(|one| one["to"] == "vie" && one["from"] != "vie")
+        .filter_map(|one| one["v4"].as_f64());
+    let taken: f64 = taken.sum();
+    ensure!(taken > 0.001, "the mirror takes nothing: {preview}");
+    let seconds = |key: &str| -> Result<f64> {
+        let ms = preview[key].as_f64();
+        Ok(ms.with_context(|| format!("no {key}"))? / 1e3)
+    };
+    let figures = [
+        peak,
+        rest,
+        seconds("compile_ms")?,
+        seconds("compare_ms")?,
+        megabytes("VmHWM:")?,
+    ];
     daemon.stop()?;
-    Ok(memory)
+    Ok(figures)
+}
+
+/// The configuration with a mirror in Vienna too.
+fn one_more(config: &str) -> Result<String> {
+    let (head, pool) = config.split_once("[[pool]]").context("no pool")?;
+    let pool = pool.replacen("mirrors = [", "mirrors = [\"vie\", ", 1);
+    Ok(format!(
+        "{head}[[mirror]]\nid = \"vie\"\naddresses = [\"192.0.2.200\", \"2001:db8::200\"]\n\
+         location = {{ lat = 48.21, lon = 16.37 }}\n[[pool]]{pool}"
+    ))
 }

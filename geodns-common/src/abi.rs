@@ -12,7 +12,7 @@ use core::cell::UnsafeCell;
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
@@ -26,8 +26,9 @@ pub struct Settings {
     pub name_mask: u32,
     /// UDP port, host byte order.
     pub port: u16,
-    /// 1 if any name has a wildcard child that is steered, so that an absent name is worth a walk.
-    pub wildcards: u16,
+    /// 1 if an absent name may be answered, so that it is worth a walk up to its closest encloser: a
+    /// zone is complete, or a name has a wildcard child that the fast path answers from.
+    pub walk: u16,
     /// Log one packet in this many through aya-log; 0 is never.
     pub log_every: u32,
     /// Zero.
@@ -85,14 +86,16 @@ impl core::fmt::Debug for Row {
 /// Slots that a name is looked for in, from `hash[0] & name_mask` on, wrapping.
 pub const NAME_PROBES: u32 = 8;
 
-/// One slot of the open-addressed name table. `hash` of zeros is an empty slot.
+/// One slot of the open-addressed name table. `hash` of zeros is an empty slot, at which a lookup
+/// ends; [`Name::DELETED`] is in use and no name.
 ///
-/// Holds every owner name, empty non-terminal and zone cut of every zone, so that the closest
-/// encloser of a name (RFC 4592 section 3.3.1) can be found here.
+/// Of a complete zone it holds every owner name, empty non-terminal and zone cut, so that the closest
+/// encloser of a name (RFC 4592 section 3.3.1) can be found here; of every zone the apex.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Name {
-    /// SipHash-1-3-128 of the lowercased wire name, length bytes and root label included.
+    /// SipHash-1-3-128 of the lowercased wire name, length bytes and root label included. The first
+    /// word of a name's hash is never 0.
     pub hash: [u64; 2],
     /// [`Target`] of the name itself.
     pub exact: Row,
@@ -100,25 +103,41 @@ pub struct Name {
     pub wildcard: Row,
 }
 
-/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool in 32..64.
+impl Name {
+    /// Hash of a slot whose name is gone: names that were placed past it are still found.
+    pub const DELETED: [u64; 2] = [0, 1];
+}
+
+/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool or set in 32..64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Nothing.
     None,
-    /// A pool answers A and AAAA.
+    /// A pool answers A and AAAA; there are no other records.
     Steered {
         /// Index in the table of zones.
         zone: u16,
         /// Index in the table of pools.
         pool: u32,
     },
-    /// The name exists; the slow path answers.
+    /// The name exists, or may exist; the slow path answers, also for absent names below it.
     Pass,
+    /// The records of a zone file; none at an empty non-terminal.
+    Static {
+        /// Index in the table of zones.
+        zone: u16,
+        /// Where its [`Set`] is on the shelves, in words.
+        set: u32,
+    },
 }
 
 impl Target {
-    const STEERED: u64 = 1;
+    /// Kind of [`Target::Steered`].
+    pub(crate) const STEERED: u64 = 1;
+    /// Kind of [`Target::Pass`].
     const PASS: u64 = 2;
+    /// Kind of [`Target::Static`].
+    pub(crate) const STATIC: u64 = 3;
 
     /// Packs into a row's value.
     pub const fn pack(self) -> u64 {
@@ -128,6 +147,7 @@ impl Target {
                 Self::STEERED | (zone as u64) << 16 | (pool as u64) << 32
             }
             Self::Pass => Self::PASS,
+            Self::Static { zone, set } => Self::STATIC | (zone as u64) << 16 | (set as u64) << 32,
         }
     }
 
@@ -140,8 +160,92 @@ impl Target {
                 zone: (value >> 16) as u16,
                 pool: (value >> 32) as u32,
             },
+            Self::STATIC => Self::Static {
+                zone: (value >> 16) as u16,
+                set: (value >> 32) as u32,
+            },
             _ => Self::Pass,
         }
+    }
+}
+
+/// 8-byte words of a page of the shelves, a power of two.
+pub const SHELF_WORDS: usize = 512;
+
+/// A page of the shelves: records of zone files, as [`Set`]s. No set crosses the end of a page.
+pub type Shelf = [u64; SHELF_WORDS];
+
+/// First word of a set: what a zone file has at a name.
+///
+/// One [`SetType`] for each listed type follows, then their records. Bits 0..8 are the number of
+/// types; [`Set::MORE`] and the others follow; bits 32..64 are the pool, with [`Set::POOL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set(pub u64);
+
+impl Set {
+    /// Types that a set lists, at the most.
+    pub const MAX_TYPES: u32 = 15;
+    /// No records, as at an empty non-terminal: every type is NODATA.
+    pub const EMPTY: Self = Self(0);
+    /// The name has types that are not listed: a type that is not listed passes.
+    pub const MORE: u64 = 1 << 8;
+    /// The first type is a CNAME, which answers for every type.
+    pub const CNAME: u64 = 1 << 9;
+    /// A pool answers A and AAAA.
+    pub const POOL: u64 = 1 << 10;
+
+    /// Types that are listed.
+    #[inline(always)]
+    pub const fn types(self) -> u32 {
+        self.0 as u32 & 0xff
+    }
+
+    /// The pool, with [`Set::POOL`].
+    #[inline(always)]
+    pub const fn pool(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// An RRset of a [`Set`]: type in bits 0..16, number of records in 16..32, their octets in 32..48, and
+/// in 48..64 where they start, in words from the set's first.
+///
+/// The records are finished: owned by a pointer to the question (`c0 0c`), with their TTL, RDATA
+/// uncompressed, in memory order. 0 octets: there are records, which only the slow path has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetType(pub u64);
+
+impl SetType {
+    /// Octets of the records of a type, at the most; a multiple of 8.
+    pub const MAX_OCTETS: u32 = 480;
+
+    /// Packs.
+    pub const fn new(rtype: u16, records: u16, octets: u16, start: u16) -> Self {
+        Self(rtype as u64 | (records as u64) << 16 | (octets as u64) << 32 | (start as u64) << 48)
+    }
+
+    /// Type.
+    #[inline(always)]
+    pub const fn rtype(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Number of records.
+    #[inline(always)]
+    pub const fn records(self) -> u32 {
+        (self.0 >> 16) as u32 & 0xffff
+    }
+
+    /// Octets of all of them.
+    #[inline(always)]
+    pub const fn octets(self) -> u32 {
+        (self.0 >> 32) as u32 & 0xffff
+    }
+
+    /// Where they start, in words from the first of the set.
+    #[inline(always)]
+    pub const fn start(self) -> u32 {
+        (self.0 >> 48) as u32
     }
 }
 
@@ -168,7 +272,7 @@ pub const SOA_WORDS: usize = 30;
 impl Zone {
     /// Send everything of this zone to the slow path.
     pub const PASS: u64 = 1;
-    /// Every owner of the zone is in the name table: an absent name does not exist.
+    /// Every name of the zone is in the name table: an absent name does not exist.
     pub const COMPLETE: u64 = 2;
 }
 
@@ -220,6 +324,9 @@ impl Pool {
     pub const GROUPS: u16 = 4;
     /// Which mirror of a group is drawn for each query anew, not by the client's prefix.
     pub const RANDOM: u16 = 8;
+    /// Records are CNAMEs, which answer for every type: those of [`Family::V4`] for other types than A
+    /// and AAAA.
+    pub const ALIAS: u16 = 16;
 
     /// In `ttl`: a mirror is being drained, so that neighbouring prefixes get different answers.
     pub const SPLIT: u64 = 1 << 32;
@@ -482,6 +589,7 @@ const _: () = {
     assert!(size_of::<Zone>() == 256);
     assert!(size_of::<Pool>() == 600);
     assert!(size_of::<Answer>() == 128);
+    assert!(size_of::<Shelf>() == 4096);
     assert!(size_of::<Page>() == 1024);
     assert!(size_of::<Block>() == 64);
     assert!(size_of::<Listen>() == 32);

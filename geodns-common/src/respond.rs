@@ -6,7 +6,8 @@
 //! verifier sees that nothing is outside, and nothing can panic.
 
 use crate::abi::{
-    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SOA_WORDS, Target, Zone,
+    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SHELF_WORDS, SOA_WORDS, Set,
+    SetType, Shelf, Target, Zone,
 };
 use crate::subnet;
 use crate::tables::{self, Address, Found, Tables, find_name, find_order};
@@ -53,6 +54,8 @@ pub struct Scratch {
     ttl: u32,
     /// Where the records end.
     end: u32,
+    /// How many they are.
+    records: u32,
     /// Mirrors of the answer.
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
@@ -67,6 +70,8 @@ pub struct Scratch {
     pub client_is_v6: u32,
     /// See [`Scratch::forget`].
     kept: u32,
+    /// See [`Scratch::forget64`].
+    kept64: u64,
     query: Query,
     /// The client's address; that of its subnet, once one was read.
     pub client: Address,
@@ -86,6 +91,7 @@ impl Scratch {
             scope: 0,
             ttl: 0,
             end: 0,
+            records: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
             pool: 0,
@@ -93,9 +99,11 @@ impl Scratch {
             name_len: 0,
             client_is_v6: 0,
             kept: 0,
+            kept64: 0,
             query: Query {
                 name_len: 0,
                 labels: 0,
+                qtype: 0,
                 is_aaaa: 0,
                 rd: 0,
                 limit: 0,
@@ -188,13 +196,22 @@ impl Scratch {
 
     /// As [`Scratch::forget`].
     #[inline(always)]
-    fn forget_query(&mut self, query: Query) -> Query {
-        let kept = &raw mut self.query;
+    fn forget64(&mut self, number: u64) -> u64 {
+        let kept = &raw mut self.kept64;
         // SAFETY: a field of ours.
         unsafe {
-            kept.write_volatile(query);
+            kept.write_volatile(number);
             kept.read_volatile()
         }
+    }
+
+    /// Puts the query where it is read from when it is wanted, as after [`Scratch::forget`]: the stack
+    /// has no room for it.
+    #[inline(always)]
+    fn set_parsed(&mut self, query: Query) {
+        let kept = &raw mut self.query;
+        // SAFETY: a field of ours.
+        unsafe { kept.write_volatile(query) }
     }
 
     #[inline(always)]
@@ -231,7 +248,9 @@ struct Query {
     name_len: u32,
     /// Labels of the name, the root not counted.
     labels: u32,
-    /// AAAA, not A.
+    /// Type.
+    qtype: u32,
+    /// AAAA.
     is_aaaa: u32,
     /// RD, as it stands in the header.
     rd: u32,
@@ -244,6 +263,18 @@ struct Query {
 }
 
 impl Query {
+    /// Where the records start.
+    #[inline(always)]
+    fn end(self) -> u32 {
+        MESSAGE + HEADER_LEN + self.name_len + 4
+    }
+
+    /// Whether it asks for addresses.
+    #[inline(always)]
+    fn is_for_addresses(self) -> bool {
+        self.qtype == wire::TYPE_A as u32 || self.is_aaaa != 0
+    }
+
     #[inline(always)]
     fn family(self) -> Family {
         if self.is_aaaa != 0 {
@@ -266,27 +297,76 @@ pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
 #[inline(always)]
 fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
     let query = parse(scratch)?;
-    let query = scratch.forget_query(query);
-    let (zone, pool) = find(scratch, tables, query)?;
-    let zone = tables.zone(zone).ok_or(Verdict::Internal)?;
-    if zone.row.load() & Zone::PASS != 0 {
+    scratch.set_parsed(query);
+    let target = find(scratch, tables)?;
+    let target = scratch.forget64(target);
+    let zone = tables
+        .zone((target >> 16) as u32 & 0xffff)
+        .ok_or(Verdict::Internal)?;
+    let state = zone.row.load();
+    if state & Zone::PASS != 0 {
         return Err(Verdict::ZonePass);
     }
-    let family = query.family();
+    let verdict = if target & ABSENT == 0 {
+        put_found(scratch, tables, target)?
+    } else if state & Zone::COMPLETE != 0 {
+        Verdict::Nxdomain
+    } else {
+        return Err(Verdict::UnknownName);
+    };
+    let verdict = scratch.forget(verdict as u32);
+    if verdict == Verdict::Nodata as u32 || verdict == Verdict::Nxdomain as u32 {
+        let end = put_soa(scratch, zone)?;
+        finish(scratch, end, 0, 1)?;
+        if verdict == Verdict::Nodata as u32 {
+            return Ok(Verdict::Nodata);
+        }
+        scratch.put8(MESSAGE + 3, wire::NXDOMAIN);
+        return Ok(Verdict::Nxdomain);
+    }
+    let (end, records) = (scratch.end, scratch.records);
+    finish(scratch, end, records as u16, 0)?;
+    if verdict == Verdict::Answered as u32 {
+        return Ok(Verdict::Answered);
+    }
+    if verdict == Verdict::Static as u32 {
+        return Ok(Verdict::Static);
+    }
+    fail(scratch);
+    Ok(Verdict::Servfail)
+}
+
+/// Appends what the target of an existing name has for the question, if anything.
+#[inline(always)]
+fn put_found<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    target: u64,
+) -> Result<Verdict, Verdict> {
+    let mut pool = (target >> 32) as u32;
+    if target & KIND == Target::STATIC {
+        let records = tables.set_from(scratch, pool)?;
+        if records == 0 {
+            return Ok(Verdict::Nodata);
+        }
+        if records != FROM_POOL {
+            scratch.records = records;
+            return Ok(Verdict::Static);
+        }
+        pool = scratch.pool;
+    }
     scratch.pool = pool;
     let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
-    let end = MESSAGE + HEADER_LEN + query.name_len + 4;
-    if pool.has[family.index()] == 0 {
-        let end = put_soa(scratch, zone, query, end)?;
-        finish(scratch, query, end, 0, 1)?;
+    let query = scratch.query;
+    let family = query.family();
+    let has = query.is_for_addresses() || pool.flags & Pool::ALIAS != 0;
+    if !has || pool.has[family.index()] == 0 {
         return Ok(Verdict::Nodata);
     }
     let answered_by = scratch.forget(tables::answered_by(pool, family));
     let records = tables.answer_from(scratch, answered_by)?;
-    let (end, records) = (scratch.forget(scratch.end), scratch.forget(records));
-    finish(scratch, query, end, records as u16, 0)?;
+    scratch.records = records;
     if records == 0 {
-        fail(scratch);
         return Ok(Verdict::Servfail);
     }
     Ok(Verdict::Answered)
@@ -331,12 +411,13 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     if scratch.get16(at + 2) != wire::CLASS_IN {
         return Err(Verdict::Class);
     }
-    if qtype != wire::TYPE_A && qtype != wire::TYPE_AAAA {
+    if is_slow(qtype) {
         return Err(Verdict::Qtype);
     }
     let mut query = Query {
         name_len,
         labels,
+        qtype: qtype as u32,
         is_aaaa: (qtype == wire::TYPE_AAAA) as u32,
         rd: (flags & wire::RD) as u32,
         limit: wire::MIN_UDP_SIZE,
@@ -353,6 +434,16 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     query.edns = 1;
     (query.flags, query.limit) = parse_opt(scratch, at + 4, end)?;
     Ok(query)
+}
+
+/// Whether a type is for the slow path, whatever the name: the reserved 0, OPT, ANY and the others that
+/// are no data (RFC 6895 section 3.1), and DS, which may be that of another zone.
+#[inline(always)]
+const fn is_slow(qtype: u16) -> bool {
+    qtype == 0
+        || qtype == wire::TYPE_OPT
+        || qtype == wire::TYPE_DS
+        || (qtype >= wire::FIRST_META_TYPE && qtype <= 255)
 }
 
 /// Notes where the labels start, and the length of the name. Gives the number of labels.
@@ -516,24 +607,30 @@ fn parse_ecs(scratch: &mut Scratch) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// The zone and the pool of the name: its own, or those of the wildcard at its closest encloser
-/// (RFC 4592 section 3.3.1).
+/// In a target that [`find`] gives: the name itself does not exist.
+const ABSENT: u64 = 1 << 8;
+/// Kind of a target, packed.
+const KIND: u64 = 0xff;
+
+/// What answers for the name, as a packed [`Target`] with records: what stands at it, or at the
+/// wildcard of its closest encloser (RFC 4592 section 3.3.1). Where there is neither, what stands at
+/// the encloser, marked [`ABSENT`].
 #[inline(always)]
-fn find<T: Tables>(scratch: &mut Scratch, tables: &T, query: Query) -> Result<(u32, u32), Verdict> {
+fn find<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<u64, Verdict> {
     let settings = tables.settings();
     let target = match lookup(scratch, tables, settings.name_mask, 0) {
         Some(found) => found.exact,
-        None if settings.wildcards == 0 => return Err(Verdict::UnknownName),
+        None if settings.walk == 0 => return Err(Verdict::UnknownName),
         None => {
             let mut label = 1;
             loop {
-                if label >= query.labels || label >= MAX_LABELS as u32 {
+                if label >= scratch.query.labels || label >= MAX_LABELS as u32 {
                     return Err(Verdict::UnknownName);
                 }
                 let from = scratch.labels[label as usize & (MAX_LABELS - 1)];
                 if let Some(encloser) = lookup(scratch, tables, settings.name_mask, from) {
-                    if encloser.wildcard == Target::None {
-                        return Err(Verdict::UnknownName);
+                    if encloser.wildcard == 0 {
+                        break encloser.exact | ABSENT;
                     }
                     break encloser.wildcard;
                 }
@@ -541,9 +638,9 @@ fn find<T: Tables>(scratch: &mut Scratch, tables: &T, query: Query) -> Result<(u
             }
         }
     };
-    match target {
-        Target::Steered { zone, pool } => Ok((scratch.forget(zone as u32), scratch.forget(pool))),
-        Target::None | Target::Pass => Err(Verdict::NotSteered),
+    match target & KIND {
+        Target::STEERED | Target::STATIC => Ok(target),
+        _ => Err(Verdict::SlowName),
     }
 }
 
@@ -558,6 +655,70 @@ fn lookup<T: Tables>(
     find_name(tables, name_mask, scratch.hash)
 }
 
+/// What [`set_from`] gives where a pool has the records: [`Scratch::pool`].
+const FROM_POOL: u32 = 0xffff;
+
+/// Appends the records of a set to the question. Gives how many: 0 if it has none of the type.
+#[inline(always)]
+pub fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u32, Verdict> {
+    let query = scratch.query;
+    let shelf = tables
+        .shelf(set / SHELF_WORDS as u32)
+        .ok_or(Verdict::Internal)?;
+    let head = Set(word(shelf, set));
+    if head.0 & Set::POOL != 0 && query.is_for_addresses() {
+        scratch.pool = head.pool();
+        return Ok(FROM_POOL);
+    }
+    let mut found = 0;
+    let mut at = 0;
+    while at < Set::MAX_TYPES {
+        if at >= head.types() {
+            break;
+        }
+        let listed = SetType(word(shelf, set + 1 + at));
+        if listed.rtype() as u32 == query.qtype {
+            found = listed.0;
+            break;
+        }
+        at += 1;
+    }
+    let mut found = scratch.forget64(found);
+    if found == 0 {
+        if head.0 & Set::MORE != 0 {
+            return Err(Verdict::SlowRecords);
+        }
+        if head.0 & Set::CNAME == 0 {
+            return Ok(0);
+        }
+        found = word(shelf, set + 1);
+    }
+    let found = SetType(found);
+    let (octets, end) = (found.octets(), query.end());
+    if octets == 0 || octets > SetType::MAX_OCTETS {
+        return Err(Verdict::SlowRecords);
+    }
+    if end + octets > MESSAGE + query.limit {
+        return Err(Verdict::TooLarge);
+    }
+    let mut at = 0;
+    while at < SetType::MAX_OCTETS {
+        if at >= octets {
+            break;
+        }
+        scratch.put64(end + at, word(shelf, set + found.start() + at / 8));
+        at += 8;
+    }
+    scratch.end = end + octets;
+    Ok(found.records())
+}
+
+/// A word of a page, by its place on all shelves.
+#[inline(always)]
+fn word(shelf: &Shelf, place: u32) -> u64 {
+    shelf[place as usize & (SHELF_WORDS - 1)]
+}
+
 /// Appends a pool's records to the question. Gives how many: 0 if no mirror is in service.
 #[inline(always)]
 pub fn answer_from<T: Tables>(
@@ -570,7 +731,7 @@ pub fn answer_from<T: Tables>(
         return Err(Verdict::SlowPool);
     }
     let query = scratch.query;
-    let end = MESSAGE + HEADER_LEN + query.name_len + 4;
+    let end = query.end();
     let chosen = pick(scratch, tables, pool, query.family())?;
     let chosen = scratch.forget(chosen);
     if chosen == 0 {
@@ -725,7 +886,9 @@ fn put_words<const FROM: usize, const TO: usize>(scratch: &mut Scratch, words: &
 
 /// Appends the zone's SOA, owned by a pointer to the apex, which is the end of the question's name.
 #[inline(always)]
-fn put_soa(scratch: &mut Scratch, zone: &Zone, query: Query, end: u32) -> Result<u32, Verdict> {
+fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
+    let query = scratch.query;
+    let end = query.end();
     let (apex_len, soa_len) = (zone.apex_len as u32, zone.soa_len as u32);
     if soa_len == 0 || soa_len as usize > 8 * SOA_WORDS {
         return Err(Verdict::SlowPool);
@@ -746,13 +909,8 @@ fn put_soa(scratch: &mut Scratch, zone: &Zone, query: Query, end: u32) -> Result
 
 /// Appends the OPT and writes the header.
 #[inline(always)]
-fn finish(
-    scratch: &mut Scratch,
-    query: Query,
-    end: u32,
-    answers: u16,
-    authority: u16,
-) -> Result<(), Verdict> {
+fn finish(scratch: &mut Scratch, end: u32, answers: u16, authority: u16) -> Result<(), Verdict> {
+    let query = scratch.query;
     let mut end = bounded(end);
     if query.edns != 0 {
         let ecs_len = scratch.ecs_len;

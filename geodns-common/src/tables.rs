@@ -4,7 +4,7 @@
 //! are written once, here.
 
 use crate::abi::{
-    self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Settings, Target, Zone,
+    self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target, Zone,
 };
 use crate::respond::{self, Scratch};
 use crate::verdict::Verdict;
@@ -22,6 +22,8 @@ pub trait Tables {
     fn pool(&self, index: u32) -> Option<&Pool>;
     /// An answer.
     fn answer(&self, index: u32) -> Option<&Answer>;
+    /// A page of the shelves.
+    fn shelf(&self, index: u32) -> Option<&Shelf>;
     /// A region's order, as [`Order`] packs it.
     fn region(&self, index: u32) -> Option<u64>;
     /// A page of a root (see [`abi::root`]).
@@ -50,15 +52,36 @@ pub trait Tables {
     {
         respond::answer_from(scratch, self, pool)
     }
+
+    /// [`respond::set_from`]. As with the hash, the kernel has a function of its own for it.
+    #[inline(always)]
+    fn set_from(&self, scratch: &mut Scratch, set: u32) -> Result<u32, Verdict>
+    where
+        Self: Sized,
+    {
+        respond::set_from(scratch, self, set)
+    }
 }
 
 /// A name of the table, as its two targets.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
+    /// What stands at the name, packed.
+    pub(crate) exact: u64,
+    /// What stands at its wildcard child, packed.
+    pub(crate) wildcard: u64,
+}
+
+impl Found {
     /// What stands at the name.
-    pub exact: Target,
+    pub const fn exact(&self) -> Target {
+        Target::unpack(self.exact)
+    }
+
     /// What stands at its wildcard child.
-    pub wildcard: Target,
+    pub const fn wildcard(&self) -> Target {
+        Target::unpack(self.wildcard)
+    }
 }
 
 /// Looks a name's hash up.
@@ -70,8 +93,8 @@ pub fn find_name<T: Tables>(tables: &T, name_mask: u32, hash: [u64; 2]) -> Optio
         let name = tables.name(slot)?;
         if name.hash[0] == hash[0] && name.hash[1] == hash[1] {
             return Some(Found {
-                exact: Target::unpack(name.exact.load()),
-                wildcard: Target::unpack(name.wildcard.load()),
+                exact: name.exact.load(),
+                wildcard: name.wildcard.load(),
             });
         }
         if name.hash[0] | name.hash[1] == 0 {

@@ -29,8 +29,12 @@ macro_rules! verdicts {
 verdicts! {
     /// Answered with a pool's records.
     Answered = "answered",
+    /// Answered with the records of a zone file.
+    Static = "static",
     /// Answered with no data and the zone's SOA.
     Nodata = "nodata",
+    /// Answered with NXDOMAIN: the zone has no such name.
+    Nxdomain = "nxdomain",
     /// Answered with SERVFAIL: no mirror of the pool is in service, and it fails closed.
     Servfail = "servfail",
     /// The frame could neither be answered nor given back as it came.
@@ -71,7 +75,7 @@ verdicts! {
     ManyLabels = "pass_many_labels",
     /// Passed: another class than IN.
     Class = "pass_class",
-    /// Passed: another type than A and AAAA.
+    /// Passed: a type for the slow path (ANY and others that are no data; DS).
     Qtype = "pass_qtype",
     /// Passed: bytes after the last record.
     Trailing = "pass_trailing",
@@ -81,15 +85,17 @@ verdicts! {
     EdnsVersion = "pass_edns_version",
     /// Passed: an EDNS option for the slow path (NSID; a client subnet that is malformed or special), or more than eight.
     EdnsOption = "pass_edns_option",
-    /// Passed: a name that is not in the name table.
+    /// Passed: a name in no zone, or an absent one in a zone that the name table does not hold whole.
     UnknownName = "pass_unknown_name",
-    /// Passed: a name that exists and is not steered.
-    NotSteered = "pass_not_steered",
+    /// Passed: a zone cut, a DNAME, a name below one, or another name that the slow path answers for.
+    SlowName = "pass_slow_name",
+    /// Passed: records of a zone file that the fast path does not hold, or a CNAME to be followed.
+    SlowRecords = "pass_slow_records",
     /// Passed: the zone is being changed.
     ZonePass = "pass_zone",
     /// Passed: the prefix table has no region for the client, or a longer prefix than /64.
     NoRegion = "pass_no_region",
-    /// Passed: the records are more than the fast path holds.
+    /// Passed: the records of the pool, or the zone's SOA, are more than the fast path holds.
     SlowPool = "pass_slow_pool",
     /// Passed: the answer is larger than the client takes over UDP.
     TooLarge = "pass_too_large",
@@ -107,7 +113,10 @@ const _: () = assert!(Verdict::ALL.len() <= COUNTERS);
 impl Verdict {
     /// Whether the packet was answered.
     pub const fn is_answer(self) -> bool {
-        matches!(self, Self::Answered | Self::Nodata | Self::Servfail)
+        matches!(
+            self,
+            Self::Answered | Self::Static | Self::Nodata | Self::Nxdomain | Self::Servfail
+        )
     }
 
     /// The verdict with this counter.

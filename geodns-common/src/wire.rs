@@ -29,6 +29,8 @@ pub const CD: u8 = 0x10;
 
 /// Response code SERVFAIL, in the fourth octet.
 pub const SERVFAIL: u8 = 2;
+/// Response code NXDOMAIN, in the fourth octet.
+pub const NXDOMAIN: u8 = 3;
 
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
@@ -40,6 +42,10 @@ pub const TYPE_SOA: u16 = 6;
 pub const TYPE_AAAA: u16 = 28;
 /// Type OPT (RFC 6891).
 pub const TYPE_OPT: u16 = 41;
+/// Type DS (RFC 4034), which is the parent's at a zone cut.
+pub const TYPE_DS: u16 = 43;
+/// The types from here to 255 ask for other than data of their own (RFC 6895 section 3.1).
+pub const FIRST_META_TYPE: u16 = 128;
 
 /// EDNS option NSID (RFC 5001).
 pub const OPTION_NSID: u16 = 3;
@@ -85,7 +91,7 @@ fn word_at(name: &NameWords, at: u32) -> u64 {
 }
 
 /// SipHash-1-3 with 128 bits, over octets `from..len` of a name: the key of the name table.
-/// Never zeros, which are an empty slot.
+/// Its first word is never 0, which empty and deleted slots have.
 #[inline(always)]
 pub fn hash(key: [u64; 2], name: &NameWords, from: u32, len: u32) -> [u64; 2] {
     let octets = len.wrapping_sub(from) & 0xff;
@@ -101,7 +107,7 @@ pub fn hash(key: [u64; 2], name: &NameWords, from: u32, len: u32) -> [u64; 2] {
     let rest = word_at(name, from + octets / 8 * 8) & ((1 << (octets % 8 * 8)) - 1);
     state.feed(rest | (octets as u64) << 56);
     let hash = state.finish();
-    if hash[0] | hash[1] == 0 { [1, 0] } else { hash }
+    [hash[0] | (hash[0] == 0) as u64, hash[1]]
 }
 
 /// Hash of a whole lowercased wire name, as [`hash`] makes it. Octets past [`MAX_NAME`] are left

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use geodns_common::abi::{
     ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row, SHARES,
-    SLOTS, SOA_WORDS, Settings, Target, Zone,
+    SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Target, Zone,
 };
 use geodns_common::respond::{MAX_QUERY, Scratch, respond};
 use geodns_common::tables::Tables;
@@ -13,13 +13,17 @@ use geodns_common::wire;
 use proptest::prelude::*;
 
 /// `example.org.` with `www` (steered by client: pool 0), `v4` (IPv4 only: pool 1), `all` (pool 2),
-/// `*.cdn` (pool 0), `plain` (in the zone file), `big` (records that do not fit: pool 3).
+/// `*.cdn` (pool 0), `big` (records that do not fit: pool 3), `alias` (CNAMEs: pool 7); from the zone
+/// file `plain` (A, TXT and one too long), `both` (TXT beside pool 0), `many` (types that are not
+/// listed), `to` (a CNAME that leads away), `*.wild` (TXT) and the cut `sub`. `example.net.` is not
+/// complete.
 struct World {
     settings: Settings,
     names: Vec<Name>,
     zones: Vec<Zone>,
     pools: Vec<Pool>,
     answers: Vec<Answer>,
+    shelves: Vec<Shelf>,
     regions: Vec<u64>,
     slots: Vec<u64>,
     roots: Vec<Page>,
@@ -41,6 +45,9 @@ impl Tables for World {
     }
     fn answer(&self, index: u32) -> Option<&Answer> {
         self.answers.get(index as usize)
+    }
+    fn shelf(&self, index: u32) -> Option<&Shelf> {
+        self.shelves.get(index as usize)
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.get(index as usize).copied()
@@ -81,6 +88,18 @@ fn aaaa(last: u8) -> Vec<u8> {
     ];
     record.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
     record
+}
+
+fn txt(text: &[u8]) -> Vec<u8> {
+    let head = [0xc0, 0x0c, 0, 16, 0, 1, 0xab, 0xcd, 0xef, 60, 0];
+    [&head[..], &[text.len() as u8 + 1, text.len() as u8], text].concat()
+}
+
+/// To `a.`
+fn cname() -> Vec<u8> {
+    vec![
+        0xc0, 0x0c, 0, 5, 0, 1, 0xab, 0xcd, 0xef, 60, 0, 3, 1, b'a', 0,
+    ]
 }
 
 fn words<const N: usize>(octets: &[u8]) -> [u64; N] {
@@ -126,7 +145,7 @@ impl World {
                 generation: 1,
                 name_mask: 63,
                 port: 53,
-                wildcards: 1,
+                walk: 1,
                 log_every: 0,
                 _pad: 0,
             },
@@ -134,13 +153,14 @@ impl World {
             zones: Vec::new(),
             pools: Vec::new(),
             answers: Vec::new(),
+            shelves: vec![[0; SHELF_WORDS]; 2],
             // Region 0 prefers mirror 0, region 1 mirror 1.
             regions: vec![Order::pack([0, 1]).0, Order::pack([1, 0]).0],
             slots: Vec::new(),
             roots: vec![[Entry::leaf(0, 1); 256]; 512],
             blocks: vec![[Entry::leaf(0, 16); 16]; 2],
         };
-        for state in [0, Zone::PASS] {
+        for state in [Zone::COMPLETE, Zone::PASS | Zone::COMPLETE, 0] {
             world.zones.push(Zone {
                 row: Row::new(state),
                 apex_len: wire_name("example.org").len() as u16,
@@ -171,6 +191,7 @@ impl World {
             pool(4, 0, 3, Pool::SLOW, 1),
             pool(5, 0, 3, Pool::ALL, 1),
             pool(6, 84, 1, 0, 1),
+            pool(7, 88, 1, Pool::ALIAS, 1),
         ];
         for mirror in 0..20 {
             for record in [a(mirror), a(mirror + 100), aaaa(mirror), aaaa(mirror + 100)] {
@@ -190,9 +211,33 @@ impl World {
         world.answers.extend([answer(&[a(1), a(2)]); 2]);
         let all = [aaaa(1), aaaa(2), aaaa(3), aaaa(4)];
         world.answers.extend([answer(&all); 2]);
+        // `alias`: one CNAME.
+        world.answers.extend([answer(&[cname()]); 2]);
         let steered = |pool| Target::Steered { zone: 0, pool };
+        let empty = Target::Static { zone: 0, set: 0 };
+        let both = world.shelve(100, Set::POOL, &[(16, 1, txt(b"both"))]);
+        let plain = [(1, 1, a(9)), (16, 1, txt(b"plain")), (99, 3, Vec::new())];
+        // To the end of its page.
+        let plain = world.shelve(SHELF_WORDS as u32 - 9, 0, &plain);
+        let many = world.shelve(
+            SHELF_WORDS as u32,
+            Set::MORE,
+            &[(16, 2, [a(1), a(2)].concat())],
+        );
+        let to = world.shelve(600, Set::CNAME, &[(5, 1, cname())]);
+        let wild = world.shelve(700, 0, &[(16, 1, txt(b"wild"))]);
         for (name, exact, wildcard) in [
-            ("example.org", Target::Pass, Target::None),
+            ("example.org", empty, Target::None),
+            (
+                "example.net",
+                Target::Static { zone: 2, set: 0 },
+                Target::None,
+            ),
+            (
+                "www.example.net",
+                Target::Steered { zone: 2, pool: 0 },
+                Target::None,
+            ),
             ("www.example.org", steered(0), Target::None),
             ("v4.example.org", steered(1), Target::None),
             ("all.example.org", steered(2), Target::None),
@@ -205,9 +250,16 @@ impl World {
                 Target::Steered { zone: 1, pool: 0 },
                 Target::None,
             ),
-            ("plain.example.org", Target::Pass, Target::None),
-            ("cdn.example.org", Target::Pass, steered(0)),
-            ("stop.cdn.example.org", Target::Pass, Target::None),
+            ("alias.example.org", steered(7), Target::None),
+            ("plain.example.org", plain, Target::None),
+            ("both.example.org", both, Target::None),
+            ("many.example.org", many, Target::None),
+            ("to.example.org", to, Target::None),
+            ("wild.example.org", empty, wild),
+            ("sub.example.org", Target::Pass, Target::None),
+            ("slowly.example.org", empty, Target::Pass),
+            ("cdn.example.org", empty, steered(0)),
+            ("stop.cdn.example.org", empty, Target::None),
         ] {
             world.insert(name, exact, wildcard);
         }
@@ -218,6 +270,26 @@ impl World {
         world.roots[256 + 0x20][0] = Entry::leaf(1, 16);
         world.roots[10][9] = Entry::DEEPER;
         world
+    }
+
+    /// Puts a set on the shelves: types, each with a number of records and their octets.
+    fn shelve(&mut self, set: u32, flags: u64, types: &[(u16, u16, Vec<u8>)]) -> Target {
+        let words = self.shelves.as_flattened_mut();
+        let at = set as usize;
+        words[at] = flags | types.len() as u64;
+        let mut start = 1 + types.len();
+        for (number, (rtype, records, octets)) in types.iter().enumerate() {
+            let listed = SetType::new(*rtype, *records, octets.len() as u16, start as u16);
+            words[at + 1 + number] = listed.0;
+            for octets in octets.chunks(8) {
+                let mut word = [0; 8];
+                word[..octets.len()].copy_from_slice(octets);
+                words[at + start] = u64::from_ne_bytes(word);
+                start += 1;
+            }
+        }
+        assert_eq!(at / SHELF_WORDS, (at + start - 1) / SHELF_WORDS);
+        Target::Static { zone: 0, set }
     }
 
     fn insert(&mut self, name: &str, exact: Target, wildcard: Target) {
@@ -475,6 +547,92 @@ fn no_data_has_the_soa() {
 }
 
 #[test]
+fn any_type_is_answered_from_the_zone_file() {
+    let world = World::new();
+    for (name, qtype, records, octets) in [
+        ("plain.example.org", 1, 1, a(9)),
+        ("PLAIN.example.org", 16, 1, txt(b"plain")),
+        ("both.example.org", 16, 1, txt(b"both")),
+        ("many.example.org", 16, 2, [a(1), a(2)].concat()),
+        ("x.y.wild.example.org", 16, 1, txt(b"wild")),
+        // A CNAME answers for every type.
+        ("to.example.org", 5, 1, cname()),
+        ("to.example.org", 28, 1, cname()),
+        ("to.example.org", 65280, 1, cname()),
+    ] {
+        let query = question(name, qtype);
+        let (verdict, response) = world.ask(&query, "192.0.2.1");
+        assert_eq!(verdict, Verdict::Static, "{name} {qtype}");
+        assert_eq!(
+            response,
+            expected(&query, records, 0, &octets),
+            "{name} {qtype}"
+        );
+    }
+}
+
+#[test]
+fn a_pool_beside_records_has_the_addresses() {
+    let world = World::new();
+    for (qtype, record) in [(1, a(0)), (28, aaaa(0))] {
+        let query = question("both.example.org", qtype);
+        let answered = (Verdict::Answered, expected(&query, 1, 0, &record));
+        assert_eq!(world.ask(&query, "192.0.2.1"), answered);
+    }
+}
+
+#[test]
+fn a_pool_of_cnames_answers_every_type() {
+    let world = World::new();
+    for qtype in [1, 5, 16, 65280] {
+        let query = question("alias.example.org", qtype);
+        let answered = (Verdict::Answered, expected(&query, 1, 0, &cname()));
+        assert_eq!(world.ask(&query, "192.0.2.1"), answered, "{qtype}");
+    }
+}
+
+#[test]
+fn names_without_records_of_the_type_and_absent_names_have_the_soa() {
+    let world = World::new();
+    let names = [
+        ("www.example.org", 16, Verdict::Nodata),
+        ("plain.example.org", 28, Verdict::Nodata),
+        ("both.example.org", 15, Verdict::Nodata),
+        ("cdn.example.org", 1, Verdict::Nodata),
+        ("x.cdn.example.org", 16, Verdict::Nodata),
+        ("x.wild.example.org", 1, Verdict::Nodata),
+        ("x.stop.cdn.example.org", 1, Verdict::Nxdomain),
+        ("x.www.example.org", 1, Verdict::Nxdomain),
+        ("none.example.org", 1, Verdict::Nxdomain),
+        ("a.b.c.d.NONE.example.org", 65280, Verdict::Nxdomain),
+    ];
+    for (name, qtype, verdict) in names {
+        let query = question(name, qtype);
+        let apex_at = 12 + wire_name(name).len() - wire_name("example.org").len();
+        let record = [&(0xc000 | apex_at as u16).to_be_bytes()[..], SOA].concat();
+        let mut expected = expected(&query, 0, 1, &record);
+        expected[3] = if verdict == Verdict::Nxdomain { 3 } else { 0 };
+        let answered = (verdict, expected);
+        assert_eq!(world.ask(&query, "192.0.2.1"), answered, "{name} {qtype}");
+    }
+}
+
+#[test]
+fn names_past_a_deleted_one_are_found() {
+    let mut world = World::new();
+    let hash = wire::hash_name(world.settings.hash_key, &wire_name("www.example.org"));
+    let mut slots = (0..8).map(|probe| (hash[0] as usize + probe) & 63);
+    let slot = slots.find(|&slot| world.names[slot].hash == hash).unwrap();
+    let free = slots
+        .find(|&slot| world.names[slot].hash == [0; 2])
+        .unwrap();
+    world.names[free] = world.names[slot].clone();
+    world.names[slot].hash = Name::DELETED;
+    let query = question("www.example.org", 1);
+    assert_eq!(world.verdict(&query), Verdict::Answered);
+}
+
+#[test]
 fn edns_is_answered_with_edns() {
     let world = World::new();
     let cookie = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -555,9 +713,11 @@ fn passes_for_a_reason() {
         (Verdict::BadName, cut(plain.clone())),
         (Verdict::Class, changed(last, 3)),
         (Verdict::Class, changed(last, 255)),
-        (Verdict::Qtype, question("www.example.org", 16)),
-        (Verdict::Qtype, question("www.example.org", 255)),
-        (Verdict::Qtype, question("www.example.org", 257)),
+        (Verdict::Qtype, question("www.example.org", 0)),
+        (Verdict::Qtype, question("www.example.org", 41)),
+        (Verdict::Qtype, question("www.example.org", 43)),
+        (Verdict::Qtype, question("www.example.org", 128)),
+        (Verdict::Qtype, question("none.example.org", 255)),
         (Verdict::Trailing, longer(&[0])),
         (Verdict::Trailing, [opt(0, &[]), vec![0]].concat()),
         (Verdict::BadOpt, changed(11, 1)),
@@ -573,11 +733,16 @@ fn passes_for_a_reason() {
         ),
         (Verdict::EdnsOption, opt(0, &[0xff, 0xee, 0, 0].repeat(9))),
         (Verdict::UnknownName, question("none.example.org.other", 1)),
-        (Verdict::UnknownName, question("none.example.org", 1)),
-        (Verdict::NotSteered, question("plain.example.org", 1)),
-        (Verdict::UnknownName, question("x.stop.cdn.example.org", 1)),
-        (Verdict::NotSteered, question("cdn.example.org", 1)),
+        (Verdict::UnknownName, question("none.example.net", 1)),
+        (Verdict::UnknownName, question("x.www.example.net", 1)),
+        (Verdict::SlowName, question("sub.example.org", 1)),
+        (Verdict::SlowName, question("x.y.sub.example.org", 1)),
+        (Verdict::SlowName, question("x.slowly.example.org", 1)),
+        (Verdict::SlowRecords, question("plain.example.org", 99)),
+        (Verdict::SlowRecords, question("many.example.org", 1)),
         (Verdict::ZonePass, question("away.example.org", 1)),
+        (Verdict::ZonePass, question("away.example.org", 16)),
+        (Verdict::ZonePass, question("x.away.example.org", 1)),
         (Verdict::SlowPool, question("slow.example.org", 1)),
         (Verdict::SlowPool, question("big.example.org", 28)),
     ] {
@@ -586,7 +751,7 @@ fn passes_for_a_reason() {
     let (verdict, _) = world.ask(&plain, "10.9.0.1");
     assert_eq!(verdict, Verdict::NoRegion);
     let mut without = World::new();
-    without.settings.wildcards = 0;
+    without.settings.walk = 0;
     assert_eq!(
         without.verdict(&question("x.cdn.example.org", 1)),
         Verdict::UnknownName
@@ -626,8 +791,11 @@ proptest! {
     #[test]
     fn never_a_malformed_answer(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
-        name in prop::sample::select(vec!["www.example.org", "v4.example.org", "a.b.cdn.example.org"]),
-        qtype in prop::sample::select(vec![1u16, 28]),
+        name in prop::sample::select(vec![
+            "www.example.org", "v4.example.org", "a.b.cdn.example.org", "plain.example.org",
+            "x.wild.example.org", "both.example.org", "none.example.org",
+        ]),
+        qtype in prop::sample::select(vec![1u16, 16, 28]),
         edns: bool,
     ) {
         let world = World::new();
@@ -646,6 +814,7 @@ proptest! {
             prop_assert_eq!(&response[..2], &query[..2]);
             prop_assert!(response.len() <= 512);
             prop_assert_eq!(response[2], 0x84 | query[2] & 1);
+            prop_assert_eq!(response[3], if verdict == Verdict::Nxdomain { 3 } else { 0 });
         }
     }
 

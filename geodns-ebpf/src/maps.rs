@@ -7,7 +7,7 @@
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Seen, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone};
 use geodns_common::respond::{self, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Verdict};
@@ -23,7 +23,7 @@ pub static SETTINGS: Global<Settings> = Global::new(Settings {
     generation: 0,
     name_mask: 0,
     port: 53,
-    wildcards: 0,
+    walk: 0,
     log_every: 0,
     _pad: 0,
 });
@@ -37,6 +37,8 @@ static ZONES: Array<Zone> = Array::with_max_entries(1, MMAPABLE);
 static POOLS: Array<Pool> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static ANSWERS: Array<Answer> = Array::with_max_entries(1, MMAPABLE);
+#[map]
+static SHELVES: Array<Shelf> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static REGIONS: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 #[map]
@@ -104,6 +106,11 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn shelf(&self, index: u32) -> Option<&Shelf> {
+        SHELVES.get(index)
+    }
+
+    #[inline(always)]
     fn region(&self, index: u32) -> Option<u64> {
         // SAFETY: an aligned u64, read once.
         REGIONS
@@ -142,30 +149,51 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn answer_from(&self, _scratch: &mut Scratch, pool: u32) -> Result<u32, Verdict> {
-        // LLVM knows what it can return, the verifier does not.
-        let records = core::hint::black_box(geodns_answer(pool));
-        match records.checked_sub(NOT_ANSWERED) {
-            None => Ok(records),
-            Some(verdict) => Err(Verdict::from_index(verdict).unwrap_or(Verdict::Internal)),
-        }
+        unpack(geodns_answer(pool))
+    }
+
+    #[inline(always)]
+    fn set_from(&self, _scratch: &mut Scratch, set: u32) -> Result<u32, Verdict> {
+        unpack(geodns_set(set))
     }
 }
 
-/// What [`geodns_answer`] gives from here on is a verdict.
+/// What [`geodns_answer`] and [`geodns_set`] give from here on is a verdict.
 const NOT_ANSWERED: u32 = 1 << 16;
+
+#[inline(always)]
+fn pack(records: Result<u32, Verdict>) -> u32 {
+    match records {
+        Ok(records) => records,
+        Err(verdict) => NOT_ANSWERED + verdict as u32,
+    }
+}
+
+#[inline(always)]
+fn unpack(records: u32) -> Result<u32, Verdict> {
+    // LLVM knows what it can be, the verifier does not.
+    let records = core::hint::black_box(records);
+    match records.checked_sub(NOT_ANSWERED) {
+        None => Ok(records),
+        Some(verdict) => Err(Verdict::from_index(verdict).unwrap_or(Verdict::Internal)),
+    }
+}
 
 /// [`respond::answer_from`] over this CPU's scratch. A function of its own, that the verifier checks once, and
 /// whose stack is not the responder's.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_answer(pool: u32) -> u32 {
-    let Some(scratch) = scratch() else {
-        return NOT_ANSWERED + Verdict::Internal as u32;
-    };
-    match respond::answer_from(scratch, &Maps, pool) {
-        Ok(records) => records,
-        Err(verdict) => NOT_ANSWERED + verdict as u32,
-    }
+    let scratch = scratch().ok_or(Verdict::Internal);
+    pack(scratch.and_then(|scratch| respond::answer_from(scratch, &Maps, pool)))
+}
+
+/// [`respond::set_from`] over this CPU's scratch. A function of its own, as [`geodns_answer`] is.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_set(set: u32) -> u32 {
+    let scratch = scratch().ok_or(Verdict::Internal);
+    pack(scratch.and_then(|scratch| respond::set_from(scratch, &Maps, set)))
 }
 
 /// [`wire::hash`] over this CPU's scratch. A function of its own, that the verifier checks once.

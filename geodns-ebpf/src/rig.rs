@@ -368,7 +368,7 @@ impl Tables for PrefixTable {
             generation: 0,
             name_mask: 0,
             port: 0,
-            wildcards: 0,
+            walk: 0,
             log_every: 0,
             _pad: 0,
         }
@@ -383,6 +383,9 @@ impl Tables for PrefixTable {
         None
     }
     fn answer(&self, _index: u32) -> Option<&abi::Answer> {
+        None
+    }
+    fn shelf(&self, _index: u32) -> Option<&abi::Shelf> {
         None
     }
     fn region(&self, _index: u32) -> Option<u64> {

@@ -155,6 +155,7 @@ const CAPACITY: Capacity = Capacity {
     zones: 1,
     pools: 2,
     answers: 4,
+    shelves: 1,
     slots: 1,
     regions: 4,
     roots: 512,
@@ -180,6 +181,9 @@ impl Tables for Empty {
         None
     }
     fn answer(&self, _: u32) -> Option<&abi::Answer> {
+        None
+    }
+    fn shelf(&self, _: u32) -> Option<&abi::Shelf> {
         None
     }
     fn region(&self, _: u32) -> Option<u64> {

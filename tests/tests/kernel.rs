@@ -120,6 +120,18 @@ ns1 IN A 192.0.2.53
 plain IN A 192.0.2.99
 www IN TXT \"steered\"
 host.box.cdn IN A 192.0.2.98
+sub IN NS ns.sub
+ns.sub IN A 192.0.2.97
+moved IN DNAME example.net.
+alias IN CNAME www
+away 77 IN CNAME www.example.com.
+mail IN MX 10 plain
+mail IN MX 20 mx.example.com.
+*.wild 88 IN TXT \"wild\"
+*.wild IN AAAA 2001:db8::88
+long IN TXT @text@ @text@ @text@
+long IN A 192.0.2.96
+text IN TXT @text@ @text@
 ";
 
 const PREFIXES: &str = "\
@@ -152,8 +164,9 @@ impl Fixture {
             ));
         }
         write("geodns.toml", &config)?;
-        write("example.org.zone", &ZONE.replace("@@", "example.org"))?;
-        write("example.net.zone", &ZONE.replace("@@", "example.net"))?;
+        let zone = ZONE.replace("@text@", &"t".repeat(200));
+        write("example.org.zone", &zone.replace("@@", "example.org"))?;
+        write("example.net.zone", &zone.replace("@@", "example.net"))?;
         write("world.csv", PREFIXES)?;
         let inputs = Inputs::read(&folder.path().join("geodns.toml"))?;
         let layers: Vec<_> = inputs
@@ -384,6 +397,70 @@ fn answers_are_the_same_octets_in_the_kernel_on_the_host_and_in_the_slow_path() 
         }
     }
     ensure!(counts[0] > 1200 && counts[1] > 70, "{counts:?}");
+    Ok(())
+}
+
+#[test]
+fn zone_files_are_answered_in_the_kernel_as_in_the_slow_path() -> Result<()> {
+    needs_root!();
+    let fixture = fixture()?;
+    let mut fixture = lock(&fixture);
+    let (static_, nodata, nxdomain) = (Verdict::Static, Verdict::Nodata, Verdict::Nxdomain);
+    let cases = [
+        ("example.org", dns::SOA, static_),
+        ("example.org", dns::NS, static_),
+        ("example.org", A, nodata),
+        ("example.net", dns::NS, static_),
+        ("example.net", dns::MX, nodata),
+        ("ns1.example.org", A, static_),
+        ("NS1.Example.ORG", A, static_),
+        ("ns1.example.org", AAAA, nodata),
+        ("ns1.example.org", 65280, nodata),
+        ("mail.example.org", dns::MX, static_),
+        ("text.example.org", dns::TXT, static_),
+        ("long.example.org", A, static_),
+        // Beside a pool.
+        ("www.example.org", dns::TXT, static_),
+        ("www.example.org", dns::HTTPS, nodata),
+        ("trio.example.org", dns::TXT, nodata),
+        // CNAMEs: asked for, and leading out of our zones.
+        ("alias.example.org", dns::CNAME, static_),
+        ("away.example.org", A, static_),
+        ("away.example.org", dns::CNAME, static_),
+        ("away.example.org", 65280, static_),
+        // Wildcards, and where they end.
+        ("x.wild.example.org", dns::TXT, static_),
+        ("X.y.WILD.example.org", AAAA, static_),
+        ("x.wild.example.org", A, nodata),
+        ("*.wild.example.org", dns::TXT, static_),
+        ("wild.example.org", dns::TXT, nodata),
+        ("x.*.wild.example.org", dns::TXT, nxdomain),
+        ("x.cdn.example.org", dns::TXT, nodata),
+        ("cdn.example.org", A, nodata),
+        ("box.cdn.example.org", A, nodata),
+        ("x.box.cdn.example.org", A, nxdomain),
+        ("absent.example.org", A, nxdomain),
+        ("a.b.c.absent.example.org", dns::MX, nxdomain),
+        ("x.www.example.org", A, nxdomain),
+        ("Absent.Example.NET", A, nxdomain),
+    ];
+    let shapes: [fn(Query) -> Query; 5] = [
+        |query| query,
+        |query| query.flags(dns::RD | dns::CD),
+        |query| query.edns(1232),
+        |query| query.dnssec_ok().option(dns::COOKIE, &[7; 8]),
+        // A client subnet is given back with SCOPE 0.
+        |query| query.edns(1232).subnet(1, 20, 0, &[8, 8, 0]),
+    ];
+    for (name, qtype, verdict) in cases {
+        for shape in shapes {
+            let query = shape(Query::new(name, qtype)).bytes();
+            for frame in [v4(query.clone()), v6(query)] {
+                let what = format!("{name} {qtype}: {:02x?}", frame.message);
+                fixture.answers(&what, &frame, verdict)?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -885,18 +962,28 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
         ("class CH", class(3), Verdict::Class),
         ("class ANY", class(255), Verdict::Class),
         (
-            "TXT",
-            Query::new("www.example.org", dns::TXT).bytes(),
-            Verdict::Qtype,
-        ),
-        (
-            "HTTPS",
-            Query::new("www.example.org", dns::HTTPS).bytes(),
-            Verdict::Qtype,
-        ),
-        (
             "ANY",
             Query::new("www.example.org", dns::ANY).bytes(),
+            Verdict::Qtype,
+        ),
+        (
+            "type 0",
+            Query::new("www.example.org", 0).bytes(),
+            Verdict::Qtype,
+        ),
+        (
+            "OPT",
+            Query::new("www.example.org", 41).bytes(),
+            Verdict::Qtype,
+        ),
+        (
+            "DS",
+            Query::new("www.example.org", 43).bytes(),
+            Verdict::Qtype,
+        ),
+        (
+            "NXNAME",
+            Query::new("absent.example.org", 128).bytes(),
             Verdict::Qtype,
         ),
         (
@@ -974,29 +1061,39 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
         ),
         ("the root", Query::new("", A).bytes(), Verdict::UnknownName),
         (
-            "a name beside",
-            Query::new("plain.example.org", A).bytes(),
-            Verdict::NotSteered,
+            "a zone cut",
+            Query::new("sub.example.org", A).bytes(),
+            Verdict::SlowName,
         ),
         (
-            "an absent name",
-            Query::new("absent.example.org", A).bytes(),
-            Verdict::UnknownName,
+            "glue",
+            Query::new("ns.sub.example.org", A).bytes(),
+            Verdict::SlowName,
         ),
         (
-            "the wildcard's parent",
-            Query::new("cdn.example.org", A).bytes(),
-            Verdict::NotSteered,
+            "below a cut",
+            Query::new("absent.ns.sub.example.org", A).bytes(),
+            Verdict::SlowName,
         ),
         (
-            "an empty non-terminal under the wildcard",
-            Query::new("box.cdn.example.org", A).bytes(),
-            Verdict::NotSteered,
+            "a DNAME",
+            Query::new("moved.example.org", A).bytes(),
+            Verdict::SlowName,
         ),
         (
-            "a name below it",
-            Query::new("x.box.cdn.example.org", A).bytes(),
-            Verdict::UnknownName,
+            "below a DNAME",
+            Query::new("x.moved.example.org", A).bytes(),
+            Verdict::SlowName,
+        ),
+        (
+            "a CNAME to follow",
+            Query::new("alias.example.org", A).bytes(),
+            Verdict::SlowRecords,
+        ),
+        (
+            "a long RRset",
+            Query::new("long.example.org", dns::TXT).edns(1232).bytes(),
+            Verdict::SlowRecords,
         ),
         (
             "more records than the tables hold",
@@ -1065,6 +1162,9 @@ impl<T: Tables> Tables for Changing<'_, T> {
     }
     fn answer(&self, index: u32) -> Option<&abi::Answer> {
         self.0.answer(index)
+    }
+    fn shelf(&self, index: u32) -> Option<&abi::Shelf> {
+        self.0.shelf(index)
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.0.region(index)

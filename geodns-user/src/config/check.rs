@@ -33,6 +33,11 @@ const MAX_INTERFACE: usize = 15;
 /// The longest `stale_after`.
 const MAX_STALE: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Names in the program's name table, unless the file says otherwise: a table of 128 MiB.
+const DEFAULT_NAMES: u32 = 2_000_000;
+/// Names in the program's name table, at the most.
+const MAX_NAMES: u32 = 32_000_000;
+
 /// Judges a file.
 pub(super) fn check(
     source: &Source<'_>,
@@ -208,12 +213,26 @@ impl Check<'_> {
                 }
             },
         };
+        let max_names = match file.max_names {
+            None => DEFAULT_NAMES,
+            Some(number) => match u32::try_from(*number.get_ref()) {
+                Ok(names @ 1..=MAX_NAMES) => names,
+                _ => {
+                    let message = format!(
+                        "{} is out of range; write 1 to {MAX_NAMES}",
+                        number.get_ref()
+                    );
+                    return self.error(number.span(), "kernel.max_names", message);
+                }
+            },
+        };
         Ok(Kernel {
             interfaces,
             mode,
             pin: self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns")?.0,
             stale_after,
             on_stop,
+            max_names,
         })
     }
 

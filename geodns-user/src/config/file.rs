@@ -56,6 +56,7 @@ pub(super) struct Kernel {
     pub pin: Option<Spanned<String>>,
     pub stale_after: Option<Spanned<String>>,
     pub on_stop: Option<Spanned<String>>,
+    pub max_names: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -116,6 +116,8 @@ pub struct Kernel {
     pub stale_after: Duration,
     /// What an orderly stop leaves behind.
     pub on_stop: OnStop,
+    /// Names in the program's name table, at the most.
+    pub max_names: u32,
 }
 
 /// `kernel.mode`

@@ -44,6 +44,7 @@ pub struct Instance {
     // Read by the program alone once they are filled.
     _names: Mapping,
     _zones: Mapping,
+    _shelves: Mapping,
     answers: Mapping,
     pools: Mapping,
     regions: Mapping,
@@ -72,6 +73,7 @@ impl Instance {
             ("ZONES", capacity.zones),
             ("POOLS", capacity.pools),
             ("ANSWERS", capacity.answers),
+            ("SHELVES", capacity.shelves),
             ("REGIONS", capacity.regions),
             ("SLOTS", capacity.slots),
             ("ROOTS", capacity.roots),
@@ -99,6 +101,7 @@ impl Instance {
         let mut names = map("NAMES", size_of::<abi::Name>())?;
         let mut zones = map("ZONES", size_of::<abi::Zone>())?;
         let mut answers = map("ANSWERS", size_of::<abi::Answer>())?;
+        let mut shelves = map("SHELVES", size_of::<abi::Shelf>())?;
         let mut pools = map("POOLS", size_of::<abi::Pool>())?;
         let mut regions = map("REGIONS", size_of::<u64>())?;
         let mut slots = map("SLOTS", size_of::<u64>())?;
@@ -107,6 +110,7 @@ impl Instance {
         fill(&mut names, |index| tables.name(index));
         fill(&mut zones, |index| tables.zone(index));
         fill(&mut answers, |index| tables.answer(index));
+        fill(&mut shelves, |index| tables.shelf(index));
         fill(&mut pools, |index| tables.pool(index));
         fill(&mut roots, |index| tables.root(index));
         fill(&mut blocks, |index| tables.block(index));
@@ -125,6 +129,7 @@ impl Instance {
             settings,
             _names: names,
             _zones: zones,
+            _shelves: shelves,
             answers,
             pools,
             regions,

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use geodns_common::abi::{Answer, Block, Name, Page, Pool, Seen, Settings, Zone};
+use geodns_common::abi::{Answer, Block, Name, Page, Pool, Seen, Settings, Shelf, Zone};
 use geodns_common::tables::Tables;
 
 use super::Error;
@@ -21,6 +21,7 @@ pub struct KernelTables<'a> {
     zones: View<Zone>,
     pools: View<Pool>,
     answers: View<Answer>,
+    shelves: View<Shelf>,
     regions: View<u64>,
     slots: View<u64>,
     roots: View<Page>,
@@ -36,6 +37,7 @@ impl<'a> KernelTables<'a> {
             zones: view(instance, "ZONES")?,
             pools: view(instance, "POOLS")?,
             answers: view(instance, "ANSWERS")?,
+            shelves: view(instance, "SHELVES")?,
             regions: view(instance, "REGIONS")?,
             slots: view(instance, "SLOTS")?,
             roots: view(instance, "ROOTS")?,
@@ -78,6 +80,9 @@ impl Tables for KernelTables<'_> {
     }
     fn answer(&self, index: u32) -> Option<&Answer> {
         self.answers.get(index)
+    }
+    fn shelf(&self, index: u32) -> Option<&Shelf> {
+        self.shelves.get(index)
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.load(index)

@@ -3,6 +3,7 @@
 //! The plan in memory is the truth that the slow path answers from; the maps are a copy of it.
 //!
 //! - `names`: the name table
+//! - `sets`: what stands at a name, rendered
 //! - `rows`: zones, pools, answers
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
@@ -18,6 +19,7 @@ mod names;
 mod path;
 mod rows;
 mod runs;
+mod sets;
 #[cfg(test)]
 mod tests;
 
@@ -170,6 +172,8 @@ pub struct Capacity {
     pub pools: u32,
     /// Answers.
     pub answers: u32,
+    /// Pages of the shelves.
+    pub shelves: u32,
     /// Slots of groups.
     pub slots: u32,
     /// Regions.
@@ -357,21 +361,22 @@ fn root_of(family: Family) -> std::ops::Range<usize> {
 impl Plan {
     /// Compiles.
     pub fn compile(input: Input<'_>) -> Result<Self, CompileError> {
-        let names = Names::compile(input.zones, input.hash_key)?;
+        let max_names = input.config.kernel.max_names;
+        let names = Names::compile(input.zones, input.hash_key, max_names)?;
         let rows = Rows::compile(input.config)?;
         let settings = abi::Settings {
             hash_key: input.hash_key,
             generation: input.generation,
             name_mask: names.slots.len() as u32 - 1,
             port: input.config.server.port,
-            wildcards: names.wildcards.into(),
+            walk: names.complete.contains(&true).into(),
             log_every: 0,
             _pad: 0,
         };
         let mut plan = Self {
             settings,
+            zones: rows::zones(input.zones, &names.complete, input.generation),
             names,
-            zones: rows::zones(input.zones, input.generation),
             rows,
             pools: Vec::with_capacity(input.config.pools.len()),
             geography: Arc::clone(input.geography),
@@ -485,11 +490,13 @@ impl Plan {
 
     /// How large the tables of this plan are.
     pub fn capacity(&self) -> Capacity {
+        let shelves = self.shelves().len();
         Capacity {
             names: self.names.slots.len() as u32,
             zones: self.zones.len() as u32,
             pools: self.rows.pools.len() as u32,
             answers: self.rows.answers.len() as u32,
+            shelves: (shelves + shelves / 4) as u32,
             slots: self.rows.slots.len() as u32,
             regions: self.regions.capacity(),
             roots: self.atlases.capacity * ATLAS_PAGES as u32,
@@ -515,6 +522,11 @@ impl Plan {
     /// Answers.
     pub fn answers(&self) -> &[abi::Answer] {
         &self.rows.answers
+    }
+
+    /// Pages of the shelves.
+    pub fn shelves(&self) -> &[abi::Shelf] {
+        &self.names.shelves.pages
     }
 
     /// Slots of groups.
@@ -956,6 +968,9 @@ impl Tables for Plan {
     }
     fn answer(&self, index: u32) -> Option<&abi::Answer> {
         self.rows.answers.get(index as usize)
+    }
+    fn shelf(&self, index: u32) -> Option<&abi::Shelf> {
+        self.shelves().get(index as usize)
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.as_slice().get(index as usize).copied()

@@ -1,12 +1,14 @@
 //! The name table: what stands at each name of each zone, and at its wildcard child.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
+use domain::base::{Name, Rtype};
 use geodns_common::abi::{NAME_PROBES, Name as Slot, Row, Target};
 use geodns_common::wire;
 
 use super::CompileError;
-use crate::zone::Zones;
+use super::sets::{self, Shelves};
+use crate::zone::{self, Node, Zone, Zones};
 
 const MIN_SLOTS: usize = 16;
 const MAX_SLOTS: usize = 1 << 26;
@@ -16,21 +18,18 @@ const MAX_SLOTS: usize = 1 << 26;
 pub struct Names {
     /// The slots, a power of two.
     pub slots: Vec<Slot>,
-    /// Whether any wildcard is steered.
-    pub wildcards: bool,
-}
-
-/// Targets of a name and of its wildcard child.
-#[derive(Clone, Copy)]
-struct Targets {
-    exact: Target,
-    wildcard: Target,
+    /// The records of the zone files.
+    pub shelves: Shelves,
+    /// Whether every name of a zone is in the table, by zone.
+    pub complete: Vec<bool>,
 }
 
 impl Names {
     /// Compiles the table: every name of every zone, empty non-terminals and zone cuts too, so that
-    /// the closest encloser of any name is found in it (RFC 4592 section 3.3.1).
-    pub fn compile(zones: &Zones, key: [u64; 2]) -> Result<Self, CompileError> {
+    /// the closest encloser of any name is found in it (RFC 4592 section 3.3.1). Where that is more
+    /// than `max_names`, only what is steered, the apexes, and what stands between; then zone after
+    /// zone as they fit.
+    pub fn compile(zones: &Zones, key: [u64; 2], max_names: u32) -> Result<Self, CompileError> {
         if zones.len() > usize::from(u16::MAX) {
             return Err(CompileError::TooMany(format!(
                 "{} zones; {} is the most",
@@ -38,55 +37,161 @@ impl Names {
                 u16::MAX
             )));
         }
-        let mut names: HashMap<[u64; 2], Targets> = HashMap::new();
-        let mut wildcards = false;
+        let chosen = Chosen::of(zones, max_names as usize)?;
+        let mut compiled = Vec::new();
+        let mut shelves = Shelves::default();
         for (number, zone) in zones.iter().enumerate() {
-            for node in zone.nodes() {
-                let name = node.name();
-                // What lies in a zone of its own, such as glue below a cut to it, is that zone's.
-                if zones.find(name).is_none_or(|(owner, _)| owner != number) {
-                    continue;
-                }
-                let occluded = zone.is_occluded(name);
-                let target = match node.steer() {
-                    Some(pool) if !occluded && !zone.is_cut(name) => Target::Steered {
-                        zone: number as u16,
-                        pool: pool as u32,
-                    },
-                    _ => Target::Pass,
-                };
-                entry(&mut names, key, name.as_slice()).exact = target;
-                // Below a cut no wildcard answers.
-                if let Some(parent) = name.as_slice().strip_prefix(b"\x01*")
-                    && !occluded
-                {
-                    entry(&mut names, key, parent).wildcard = target;
-                    wildcards |= matches!(target, Target::Steered { .. });
+            let mut zone = Compiled {
+                zones,
+                zone,
+                number,
+                complete: chosen.complete[number],
+                shelves: &mut shelves,
+            };
+            for node in zone.zone.nodes() {
+                if chosen.has(number, node.name()) && zone.owns(node.name()) {
+                    compiled.push(zone.slot(key, node)?);
                 }
             }
         }
         Ok(Self {
-            slots: place(&names)?,
-            wildcards,
+            slots: place(&compiled)?,
+            shelves,
+            complete: chosen.complete,
         })
     }
 }
 
-/// The targets of a name; one that is not known yet exists, but that is all.
-fn entry<'a>(
-    names: &'a mut HashMap<[u64; 2], Targets>,
-    key: [u64; 2],
-    wire_name: &[u8],
-) -> &'a mut Targets {
-    let hash = wire::hash_name(key, &wire_name.to_ascii_lowercase());
-    names.entry(hash).or_insert(Targets {
-        exact: Target::Pass,
-        wildcard: Target::None,
-    })
+/// Which names are in the table.
+struct Chosen<'a> {
+    /// By zone: all of its names.
+    complete: Vec<bool>,
+    /// Of the other zones, these.
+    needed: HashSet<(usize, &'a Name<[u8]>)>,
+}
+
+impl<'a> Chosen<'a> {
+    fn of(zones: &'a Zones, max_names: usize) -> Result<Self, CompileError> {
+        let all: usize = zones.iter().map(|zone| zone.len()).sum();
+        if all <= max_names {
+            return Ok(Self {
+                complete: vec![true; zones.len()],
+                needed: HashSet::new(),
+            });
+        }
+        let mut needed = HashSet::new();
+        let mut needed_of = vec![0; zones.len()];
+        for (number, zone) in zones.iter().enumerate() {
+            let steered = zone.nodes().filter(|node| node.steer().is_some());
+            for node in steered.chain([zone.top()]) {
+                let name = node.name();
+                let names = std::iter::once(name).chain(zone::ancestors(name, &zone.apex));
+                needed_of[number] += names.filter(|name| needed.insert((number, *name))).count();
+            }
+        }
+        let mut room = max_names.checked_sub(needed.len()).ok_or_else(|| {
+            CompileError::TooMany(format!(
+                "{} names are steered, apexes, or between those, and kernel.max_names is {max_names}; \
+                 raise it",
+                needed.len()
+            ))
+        })?;
+        let complete = zones
+            .iter()
+            .zip(needed_of)
+            .map(|(zone, needed)| {
+                let rest = zone.len() - needed;
+                let fits = rest <= room;
+                if fits {
+                    room -= rest;
+                }
+                fits
+            })
+            .collect();
+        Ok(Self { complete, needed })
+    }
+
+    fn has(&self, zone: usize, name: &Name<[u8]>) -> bool {
+        self.complete[zone] || self.needed.contains(&(zone, name))
+    }
+}
+
+/// A zone whose names are compiled.
+struct Compiled<'a> {
+    zones: &'a Zones,
+    zone: &'a Zone,
+    number: usize,
+    complete: bool,
+    shelves: &'a mut Shelves,
+}
+
+impl Compiled<'_> {
+    /// Whether a name is of this zone: what lies in a zone of its own, such as glue below a cut to it, is
+    /// that zone's.
+    fn owns(&self, name: &Name<[u8]>) -> bool {
+        let owner = self.zones.find(name);
+        owner.is_some_and(|(owner, _)| owner == self.number)
+    }
+
+    /// The slot of a name.
+    fn slot(&mut self, key: [u64; 2], node: Node<'_>) -> Result<Slot, CompileError> {
+        let name = node.name();
+        let (mut exact, mut wildcard) = (Target::Pass, Target::None);
+        // Below a cut or a DNAME nothing answers, no wildcard either.
+        if !self.redirects(node) && !self.zone.is_occluded(name) {
+            exact = self.target(node)?;
+            wildcard = self.wildcard(name)?;
+        }
+        Ok(Slot {
+            hash: wire::hash_name(key, name.as_slice()),
+            exact: Row::new(exact.pack()),
+            wildcard: Row::new(wildcard.pack()),
+        })
+    }
+
+    /// What a name is answered from that is no zone cut and no DNAME, and below none.
+    fn target(&mut self, node: Node<'_>) -> Result<Target, CompileError> {
+        let zone = self.number as u16;
+        if let Some(pool) = node.steer()
+            && node.is_empty()
+        {
+            return Ok(Target::Steered {
+                zone,
+                pool: pool as u32,
+            });
+        }
+        let zones = self.zones;
+        let is_ours = |target: &[u8]| {
+            // What is no name is for the slow path.
+            Name::from_slice(target).map_or(true, |target| zones.find(target).is_some())
+        };
+        let set = self.shelves.put(&sets::render(node, is_ours))?;
+        Ok(Target::Static { zone, set })
+    }
+
+    /// What absent names below a name are answered from.
+    fn wildcard(&mut self, name: &Name<[u8]>) -> Result<Target, CompileError> {
+        let child = [b"\x01*", name.as_slice()].concat();
+        let child = Name::from_slice(&child).ok();
+        let Some(node) = child.and_then(|child| self.zone.node(child)) else {
+            return Ok(Target::None);
+        };
+        // Of a zone that is not all here, an absent name may exist.
+        if !self.complete || !self.owns(node.name()) || self.redirects(node) {
+            return Ok(Target::Pass);
+        }
+        self.target(node)
+    }
+
+    /// Whether a name is a zone cut or a DNAME.
+    fn redirects(&self, node: Node<'_>) -> bool {
+        let is_apex = || node.name().as_slice() == self.zone.apex.as_slice();
+        node.has(Rtype::DNAME) || node.has(Rtype::NS) && !is_apex()
+    }
 }
 
 /// Places the names at half load or less, each within the probes that a lookup makes.
-fn place(names: &HashMap<[u64; 2], Targets>) -> Result<Vec<Slot>, CompileError> {
+fn place(names: &[Slot]) -> Result<Vec<Slot>, CompileError> {
     let mut slots = (2 * names.len()).next_power_of_two().max(MIN_SLOTS);
     while slots <= MAX_SLOTS {
         if let Some(placed) = try_place(names, slots) {
@@ -102,15 +207,11 @@ fn place(names: &HashMap<[u64; 2], Targets>) -> Result<Vec<Slot>, CompileError> 
 
 /// Robin Hood: of two names that want a slot, the one that is farther from its own stays. It evens
 /// out the distances, and a lookup may still stop at an empty slot.
-fn try_place(names: &HashMap<[u64; 2], Targets>, len: usize) -> Option<Vec<Slot>> {
+fn try_place(names: &[Slot], len: usize) -> Option<Vec<Slot>> {
     let mask = len - 1;
     let mut slots = vec![Slot::default(); len];
-    for (&hash, targets) in names {
-        let mut name = Slot {
-            hash,
-            exact: Row::new(targets.exact.pack()),
-            wildcard: Row::new(targets.wildcard.pack()),
-        };
+    for name in names {
+        let mut name = name.clone();
         let mut probe = 0;
         while name.hash != [0, 0] {
             if probe >= NAME_PROBES as usize {
@@ -134,47 +235,39 @@ fn try_place(names: &HashMap<[u64; 2], Targets>, len: usize) -> Option<Vec<Slot>
 mod tests {
     use super::*;
 
+    fn name(hash: [u64; 2], pool: u32) -> Slot {
+        Slot {
+            hash,
+            exact: Row::new(Target::Steered { zone: 0, pool }.pack()),
+            wildcard: Row::new(Target::None.pack()),
+        }
+    }
+
     #[test]
     fn every_name_is_within_the_probes_of_a_lookup() {
         for count in [0u64, 1, 7, 8, 9, 1000, 20_000] {
-            let names: HashMap<_, _> = (1..=count)
-                .map(|n| {
-                    let hash = wire::hash_name([1, 2], &n.to_le_bytes());
-                    let targets = Targets {
-                        exact: Target::Steered {
-                            zone: 0,
-                            pool: n as u32,
-                        },
-                        wildcard: Target::None,
-                    };
-                    (hash, targets)
-                })
+            let names: Vec<_> = (1..=count)
+                .map(|n| name(wire::hash_name([1, 2], &n.to_le_bytes()), n as u32))
                 .collect();
             let slots = place(&names).unwrap();
             assert!(slots.len().is_power_of_two() && slots.len() >= 2 * names.len());
             let mask = slots.len() - 1;
-            for (hash, targets) in &names {
+            for name in &names {
+                let home = name.hash[0] as u32 as usize;
                 let found = (0..NAME_PROBES as usize)
-                    .map(|probe| &slots[(hash[0] as u32 as usize).wrapping_add(probe) & mask])
+                    .map(|probe| &slots[home.wrapping_add(probe) & mask])
                     .take_while(|slot| slot.hash != [0, 0])
-                    .find(|slot| slot.hash == *hash);
+                    .find(|slot| slot.hash == name.hash);
                 let found = found.expect("a name is found before an empty slot");
-                assert_eq!(found.exact.load(), targets.exact.pack());
+                assert_eq!(found.exact.load(), name.exact.load());
             }
         }
     }
 
     #[test]
     fn names_that_want_one_slot_grow_the_table_and_never_hang_it() {
-        let crowd = |n: u64| {
-            let targets = Targets {
-                exact: Target::Pass,
-                wildcard: Target::None,
-            };
-            // Alike in the low 8 bits: apart once there are more than 256 slots.
-            ([n << 8, 1], targets)
-        };
-        let names: HashMap<_, _> = (1..=9).map(crowd).collect();
+        // Alike in the low 8 bits: apart once there are more than 256 slots.
+        let names: Vec<_> = (1..=9).map(|n| name([n << 8, 1], 0)).collect();
         assert_eq!(place(&names).unwrap().len(), 512);
     }
 }

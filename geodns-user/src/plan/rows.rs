@@ -17,23 +17,23 @@ const TYPE_SOA: u16 = 6;
 const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 
-/// The rows of the zones.
-pub fn zones(zones: &[Arc<zone::Zone>], generation: u64) -> Vec<Zone> {
-    let render = |zone: &Arc<zone::Zone>| {
+/// The rows of the zones, of which some are in the name table whole.
+pub fn zones(zones: &[Arc<zone::Zone>], complete: &[bool], generation: u64) -> Vec<Zone> {
+    let render = |(zone, &complete): (&Arc<zone::Zone>, &bool)| {
         let mut record = Vec::new();
         let ttl = zone.negative_ttl();
         put_record(&mut record, TYPE_SOA, ttl, zone.soa().first());
         let mut soa = [0; SOA_WORDS];
         let soa_len = put_words(&mut soa, &record);
         Zone {
-            row: Row::new(generation << 8 | Zone::COMPLETE),
+            row: Row::new(generation << 8 | if complete { Zone::COMPLETE } else { 0 }),
             apex_len: zone.apex.len() as u16,
             soa_len,
             _pad: 0,
             soa,
         }
     };
-    zones.iter().map(render).collect()
+    zones.iter().zip(complete).map(render).collect()
 }
 
 /// Pools, answers and slots of a plan.
@@ -80,7 +80,7 @@ impl Rows {
                 answers,
                 groups,
                 count: pool.answers,
-                flags: flags(pool, has),
+                flags: flags(config, pool, has),
                 _pad: 0,
                 in_service: std::array::from_fn(|_| {
                     std::array::from_fn::<_, SHARES, _>(|_| Row::new(everyone))
@@ -127,7 +127,7 @@ impl Rows {
     }
 }
 
-fn flags(pool: &config::Pool, has: [u64; 2]) -> u16 {
+fn flags(config: &Config, pool: &config::Pool, has: [u64; 2]) -> u16 {
     let most = has.map(u64::count_ones).into_iter().max().unwrap_or(0);
     let mut flags = 0;
     if pool.policy == Policy::All {
@@ -141,6 +141,9 @@ fn flags(pool: &config::Pool, has: [u64; 2]) -> u16 {
     }
     if pool.choice == Choice::Query {
         flags |= Pool::RANDOM;
+    }
+    if pool.is_alias(config) {
+        flags |= Pool::ALIAS;
     }
     flags
 }
@@ -175,7 +178,7 @@ pub fn render(
         let mut octets = Vec::new();
         let mut records = 0;
         for (_, rdata) in rdata.enumerate().filter(|(place, _)| wanted(*place)) {
-            put_owned(&mut octets, rtype, &rdata);
+            put_owned(&mut octets, rtype, 0, &rdata);
             records += 1;
         }
         (octets, records)
@@ -183,7 +186,7 @@ pub fn render(
     let (octets, records) = match (&mirror.cname, family) {
         (Some(target), _) => {
             let mut octets = Vec::new();
-            put_owned(&mut octets, TYPE_CNAME, target.as_slice());
+            put_owned(&mut octets, TYPE_CNAME, 0, target.as_slice());
             (octets, 1)
         }
         (None, Family::V4) => addresses(TYPE_A, mirror.v4.iter().map(|a| a.octets()), wanted),
@@ -204,10 +207,10 @@ pub fn render(
     (answer, octets.into())
 }
 
-/// A record owned by a pointer to the question, with a TTL of 0.
-fn put_owned(octets: &mut Vec<u8>, rtype: u16, rdata: &[u8]) {
+/// A record owned by a pointer to the question.
+pub fn put_owned(octets: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {
     octets.extend_from_slice(&[0xc0, 0x0c]);
-    put_record(octets, rtype, 0, rdata);
+    put_record(octets, rtype, ttl, rdata);
 }
 
 /// A record after its owner name (RFC 1035 section 3.2.1).

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use geodns_common::abi::{Order, Target};
+use domain::base::Rtype;
+use geodns_common::abi::{Order, Set, SetType, Target};
 use geodns_common::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,6 +47,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
             mode: Mode::Off,
             pin: PathBuf::new(),
             stale_after: Duration::from_secs(300),
+            max_names: 2_000_000,
             on_stop: OnStop::Detach,
         },
         socket: PathBuf::new(),
@@ -747,40 +749,111 @@ fn find(plan: &Plan, name: &str) -> Option<(Target, Target)> {
     let settings = plan.settings();
     let hash = wire::hash_name(settings.hash_key, name.as_slice());
     let found = tables::find_name(plan, settings.name_mask, hash)?;
-    Some((found.exact, found.wildcard))
+    Some((found.exact(), found.wildcard()))
+}
+
+/// What a target says: the pool, or the types of the set, or both.
+fn stands(plan: &Plan, target: Target) -> String {
+    match target {
+        Target::None => String::new(),
+        Target::Pass => "pass".to_owned(),
+        Target::Steered { zone, pool } => format!("zone {zone} pool {pool}"),
+        Target::Static { zone, set } => {
+            let words = plan.shelves().as_flattened();
+            let at = set as usize;
+            let head = Set(words[at]);
+            let mut text = format!("zone {zone}");
+            if head.0 & Set::POOL != 0 {
+                text += &format!(" pool {}", head.pool());
+            }
+            for &listed in &words[at + 1..][..head.types() as usize] {
+                text += &format!(" {}", Rtype::from_int(SetType(listed).rtype()));
+            }
+            text
+        }
+    }
 }
 
 #[test]
 fn every_name_stands_in_the_table_with_what_answers_it() {
     let (_, plan) = example();
-    let www = Target::Steered { zone: 0, pool: 0 };
-    let every = Target::Steered { zone: 0, pool: 1 };
     for (name, expected) in [
-        ("example.org", Some((Target::Pass, Target::None))),
-        ("www.example.org", Some((www, Target::None))),
-        ("mail.example.org", Some((Target::Pass, Target::None))),
+        ("example.org", Some(("zone 0 NS SOA", ""))),
+        ("www.example.org", Some(("zone 0 pool 0", ""))),
+        ("mail.example.org", Some(("zone 0 A", ""))),
         // Empty non-terminals exist.
-        ("b.c.example.org", Some((Target::Pass, Target::None))),
-        ("c.example.org", Some((Target::Pass, Target::None))),
-        ("cdn.example.org", Some((Target::Pass, every))),
-        ("*.cdn.example.org", Some((every, Target::None))),
-        ("wild.example.org", Some((Target::Pass, Target::Pass))),
+        ("b.c.example.org", Some(("zone 0", ""))),
+        ("c.example.org", Some(("zone 0", ""))),
+        ("cdn.example.org", Some(("zone 0", "zone 0 pool 1"))),
+        ("*.cdn.example.org", Some(("zone 0 pool 1", ""))),
+        ("wild.example.org", Some(("zone 0", "zone 0 TXT"))),
         // A cut, and what is below it: nothing is answered from there.
-        ("sub.example.org", Some((Target::Pass, Target::None))),
-        ("ns.sub.example.org", Some((Target::Pass, Target::None))),
+        ("sub.example.org", Some(("pass", ""))),
+        ("ns.sub.example.org", Some(("pass", ""))),
         // A zone of its own hides what the zone above has there.
-        (
-            "own.example.org",
-            Some((Target::Steered { zone: 1, pool: 0 }, Target::None)),
-        ),
+        ("own.example.org", Some(("zone 1 pool 0 NS SOA", ""))),
         ("ns.own.example.org", None),
         ("absent.example.org", None),
         ("org", None),
     ] {
-        assert_eq!(find(&plan, name), expected, "{name}");
+        let found = find(&plan, name);
+        let found = found.map(|(exact, wild)| (stands(&plan, exact), stands(&plan, wild)));
+        let expected = expected.map(|(exact, wild)| (exact.to_owned(), wild.to_owned()));
+        assert_eq!(found, expected, "{name}");
     }
-    assert_eq!(plan.settings().wildcards, 1);
+    assert_eq!(plan.settings().walk, 1);
     assert_eq!(plan.settings().generation, 7);
+}
+
+/// The example with room for so many names.
+fn with_names(max_names: u32) -> Result<Plan, CompileError> {
+    let (inputs, _) = example();
+    let mut config = Config::clone(&inputs.config);
+    config.kernel.max_names = max_names;
+    Plan::compile(Input {
+        config: &config,
+        zones: &inputs.zones,
+        geography: &inputs.geography,
+        layers: &inputs.layers(),
+        generation: 7,
+        hash_key: [3, 4],
+    })
+}
+
+#[test]
+fn zones_that_are_too_large_are_there_in_part() {
+    let (inputs, _) = example();
+    let all: usize = inputs.zones.iter().map(|zone| zone.len()).sum();
+    let complete = |plan: &Plan| -> Vec<bool> {
+        let rows = plan.zones().iter();
+        rows.map(|zone| zone.row.load() & abi::Zone::COMPLETE != 0)
+            .collect()
+    };
+    let plan = with_names(all as u32).unwrap();
+    assert_eq!(complete(&plan), [true, true]);
+    // The first zone does not fit, the second does.
+    let plan = with_names(all as u32 - 1).unwrap();
+    assert_eq!(complete(&plan), [false, true]);
+    for (name, expected) in [
+        ("example.org", Some(("zone 0 NS SOA", ""))),
+        ("www.example.org", Some(("zone 0 pool 0", ""))),
+        // What is absent below it may be there after all.
+        ("cdn.example.org", Some(("zone 0", "pass"))),
+        ("mail.example.org", None),
+        ("own.example.org", Some(("zone 1 pool 0 NS SOA", ""))),
+    ] {
+        let found = find(&plan, name);
+        let found = found.map(|(exact, wild)| (stands(&plan, exact), stands(&plan, wild)));
+        let expected = expected.map(|(exact, wild)| (exact.to_owned(), wild.to_owned()));
+        assert_eq!(found, expected, "{name}");
+    }
+    // Both apexes, www, cdn and *.cdn.
+    with_names(5).unwrap();
+    let error = with_names(4).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "5 names are steered, apexes, or between those, and kernel.max_names is 4; raise it"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use geodns_common::abi::{self, Answer, Block, Entry, Name, Page, Pool, Settings, Zone};
+use geodns_common::abi::{self, Answer, Block, Entry, Name, Page, Pool, Settings, Shelf, Zone};
 use geodns_common::tables::Tables;
 
 use super::Backend;
@@ -17,6 +17,7 @@ pub struct Twin {
     zones: Vec<Zone>,
     pools: Vec<Pool>,
     answers: Vec<Answer>,
+    shelves: Vec<Shelf>,
     regions: Vec<u64>,
     slots: Vec<u64>,
     roots: Vec<Page>,
@@ -39,6 +40,7 @@ impl Twin {
             zones: plan.zones().to_vec(),
             pools: plan.pools().to_vec(),
             answers: plan.answers().to_vec(),
+            shelves: plan.shelves().to_vec(),
             regions,
             slots: plan.slots().to_vec(),
             roots,
@@ -106,6 +108,9 @@ impl Tables for Twin {
     }
     fn answer(&self, index: u32) -> Option<&Answer> {
         self.answers.get(index as usize)
+    }
+    fn shelf(&self, index: u32) -> Option<&Shelf> {
+        self.shelves.get(index as usize)
     }
     fn region(&self, index: u32) -> Option<u64> {
         self.regions.get(index as usize).copied()

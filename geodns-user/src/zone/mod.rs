@@ -141,7 +141,7 @@ fn lower(mut name: domain::base::Name<Vec<u8>>) -> Option<Name> {
 }
 
 /// The octets of each name above `name`, nearest first, down to and with `apex`.
-fn ancestors<'a>(
+pub fn ancestors<'a>(
     name: &'a domain::base::Name<[u8]>,
     apex: &Name,
 ) -> impl Iterator<Item = &'a domain::base::Name<[u8]>> + use<'a> {

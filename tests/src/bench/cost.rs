@@ -7,7 +7,7 @@ use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 
 use super::{Figure, world};
-use crate::dns::{A, AAAA, Query, TXT};
+use crate::dns::{A, AAAA, ANY, Query, TXT};
 use crate::packet::{Checksum, Frame, SERVER_MAC};
 use crate::rig::{Responder, Rig};
 
@@ -42,13 +42,33 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
             Verdict::Answered,
         ),
         (
-            "TXT (passed)",
+            "TXT beside a pool",
             frame(&Query::new(world::NAME, TXT)),
+            Verdict::Static,
+        ),
+        (
+            "A of a zone file",
+            frame(&Query::new("mail.example.org", A)),
+            Verdict::Static,
+        ),
+        (
+            "NODATA",
+            frame(&Query::new("mail.example.org", AAAA)),
+            Verdict::Nodata,
+        ),
+        (
+            "NXDOMAIN",
+            frame(&Query::new("none.example.org", A)),
+            Verdict::Nxdomain,
+        ),
+        (
+            "ANY (passed)",
+            frame(&Query::new(world::NAME, ANY)),
             Verdict::Qtype,
         ),
         (
-            "absent name (passed)",
-            frame(&Query::new("none.example.org", A)),
+            "name of no zone (passed)",
+            frame(&Query::new("www.example.com", A)),
             Verdict::UnknownName,
         ),
         ("another port (passed)", elsewhere, Verdict::OtherPort),

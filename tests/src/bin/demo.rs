@@ -410,10 +410,15 @@ fn answered(counters: &BTreeMap<String, u64>) -> u64 {
 
 /// Questions that it passed.
 fn slow_answers(counters: &BTreeMap<String, u64>) -> u64 {
-    [Verdict::Qtype, Verdict::UnknownName, Verdict::NotSteered]
-        .iter()
-        .filter_map(|verdict| counters.get(verdict.name()))
-        .sum()
+    [
+        Verdict::Qtype,
+        Verdict::UnknownName,
+        Verdict::SlowName,
+        Verdict::SlowRecords,
+    ]
+    .iter()
+    .filter_map(|verdict| counters.get(verdict.name()))
+    .sum()
 }
 
 fn row(cells: &[&str; 7]) {

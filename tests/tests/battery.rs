@@ -40,6 +40,12 @@ file = "example.org.zone"
 [[zone]]
 name = "geo.example"
 file = "geo.example.zone"
+[[zone]]
+name = "wildcard.test"
+file = "wildcard.test.zone"
+[[zone]]
+name = "inner.deeper.example.org"
+file = "inner.zone"
 
 [[mirror]]
 id = "ams"
@@ -157,6 +163,8 @@ a.b.stop.cdn IN TXT "makes b.stop.cdn and stop.cdn empty non-terminals"
 txt.cdn  IN TXT "exists, so the wildcard is not for it"
 child    IN NS ns1.child
 ns1.child IN A 192.0.2.77
+to-geo   IN CNAME geo.example.
+moved    IN DNAME example.org.
 "#;
 
 const GEO_ZONE: &str = r#"$ORIGIN geo.example.
@@ -164,6 +172,30 @@ $TTL 900
 @   IN SOA ns1.example.org. hostmaster.example.org. 7 7200 900 1209600 60
 @   IN NS ns1.example.org.
 @   IN TXT "a steered apex"
+"#;
+
+/// Names under `example.org` with 29 addresses: the answer is 512 octets, and one more.
+const FULL: [&str; 2] = ["full-to-the-edge-x", "full-over-that-edge"];
+
+/// RFC 4592, section 2.2.1, under another apex.
+const WILDCARDS: &str = r#"$ORIGIN wildcard.test.
+@                3600 IN SOA ns.elsewhere.net. hostmaster.elsewhere.net. 1 7200 900 1209600 300
+@                3600 IN NS ns.elsewhere.com.
+@                3600 IN NS ns.elsewhere.net.
+*                3600 IN TXT "this is a wildcard"
+*                3600 IN MX 10 host1.wildcard.test.
+sub.*            3600 IN TXT "this is not a wildcard"
+host1            3600 IN A 192.0.2.1
+_ssh._tcp.host1  3600 IN SRV 0 0 22 host1
+_ssh._tcp.host2  3600 IN SRV 0 0 22 host2
+subdel           3600 IN NS ns.elsewhere.com.
+subdel           3600 IN NS ns.elsewhere.net.
+"#;
+
+const INNER: &str = r#"$ORIGIN inner.deeper.example.org.
+@ 300 IN SOA ns1.example.org. hostmaster.example.org. 1 7200 900 1209600 300
+@ 300 IN NS ns1.example.org.
+@ 300 IN TXT "inside"
 "#;
 
 const PREFIXES: &str = "\
@@ -222,12 +254,18 @@ impl Battery {
                 &many[..count]
             ));
         }
+        let mut zone = ZONE.to_owned();
+        for name in FULL {
+            zone.extend((1..=29).map(|n| format!("{name} IN A 198.51.100.{n}\n")));
+        }
         let setup = |listen: &[&str], mode| {
             Setup::new(listen)
                 .mode(mode)
                 .body(&body)
-                .file("example.org.zone", ZONE)
+                .file("example.org.zone", &zone)
                 .file("geo.example.zone", GEO_ZONE)
+                .file("wildcard.test.zone", WILDCARDS)
+                .file("inner.zone", INNER)
                 .file("world.csv", PREFIXES)
                 .file("mixed.csv", MIXED)
         };
@@ -693,109 +731,215 @@ fn client_subnets_are_answered_alike() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
+fn zone_files_are_answered_alike() -> Result<()> {
     needs_root!();
     let mut battery = Battery::new()?;
-    let not_steered = "pass_not_steered";
-    let unknown = "pass_unknown_name";
-    let qtype = "pass_qtype";
     for client in ["10.1.0.1", "fd01::1"] {
         for (name, rtype, verdict, want) in [
-            // Names of the zone file, and between them.
-            ("example.org", A, not_steered, "NODATA"),
+            // Every type.
+            ("example.org", A, "nodata", "NODATA"),
             (
                 "example.org",
                 dns::SOA,
-                qtype,
+                "static",
                 "SOA ns1.example.org. hostmaster.example.org. 2026010100 7200 900 1209600 300",
             ),
             (
                 "example.org",
                 dns::NS,
-                qtype,
+                "static",
                 "NS ns1.example.org. NS ns2.example.org.",
             ),
             (
                 "example.org",
                 dns::MX,
-                qtype,
+                "static",
                 "MX 10 mail.example.org. MX 20 backup.elsewhere.net.",
             ),
             (
                 "example.org",
                 dns::TXT,
-                qtype,
+                "static",
                 "TXT \"geodns\" \"two strings\"",
             ),
-            ("geo.example", dns::TXT, qtype, "TXT \"a steered apex\""),
-            ("geo.example", dns::NS, qtype, "NS ns1.example.org."),
-            ("ns1.example.org", A, not_steered, "192.0.2.53"),
-            ("NS1.example.ORG", AAAA, not_steered, "2001:db8::53"),
-            ("ns2.example.org", AAAA, not_steered, "NODATA"),
-            ("mail.example.org", AAAA, not_steered, "2001:db8::25"),
+            ("ns1.example.org", A, "static", "192.0.2.53"),
+            ("NS1.example.ORG", AAAA, "static", "2001:db8::53"),
+            ("ns2.example.org", AAAA, "nodata", "NODATA"),
+            ("ns2.example.org", 65280, "nodata", "NODATA"),
+            ("mail.example.org", AAAA, "static", "2001:db8::25"),
+            // Beside a pool.
+            ("geo.example", dns::TXT, "static", "TXT \"a steered apex\""),
+            ("geo.example", dns::NS, "static", "NS ns1.example.org."),
+            ("geo.example", A, "answered", address("iad", A)),
             (
                 "www.example.org",
                 dns::TXT,
-                qtype,
+                "static",
                 "TXT \"beside the steered addresses\"",
             ),
-            ("www.example.org", dns::MX, qtype, "NODATA"),
-            ("www.example.org", dns::SRV, qtype, "NODATA"),
-            ("www.example.org", dns::HTTPS, qtype, "NODATA"),
-            ("a.cdn.example.org", dns::TXT, qtype, "NODATA"),
+            ("www.example.org", dns::MX, "nodata", "NODATA"),
+            ("www.example.org", dns::SRV, "nodata", "NODATA"),
+            ("www.example.org", dns::HTTPS, "nodata", "NODATA"),
+            ("a.cdn.example.org", dns::TXT, "nodata", "NODATA"),
+            // CNAMEs: out of our zones, to one of them, followed, and into nothing.
             (
                 "local.example.org",
                 dns::CNAME,
-                qtype,
+                "static",
                 "CNAME mail.example.org.",
-            ),
-            (
-                "local.example.org",
-                A,
-                not_steered,
-                "CNAME mail.example.org. 192.0.2.25",
             ),
             (
                 "outside.example.org",
                 A,
-                not_steered,
+                "static",
                 "CNAME www.elsewhere.net.",
             ),
+            (
+                "outside.example.org",
+                dns::MX,
+                "static",
+                "CNAME www.elsewhere.net.",
+            ),
+            (
+                "local.example.org",
+                A,
+                "pass_slow_records",
+                "CNAME mail.example.org. 192.0.2.25",
+            ),
+            (
+                "to-geo.example.org",
+                dns::TXT,
+                "pass_slow_records",
+                "CNAME geo.example. TXT \"a steered apex\"",
+            ),
             // Empty non-terminals.
-            ("empty.example.org", A, not_steered, "NODATA"),
-            ("empty.example.org", dns::TXT, qtype, "NODATA"),
-            ("cdn.example.org", AAAA, not_steered, "NODATA"),
-            ("stop.cdn.example.org", A, not_steered, "NODATA"),
-            ("b.stop.cdn.example.org", A, not_steered, "NODATA"),
-            ("ent.wild.example.org", A, not_steered, "NODATA"),
+            ("empty.example.org", A, "nodata", "NODATA"),
+            ("empty.example.org", dns::TXT, "nodata", "NODATA"),
+            ("cdn.example.org", AAAA, "nodata", "NODATA"),
+            ("stop.cdn.example.org", A, "nodata", "NODATA"),
+            ("b.stop.cdn.example.org", A, "nodata", "NODATA"),
+            ("ent.wild.example.org", A, "nodata", "NODATA"),
             // What exists stops a wildcard (RFC 4592 section 2.2.1).
-            ("c.stop.cdn.example.org", A, unknown, "NXDOMAIN"),
-            ("txt.cdn.example.org", A, not_steered, "NODATA"),
-            ("below.txt.cdn.example.org", A, unknown, "NXDOMAIN"),
-            ("below.exact.cdn.example.org", A, unknown, "NXDOMAIN"),
-            ("x.ent.wild.example.org", A, unknown, "NXDOMAIN"),
+            ("c.stop.cdn.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("txt.cdn.example.org", A, "nodata", "NODATA"),
+            ("below.txt.cdn.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("below.exact.cdn.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("x.ent.wild.example.org", A, "nxdomain", "NXDOMAIN"),
             // Wildcards of the zone file.
-            ("any.wild.example.org", A, not_steered, "192.0.2.99"),
+            ("any.wild.example.org", A, "static", "192.0.2.99"),
             (
                 "a.b.wild.example.org",
                 dns::TXT,
-                qtype,
+                "static",
                 "TXT \"a wildcard of the zone file\"",
             ),
-            ("a.b.wild.example.org", AAAA, not_steered, "NODATA"),
+            ("a.b.wild.example.org", AAAA, "nodata", "NODATA"),
+            ("*.wild.example.org", A, "static", "192.0.2.99"),
+            // The example of RFC 4592, section 2.2.1.
+            (
+                "host3.wildcard.test",
+                dns::MX,
+                "static",
+                "MX 10 host1.wildcard.test.",
+            ),
+            ("host3.wildcard.test", A, "nodata", "NODATA"),
+            (
+                "foo.bar.wildcard.test",
+                dns::TXT,
+                "static",
+                "TXT \"this is a wildcard\"",
+            ),
+            ("host1.wildcard.test", dns::MX, "nodata", "NODATA"),
+            ("sub.*.wildcard.test", dns::MX, "nodata", "NODATA"),
+            (
+                "_telnet._tcp.host1.wildcard.test",
+                dns::SRV,
+                "nxdomain",
+                "NXDOMAIN",
+            ),
+            ("host.subdel.wildcard.test", A, "pass_slow_name", "REFERRAL"),
+            ("ghost.*.wildcard.test", dns::MX, "nxdomain", "NXDOMAIN"),
             // Absent.
-            ("absent.example.org", A, unknown, "NXDOMAIN"),
-            ("www.www.example.org", A, unknown, "NXDOMAIN"),
-            ("wwwexample.org", A, unknown, "REFUSED"),
-            ("absent.example.org", dns::TXT, qtype, "NXDOMAIN"),
+            ("absent.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("absent.example.org", dns::TXT, "nxdomain", "NXDOMAIN"),
+            ("www.www.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("a.b.c.d.e.absent.example.org", A, "nxdomain", "NXDOMAIN"),
+            // A zone in a zone: between their apexes the one above says what there is.
+            (
+                "inner.deeper.example.org",
+                dns::TXT,
+                "static",
+                "TXT \"inside\"",
+            ),
+            ("deeper.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("x.deeper.example.org", A, "nxdomain", "NXDOMAIN"),
+            ("x.inner.deeper.example.org", A, "nxdomain", "NXDOMAIN"),
+        ] {
+            for query in variants(name, rtype) {
+                battery.ask(client, &query.bytes(), verdict, want)?;
+            }
+            // A client subnet does not matter.
+            let query = Query::new(&mixed_case(name), rtype)
+                .flags(RD)
+                .subnet(1, 16, 0, &[10, 1]);
+            if verdict != "answered" {
+                battery.ask(client, &query.bytes(), "pass_edns_option", want)?;
+                let query = Query::new(name, rtype).subnet(1, 16, 0, &[20, 2]);
+                battery.ask(client, &query.bytes(), verdict, want)?;
+            }
+        }
+        // On a veth there is no room for answers as large as these.
+        let all: Vec<_> = (1..=29).map(|n| format!("198.51.100.{n}")).collect();
+        let (full, large) = ("static|pass_no_room", "pass_too_large");
+        for (name, plain) in FULL
+            .into_iter()
+            .zip([(full, &*all.join(" ")), (large, "TC")])
+        {
+            let query = Query::new(&format!("{name}.example.org"), A);
+            battery.ask(client, &query.bytes(), plain.0, plain.1)?;
+            let with = query.clone().edns(512);
+            battery.ask(client, &with.bytes(), large, "TC")?;
+            let with = query.edns(1232);
+            battery.ask(client, &with.bytes(), full, &all.join(" "))?;
+        }
+    }
+    battery.finish(500)
+}
+
+#[test]
+fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
+    needs_root!();
+    let mut battery = Battery::new()?;
+    let unknown = "pass_unknown_name";
+    let slow_name = "pass_slow_name";
+    let qtype = "pass_qtype";
+    for client in ["10.1.0.1", "fd01::1"] {
+        for (name, rtype, verdict, want) in [
             // Below a zone cut.
-            ("child.example.org", A, not_steered, "REFERRAL"),
-            ("www.child.example.org", AAAA, unknown, "REFERRAL"),
+            ("child.example.org", A, slow_name, "REFERRAL"),
+            ("ns1.child.example.org", A, slow_name, "REFERRAL"),
+            ("www.child.example.org", AAAA, slow_name, "REFERRAL"),
+            // A DNAME.
+            ("moved.example.org", A, slow_name, "NODATA"),
+            (
+                "ns1.moved.example.org",
+                dns::CNAME,
+                slow_name,
+                "DNAME example.org. CNAME ns1.example.org.",
+            ),
+            // Types that are no data, and one that may be another zone's.
+            ("www.example.org", 0, qtype, "NOTIMP"),
+            ("www.example.org", dns::OPT, qtype, "FORMERR"),
+            ("absent.example.org", 128, qtype, "FORMERR"),
+            ("www.example.org", 252, qtype, "REFUSED"),
+            ("absent.example.org", dns::ANY, qtype, "NXDOMAIN"),
+            ("child.example.org", 43, qtype, "NODATA"),
             // Outside.
+            ("wwwexample.org", A, unknown, "REFUSED"),
             ("example.com", A, unknown, "REFUSED"),
             ("org", A, unknown, "REFUSED"),
             ("", A, unknown, "REFUSED"),
-            ("", dns::NS, qtype, "REFUSED"),
+            ("", dns::NS, unknown, "REFUSED"),
             ("example.org.www.example.net", AAAA, unknown, "REFUSED"),
         ] {
             battery.ask(client, &Query::new(name, rtype).bytes(), verdict, want)?;

@@ -792,7 +792,12 @@ fn a_start_that_fails_late_takes_nothing_from_the_daemon_before() -> Result<()> 
 fn a_link_that_somebody_takes_away_is_put_back() -> Result<()> {
     needs_root!();
     let mut site = Site::example()?;
-    let link = site.daemon.home.pins.path().join("v2/links/eth0");
+    let link = site
+        .daemon
+        .home
+        .pins
+        .path()
+        .join(format!("v{}/links/eth0", geodns_common::abi::VERSION));
     let ways: [(&str, &[&str]); 2] = [("bpftool", &["link", "detach", "pinned"]), ("rm", &[])];
     for (program, words) in ways {
         run(site.pair.server.command(program).args(words).arg(&link))?;

@@ -192,7 +192,9 @@ fn the_kernel_agrees_for_every_policy_client_and_subnet() -> Result<()> {
     let wild = explain("x.wild.example.org --client 8.8.8.8")?;
     ensure!(wild["steered"] == "*.wild.example.org.", "{wild}");
     let txt = explain("table.example.org --client 8.8.8.8 --type TXT")?;
-    ensure!(txt["kernel"]["verdict"] == "pass_qtype", "{txt}");
+    ensure!(txt["kernel"]["verdict"] == "nodata", "{txt}");
+    let absent = explain("absent.example.org --client 8.8.8.8")?;
+    ensure!(absent["kernel"]["verdict"] == "nxdomain", "{absent}");
     let none = explain("www.example.com --client 8.8.8.8")?;
     ensure!(
         none["response"]["rcode"] == "REFUSED" && none["agrees"] == true,
@@ -221,7 +223,14 @@ fn a_map_that_somebody_spoilt_is_noticed() -> Result<()> {
     let right = daemon.json(words)?;
     let region = step(&right, "region");
     let region: u32 = region.split(',').next().context("a region")?.parse()?;
-    let regions = map_of(&daemon.home.pins.path().join("v2/links/eth0"), "REGIONS")?;
+    let regions = map_of(
+        &daemon
+            .home
+            .pins
+            .path()
+            .join(format!("v{}/links/eth0", geodns_common::abi::VERSION)),
+        "REGIONS",
+    )?;
     // The third mirror, and no other.
     let key = region.to_le_bytes().map(|octet| octet.to_string());
     let mut update = Command::new("bpftool");

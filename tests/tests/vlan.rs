@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{
     Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, difference,
 };
-use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
+use geodns_tests::dns::{self, A, AAAA, ANY, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::packet::Frame;
 use geodns_tests::tap::Tap;
@@ -168,14 +168,20 @@ fn check(daemon: &Daemon, client: &Space, number: u8) -> Result<()> {
                     }
                 }
             }
-            // The slow path, through the same tags.
+            // From the zone file; and from the slow path, through the same tags.
             let (reply, _, counted) = ask(&Query::new("www.example.org", TXT))?;
             ensure!(
                 reply.of("TXT") == ["\"steered by geodns\""],
                 "{}: {reply}",
                 what()
             );
-            ensure!(counted.iter().any(|name| name == "pass_qtype"));
+            ensure!(counted.iter().any(|name| name == "static"), "{counted:?}");
+            let (reply, _, counted) = ask(&Query::new("www.example.org", ANY))?;
+            ensure!(reply.answers.len() == 1, "{}: {reply}", what());
+            ensure!(
+                counted.iter().any(|name| name == "pass_qtype"),
+                "{counted:?}"
+            );
             // Twenty addresses in one answer, 593 octets: of the kernel, if the frame has the room.
             let (reply, _, counted) = ask(&Query::new("ten.example.org", AAAA).edns(1232))?;
             ensure!(reply.of("AAAA").len() == 20, "{}: {reply}", what());

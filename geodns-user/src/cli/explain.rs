@@ -268,10 +268,10 @@ kernel  answered: the same 62 octets (plan 7)
         let kernel = explanation.kernel.as_mut().unwrap();
         kernel.response = None;
         kernel.verdict = "pass_qtype".into();
-        kernel.meaning = " Passed: another type than A and AAAA.".into();
+        kernel.meaning = " Passed: a type for the slow path.".into();
         assert_eq!(
             last(&explanation),
-            "kernel  passes it up, pass_qtype: another type than A and AAAA (plan 7)"
+            "kernel  passes it up, pass_qtype: a type for the slow path (plan 7)"
         );
         explanation.kernel = None;
         assert_eq!(last(&explanation), "kernel  off");

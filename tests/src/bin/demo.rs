@@ -201,14 +201,18 @@ fn demo() -> Result<()> {
     println!("\nA visitor may choose a mirror by hand:");
     ask(&daemon, new_york, "nrt.example.org", "A")?;
 
-    println!("\nWhat is not hot, the slow path answers from the zone file:");
+    println!("\nWhat the zone file has, and what it has not, the kernel answers as well:");
     for (client, name, rtype) in [
         (new_york, "www.example.org", "TXT"),
         (sao_paulo, "absent.example.org", "A"),
     ] {
         let by_kernel = ask(&daemon, client, name, rtype)?;
-        ensure!(!by_kernel, "{name} {rtype} is not for the kernel");
+        ensure!(by_kernel, "{name} {rtype} is for the kernel");
     }
+
+    println!("\nWhat is odd, the slow path answers:");
+    let by_kernel = ask(&daemon, new_york, "www.example.org", "ANY")?;
+    ensure!(!by_kernel, "ANY is not for the kernel");
 
     explain(&daemon, singapore, "")?;
     let at = MIRRORS.iter().position(|(id, ..)| *id == "sin");

@@ -26,8 +26,7 @@ pub struct Settings {
     pub name_mask: u32,
     /// UDP port, host byte order.
     pub port: u16,
-    /// 1 if an absent name may be answered, so that it is worth a walk up to its closest encloser: a
-    /// zone is complete, or a name has a wildcard child that the fast path answers from.
+    /// 1 if any zone is complete, so that an absent name is worth a walk up to its closest encloser.
     pub walk: u16,
     /// Log one packet in this many through aya-log; 0 is never.
     pub log_every: u32,

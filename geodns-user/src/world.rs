@@ -54,7 +54,8 @@ impl Inputs {
         })
     }
 
-    /// What is legal and yet hardly meant, a line each: policies that ask what no database knows.
+    /// What is legal and yet hardly meant, a line each: policies that ask what no database knows, and
+    /// zones that are more than the kernel may hold.
     pub fn warnings(&self) -> Vec<String> {
         let config = &self.config;
         let has = self.geography.has();
@@ -76,7 +77,17 @@ impl Inputs {
                 )
             })
         };
-        config.pools.iter().filter_map(lacking).collect()
+        let names: usize = self.zones.iter().map(|zone| zone.len()).sum();
+        let max_names = config.kernel.max_names;
+        let too_many = (names > max_names as usize).then(|| {
+            format!(
+                "{}: kernel.max_names: the zones have {names} names and the kernel holds {max_names}; \
+                 those of zones that do not fit whole are the slow path's: raise it",
+                config.path.display()
+            )
+        });
+        let pools = config.pools.iter().filter_map(lacking);
+        pools.chain(too_many).collect()
     }
 
     /// The layers of each pool with nothing but the configuration's lists.

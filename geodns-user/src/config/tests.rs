@@ -132,6 +132,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
     assert_eq!(config.kernel.stale_after, Duration::from_secs(300));
     assert_eq!(config.kernel.on_stop, OnStop::Detach);
+    assert_eq!(config.kernel.max_names, 2_000_000);
     assert_eq!(config.socket, Path::new("/run/geodns/control.sock"));
     assert_eq!(config.state, Path::new("/var/lib/geodns/state.redb"));
     assert_eq!(config.zones[0].file, Path::new("/zones/a"));
@@ -476,6 +477,16 @@ fn each_wrong_value_is_one_clear_line() {
             "\"5m\"",
             "\"366d\"",
             "9: kernel.stale_after: \"366d\" is out of range; write \"1s\" to \"365d\"",
+        ),
+        (
+            "on_stop = \"detach\"",
+            "max_names = 0",
+            "10: kernel.max_names: 0 is out of range; write 1 to 32000000",
+        ),
+        (
+            "on_stop = \"detach\"",
+            "max_names = 32000001",
+            "10: kernel.max_names: 32000001 is out of range; write 1 to 32000000",
         ),
         (
             "\"detach\"",

@@ -831,6 +831,15 @@ fn zones_that_are_too_large_are_there_in_part() {
     };
     let plan = with_names(all as u32).unwrap();
     assert_eq!(complete(&plan), [true, true]);
+    assert_eq!(inputs.warnings(), [""; 0]);
+    let mut few = inputs.clone();
+    Arc::make_mut(&mut few.config).kernel.max_names = all as u32 - 1;
+    let warned = format!(
+        "kernel.max_names: the zones have {all} names and the kernel holds {}; those of zones that do \
+         not fit whole are the slow path's: raise it",
+        all - 1
+    );
+    assert!(few.warnings()[0].ends_with(&warned), "{:?}", few.warnings());
     // The first zone does not fit, the second does.
     let plan = with_names(all as u32 - 1).unwrap();
     assert_eq!(complete(&plan), [false, true]);

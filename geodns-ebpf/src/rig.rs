@@ -32,6 +32,9 @@ const UDP_V6: usize = ETHERNET + 40;
 /// Ethernet, IPv4 and UDP headers.
 const DNS_V4: usize = UDP_V4 + 8;
 
+/// Random digits in a name, at the most.
+const DIGITS: u32 = 8;
+
 /// The query of [`generate`] and [`restore`].
 #[repr(C)]
 struct Template {
@@ -39,6 +42,10 @@ struct Template {
     len: u32,
     /// Queries made so far on this CPU: the low 16 bits are the DNS message id.
     made: u32,
+    /// Where [`generate`] writes random decimal digits, in octets from the frame's start.
+    digits_at: u32,
+    /// How many, at most [`DIGITS`].
+    digits: u32,
     /// The frame: Ethernet, IPv4 without options, UDP with checksum 0, DNS. For [`generate`], the
     /// IPv4 source address and header checksum and the DNS id are written over.
     frame: [u8; FRAME],
@@ -51,6 +58,8 @@ struct Seen {
     answers: u64,
     /// DNS responses with QR, AA, NOERROR, no answer and one record of authority.
     nodata: u64,
+    /// DNS responses with QR, AA, NXDOMAIN and one record of authority.
+    nxdomain: u64,
     /// DNS queries, as the reflector sends them back.
     queries: u64,
     /// Everything else.
@@ -188,6 +197,21 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
     frame[DNS_V4..DNS_V4 + 2].copy_from_slice(&id.to_be_bytes());
 
+    if template.digits > 0 {
+        // SAFETY: no arguments, no memory.
+        let mut random = unsafe { bpf_get_prandom_u32() };
+        let mut digit = 0;
+        while digit < DIGITS {
+            if digit >= template.digits {
+                break;
+            }
+            let at = template.digits_at.wrapping_add(digit) as usize & (FRAME - 1);
+            frame[at] = b'0' + (random % 10) as u8;
+            random /= 10;
+            digit += 1;
+        }
+    }
+
     let len = bounded(template.len)?;
     // SAFETY: ctx is valid; the packet's bounds are checked by the kernel.
     if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -1) } != 0 {
@@ -233,6 +257,7 @@ fn sink(ctx: XdpContext) -> u32 {
     match kind(&ctx) {
         Some(Kind::Answer) => seen.answers += 1,
         Some(Kind::Nodata) => seen.nodata += 1,
+        Some(Kind::Nxdomain) => seen.nxdomain += 1,
         Some(Kind::Query) => seen.queries += 1,
         None => seen.other += 1,
     }
@@ -242,6 +267,7 @@ fn sink(ctx: XdpContext) -> u32 {
 enum Kind {
     Answer,
     Nodata,
+    Nxdomain,
     Query,
 }
 
@@ -265,6 +291,7 @@ fn kind(ctx: &XdpContext) -> Option<Kind> {
     match (flags[0] & 0xfe, flags[1]) {
         (0x84, 0) if answers > 0 => Some(Kind::Answer),
         (0x84, 0) if authority == 1 => Some(Kind::Nodata),
+        (0x84, 3) if authority == 1 => Some(Kind::Nxdomain),
         (0x00, _) => Some(Kind::Query),
         _ => None,
     }
@@ -363,15 +390,7 @@ impl Tables for PrefixTable {
         BLOCKS.get(number)
     }
     fn settings(&self) -> abi::Settings {
-        abi::Settings {
-            hash_key: [0; 2],
-            generation: 0,
-            name_mask: 0,
-            port: 0,
-            walk: 0,
-            log_every: 0,
-            _pad: 0,
-        }
+        abi::Settings::default()
     }
     fn name(&self, _slot: u32) -> Option<&abi::Name> {
         None

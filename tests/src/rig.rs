@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -226,6 +227,8 @@ const TEMPLATE_LEN: usize = 256;
 struct Template {
     len: u32,
     made: u32,
+    digits_at: u32,
+    digits: u32,
     frame: [u8; TEMPLATE_LEN],
 }
 
@@ -240,13 +243,15 @@ pub struct Seen {
     pub answers: u64,
     /// The same with no answer and a SOA.
     pub nodata: u64,
+    /// The same with NXDOMAIN.
+    pub nxdomain: u64,
     /// Queries, as the reflector sends them back.
     pub queries: u64,
     /// Everything else.
     pub other: u64,
 }
 
-// SAFETY: four integers; any bytes are valid.
+// SAFETY: five integers; any bytes are valid.
 unsafe impl Pod for Seen {}
 
 impl std::ops::Sub for Seen {
@@ -256,6 +261,7 @@ impl std::ops::Sub for Seen {
         Self {
             answers: self.answers - before.answers,
             nodata: self.nodata - before.nodata,
+            nxdomain: self.nxdomain - before.nxdomain,
             queries: self.queries - before.queries,
             other: self.other - before.other,
         }
@@ -352,9 +358,21 @@ impl Rig {
 
     /// Sets the frame that `generate` and `restore` write.
     pub fn set_template(&mut self, query: &[u8]) -> Result<()> {
+        self.set_varied(query, 0..0)
+    }
+
+    /// The same; in each frame that `generate` makes, these octets are random decimal digits, eight at
+    /// the most.
+    pub fn set_varied(&mut self, query: &[u8], digits: Range<usize>) -> Result<()> {
+        ensure!(
+            digits.len() <= 8 && digits.end <= query.len(),
+            "too many digits"
+        );
         let mut template = Template {
             len: u32::try_from(query.len())?,
             made: 0,
+            digits_at: u32::try_from(digits.start)?,
+            digits: u32::try_from(digits.len())?,
             frame: [0; TEMPLATE_LEN],
         };
         template
@@ -383,6 +401,7 @@ impl Rig {
         for cpu in map.get(&0, 0)?.iter() {
             sum.answers += cpu.answers;
             sum.nodata += cpu.nodata;
+            sum.nxdomain += cpu.nxdomain;
             sum.queries += cpu.queries;
             sum.other += cpu.other;
         }

@@ -136,8 +136,12 @@ impl Flow {
 impl Flood {
     /// The ends, joined; this thread stays on one CPU from here on, and with it everything.
     pub fn new(name: &str) -> Result<Self> {
+        Self::over(Space::new("target")?, name)
+    }
+
+    /// The same with this namespace for the server's end.
+    pub fn over(server: Space, name: &str) -> Result<Self> {
         let generator = Space::new("flood")?;
-        let server = Space::new("target")?;
         join(&generator, "eth0", &server, "eth0")?;
         let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
         generator.ip(&format!("link set eth0 address {}", mac(CLIENT_MAC)))?;
@@ -159,6 +163,24 @@ impl Flood {
             server_ifindex,
             frame,
         })
+    }
+
+    /// Asks for another name, in which zeros of the first label are random digits, eight at the most.
+    pub fn vary(&mut self, name: &str) -> Result<()> {
+        let mut query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
+        query.checksum = Checksum::None;
+        self.frame = query.bytes();
+        let label = name.split('.').next().unwrap_or_default();
+        let first = label.find('0').unwrap_or(label.len());
+        // Ethernet, IPv4, UDP and DNS headers, and the label's length.
+        let label_at = 14 + 20 + 8 + 12 + 1;
+        self.rig
+            .set_varied(&self.frame, label_at + first..label_at + label.len())
+    }
+
+    /// The server's end.
+    pub fn server(&self) -> &Space {
+        &self.server
     }
 
     /// Makes a responder answer here.
@@ -190,7 +212,8 @@ impl Flood {
         flow
     }
 
-    fn run(&mut self, time: Duration) -> Result<Flow> {
+    /// Floods what is attached to the server's end.
+    pub fn run(&mut self, time: Duration) -> Result<Flow> {
         self.send(1)?;
         let before = self.rig.seen()?;
         let start = Instant::now();

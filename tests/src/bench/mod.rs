@@ -5,6 +5,7 @@
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
 //! - [`geography`]: the real city databases, and lookups beside the trie's
 //! - [`edit`]: `map set` to changed answer, beside a write that is on disk
+//! - [`names`]: zones of many names, and names that do not exist
 //! - [`verifier`]: instructions that the verifier walks for each program
 //!
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
@@ -15,6 +16,7 @@ pub mod flip;
 pub mod flood;
 pub mod geography;
 pub mod import;
+pub mod names;
 pub mod verifier;
 pub mod world;
 

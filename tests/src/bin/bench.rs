@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, cost, edit, flip, flood, geography, import, table, to_json, verifier,
+    Figure, cost, edit, flip, flood, geography, import, names, table, to_json, verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
 
@@ -27,7 +27,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "verifier",
     "cost",
     "flood",
@@ -35,6 +35,7 @@ const NAMES: [&str; 7] = [
     "geography",
     "set",
     "flip",
+    "names",
 ];
 
 fn main() -> ExitCode {
@@ -82,6 +83,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
                 Some(list) => import::run(list, rounds)?,
                 None => Vec::new(),
             },
+            "names" => names::run(rounds)?,
             "flip" => flip::run(list, rounds)?,
             "geography" => match real_databases() {
                 Some(databases) => geography::run(&databases, rounds)?,

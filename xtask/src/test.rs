@@ -14,6 +14,7 @@ pub const DEBIAN: &[&str] = &[
     "bpftool",
     "curl",
     "dnsperf",
+    "dnsviz",
     "ethtool",
     "iproute2",
     "knot-dnsutils",

@@ -6,8 +6,13 @@
 //! - [`Stats`]: what it counted
 //! - [`Sample`]: clients that it answered lately
 //!
-//! Inside: `query` reads, `lookup` finds, `respond` decides, `write` writes.
+//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes. Around it, the
+//! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections`) ask
+//! a `handler`.
 
+mod batch;
+mod connections;
+mod handler;
 pub mod lookup;
 mod query;
 mod respond;

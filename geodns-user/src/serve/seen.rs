@@ -1,7 +1,6 @@
 //! The clients that pools answered lately, as far as the slow path answers: a sample.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use geodns_common::abi;
@@ -23,32 +22,52 @@ pub struct Sample {
 /// first.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    answers: AtomicU32,
-    samples: Mutex<Vec<Sample>>,
+    samples: Mutex<Samples>,
+}
+
+#[derive(Debug, Default)]
+struct Samples {
+    kept: Vec<Sample>,
+    /// Where the next goes.
+    place: usize,
+}
+
+/// Whose turn it is, of those that one worker answers.
+#[derive(Debug, Default)]
+pub(super) struct Turn(u32);
+
+impl Turn {
+    /// That of the connection of this number. The first answer of one in many of them is kept, as of
+    /// one in many answers.
+    pub fn of_connection(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 impl Seen {
     /// Takes note of an answer.
-    pub fn take(&self, outcome: Option<Outcome>) {
+    pub fn take(&self, turn: &mut Turn, outcome: Option<&Outcome>) {
         let Some(sample) = outcome.and_then(|outcome| outcome.sample) else {
             return;
         };
-        let answer = self.answers.fetch_add(1, Ordering::Relaxed);
+        let Turn(answer) = *turn;
+        turn.0 = answer.wrapping_add(1);
         if !answer.is_multiple_of(abi::Seen::EVERY) {
             return;
         }
-        let place = (answer / abi::Seen::EVERY % abi::Seen::SLOTS) as usize;
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        match samples.get_mut(place) {
+        let Samples { kept, place } = &mut *samples;
+        match kept.get_mut(*place) {
             Some(there) => *there = sample,
-            None => samples.push(sample),
+            None => kept.push(sample),
         }
+        *place = (*place + 1) % abi::Seen::SLOTS as usize;
     }
 
     /// What was kept.
     pub fn samples(&self) -> Vec<Sample> {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
-        samples.clone()
+        samples.kept.clone()
     }
 }
 
@@ -59,6 +78,7 @@ mod tests {
     #[test]
     fn one_in_many_is_kept_and_the_latest_replace_the_first() {
         let seen = Seen::default();
+        let mut turn = Turn::default();
         let outcome = |pool: u32| Outcome {
             rcode: 0,
             steered: true,
@@ -72,9 +92,9 @@ mod tests {
         };
         let (every, slots) = (abi::Seen::EVERY, abi::Seen::SLOTS);
         for answer in 0..every * (slots + 2) {
-            seen.take(Some(outcome(answer)));
+            seen.take(&mut turn, Some(&outcome(answer)));
         }
-        seen.take(None);
+        seen.take(&mut turn, None);
         let samples = seen.samples();
         assert_eq!(samples.len(), slots as usize);
         let pools = |place: usize| samples[place].pool as u32;

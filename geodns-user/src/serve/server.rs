@@ -15,6 +15,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+use super::connections::Connections;
+use super::handler::{Guarded, Handler, authority};
 use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
 use crate::world::World;
@@ -26,7 +28,7 @@ pub struct Options {
     pub port: u16,
     /// Listen on addresses that no interface has yet (anycast addresses that come and go).
     pub freebind: bool,
-    /// UDP sockets of each address.
+    /// Threads that answer over UDP, each with a socket for each address.
     pub workers: usize,
     /// TCP connections, at the most.
     pub tcp_connections: usize,
@@ -58,6 +60,12 @@ impl Options {
             tcp_connections_per_network: (tcp_connections / 4).max(1),
             tcp_idle: Duration::from_secs(10),
         }
+    }
+}
+
+impl Options {
+    fn workers(&self) -> usize {
+        self.workers.max(1)
     }
 }
 
@@ -125,8 +133,16 @@ impl fmt::Display for ListenError {
 pub struct Server {
     options: Options,
     shared: Arc<Shared>,
-    listeners: Mutex<BTreeMap<IpAddr, Listener>>,
+    listening: Mutex<Listening>,
     closed: AtomicBool,
+}
+
+/// What listens.
+#[derive(Debug, Default)]
+struct Listening {
+    addresses: BTreeMap<IpAddr, Listener>,
+    /// Empty as long as nothing was listened on.
+    workers: Vec<udp::Worker>,
 }
 
 /// What all workers share.
@@ -136,51 +152,62 @@ pub(super) struct Shared {
     pub identity: ArcSwap<Identity>,
     pub stats: Arc<Stats>,
     pub seen: Seen,
-    pub connections: tcp::Connections,
+    pub connections: Connections,
+    pub handler: Guarded,
 }
 
-/// The sockets of one address.
+/// An address that is answered on. Its UDP sockets are the workers'.
 #[derive(Debug)]
 struct Listener {
     port: u16,
-    tasks: Vec<JoinHandle<()>>,
+    tcp: JoinHandle<()>,
 }
 
 impl Listener {
     /// Closes the sockets, for certain.
-    async fn close(mut self) {
-        for task in &self.tasks {
-            task.abort();
+    async fn close(mut self, address: IpAddr, workers: &[udp::Worker]) {
+        // All are told before the first is waited for.
+        let closing: Vec<_> = workers.iter().map(|worker| worker.close(address)).collect();
+        for closed in closing {
+            closed.await;
         }
-        for task in &mut self.tasks {
-            // Aborted, which is what we want to know.
-            let _ = task.await;
-        }
+        self.tcp.abort();
+        // Aborted, which is what we want to know.
+        let _ = (&mut self.tcp).await;
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.tcp.abort();
     }
 }
 
 impl Server {
     /// A server that listens nowhere yet.
     pub fn new(options: Options, world: Arc<ArcSwap<World>>, identity: Identity) -> Self {
-        let stats = Arc::new(Stats::default());
+        Self::with_handler(options, world, identity, authority)
+    }
+
+    /// The same with another handler.
+    pub(super) fn with_handler(
+        options: Options,
+        world: Arc<ArcSwap<World>>,
+        identity: Identity,
+        handler: Handler,
+    ) -> Self {
+        let stats = Arc::new(Stats::new(options.workers()));
         Self {
             shared: Arc::new(Shared {
                 world,
                 identity: ArcSwap::from_pointee(identity),
-                connections: tcp::Connections::new(&options, Arc::clone(&stats)),
+                connections: Connections::new(&options, Arc::clone(&stats)),
+                handler: Guarded::new(handler),
                 stats,
                 seen: Seen::default(),
             }),
             options,
-            listeners: Mutex::default(),
+            listening: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -211,23 +238,27 @@ impl Server {
     ///
     /// Must run inside the tokio runtime that the workers shall run in.
     pub async fn set_listen(&self, addresses: &[IpAddr]) -> Vec<ListenError> {
-        let mut listeners = self.listeners.lock().await;
+        let mut listening = self.listening.lock().await;
         let closed = self.closed.load(Ordering::Relaxed);
         let addresses = if closed { &[] } else { addresses };
-        let gone: Vec<_> = listeners
+        let gone: Vec<_> = listening
+            .addresses
             .extract_if(.., |address, _| !addresses.contains(address))
             .collect();
-        for (_, listener) in gone {
-            listener.close().await;
+        for (address, listener) in gone {
+            listener.close(address, &listening.workers).await;
+        }
+        if closed {
+            listening.workers.clear();
         }
         let mut errors = Vec::new();
         for &address in addresses {
-            if listeners.contains_key(&address) {
+            if listening.addresses.contains_key(&address) {
                 continue;
             }
-            match self.listen(address) {
+            match self.listen(address, &mut listening.workers).await {
                 Ok(listener) => {
-                    listeners.insert(address, listener);
+                    listening.addresses.insert(address, listener);
                 }
                 Err(error) => errors.push(error),
             }
@@ -237,14 +268,18 @@ impl Server {
 
     /// Addresses that are listened on.
     pub async fn listening(&self) -> Vec<SocketAddr> {
-        let listeners = self.listeners.lock().await;
-        listeners
-            .iter()
+        let listening = self.listening.lock().await;
+        let addresses = listening.addresses.iter();
+        addresses
             .map(|(&address, listener)| SocketAddr::new(address, listener.port))
             .collect()
     }
 
-    fn listen(&self, address: IpAddr) -> Result<Listener, ListenError> {
+    async fn listen(
+        &self,
+        address: IpAddr,
+        workers: &mut Vec<udp::Worker>,
+    ) -> Result<Listener, ListenError> {
         let failed = |protocol| {
             move |source| ListenError {
                 address,
@@ -264,19 +299,31 @@ impl Server {
         // Without SO_REUSEPORT first: with it, we would share the port with another server of the
         // same user and each would get a part of the queries.
         self.udp_socket(at, false).map_err(failed("UDP"))?;
-        let sockets = (0..self.options.workers.max(1))
-            .map(|_| tokio::net::UdpSocket::from_std(self.udp_socket(at, true)?.into()))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(failed("UDP"))?;
-        let mut tasks: Vec<_> = sockets
-            .into_iter()
-            .map(|socket| tokio::spawn(udp::work(socket, Arc::clone(&self.shared))))
-            .collect();
-        tasks.push(tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared))));
+        let opened = self.open(at, workers);
+        if opened.is_err() {
+            // Those that some workers may have.
+            for worker in &*workers {
+                worker.close(address).await;
+            }
+        }
+        opened.map_err(failed("UDP"))?;
+        let tcp = tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared)));
         Ok(Listener {
             port: at.port(),
-            tasks,
+            tcp,
         })
+    }
+
+    /// Gives each worker a socket, and starts those that there are not yet.
+    fn open(&self, at: SocketAddr, workers: &mut Vec<udp::Worker>) -> io::Result<()> {
+        let sockets = (0..self.options.workers())
+            .map(|_| self.udp_socket(at, true))
+            .collect::<io::Result<Vec<_>>>()?;
+        for number in workers.len()..self.options.workers() {
+            workers.push(udp::Worker::start(number, Arc::clone(&self.shared))?);
+        }
+        let mut pairs = workers.iter().zip(sockets);
+        pairs.try_for_each(|(worker, socket)| worker.open(at.ip(), socket))
     }
 
     fn socket(&self, address: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

@@ -1,4 +1,7 @@
 //! What the slow path counted.
+//!
+//! Workers count into a [`Tally`] of their own, and add it to the [`Stats`] once a batch: each UDP
+//! worker to a set that no other writes to.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,102 +10,193 @@ use super::Transport;
 use super::respond::Outcome;
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// Counters since the start. Each is on its own; together they are no moment's picture.
-        #[derive(Debug, Default)]
-        pub struct Stats {
-            $($(#[doc = $doc])+ pub $name: AtomicU64,)+
+    ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal,)+) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Counter {
+            $($(#[doc = $doc])+ $counter,)+
         }
 
         impl Stats {
-            /// Name of each and what it means, in a line.
-            pub const MEANINGS: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)+];
-
-            /// All of them, by name.
-            pub fn snapshot(&self) -> BTreeMap<String, u64> {
-                BTreeMap::from([
-                    $((stringify!($name).to_owned(), self.$name.load(Ordering::Relaxed)),)+
-                ])
-            }
+            /// Name of each counter and what it means, in a line.
+            pub const MEANINGS: &[(&str, &str)] = &[$(($name, concat!($($doc),+)),)+];
         }
     };
 }
 
 counters! {
     /// Messages over UDP.
-    queries_udp,
+    QueriesUdp = "queries_udp",
     /// Messages over TCP.
-    queries_tcp,
+    QueriesTcp = "queries_tcp",
     /// Not answered: too short, a response, or from port 0.
-    dropped,
+    Dropped = "dropped",
     /// Answered from a pool.
-    steered,
+    Steered = "steered",
     /// Answered with TC.
-    truncated,
+    Truncated = "truncated",
     /// Queries with a client subnet.
-    client_subnet,
+    ClientSubnet = "client_subnet",
     /// Answered NOERROR.
-    rcode_noerror,
+    Noerror = "rcode_noerror",
     /// Answered FORMERR.
-    rcode_formerr,
+    Formerr = "rcode_formerr",
     /// Answered SERVFAIL.
-    rcode_servfail,
+    Servfail = "rcode_servfail",
     /// Answered NXDOMAIN.
-    rcode_nxdomain,
+    Nxdomain = "rcode_nxdomain",
     /// Answered NOTIMP.
-    rcode_notimp,
+    Notimp = "rcode_notimp",
     /// Answered REFUSED.
-    rcode_refused,
+    Refused = "rcode_refused",
     /// Answered BADVERS.
-    rcode_badvers,
+    Badvers = "rcode_badvers",
     /// Answered with another response code.
-    rcode_other,
+    OtherRcode = "rcode_other",
+    /// Answered SERVFAIL after a fault of ours: the log has the query.
+    Panics = "panics",
     /// Datagrams that could not be sent.
-    udp_send_failed,
+    UdpSendFailed = "udp_send_failed",
     /// TCP connections accepted.
-    tcp_connections,
+    TcpConnections = "tcp_connections",
     /// TCP connections open now.
-    tcp_open,
+    TcpOpen = "tcp_open",
     /// TCP connections closed at once, for there were too many, or too many of the client's network.
-    tcp_refused,
+    TcpRefused = "tcp_refused",
     /// TCP connections closed because the client sent or read too little for too long.
-    tcp_timeouts,
+    TcpTimeouts = "tcp_timeouts",
 }
 
+const COUNTERS: usize = Stats::MEANINGS.len();
+
+/// Counters since the start. Each is on its own; together they are no moment's picture.
+#[derive(Debug)]
+pub struct Stats {
+    sets: Box<[Set]>,
+}
+
+/// The counters of one writer, on cache lines of its own (two: x86 fetches them in pairs).
+#[derive(Debug)]
+#[repr(align(128))]
+struct Set([AtomicU64; COUNTERS]);
+
 impl Stats {
+    /// All zero, for so many UDP workers.
+    pub(super) fn new(workers: usize) -> Self {
+        let set = |_| Set(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self {
+            sets: (0..=workers).map(set).collect(),
+        }
+    }
+
+    /// All of them, by name.
+    pub fn snapshot(&self) -> BTreeMap<String, u64> {
+        let names = Self::MEANINGS.iter().enumerate();
+        names
+            .map(|(at, (name, _))| ((*name).to_owned(), self.sum(at)))
+            .collect()
+    }
+
+    fn sum(&self, at: usize) -> u64 {
+        self.sets
+            .iter()
+            .map(|set| set.0[at].load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
+
+    /// Adds what a UDP worker counted, by its number; what `None` counted is everybody else's.
+    pub(super) fn merge(&self, worker: Option<usize>, tally: &mut Tally) {
+        let Set(set) = &self.sets[worker.map_or(0, |worker| worker + 1)];
+        for (count, counted) in set.iter().zip(&mut tally.0) {
+            if *counted != 0 {
+                count.fetch_add(u64::from(*counted), Ordering::Relaxed);
+                *counted = 0;
+            }
+        }
+    }
+
+    /// Counts one more of what is rare.
+    pub(super) fn add(&self, counter: Counter) {
+        self.sets[0].0[counter as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes one back that [`Stats::add`] counted.
+    pub(super) fn subtract(&self, counter: Counter) {
+        self.sets[0].0[counter as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What [`Stats::add`] counted.
+    pub(super) fn added(&self, counter: Counter) -> u64 {
+        self.sets[0].0[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counted since it last told.
+#[derive(Debug, Default)]
+pub(super) struct Tally([u32; COUNTERS]);
+
+impl Tally {
     /// Counts one more.
-    pub(super) fn add(&self, counter: impl FnOnce(&Self) -> &AtomicU64) {
-        counter(self).fetch_add(1, Ordering::Relaxed);
+    pub fn add(&mut self, counter: Counter) {
+        let count = &mut self.0[counter as usize];
+        *count = count.wrapping_add(1);
     }
 
     /// Counts a message and what became of it.
-    pub(super) fn message(&self, transport: Transport, outcome: Option<Outcome>) {
-        self.add(|stats| match transport {
-            Transport::Udp => &stats.queries_udp,
-            Transport::Tcp => &stats.queries_tcp,
+    pub fn message(&mut self, transport: Transport, outcome: Option<&Outcome>) {
+        self.add(match transport {
+            Transport::Udp => Counter::QueriesUdp,
+            Transport::Tcp => Counter::QueriesTcp,
         });
         let Some(outcome) = outcome else {
-            self.add(|stats| &stats.dropped);
+            self.add(Counter::Dropped);
             return;
         };
-        self.add(|stats| match outcome.rcode {
-            0 => &stats.rcode_noerror,
-            1 => &stats.rcode_formerr,
-            2 => &stats.rcode_servfail,
-            3 => &stats.rcode_nxdomain,
-            4 => &stats.rcode_notimp,
-            5 => &stats.rcode_refused,
-            16 => &stats.rcode_badvers,
-            _ => &stats.rcode_other,
+        self.add(match outcome.rcode {
+            0 => Counter::Noerror,
+            1 => Counter::Formerr,
+            2 => Counter::Servfail,
+            3 => Counter::Nxdomain,
+            4 => Counter::Notimp,
+            5 => Counter::Refused,
+            16 => Counter::Badvers,
+            _ => Counter::OtherRcode,
         });
-        if outcome.steered {
-            self.add(|stats| &stats.steered);
+        for (is, counter) in [
+            (outcome.steered, Counter::Steered),
+            (outcome.truncated, Counter::Truncated),
+            (outcome.ecs, Counter::ClientSubnet),
+        ] {
+            if is {
+                self.add(counter);
+            }
         }
-        if outcome.truncated {
-            self.add(|stats| &stats.truncated);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_workers_count_is_summed_up_and_counted_once() {
+        let stats = Stats::new(2);
+        let mut tally = Tally::default();
+        for worker in [None, Some(0), Some(1), Some(1)] {
+            tally.message(Transport::Udp, None);
+            stats.merge(worker, &mut tally);
+            stats.merge(worker, &mut tally);
         }
-        if outcome.ecs {
-            self.add(|stats| &stats.client_subnet);
-        }
+        stats.add(Counter::TcpOpen);
+        stats.add(Counter::TcpOpen);
+        stats.subtract(Counter::TcpOpen);
+        let snapshot = stats.snapshot();
+        assert_eq!(snapshot.len(), COUNTERS);
+        let counted: Vec<_> = snapshot.iter().filter(|(_, count)| **count > 0).collect();
+        let expected = [("dropped", 4), ("queries_udp", 4), ("tcp_open", 1)];
+        let expected = expected.map(|(name, count)| (name.to_owned(), count));
+        let expected: Vec<_> = expected.iter().map(|(name, count)| (name, count)).collect();
+        assert_eq!(counted, expected);
+        assert_eq!(align_of::<Set>(), 128);
     }
 }

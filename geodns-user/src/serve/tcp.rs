@@ -1,28 +1,43 @@
 //! TCP (RFC 7766): many queries a connection, answered as they come, within bounds.
+//!
+//! What takes one message is answered at once. What takes many (a zone transfer) is written by a task of
+//! its own, message by message, while the queries behind it are answered.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use super::respond::respond;
+use super::Transport;
+use super::connections::Place;
+use super::handler::{Answer, Messages, Panicked, Request};
+use super::seen::Turn;
 use super::server::Shared;
-use super::{Options, Stats, Transport};
+use super::stats::{Counter, Tally};
 
+/// Octets that are read at once.
+const READ: usize = 4096;
 /// Octets of answers that are gathered before they are written.
 const FLUSH: usize = 16 * 1024;
+/// Octets of a buffer that is kept for the next answers.
+const KEEP: usize = 2 * FLUSH;
+/// Answers of many messages that a connection's client is sent at the same time. With one more, what
+/// comes behind it waits.
+const STREAMS: usize = 4;
 
 /// Accepts connections, for ever. Ends them when it is dropped.
 pub async fn work(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
+    let mut number = 0u32;
     loop {
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
@@ -31,74 +46,140 @@ pub async fn work(listener: TcpListener, shared: Arc<Shared>) {
             Err(error) => {
                 // A client that has gone again, or no files or memory: wait for some.
                 tracing::debug!(%error, "accepting over TCP");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        shared.stats.add(|stats| &stats.tcp_connections);
-        if let Some(place) = Place::take(&shared, client.ip()) {
-            connections.spawn(async move {
-                let shared = &place.shared;
-                if let Err(error) = serve(stream, client.ip(), shared).await
-                    && error.kind() == io::ErrorKind::TimedOut
-                {
-                    shared.stats.add(|stats| &stats.tcp_timeouts);
+        shared.stats.add(Counter::TcpConnections);
+        let Some(place) = Place::take(&shared, client.ip()) else {
+            shared.stats.add(Counter::TcpRefused);
+            continue;
+        };
+        number = number.wrapping_add(1);
+        let turn = Turn::of_connection(number);
+        connections.spawn(async move {
+            let served = match stream.set_nodelay(true) {
+                Ok(()) => {
+                    let (reader, writer) = stream.into_split();
+                    serve(reader, writer, client.ip(), &place, turn).await
                 }
-            });
-        } else {
-            shared.stats.add(|stats| &stats.tcp_refused);
-        }
+                Err(error) => Err(error),
+            };
+            if served.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+                place.shared.stats.add(Counter::TcpTimeouts);
+            }
+        });
     }
 }
 
 /// Answers one connection's queries until the client closes it or is too slow.
-///
-/// Each is answered before the next is looked at, which takes microseconds: nothing could overtake.
-async fn serve(mut stream: TcpStream, client: IpAddr, shared: &Shared) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve<R, W>(
+    mut reader: R,
+    writer: W,
+    client: IpAddr,
+    place: &Place,
+    turn: Turn,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    let shared = &place.shared;
+    let writer = Arc::new(Writer {
+        half: Mutex::new(writer),
+        shared: Arc::clone(shared),
+    });
+    let mut streams = JoinSet::new();
     let mut input = BytesMut::new();
-    let mut output = Vec::new();
-    let mut response = Vec::new();
+    let mut desk = Desk {
+        client,
+        output: Vec::new(),
+        response: Vec::new(),
+        tally: Tally::default(),
+        turn,
+    };
+    let mut deadline = Deadline::after(shared.connections.patience());
     loop {
         // A whole query has to come by then; a few octets now and then do not help.
-        let deadline = Instant::now() + shared.connections.patience();
+        deadline.set(shared.connections.patience());
         while whole(&input).is_none() {
-            input.reserve(512);
-            if timeout_at(deadline, stream.read_buf(&mut input)).await?? == 0 {
-                return Ok(());
-            }
-        }
-        let mut strange = false;
-        while let Some(len) = whole(&input)
-            && output.len() < FLUSH
-            && !strange
-        {
-            let outcome = respond(
-                &shared.world.load(),
-                &shared.identity.load(),
-                &input[2..2 + len],
-                client,
-                Transport::Tcp,
-                &mut response,
-            );
-            shared.stats.message(Transport::Tcp, outcome);
-            shared.seen.take(outcome);
-            input.advance(2 + len);
-            match u16::try_from(response.len()) {
-                Ok(len) if outcome.is_some() => {
-                    output.extend_from_slice(&len.to_be_bytes());
-                    output.extend_from_slice(&response);
+            input.reserve(READ);
+            tokio::select! {
+                read = reader.read_buf(&mut input) => if read? == 0 {
+                    // The client says that it is done; what it asked for, it may be waiting for.
+                    while let Some(ended) = streams.join_next().await {
+                        ended??;
+                    }
+                    return Ok(());
+                },
+                Some(ended) = streams.join_next(), if !streams.is_empty() => {
+                    ended??;
+                    deadline.set(shared.connections.patience());
                 }
-                // Who sends what no client sends is none.
-                _ => strange = true,
+                () = deadline.reached() => {
+                    // A stream has a deadline for each write.
+                    if streams.is_empty() || !input.is_empty() {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    deadline.set(shared.connections.patience());
+                }
             }
         }
-        timeout(shared.connections.patience(), stream.write_all(&output)).await??;
-        output.clear();
-        if strange {
-            return Ok(());
+        let next = desk.answer(&mut input, shared);
+        if !desk.output.is_empty() {
+            writer.write(&desk.output).await?;
+            desk.output.clear();
+            desk.output.shrink_to(KEEP);
+            desk.response.shrink_to(KEEP);
+        }
+        match next {
+            Next::Query => {}
+            Next::Stream(messages) => {
+                while streams.len() >= STREAMS
+                    && let Some(ended) = streams.join_next().await
+                {
+                    ended??;
+                }
+                streams.spawn(stream(messages, Arc::clone(&writer)));
+            }
+            Next::Close => return Ok(()),
         }
     }
+}
+
+/// Writes an answer of many messages.
+async fn stream<W: AsyncWrite + Unpin>(
+    mut messages: Messages,
+    writer: Arc<Writer<W>>,
+) -> io::Result<()> {
+    let mut output = Vec::new();
+    loop {
+        // As many as are there.
+        let message = match messages.next().now_or_never() {
+            Some(message) => message,
+            None => {
+                writer.write(&output).await?;
+                output.clear();
+                messages.next().await
+            }
+        };
+        match message {
+            Some(message) => frame(&message?, &mut output)?,
+            None => return writer.write(&output).await,
+        }
+        if output.len() >= FLUSH {
+            writer.write(&output).await?;
+            output.clear();
+        }
+    }
+}
+
+/// Puts a message behind others, with its length before it.
+fn frame(message: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+    let len = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+    output.extend_from_slice(&len.to_be_bytes());
+    output.extend_from_slice(message);
+    Ok(())
 }
 
 /// Length of the message that the input begins with, if all of it is there.
@@ -108,95 +189,120 @@ fn whole(input: &[u8]) -> Option<usize> {
     (rest.len() >= len).then_some(len)
 }
 
-/// How many connections there are, and of whom.
-#[derive(Debug)]
-pub struct Connections {
-    total: usize,
-    per_network: usize,
-    idle: Duration,
-    stats: Arc<Stats>,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
-
-impl Connections {
-    /// None yet.
-    pub fn new(options: &Options, stats: Arc<Stats>) -> Self {
-        Self {
-            total: options.tcp_connections,
-            per_network: options.tcp_connections_per_network,
-            idle: options.tcp_idle,
-            stats,
-            open: Mutex::default(),
-        }
-    }
-
-    /// How long to wait for a client: less when there are many.
-    fn patience(&self) -> Duration {
-        let open = self.stats.tcp_open.load(Ordering::Relaxed);
-        if usize::try_from(open).is_ok_and(|open| open > self.total / 2) {
-            self.idle / 5
-        } else {
-            self.idle
-        }
-    }
-}
-
-/// A place among the connections; given back on drop.
-struct Place {
+/// The way to the client, for whole messages at a time. Whoever fails to write has to close the
+/// connection: half of a message may be on its way.
+struct Writer<W> {
+    half: Mutex<W>,
     shared: Arc<Shared>,
-    network: IpAddr,
 }
 
-impl Place {
-    fn take(shared: &Arc<Shared>, client: IpAddr) -> Option<Self> {
-        let connections = &shared.connections;
-        let network = network(client);
-        let mut open = connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, the gauge is the sum of the map.
-        if connections.stats.tcp_open.load(Ordering::Relaxed) >= connections.total as u64 {
-            return None;
-        }
-        let of_network = open.entry(network).or_default();
-        if *of_network >= connections.per_network {
-            return None;
-        }
-        *of_network += 1;
-        connections.stats.tcp_open.fetch_add(1, Ordering::Relaxed);
-        drop(open);
-        Some(Self {
-            shared: Arc::clone(shared),
-            network,
-        })
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// Writes whole messages, when those before are written.
+    async fn write(&self, messages: &[u8]) -> io::Result<()> {
+        let write = async {
+            let mut half = self.half.lock().await;
+            half.write_all(messages).await?;
+            half.flush().await
+        };
+        timeout(self.shared.connections.patience(), write).await?
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let connections = &self.shared.connections;
-        let mut open = connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connections.stats.tcp_open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(of_network) = open.get_mut(&self.network) {
-            *of_network -= 1;
-            if *of_network == 0 {
-                open.remove(&self.network);
+/// What comes after some answers.
+enum Next {
+    /// More queries.
+    Query,
+    /// An answer of many messages, and then more queries.
+    Stream(Messages),
+    /// Nothing: who sends what no client sends is none.
+    Close,
+}
+
+/// What a connection has before it.
+struct Desk {
+    client: IpAddr,
+    /// Answers, each with its length before it.
+    output: Vec<u8>,
+    response: Vec<u8>,
+    tally: Tally,
+    turn: Turn,
+}
+
+impl Desk {
+    /// Answers the whole queries of the input, as far as their answers are to be gathered.
+    fn answer(&mut self, input: &mut BytesMut, shared: &Shared) -> Next {
+        let world = shared.world.load();
+        let identity = shared.identity.load();
+        let mut next = Next::Query;
+        while let Some(len) = whole(input)
+            && self.output.len() < FLUSH
+            && matches!(next, Next::Query)
+        {
+            let request = Request {
+                world: &world,
+                identity: &identity,
+                message: &input[2..2 + len],
+                client: self.client,
+                transport: Transport::Tcp,
+            };
+            let outcome = match shared.handler.answer(&request, &mut self.response) {
+                Ok(Answer::Message(outcome)) => Some(outcome),
+                Ok(Answer::Stream(outcome, messages)) => {
+                    next = Next::Stream(messages);
+                    self.response.clear();
+                    Some(outcome)
+                }
+                Ok(Answer::Nothing) => None,
+                Err(Panicked) => {
+                    self.tally.add(Counter::Panics);
+                    Some(Panicked::OUTCOME)
+                }
+            };
+            self.tally.message(Transport::Tcp, outcome.as_ref());
+            shared.seen.take(&mut self.turn, outcome.as_ref());
+            input.advance(2 + len);
+            if matches!(next, Next::Query)
+                && (outcome.is_none() || frame(&self.response, &mut self.output).is_err())
+            {
+                next = Next::Close;
             }
         }
+        shared.stats.merge(None, &mut self.tally);
+        next
     }
 }
 
-/// The network whose connections are counted together: /24 or /56.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & !0xff).into()),
-        IpAddr::V6(address) => {
-            let mask = u128::MAX << (128 - 56);
-            IpAddr::V6(Ipv6Addr::from(u128::from(address) & mask))
+/// A moment that is put off often and reached rarely. Putting it off costs nothing: the timer is looked
+/// at when it would have been reached.
+struct Deadline {
+    at: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Deadline {
+    fn after(time: Duration) -> Self {
+        let at = Instant::now() + time;
+        Self {
+            at,
+            timer: Box::pin(sleep_until(at)),
+        }
+    }
+
+    fn set(&mut self, time: Duration) {
+        self.at = Instant::now() + time;
+        // There are more connections now, and less patience.
+        if self.at < self.timer.deadline() {
+            self.timer.as_mut().reset(self.at);
+        }
+    }
+
+    async fn reached(&mut self) {
+        loop {
+            self.timer.as_mut().await;
+            if Instant::now() >= self.at {
+                return;
+            }
+            self.timer.as_mut().reset(self.at);
         }
     }
 }

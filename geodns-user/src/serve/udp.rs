@@ -1,52 +1,243 @@
-//! A worker: one UDP socket, one message at a time.
+//! UDP: a thread for each core, with a socket for each address, a batch of queries at a time.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
-use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
 
 use super::Transport;
-use super::respond::respond;
+use super::batch::Batch;
+use super::handler::{Answer, Panicked, Request};
+use super::seen::Turn;
 use super::server::Shared;
+use super::stats::{Counter, Tally};
 
-/// Octets of a query over UDP. A longer one is cut, and so malformed.
-const QUERY_MAX: usize = 4096;
+/// Sockets that epoll tells of at once.
+const EVENTS: usize = 64;
+/// Stands for the wake-up among the events; no socket has this number.
+const WAKE: u64 = u64::MAX;
 
-/// Answers what comes, for ever.
-pub async fn work(socket: UdpSocket, shared: Arc<Shared>) {
-    let mut query = vec![0; QUERY_MAX];
-    let mut response = Vec::new();
-    loop {
-        let (len, client) = match socket.recv_from(&mut query).await {
-            Ok(received) => received,
+/// A thread that answers on many sockets. Dropping it closes them.
+#[derive(Debug)]
+pub struct Worker {
+    epoll: Arc<Epoll>,
+    orders: mpsc::Sender<Order>,
+    /// Wakes it, to look at its orders, or whether it is to end.
+    wake: Arc<EventFd>,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+enum Order {
+    /// Answer on this socket too.
+    Open(IpAddr, Socket),
+    /// Close the socket of an address; the sender is dropped when it is.
+    Close(IpAddr, oneshot::Sender<()>),
+}
+
+impl Worker {
+    /// Starts a worker by its number.
+    pub fn start(number: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let (orders, orders_in) = mpsc::channel();
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let wake = Arc::new(wake);
+        let end = Arc::new(AtomicBool::new(false));
+        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
+        epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let work = Work {
+            number,
+            shared,
+            epoll: Arc::clone(&epoll),
+            sockets: HashMap::new(),
+            orders: orders_in,
+            wake: Arc::clone(&wake),
+            end: Arc::clone(&end),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("udp-{number}"))
+            .spawn(move || work.run())?;
+        Ok(Self {
+            epoll,
+            orders,
+            wake,
+            end,
+            thread: Some(thread),
+        })
+    }
+
+    /// Answers on this socket from now on. Fails for want of kernel memory.
+    pub fn open(&self, address: IpAddr, socket: Socket) -> io::Result<()> {
+        // The worker passes over what epoll tells of it until the order is there.
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, name(&socket));
+        self.epoll.add(&socket, event)?;
+        self.order(Order::Open(address, socket));
+        Ok(())
+    }
+
+    /// Closes the socket of an address; is done when it is closed.
+    pub fn close(&self, address: IpAddr) -> impl Future<Output = ()> + use<> {
+        let (closed, is_closed) = oneshot::channel();
+        self.order(Order::Close(address, closed));
+        async move {
+            // An error: the sender was dropped, as it is meant to be.
+            let _ = is_closed.await;
+        }
+    }
+
+    fn order(&self, order: Order) {
+        // It ends when we do, and not before.
+        let _ = self.orders.send(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // It fails only if the counter is full, and then the worker is woken already.
+        let _ = self.wake.write(1);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            // A panic outside of an answer has been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What epoll calls a socket: its file descriptor.
+fn name(socket: &Socket) -> u64 {
+    socket.as_raw_fd() as u64
+}
+
+/// The worker's own side.
+struct Work {
+    number: usize,
+    shared: Arc<Shared>,
+    epoll: Arc<Epoll>,
+    /// By what epoll calls them.
+    sockets: HashMap<u64, (IpAddr, Socket)>,
+    orders: mpsc::Receiver<Order>,
+    wake: Arc<EventFd>,
+    end: Arc<AtomicBool>,
+}
+
+impl Work {
+    fn run(mut self) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let mut desk = Desk {
+            batch: Batch::new(),
+            tally: Tally::default(),
+            turn: Turn::default(),
+        };
+        loop {
+            let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "waiting for queries over UDP");
+                    thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            for event in &events[..ready] {
+                if event.data() == WAKE {
+                    if self.end.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    self.obey();
+                } else if let Some((_, socket)) = self.sockets.get(&event.data()) {
+                    desk.serve(self.number, socket, &self.shared);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        // Before the orders are looked at: one that comes later wakes us again.
+        let _ = self.wake.read();
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Open(address, socket) => {
+                    self.sockets.insert(name(&socket), (address, socket));
+                }
+                Order::Close(closing, _closed) => {
+                    self.sockets.retain(|_, (address, _)| *address != closing);
+                }
+            }
+        }
+    }
+}
+
+/// What a worker has before it.
+struct Desk {
+    batch: Batch,
+    tally: Tally,
+    turn: Turn,
+}
+
+impl Desk {
+    /// Answers a batch of what has come to a socket. What is left makes epoll tell of it again, after
+    /// the other sockets.
+    fn serve(&mut self, worker: usize, socket: &Socket, shared: &Shared) {
+        match self.batch.receive(socket.as_fd()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 // An error of one packet (ICMP) or of the whole system (memory): neither ends us.
                 tracing::debug!(%error, "receiving over UDP");
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                continue;
+                thread::sleep(Duration::from_millis(1));
+                return;
             }
-        };
-        // Nobody can be reached at port 0.
-        let outcome = (client.port() != 0)
-            .then(|| {
-                respond(
-                    &shared.world.load(),
-                    &shared.identity.load(),
-                    &query[..len],
-                    client.ip(),
-                    Transport::Udp,
-                    &mut response,
-                )
-            })
-            .flatten();
-        shared.stats.message(Transport::Udp, outcome);
-        shared.seen.take(outcome);
-        if outcome.is_some() && socket.send_to(&response, client).await.is_err() {
-            shared.stats.add(|stats| &stats.udp_send_failed);
+        }
+        let world = shared.world.load();
+        let identity = shared.identity.load();
+        let (tally, turn) = (&mut self.tally, &mut self.turn);
+        self.batch.answer(|message, client, response| {
+            // Nobody can be reached at port 0.
+            if client.port() == 0 {
+                tally.message(Transport::Udp, None);
+                return;
+            }
+            let request = Request {
+                world: &world,
+                identity: &identity,
+                message,
+                client: client.ip(),
+                transport: Transport::Udp,
+            };
+            let outcome = match shared.handler.answer(&request, response) {
+                Ok(Answer::Message(outcome)) => Some(outcome),
+                Ok(Answer::Nothing | Answer::Stream(..)) => {
+                    response.clear();
+                    None
+                }
+                Err(Panicked) => {
+                    tally.add(Counter::Panics);
+                    Some(Panicked::OUTCOME)
+                }
+            };
+            tally.message(Transport::Udp, outcome.as_ref());
+            shared.seen.take(turn, outcome.as_ref());
+        });
+        // Before they are sent: whoever has an answer finds it counted.
+        shared.stats.merge(Some(worker), &mut self.tally);
+        for _ in 0..self.batch.send(socket.as_fd()) {
+            shared.stats.add(Counter::UdpSendFailed);
         }
     }
 }

@@ -3,9 +3,11 @@
 //! - `answers`: question in, response out, in tables
 //! - `paths`: zones drawn at random, and both paths asked about them
 //! - `sockets`: the server at work, on loopback
+//! - `handlers`: the same with other handlers: panics, and answers of many messages
 
 mod answers;
 mod paths;
+mod handlers;
 mod sockets;
 
 use std::fmt::Write as _;

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 
 /// Longer than anything here should take.
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         // One that is free, for each address its own.
         port: 0,
@@ -28,7 +28,7 @@ fn server(options: Options) -> Server {
 }
 
 /// A server on 127.0.0.1, and where it is.
-async fn on_loopback(options: Options) -> (Server, SocketAddr) {
+pub(super) async fn on_loopback(options: Options) -> (Server, SocketAddr) {
     let server = server(options);
     let errors = server.set_listen(&[Ipv4Addr::LOCALHOST.into()]).await;
     assert!(errors.is_empty(), "{errors:?}");
@@ -36,12 +36,12 @@ async fn on_loopback(options: Options) -> (Server, SocketAddr) {
     (server, at)
 }
 
-fn count(server: &Server, counter: &str) -> u64 {
+pub(super) fn count(server: &Server, counter: &str) -> u64 {
     server.stats().snapshot()[counter]
 }
 
 /// Waits until a counter has a value.
-async fn counted(server: &Server, counter: &str, value: u64) {
+pub(super) async fn counted(server: &Server, counter: &str, value: u64) {
     let deadline = Instant::now() + SOON;
     while count(server, counter) != value {
         assert!(
@@ -54,7 +54,7 @@ async fn counted(server: &Server, counter: &str, value: u64) {
 }
 
 /// What a query is answered with over UDP.
-async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
+pub(super) async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
     let from = SocketAddr::new(at.ip(), 0);
     let socket = UdpSocket::bind(from).await.unwrap();
     // Connected: an answer from another address would not arrive.
@@ -69,7 +69,7 @@ async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
     response
 }
 
-async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
     timeout(SOON, async {
         let len = stream.read_u16().await.unwrap();
         let mut response = vec![0; len.into()];
@@ -80,12 +80,12 @@ async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
     .expect("an answer")
 }
 
-fn framed(query: &[u8]) -> Vec<u8> {
+pub(super) fn framed(query: &[u8]) -> Vec<u8> {
     [&(query.len() as u16).to_be_bytes(), query].concat()
 }
 
 /// Whether the server closes the connection, soon, without a word.
-async fn is_closed(stream: &mut TcpStream) -> bool {
+pub(super) async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     let read = timeout(SOON, stream.read_to_end(&mut rest)).await;
     // A reset closes as well.

@@ -1,0 +1,200 @@
+//! Who answers, as the transports see it: one message in; none, one or many out.
+//!
+//! A panic while answering ends nobody: it is logged with the query, counted, and answered SERVFAIL.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write;
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::BoxStream;
+
+use super::query::Query;
+use super::respond::{Outcome, respond};
+use super::write::{Outline, Writer};
+use super::{Identity, Transport};
+use crate::world::World;
+
+/// A message, and what it is answered from.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The configuration in force.
+    pub world: &'a World,
+    /// Who we are.
+    pub identity: &'a Identity,
+    /// The message, without the length that TCP puts before it.
+    pub message: &'a [u8],
+    /// Who sent it.
+    pub client: IpAddr,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// What a message is answered with.
+pub enum Answer {
+    /// Nothing.
+    Nothing,
+    /// The message in the response.
+    Message(Outcome),
+    /// These messages, one after the other; over TCP only. The connection's other queries are answered
+    /// meanwhile. An error closes it: the client has seen a part, and no more will come.
+    #[cfg_attr(not(test), expect(dead_code, reason = "zone transfers will be"))]
+    Stream(Outcome, Messages),
+}
+
+/// Messages that are made as they are sent, each of 65,535 octets at the most. Dropped if the client goes.
+pub type Messages = BoxStream<'static, io::Result<Vec<u8>>>;
+
+/// Answers a message into an empty response.
+pub type Handler = fn(&Request<'_>, &mut Vec<u8>) -> Answer;
+
+/// Answers from the zones and the plan.
+pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {
+    let Request {
+        world,
+        identity,
+        message,
+        client,
+        transport,
+    } = *request;
+    match respond(world, identity, message, client, transport, response) {
+        Some(outcome) => Answer::Message(outcome),
+        None => Answer::Nothing,
+    }
+}
+
+/// A handler whose panics end nobody.
+#[derive(Debug)]
+pub struct Guarded {
+    handler: Handler,
+    /// When the last panic was logged, and how many were not since.
+    logged: Mutex<(Option<Instant>, u64)>,
+}
+
+/// One panic is logged in this time.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+impl Guarded {
+    /// Guards a handler.
+    pub fn new(handler: Handler) -> Self {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let others = take_hook();
+            set_hook(Box::new(move |info| {
+                if ANSWERING.get() {
+                    note(info);
+                } else {
+                    others(info);
+                }
+            }));
+        });
+        Self {
+            handler,
+            logged: Mutex::default(),
+        }
+    }
+
+    /// Answers a message into `response` (cleared first). `Err`: it panicked, and the response says
+    /// SERVFAIL.
+    pub fn answer(
+        &self,
+        request: &Request<'_>,
+        response: &mut Vec<u8>,
+    ) -> Result<Answer, Panicked> {
+        response.clear();
+        ANSWERING.set(true);
+        // What a panic leaves half done is the response, which is written anew, and no lock that it
+        // held is one for writing.
+        let answered = catch_unwind(AssertUnwindSafe(|| (self.handler)(request, response)));
+        ANSWERING.set(false);
+        answered.map_err(|_| {
+            self.log(request);
+            servfail(request.message, response);
+            Panicked
+        })
+    }
+
+    fn log(&self, request: &Request<'_>) {
+        let said = SAID.take().unwrap_or_default();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, omitted) = &mut *logged;
+        if at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
+            *omitted += 1;
+            return;
+        }
+        let mut hex = String::new();
+        for octet in request.message {
+            let _ = write!(hex, "{octet:02x}");
+        }
+        tracing::error!(
+            client = %request.client,
+            transport = ?request.transport,
+            query = hex,
+            omitted = *omitted,
+            "a query made us panic, and was answered SERVFAIL; please report it: {said}"
+        );
+        *logged = (Some(Instant::now()), 0);
+    }
+}
+
+/// The handler panicked.
+#[derive(Debug)]
+pub struct Panicked;
+
+impl Panicked {
+    /// What was answered instead.
+    pub const OUTCOME: Outcome = Outcome {
+        rcode: 2,
+        steered: false,
+        truncated: false,
+        ecs: false,
+        sample: None,
+    };
+}
+
+thread_local! {
+    /// Whether this thread is in a handler.
+    static ANSWERING: Cell<bool> = const { Cell::new(false) };
+    /// What its panic said, and where.
+    static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps what a panic says, for the log.
+fn note(info: &PanicHookInfo<'_>) {
+    let what = info.payload_as_str().unwrap_or("no message");
+    let said = match info.location() {
+        Some(at) => format!("{what} ({at})"),
+        None => what.to_owned(),
+    };
+    SAID.set(Some(said));
+}
+
+/// SERVFAIL with the question, or without if it cannot be read.
+fn servfail(message: &[u8], response: &mut Vec<u8>) {
+    let written = catch_unwind(AssertUnwindSafe(|| {
+        let query = Query::parse(message)?;
+        let outline = Outline {
+            rcode: Panicked::OUTCOME.rcode,
+            ..Outline::default()
+        };
+        Writer::new(response, &query, &[], message.len().max(512)).finish(
+            &query,
+            &[],
+            outline,
+            false,
+        );
+        Some(())
+    }));
+    if matches!(written, Ok(Some(()))) {
+        return;
+    }
+    response.clear();
+    if let Some(&[high, low, flags, ..]) = message.first_chunk::<12>() {
+        // QR, and OPCODE and RD as they came.
+        response.extend_from_slice(&[high, low, 0x80 | flags & 0x79, 2]);
+        response.resize(12, 0);
+    }
+}

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Task::Check => check::check(),
         Task::Data => data::data(),
         Task::Demo(args) => run::demo(&args),
-        Task::Bench(args) => run::tool("bench", &args),
+        Task::Bench(args) => run::bench(&args),
         Task::Test(args) => test::test(&args),
     };
     match done {

@@ -6,6 +6,7 @@
 //! - [`geography`]: the real city databases, and lookups beside the trie's
 //! - [`edit`]: `map set` to changed answer, beside a write that is on disk
 //! - [`names`]: zones of many names, and names that do not exist
+//! - [`slow`]: answers a second in userspace, beside NSD
 //! - [`verifier`]: instructions that the verifier walks for each program
 //!
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
@@ -17,6 +18,7 @@ pub mod flood;
 pub mod geography;
 pub mod import;
 pub mod names;
+pub mod slow;
 pub mod verifier;
 pub mod world;
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, cost, edit, flip, flood, geography, import, names, table, to_json, verifier,
+    Figure, cost, edit, flip, flood, geography, import, names, slow, table, to_json, verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
 
@@ -22,12 +22,15 @@ struct Args {
     /// Rounds of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// NSD, to measure beside
+    #[arg(long, default_value = "/usr/sbin/nsd")]
+    nsd: PathBuf,
     /// Print the figures as JSON, on standard output
     #[arg(long)]
     json: bool,
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "verifier",
     "cost",
     "flood",
@@ -36,6 +39,7 @@ const NAMES: [&str; 8] = [
     "set",
     "flip",
     "names",
+    "slow",
 ];
 
 fn main() -> ExitCode {
@@ -85,6 +89,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             },
             "names" => names::run(rounds)?,
             "flip" => flip::run(list, rounds)?,
+            "slow" => slow::run(&args.nsd, rounds)?,
             "geography" => match real_databases() {
                 Some(databases) => geography::run(&databases, rounds)?,
                 None => Vec::new(),

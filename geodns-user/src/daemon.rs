@@ -2,7 +2,7 @@
 //!
 //! - [`run`]: up, until a signal; then down
 //! - `change`: what changes the world: edits, imports, reloads
-//! - `geography`: GeoIP databases that change
+//! - `geography`, `certificates`: GeoIP databases and certificates that change
 //! - `answer`: what the control socket asks
 //! - `explain`: the way of a question to its answer, and what the kernel says
 //! - `preview`: what another configuration would move
@@ -15,6 +15,7 @@
 //! Down: the program first, so that what it would have answered reaches sockets that are open.
 
 mod answer;
+mod certificates;
 mod change;
 mod explain;
 mod geography;
@@ -207,6 +208,8 @@ async fn serve(
         Arc::clone(&world),
         identity(config),
     );
+    server.set_tls(config.tls.as_ref().map(|tls| tls.port));
+    server.set_certificate(world.load().inputs.certificate.clone());
     let list: Vec<IpAddr> = addresses.iter().copied().collect();
     if let Some(error) = server.set_listen(&list).await.into_iter().next() {
         return Err(anyhow::Error::msg(error.to_string()));
@@ -279,6 +282,10 @@ async fn serve(
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.follow_databases().await }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.follow_certificate().await }
     });
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;

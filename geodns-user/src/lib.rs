@@ -3,6 +3,7 @@
 //! Data flows one way, and a room uses only rooms that stand before it here:
 //!
 //! - [`config`]: `geodns.toml`, parsed and validated
+//! - [`certificate`]: certificate and key of DNS over TLS
 //! - [`zone`]: zone files, and which names are steered
 //! - [`geo`]: prefix lists: client address to mirror
 //! - [`steering`]: which mirrors, in which order; pure
@@ -10,7 +11,7 @@
 //! - [`world`]: one consistent configuration in force: config, zones, plan
 //! - [`publish`]: writes a plan and its edits to a backend
 //! - [`kernel`]: the backend that is the XDP program and its maps
-//! - [`serve`]: the slow path: UDP and TCP in userspace
+//! - [`serve`]: the slow path: UDP, TCP and TLS in userspace
 //! - [`health`]: checks of mirrors, and what other monitors found
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
@@ -18,6 +19,7 @@
 //! - [`cli`]: the command line
 //! - [`daemon`]: the one that knows everybody
 
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+use crate::certificate::Certificate;
 use crate::config::{Config, Error, Pool};
 use crate::geo::{Geography, Layer, Layers};
 use crate::plan::{Input, Plan};
@@ -23,6 +24,8 @@ pub struct Inputs {
     pub lists: Vec<Arc<Layer>>,
     /// Where clients are.
     pub geography: Arc<Geography>,
+    /// Who we say we are over TLS, if we speak it. The files may have changed since.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Inputs {
@@ -43,6 +46,10 @@ impl Inputs {
         folder: &Path,
         previous: Option<&Geography>,
     ) -> Result<Self, Error> {
+        let certificate = match &config.tls {
+            Some(tls) => Some(Arc::new(Certificate::read(tls)?)),
+            None => None,
+        };
         let zones = zone::load(&config)?;
         let lists = geo::load(&config)?;
         let geography = Geography::open(&config.databases, folder, previous)?;
@@ -51,6 +58,7 @@ impl Inputs {
             zones: Arc::new(zones),
             lists,
             geography: Arc::new(geography),
+            certificate,
         })
     }
 

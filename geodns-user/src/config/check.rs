@@ -11,8 +11,8 @@ use toml::Spanned;
 use super::file::{self, Source};
 use super::time::duration;
 use super::{
-    Config, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server, Steer,
-    ZoneFile, is_id, monitor,
+    Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
+    Steer, ZoneFile, is_id, monitor,
 };
 use crate::zone::{self, Name};
 
@@ -48,6 +48,7 @@ pub(super) fn check(
     let check = Check { source, folder };
     let site = file.server.site.clone();
     let server = check.server(file.server)?;
+    let tls = check.tls(file.tls, server.port)?;
     let kernel = check.kernel(file.kernel, overrides)?;
     let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
     if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
@@ -71,6 +72,7 @@ pub(super) fn check(
     Ok(Config {
         path: source.path.to_owned(),
         server,
+        tls,
         kernel,
         socket: socket.0,
         state: state.0,
@@ -139,6 +141,35 @@ impl Check<'_> {
             // Judged with the pools.
             site: file.site.map(Spanned::into_inner),
         })
+    }
+
+    fn tls(&self, file: file::Tls, plain: u16) -> Result<Option<DnsOverTls>, Error> {
+        let port_span = file.port.as_ref().map_or(0..0, Spanned::span);
+        let port = match file.port {
+            None => 853,
+            Some(port) => self.number(port, "tls.port", 1, u16::MAX.into())? as u16,
+        };
+        let (certificate, key) = match (file.certificate, file.key) {
+            (None, None) => return Ok(None),
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(alone), None) => {
+                let message = "missing; name the certificate's private key".to_owned();
+                return self.error(alone.span(), "tls.key", message);
+            }
+            (None, Some(alone)) => {
+                let message = "missing; name the key's certificate".to_owned();
+                return self.error(alone.span(), "tls.certificate", message);
+            }
+        };
+        if port == plain {
+            let message = format!("{port} is server.port; write another, as 853");
+            return self.error(port_span, "tls.port", message);
+        }
+        Ok(Some(DnsOverTls {
+            certificate: self.path(Some(certificate), "tls.certificate", "")?.0,
+            key: self.path(Some(key), "tls.key", "")?.0,
+            port,
+        }))
     }
 
     fn databases(&self, file: file::Geoip) -> Result<Vec<PathBuf>, Error> {

@@ -19,6 +19,8 @@ pub(super) struct File {
     #[serde(default)]
     pub server: Server,
     #[serde(default)]
+    pub tls: Tls,
+    #[serde(default)]
     pub kernel: Kernel,
     #[serde(default)]
     pub control: Control,
@@ -45,6 +47,14 @@ pub(super) struct Server {
     pub port: Option<Spanned<i64>>,
     pub identity: Option<Spanned<String>>,
     pub site: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub certificate: Option<Spanned<String>>,
+    pub key: Option<Spanned<String>>,
+    pub port: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

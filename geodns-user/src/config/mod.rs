@@ -70,6 +70,8 @@ pub struct Config {
     pub path: PathBuf,
     /// `[server]`
     pub server: Server,
+    /// `[tls]`; `None`: no DNS over TLS.
+    pub tls: Option<DnsOverTls>,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `control.socket`
@@ -101,6 +103,17 @@ pub struct Server {
     pub identity: Option<String>,
     /// Mirror or nested pool that this node stands beside.
     pub site: Option<String>,
+}
+
+/// `[tls]`: DNS over TLS (RFC 7858).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsOverTls {
+    /// PEM file: the server's certificate, then those between it and the root.
+    pub certificate: PathBuf,
+    /// PEM file: its private key.
+    pub key: PathBuf,
+    /// TCP port.
+    pub port: u16,
 }
 
 /// `[kernel]`

@@ -205,6 +205,7 @@ fn the_sample_says_the_truth() {
     let table: toml::Table = uncommented.parse().unwrap();
     for (header, unknown) in [
         ("server", "[server]\nx = 0"),
+        ("tls", "[tls]\nx = 0"),
         ("kernel", "[kernel]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("state", "[state]\nx = 0"),
@@ -257,6 +258,25 @@ fn the_policies_example_has_a_pool_of_each() {
     assert_eq!(zones.iter().count(), 1);
     crate::geo::load(&config).unwrap();
     assert!(config.require_interfaces().is_ok());
+}
+
+#[test]
+fn dns_over_tls_is_spoken_where_certificate_and_key_are_named() {
+    let tls = |keys: &str| {
+        let text = BASE.replace("[control]", &format!("[tls]\n{keys}\n[control]"));
+        parse(text).unwrap().tls
+    };
+    assert_eq!(tls("port = 1853"), None);
+    let named = "certificate = \"c.pem\"\nkey = \"/etc/k.pem\"";
+    let expected = |port| {
+        Some(DnsOverTls {
+            certificate: "etc/c.pem".into(),
+            key: "/etc/k.pem".into(),
+            port,
+        })
+    };
+    assert_eq!(tls(named), expected(853));
+    assert_eq!(tls(&format!("{named}\nport = 1853")), expected(1853));
 }
 
 #[test]
@@ -318,7 +338,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, kernel, control, state, geoip, health, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, tls, kernel, control, state, geoip, health, zone, mirror, pool, steer",
         ),
         (
             "path =",
@@ -615,6 +635,27 @@ fn each_wrong_value_is_one_clear_line() {
             "answers = 2",
             "answers = 3",
             "31: pool.answers: 3 is out of range; write 1 to 2",
+        ),
+        // TLS.
+        (
+            "[control]",
+            "[tls]\ncertificate = \"c.pem\"\n[control]",
+            "12: tls.key: missing; name the certificate's private key",
+        ),
+        (
+            "[control]",
+            "[tls]\nkey = \"k.pem\"\n[control]",
+            "12: tls.certificate: missing; name the key's certificate",
+        ),
+        (
+            "[control]",
+            "[tls]\nport = 0\n[control]",
+            "12: tls.port: 0 is out of range; write 1 to 65535",
+        ),
+        (
+            "[control]",
+            "[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\nport = 53\n[control]",
+            "14: tls.port: 53 is server.port; write another, as 853",
         ),
         // Steered names.
         (

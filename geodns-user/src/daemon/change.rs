@@ -560,6 +560,10 @@ impl Daemon {
         );
         self.check_anew(&inputs.config)?;
         self.server.set_identity(identity(&inputs.config));
+        // Who listens is set anew after this.
+        self.server
+            .set_tls(inputs.config.tls.as_ref().map(|tls| tls.port));
+        self.server.set_certificate(inputs.certificate.clone());
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.set_interfaces(inputs.config.kernel.interfaces.clone());
         }

@@ -35,6 +35,7 @@ static MIRROR_LIST: LazyLock<Vec<Mirror>> = LazyLock::new(|| {
 /// A configuration of pools that each hold the same few mirrors, with these defaults.
 pub(super) fn config(defaults: &[u8]) -> Config {
     Config {
+        tls: None,
         path: PathBuf::from("geodns.toml"),
         server: Server {
             listen: None,

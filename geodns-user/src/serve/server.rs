@@ -6,11 +6,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
 use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
+use crate::certificate::Certificate;
 use crate::world::World;
 
 /// How to listen. The defaults are right for a server of its own.
@@ -49,7 +50,7 @@ impl Options {
     /// As many TCP connections as leave files for the sockets of so many addresses, and for all else.
     pub fn for_addresses(addresses: usize) -> Self {
         let workers = available_parallelism().map_or(1, NonZero::get).min(16);
-        let sockets = addresses * (workers + 1);
+        let sockets = addresses * (workers + 2);
         let spare = file_limit().saturating_sub(sockets + FILES_FOR_ELSE);
         let tcp_connections = (spare / 2).clamp(16, MAX_CONNECTIONS);
         Self {
@@ -88,7 +89,7 @@ pub struct ListenError {
     pub address: IpAddr,
     /// The port.
     pub port: u16,
-    /// `UDP` or `TCP`.
+    /// `UDP`, `TCP` or `TLS`.
     pub protocol: &'static str,
     /// What the system said.
     pub source: io::Error,
@@ -113,7 +114,8 @@ impl fmt::Display for ListenError {
             io::ErrorKind::AddrInUse => write!(
                 f,
                 "address already in use; `ss -lnput 'sport = :{port}'` says by whom: stop that, or \
-                 change server.listen or server.port"
+                 change server.listen or {}.port",
+                if *protocol == "TLS" { "tls" } else { "server" }
             ),
             io::ErrorKind::AddrNotAvailable => write!(
                 f,
@@ -134,6 +136,8 @@ pub struct Server {
     options: Options,
     shared: Arc<Shared>,
     listening: Mutex<Listening>,
+    /// Port of DNS over TLS; 0: none is to be spoken.
+    tls: AtomicU16,
     closed: AtomicBool,
 }
 
@@ -154,6 +158,7 @@ pub(super) struct Shared {
     pub seen: Seen,
     pub connections: Connections,
     pub handler: Guarded,
+    pub certificate: ArcSwapOption<Certificate>,
 }
 
 /// An address that is answered on. Its UDP sockets are the workers'.
@@ -161,6 +166,8 @@ pub(super) struct Shared {
 struct Listener {
     port: u16,
     tcp: JoinHandle<()>,
+    /// With the port.
+    tls: Option<(u16, JoinHandle<()>)>,
 }
 
 impl Listener {
@@ -171,15 +178,31 @@ impl Listener {
         for closed in closing {
             closed.await;
         }
-        self.tcp.abort();
-        // Aborted, which is what we want to know.
-        let _ = (&mut self.tcp).await;
+        end(&mut self.tcp).await;
+        self.close_tls().await;
     }
+
+    async fn close_tls(&mut self) {
+        if let Some((_, tls)) = &mut self.tls {
+            end(tls).await;
+            self.tls = None;
+        }
+    }
+}
+
+/// Ends a task, for certain.
+async fn end(task: &mut JoinHandle<()>) {
+    task.abort();
+    // Aborted, which is what we want to know.
+    let _ = task.await;
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         self.tcp.abort();
+        if let Some((_, tls)) = &self.tls {
+            tls.abort();
+        }
     }
 }
 
@@ -203,11 +226,13 @@ impl Server {
                 identity: ArcSwap::from_pointee(identity),
                 connections: Connections::new(&options, Arc::clone(&stats)),
                 handler: Guarded::new(handler),
+                certificate: ArcSwapOption::empty(),
                 stats,
                 seen: Seen::default(),
             }),
             options,
             listening: Mutex::default(),
+            tls: AtomicU16::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -221,6 +246,22 @@ impl Server {
     /// Changes who we say we are.
     pub fn set_identity(&self, identity: Identity) {
         self.shared.identity.store(Arc::new(identity));
+    }
+
+    /// Speaks DNS over TLS on this port too, or on none, from the next [`Server::set_listen`] on.
+    pub fn set_tls(&self, port: Option<u16>) {
+        self.tls.store(port.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Changes who we say we are over TLS, for connections from now on. Without a certificate they are
+    /// closed.
+    pub fn set_certificate(&self, certificate: Option<Arc<Certificate>>) {
+        self.shared.certificate.store(certificate);
+    }
+
+    /// Who we say we are over TLS.
+    pub fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.shared.certificate.load_full()
     }
 
     /// The counters.
@@ -263,6 +304,28 @@ impl Server {
                 Err(error) => errors.push(error),
             }
         }
+        let port = self.tls.load(Ordering::Relaxed);
+        for (&address, listener) in &mut listening.addresses {
+            if listener.tls.as_ref().map_or(0, |(port, _)| *port) == port {
+                continue;
+            }
+            listener.close_tls().await;
+            if port == 0 {
+                continue;
+            }
+            match self.tcp_socket(address, port) {
+                Ok(socket) => {
+                    let work = tcp::work(socket, Arc::clone(&self.shared), true);
+                    listener.tls = Some((port, tokio::spawn(work)));
+                }
+                Err(source) => errors.push(ListenError {
+                    address,
+                    port,
+                    protocol: "TLS",
+                    source,
+                }),
+            }
+        }
         errors
     }
 
@@ -294,7 +357,9 @@ impl Server {
                  server.listen out to follow the interfaces",
             )));
         }
-        let tcp = self.tcp_socket(address).map_err(failed("TCP"))?;
+        let tcp = self
+            .tcp_socket(address, self.options.port)
+            .map_err(failed("TCP"))?;
         let at = tcp.local_addr().map_err(failed("TCP"))?;
         // Without SO_REUSEPORT first: with it, we would share the port with another server of the
         // same user and each would get a part of the queries.
@@ -307,10 +372,11 @@ impl Server {
             }
         }
         opened.map_err(failed("UDP"))?;
-        let tcp = tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared)));
+        let tcp = tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared), false));
         Ok(Listener {
             port: at.port(),
             tcp,
+            tls: None,
         })
     }
 
@@ -353,11 +419,11 @@ impl Server {
         Ok(socket)
     }
 
-    fn tcp_socket(&self, address: IpAddr) -> io::Result<tokio::net::TcpListener> {
+    fn tcp_socket(&self, address: IpAddr, port: u16) -> io::Result<tokio::net::TcpListener> {
         let socket = self.socket(address, Type::STREAM, Protocol::TCP)?;
         // Connections of the process before us may still be in TIME-WAIT.
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::new(address, self.options.port).into())?;
+        socket.bind(&SocketAddr::new(address, port).into())?;
         socket.listen(1024)?;
         tokio::net::TcpListener::from_std(socket.into())
     }

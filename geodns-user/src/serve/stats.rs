@@ -65,6 +65,10 @@ counters! {
     TcpRefused = "tcp_refused",
     /// TCP connections closed because the client sent or read too little for too long.
     TcpTimeouts = "tcp_timeouts",
+    /// TCP connections that speak TLS: handshakes done.
+    TlsConnections = "tls_connections",
+    /// TLS handshakes that failed.
+    TlsFailed = "tls_failed",
 }
 
 const COUNTERS: usize = Stats::MEANINGS.len();

@@ -1,4 +1,4 @@
-//! TCP (RFC 7766): many queries a connection, answered as they come, within bounds.
+//! TCP (RFC 7766), and TLS over it (RFC 7858): many queries a connection, answered as they come, within bounds.
 //!
 //! What takes one message is answered at once. What takes many (a zone transfer) is written by a task of
 //! its own, message by message, while the queries behind it are answered.
@@ -12,10 +12,11 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::Transport;
 use super::connections::Place;
@@ -35,7 +36,9 @@ const KEEP: usize = 2 * FLUSH;
 const STREAMS: usize = 4;
 
 /// Accepts connections, for ever. Ends them when it is dropped.
-pub async fn work(listener: TcpListener, shared: Arc<Shared>) {
+///
+/// With `tls`, each begins with a handshake (RFC 7858), which takes no longer than a query may.
+pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
     loop {
@@ -58,18 +61,39 @@ pub async fn work(listener: TcpListener, shared: Arc<Shared>) {
         number = number.wrapping_add(1);
         let turn = Turn::of_connection(number);
         connections.spawn(async move {
-            let served = match stream.set_nodelay(true) {
-                Ok(()) => {
-                    let (reader, writer) = stream.into_split();
-                    serve(reader, writer, client.ip(), &place, turn).await
-                }
-                Err(error) => Err(error),
+            let served = if tls {
+                speak_tls(stream, client.ip(), &place, turn).await
+            } else {
+                speak(stream, client.ip(), &place, turn).await
             };
             if served.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                 place.shared.stats.add(Counter::TcpTimeouts);
             }
         });
     }
+}
+
+async fn speak(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (reader, writer) = stream.into_split();
+    serve(reader, writer, client, place, turn).await
+}
+
+async fn speak_tls(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
+    let shared = &place.shared;
+    stream.set_nodelay(true)?;
+    let Some(certificate) = shared.certificate.load_full() else {
+        return Ok(());
+    };
+    let acceptor = TlsAcceptor::from(certificate.server_config());
+    let shaken = timeout(shared.connections.patience(), acceptor.accept(stream)).await;
+    let shaken = shaken.unwrap_or_else(|late| Err(late.into()));
+    shared.stats.add(match shaken {
+        Ok(_) => Counter::TlsConnections,
+        Err(_) => Counter::TlsFailed,
+    });
+    let (reader, writer) = tokio::io::split(shaken?);
+    serve(reader, writer, client, place, turn).await
 }
 
 /// Answers one connection's queries until the client closes it or is too slow.
@@ -110,7 +134,7 @@ where
                     while let Some(ended) = streams.join_next().await {
                         ended??;
                     }
-                    return Ok(());
+                    return writer.close().await;
                 },
                 Some(ended) = streams.join_next(), if !streams.is_empty() => {
                     ended??;
@@ -205,6 +229,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             half.flush().await
         };
         timeout(self.shared.connections.patience(), write).await?
+    }
+
+    /// Says that nothing more comes.
+    async fn close(&self) -> io::Result<()> {
+        let close = async { self.half.lock().await.shutdown().await };
+        timeout(self.shared.connections.patience(), close).await?
     }
 }
 

@@ -3,12 +3,14 @@
 //! - `answers`: question in, response out, in tables
 //! - `paths`: zones drawn at random, and both paths asked about them
 //! - `sockets`: the server at work, on loopback
+//! - `tls`: the same over TLS
 //! - `handlers`: the same with other handlers: panics, and answers of many messages
 
 mod answers;
 mod paths;
 mod handlers;
 mod sockets;
+mod tls;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};

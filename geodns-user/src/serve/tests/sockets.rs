@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,7 +22,7 @@ pub(super) fn options() -> Options {
     }
 }
 
-fn server(options: Options) -> Server {
+pub(super) fn server(options: Options) -> Server {
     let world = Arc::new(ArcSwap::new(Arc::clone(&WORLD)));
     Server::new(options, world, identity())
 }
@@ -69,7 +69,7 @@ pub(super) async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
     response
 }
 
-pub(super) async fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     timeout(SOON, async {
         let len = stream.read_u16().await.unwrap();
         let mut response = vec![0; len.into()];
@@ -85,7 +85,7 @@ pub(super) fn framed(query: &[u8]) -> Vec<u8> {
 }
 
 /// Whether the server closes the connection, soon, without a word.
-pub(super) async fn is_closed(stream: &mut TcpStream) -> bool {
+pub(super) async fn is_closed(stream: &mut (impl AsyncRead + Unpin)) -> bool {
     let mut rest = Vec::new();
     let read = timeout(SOON, stream.read_to_end(&mut rest)).await;
     // A reset closes as well.

@@ -1,0 +1,228 @@
+//! The certificate and key of DNS over TLS (RFC 7858): from PEM files to what a handshake needs.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+use crate::config::{DnsOverTls, Error};
+
+/// Octets of a file, at the most. A chain takes some thousands.
+const FILE_MAX: u64 = 1 << 20;
+
+/// What the two files hold.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Contents {
+    /// Reads both files.
+    pub fn read(tls: &DnsOverTls) -> Result<Self, Error> {
+        Ok(Self {
+            certificate: read(&tls.certificate)?,
+            key: read(&tls.key)?,
+        })
+    }
+}
+
+impl fmt::Debug for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is nobody's business.
+        f.debug_struct("Contents").finish_non_exhaustive()
+    }
+}
+
+/// A certificate whose key we have, ready for handshakes.
+#[derive(Debug)]
+pub struct Certificate {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+}
+
+impl Certificate {
+    /// Reads and checks both files.
+    pub fn read(tls: &DnsOverTls) -> Result<Self, Error> {
+        Self::check(tls, Contents::read(tls)?)
+    }
+
+    /// Checks what was read of both files.
+    pub fn check(tls: &DnsOverTls, contents: Contents) -> Result<Self, Error> {
+        let no_certificate = |problem: String| {
+            error(
+                &tls.certificate,
+                format!(
+                    "{problem}; it must be PEM, the server's certificate first, then those between it \
+                     and the root"
+                ),
+            )
+        };
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(&contents.certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| no_certificate(problem.to_string()))?;
+        if chain.is_empty() {
+            return Err(no_certificate("there is no certificate in it".to_owned()));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|problem| {
+            let problem = match problem {
+                pem::Error::NoItemsFound => "there is no private key in it".to_owned(),
+                problem => problem.to_string(),
+            };
+            let help = "it must be PEM, not encrypted by a passphrase";
+            error(&tls.key, format!("{problem}; {help}"))
+        })?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                let builder = builder.with_no_client_auth();
+                builder.with_single_cert(chain, key)
+            });
+        let mut config = builder.map_err(|problem| match problem {
+            rustls::Error::InconsistentKeys(_) => {
+                let message = format!(
+                    "is not the key of {}; name two that belong together",
+                    tls.certificate.display()
+                );
+                error(&tls.key, message)
+            }
+            rustls::Error::InvalidCertificate(_) => no_certificate(problem.to_string()),
+            problem => {
+                let help = "keys may be ECDSA (P-256, P-384), Ed25519 or RSA";
+                error(&tls.key, format!("{problem}; {help}"))
+            }
+        })?;
+        config.alpn_protocols = vec![b"dot".to_vec()];
+        // Clients come back without a handshake of both keys; we keep nothing for them.
+        config.ticketer = ring::Ticketer::new()
+            .map_err(|problem| error(&tls.key, format!("no random numbers: {problem}")))?;
+        Ok(Self {
+            contents,
+            config: Arc::new(config),
+        })
+    }
+
+    /// Whether it is what these files hold.
+    pub fn is_of(&self, contents: &Contents) -> bool {
+        self.contents == *contents
+    }
+
+    /// What a handshake needs.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let cannot_read = |problem| Error::cannot_read(path, &problem);
+    // Before it is opened: that would wait for the writer of a pipe.
+    if !fs::metadata(path).map_err(cannot_read)?.is_file() {
+        return Err(error(path, "is no file; name a PEM file".to_owned()));
+    }
+    let mut contents = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut contents))
+        .map_err(cannot_read)?;
+    if contents.len() as u64 > FILE_MAX {
+        let message = format!("is larger than {FILE_MAX} octets; name a PEM file");
+        return Err(error(path, message));
+    }
+    Ok(contents)
+}
+
+fn error(file: &Path, message: String) -> Error {
+    Error {
+        file: file.to_owned(),
+        line: None,
+        key: None,
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Certificate and key, in PEM.
+    fn made() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["ns1.example.org".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_good_pair_is_read_and_each_broken_one_is_one_clear_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = DnsOverTls {
+            certificate: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            port: 853,
+        };
+        let (certificate, key) = made();
+        let (_, other_key) = made();
+        let read = |certificate: &str, key: &str| {
+            fs::write(&tls.certificate, certificate).unwrap();
+            fs::write(&tls.key, key).unwrap();
+            Certificate::read(&tls).map_err(|error| {
+                let line = error.to_string();
+                line.replace(&format!("{}/", folder.path().display()), "")
+            })
+        };
+        let good = read(&certificate, &key).unwrap();
+        assert!(good.is_of(&Contents::read(&tls).unwrap()));
+        assert!(!format!("{good:?}").contains("PRIVATE"));
+        // The key may stand in the certificate's file, and the other way round.
+        let both = format!("{certificate}{key}");
+        assert!(read(&both, &both).is_ok());
+        let cut = &certificate[..certificate.len() / 2];
+        let garbled = certificate.replace("MII", "!!!");
+        let no_certificate = "cert.pem: there is no certificate in it; it must be PEM, the server's \
+                              certificate first, then those between it and the root";
+        for (certificate, key, expected) in [
+            ("", &*key, no_certificate),
+            (&*key, &*key, no_certificate),
+            (
+                &*certificate,
+                "",
+                "key.pem: there is no private key in it; it must be PEM, not encrypted by a passphrase",
+            ),
+            (
+                &*certificate,
+                &*other_key,
+                "key.pem: is not the key of cert.pem; name two that belong together",
+            ),
+        ] {
+            assert_eq!(read(certificate, key).unwrap_err(), expected);
+        }
+        for broken in [cut, &*garbled] {
+            let line = read(broken, &key).unwrap_err();
+            assert!(line.starts_with("cert.pem: "), "{line}");
+            assert!(line.contains("it must be PEM"), "{line}");
+            assert!(!line.contains('\n'), "{line}");
+        }
+        assert!(!good.is_of(&Contents::read(&tls).unwrap()));
+        let large = "#".repeat(FILE_MAX as usize + 1);
+        let line = read(&large, &key).unwrap_err();
+        assert!(line.starts_with("cert.pem: is larger"), "{line}");
+        fs::remove_file(&tls.key).unwrap();
+        let line = Certificate::read(&tls).unwrap_err().to_string();
+        assert!(line.contains("cert.pem: is larger"), "{line}");
+        fs::write(&tls.certificate, &certificate).unwrap();
+        let line = Certificate::read(&tls).unwrap_err().to_string();
+        assert!(
+            line.contains("key.pem: cannot read: No such file"),
+            "{line}"
+        );
+        fs::create_dir(&tls.key).unwrap();
+        let line = Certificate::read(&tls).unwrap_err().to_string();
+        assert!(
+            line.ends_with("key.pem: is no file; name a PEM file"),
+            "{line}"
+        );
+    }
+}

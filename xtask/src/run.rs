@@ -54,22 +54,12 @@ pub fn run(args: &Args) -> Result<()> {
     become_it(command)
 }
 
-/// Libraries that NSD needs and nothing else here does.
-const NSD: &[&str] = &["libevent-2.1-7", "libfstrm0", "libprotobuf-c1"];
-
-/// The benches, which are told where NSD is. It is not installed: that would start a server on port 53.
+/// The benches, which measure beside another name server.
 pub fn bench(args: &Rest) -> Result<()> {
-    let why = "measuring beside NSD";
-    let installed = PathBuf::from("/usr/sbin/nsd");
-    let nsd = if installed.is_file() || !debian::is_here() {
-        installed
-    } else {
-        debian::install(NSD, why)?;
-        debian::unpacked("nsd", why)?.join("usr/sbin/nsd")
-    };
-    let mut command = built("bench", &Rest { rest: Vec::new() })?;
-    command.arg("--nsd").arg(nsd).args(&args.rest);
-    become_it(command)
+    if place::is_root() {
+        debian::servers("the benches")?;
+    }
+    become_it(built("bench", args)?)
 }
 
 /// The demo, which is told where the city databases are.

@@ -3,17 +3,16 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Figure, Goal};
 use crate::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
 use crate::dns::{self, A, AAAA, MX, Query, Reply};
+use crate::peers::{self, Kind, Peer};
 use crate::world::{Pair, Space, run as output};
 
 const GEODNS: &str = "192.0.2.53";
@@ -42,15 +41,8 @@ enum Load {
     Tcp,
 }
 
-/// Loads both, in turns. Without NSD, says so and measures nothing.
-pub fn run(nsd: &Path, rounds: usize) -> Result<Vec<Figure>> {
-    if !nsd.is_file() {
-        eprintln!(
-            "bench: slow: there is no {}: name NSD with --nsd",
-            nsd.display()
-        );
-        return Ok(Vec::new());
-    }
+/// Loads both, in turns.
+pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     let cpus = std::thread::available_parallelism()?.get();
     ensure!(cpus >= 2, "one core for the server and one for the load");
     let pair = Pair::bare(&[])?;
@@ -60,7 +52,15 @@ pub fn run(nsd: &Path, rounds: usize) -> Result<Vec<Figure>> {
         .body("[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n")
         .file("example.org.zone", &hosts);
     let mut daemon = on_cpu(cpus - 1, || Daemon::start(&pair.server, &setup))?;
-    let nsd = on_cpu(cpus - 1, || Nsd::start(nsd, &pair.server, &hosts))?;
+    let setup = peers::Setup {
+        listen: vec![NSD.parse()?],
+        zones: vec![("example.org".to_owned(), hosts)],
+        // As bare as it can be: no limits of rate.
+        rest: "server:\n  rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n  tcp-count: 1000\n"
+            .to_owned(),
+        ..peers::Setup::default()
+    };
+    let nsd = on_cpu(cpus - 1, || Peer::start(&pair.server, Kind::Nsd, &setup))?;
     eprintln!(
         "bench: slow: {} and geodns {}, {HOSTS} hosts",
         nsd.version,
@@ -215,93 +215,4 @@ fn on_cpu<T>(cpu: usize, f: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = f();
     sched_setaffinity(this, &before)?;
     done
-}
-
-/// A running NSD. Dropping it kills it.
-struct Nsd {
-    child: Child,
-    version: String,
-    folder: tempfile::TempDir,
-}
-
-impl Nsd {
-    /// Starts it with one server process, and waits until it answers.
-    fn start(binary: &Path, space: &Space, zone: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("geodns-").tempdir()?;
-        let path = |name: &str| folder.path().join(name);
-        std::fs::write(path("example.org.zone"), zone)?;
-        // As bare as it can be: no limits of rate, no additional data, no statistics.
-        std::fs::write(
-            path("nsd.conf"),
-            format!(
-                "server:\n server-count: 1\n ip-address: {NSD}\n username: \"\"\n chroot: \"\"\n \
-                 zonesdir: {folder:?}\n database: \"\"\n pidfile: {:?}\n xfrdfile: {:?}\n \
-                 zonelistfile: {:?}\n logfile: {:?}\n xfrdir: {folder:?}\n cookie-secret-file: {:?}\n \
-                 rrl-ratelimit: 0\n rrl-whitelist-ratelimit: 0\n minimal-responses: yes\n \
-                 tcp-count: 1000\n verbosity: 0\nremote-control:\n control-enable: no\n\
-                 zone:\n name: example.org\n zonefile: example.org.zone\n",
-                path("pid"),
-                path("xfrd"),
-                path("zones"),
-                path("log"),
-                path("cookies"),
-                folder = folder.path(),
-            ),
-        )?;
-        let version = Command::new(binary).arg("-v").output()?;
-        let version = [version.stdout, version.stderr].concat();
-        let version = String::from_utf8_lossy(&version);
-        let version = version.lines().next().unwrap_or("NSD").to_owned();
-        let child = space
-            .command(binary)
-            .arg("-d")
-            .arg("-c")
-            .arg(path("nsd.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .with_context(|| format!("cannot run {}", binary.display()))?;
-        let mut nsd = Self {
-            child,
-            version,
-            folder,
-        };
-        let socket = space.udp(NSD.parse()?, at(NSD, 53)?)?;
-        let query = Query::new("host1.example.org", A).bytes();
-        let end = Instant::now() + Duration::from_secs(20);
-        let pause = Duration::from_millis(50);
-        while !matches!(dns::ask(&socket, &query, pause), Ok(Some(_))) {
-            std::thread::sleep(pause);
-            let file = nsd.folder.path().join("log");
-            let log = || std::fs::read_to_string(&file).unwrap_or_default();
-            if Instant::now() > end {
-                bail!("NSD does not answer:\n{}", log());
-            }
-            if let Some(status) = nsd.child.try_wait()? {
-                bail!("NSD ended, {status}:\n{}", log());
-            }
-        }
-        Ok(nsd)
-    }
-
-    /// Ends it, and its server processes with it.
-    fn stop(mut self) -> Result<()> {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id())?),
-            Signal::SIGTERM,
-        )?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Nsd {
-    fn drop(&mut self) {
-        // By SIGTERM: its children go with it.
-        if let (Ok(None), Ok(id)) = (self.child.try_wait(), i32::try_from(self.child.id())) {
-            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
-            let _ = self.child.wait();
-        }
-    }
 }

@@ -22,9 +22,6 @@ struct Args {
     /// Rounds of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// NSD, to measure beside
-    #[arg(long, default_value = "/usr/sbin/nsd")]
-    nsd: PathBuf,
     /// Print the figures as JSON, on standard output
     #[arg(long)]
     json: bool,
@@ -89,7 +86,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             },
             "names" => names::run(rounds)?,
             "flip" => flip::run(list, rounds)?,
-            "slow" => slow::run(&args.nsd, rounds)?,
+            "slow" => slow::run(rounds)?,
             "geography" => match real_databases() {
                 Some(databases) => geography::run(&databases, rounds)?,
                 None => Vec::new(),

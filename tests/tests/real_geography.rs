@@ -108,7 +108,7 @@ impl Truth {
         let region = host.around(scope);
         let what = || format!("{}/{scope}", host.net().addr());
         let wanted = self.order(family, address);
-        let first = Order::pack(selection.mirrors).get(0);
+        let first = Order::pack(selection.mirrors.iter().copied()).get(0);
         ensure!(
             first == wanted.get(0),
             "{}: {first}, not {wanted:?}",

@@ -464,7 +464,8 @@ impl Explained<'_> {
         let mirrors = |family| {
             let selection = plan.select(pool, family, client);
             let of = &config.pools[selection.pool].mirrors;
-            let numbers = selection.mirrors.into_iter();
+            let count = selection.mirrors.len();
+            let numbers = (0..count).map(move |place| selection.mirrors[place]);
             numbers.map(move |mirror| &config.mirrors[of[usize::from(mirror)]])
         };
         let v4 = mirrors(Family::V4).flat_map(|mirror| mirror.v4.iter().copied().map(IpAddr::V4));

@@ -24,8 +24,10 @@ mod sets;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::mem::offset_of;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Row};
@@ -206,7 +208,7 @@ pub struct Selection {
     /// The pool that answers: the one asked, or its fallback.
     pub pool: usize,
     /// That pool's mirrors in the answer, in order.
-    pub mirrors: Vec<u8>,
+    pub mirrors: Mirrors,
     /// ECS scope prefix length of the answer.
     pub scope: u8,
     /// Whether the pool has the family; without it the answer is NODATA. With it, and no mirrors,
@@ -214,6 +216,40 @@ pub struct Selection {
     pub has_family: bool,
     /// TTL of the records.
     pub ttl: u32,
+}
+
+/// Some of a pool's mirrors, in order. A list in place: one is made for every answer.
+#[derive(Clone, Copy, Eq)]
+pub struct Mirrors {
+    count: u8,
+    numbers: [u8; abi::MAX_MIRRORS],
+}
+
+impl Mirrors {
+    const NONE: Self = Self {
+        count: 0,
+        numbers: [0; abi::MAX_MIRRORS],
+    };
+}
+
+impl Deref for Mirrors {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.numbers[..self.count.into()]
+    }
+}
+
+impl PartialEq for Mirrors {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl fmt::Debug for Mirrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(f)
+    }
 }
 
 /// What decided for a client, for `explain` and `map get`.
@@ -573,7 +609,7 @@ impl Plan {
         let row = &self.rows.pools[pool];
         let mut selection = Selection {
             pool,
-            mirrors: Vec::new(),
+            mirrors: Mirrors::NONE,
             scope: 0,
             has_family,
             ttl: row.ttl.load() as u32,
@@ -587,8 +623,10 @@ impl Plan {
         let draw = tables::draw(self, row, host.family, &host.address());
         let mut chosen = [0; abi::MAX_MIRRORS];
         let count = tables::choose(self, row, family, order, draw, &mut chosen).unwrap_or(0);
-        let chosen = chosen.iter().take(count as usize);
-        selection.mirrors = chosen.map(|&mirror| mirror as u8).collect();
+        selection.mirrors = Mirrors {
+            count: count as u8,
+            numbers: chosen.map(|mirror| mirror as u8),
+        };
         if count > 0 {
             selection.scope = tables::scope(row, host.family, region);
         }

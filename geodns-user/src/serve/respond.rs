@@ -293,7 +293,7 @@ impl Reply<'_> {
             pool,
             client,
         });
-        for &mirror in &selection.mirrors {
+        for &mirror in &*selection.mirrors {
             let (records, _) = plan.records(selection.pool, mirror, family);
             self.writer.rendered(owner, records, selection.ttl);
         }

@@ -11,6 +11,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -70,6 +71,8 @@ impl Options {
     }
 }
 
+/// Octets of a UDP socket's receive buffer.
+const RECEIVE_BUFFER: usize = 1 << 20;
 /// More connections make no sense.
 const MAX_CONNECTIONS: usize = 4096;
 /// Files that are no sockets of ours: maps, state, the control socket and who uses it.
@@ -412,8 +415,10 @@ impl Server {
     fn udp_socket(&self, at: SocketAddr, share: bool) -> io::Result<Socket> {
         let socket = self.socket(at.ip(), Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(share)?;
-        // As much as the system allows: bursts wait instead of being lost.
-        socket.set_recv_buffer_size(1 << 20)?;
+        // Bursts wait instead of being lost: past what the system gives anybody, if we may.
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        }
         udp::ignore_path_mtu(&socket, at.ip())?;
         socket.bind(&at.into())?;
         Ok(socket)

@@ -129,6 +129,8 @@ where
         while whole(&input).is_none() {
             input.reserve(READ);
             tokio::select! {
+                // What has come in time is not late.
+                biased;
                 read = reader.read_buf(&mut input) => if read? == 0 {
                     // The client says that it is done; what it asked for, it may be waiting for.
                     while let Some(ended) = streams.join_next().await {

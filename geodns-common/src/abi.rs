@@ -83,7 +83,7 @@ impl core::fmt::Debug for Row {
 }
 
 /// Slots that a name is looked for in, from `hash[0] & name_mask` on, wrapping.
-pub const NAME_PROBES: u32 = 8;
+pub const NAME_PROBES: u32 = 16;
 
 /// One slot of the open-addressed name table. `hash` of zeros is an empty slot, at which a lookup
 /// ends; [`Name::DELETED`] is in use and no name.

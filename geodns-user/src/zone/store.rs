@@ -346,6 +346,7 @@ impl Zone {
         } = self;
         octets.shrink_to_fit();
         index.shrink_to_fit(|&at| hasher.hash_one(name_at(octets, at)));
+        in_large_pages(octets);
     }
 
     fn place(&self, name: &[u8]) -> Option<u32> {
@@ -449,6 +450,28 @@ impl<'a> RrSet<'a> {
     /// Octets of the records as they are stored: RDATA, and two for each length.
     pub fn octets(self) -> usize {
         self.records.len()
+    }
+}
+
+/// Asks the system to hold memory in pages of 2 MiB (Linux 6.1), as far as it spans such: a random name
+/// then costs one miss, not one more for the page table. Where it cannot, nothing is lost.
+fn in_large_pages(octets: &[u8]) {
+    const LARGE: usize = 2 << 20;
+    let start = octets.as_ptr() as usize;
+    let (first, last) = (
+        start.next_multiple_of(LARGE),
+        (start + octets.len()) / LARGE * LARGE,
+    );
+    if first >= last {
+        return;
+    }
+    // SAFETY: the range is inside memory that is borrowed; its contents stay as they are.
+    unsafe {
+        libc::madvise(
+            first as *mut libc::c_void,
+            last - first,
+            libc::MADV_COLLAPSE,
+        );
     }
 }
 

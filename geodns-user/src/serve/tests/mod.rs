@@ -7,8 +7,8 @@
 //! - `handlers`: the same with other handlers: panics, and answers of many messages
 
 mod answers;
-mod paths;
 mod handlers;
+mod paths;
 mod sockets;
 mod tls;
 

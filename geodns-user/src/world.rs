@@ -51,6 +51,16 @@ impl Inputs {
             None => None,
         };
         let zones = zone::load(&config)?;
+        Self::with_zones(config, zones, folder, previous)
+    }
+
+    /// The same, with its zones read already.
+    pub fn with_zones(
+        config: Config,
+        zones: Zones,
+        folder: &Path,
+        previous: Option<&Geography>,
+    ) -> Result<Self, Error> {
         let lists = geo::load(&config)?;
         let geography = Geography::open(&config.databases, folder, previous)?;
         Ok(Self {

@@ -1182,7 +1182,7 @@ fn wrong_files() -> Vec<(Setup, Vec<&'static str>)> {
             vec!["example.org.zone:12"],
         ),
         (
-            good().file("example.org.zone", "$ORIGIN example.org.\nwww IN TXT x\n"),
+            good().file("example.org.zone", "$TTL 60\n@ IN NS ns.example.net.\n"),
             vec!["example.org.zone", "SOA"],
         ),
         (
@@ -1386,7 +1386,7 @@ fn wrong_usage_exits_with_2() -> Result<()> {
     }
     let help = run(Command::new(binary()?).arg("--help"))?;
     for command in [
-        "run", "check", "map", "status", "stats", "explain", "preview", "reload",
+        "run", "check", "zone", "map", "status", "stats", "explain", "preview", "reload",
     ] {
         ensure!(help.contains(command), "{command}: {help}");
     }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::config::{is_id, time};
 use crate::control::api::{MAX_TIME, MAX_WEIGHT, without_host_bits};
 use crate::observe::logs;
+use crate::zone;
 
 /// An authoritative GeoDNS server: answers in the kernel, steered by the client's prefix
 #[derive(Debug, Parser)]
@@ -51,6 +52,9 @@ pub enum Command {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
+    /// Look at zone files
+    #[command(subcommand, arg_required_else_help = true)]
+    Zone(Zone),
     /// Which clients get which mirror: overrides and imported lists
     #[command(subcommand, arg_required_else_help = true)]
     Map(Map),
@@ -130,6 +134,22 @@ impl From<LogFormat> for logs::Format {
             LogFormat::Json => Self::Json,
         }
     }
+}
+
+/// `geodns zone`
+#[derive(Debug, Subcommand)]
+pub enum Zone {
+    /// Read a zone file and say all that is wrong with it, and what is hardly meant; change nothing
+    ///
+    /// Names that a pool answers are not known here: `geodns check` knows them.
+    Check {
+        /// Zone file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Apex of the zone
+        #[arg(long, value_name = "NAME", value_parser = zone_name)]
+        origin: zone::Name,
+    },
 }
 
 /// `geodns map`
@@ -290,6 +310,10 @@ pub struct Stats {
     /// Show them again and again, with rates; every second unless told
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     pub watch: Option<Duration>,
+}
+
+fn zone_name(text: &str) -> Result<zone::Name, String> {
+    zone::parse_name(text)
 }
 
 fn prefix(text: &str) -> Result<IpNet, String> {

@@ -1,4 +1,5 @@
-//! `geodns check`: reads and compiles everything, as the daemon would; changes nothing.
+//! `geodns check`: reads and compiles everything, as the daemon would; `geodns zone check`: reads one
+//! zone file. They change nothing.
 
 use std::path::Path;
 
@@ -6,8 +7,10 @@ use geodns_common::abi;
 use serde::Serialize;
 
 use super::show;
+use crate::config::{Config, Error};
 use crate::plan::Capacity;
 use crate::world::Inputs;
+use crate::zone::{self, Findings, Zone};
 
 /// What a configuration comes to.
 #[derive(Clone, Debug, Serialize)]
@@ -34,9 +37,29 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
+/// What was found in zone files that are not to be used: displays as a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+/// A zone file has errors, which have been printed.
+#[derive(Debug, thiserror::Error)]
+#[error("the zone file has errors")]
+pub struct Broken;
+
 /// Checks `file`; the text to print.
 pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
-    let inputs = Inputs::read(file)?;
+    let config = Config::load(file)?;
+    let readings = zone::read_all(&config);
+    let all = || readings.iter().map(|reading| &reading.findings);
+    if all().any(|found| !found.errors.is_empty()) {
+        let lines: Vec<String> = all().flat_map(errors).collect();
+        return Err(Refused(lines.join("\n")).into());
+    }
+    let mut warnings: Vec<String> = all().flat_map(warnings).collect();
+    let zones = zone::steered(&config, readings)?;
+    let inputs = Inputs::with_zones(config, zones, &std::env::temp_dir(), None)?;
+    warnings.extend(inputs.warnings());
     // The key only spreads names over slots; any will do.
     let world = inputs.compile(&inputs.layers(), 1, rand::random())?;
     let capacity = world.plan.read().expect("nobody else has it").capacity();
@@ -51,12 +74,86 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         prefixes: inputs.lists.iter().map(|list| list.len()).sum(),
         blocks: capacity.blocks,
         kernel_memory_bytes: kernel_memory(&capacity),
-        warnings: inputs.warnings(),
+        warnings,
     };
     if json {
         return Ok(serde_json::to_string(&summary)? + "\n");
     }
     Ok(show::summary(&summary))
+}
+
+/// Errors, a line each.
+fn errors(found: &Findings) -> impl Iterator<Item = String> {
+    lines(&found.errors, found.more_errors, "errors")
+}
+
+/// Warnings, a line each.
+fn warnings(found: &Findings) -> impl Iterator<Item = String> {
+    lines(&found.warnings, found.more_warnings, "warnings")
+}
+
+fn lines(found: &[Error], more: usize, what: &str) -> impl Iterator<Item = String> {
+    let last = found.last().filter(|_| more > 0);
+    let more = last.map(|last| format!("{}: {more} more {what}", last.file.display()));
+    found.iter().map(Error::to_string).chain(more)
+}
+
+/// What is in a zone file.
+#[derive(Clone, Debug, Serialize)]
+struct Checked {
+    zone: String,
+    file: String,
+    /// Without errors.
+    ok: bool,
+    serial: Option<u32>,
+    names: Option<usize>,
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Checks a zone file: the text to print, and whether the zone can be served.
+pub fn zone(file: &Path, origin: &zone::Name, json: bool) -> anyhow::Result<(String, bool)> {
+    let reading = zone::read(origin, file)?;
+    let checked = Checked {
+        zone: origin.to_string(),
+        file: file.display().to_string(),
+        ok: reading.zone.is_some(),
+        serial: reading.zone.as_ref().map(Zone::serial),
+        names: reading.zone.as_ref().map(Zone::len),
+        errors: errors(&reading.findings).collect(),
+        warnings: warnings(&reading.findings).collect(),
+    };
+    let text = match json {
+        true => serde_json::to_string(&checked)? + "\n",
+        false => text(&checked, &reading.findings),
+    };
+    Ok((text, checked.ok))
+}
+
+/// Errors, then warnings, each in the order of the file, then what it comes to.
+fn text(checked: &Checked, found: &Findings) -> String {
+    let mut text = String::new();
+    for line in &checked.errors {
+        text += &format!("{line}\n");
+    }
+    for line in &checked.warnings {
+        text += &format!("warning: {line}\n");
+    }
+    let counted = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    };
+    let errors = counted(found.errors.len() + found.more_errors, "error");
+    let warnings = counted(found.warnings.len() + found.more_warnings, "warning");
+    text += &match (checked.serial, checked.names) {
+        (Some(serial), Some(names)) => format!(
+            "{}: ok, serial {serial}, {}, {warnings}\n",
+            checked.zone,
+            counted(names, "name")
+        ),
+        _ => format!("{}: {errors}, {warnings}\n", checked.zone),
+    };
+    text
 }
 
 /// Octets that array maps of this many entries take.

@@ -4,12 +4,13 @@
 //! - `show`: answers as text for people
 //! - `explain`: `geodns explain`
 //! - `preview`: `geodns preview`
-//! - `check`: `geodns check`
+//! - `check`: `geodns check`, `geodns zone check`
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
 //! - `mirror`: `geodns mirror`
 //!
-//! Exit codes: 0; 1 for a failure, with one line on standard error; 2 for wrong usage; 3 if `explain`
+//! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error of a
+//! zone file; `zone check`: on standard output, as the warnings); 2 for wrong usage; 3 if `explain`
 //! finds that the kernel answers otherwise than it should.
 
 pub mod args;
@@ -51,8 +52,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // Which has been said on standard output.
+        Err(error) if error.is::<check::Broken>() => ExitCode::FAILURE,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "geodns: {error:#}");
+            for line in format!("{error:#}").lines() {
+                let _ = writeln!(io::stderr(), "geodns: {line}");
+            }
             match error.is::<explain::Disagreement>() {
                 true => ExitCode::from(explain::DISAGREEMENT),
                 false => ExitCode::FAILURE,
@@ -78,6 +83,14 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
             log_packets: run.log_packets,
         }),
         Command::Check { file } => print(&check::check(&file, global.json)?),
+        Command::Zone(args::Zone::Check { file, origin }) => {
+            let (text, ok) = check::zone(&file, &origin, global.json)?;
+            print(&text)?;
+            match ok {
+                true => Ok(()),
+                false => Err(check::Broken.into()),
+            }
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "geodns", &mut script);
@@ -149,7 +162,10 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
             let reply = client.map_export(&OfPool { pool }, json).await?;
             return print_bytes(&with_newline(&reply.body));
         }
-        Command::Run(_) | Command::Check { .. } | Command::Completions { .. } => {
+        Command::Run(_)
+        | Command::Check { .. }
+        | Command::Zone(_)
+        | Command::Completions { .. } => {
             unreachable!("needs no daemon")
         }
     };

@@ -1,16 +1,20 @@
-//! A zone while its records come in, one after the other in any order, and what may not stand where.
+//! A zone while its records come in, one after the other in any order, each with its place in the
+//! files; and what may not stand at one name.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 
 use domain::base::{Name as DomainName, Rtype};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::Name;
+use super::problems::{At, Problems};
 use super::store::{Record, TooLarge, Zone};
-use super::{Name, ancestors};
 
 /// No further record.
 const END: u32 = u32::MAX;
+
+/// Octets of a message, at the most.
+const MAX_MESSAGE: usize = u16::MAX as usize;
 
 /// Owners and their records.
 pub(super) struct Draft {
@@ -25,39 +29,47 @@ pub(super) struct Draft {
 
 /// A name, and its records: a chain.
 struct Owner {
-    name: usize,
-    name_len: u8,
+    name: u32,
     first: u32,
     last: u32,
+    name_len: u8,
 }
 
 /// A record of a chain.
+#[derive(Clone, Copy)]
 struct Place {
-    rtype: Rtype,
-    ttl: u32,
-    rdata: usize,
-    rdata_len: u16,
+    rdata: u32,
     next: u32,
+    ttl: u32,
+    line: u32,
+    file: u16,
+    rtype: Rtype,
+    rdata_len: u16,
 }
 
-/// What has come of a record.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Added {
-    /// It stands there.
-    Well,
-    /// It stands there, in an RRset that has this TTL, which is another one.
-    OtherTtl(u32),
+impl Place {
+    fn at(&self) -> At {
+        At {
+            file: self.file,
+            line: self.line,
+        }
+    }
 }
 
-/// Why a record may not stand where it would.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Misplaced {
-    /// There is one of this type, and one of both is a CNAME.
-    BesideCname(Rtype),
-    /// There is another one, and a name has one.
-    Second,
-    /// There are more records than can be counted.
-    TooMany,
+/// A record, and where it is written.
+#[derive(Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub owner: &'a DomainName<[u8]>,
+    pub rtype: Rtype,
+    pub rdata: &'a [u8],
+    pub at: At,
+}
+
+impl Written<'_> {
+    /// Owner and type, for messages.
+    pub fn key(&self) -> Option<String> {
+        Some(format!("{} {}", self.owner, self.rtype))
+    }
 }
 
 impl Draft {
@@ -72,56 +84,50 @@ impl Draft {
         }
     }
 
-    /// Adds a record: owner in lower case, in the zone; RDATA in canonical form.
+    /// Adds a record: owner in lower case, in the zone; RDATA in canonical form, of 16 bits of length.
     pub fn add(
         &mut self,
-        owner: &DomainName<[u8]>,
+        owner: &[u8],
         rtype: Rtype,
         ttl: u32,
         rdata: &[u8],
-    ) -> Result<Added, Misplaced> {
+        at: At,
+    ) -> Result<(), TooLarge> {
         let number = u32::try_from(self.records.len()).unwrap_or(END);
-        let Ok(rdata_len) = u16::try_from(rdata.len()) else {
-            return Err(Misplaced::TooMany);
-        };
-        if number == END {
-            return Err(Misplaced::TooMany);
+        let rdata_len = u16::try_from(rdata.len()).map_err(|_| TooLarge)?;
+        let more = self.octets.len() + owner.len() + rdata.len();
+        if number == END || u32::try_from(more).is_err() {
+            return Err(TooLarge);
         }
-        let owner = self.owner(owner.as_slice());
-        if let Some(other) = self.beside_cname(owner, rtype) {
-            return Err(Misplaced::BesideCname(other));
-        }
-        let mut added = Added::Well;
-        if let Some(same) = self.chain(owner).find(|record| record.rtype == rtype) {
-            if matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME)
-                && self.rdata(same) != rdata
-            {
-                return Err(Misplaced::Second);
-            }
-            if same.ttl != ttl {
-                added = Added::OtherTtl(same.ttl);
-            }
-        }
-        let at = self.octets.len();
-        self.octets.extend_from_slice(rdata);
-        self.records.push(Place {
-            rtype,
-            ttl,
-            rdata: at,
-            rdata_len,
+        let owner = self.owner(owner);
+        let place = Place {
+            rdata: self.octets.len() as u32,
             next: END,
-        });
+            ttl,
+            line: at.line,
+            file: at.file,
+            rtype,
+            rdata_len,
+        };
+        self.octets.extend_from_slice(rdata);
+        self.records.push(place);
         let owner = &mut self.owners[owner];
         match owner.last {
             END => owner.first = number,
             last => self.records[last as usize].next = number,
         }
         owner.last = number;
-        Ok(added)
+        Ok(())
     }
 
     /// Number of an owner, which is there from then on.
     fn owner(&mut self, name: &[u8]) -> usize {
+        // Records of one name mostly stand together.
+        if let Some(last) = self.owners.last()
+            && name_of(&self.octets, last) == name
+        {
+            return self.owners.len() - 1;
+        }
         let hash = self.hasher.hash_one(name);
         let Self {
             octets,
@@ -130,28 +136,27 @@ impl Draft {
             hasher,
             ..
         } = self;
-        let of = |owner: &Owner| &octets[owner.name..owner.name + usize::from(owner.name_len)];
-        if let Some(&there) = index.find(hash, |&at| of(&owners[at as usize]) == name) {
+        let found = index.find(hash, |&at| name_of(octets, &owners[at as usize]) == name);
+        if let Some(&there) = found {
             return there as usize;
         }
         let number = owners.len();
         owners.push(Owner {
-            name: octets.len(),
-            name_len: name.len() as u8,
+            name: octets.len() as u32,
             first: END,
             last: END,
+            name_len: name.len() as u8,
         });
         octets.extend_from_slice(name);
-        let of = |owner: &Owner| &octets[owner.name..owner.name + usize::from(owner.name_len)];
         // There are no more owners than records.
         index.insert_unique(hash, number as u32, |&at| {
-            hasher.hash_one(of(&owners[at as usize]))
+            hasher.hash_one(name_of(octets, &owners[at as usize]))
         });
         number
     }
 
-    fn chain(&self, owner: usize) -> impl Iterator<Item = &Place> {
-        let mut next = self.owners[owner].first;
+    fn chain(&self, owner: &Owner) -> impl Iterator<Item = &Place> {
+        let mut next = owner.first;
         std::iter::from_fn(move || {
             let record = self.records.get(next as usize)?;
             next = record.next;
@@ -160,76 +165,152 @@ impl Draft {
     }
 
     fn rdata(&self, record: &Place) -> &[u8] {
-        &self.octets[record.rdata..record.rdata + usize::from(record.rdata_len)]
+        let from = record.rdata as usize;
+        &self.octets[from..from + usize::from(record.rdata_len)]
     }
 
     fn name(&self, owner: &Owner) -> &DomainName<[u8]> {
-        let name = &self.octets[owner.name..owner.name + usize::from(owner.name_len)];
+        let name = name_of(&self.octets, owner);
         DomainName::from_slice(name).unwrap_or(DomainName::root_slice())
     }
 
-    /// What at a name keeps a type from standing there, because one of both is a CNAME. Only what
-    /// signs and denies may stand beside it (RFC 4034 section 3 and 4).
-    fn beside_cname(&self, owner: usize, rtype: Rtype) -> Option<Rtype> {
-        let may = |rtype| matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC);
-        let mut there = self.chain(owner).map(|record| record.rtype);
-        if rtype == Rtype::CNAME {
-            there.find(|&other| !may(other))
-        } else if may(rtype) {
-            None
-        } else {
-            // A CNAME stands there alone, or with what may be beside it.
-            there
-                .take_while(|&other| may(other))
-                .find(|&other| other == Rtype::CNAME)
-        }
-    }
-
-    /// Whether a name has records of a type.
-    pub fn has(&self, name: &DomainName<[u8]>, rtype: Rtype) -> bool {
-        let hash = self.hasher.hash_one(name.as_slice());
-        let found = self.index.find(hash, |&at| {
-            self.name(&self.owners[at as usize]).as_slice() == name.as_slice()
-        });
-        found.is_some_and(|&owner| {
-            self.chain(owner as usize)
-                .any(|record| record.rtype == rtype)
+    /// All records, those of each owner together.
+    pub fn records(&self) -> impl Iterator<Item = Written<'_>> {
+        self.owners.iter().flat_map(|owner| {
+            self.chain(owner).map(|record| Written {
+                owner: self.name(owner),
+                rtype: record.rtype,
+                rdata: self.rdata(record),
+                at: record.at(),
+            })
         })
     }
 
-    /// The least name that stands below one of these.
-    pub fn below(&self, names: &[Name]) -> Option<(&DomainName<[u8]>, usize)> {
-        let numbers = names.iter().enumerate();
-        let numbers: HashMap<&[u8], usize> =
-            numbers.map(|(at, name)| (name.as_slice(), at)).collect();
-        let found = self.owners.iter().filter_map(|owner| {
-            let name = self.name(owner);
-            let mut above = ancestors(name, &self.apex);
-            let at = above.find_map(|above| numbers.get(above.as_slice()))?;
-            Some((name, *at))
-        });
-        found.min_by_key(|(name, _)| *name)
-    }
-
-    /// The zone.
-    pub fn finish(self) -> Result<Zone, TooLarge> {
+    /// The zone; `problems` gets what may not stand together at one name. The zone is of use even then,
+    /// to look for further problems.
+    pub fn zone(&self, problems: &mut Problems) -> Result<Zone, TooLarge> {
         let mut zone = Zone::empty(self.apex.clone());
         // What stands before each node and each record there.
         zone.reserve(
             self.owners.len(),
             self.octets.len() + 13 * self.owners.len() + 12 * self.records.len(),
         );
+        let mut places = Vec::new();
         let mut records = Vec::new();
-        for (number, owner) in self.owners.iter().enumerate() {
+        for owner in &self.owners {
+            places.clear();
+            places.extend(self.chain(owner));
+            if places.len() > 1 {
+                self.beside(owner, &mut places, problems);
+            }
             records.clear();
-            records.extend(self.chain(number).map(|record| Record {
+            records.extend(places.iter().map(|record| Record {
                 rtype: record.rtype,
                 rdata: self.rdata(record),
                 ttl: record.ttl,
             }));
-            zone.set(self.name(owner), &mut records)?;
+            zone.fill(self.name(owner), &mut records)?;
         }
         zone.shrink();
         Ok(zone)
     }
+
+    /// Looks at the records of one name, in the order of the files.
+    fn beside(&self, owner: &Owner, places: &mut [&Place], problems: &mut Problems) {
+        let key = |rtype: Rtype| Some(format!("{} {rtype}", self.name(owner)));
+        // Only what signs and denies may stand beside a CNAME (RFC 4034 section 3 and 4).
+        let may = |rtype| matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC);
+        let alias = places.iter().position(|place| place.rtype == Rtype::CNAME);
+        let other = places.iter().position(|place| !may(place.rtype));
+        // At the apex the CNAME has been refused for itself.
+        if let (Some(alias), Some(other)) = (alias, other)
+            && self.name(owner).as_slice() != self.apex.as_slice()
+        {
+            let (first, later) = (places[alias.min(other)], places[alias.max(other)]);
+            let message = format!(
+                "stands beside {}; nothing may stand beside a CNAME (RFC 2181 section 10.1), remove one",
+                first.rtype
+            );
+            problems.error(later.at(), key(later.rtype), message);
+        }
+        places.sort_by_key(|place| place.rtype);
+        for rrset in places.chunk_by_mut(|one, next| one.rtype == next.rtype) {
+            if rrset.len() > 1 {
+                self.together(owner, rrset, problems, key);
+            } else if rrset[0].rdata_len > 65_000 {
+                self.fits(owner, rrset, problems, key);
+            }
+        }
+    }
+
+    /// Looks at an RRset, in the order of the files, and puts it in the order of its RDATA.
+    fn together(
+        &self,
+        owner: &Owner,
+        rrset: &mut [&Place],
+        problems: &mut Problems,
+        key: impl Fn(Rtype) -> Option<String>,
+    ) {
+        let first = rrset[0];
+        let rtype = first.rtype;
+        let least = rrset
+            .iter()
+            .map(|place| place.ttl)
+            .min()
+            .unwrap_or(first.ttl);
+        for place in &rrset[1..] {
+            if place.ttl != first.ttl {
+                let message = format!(
+                    "TTL {} beside {} in one RRset; taking {least}",
+                    place.ttl, first.ttl
+                );
+                problems.warning(place.at(), key(rtype), message);
+            }
+            if matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME)
+                && self.rdata(place) != self.rdata(first)
+            {
+                let message = format!("a second {rtype}; a name has one, remove one");
+                problems.error(place.at(), key(rtype), message);
+            }
+        }
+        rrset.sort_by_key(|place| self.rdata(place));
+        for same in rrset.chunk_by(|one, next| self.rdata(one) == self.rdata(next)) {
+            for place in &same[1..] {
+                let message = format!(
+                    "the same record stands in line {} already; remove one",
+                    same[0].line
+                );
+                problems.warning(place.at(), key(rtype), message);
+            }
+        }
+        self.fits(owner, rrset, problems, key);
+    }
+
+    /// Whether an RRset fits into a message, with the question.
+    fn fits(
+        &self,
+        owner: &Owner,
+        rrset: &[&Place],
+        problems: &mut Problems,
+        key: impl Fn(Rtype) -> Option<String>,
+    ) {
+        let single = rrset.chunk_by(|one, next| self.rdata(one) == self.rdata(next));
+        let records: usize = single.map(|same| 12 + usize::from(same[0].rdata_len)).sum();
+        let octets = 12 + usize::from(owner.name_len) + 4 + records;
+        if octets > MAX_MESSAGE {
+            let first = rrset
+                .iter()
+                .min_by_key(|place| place.at())
+                .unwrap_or(&rrset[0]);
+            let message = format!(
+                "the RRset takes {octets} octets of a message, which holds {MAX_MESSAGE}; remove some"
+            );
+            problems.error(first.at(), key(first.rtype), message);
+        }
+    }
+}
+
+fn name_of<'a>(octets: &'a [u8], owner: &Owner) -> &'a [u8] {
+    let from = owner.name as usize;
+    &octets[from..from + usize::from(owner.name_len)]
 }

@@ -1,24 +1,41 @@
 //! Zones: read from zone files, with the names that a pool answers marked on them.
 //!
 //! - `store`: a [`Zone`] in memory
-//! - `text`: a zone file as entries, each with its line, in the form that `domain` scans
-//! - `read`, `draft`: entries to a [`Zone`]: what may stand where (RFC 1034, 2181, 6672)
+//! - `text`: a zone file as entries of tokens, each with its line
+//! - `rdata`: a record's data, from tokens to its canonical form
+//! - `generate`: `$GENERATE`
+//! - `read`, `draft`: entries to a [`Zone`]: what may stand where (RFC 1034, 2181)
+//! - `integrity`: whether what a zone says fits together
+//! - `problems`: what was found on the way
 //! - `steer`: the configuration's steered names put on the zones
 
 mod draft;
+mod generate;
+mod integrity;
+mod problems;
+mod rdata;
 mod read;
 mod steer;
 mod store;
 mod text;
 
+use std::num::NonZero;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
+pub use problems::Findings;
 pub use store::{Node, Record, RrSet, TooLarge, Zone};
+use tracing::warn;
 
-use crate::config::{Config, Error};
+use crate::config::{Config, Error, ZoneFile};
+
+/// Warnings of a zone that are logged, at the most.
+const MAX_LOGGED: usize = 20;
 
 /// A domain name.
 pub type Name = domain::base::Name<Bytes>;
@@ -93,13 +110,65 @@ impl From<Vec<Zone>> for Zones {
     }
 }
 
-/// Reads every zone of a configuration and marks its steered names on them.
-pub fn load(config: &Config) -> Result<Zones, Error> {
-    let zones: Result<Vec<Zone>, Error> = config
-        .zones
-        .iter()
-        .map(|zone| {
-            let bytes = std::fs::read(&zone.file).map_err(|error| Error {
+/// Names in wire format, in lower case.
+type Names = HashSet<Bytes>;
+
+/// A zone file that has been read.
+#[derive(Debug)]
+pub struct Reading {
+    /// The zone, unless there are errors.
+    pub zone: Option<Zone>,
+    /// What was found in it.
+    pub findings: Findings,
+}
+
+/// Reads one zone file by itself. That a pool answers some of its names is not known here.
+pub fn read(apex: &Name, file: &Path) -> Result<Reading, Error> {
+    let read = read::file(apex, file, &Names::new());
+    let (zone, findings) = read.map_err(|error| Error::cannot_read(file, &error))?;
+    Ok(Reading { zone, findings })
+}
+
+/// Reads a zone file's content; `file` is for errors and for paths of `$INCLUDE`.
+pub fn parse(apex: &Name, file: &Path, content: &[u8]) -> Reading {
+    let (zone, findings) = read::content(apex, file, content, &Names::new());
+    Reading { zone, findings }
+}
+
+/// Reads every zone of a configuration, in its order, on all cores.
+pub fn read_all(config: &Config) -> Vec<Reading> {
+    let steered = integrity::names(config.steers.iter().map(|steer| &steer.name));
+    let next = AtomicUsize::new(0);
+    let readings = Mutex::new(Vec::with_capacity(config.zones.len()));
+    let work = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && let Some(zone) = config.zones.get(at)
+        {
+            let reading = read_one(config, zone, &steered);
+            let mut readings = readings.lock().unwrap_or_else(PoisonError::into_inner);
+            readings.push((at, reading));
+        }
+    };
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 1..cores.min(config.zones.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut readings = readings
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    readings.sort_unstable_by_key(|(at, _)| *at);
+    readings.into_iter().map(|(_, reading)| reading).collect()
+}
+
+fn read_one(config: &Config, zone: &ZoneFile, steered: &Names) -> Reading {
+    match read::file(&zone.name, &zone.file, steered) {
+        Ok((zone, findings)) => Reading { zone, findings },
+        Err(error) => Reading {
+            zone: None,
+            findings: Findings::of(Error {
                 file: config.path.clone(),
                 line: Some(zone.line),
                 key: Some("zone.file".to_owned()),
@@ -107,11 +176,49 @@ pub fn load(config: &Config) -> Result<Zones, Error> {
                     "cannot read {}: {error}; check the path and its permissions",
                     zone.file.display()
                 ),
-            })?;
-            read::parse(&zone.name, &zone.file, &bytes)
-        })
-        .collect();
-    let mut zones = Zones::from(zones?);
+            }),
+        },
+    }
+}
+
+/// Reads every zone of a configuration and marks its steered names on them. Warnings are logged.
+pub fn load(config: &Config) -> Result<Zones, Error> {
+    let readings = read_all(config);
+    for reading in &readings {
+        let Findings {
+            warnings,
+            more_warnings,
+            ..
+        } = &reading.findings;
+        for warning in warnings.iter().take(MAX_LOGGED) {
+            warn!("{warning}");
+        }
+        let more = warnings.len().saturating_sub(MAX_LOGGED) + more_warnings;
+        if more > 0 {
+            let file = warnings[0].file.display();
+            warn!("{file}: {more} more warnings; geodns check shows them");
+        }
+    }
+    steered(config, readings)
+}
+
+/// The zones that have been read, with the configuration's steered names marked on them.
+pub fn steered(config: &Config, readings: Vec<Reading>) -> Result<Zones, Error> {
+    let mut findings = Findings::default();
+    let mut zones = Vec::with_capacity(readings.len());
+    for Reading {
+        zone,
+        findings: found,
+    } in readings
+    {
+        zones.extend(zone);
+        findings.errors.extend(found.errors);
+        findings.more_errors += found.more_errors;
+    }
+    if let Some(refusal) = findings.refusal() {
+        return Err(refusal);
+    }
+    let mut zones = Zones::from(zones);
     steer::steer(config, &mut zones)?;
     Ok(zones)
 }
@@ -128,16 +235,12 @@ pub fn parse_name(text: &str) -> Result<Name, String> {
         ));
     }
     // Labels hold 63 octets, names 255.
-    let name: domain::base::Name<Vec<u8>> = text.parse().map_err(|error| {
+    let mut name: domain::base::Name<Vec<u8>> = text.parse().map_err(|error| {
         format!("{text:?} is not a domain name ({error}); write one, as \"www.example.org\"")
     })?;
-    lower(name).ok_or_else(|| format!("{text:?} is not a domain name; correct it"))
-}
-
-/// A name in lower case; `None` if it is not one.
-fn lower(mut name: domain::base::Name<Vec<u8>>) -> Option<Name> {
     name.make_canonical();
-    Name::from_octets(name.into_octets().into()).ok()
+    Name::from_octets(name.into_octets().into())
+        .map_err(|_| format!("{text:?} is not a domain name; correct it"))
 }
 
 /// The octets of each name above `name`, nearest first, down to and with `apex`.

@@ -1,136 +1,211 @@
-//! From a zone file to a [`Zone`].
+//! From a zone file to a [`Zone`] (RFC 1035 section 5), and all that is wrong with it.
 //!
-//! What stands against the rules is an error with its file and line, and the zone is not used:
-//! a record outside the zone, a SOA that is missing, elsewhere or second, no NS at the apex, data
-//! beside a CNAME (RFC 2181 section 10.1) or below a DNAME (RFC 6672 section 2.4). Of TTLs that
-//! differ within an RRset the least counts, with a warning (RFC 2181 section 5.2). A record that
+//! What stands against the rules is an error with its file and line, and the zone is not used: a record
+//! that cannot be read, or is outside the zone; a SOA that is missing, elsewhere or second; no NS at the
+//! apex; data beside a CNAME (RFC 2181 section 10.1). Reading goes on after an error, so that all of them
+//! are found. Of TTLs that differ within an RRset the least counts (RFC 2181 section 5.2). A record that
 //! stands there twice is one. `$INCLUDE` is relative to the file that it stands in.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-use domain::base::iana::Class;
-use domain::base::name::ToName;
-use domain::base::rdata::{ComposeRecordData, ParseRecordData};
-use domain::base::{ParsedName, Rtype, Ttl};
-use domain::dep::octseq::Parser;
-use domain::rdata::ZoneRecordData;
-use domain::zonefile::inplace::{Entry, ScannedRecord, ScannedRecordData, Zonefile};
-use tracing::warn;
+use domain::base::{Name as DomainName, Rtype};
+use hashbrown::HashSet;
 
-use super::draft::{Added, Draft, Misplaced};
-use super::{Name, Zone, lower, text};
-use crate::config::Error;
+use super::draft::Draft;
+use super::generate::Generate;
+use super::integrity::Integrity;
+use super::problems::{At, Findings, Problems};
+use super::text::{Entries, Token, Wrong, presented};
+use super::{Name, Names, Zone, rdata};
 
 /// Files that include one another, at the most.
 const MAX_DEPTH: usize = 16;
+/// Files that a zone is of, at the most.
+const MAX_FILES: u16 = 10_000;
+/// Records of all `$GENERATE` of a zone, at the most.
+const MAX_GENERATED: u64 = 1 << 20;
 /// TTLs are below 2^31 (RFC 2181 section 8).
-const MAX_TTL: Ttl = Ttl::from_secs(i32::MAX as u32);
+const MAX_TTL: u32 = i32::MAX as u32;
+/// Names of which it is remembered that a record could not be read.
+const MAX_DOUBTFUL: usize = 10_000;
 
-/// Reads a zone file's content; `file` is for errors and relative paths.
-pub(super) fn parse(apex: &Name, file: &Path, bytes: &[u8]) -> Result<Zone, Error> {
-    // What some editors put first: a byte order mark that nobody sees.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut zonefile = Zonefile::new();
-    zonefile.set_origin(apex.clone());
-    zonefile.set_default_class(Class::IN);
-    let mut reader = Reader {
-        apex,
-        draft: Draft::new(apex.clone()),
-        dnames: Vec::new(),
-        stack: fs::canonicalize(file).into_iter().collect(),
-    };
-    reader.file(file, bytes, zonefile, 0)?;
-    reader.finish(file)
+/// Reads a zone file; the zone, unless there are errors.
+pub(super) fn file(
+    apex: &Name,
+    file: &Path,
+    steered: &Names,
+) -> io::Result<(Option<Zone>, Findings)> {
+    let bytes = fs::read(file)?;
+    let mut reader = Reader::new(apex, file);
+    reader.text(0, &bytes, &mut Scope::new(apex));
+    // Before as much again is taken for the zone.
+    drop(bytes);
+    Ok(reader.finish(steered))
+}
+
+/// Reads the content of a zone file; `file` is for errors and relative paths.
+pub(super) fn content(
+    apex: &Name,
+    file: &Path,
+    bytes: &[u8],
+    steered: &Names,
+) -> (Option<Zone>, Findings) {
+    let mut reader = Reader::new(apex, file);
+    reader.text(0, bytes, &mut Scope::new(apex));
+    reader.finish(steered)
 }
 
 /// A zone while it is read.
 struct Reader<'a> {
     apex: &'a Name,
     draft: Draft,
-    /// Each DNAME and where it stands.
-    dnames: Vec<(Name, PathBuf, usize)>,
+    problems: Problems,
     /// Real paths of the files that are being read, each included by the one before it.
     stack: Vec<PathBuf>,
+    /// Records of `$GENERATE` so far.
+    generated: u64,
+    /// Owners of records that could not be read.
+    doubtful: HashSet<Vec<u8>>,
+    /// It does not fit any more: once is enough.
+    is_full: bool,
+    /// RDATA of the record that is being read.
+    rdata: Vec<u8>,
 }
 
-/// Where something stands.
-#[derive(Clone, Copy)]
-struct At<'a> {
-    file: &'a Path,
-    line: usize,
+/// What directives and earlier records say of the next one.
+#[derive(Clone)]
+struct Scope {
+    origin: Vec<u8>,
+    /// `$TTL`.
+    ttl: Option<u32>,
+    /// The last one that was written (RFC 1035 section 5.1).
+    last_ttl: Option<u32>,
+    owner: Owner,
 }
 
-impl At<'_> {
-    fn error(self, key: Option<String>, message: impl Into<String>) -> Error {
-        Error {
-            file: self.file.to_owned(),
-            line: Some(self.line),
-            key,
-            message: message.into(),
+/// The last owner, in lower case.
+#[derive(Clone)]
+enum Owner {
+    None,
+    /// It was there, and wrong.
+    Wrong,
+    Name(Vec<u8>),
+}
+
+impl Scope {
+    fn new(apex: &Name) -> Self {
+        Self {
+            origin: apex.as_slice().to_vec(),
+            ttl: None,
+            last_ttl: None,
+            owner: Owner::None,
         }
     }
 }
 
-impl Reader<'_> {
-    /// Reads one file. `scanner` carries origin, TTL and last owner; it has seen `seen` lines.
-    fn file(
-        &mut self,
-        file: &Path,
-        bytes: &[u8],
-        mut scanner: Zonefile,
-        mut seen: usize,
-    ) -> Result<(), Error> {
-        let text = str::from_utf8(bytes).map_err(|error| {
-            let before = &bytes[..error.valid_up_to()];
-            let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-            At { file, line }.error(
-                None,
-                "not UTF-8; save the file as UTF-8, and write other octets as \\DDD",
-            )
-        })?;
-        for entry in text::entries(text) {
+/// Why an entry was not used.
+struct Refused {
+    line: u32,
+    key: Option<String>,
+    message: String,
+}
+
+impl From<Wrong> for Refused {
+    fn from(wrong: Wrong) -> Self {
+        Self {
+            line: wrong.line,
+            key: None,
+            message: wrong.message,
+        }
+    }
+}
+
+/// What is left of a directive's arguments.
+fn arguments<'a, const N: usize>(
+    tokens: &'a [Token<'a>],
+    line: u32,
+    what: &str,
+) -> Result<&'a [Token<'a>; N], Wrong> {
+    tokens
+        .get(1..)
+        .and_then(|rest| rest.try_into().ok())
+        .ok_or_else(|| Wrong {
+            line,
+            message: format!(
+                "{}: {what} here; write that",
+                tokens[0].word().to_ascii_uppercase()
+            ),
+        })
+}
+
+impl<'r> Reader<'r> {
+    fn new(apex: &'r Name, file: &Path) -> Self {
+        Self {
+            apex,
+            draft: Draft::new(apex.clone()),
+            problems: Problems::new(file),
+            stack: fs::canonicalize(file).into_iter().collect(),
+            generated: 0,
+            doubtful: HashSet::new(),
+            is_full: false,
+            rdata: Vec::new(),
+        }
+    }
+
+    /// Reads one file's content.
+    fn text(&mut self, file: u16, bytes: &[u8], scope: &mut Scope) {
+        // What some editors put first: a byte order mark that nobody sees.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let mut entries = Entries::new(bytes, 1);
+        let mut tokens = Vec::new();
+        while let Some(entry) = entries.next(&mut tokens) {
             let line = entry.line;
-            let at = At { file, line };
-            let mut tokens = entry.tokens();
-            let name = tokens.next().unwrap_or("");
-            if let Some(open) = entry.open {
-                let message = format!("the {open} of this entry is not closed; close it");
-                return Err(at.error(None, message));
-            }
-            if name.eq_ignore_ascii_case("$INCLUDE") {
-                let arguments: Vec<&str> = tokens.collect();
-                self.include(at, &arguments, scanner.clone(), seen)?;
-                continue;
-            }
-            // Only these as they are: the scanner would see through escapes, and not survive some.
-            let known = ["$ORIGIN", "$TTL"];
-            if name.starts_with('$') && !known.iter().any(|known| name.eq_ignore_ascii_case(known))
-            {
-                let message =
-                    format!("no directive {name:?}; there are $ORIGIN, $TTL and $INCLUDE");
-                return Err(at.error(None, message));
-            }
-            if name.starts_with('"') {
-                let message = "a name in quotes; write it without";
-                return Err(at.error(None, message));
-            }
-            let origin = scanner.origin().expect("set from the beginning");
-            let plain = entry.plain(&origin);
-            let lines = plain.bytes().filter(|&byte| byte == b'\n').count();
-            let read = read_entry(&mut scanner, &plain, |record| self.record(at, &record));
-            read.map_err(|error| match error {
-                Refused::Record(error) => error,
-                Refused::Text { line, message } => {
-                    // The scanner counts through all that it was given, and stands past the newline
-                    // already where an entry ends too early.
-                    let into = line.saturating_sub(seen + 1).min(lines - 1);
-                    let line = entry.line + into;
-                    At { file, line }.error(None, message)
+            let done = match entry.wrong {
+                Some(wrong) => {
+                    self.doubt(&tokens, entry.indented, scope);
+                    Err(wrong.into())
                 }
-            })?;
-            seen += lines;
+                None => self.entry(file, line, entry.indented, &tokens, scope),
+            };
+            if let Err(Refused { line, key, message }) = done {
+                self.problems.error(At { file, line }, key, message);
+            }
+        }
+    }
+
+    /// Reads one entry.
+    fn entry(
+        &mut self,
+        file: u16,
+        line: u32,
+        indented: bool,
+        tokens: &[Token<'_>],
+        scope: &mut Scope,
+    ) -> Result<(), Refused> {
+        let first = &tokens[0];
+        if indented || first.quoted || first.text.first() != Some(&b'$') {
+            return self.record(At { file, line }, indented, tokens, scope);
+        }
+        if first.is("$ORIGIN") {
+            let [origin] = arguments(tokens, line, "a name belongs")?;
+            let mut name = Vec::new();
+            origin.name(&scope.origin, &mut name)?;
+            scope.origin = name;
+        } else if first.is("$TTL") {
+            let [ttl] = arguments(tokens, line, "a time belongs")?;
+            scope.ttl = Some(self.ttl(ttl)?);
+        } else if first.is("$INCLUDE") {
+            self.include(file, line, tokens, scope)?;
+        } else if first.is("$GENERATE") {
+            self.generate(file, line, tokens, scope)?;
+        } else {
+            let message = format!(
+                "no directive {}; there are $ORIGIN, $TTL, $INCLUDE and $GENERATE",
+                first.shown()
+            );
+            return Err(first.wrong(message).into());
         }
         Ok(())
     }
@@ -138,241 +213,373 @@ impl Reader<'_> {
     /// Reads an included file; what it sets ends with it (RFC 1035 section 5.1).
     fn include(
         &mut self,
-        at: At<'_>,
-        arguments: &[&str],
-        mut scanner: Zonefile,
-        mut seen: usize,
-    ) -> Result<(), Error> {
-        let key = || Some("$INCLUDE".to_owned());
-        let (path, origin) = match *arguments {
-            [path] => (text::unquoted(path), None),
-            [path, origin] => (text::unquoted(path), Some(origin)),
+        file: u16,
+        line: u32,
+        tokens: &[Token<'_>],
+        scope: &Scope,
+    ) -> Result<(), Refused> {
+        let refuse = |message: String| {
+            Err(Refused {
+                line,
+                key: Some("$INCLUDE".to_owned()),
+                message,
+            })
+        };
+        let mut inner = scope.clone();
+        let path = match tokens {
+            [_, path] => path,
+            [_, path, origin] => {
+                inner.origin.clear();
+                origin.name(&scope.origin, &mut inner.origin)?;
+                path
+            }
             _ => {
-                let message = "a file and, if need be, an origin belong here; write those";
-                return Err(at.error(key(), message));
+                return refuse(
+                    "a file and, if need be, an origin belong here; write those".to_owned(),
+                );
             }
         };
-        if let Some(origin) = origin {
-            let set = read_entry(&mut scanner, &format!("$ORIGIN {origin}\n"), |_| Ok(()));
-            if set.is_err() {
-                let message = format!("{origin:?} is not a domain name; correct it");
-                return Err(at.error(key(), message));
+        let mut name = Vec::new();
+        path.octets(&mut name)?;
+        let Some(name) = String::from_utf8(name)
+            .ok()
+            .filter(|name| !name.is_empty() && !name.chars().any(char::is_control))
+        else {
+            return refuse(format!("{} is not a path; write one", path.shown()));
+        };
+        let included = self
+            .problems
+            .path(file)
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join(&name);
+        let read = fs::canonicalize(&included).and_then(|real| Ok((real, read_file(&included)?)));
+        let (real, bytes) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                return refuse(format!(
+                    "cannot read {name:?}: {error}; check the path and its permissions"
+                ));
             }
-            seen += 1;
-        }
-        if path.is_empty() || path.chars().any(char::is_control) {
-            let message = format!("{path:?} is not a path; write one");
-            return Err(at.error(key(), message));
-        }
-        let file = at.file.parent().unwrap_or(Path::new("")).join(&path);
-        let read = fs::canonicalize(&file).and_then(|real| Ok((real, fs::read(&file)?)));
-        let (real, bytes) = read.map_err(|error| {
-            let message =
-                format!("cannot read {path:?}: {error}; check the path and its permissions");
-            at.error(key(), message)
-        })?;
+        };
         if self.stack.contains(&real) {
-            let message = format!("{path:?} includes itself; remove this line");
-            return Err(at.error(key(), message));
+            return refuse(format!("{name:?} includes itself; remove this line"));
         }
-        if self.stack.len() == MAX_DEPTH {
-            let message = format!("more than {MAX_DEPTH} files deep; include fewer");
-            return Err(at.error(key(), message));
+        if self.stack.len() >= MAX_DEPTH {
+            return refuse(format!("more than {MAX_DEPTH} files deep; include fewer"));
         }
+        let number = self
+            .problems
+            .file(&included)
+            .filter(|&number| number < MAX_FILES);
+        let Some(number) = number else {
+            return refuse(format!("more than {MAX_FILES} files; include fewer"));
+        };
         self.stack.push(real);
-        self.file(&file, &bytes, scanner, seen)?;
+        self.text(number, &bytes, &mut inner);
         self.stack.pop();
         Ok(())
     }
 
-    /// Adds a record.
-    fn record(&mut self, at: At<'_>, record: &ScannedRecord) -> Result<(), Error> {
-        let rtype = record.rtype();
-        // The scanner lets empty labels through.
-        let Some(owner) = lower(record.owner().to_vec()) else {
-            let message = "its owner has an empty label; remove a dot";
-            return Err(at.error(Some(rtype.to_string()), message));
+    /// Makes the records of a `$GENERATE`, up to the first that is wrong.
+    fn generate(
+        &mut self,
+        file: u16,
+        line: u32,
+        tokens: &[Token<'_>],
+        scope: &mut Scope,
+    ) -> Result<(), Refused> {
+        let refuse = |message: String| Refused {
+            line,
+            key: Some("$GENERATE".to_owned()),
+            message,
         };
-        let error = |message: String| Err(at.error(Some(format!("{owner} {rtype}")), message));
-        if !owner.ends_with(self.apex) {
-            return error(format!(
+        let generate = Generate::parse(&tokens[1..], line)?;
+        self.generated = self.generated.saturating_add(generate.count());
+        if self.generated > MAX_GENERATED {
+            return Err(refuse(format!(
+                "more than {MAX_GENERATED} records by $GENERATE in one zone; make fewer"
+            )));
+        }
+        let mut text = Vec::new();
+        for number in generate.numbers() {
+            text.clear();
+            if generate.entry(number, &mut text).is_none() {
+                return Err(refuse(format!(
+                    "an offset makes {number} negative; correct it"
+                )));
+            }
+            let mut entries = Entries::new(&text, line);
+            let mut tokens = Vec::new();
+            let done = match entries.next(&mut tokens) {
+                Some(entry) => match entry.wrong {
+                    Some(wrong) => Err(wrong.into()),
+                    None => self.record(At { file, line }, false, &tokens, scope),
+                },
+                None => Ok(()),
+            };
+            if let Err(Refused { key, message, .. }) = done {
+                let key =
+                    key.map_or_else(|| "$GENERATE".to_owned(), |key| format!("$GENERATE: {key}"));
+                return Err(Refused {
+                    line,
+                    key: Some(key),
+                    message,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the owner of an entry that was not read, for the next one and for later checks.
+    fn doubt(&mut self, tokens: &[Token<'_>], indented: bool, scope: &mut Scope) {
+        if let (false, Some(first)) = (indented, tokens.first()) {
+            scope.owner = owner(first, &scope.origin).map_or(Owner::Wrong, Owner::Name);
+        }
+        if let Owner::Name(name) = &scope.owner
+            && self.doubtful.len() < MAX_DOUBTFUL
+        {
+            self.doubtful.insert(name.clone());
+        }
+    }
+
+    /// Adds a record.
+    fn record(
+        &mut self,
+        at: At,
+        indented: bool,
+        tokens: &[Token<'_>],
+        scope: &mut Scope,
+    ) -> Result<(), Refused> {
+        let mut rest = tokens;
+        if !indented {
+            let (first, after) = (&tokens[0], &tokens[1..]);
+            rest = after;
+            match owner(first, &scope.origin) {
+                Ok(name) => scope.owner = Owner::Name(name),
+                Err(wrong) => {
+                    scope.owner = Owner::Wrong;
+                    return Err(wrong.into());
+                }
+            }
+        }
+        let done = match std::mem::replace(&mut scope.owner, Owner::None) {
+            Owner::Name(name) => {
+                let done = self.owned(at, &name, rest, scope);
+                if done.is_err() && self.doubtful.len() < MAX_DOUBTFUL {
+                    self.doubtful.insert(name.clone());
+                }
+                scope.owner = Owner::Name(name);
+                done
+            }
+            Owner::Wrong => {
+                // That has been said.
+                scope.owner = Owner::Wrong;
+                Ok(())
+            }
+            Owner::None => Err(tokens[0]
+                .wrong("the first record needs an owner name, at the line's beginning")
+                .into()),
+        };
+        done
+    }
+
+    /// Adds a record of this owner; `tokens` are TTL, class, type and data.
+    fn owned(
+        &mut self,
+        at: At,
+        owner: &[u8],
+        tokens: &[Token<'_>],
+        scope: &mut Scope,
+    ) -> Result<(), Refused> {
+        let (written, rtype, data) = self.head(at, tokens)?;
+        let shown = || {
+            DomainName::from_slice(owner).map_or_else(|_| presented(owner), |name| name.to_string())
+        };
+        let key = || Some(format!("{} {rtype}", shown()));
+        let refuse = |message: String| {
+            Err(Refused {
+                line: at.line,
+                key: key(),
+                message,
+            })
+        };
+        let is_apex = owner == self.apex.as_slice();
+        if !is_apex && !is_below(owner, self.apex.as_slice()) {
+            return refuse(format!(
                 "outside the zone {}; move it to its own zone, or end its name as this one's",
                 self.apex
             ));
         }
         if matches!(rtype.to_int(), 0 | 41 | 128..=255) {
-            return error("a type for messages, not for zones; remove it".to_owned());
+            return refuse("a type for messages, not for zones; remove it".to_owned());
         }
-        if record.ttl() > MAX_TTL {
-            return error(format!(
-                "the TTL {} is out of range; write 0 to {}",
-                record.ttl().as_secs(),
-                MAX_TTL.as_secs()
-            ));
+        let line = data.first().map_or(at.line, |token| token.line);
+        self.rdata.clear();
+        rdata::scan(rtype, data, line, &scope.origin, &mut self.rdata).map_err(|wrong| {
+            Refused {
+                key: key(),
+                ..wrong.into()
+            }
+        })?;
+        let ttl = match (written, scope.ttl, scope.last_ttl) {
+            (Some(ttl), ..) => ttl,
+            (None, Some(ttl), _) => ttl,
+            (None, None, Some(ttl)) => ttl,
+            (None, None, None) if rtype == Rtype::SOA => {
+                let minimum = self
+                    .rdata
+                    .last_chunk()
+                    .map_or(0, |&octets| u32::from_be_bytes(octets));
+                let ttl = minimum.min(MAX_TTL);
+                let message =
+                    format!("neither a TTL nor $TTL: taking the SOA's last number, {ttl}");
+                self.problems.warning(at, key(), message);
+                scope.ttl = Some(ttl);
+                ttl
+            }
+            _ => return refuse("no TTL; write $TTL before the first record".to_owned()),
+        };
+        if written.is_some() {
+            scope.last_ttl = written;
         }
-        if rtype == Rtype::SOA && owner != *self.apex {
-            return error(format!(
+        if rtype == Rtype::SOA && !is_apex {
+            return refuse(format!(
                 "a SOA stands at the apex only; move it to {}",
                 self.apex
             ));
         }
-        if rtype == Rtype::CNAME && owner == *self.apex {
-            return error(
-                "a CNAME may not stand at the apex, beside SOA and NS; write addresses, or \
-                 steer the name"
+        if rtype == Rtype::CNAME && is_apex {
+            return refuse(
+                "a CNAME may not stand at the apex, beside SOA and NS; write addresses, or steer the name"
                     .to_owned(),
             );
         }
-        let rdata = match rdata(rtype, record.data()) {
-            Ok(rdata) => rdata,
-            Err(message) => return error(message),
-        };
-        let ttl = record.ttl().as_secs();
-        match self.draft.add(owner.for_slice(), rtype, ttl, &rdata) {
-            Ok(Added::Well) => {}
-            Ok(Added::OtherTtl(other)) => warn!(
-                "{}:{}: {owner} {rtype}: TTL {ttl} beside {other} in one RRset; taking {}",
-                at.file.display(),
-                at.line,
-                ttl.min(other)
-            ),
-            Err(Misplaced::BesideCname(other)) => {
-                return error(format!(
-                    "stands beside {other}; nothing may stand beside a CNAME (RFC 2181 section \
-                     10.1), remove one"
-                ));
-            }
-            Err(Misplaced::Second) => {
-                return error(format!("a second {rtype}; a name has one, remove one"));
-            }
-            Err(Misplaced::TooMany) => {
-                return error("too many records; split the zone".to_owned());
-            }
-        }
-        if rtype == Rtype::DNAME {
-            self.dnames.push((owner, at.file.to_owned(), at.line));
+        let added = self.draft.add(owner, rtype, ttl, &self.rdata, at);
+        if let (Err(too_large), false) = (added, self.is_full) {
+            self.is_full = true;
+            return refuse(too_large.to_string());
         }
         Ok(())
     }
 
-    /// The zone, if it is whole.
-    fn finish(self, file: &Path) -> Result<Zone, Error> {
-        for (rtype, what) in [(Rtype::SOA, "SOA record"), (Rtype::NS, "NS record")] {
-            if !self.draft.has(self.apex.for_slice(), rtype) {
-                return Err(Error {
-                    file: file.to_owned(),
-                    line: None,
-                    key: Some(format!("{} {rtype}", self.apex)),
-                    message: format!("the zone has no {what} at its apex; add one"),
-                });
+    /// TTL and class in either order, each at most once, then the type; and what follows it.
+    fn head<'a>(
+        &self,
+        at: At,
+        tokens: &'a [Token<'a>],
+    ) -> Result<(Option<u32>, Rtype, &'a [Token<'a>]), Refused> {
+        let mut ttl = None;
+        let mut has_class = false;
+        let mut line = at.line;
+        let mut rest = tokens;
+        while let Some((token, after)) = rest.split_first() {
+            line = token.line;
+            if ttl.is_none() && !token.quoted && token.text[0].is_ascii_digit() {
+                ttl = Some(self.ttl(token)?);
+            } else if !has_class && is_class(token)? {
+                has_class = true;
+            } else {
+                let rtype = rdata::rtype(token).ok_or_else(|| {
+                    token.wrong(format!(
+                        "{} is no type; write OWNER [TTL] [CLASS] TYPE DATA, and an unknown type as TYPE65280",
+                        token.shown()
+                    ))
+                })?;
+                return Ok((ttl, rtype, after));
+            }
+            rest = after;
+        }
+        let message = "the type is missing; write OWNER [TTL] [CLASS] TYPE DATA".to_owned();
+        Err(Wrong { line, message }.into())
+    }
+
+    fn ttl(&self, token: &Token<'_>) -> Result<u32, Wrong> {
+        let wrong = || {
+            token.wrong(format!(
+                "the TTL {} is out of range; write 0 to {MAX_TTL}",
+                token.shown()
+            ))
+        };
+        if token.text.iter().all(u8::is_ascii_digit) {
+            let ttl = token.number(u64::MAX).unwrap_or(u64::MAX);
+            return u32::try_from(ttl)
+                .ok()
+                .filter(|&ttl| ttl <= MAX_TTL)
+                .ok_or_else(wrong);
+        }
+        let ttl = token.seconds()?;
+        if ttl > MAX_TTL { Err(wrong()) } else { Ok(ttl) }
+    }
+
+    /// The zone, if nothing is wrong.
+    fn finish(mut self, steered: &Names) -> (Option<Zone>, Findings) {
+        let whole = At { file: 0, line: 0 };
+        let zone = match self.draft.zone(&mut self.problems) {
+            Ok(zone) => zone,
+            Err(too_large) => {
+                self.problems.error(whole, None, too_large.to_string());
+                return (None, self.problems.finish());
+            }
+        };
+        for rtype in [Rtype::SOA, Rtype::NS] {
+            if !zone.top().has(rtype) && !self.doubtful.contains(self.apex.as_slice()) {
+                let message = format!("the zone has no {rtype} record at its apex; add one");
+                self.problems
+                    .error(whole, Some(format!("{} {rtype}", self.apex)), message);
             }
         }
-        if !self.dnames.is_empty() {
-            let dnames: Vec<Name> = self.dnames.iter().map(|(name, ..)| name.clone()).collect();
-            // The least name, so that the error is the same each time.
-            if let Some((name, at)) = self.draft.below(&dnames) {
-                let (_, file, line) = &self.dnames[at];
-                let message = format!(
-                    "{name} stands below this DNAME; nothing may (RFC 6672 section 2.4), remove one"
-                );
-                return Err(At { file, line: *line }.error(None, message));
-            }
-        }
-        self.draft.finish().map_err(|error| Error {
-            file: file.to_owned(),
-            line: None,
-            key: None,
-            message: error.to_string(),
-        })
+        Integrity::new(&zone, steered, &self.doubtful, &mut self.problems).check(&self.draft);
+        let zone = (!self.problems.has_errors()).then_some(zone);
+        (zone, self.problems.finish())
     }
 }
 
-/// Why an entry was not read.
-enum Refused {
-    /// The scanner refuses it, in one of the lines that it was given.
-    Text { line: usize, message: String },
-    /// Its record may not stand there.
-    Record(Error),
+/// Reads a file that another one names: a device would not end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    fs::read(path)
 }
 
-/// Gives one entry to the scanner, and its record, if it is one, to `use_record`.
-fn read_entry(
-    scanner: &mut Zonefile,
-    text: &str,
-    mut use_record: impl FnMut(ScannedRecord) -> Result<(), Error>,
-) -> Result<(), Refused> {
-    scanner.extend_from_slice(text.as_bytes());
-    loop {
-        match scanner.next_entry() {
-            Ok(None) => return Ok(()),
-            Ok(Some(Entry::Record(record))) => use_record(record).map_err(Refused::Record)?,
-            // Includes are read before it comes to this.
-            Ok(Some(Entry::Include { .. })) => {
-                return Err(Refused::Text {
-                    line: 0,
-                    message: "an $INCLUDE in disguise; write it plainly".to_owned(),
-                });
-            }
-            Err(error) => {
-                // LINE:COLUMN: MESSAGE
-                let error = error.to_string();
-                let mut parts = error.splitn(3, ':');
-                let line = parts.next().and_then(|line| line.parse().ok());
-                return Err(Refused::Text {
-                    line: line.unwrap_or(0),
-                    message: explain(parts.nth(1).unwrap_or("").trim()),
-                });
-            }
-        }
-    }
+/// An owner in lower case.
+fn owner(token: &Token<'_>, origin: &[u8]) -> Result<Vec<u8>, Wrong> {
+    let mut name = Vec::with_capacity(token.text.len() + origin.len() + 1);
+    token.name(origin, &mut name)?;
+    // Lengths of labels are below letters.
+    name.make_ascii_lowercase();
+    Ok(name)
 }
 
-/// RDATA in canonical form, or what is wrong with it.
-///
-/// Read back before it is believed: the scanner lets empty labels through, and in the form for
-/// unknown types (RFC 3597 section 5) anything at all.
-fn rdata(rtype: Rtype, data: &ScannedRecordData) -> Result<Bytes, String> {
-    let mut octets = Vec::new();
-    if data.compose_rdata(&mut octets).is_err() || octets.len() > usize::from(u16::MAX) {
-        return Err("its data is longer than 65535 octets; shorten it".to_owned());
+/// Whether a name in wire format is below another.
+fn is_below(name: &[u8], above: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > above.len() {
+        rest = &rest[1 + usize::from(rest[0])..];
     }
-    let mut parser = Parser::from_ref(&octets[..]);
-    let read: Option<ZoneRecordData<_, ParsedName<_>>> =
-        ZoneRecordData::parse_rdata(rtype, &mut parser)
-            .ok()
-            .flatten();
-    let mut again = Vec::new();
-    let mut canonical = Vec::new();
-    match read {
-        // A compressed name, too, would not come back as it was.
-        Some(read)
-            if parser.remaining() == 0
-                && read.compose_rdata(&mut again).is_ok()
-                && again == octets
-                && read.compose_canonical_rdata(&mut canonical).is_ok() =>
-        {
-            Ok(canonical.into())
-        }
-        _ => Err(format!(
-            "its data is not that of a {rtype} record; correct it"
-        )),
-    }
+    rest == above
 }
 
-/// What the scanner says, and what to do about it.
-fn explain(said: &str) -> String {
-    let advice = match said {
-        "missing last owner" => "the first record needs an owner name, at the line's beginning",
-        "bad name" => "labels have at most 63 octets, names 255",
-        "bad charstr" => "a string has at most 255 octets; split it into several",
-        "unbalanced parens" => "remove the ')', or open it before",
-        "unexpected end of entry" | "short buffer" => "data is missing",
-        "trailing tokens" => "there is more than the type takes; quote strings with spaces",
-        "unknown record type with concrete data" => "write its data as \\# LENGTH HEX (RFC 3597)",
-        "expected rtype" => "write OWNER [TTL] [CLASS] TYPE DATA",
-        _ if said.starts_with("bad symbol") => "write octets that are not printable ASCII as \\DDD",
-        _ if said.starts_with("different class") => "zones are of class IN",
-        _ => "write OWNER [TTL] [CLASS] TYPE DATA",
-    };
-    format!("{said}; {advice}")
+/// Whether a token is the class of all zones here. Another class is an error.
+fn is_class(token: &Token<'_>) -> Result<bool, Wrong> {
+    let word = token.word();
+    let number = word
+        .get(..5)
+        .filter(|start| start.eq_ignore_ascii_case("CLASS"));
+    let number = number.and_then(|_| word[5..].parse::<u16>().ok());
+    if token.is("IN") || number == Some(1) {
+        return Ok(true);
+    }
+    let others = ["CH", "CHAOS", "HS", "HESIOD", "CS", "NONE"];
+    if number.is_some() || others.iter().any(|other| token.is(other)) {
+        return Err(token.wrong(format!(
+            "the class {}; zones are of class IN, remove it",
+            token.shown()
+        )));
+    }
+    Ok(false)
 }

@@ -214,6 +214,15 @@ impl Zone {
         Ok(())
     }
 
+    /// Puts records at a name that has none yet, as [`Self::set`] does; there must be some.
+    pub(super) fn fill(
+        &mut self,
+        name: &DomainName<[u8]>,
+        records: &mut [Record<'_>],
+    ) -> Result<(), TooLarge> {
+        self.put(name, NO_POOL, records).map(drop)
+    }
+
     /// Appends a node, in the place of one of this name if there is one, and the empty non-terminals
     /// above it that are not there yet. Gives where it is.
     fn put(

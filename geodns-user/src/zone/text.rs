@@ -1,154 +1,406 @@
-//! A zone file as entries: a record or a directive each, over as many lines as its parentheses and
-//! quotes hold together, and the line that it begins in.
+//! A zone file as entries: a record or a directive each, over as many lines as its parentheses hold
+//! together, cut into tokens; and what a token says.
 //!
-//! The scanner of `domain` reads neither times with units (`1h30m`) nor, in a record's data, `@`
-//! for the origin (RFC 1035 section 5.1), which other servers do. [`Entry::plain`] puts both into
-//! the form that it reads, where a time or a name can stand.
+//! Octets above ASCII are left as they are within strings, whatever the file's encoding; other octets
+//! that nobody sees are written \DDD.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
+use super::labels;
 
-use super::Name;
-
-/// One entry.
+/// What is wrong with an entry, and in which line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry<'a> {
-    /// As it is written, last newline included if it has one.
-    pub text: &'a str,
+pub(super) struct Wrong {
+    pub line: u32,
+    pub message: String,
+}
+
+/// A word or a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token<'a> {
+    /// As it is written, without its quotes.
+    pub text: &'a [u8],
+    /// Whether it stands in quotes.
+    pub quoted: bool,
+    /// Whether it follows the token before it without a space.
+    pub glued: bool,
+    /// Line that it stands in, from 1.
+    pub line: u32,
+}
+
+/// One entry, whose tokens are elsewhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
     /// Line that it begins in, from 1.
-    pub line: usize,
-    /// The parenthesis or quote that the file ends in.
-    pub open: Option<char>,
-    /// Where its first tokens are.
-    tokens: Vec<(usize, usize)>,
+    pub line: u32,
+    /// Whether it begins with space: it has no owner of its own.
+    pub indented: bool,
+    /// The first thing that keeps it from being read.
+    pub wrong: Option<Wrong>,
 }
 
-/// Cuts a file into entries. Lines that say nothing are entries too.
-pub(super) fn entries(text: &str) -> impl Iterator<Item = Entry<'_>> {
-    let mut rest = text;
-    let mut line = 1;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
+/// Cuts a file into entries.
+pub(super) struct Entries<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u32,
+}
+
+impl<'a> Entries<'a> {
+    /// `line`: the number of its first line.
+    pub fn new(text: &'a [u8], line: u32) -> Self {
+        Self { text, at: 0, line }
+    }
+
+    /// The next entry that says something; its tokens are put into `tokens`.
+    pub fn next(&mut self, tokens: &mut Vec<Token<'a>>) -> Option<Entry> {
+        loop {
+            if self.at >= self.text.len() {
+                return None;
+            }
+            let entry = self.entry(tokens);
+            if !tokens.is_empty() || entry.wrong.is_some() {
+                return Some(entry);
+            }
         }
-        let (length, open, tokens) = scan(rest);
-        let (text, after) = rest.split_at(length);
-        let entry = Entry {
-            text,
+    }
+
+    fn entry(&mut self, tokens: &mut Vec<Token<'a>>) -> Entry {
+        tokens.clear();
+        let first = self.text[self.at];
+        let mut entry = Entry {
+            line: self.line,
+            indented: matches!(first, b' ' | b'\t' | b'('),
+            wrong: None,
+        };
+        let mut opened = Vec::new();
+        while let Some(&byte) = self.text.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\r' => self.at += 1,
+                b'\n' => {
+                    self.at += 1;
+                    self.line = self.line.saturating_add(1);
+                    if opened.is_empty() {
+                        return entry;
+                    }
+                }
+                b';' => {
+                    let rest = &self.text[self.at..];
+                    self.at += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                }
+                b'(' => {
+                    opened.push(self.line);
+                    self.at += 1;
+                }
+                b')' => {
+                    self.at += 1;
+                    if opened.pop().is_none() {
+                        let message = "a ')' that nothing opens; remove it, or open it before";
+                        entry.is_wrong(self.line, message);
+                    }
+                }
+                b'"' => self.string(tokens, &mut entry),
+                _ => self.word(tokens),
+            }
+        }
+        if let Some(&line) = opened.first() {
+            entry.is_wrong(line, "the ( of this entry is not closed; close it");
+        }
+        entry
+    }
+
+    fn word(&mut self, tokens: &mut Vec<Token<'a>>) {
+        let from = self.at;
+        while let Some(&byte) = self.text.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b';' | b'(' | b')' | b'"' => break,
+                b'\\' => self.at += self.escape(),
+                _ => self.at += 1,
+            }
+        }
+        tokens.push(self.token(from, from, false));
+    }
+
+    fn string(&mut self, tokens: &mut Vec<Token<'a>>, entry: &mut Entry) {
+        let quote = self.at;
+        self.at += 1;
+        loop {
+            match self.text.get(self.at) {
+                Some(b'"') => {
+                    tokens.push(self.token(quote, quote + 1, true));
+                    self.at += 1;
+                    return;
+                }
+                Some(b'\\') => self.at += self.escape(),
+                // A string that went on would take the rest of the file for its own.
+                None | Some(b'\n') => {
+                    let message =
+                        "the \" of this line is not closed; close it, and write a newline as \\010";
+                    entry.is_wrong(self.line, message);
+                    return;
+                }
+                Some(_) => self.at += 1,
+            }
+        }
+    }
+
+    /// Octets of what begins with a backslash here. It does not reach into the next line.
+    fn escape(&self) -> usize {
+        match self.text.get(self.at + 1) {
+            None | Some(b'\n') => 1,
+            Some(_) => 2,
+        }
+    }
+
+    /// A token up to here; `before` is where its quote stands, if it has one.
+    fn token(&self, before: usize, from: usize, quoted: bool) -> Token<'a> {
+        let previous = before.checked_sub(1).map(|at| self.text[at]);
+        let space = matches!(
+            previous,
+            None | Some(b' ' | b'\t' | b'\r' | b'\n' | b'(' | b')')
+        );
+        Token {
+            text: &self.text[from..self.at],
+            quoted,
+            glued: !space,
+            line: self.line,
+        }
+    }
+}
+
+impl Entry {
+    fn is_wrong(&mut self, line: u32, message: &str) {
+        self.wrong.get_or_insert_with(|| Wrong {
             line,
-            open,
-            tokens,
-        };
-        line += text.bytes().filter(|&byte| byte == b'\n').count();
-        rest = after;
-        Some(entry)
-    })
+            message: message.to_owned(),
+        });
+    }
 }
 
-impl<'a> Entry<'a> {
-    /// Its first tokens, as they are written.
-    pub fn tokens(&self) -> impl Iterator<Item = &'a str> {
-        self.tokens.iter().map(|&(from, to)| &self.text[from..to])
+impl Token<'_> {
+    /// What is wrong with it.
+    pub fn wrong(&self, message: impl Into<String>) -> Wrong {
+        Wrong {
+            line: self.line,
+            message: message.into(),
+        }
     }
 
-    fn token(&self, at: usize) -> Option<&'a str> {
-        self.tokens.get(at).map(|&(from, to)| &self.text[from..to])
+    /// It, for a message: no longer than anybody reads.
+    pub fn shown(&self) -> String {
+        const LONGEST: usize = 64;
+        let text = String::from_utf8_lossy(&self.text[..self.text.len().min(LONGEST)]);
+        let more = if self.text.len() > LONGEST { "..." } else { "" };
+        format!("\"{}{more}\"", text.escape_default())
     }
 
-    /// Its text with times in seconds and the origin written out, and a newline at its end.
-    pub fn plain(&self, origin: &Name) -> Cow<'a, str> {
-        let mut text = String::new();
-        let mut copied = 0;
-        for (place, means) in self.places() {
-            let Some(token) = self.token(place) else {
-                continue;
-            };
-            let instead = match means {
-                Means::Time => seconds(token).map(|secs| secs.to_string()),
-                Means::Name => (token == "@").then(|| escaped(origin)),
-            };
-            if let Some(instead) = instead {
-                let (from, to) = self.tokens[place];
-                text += &self.text[copied..from];
-                text += &instead;
-                copied = to;
+    /// Whether it is this word, in upper or lower case.
+    pub fn is(&self, word: &str) -> bool {
+        !self.quoted && self.text.eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// Its text as a word of ASCII; empty if it is none.
+    pub fn word(&self) -> &str {
+        match str::from_utf8(self.text) {
+            Ok(text) if text.is_ascii() && !self.quoted => text,
+            _ => "",
+        }
+    }
+
+    /// The octets that it means, escapes resolved.
+    pub fn octets(&self, out: &mut Vec<u8>) -> Result<(), Wrong> {
+        let mut rest = self.text;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            match byte {
+                b'\\' => out.push(self.escaped(&mut rest)?),
+                b'\t' => out.push(byte),
+                0..0x20 | 0x7f => return Err(self.unseen(byte)),
+                _ => out.push(byte),
             }
         }
-        let ends = self.text.ends_with('\n');
-        if copied == 0 && ends {
-            return Cow::Borrowed(self.text);
-        }
-        text += &self.text[copied..];
-        if !ends {
-            text.push('\n');
-        }
-        Cow::Owned(text)
+        Ok(())
     }
 
-    /// Where times and names stand among its tokens, in order; names in the data only.
-    fn places(&self) -> Vec<(usize, Means)> {
-        use Means::{Name, Time};
-        let is =
-            |token: &str, words: &[&str]| words.iter().any(|word| token.eq_ignore_ascii_case(word));
-        if self.token(0).is_some_and(|first| is(first, &["$TTL"])) {
-            return vec![(1, Time)];
-        }
-        let mut places = Vec::new();
-        // An owner stands at the very beginning of the line.
-        let mut at = usize::from(self.tokens.first().is_some_and(|&(from, _)| from == 0));
-        // TTL and class in either order, each at most once; a type is neither.
-        for _ in 0..2 {
-            match self.token(at) {
-                Some(token) if seconds(token).is_some() => places.push((at, Time)),
-                Some(token) if token.bytes().all(|byte| byte.is_ascii_digit()) => {}
-                Some(token) if is(token, &["IN", "CH", "HS"]) => {}
-                _ => break,
-            }
-            at += 1;
-        }
-        let Some(rtype) = self.token(at) else {
-            return places;
+    /// The octet after a backslash: \DDD, or a character for itself (RFC 1035 section 5.1).
+    fn escaped(&self, rest: &mut &[u8]) -> Result<u8, Wrong> {
+        let wrong = || {
+            self.wrong("a '\\' before neither a character nor three digits up to 255; write \\DDD")
         };
-        let data = at + 1;
-        if is(rtype, &["SOA"]) {
-            places.extend([(data, Name), (data + 1, Name)]);
-            // Past the serial.
-            places.extend((data + 3..data + 7).map(|at| (at, Time)));
-        } else if is(rtype, &["MINFO", "RP"]) {
-            places.extend([(data, Name), (data + 1, Name)]);
-        } else if is(rtype, &["MX", "SVCB", "HTTPS"]) {
-            places.push((data + 1, Name));
-        } else if is(rtype, &["SRV", "IPSECKEY"]) {
-            places.push((data + 3, Name));
-        } else if is(rtype, &["NAPTR"]) {
-            places.push((data + 5, Name));
-        } else if is(rtype, &["RRSIG"]) {
-            places.push((data + 7, Name));
-        } else if is(
-            rtype,
-            &[
-                "NS", "CNAME", "DNAME", "PTR", "NSEC", "MB", "MD", "MF", "MG", "MR",
-            ],
-        ) {
-            places.push((data, Name));
+        match **rest {
+            [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', ..] => {
+                *rest = &rest[3..];
+                let number = [a, b, c].map(|digit| u32::from(digit - b'0'));
+                let number = number[0] * 100 + number[1] * 10 + number[2];
+                u8::try_from(number).map_err(|_| wrong())
+            }
+            [b'0'..=b'9', ..] | [] => Err(wrong()),
+            [byte @ (0..0x20 | 0x7f), ..] => Err(self.unseen(byte)),
+            [byte, ..] => {
+                *rest = &rest[1..];
+                Ok(byte)
+            }
         }
-        places
+    }
+
+    fn unseen(&self, byte: u8) -> Wrong {
+        self.wrong(format!(
+            "the octet {byte} is not printable; write it as \\{byte:03}"
+        ))
+    }
+
+    /// The name that it means, in wire format: relative to `origin` if it does not end with a dot.
+    pub fn name(&self, origin: &[u8], out: &mut Vec<u8>) -> Result<(), Wrong> {
+        if self.quoted {
+            return Err(self.wrong("a name in quotes; write it without"));
+        }
+        match self.text {
+            b"@" => {
+                out.extend_from_slice(origin);
+                return Ok(());
+            }
+            b"." => {
+                out.push(0);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let start = out.len();
+        let mut head = start;
+        out.push(0);
+        let mut rest = self.text;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            match byte {
+                b'.' => {
+                    self.label(head, out)?;
+                    head = out.len();
+                    out.push(0);
+                }
+                b'\\' => {
+                    let byte = self.escaped(&mut rest)?;
+                    out.push(byte);
+                }
+                0x21..=0x7e => out.push(byte),
+                0x80.. => {
+                    let message = format!(
+                        "{} has letters outside ASCII; write its labels in their \"xn--\" form",
+                        self.shown()
+                    );
+                    return Err(self.wrong(message));
+                }
+                _ => return Err(self.unseen(byte)),
+            }
+        }
+        // Without a dot at the end there is a label still, and the origin after it.
+        if out.len() > head + 1 {
+            self.label(head, out)?;
+            out.extend_from_slice(origin);
+        }
+        if out.len() - start > 255 {
+            return Err(self.wrong(format!(
+                "{} is longer than the 255 octets of a name; shorten it",
+                self.shown()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes the length of the label that ends here.
+    fn label(&self, head: usize, out: &mut [u8]) -> Result<(), Wrong> {
+        match out.len() - head - 1 {
+            0 => Err(self.wrong(format!("{} has an empty label; remove a dot", self.shown()))),
+            len @ 1..=63 => {
+                out[head] = len as u8;
+                Ok(())
+            }
+            len => Err(self.wrong(format!(
+                "a label of {len} octets; labels have at most 63, names 255"
+            ))),
+        }
+    }
+
+    /// A number, up to `max`.
+    pub fn number(&self, max: u64) -> Result<u64, Wrong> {
+        // The common case, without a detour over text.
+        if !self.quoted && (1..=9).contains(&self.text.len()) {
+            let mut number = 0;
+            if self.text.iter().all(|byte| {
+                number = number * 10 + u64::from(byte.wrapping_sub(b'0'));
+                byte.is_ascii_digit()
+            }) && number <= max
+            {
+                return Ok(number);
+            }
+        }
+        let digits = !self.word().is_empty() && self.text.iter().all(u8::is_ascii_digit);
+        match self.word().parse() {
+            Ok(number) if digits && number <= max => Ok(number),
+            _ if digits => Err(self.wrong(format!(
+                "{} is out of range; write 0 to {max}",
+                self.shown()
+            ))),
+            _ => Err(self.wrong(format!(
+                "{} is not a number; write 0 to {max}",
+                self.shown()
+            ))),
+        }
+    }
+
+    /// Seconds, plain or with units, as `1h30m`.
+    pub fn seconds(&self) -> Result<u32, Wrong> {
+        if self.text.iter().all(u8::is_ascii_digit) {
+            return self.number(u32::MAX.into()).map(|secs| secs as u32);
+        }
+        let wrong = || {
+            self.wrong(format!(
+                "{} is not a time; write seconds, or numbers with the units s, m, h, d and w, as 1h30m",
+                self.shown()
+            ))
+        };
+        let mut rest = self.word();
+        let mut sum = 0u64;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+            let unit = match rest.as_bytes().get(digits).map(u8::to_ascii_lowercase) {
+                Some(b's') => 1,
+                Some(b'm') => 60,
+                Some(b'h') => 3600,
+                Some(b'd') => 86400,
+                Some(b'w') => 604_800,
+                _ => return Err(wrong()),
+            };
+            sum = sum.saturating_add(number.saturating_mul(unit));
+            rest = &rest[digits + 1..];
+        }
+        if self.word().is_empty() {
+            return Err(wrong());
+        }
+        u32::try_from(sum).map_err(|_| {
+            self.wrong(format!(
+                "{} is out of range; write 0 to {} seconds",
+                self.shown(),
+                u32::MAX
+            ))
+        })
     }
 }
 
-/// What a token stands for.
-#[derive(Clone, Copy)]
-enum Means {
-    Time,
-    Name,
-}
-
-/// A name as the scanner reads it, with all but letters and digits escaped.
-fn escaped(name: &Name) -> String {
+/// Presentation format of a name in wire format, with its last dot.
+pub(super) fn presented(name: &[u8]) -> String {
+    use std::fmt::Write as _;
+    if labels(name) == 0 {
+        return ".".to_owned();
+    }
     let mut text = String::new();
-    for label in name.iter().filter(|label| !label.is_root()) {
-        for &byte in label.as_slice() {
-            if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
+    let mut rest = name;
+    while let Some((&len, after)) = rest.split_first() {
+        if len == 0 {
+            break;
+        }
+        let (label, after) = after.split_at(usize::from(len));
+        rest = after;
+        for &byte in label {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'*') {
                 text.push(byte.into());
             } else {
                 write!(text, "\\{byte:03}").expect("writing to a string");
@@ -156,165 +408,178 @@ fn escaped(name: &Name) -> String {
         }
         text.push('.');
     }
-    if text.is_empty() {
-        text.push('.');
-    }
     text
-}
-
-/// Length of the first entry, what it leaves open, and where its first tokens are.
-fn scan(text: &str) -> (usize, Option<char>, Vec<(usize, usize)>) {
-    /// Owner, TTL, class, type, and the eight up to the signer's name of an RRSIG.
-    const TOKENS: usize = 12;
-    let bytes = text.as_bytes();
-    let mut tokens: Vec<(usize, usize)> = Vec::new();
-    let mut at = 0;
-    let mut depth = 0u32;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\n' if depth == 0 => return (at + 1, None, tokens),
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            b';' => {
-                while bytes.get(at + 1).is_some_and(|&byte| byte != b'\n') {
-                    at += 1;
-                }
-            }
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            first => {
-                let start = at;
-                at += 1;
-                let quoted = first == b'"';
-                let mut closed = !quoted;
-                let mut escaped = first == b'\\';
-                while let Some(&byte) = bytes.get(at) {
-                    if escaped {
-                        escaped = false;
-                    } else if byte == b'\\' {
-                        escaped = true;
-                    } else if quoted && byte == b'"' {
-                        at += 1;
-                        closed = true;
-                        break;
-                    } else if !quoted && b" \t\r\n();\"".contains(&byte) {
-                        break;
-                    }
-                    at += 1;
-                }
-                if tokens.len() < TOKENS {
-                    tokens.push((start, at));
-                }
-                if !closed {
-                    return (at, Some('"'), tokens);
-                }
-                continue;
-            }
-        }
-        at += 1;
-    }
-    (bytes.len(), (depth > 0).then_some('('), tokens)
-}
-
-/// Seconds of a time with units, as `1h30m`. Plain numbers are left to the scanner.
-fn seconds(text: &str) -> Option<u32> {
-    let mut rest = text;
-    let mut sum = 0u32;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let number: u32 = rest[..digits].parse().ok()?;
-        let unit = match rest.as_bytes().get(digits)?.to_ascii_lowercase() {
-            b's' => 1,
-            b'm' => 60,
-            b'h' => 3600,
-            b'd' => 86400,
-            b'w' => 604_800,
-            _ => return None,
-        };
-        sum = sum.checked_add(number.checked_mul(unit)?)?;
-        rest = &rest[digits + 1..];
-    }
-    (!text.is_empty()).then_some(sum)
-}
-
-/// What a token says: without quotes, and each escaped character for itself.
-pub(super) fn unquoted(token: &str) -> String {
-    let quoted = token.strip_prefix('"');
-    let inner = quoted.map_or(token, |rest| rest.strip_suffix('"').unwrap_or(rest));
-    let mut escaped = false;
-    let keep = |&letter: &char| {
-        escaped = letter == '\\' && !escaped;
-        !escaped
-    };
-    inner.chars().filter(keep).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::parse_name;
 
-    #[test]
-    fn times_and_origins_are_written_out_where_they_stand() {
-        for (entry, expect) in [
-            ("$TTL 1h\n", "$TTL 3600\n"),
-            ("$ttl 1h30m ; half\n", "$ttl 5400 ; half\n"),
-            ("1h 1d IN A 192.0.2.1\n", "1h 86400 IN A 192.0.2.1\n"),
-            ("1h IN 1w A 192.0.2.1\n", "1h IN 604800 A 192.0.2.1\n"),
-            ("\t2M A 192.0.2.1", "\t120 A 192.0.2.1\n"),
-            ("a TXT 1h @\n", "a TXT 1h @\n"),
-            ("a 60 TXT 1h @\n", "a 60 TXT 1h @\n"),
-            ("a IN TXT 1h 2h\n", "a IN TXT 1h 2h\n"),
-            (
-                "@ SOA 1h 2h 1 ( 1h ; refresh\n 15m\n 1w 1d )\n",
-                "@ SOA 1h 2h 1 ( 3600 ; refresh\n 900\n 604800 86400 )\n",
-            ),
-            (
-                "@ 1h soa @ @ 1 2 3 4 5\n",
-                "@ 3600 soa x\\.y.o. x\\.y.o. 1 2 3 4 5\n",
-            ),
-            ("@ 60 IN MX 1 @\n", "@ 60 IN MX 1 x\\.y.o.\n"),
-            ("@ IN 60 NS @\n", "@ IN 60 NS x\\.y.o.\n"),
-            ("@ MX 1 \\@\n", "@ MX 1 \\@\n"),
-            ("@ MX @", "@ MX @\n"),
-            ("a SRV 0 0 1 @", "a SRV 0 0 1 x\\.y.o.\n"),
-            ("a NAPTR 1 1 @ @ @ @", "a NAPTR 1 1 @ @ @ x\\.y.o.\n"),
-            ("a HTTPS 0 @", "a HTTPS 0 x\\.y.o.\n"),
-            ("a 99999999w A 192.0.2.1\n", "a 99999999w A 192.0.2.1\n"),
-        ] {
-            let all: Vec<_> = entries(entry).collect();
-            assert_eq!(all.len(), 1, "{entry:?}");
-            let plain = all[0].plain(&parse_name("x\\.y.o").unwrap());
-            assert_eq!(plain, expect.replace("\\.", "\\046"), "{entry:?}");
+    /// Tokens of each entry, as they are written; a mark for indented ones.
+    fn cut(text: &str) -> Vec<(u32, bool, Vec<String>, Option<String>)> {
+        let mut entries = Entries::new(text.as_bytes(), 1);
+        let mut tokens = Vec::new();
+        let mut all = Vec::new();
+        while let Some(entry) = entries.next(&mut tokens) {
+            let tokens = tokens.iter().map(|token| {
+                let text = String::from_utf8_lossy(token.text);
+                let quote = if token.quoted { "\"" } else { "" };
+                let glue = if token.glued { "+" } else { "" };
+                format!("{glue}{quote}{text}{quote}@{}", token.line)
+            });
+            let wrong = entry
+                .wrong
+                .map(|wrong| format!("{}: {}", wrong.line, wrong.message));
+            all.push((entry.line, entry.indented, tokens.collect(), wrong));
         }
-        assert_eq!(escaped(&parse_name(".").unwrap()), ".");
+        all
     }
 
     #[test]
-    fn entries_end_at_newlines_outside_parentheses_and_quotes() {
-        let text = "a TXT (\n \"x;)\n(\" ) ; ( \" \n\nb\\( A \\\"\n;c (\nd";
-        let cut: Vec<_> = entries(text)
-            .map(|entry| (entry.line, entry.text))
-            .collect();
-        let expect = [
-            (1, "a TXT (\n \"x;)\n(\" ) ; ( \" \n"),
-            (4, "\n"),
-            (5, "b\\( A \\\"\n"),
-            (6, ";c (\n"),
-            (7, "d"),
-        ];
-        assert_eq!(cut, expect);
+    fn entries_go_over_as_many_lines_as_their_parentheses() {
+        let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (text, expect) in [
+            ("\n ; nothing\n\t\r\n", vec![]),
+            (
+                "a b;c\n( d\r\n)\te\\;\\(f ; (\n\ng",
+                vec![
+                    (1, false, words("a@1 b@1")),
+                    (2, true, words("d@2 e\\;\\(f@3")),
+                    (5, false, words("g@5")),
+                ],
+            ),
+            (
+                "a x=\"b c\" \"\"(\"\\\"(;\"\n)d\"e\"\n",
+                vec![(1, false, {
+                    let mut words = words("a@1 x=@1");
+                    words.push("+\"b c\"@1".to_owned());
+                    words.extend(["\"\"@1", "\"\\\"(;\"@1", "d@2", "+\"e\"@2"].map(str::to_owned));
+                    words
+                })],
+            ),
+            (
+                "a\\\nb",
+                vec![(1, false, words("a\\@1")), (2, false, words("b@2"))],
+            ),
+        ] {
+            let expect: Vec<_> = expect
+                .into_iter()
+                .map(|(line, indented, tokens)| (line, indented, tokens, None))
+                .collect();
+            assert_eq!(cut(text), expect, "{text:?}");
+        }
     }
 
     #[test]
-    fn tokens_are_unquoted() {
-        for (token, expect) in [
-            ("a/b", "a/b"),
-            ("\"a b\"", "a b"),
-            ("a\\ b\\\\c", "a b\\c"),
-            ("\"", ""),
-            ("\"a", "a"),
-        ] {
-            assert_eq!(unquoted(token), expect);
+    fn what_is_left_open_is_told_by_its_line_and_the_rest_is_read() {
+        let wrong = |text: &str| {
+            let all = cut(text);
+            let wrong = all.iter().filter_map(|(.., wrong)| wrong.clone());
+            (all.len(), wrong.collect::<Vec<_>>())
+        };
+        let quote = "the \" of this line is not closed; close it, and write a newline as \\010";
+        assert_eq!(wrong("a \"b\nc d\n"), (2, vec![format!("1: {quote}")]));
+        assert_eq!(
+            wrong("a (\n\"b\n)\nc d\"\\"),
+            (2, vec![format!("2: {quote}"), format!("4: {quote}")])
+        );
+        let open = "the ( of this entry is not closed; close it";
+        assert_eq!(wrong("x\na\n (\nb\n"), (3, vec![format!("3: {open}")]));
+        let close = "a ')' that nothing opens; remove it, or open it before";
+        assert_eq!(wrong("a (b) )\nc\n"), (2, vec![format!("1: {close}")]));
+    }
+
+    fn token(text: &str) -> Token<'_> {
+        Token {
+            text: text.as_bytes(),
+            quoted: false,
+            glued: false,
+            line: 7,
         }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, secs) in [
+            ("0", Some(0)),
+            ("4294967295", Some(u32::MAX)),
+            ("4294967296", None),
+            ("1h30m", Some(5400)),
+            ("1w2D3H4m5S", Some(788_645)),
+            ("99999999w", None),
+            ("99999999999999999999w", None),
+            ("1h30", None),
+            ("h", None),
+            ("1x", None),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+        ] {
+            assert_eq!(token(text).seconds().ok(), secs, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_digits_in_their_range() {
+        for (text, max, number) in [
+            ("0", 9, Some(0)),
+            ("255", 255, Some(255)),
+            ("256", 255, None),
+            ("007", 255, Some(7)),
+            ("18446744073709551615", u64::MAX, Some(u64::MAX)),
+            ("18446744073709551616", u64::MAX, None),
+            ("+1", 255, None),
+            ("", 255, None),
+            ("1\u{e4}", 255, None),
+        ] {
+            assert_eq!(token(text).number(max).ok(), number, "{text}");
+        }
+        let error = token("256").number(255).unwrap_err();
+        assert_eq!(error.message, "\"256\" is out of range; write 0 to 255");
+        let error = token("x").number(255).unwrap_err();
+        assert_eq!(error.message, "\"x\" is not a number; write 0 to 255");
+    }
+
+    #[test]
+    fn names_are_relative_to_the_origin_and_bounded() {
+        let origin = b"\x01O\0";
+        let name = |text: &str| {
+            let mut out = b"kept".to_vec();
+            let done = token(text).name(origin, &mut out);
+            done.map(|()| out[4..].to_vec())
+                .map_err(|wrong| wrong.message)
+        };
+        assert_eq!(name("@").unwrap(), origin);
+        assert_eq!(name(".").unwrap(), b"\0");
+        assert_eq!(name("a.B").unwrap(), b"\x01a\x01B\x01O\0");
+        assert_eq!(name("a.b.").unwrap(), b"\x01a\x01b\0");
+        assert_eq!(name("\\@").unwrap(), b"\x01@\x01O\0");
+        assert_eq!(name("a\\.b\\000.").unwrap(), b"\x04a.b\0\0");
+        assert!(name(&"x".repeat(63)).is_ok());
+        let full = "xxxxxxxxx.".repeat(25) + "xxx.";
+        assert_eq!(name(&full).unwrap().len(), 255);
+        assert!(name(&full.replace("xxx.", "xxxx.")).is_err());
+        for (text, part) in [
+            ("..", "empty label"),
+            ("a..b", "empty label"),
+            (".a", "empty label"),
+            ("\u{e4}", "xn--"),
+            ("a\\256", "three digits"),
+            ("a\\25", "three digits"),
+            ("a\\", "three digits"),
+            ("a\u{1}", "\\001"),
+            ("a\\\u{1}", "\\001"),
+        ] {
+            let message = name(text).unwrap_err();
+            assert!(message.contains(part), "{text:?}: {message}");
+        }
+        let long = name(&"x".repeat(64)).unwrap_err();
+        assert_eq!(
+            long,
+            "a label of 64 octets; labels have at most 63, names 255"
+        );
+        let presented = presented(b"\x03a.\xe4\x01*\0");
+        assert_eq!(presented, "a\\046\\228.*.");
+        assert_eq!(name(&presented).unwrap(), b"\x03a.\xe4\x01*\0");
     }
 }

@@ -33,7 +33,7 @@ const ZONES: &[(&str, Says, Says, Says, &str)] = &[
         "",
     ),
     (
-        "sub NS ns.sub\nns.sub A 192.0.2.1\nsub DS 1 8 3 00\n",
+        "sub NS ns.sub\nns.sub A 192.0.2.1\nsub DS 1 8 4 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f\n",
         Nothing,
         Nothing,
         Nothing,
@@ -43,7 +43,7 @@ const ZONES: &[(&str, Says, Says, Says, &str)] = &[
         "a CLASS1 60 TXT x\nb IN 1h TXT x\n",
         Nothing,
         Nothing,
-        Nothing,
+        Error,
         "",
     ),
     (
@@ -224,9 +224,15 @@ const ZONES: &[(&str, Says, Says, Says, &str)] = &[
         "records of another zone are lost, which nobody meant",
     ),
     ("*.a NS ns\n", Error, Error, Nothing, ""),
-    ("@ DS 1 8 3 00\n", Error, Error, Nothing, ""),
     (
-        "a DS 1 8 3 00\n",
+        "@ DS 1 8 4 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f\n",
+        Error,
+        Error,
+        Nothing,
+        "",
+    ),
+    (
+        "a DS 1 8 4 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f\n",
         Warning,
         Nothing,
         Nothing,

@@ -111,14 +111,18 @@ impl<'a> Integrity<'a> {
         if let Some(target) = self.at(name.as_slice()) {
             return target;
         }
-        // A wildcard beside the closest encloser (RFC 4592 section 3.3.1).
+        // A wildcard beside the closest encloser (RFC 4592 section 3.3.1), which is there if it is.
+        let mut wildcard = Vec::new();
         for above in ancestors(name, &self.zone.apex) {
-            if self.there(above).is_none() && !self.steered.contains(above.as_slice()) {
-                continue;
-            }
-            let mut wildcard = b"\x01*".to_vec();
+            wildcard.clear();
+            wildcard.extend_from_slice(b"\x01*");
             wildcard.extend_from_slice(above.as_slice());
-            return self.at(&wildcard).unwrap_or(Target::Absent);
+            if let Some(target) = self.at(&wildcard) {
+                return target;
+            }
+            if self.there(above).is_some() || self.steered.contains(above.as_slice()) {
+                break;
+            }
         }
         Target::Absent
     }

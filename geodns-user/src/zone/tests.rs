@@ -356,6 +356,128 @@ fn octets_above_ascii_are_kept_in_strings_whatever_the_encoding() {
     assert_eq!(texts, [b"\x01\xe4\x02\xc3\xa4"]);
 }
 
+/// All that is said of a zone: errors, then warnings.
+fn said(text: &str) -> (Vec<String>, Vec<String>) {
+    let Findings {
+        errors, warnings, ..
+    } = super::parse(&name("example.org"), Path::new("z"), text.as_bytes()).findings;
+    let lines = |found: Vec<Error>| found.iter().map(Error::to_string).collect();
+    (lines(errors), lines(warnings))
+}
+
+#[test]
+fn all_errors_are_found_at_once_and_lead_to_no_others() {
+    let (errors, warnings) = said(
+        "$TTL 1h\n\
+         @ SOA ns host 1 2h 15m x 1m\n\
+         \tNS ns\n\
+         \tNS ns2\n\
+         \tMX 10 mail\n\
+         ns A 192.0.2.256\n\
+         $TTL 1x\n\
+         b..d A 192.0.2.1\n\
+         \tTXT below a wrong owner\n\
+         mail A \"x\n\
+         c TXT x\n\
+         c CNAME d\n\
+         d TXT y\n",
+    );
+    assert_eq!(
+        errors,
+        [
+            "z:2: example.org SOA: \"x\" is not a time; write seconds, or numbers with the units s, m, h, d and w, as 1h30m",
+            "z:4: example.org NS: ns2.example.org does not exist; add an A or AAAA record, or end the name with a dot if it is another zone's",
+            "z:6: ns.example.org A: \"192.0.2.256\" is not an IPv4 address; write one, as 192.0.2.1",
+            "z:7: \"1x\" is not a time; write seconds, or numbers with the units s, m, h, d and w, as 1h30m",
+            "z:8: \"b..d\" has an empty label; remove a dot",
+            "z:10: the \" of this line is not closed; close it, and write a newline as \\010",
+            "z:12: c.example.org CNAME: stands beside TXT; nothing may stand beside a CNAME (RFC 2181 section 10.1), remove one",
+        ]
+    );
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
+fn what_is_legal_and_hardly_meant_is_a_warning_with_its_line() {
+    let (errors, warnings) = said(&format!(
+        "{HEAD}a 60 A 192.0.2.1\na 30 A 192.0.2.2\na A 192.0.2.1\n\
+         @ MX 1 nothere\n@ MX 2 alias\nalias CNAME a\n\
+         sub NS ns.sub\nx.sub TXT hidden\n\
+         one CNAME two\ntwo CNAME one\n\
+         host_1 AAAA 2001:db8::1\n"
+    ));
+    assert_eq!(errors, [""; 0]);
+    assert_eq!(
+        warnings,
+        [
+            "z:2: example.org SOA: retry (3 s) is longer than refresh (2 s): a failure is tried again later than a success",
+            "z:2: example.org SOA: expire (4 s) is no longer than refresh and retry (2 s and 3 s): secondaries give the zone up after one failure",
+            "z:5: a.example.org A: TTL 30 beside 60 in one RRset; taking 30",
+            "z:6: a.example.org A: TTL 300 beside 60 in one RRset; taking 30",
+            "z:6: a.example.org A: the same record stands in line 4 already; remove one",
+            "z:7: example.org MX: nothere.example.org does not exist; add an A or AAAA record, or end the name with a dot if it is another zone's",
+            "z:8: example.org MX: alias.example.org is an alias, which it must not be (RFC 2181 section 10.3); name the server itself",
+            "z:10: sub.example.org NS: ns.sub.example.org is below a zone cut and has no address here: nobody can ask it; add glue",
+            "z:11: x.sub.example.org TXT: is below the zone cut sub.example.org: nobody gets it; move it to that zone",
+            "z:12: one.example.org CNAME: the aliases go round in a circle: nobody gets an answer; let one name what it stands for",
+            "z:13: two.example.org CNAME: the aliases go round in a circle: nobody gets an answer; let one name what it stands for",
+            "z:14: host_1.example.org AAAA: its owner is not a host's name, which has letters, digits and hyphens (RFC 1123)",
+        ]
+    );
+}
+
+#[test]
+fn an_rrset_fits_into_a_message() {
+    let texts = |count: usize| {
+        let text = format!("a TXT {}", "x".repeat(250));
+        let lines: String = (0..count).map(|n| format!("{text}{n:03}\n")).collect();
+        said(&format!("{HEAD}{lines}")).0
+    };
+    // Of 65535 octets the header, the question and 12 for each record's head are no data.
+    assert_eq!(texts(246), [""; 0]);
+    assert_eq!(
+        texts(247),
+        [
+            "z:4: a.example.org TXT: the RRset takes 65733 octets of a message, which holds 65535; remove some"
+        ]
+    );
+    // A record that stands there twice counts once.
+    let twice = "a TXT x\n".repeat(10_000);
+    assert_eq!(said(&format!("{HEAD}{twice}")).0, [""; 0]);
+}
+
+#[test]
+fn only_so_many_problems_are_kept_and_the_first_tells_how_many_there_are() {
+    let text = format!("{HEAD}{}", "a A x\n".repeat(1500));
+    let found = super::parse(&name("example.org"), Path::new("z"), text.as_bytes()).findings;
+    assert_eq!((found.errors.len(), found.more_errors), (1000, 500));
+    let refusal = found.refusal().unwrap();
+    assert_eq!(refusal.line, Some(4));
+    assert!(
+        refusal
+            .message
+            .ends_with("(and 1499 more problems; geodns check shows all)"),
+        "{refusal}"
+    );
+    assert_eq!(Findings::default().refusal(), None);
+}
+
+#[test]
+fn a_generated_record_is_a_record() {
+    let zone = parse(format!(
+        "{HEAD}$ORIGIN 2.0.192.in-addr.arpa.example.org.\n\
+         $GENERATE 1-254 $ PTR host-${{0,3}}.example.org.\n\
+         $GENERATE 0-4/2 n${{16,3,n}} 60 IN TXT \"$$ \\$ ${{1}}\"\n"
+    ))
+    .unwrap();
+    let ptr = rrset(&zone, "7.2.0.192.in-addr.arpa.example.org", Rtype::PTR);
+    assert_eq!(ptr, (300, vec![&b"\x08host-007\x07example\x03org\0"[..]]));
+    let texts = rrset(&zone, "n2.1.2.0.192.in-addr.arpa.example.org", Rtype::TXT);
+    assert_eq!(texts, (60, vec![&b"\x01$\x01$\x013"[..]]));
+    // The apex, the names down to the origin, and those made: the "1" above each n* is one of them.
+    assert_eq!(zone.len(), 1 + 5 + 254 + 3);
+}
+
 /// A folder with files in it.
 fn folder(files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -614,6 +736,60 @@ fn steered_names_stand_where_addresses_may() {
 }
 
 #[test]
+fn steered_names_are_servers_with_addresses() {
+    let text = format!("{HEAD}@ NS www\n@ MX 1 a.w\nx CNAME www\n");
+    let (_guard, path) = folder(&[("example.org.zone", &text)]);
+    let found = |steers: &[&str]| {
+        let readings = read_all(&config(&path, &["example.org"], steers));
+        let Findings {
+            errors, warnings, ..
+        } = readings.into_iter().next().unwrap().findings;
+        let missing = |found: &[Error]| {
+            let all = found.iter().map(|found| &found.message);
+            all.filter(|message| message.contains("does not exist"))
+                .count()
+        };
+        (missing(&errors), missing(&warnings))
+    };
+    assert_eq!(found(&[]), (1, 2));
+    assert_eq!(found(&["www.example.org"]), (0, 1));
+    assert_eq!(found(&["www.example.org", "*.w.example.org"]), (0, 0));
+}
+
+#[test]
+fn many_zones_are_read_in_their_order_and_all_that_is_wrong_is_told() {
+    let zones: Vec<String> = (0..200).map(|n| format!("z{n}.example")).collect();
+    let files: Vec<(String, String)> = zones
+        .iter()
+        .enumerate()
+        .map(|(n, zone)| {
+            let wrong = if n % 100 == 99 { "a A x\n" } else { "" };
+            (format!("{zone}.zone"), format!("{HEAD}{wrong}"))
+        })
+        .collect();
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (&name[..], &text[..]))
+        .collect();
+    let (_guard, path) = folder(&files);
+    let names: Vec<&str> = zones.iter().map(String::as_str).collect();
+    let config = config(&path, &names, &[]);
+    for (zone, reading) in zones.iter().zip(read_all(&config)) {
+        let apex = reading.zone.map(|zone| zone.apex.to_string());
+        match reading.findings.errors.is_empty() {
+            true => assert_eq!(apex.as_ref(), Some(zone)),
+            false => assert!(zone.ends_with("99.example") && apex.is_none(), "{zone}"),
+        }
+    }
+    let error = load(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("z99.example.zone:4: a.z99.example A:")
+            && error.ends_with("(and 1 more problem; geodns check shows all)"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_name_is_found_in_the_zone_with_the_longest_apex() {
     let zone = |apex: &str| Zone::empty(name(apex));
     let zones = Zones::from(vec![
@@ -679,8 +855,31 @@ fn piece() -> impl Strategy<Value = String> {
         "$TTL",
         "$ORIGIN",
         "$INCLUDE",
+        "$GENERATE",
+        "1-3",
+        "1-9/4",
+        "a$",
+        "${0,3,n}",
+        "${-2",
         "$INCLUD\\E",
         "\\$TTL",
+        "CLASS1",
+        "LOC",
+        "APL",
+        "HIP",
+        "AMTRELAY",
+        "IPSECKEY",
+        "URI",
+        "NAPTR",
+        "EUI48",
+        "L64",
+        "CERT",
+        "N",
+        "E",
+        "-1.5m",
+        "1:192.0.2.0/24",
+        "00-00-5e-00-53-2a",
+        "1:2:3:4",
         "$",
         "A",
         "AAAA",

@@ -46,10 +46,6 @@ impl Inputs {
         folder: &Path,
         previous: Option<&Geography>,
     ) -> Result<Self, Error> {
-        let certificate = match &config.tls {
-            Some(tls) => Some(Arc::new(Certificate::read(tls)?)),
-            None => None,
-        };
         let zones = zone::load(&config)?;
         Self::with_zones(config, zones, folder, previous)
     }
@@ -62,6 +58,10 @@ impl Inputs {
         previous: Option<&Geography>,
     ) -> Result<Self, Error> {
         let lists = geo::load(&config)?;
+        let certificate = match &config.tls {
+            Some(tls) => Some(Arc::new(Certificate::read(tls)?)),
+            None => None,
+        };
         let geography = Geography::open(&config.databases, folder, previous)?;
         Ok(Self {
             config: Arc::new(config),

@@ -47,7 +47,7 @@ pub fn real_databases() -> Option<[PathBuf; 2]> {
 }
 
 /// A program of another name server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
-/// `named`, `named-checkzone`); else the one that is installed.
+/// `named`, `named-checkzone`, `kzonecheck`); else the one that is installed.
 pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
     let ours = cache().map(|cache| cache.join("servers").join(program));
     let installed = ["/usr/sbin", "/usr/bin"].map(|folder| PathBuf::from(folder).join(program));

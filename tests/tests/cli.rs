@@ -608,8 +608,9 @@ fn a_reload_is_whole_or_not_at_all() -> Result<()> {
             .rcode
             == 3)
     })?;
-    let status = site.daemon.json("status")?;
-    ensure!(status["last_error"].is_null(), "{status}");
+    site.until("the status forgets the error", |site| {
+        Ok(site.daemon.json("status")?["last_error"].is_null())
+    })?;
     site.daemon.stop()
 }
 

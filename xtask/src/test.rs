@@ -11,14 +11,12 @@ use crate::{build, debian, guest, place};
 /// The real clients and tools that the network tests drive.
 pub const DEBIAN: &[&str] = &[
     "bind9-dnsutils",
-    "bind9-utils",
     "bpftool",
     "curl",
     "dnsperf",
     "dnsviz",
     "ethtool",
     "iproute2",
-    "knot-dnssecutils",
     "knot-dnsutils",
     "tcpdump",
 ];

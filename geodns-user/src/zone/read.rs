@@ -363,7 +363,8 @@ impl<'r> Reader<'r> {
                 }
             }
         }
-        let done = match std::mem::replace(&mut scope.owner, Owner::None) {
+
+        match std::mem::replace(&mut scope.owner, Owner::None) {
             Owner::Name(name) => {
                 let done = self.owned(at, &name, rest, scope);
                 if done.is_err() && self.doubtful.len() < MAX_DOUBTFUL {
@@ -380,8 +381,7 @@ impl<'r> Reader<'r> {
             Owner::None => Err(tokens[0]
                 .wrong("the first record needs an owner name, at the line's beginning")
                 .into()),
-        };
-        done
+        }
     }
 
     /// Adds a record of this owner; `tokens` are TTL, class, type and data.

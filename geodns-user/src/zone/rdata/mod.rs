@@ -217,22 +217,19 @@ fn sane(rtype: Rtype, rdata: &[u8]) -> Result<(), &'static str> {
         expect.is_none_or(|(_, len)| digest.len() == *len)
     };
     match (rtype.to_int(), rdata) {
-        (43 | 59 | 32768 | 32769, [_, _, _, kind, rest @ ..]) => {
+        (43 | 59 | 32768 | 32769, [_, _, _, kind, rest @ ..])
             // SHA-1, SHA-256 and SHA-384 (RFC 4034, 4509, 6605).
-            if !digest(rest, &[(1, 20), (2, 32), (4, 48)], *kind) {
+            if !digest(rest, &[(1, 20), (2, 32), (4, 48)], *kind) => {
                 return Err("the digest has not the length of its kind; copy it anew");
             }
-        }
-        (44, [_, kind, rest @ ..]) => {
-            if !digest(rest, &[(1, 20), (2, 32)], *kind) {
+        (44, [_, kind, rest @ ..])
+            if !digest(rest, &[(1, 20), (2, 32)], *kind) => {
                 return Err("the fingerprint has not the length of its kind; copy it anew");
             }
-        }
-        (63, [_, _, _, _, _, kind, rest @ ..]) => {
-            if rest.len() < 12 || !digest(rest, &[(1, 48), (2, 64)], *kind) {
+        (63, [_, _, _, _, _, kind, rest @ ..])
+            if (rest.len() < 12 || !digest(rest, &[(1, 48), (2, 64)], *kind)) => {
                 return Err("the digest has not the length of its kind; copy it anew");
             }
-        }
         (257, [_, rest @ ..]) => {
             let (len, rest) = rest.split_first().unwrap_or((&0, &[]));
             let tag = rest.get(..usize::from(*len)).unwrap_or(&[]);
@@ -243,11 +240,10 @@ fn sane(rtype: Rtype, rdata: &[u8]) -> Result<(), &'static str> {
             }
         }
         (256, [_, _, _, _]) => return Err("the target of a URI is empty; write one"),
-        (19, [_, digits @ ..]) => {
-            if digits.len() < 4 || !digits.iter().all(u8::is_ascii_digit) {
+        (19, [_, digits @ ..])
+            if (digits.len() < 4 || !digits.iter().all(u8::is_ascii_digit)) => {
                 return Err("a PSDN address of 4 digits or more belongs here; write one");
             }
-        }
         (27, _) if !odd::is_position(rdata) => {
             return Err(
                 "a longitude, a latitude and an altitude belong here, as -32.6882 116.8652 10.0",

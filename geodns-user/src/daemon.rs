@@ -8,12 +8,15 @@
 //! - `preview`: what another configuration would move
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
+//! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
+//!   are told of changes
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
 //! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
 //! Down: the program first, so that what it would have answered reaches sockets that are open.
 
+mod announce;
 mod answer;
 mod certificates;
 mod change;
@@ -23,7 +26,9 @@ mod judge;
 mod notify;
 mod preview;
 mod privileges;
+mod secondary;
 mod standing;
+mod zones;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -37,11 +42,13 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use announce::Announcements;
 use answer::Control;
 use judge::{Judge, News, Which};
+use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
 
-use crate::config::{Config, Mode, Overrides};
+use crate::config::{Config, Mode, Overrides, ZoneFile};
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
@@ -52,7 +59,9 @@ use crate::kernel::{self, Kernel, bpffs};
 use crate::observe::logs;
 use crate::serve::{self, Identity, Server};
 use crate::state::State;
+use crate::transfer::keep::Keep;
 use crate::world::{Inputs, World};
+use crate::zone::{Zone, Zones};
 
 /// How often to look after the links when no change is reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -92,6 +101,10 @@ struct Daemon {
     server: Server,
     /// Held by whoever changes the world.
     edits: Arc<tokio::sync::Mutex<()>>,
+    /// Transferred zones on disk.
+    keep: Keep,
+    secondaries: Secondaries,
+    announcements: Announcements,
     /// Edits so far: the tables are tidied when it stands still.
     edited: AtomicU64,
     untidy: Notify,
@@ -118,7 +131,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     logs::start(format).map_err(anyhow::Error::msg)?;
 
-    let inputs = read(&options, None)?;
+    let mut inputs = read(&options, None, &|config, zone| {
+        zones::kept(&Keep::beside(&config.state), zone)
+    })?;
+    Arc::make_mut(&mut inputs.zones).make_offers(&inputs.config, &Zones::default(), None);
     let config = Arc::clone(&inputs.config);
     let state = State::open(&config.state)?;
     let layers = change::layers(&inputs, &state)?;
@@ -140,11 +156,18 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     result
 }
 
+/// What there is of a zone that comes from elsewhere, in a configuration.
+type KeptZones<'a> = &'a dyn Fn(&Config, &ZoneFile) -> Option<Arc<Zone>>;
+
 /// Reads the configuration, under what the command line says, and every file that it names.
 ///
 /// GeoIP databases of `previous` whose files have not changed are not read again.
-fn read(options: &Options, previous: Option<&Geography>) -> Result<Inputs, crate::config::Error> {
-    let inputs = read_file(&options.config, options, previous)?;
+fn read(
+    options: &Options,
+    previous: Option<&Geography>,
+    kept: KeptZones<'_>,
+) -> Result<Inputs, crate::config::Error> {
+    let inputs = read_file(&options.config, options, previous, kept)?;
     for warning in inputs.warnings() {
         tracing::warn!("{warning}");
     }
@@ -156,6 +179,7 @@ fn read_file(
     file: &Path,
     options: &Options,
     previous: Option<&Geography>,
+    kept: KeptZones<'_>,
 ) -> Result<Inputs, crate::config::Error> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
@@ -163,7 +187,8 @@ fn read_file(
     let config = Config::load_with(file, &overrides)?;
     config.require_interfaces()?;
     let folder = geography::folder(&config);
-    Inputs::with(config, &folder, previous)
+    let of = config.clone();
+    Inputs::with(config, &folder, previous, &|zone| kept(&of, zone))
 }
 
 async fn serve(
@@ -232,6 +257,9 @@ async fn serve(
         news,
         server,
         edits: Arc::default(),
+        keep: Keep::beside(&config.state),
+        secondaries: Secondaries::default(),
+        announcements: Announcements::default(),
         edited: AtomicU64::new(0),
         untidy: Notify::new(),
         follow: tokio::sync::Mutex::new(Listening {
@@ -301,7 +329,11 @@ async fn serve(
         });
     }
 
-    notify::ready(&daemon.summary());
+    if let Some(notices) = daemon.server.notices() {
+        let daemon = Arc::clone(&daemon);
+        tasks.spawn(async move { daemon.heed_notices(notices).await });
+    }
+    daemon.follow_zones(None);
     tracing::info!("ready: {}", daemon.summary());
     let mut watchdog = notify::alive_every().map(tokio::time::interval);
     loop {

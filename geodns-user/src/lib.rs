@@ -12,6 +12,7 @@
 //! - [`publish`]: writes a plan and its edits to a backend
 //! - [`kernel`]: the backend that is the XDP program and its maps
 //! - [`serve`]: the slow path: UDP, TCP and TLS in userspace
+//! - [`transfer`]: zones taken from other servers, and others told of changes
 //! - [`health`]: checks of mirrors, and what other monitors found
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
@@ -33,5 +34,6 @@ pub mod publish;
 pub mod serve;
 pub mod state;
 pub mod steering;
+pub mod transfer;
 pub mod world;
 pub mod zone;

@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 
 use crate::certificate::Certificate;
-use crate::config::{Config, Error, Pool};
+use crate::config::{Config, Error, Pool, ZoneFile};
 use crate::geo::{Geography, Layer, Layers};
 use crate::plan::{Input, Plan};
 use crate::steering::Steering;
-use crate::zone::Zones;
+use crate::zone::{Zone, Zones};
 use crate::{geo, zone};
 
 /// All inputs, read and valid, nothing compiled.
@@ -36,17 +36,19 @@ impl Inputs {
 
     /// Reads every file that a configuration names.
     pub fn of(config: Config) -> Result<Self, Error> {
-        Self::with(config, &std::env::temp_dir(), None)
+        Self::with(config, &std::env::temp_dir(), None, &|_| None)
     }
 
     /// Reads every file that a configuration names. GeoIP databases are copied into `folder`, but for
-    /// those of `previous` whose files have not changed.
+    /// those of `previous` whose files have not changed. Of zones that are transferred from elsewhere, `kept`
+    /// has what came last.
     pub fn with(
         config: Config,
         folder: &Path,
         previous: Option<&Geography>,
+        kept: &dyn Fn(&ZoneFile) -> Option<Arc<Zone>>,
     ) -> Result<Self, Error> {
-        let zones = zone::load(&config)?;
+        let zones = zone::load(&config, kept)?;
         Self::with_zones(config, zones, folder, previous)
     }
 

@@ -61,6 +61,8 @@ impl Peer {
         for (zone, content) in &setup.zones {
             fs::write(folder.path().join(file(zone)), content)?;
         }
+        // Where Knot has its journal.
+        fs::create_dir(folder.path().join("db"))?;
         let config = folder.path().join("server.conf");
         fs::write(&config, text(kind, folder.path(), setup))?;
         let log = fs::File::create(folder.path().join("log"))?;

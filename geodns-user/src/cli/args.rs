@@ -80,7 +80,10 @@ pub enum Command {
         file: PathBuf,
     },
     /// Read the configuration and its files again; if anything is wrong, nothing changes
-    Reload,
+    Reload {
+        /// Zone whose file alone is read again, or whose primaries are asked [default: everything]
+        zone: Option<String>,
+    },
     /// Write a completion script for a shell
     Completions {
         /// Shell

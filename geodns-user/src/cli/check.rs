@@ -57,7 +57,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         return Err(Refused(lines.join("\n")).into());
     }
     let mut warnings: Vec<String> = all().flat_map(warnings).collect();
-    let zones = zone::steered(&config, readings)?;
+    let zones = zone::steered(&config, readings, &|_| None)?;
     let inputs = Inputs::with_zones(config, zones, &std::env::temp_dir(), None)?;
     warnings.extend(inputs.warnings());
     // The key only spreads names over slots; any will do.

@@ -30,7 +30,7 @@ use clap::{CommandFactory, Parser};
 use serde::de::DeserializeOwned;
 
 use crate::config::DEFAULT_SOCKET;
-use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, Proposal};
+use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
 use args::{Arguments, Command, Global, Map};
@@ -116,7 +116,9 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Mirrors => mirror::ask(args::Mirror::List, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         Command::Zones => show(client.zones().await?, json, show::zones)?,
-        Command::Reload => show(client.reload().await?, json, show::reloaded)?,
+        Command::Reload { zone } => {
+            show(client.reload(&OfZone { zone }).await?, json, show::reloaded)?
+        }
         Command::Explain(question) => return explain::ask(question, client, json).await,
         Command::Preview { file } => {
             let config = std::path::absolute(&file)?.display().to_string();

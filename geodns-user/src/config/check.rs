@@ -12,7 +12,7 @@ use super::file::{self, Source};
 use super::time::duration;
 use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
-    Steer, ZoneFile, is_id, monitor,
+    Steer, is_id, monitor,
 };
 use crate::zone::{self, Name};
 
@@ -63,7 +63,8 @@ pub(super) fn check(
         Some(feed) => Some(check.path(Some(feed), "health.feed", "")?.0),
         None => None,
     };
-    let zones = check.zones(file.zone)?;
+    let keys = check.keys(file.tsig)?;
+    let zones = check.zones(file.zone, &keys)?;
     let (mirrors, by_id) = check.mirrors(file.mirror)?;
     let databases = check.databases(file.geoip)?;
     let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref())?;
@@ -78,6 +79,7 @@ pub(super) fn check(
         state: state.0,
         databases,
         health_feed,
+        keys,
         zones,
         mirrors,
         pools,
@@ -265,30 +267,6 @@ impl Check<'_> {
             on_stop,
             max_names,
         })
-    }
-
-    fn zones(&self, file: Vec<file::Zone>) -> Result<Vec<ZoneFile>, Error> {
-        if file.is_empty() {
-            return Err(Error {
-                file: self.source.path.to_owned(),
-                line: None,
-                key: Some("zone".to_owned()),
-                message: "there is none to serve; add a [[zone]] with name and file".to_owned(),
-            });
-        }
-        let mut zones: Vec<ZoneFile> = Vec::new();
-        let mut lines: HashMap<Name, usize> = HashMap::new();
-        for zone in file {
-            let line = self.source.line(zone.name.span().start);
-            let name = self.name(&zone.name, "zone.name")?;
-            if let Some(first) = lines.insert(name.clone(), line) {
-                let message = format!("{name} is already the zone of line {first}; remove one");
-                return self.error(zone.name.span(), "zone.name", message);
-            }
-            let file = self.path(Some(zone.file), "zone.file", "")?.0;
-            zones.push(ZoneFile { name, file, line });
-        }
-        Ok(zones)
     }
 
     fn mirrors(
@@ -556,7 +534,7 @@ impl Check<'_> {
     }
 
     /// A domain name.
-    fn name(&self, text: &Spanned<String>, key: &str) -> Result<Name, Error> {
+    pub(super) fn name(&self, text: &Spanned<String>, key: &str) -> Result<Name, Error> {
         zone::parse_name(text.get_ref()).or_else(|message| self.error(text.span(), key, message))
     }
 }
@@ -597,7 +575,7 @@ fn interface_name(name: &str, before: &[String]) -> Result<(), String> {
 }
 
 /// An address of one host.
-fn address(text: &str) -> Result<IpAddr, String> {
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| {
         format!("{text:?} is not an address; write one as \"192.0.2.1\" or \"2001:db8::1\"")
     })?;

@@ -31,6 +31,8 @@ pub(super) struct File {
     #[serde(default)]
     pub health: Health,
     #[serde(default)]
+    pub tsig: Vec<Tsig>,
+    #[serde(default)]
     pub zone: Vec<Zone>,
     #[serde(default)]
     pub mirror: Vec<Mirror>,
@@ -95,9 +97,23 @@ pub(super) struct Health {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Tsig {
+    pub name: Spanned<String>,
+    pub algorithm: Option<Spanned<String>>,
+    pub secret: Option<Spanned<String>>,
+    pub secret_file: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Zone {
     pub name: Spanned<String>,
-    pub file: Spanned<String>,
+    pub file: Option<Spanned<String>>,
+    pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
+    pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    pub tsig: Option<Spanned<String>>,
+    pub transfer_steered: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -209,7 +225,7 @@ impl<'a> Source<'a> {
                 name @ ("server" | "kernel" | "control" | "state" | "geoip" | "health") => {
                     (is_table(value.get_ref()), format!("[{name}]"))
                 }
-                name @ ("zone" | "mirror" | "pool" | "steer") => {
+                name @ ("tsig" | "zone" | "mirror" | "pool" | "steer") => {
                     let list = value.get_ref().as_array();
                     let stands =
                         list.is_some_and(|list| list.iter().all(|item| is_table(item.get_ref())));

@@ -4,6 +4,7 @@
 //! - `check`: what its values mean, and whether they fit together
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
+//! - `transfer`: the same of who gives and takes zones
 //! - [`time`]: times as people write them
 
 mod check;
@@ -11,6 +12,7 @@ mod file;
 mod monitor;
 mod pool;
 pub mod time;
+mod transfer;
 
 use std::fmt;
 use std::fs;
@@ -21,6 +23,7 @@ use std::time::Duration;
 use geodns_common::abi;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
+pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
 use crate::zone::Name;
 
@@ -82,6 +85,8 @@ pub struct Config {
     pub databases: Vec<PathBuf>,
     /// `health.feed`: file of other monitors' verdicts.
     pub health_feed: Option<PathBuf>,
+    /// `[[tsig]]`
+    pub keys: Keys,
     /// `[[zone]]`
     pub zones: Vec<ZoneFile>,
     /// `[[mirror]]`
@@ -160,8 +165,16 @@ pub enum OnStop {
 pub struct ZoneFile {
     /// Apex.
     pub name: Name,
-    /// Zone file.
-    pub file: PathBuf,
+    /// Zone file; `None`: it comes from `primaries`.
+    pub file: Option<PathBuf>,
+    /// Servers that it is transferred from, in the order in which they are asked.
+    pub primaries: Vec<Peer>,
+    /// Who may have it.
+    pub allow_transfer: Vec<Allowed>,
+    /// Servers that are told when it changes.
+    pub notify: Vec<Peer>,
+    /// What a transfer has of its steered names.
+    pub steered: Steered,
     /// Line in the configuration.
     pub line: usize,
 }

@@ -84,8 +84,11 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Explanation, Failure>> + Send;
     /// `POST /v1/preview`: what a configuration would move; nothing is put in force.
     fn preview(&self, proposal: Proposal) -> impl Future<Output = Result<Preview, Failure>> + Send;
-    /// `POST /v1/reload`
-    fn reload(&self) -> impl Future<Output = Result<Reloaded, Failure>> + Send;
+    /// `POST /v1/reload`: all of it, or one zone.
+    fn reload(
+        &self,
+        zone: Option<String>,
+    ) -> impl Future<Output = Result<Reloaded, Failure>> + Send;
 }
 
 /// Why a request failed: HTTP status and one line.
@@ -675,6 +678,17 @@ pub struct OfPool {
     /// Pool's id; without it, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+}
+
+/// `?zone=`
+#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct OfZone {
+    /// Apex of a zone: its file alone is read again, or its primaries are asked. Without it, the
+    /// configuration and everything that it names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// `GET /v1/map/lookup?...`

@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
 use super::api::{
-    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, Problem, Proposal,
-    SetAdmin, SetHealth, SetWeight,
+    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, OfZone, Problem,
+    Proposal, SetAdmin, SetHealth, SetWeight,
 };
 use crate::config::is_id;
 
@@ -245,8 +245,9 @@ impl Client {
     }
 
     /// `POST /v1/reload`
-    pub async fn reload(&self) -> Result<Reply, Error> {
-        self.send(Request::post("/v1/reload"), empty()).await
+    pub async fn reload(&self, of: &OfZone) -> Result<Reply, Error> {
+        self.send(Request::post(query("/v1/reload", of)), empty())
+            .await
     }
 
     async fn get(&self, path: &str) -> Result<Reply, Error> {

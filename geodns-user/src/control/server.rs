@@ -31,7 +31,7 @@ use utoipa::OpenApi;
 
 use super::api::{
     ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup, LookupQuery,
-    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, Preview,
+    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, OfZone, Preview,
     Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone,
     without_host_bits,
 };
@@ -605,10 +605,13 @@ async fn preview<S: Service>(
 }
 
 /// Reads the configuration and its files again. If anything is wrong, nothing changes.
-#[utoipa::path(post, path = "/v1/reload", responses(
+#[utoipa::path(post, path = "/v1/reload", params(OfZone), responses(
     (status = 200, body = Reloaded), (status = "default", body = Problem)))]
-async fn reload<S: Service>(State(service): State<Arc<S>>) -> Answer<Reloaded> {
-    Ok(Json(service.reload().await?))
+async fn reload<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<OfZone>, QueryRejection>,
+) -> Answer<Reloaded> {
+    Ok(Json(service.reload(query?.0.zone).await?))
 }
 
 /// This document.

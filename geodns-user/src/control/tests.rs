@@ -223,7 +223,7 @@ impl Service for Memory {
             proposal.config
         )))
     }
-    async fn reload(&self) -> Result<Reloaded, Failure> {
+    async fn reload(&self, _: Option<String>) -> Result<Reloaded, Failure> {
         Err(Failure::Internal("the disk is on fire".into()))
     }
 }

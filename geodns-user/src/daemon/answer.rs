@@ -262,12 +262,17 @@ impl Service for Control {
         self.0.preview(proposal).await
     }
 
-    async fn reload(&self) -> Result<Reloaded, Failure> {
+    async fn reload(&self, zone: Option<String>) -> Result<Reloaded, Failure> {
         // To its end, even if the client does not wait.
         let daemon = Arc::clone(&self.0);
-        tokio::spawn(async move { daemon.reload_all().await })
-            .await
-            .map_err(|error| Failure::Internal(error.to_string()))?
+        tokio::spawn(async move {
+            match zone {
+                Some(zone) => daemon.reload_zone(&zone).await,
+                None => daemon.reload_all().await,
+            }
+        })
+        .await
+        .map_err(|error| Failure::Internal(error.to_string()))?
     }
 }
 

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use super::judge::Which;
 use super::{Daemon, identity, notify, read, standing};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
 use crate::kernel::instance::Instance;
@@ -512,7 +512,9 @@ impl Daemon {
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
         let netlink = self.follow.lock().await.netlink.clone();
         let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
+        let before = self.world.load().zones.load_full();
         let mut reloaded = self.change(move |daemon| daemon.reload(&netdevs)).await?;
+        self.follow_zones(Some(&before));
         if let Err(error) = self.follow_interfaces().await {
             // The plan is in force all the same.
             reloaded.warning = Some(format!("{error:#}"));
@@ -524,7 +526,9 @@ impl Daemon {
         let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
         let previous = &world.inputs.geography;
-        let mut inputs = read(&self.options, Some(previous)).map_err(invalid)?;
+        let kept = |_: &Config, zone: &ZoneFile| self.kept_zone(zone);
+        let mut inputs = read(&self.options, Some(previous), &kept).map_err(invalid)?;
+        Arc::make_mut(&mut inputs.zones).make_offers(&inputs.config, &world.zones.load(), None);
         let mut config = Config::clone(&inputs.config);
         let fixed = keep_fixed(&mut config, &world.inputs.config);
         inputs.config = Arc::new(config);

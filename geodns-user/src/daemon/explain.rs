@@ -362,7 +362,9 @@ impl Explained<'_> {
             return self.step("zone", "none of ours: REFUSED", "");
         };
         let file = self.config.zones.iter().find(|file| file.name == zone.apex);
-        let file = file.map_or(String::new(), |zone| self.file(&zone.file));
+        let file = file
+            .and_then(|zone| zone.file.as_deref())
+            .map_or(String::new(), |file| self.file(file));
         let apex = zone.apex.fmt_with_dot().to_string();
         let says = format!("{apex}, serial {}", zone.serial());
         self.step("zone", says, file.clone());

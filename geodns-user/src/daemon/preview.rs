@@ -56,7 +56,12 @@ impl Daemon {
         }
         // Its databases are most often those in force, which need not be read again.
         let world = self.world.load_full();
-        let inputs = read_file(path, &self.options, Some(&world.inputs.geography));
+        let inputs = read_file(
+            path,
+            &self.options,
+            Some(&world.inputs.geography),
+            &|_, zone| self.kept_zone(zone),
+        );
         let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         inputs

@@ -41,6 +41,14 @@ impl Names {
         let mut compiled = Vec::new();
         let mut shelves = Shelves::default();
         for (number, zone) in zones.iter().enumerate() {
+            if zone.is_empty() {
+                // Nothing is known of what is in it: not even that a name is not there.
+                compiled.push(Slot {
+                    hash: wire::hash_name(key, zone.apex.as_slice()),
+                    exact: Row::new(Target::Pass.pack()),
+                    wildcard: Row::new(Target::Pass.pack()),
+                });
+            }
             let mut zone = Compiled {
                 zones,
                 zone,

@@ -26,7 +26,14 @@ pub fn zones(zones: &[Arc<zone::Zone>], complete: &[bool], generation: u64) -> V
         let mut soa = [0; SOA_WORDS];
         let soa_len = put_words(&mut soa, &record);
         Zone {
-            row: Row::new(generation << 8 | if complete { Zone::COMPLETE } else { 0 }),
+            row: Row::new(
+                generation << 8
+                    | if complete && !zone.is_empty() {
+                        Zone::COMPLETE
+                    } else {
+                        0
+                    },
+            ),
             apex_len: zone.apex.len() as u16,
             soa_len,
             _pad: 0,

@@ -55,6 +55,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         health_feed: None,
         state: PathBuf::new(),
         databases: Vec::new(),
+        keys: crate::config::Keys::default(),
         zones: Vec::new(),
         mirrors: MIRROR_LIST.clone(),
         pools: defaults.iter().map(|&default| pool(default)).collect(),

@@ -11,10 +11,14 @@ use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::BoxStream;
+use tokio::sync::mpsc;
 
+use super::notices::{self, Notice};
 use super::query::Query;
-use super::respond::{Outcome, respond};
-use super::write::{Outline, Writer};
+use super::respond::{Outcome, respond_to};
+use super::signed::{self, Signature};
+use super::transfer;
+use super::write::{IN, Outline, PLAIN_PAYLOAD, Writer};
 use super::{Identity, Transport};
 use crate::world::World;
 
@@ -23,6 +27,8 @@ use crate::world::World;
 pub struct Request<'a> {
     /// The configuration in force.
     pub world: &'a World,
+    /// Where to tell that a zone has changed elsewhere.
+    pub notices: &'a mpsc::Sender<Notice>,
     /// Who we are.
     pub identity: &'a Identity,
     /// The message, without the length that TCP puts before it.
@@ -41,7 +47,6 @@ pub enum Answer {
     Message(Outcome),
     /// These messages, one after the other; over TCP only. The connection's other queries are answered
     /// meanwhile. An error closes it: the client has seen a part, and no more will come.
-    #[cfg_attr(not(test), expect(dead_code, reason = "zone transfers will be"))]
     Stream(Outcome, Messages),
 }
 
@@ -51,19 +56,55 @@ pub type Messages = BoxStream<'static, io::Result<Vec<u8>>>;
 /// Answers a message into an empty response.
 pub type Handler = fn(&Request<'_>, &mut Vec<u8>) -> Answer;
 
-/// Answers from the zones and the plan.
+/// Answers from the zones and the plan; gives zones away, and hears that others have changed.
 pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {
-    let Request {
-        world,
-        identity,
-        message,
-        client,
-        transport,
-    } = *request;
-    match respond(world, identity, message, client, transport, response) {
-        Some(outcome) => Answer::Message(outcome),
-        None => Answer::Nothing,
+    let Some(query) = Query::parse(request.message) else {
+        return Answer::Nothing;
+    };
+    if let Some(len) = query.signed {
+        return signed::answer(request, &query, len, response);
     }
+    answer(request, &query, None, response)
+}
+
+/// Answers a query, which is signed with a key, or with none. What is answered in one message is not signed
+/// yet; there is room for that.
+pub fn answer(
+    request: &Request<'_>,
+    query: &Query<'_>,
+    signature: Option<Signature>,
+    response: &mut Vec<u8>,
+) -> Answer {
+    let question = query.question.as_ref().filter(|question| {
+        !query.malformed
+            && question.qclass == IN
+            && query.edns.as_ref().is_none_or(|e| e.version == 0)
+    });
+    match (query.opcode, question) {
+        (notices::OPCODE, Some(question)) => {
+            notices::hear(request, query, question, signature.as_ref(), response)
+        }
+        (0, Some(question)) if matches!(question.qtype, transfer::AXFR | transfer::IXFR) => {
+            transfer::answer(request, query, question, signature, response)
+        }
+        _ => Answer::Message(respond_to(
+            request.world,
+            request.identity,
+            query,
+            request.client,
+            request.transport,
+            signature.map_or(0, |signature| signature.len()),
+            response,
+        )),
+    }
+}
+
+/// Answers with nothing but a response code.
+pub fn code(query: &Query<'_>, outline: Outline, response: &mut Vec<u8>) -> Answer {
+    let writer = Writer::new(response, query, &[], usize::from(PLAIN_PAYLOAD));
+    let rcode = outline.rcode;
+    writer.finish(query, &[], outline, false);
+    Answer::Message(Outcome::of(rcode))
 }
 
 /// A handler whose panics end nobody.

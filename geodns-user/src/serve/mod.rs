@@ -8,25 +8,30 @@
 //!
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes. Around it, the
 //! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections`) ask
-//! a `handler`.
+//! a `handler`, which verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
+//! gives whole zones away (`transfer`).
 
 mod batch;
 mod connections;
 mod handler;
 pub mod lookup;
+mod notices;
 mod query;
 mod respond;
 mod seen;
 mod server;
+mod signed;
 mod stats;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod udp;
 mod write;
 
 use std::net::IpAddr;
 
+pub use notices::Notice;
 pub use respond::special_purpose;
 pub use seen::Sample;
 pub use server::{ListenError, Options, Server};

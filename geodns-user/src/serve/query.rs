@@ -12,6 +12,7 @@ use ipnet::IpNet;
 pub const HEADER: usize = 12;
 
 const TYPE_OPT: u16 = 41;
+const TYPE_TSIG: u16 = 250;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
 
@@ -28,6 +29,8 @@ pub struct Query<'a> {
     pub question: Option<Question<'a>>,
     /// EDNS, if there is a well-placed OPT.
     pub edns: Option<Edns<'a>>,
+    /// There is a signature (RFC 8945), which begins so many octets before the message's end.
+    pub signed: Option<usize>,
     /// The message breaks a rule of its format: FORMERR.
     pub malformed: bool,
 }
@@ -69,6 +72,25 @@ pub struct Ecs<'a> {
     pub network: Option<IpNet>,
 }
 
+/// What is of use of a SOA record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Soa {
+    /// Its serial.
+    pub serial: u32,
+}
+
+/// The SOA record in the answer or authority section, where NOTIFY and IXFR have it.
+pub fn first_soa(message: &[u8]) -> Option<Soa> {
+    let message = domain::base::Message::from_octets(message).ok()?;
+    let (_, answer, authority, _) = message.sections().ok()?;
+    let records = answer.limit_to::<domain::rdata::Soa<_>>();
+    let mut records = records.chain(authority.limit_to::<domain::rdata::Soa<_>>());
+    let soa = records.next()?.ok()?;
+    Some(Soa {
+        serial: soa.data().serial().into_int(),
+    })
+}
+
 impl<'a> Query<'a> {
     /// Reads a message. `None`: too short for a header, or a response; not to be answered.
     pub fn parse(message: &'a [u8]) -> Option<Self> {
@@ -83,6 +105,7 @@ impl<'a> Query<'a> {
             rd: header[2] & 1 != 0,
             question: None,
             edns: None,
+            signed: None,
             malformed: word(4) != 1,
         };
         let mut reader = Reader(&message[HEADER..]);
@@ -107,7 +130,11 @@ impl<'a> Query<'a> {
             self.malformed |= record.rtype == TYPE_OPT;
         }
         for _ in 0..additionals {
+            let left = reader.0.len();
             let record = Record::parse(reader)?;
+            if record.rtype == TYPE_TSIG {
+                self.signed = Some(left);
+            }
             if record.rtype == TYPE_OPT {
                 if self.edns.is_some() || !record.root {
                     self.malformed = true;

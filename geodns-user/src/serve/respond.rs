@@ -20,7 +20,7 @@ use crate::world::World;
 use crate::zone::{Node, RrSet, Zone};
 
 /// Response codes.
-mod rcode {
+pub mod rcode {
     pub const NOERROR: u16 = 0;
     pub const FORMERR: u16 = 1;
     pub const SERVFAIL: u16 = 2;
@@ -28,6 +28,7 @@ mod rcode {
     pub const NOTIMP: u16 = 4;
     pub const REFUSED: u16 = 5;
     pub const YXDOMAIN: u16 = 6;
+    pub const NOTAUTH: u16 = 9;
     pub const BADVERS: u16 = 16;
 }
 
@@ -49,6 +50,19 @@ pub struct Outcome {
     pub sample: Option<Sample>,
 }
 
+impl Outcome {
+    /// A response that is nothing but its code.
+    pub fn of(rcode: u16) -> Self {
+        Self {
+            rcode,
+            steered: false,
+            truncated: false,
+            ecs: false,
+            sample: None,
+        }
+    }
+}
+
 /// Answers one message into `response`. `None`: send nothing.
 pub fn respond(
     world: &World,
@@ -58,24 +72,46 @@ pub fn respond(
     transport: Transport,
     response: &mut Vec<u8>,
 ) -> Option<Outcome> {
-    response.clear();
     let query = Query::parse(message)?;
-    let edns = query.edns.as_ref();
-    let size = match transport {
-        Transport::Udp => edns
+    Some(respond_to(
+        world, identity, &query, client, transport, 0, response,
+    ))
+}
+
+/// Octets that a response may have.
+pub fn room(query: &Query<'_>, transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => query
+            .edns
+            .as_ref()
             .map_or(PLAIN_PAYLOAD, |edns| {
                 edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
             })
             .into(),
         Transport::Tcp => usize::from(u16::MAX),
-    };
+    }
+}
+
+/// Answers one query into `response`, so that as many octets as `spare` have room behind it.
+pub fn respond_to(
+    world: &World,
+    identity: &Identity,
+    query: &Query<'_>,
+    client: IpAddr,
+    transport: Transport,
+    spare: usize,
+    response: &mut Vec<u8>,
+) -> Outcome {
+    response.clear();
+    let edns = query.edns.as_ref();
+    let size = room(query, transport).saturating_sub(spare);
     let nsid = identity.id.as_bytes();
     let nsid = &nsid[..nsid.len().min(NSID_MAX)];
     let mut reply = Reply {
         world,
         client,
         ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.network),
-        writer: Writer::new(response, &query, nsid, size),
+        writer: Writer::new(response, query, nsid, size),
         outline: Outline::default(),
         steered: false,
         sample: None,
@@ -106,8 +142,8 @@ pub fn respond(
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
         sample: reply.sample,
     };
-    reply.writer.finish(&query, nsid, reply.outline, truncated);
-    Some(outcome)
+    reply.writer.finish(query, nsid, reply.outline, truncated);
+    outcome
 }
 
 /// An answer in the making.
@@ -171,6 +207,10 @@ impl Reply<'_> {
                 self.outline.error = Some(ExtendedError::NotAuthoritative);
                 return rcode::REFUSED;
             };
+            if zone.is_empty() {
+                // Not transferred yet, or not for too long.
+                return rcode::SERVFAIL;
+            }
             let next = match lookup::lookup(zone, name, qtype) {
                 Found::Missing => {
                     self.outline.authoritative = true;
@@ -385,14 +425,14 @@ impl Reply<'_> {
 
 /// A name in lower case, in place: nothing is allocated for a query.
 #[derive(Clone, PartialEq)]
-struct LowerName {
+pub struct LowerName {
     octets: [u8; Name::MAX_LEN],
     len: u8,
 }
 
 impl LowerName {
     /// The name that these make together. `None`: it would be too long, or is none.
-    fn of(parts: &[&[u8]]) -> Option<Self> {
+    pub fn of(parts: &[&[u8]]) -> Option<Self> {
         let mut octets = [0; Name::MAX_LEN];
         let mut len = 0;
         for part in parts {
@@ -408,7 +448,8 @@ impl LowerName {
         })
     }
 
-    fn name(&self) -> &Name<[u8]> {
+    /// The name.
+    pub fn name(&self) -> &Name<[u8]> {
         let name = Name::from_slice(&self.octets[..self.len.into()]);
         name.unwrap_or(Name::root_slice())
     }

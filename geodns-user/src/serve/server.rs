@@ -5,19 +5,20 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
+use super::notices::{self, Notice};
 use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
 use crate::certificate::Certificate;
@@ -142,6 +143,7 @@ pub struct Server {
     /// Port of DNS over TLS; 0: none is to be spoken.
     tls: AtomicU16,
     closed: AtomicBool,
+    heard: std::sync::Mutex<Option<mpsc::Receiver<Notice>>>,
 }
 
 /// What listens.
@@ -162,6 +164,8 @@ pub(super) struct Shared {
     pub connections: Connections,
     pub handler: Guarded,
     pub certificate: ArcSwapOption<Certificate>,
+    /// Where it is told that a zone has changed elsewhere.
+    pub notices: mpsc::Sender<Notice>,
 }
 
 /// An address that is answered on. Its UDP sockets are the workers'.
@@ -223,6 +227,7 @@ impl Server {
         handler: Handler,
     ) -> Self {
         let stats = Arc::new(Stats::new(options.workers()));
+        let (notices, heard) = mpsc::channel(notices::WAITING);
         Self {
             shared: Arc::new(Shared {
                 world,
@@ -232,11 +237,13 @@ impl Server {
                 certificate: ArcSwapOption::empty(),
                 stats,
                 seen: Seen::default(),
+                notices,
             }),
             options,
             listening: Mutex::default(),
             tls: AtomicU16::new(0),
             closed: AtomicBool::new(false),
+            heard: std::sync::Mutex::new(Some(heard)),
         }
     }
 
@@ -265,6 +272,12 @@ impl Server {
     /// Who we say we are over TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.shared.certificate.load_full()
+    }
+
+    /// What is heard of zones that have changed elsewhere: for the first who asks.
+    pub fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.take()
     }
 
     /// The counters.

@@ -272,6 +272,7 @@ impl Desk {
         {
             let request = Request {
                 world: &world,
+                notices: &shared.notices,
                 identity: &identity,
                 message: &input[2..2 + len],
                 client: self.client,

@@ -215,6 +215,7 @@ impl Desk {
             }
             let request = Request {
                 world: &world,
+                notices: &shared.notices,
                 identity: &identity,
                 message,
                 client: client.ip(),

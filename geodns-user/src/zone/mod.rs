@@ -8,15 +8,21 @@
 //! - `integrity`: whether what a zone says fits together
 //! - `problems`: what was found on the way
 //! - `steer`: the configuration's steered names put on the zones
+//! - `delta`: what is different between two versions of a zone
+//! - [`take`]: records from elsewhere to a [`Zone`]
+//! - `offer`: a zone as others may have it, and how it came to be
 
+mod delta;
 mod draft;
 mod generate;
 mod integrity;
+mod offer;
 mod problems;
 mod rdata;
 mod read;
 mod steer;
 mod store;
+pub mod take;
 mod text;
 
 use std::num::NonZero;
@@ -27,9 +33,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
+pub use delta::{Delta, Misfit, Run};
+use domain::base::Rtype;
 use hashbrown::{HashMap, HashSet};
+pub use offer::Offer;
 pub use problems::Findings;
-pub use store::{Node, Record, RrSet, TooLarge, Zone};
+pub use store::{Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
 use tracing::warn;
 
 use crate::config::{Config, Error, ZoneFile};
@@ -44,6 +53,8 @@ pub type Name = domain::base::Name<Bytes>;
 #[derive(Clone, Debug, Default)]
 pub struct Zones {
     zones: Vec<Arc<Zone>>,
+    /// Of each zone that somebody may have; as many as zones, or none yet.
+    offers: Vec<Option<Arc<Offer>>>,
     by_apex: HashMap<Bytes, usize>,
     /// Labels of an apex, at the most; the root has none.
     depth: usize,
@@ -73,6 +84,29 @@ impl Zones {
     pub fn replace(&mut self, number: usize, zone: Arc<Zone>) {
         self.zones[number] = zone;
     }
+
+    /// A zone as others may have it.
+    pub fn offer(&self, number: usize) -> Option<&Arc<Offer>> {
+        self.offers.get(number)?.as_ref()
+    }
+
+    /// Makes the offers of zones that somebody may have, each from the one that was in force before.
+    /// `only`: of this zone alone.
+    pub fn make_offers(&mut self, config: &Config, before: &Self, only: Option<usize>) {
+        let make = |number: usize| {
+            let zone = &self.zones[number];
+            let previous = before.find(zone.apex.for_slice());
+            let previous = previous.filter(|(_, before)| before.apex == zone.apex);
+            let previous = previous.and_then(|(number, _)| before.offer(number));
+            Offer::make(config, number, self, previous)
+        };
+        match only {
+            Some(number) if self.offers.len() == self.zones.len() => {
+                self.offers[number] = make(number);
+            }
+            _ => self.offers = (0..self.zones.len()).map(make).collect(),
+        }
+    }
 }
 
 /// Labels of a name, the root not counted.
@@ -95,8 +129,14 @@ impl Deref for Zones {
 }
 
 impl From<Vec<Zone>> for Zones {
-    /// Of two zones with one apex, the later is found.
     fn from(zones: Vec<Zone>) -> Self {
+        zones.into_iter().map(Arc::new).collect::<Vec<_>>().into()
+    }
+}
+
+impl From<Vec<Arc<Zone>>> for Zones {
+    /// Of two zones with one apex, the later is found.
+    fn from(zones: Vec<Arc<Zone>>) -> Self {
         let apexes = zones.iter().enumerate();
         let by_apex = apexes
             .map(|(at, zone)| (zone.apex.as_octets().clone(), at))
@@ -105,7 +145,8 @@ impl From<Vec<Zone>> for Zones {
         Self {
             depth: depths.max().unwrap_or(0),
             by_apex,
-            zones: zones.into_iter().map(Arc::new).collect(),
+            zones,
+            offers: Vec::new(),
         }
     }
 }
@@ -164,7 +205,13 @@ pub fn read_all(config: &Config) -> Vec<Reading> {
 }
 
 fn read_one(config: &Config, zone: &ZoneFile, steered: &Names) -> Reading {
-    match read::file(&zone.name, &zone.file, steered) {
+    let Some(file) = &zone.file else {
+        return Reading {
+            zone: None,
+            findings: Findings::default(),
+        };
+    };
+    match read::file(&zone.name, file, steered) {
         Ok((zone, findings)) => Reading { zone, findings },
         Err(error) => Reading {
             zone: None,
@@ -174,44 +221,52 @@ fn read_one(config: &Config, zone: &ZoneFile, steered: &Names) -> Reading {
                 key: Some("zone.file".to_owned()),
                 message: format!(
                     "cannot read {}: {error}; check the path and its permissions",
-                    zone.file.display()
+                    file.display()
                 ),
             }),
         },
     }
 }
 
-/// Reads every zone of a configuration and marks its steered names on them. Warnings are logged.
-pub fn load(config: &Config) -> Result<Zones, Error> {
+/// What there is of a zone that is transferred from elsewhere.
+pub type Kept<'a> = &'a dyn Fn(&ZoneFile) -> Option<Arc<Zone>>;
+
+/// Reads every zone of a configuration and marks its steered names on them. Of those that are transferred
+/// from elsewhere, takes what `kept` has of them; without, the zone is empty. Warnings are logged.
+pub fn load(config: &Config, kept: Kept<'_>) -> Result<Zones, Error> {
     let readings = read_all(config);
-    for reading in &readings {
-        let Findings {
-            warnings,
-            more_warnings,
-            ..
-        } = &reading.findings;
-        for warning in warnings.iter().take(MAX_LOGGED) {
-            warn!("{warning}");
-        }
-        let more = warnings.len().saturating_sub(MAX_LOGGED) + more_warnings;
-        if more > 0 {
-            let file = warnings[0].file.display();
-            warn!("{file}: {more} more warnings; geodns check shows them");
-        }
+    readings.iter().for_each(log);
+    steered(config, readings, kept)
+}
+
+/// Logs the warnings of a zone.
+fn log(reading: &Reading) {
+    let Findings {
+        warnings,
+        more_warnings,
+        ..
+    } = &reading.findings;
+    for warning in warnings.iter().take(MAX_LOGGED) {
+        warn!("{warning}");
     }
-    steered(config, readings)
+    let more = warnings.len().saturating_sub(MAX_LOGGED) + more_warnings;
+    if more > 0 {
+        let file = warnings[0].file.display();
+        warn!("{file}: {more} more warnings; geodns check shows them");
+    }
 }
 
 /// The zones that have been read, with the configuration's steered names marked on them.
-pub fn steered(config: &Config, readings: Vec<Reading>) -> Result<Zones, Error> {
+pub fn steered(config: &Config, readings: Vec<Reading>, kept: Kept<'_>) -> Result<Zones, Error> {
     let mut findings = Findings::default();
     let mut zones = Vec::with_capacity(readings.len());
-    for Reading {
-        zone,
-        findings: found,
-    } in readings
-    {
-        zones.extend(zone);
+    for (file, reading) in config.zones.iter().zip(readings) {
+        let Reading {
+            zone,
+            findings: found,
+        } = reading;
+        let elsewhere = || kept(file).unwrap_or_else(|| Arc::new(Zone::empty(file.name.clone())));
+        zones.push(zone.map_or_else(elsewhere, Arc::new));
         findings.errors.extend(found.errors);
         findings.more_errors += found.more_errors;
     }
@@ -219,8 +274,70 @@ pub fn steered(config: &Config, readings: Vec<Reading>) -> Result<Zones, Error> 
         return Err(refusal);
     }
     let mut zones = Zones::from(zones);
-    steer::steer(config, &mut zones)?;
+    for number in 0..zones.len() {
+        make_room(config, &mut zones, number).map_err(|error| too_large(config, number, error))?;
+    }
+    steer::steer(config, &mut zones, None)?;
     Ok(zones)
+}
+
+/// Reads one zone's file. Warnings are logged.
+pub fn read_file(config: &Config, zone: &ZoneFile) -> Result<Zone, Error> {
+    let steered = integrity::names(config.steers.iter().map(|steer| &steer.name));
+    let reading = read_one(config, zone, &steered);
+    log(&reading);
+    match (reading.zone, reading.findings.refusal()) {
+        (Some(zone), None) => Ok(zone),
+        (_, Some(refusal)) => Err(refusal),
+        (None, None) => Ok(Zone::empty(zone.name.clone())),
+    }
+}
+
+/// Puts a zone in the place of the one of this number, with the configuration's steered names marked on it.
+pub fn put(config: &Config, zones: &mut Zones, number: usize, zone: Zone) -> Result<(), Error> {
+    zones.replace(number, Arc::new(zone));
+    make_room(config, zones, number).map_err(|error| too_large(config, number, error))?;
+    steer::steer(config, zones, Some(number))
+}
+
+fn too_large(config: &Config, number: usize, error: TooLarge) -> Error {
+    Error {
+        file: config.path.clone(),
+        line: Some(config.zones[number].line),
+        key: Some("zone".to_owned()),
+        message: error.to_string(),
+    }
+}
+
+/// Makes a zone that comes from elsewhere ready for steered names: marks of another configuration go, and so
+/// do the addresses that its primary has at names which a pool answers here.
+fn make_room(config: &Config, zones: &mut Zones, number: usize) -> Result<(), TooLarge> {
+    if config.zones[number].file.is_some() || zones[number].is_empty() {
+        return Ok(());
+    }
+    if zones[number].nodes().any(|node| node.steer().is_some()) {
+        Arc::make_mut(&mut zones.zones[number]).clear_pools();
+    }
+    for steer in &config.steers {
+        let name = steer.name.for_slice();
+        let Some((at, zone)) = zones.find(name) else {
+            continue;
+        };
+        let node = (at == number).then(|| zone.node(name)).flatten();
+        if !node.is_some_and(|node| node.has(Rtype::A) || node.has(Rtype::AAAA)) {
+            continue;
+        }
+        let zone = Arc::make_mut(&mut zones.zones[number]);
+        let mut others = Run::default();
+        for record in zone.node(name).into_iter().flat_map(Node::records) {
+            if !matches!(record.rtype, Rtype::A | Rtype::AAAA) {
+                others.push(name, record);
+            }
+        }
+        let mut others: Vec<_> = others.iter().map(|(_, record)| record).collect();
+        zone.set(name, &mut others)?;
+    }
+    Ok(())
 }
 
 /// A name in presentation format, absolute with or without its last dot; in lower case. Or what is

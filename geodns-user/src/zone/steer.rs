@@ -9,8 +9,8 @@ use domain::base::Rtype;
 use super::{RrSet, Zone, Zones, ancestors};
 use crate::config::{Config, Error, Steer};
 
-/// Marks every steered name.
-pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
+/// Marks every steered name, of one zone or of all. There is nothing to mark in a zone without data.
+pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> Result<(), Error> {
     for steer in &config.steers {
         let generated = config.pools[steer.pool].of.is_some();
         let error = |message: String| {
@@ -35,6 +35,9 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
             );
             return error(message);
         };
+        if zone.is_empty() || only.is_some_and(|only| only != at) {
+            continue;
+        }
         let is_alias = config.pools[steer.pool].is_alias(config);
         if let Err(message) = may_stand(zone, steer).and_then(|()| match is_alias {
             true => may_be_alias(zone, steer),
@@ -42,7 +45,7 @@ pub(super) fn steer(config: &Config, zones: &mut Zones) -> Result<(), Error> {
         }) {
             return error(message);
         }
-        // Nobody else has it yet.
+        // Nobody else has it yet, but for one that is in force elsewhere.
         let zone = Arc::make_mut(&mut zones.zones[at]);
         if let Err(too_large) = zone.set_pool(steer.name.for_slice(), steer.pool) {
             return error(too_large.to_string());

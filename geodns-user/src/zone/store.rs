@@ -136,6 +136,24 @@ impl Zone {
         all.filter(|node| node.pool() != GONE)
     }
 
+    /// The node at a place, which is moved to the next one's; the first place is 0. For who cannot hold on
+    /// to [`Zone::nodes`].
+    pub fn walk(&self, at: &mut usize) -> Option<Node<'_>> {
+        while *at < self.octets.len() {
+            let node = self.node_at(*at as u32);
+            *at += node.0.len();
+            if node.pool() != GONE {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// Octets of all its nodes.
+    pub fn size(&self) -> usize {
+        self.octets.len() - self.garbage
+    }
+
     /// What stands at the apex.
     pub fn top(&self) -> Node<'_> {
         self.node(self.apex.for_slice()).unwrap_or(Node(&[0; NAME]))
@@ -153,6 +171,11 @@ impl Zone {
     /// Its serial number.
     pub fn serial(&self) -> u32 {
         self.soa_number(0)
+    }
+
+    /// How long a secondary may go on serving it when no primary answers.
+    pub fn expire(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.soa_number(3).into())
     }
 
     /// TTL of negative answers: min(SOA TTL, SOA MINIMUM) (RFC 2308 section 3).
@@ -194,6 +217,18 @@ impl Zone {
         let pool = (pool as u32).min(GONE - 1);
         self.put32(at, POOL, pool);
         Ok(())
+    }
+
+    /// Takes every pool away; what stands at a name but for it stays.
+    pub fn clear_pools(&mut self) {
+        let steered = |node: Node<'_>| node.steer().map(|_| node.name().as_slice().to_vec());
+        let names: Vec<_> = self.nodes().filter_map(steered).collect();
+        for name in names {
+            if let Some(at) = self.place(&name) {
+                self.put32(at, POOL, NO_POOL);
+                self.prune(&name);
+            }
+        }
     }
 
     /// Puts records in the place of all that stand at a name, in any order: repeats are left out, and of
@@ -432,6 +467,16 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// Each record of each RRset.
+    pub fn records(self) -> impl Iterator<Item = Record<'a>> {
+        self.rrsets().flat_map(RrSet::records)
+    }
+
+    /// Whether the same RRsets stand at both.
+    pub fn has_same_records(self, other: Node<'_>) -> bool {
+        self.octets() == other.octets()
+    }
+
     /// The octets of its RRsets.
     fn octets(self) -> &'a [u8] {
         let after = &self.0[NAME..];
@@ -449,6 +494,12 @@ impl<'a> RrSet<'a> {
             rest = after;
             Some(rdata)
         })
+    }
+
+    /// Each record.
+    pub fn records(self) -> impl Iterator<Item = Record<'a>> {
+        let Self { rtype, ttl, .. } = self;
+        self.rdata().map(move |rdata| Record { rtype, rdata, ttl })
     }
 
     /// RDATA of the first record; empty if there were none, which does not happen.
@@ -490,7 +541,7 @@ fn name_at(octets: &[u8], at: u32) -> &[u8] {
 }
 
 /// Octets of the name that something begins with.
-fn name_len(octets: &[u8]) -> usize {
+pub fn name_len(octets: &[u8]) -> usize {
     let mut len = 0;
     while let Some(&label) = octets.get(len) {
         len += 1 + usize::from(label);

@@ -592,7 +592,7 @@ fn aliases_stand_alone_and_at_no_apex() {
         );
         let file = path.join("g.toml");
         fs::write(&file, text).unwrap();
-        super::load(&Config::load(&file).unwrap()).map_err(|error| {
+        super::load(&Config::load(&file).unwrap(), &|_| None).map_err(|error| {
             let text = error.to_string();
             text.replace(&format!("{}:", file.display()), "")
         })
@@ -697,7 +697,10 @@ fn steered_names_stand_where_addresses_may() {
             "has AAAA records in the zone file of example.org; its addresses come from the pool, remove one",
         ),
     ] {
-        let error = load(&config(&path, &zones, &["www.example.org", steer])).unwrap_err();
+        let error = load(&config(&path, &zones, &["www.example.org", steer]), &|_| {
+            None
+        })
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
@@ -715,7 +718,7 @@ fn steered_names_stand_where_addresses_may() {
         "x.sub.example.org",
         "old.example.org",
     ];
-    let zones = load(&config(&path, &zones, &steers)).unwrap();
+    let zones = load(&config(&path, &zones, &steers), &|_| None).unwrap();
     let node = |zone: usize, at: &str| zones[zone].node(name(at).for_slice());
     for at in [
         "www.example.org",
@@ -781,7 +784,7 @@ fn many_zones_are_read_in_their_order_and_all_that_is_wrong_is_told() {
             false => assert!(zone.ends_with("99.example") && apex.is_none(), "{zone}"),
         }
     }
-    let error = load(&config).unwrap_err().to_string();
+    let error = load(&config, &|_| None).unwrap_err().to_string();
     assert!(
         error.contains("z99.example.zone:4: a.z99.example A:")
             && error.ends_with("(and 1 more problem; geodns check shows all)"),

@@ -1,0 +1,155 @@
+//! Zones that change on their own: one place through which each is replaced.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::{error, info, warn};
+
+use super::{Daemon, notify};
+use crate::config::{Config, ZoneFile};
+use crate::control::api::{Failure, Reloaded};
+use crate::transfer::keep::Keep;
+use crate::world::World;
+use crate::zone::{self, Name, Zone, Zones};
+
+/// What is kept of a transferred zone, as long as it has not expired.
+pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
+    let kept = match keep.read(&zone.name) {
+        Ok(kept) => kept?,
+        Err(line) => {
+            error!("{line}");
+            return None;
+        }
+    };
+    let expires = kept.checked + kept.zone.expire();
+    if expires <= SystemTime::now() {
+        warn!(
+            "{}: what was kept of it has expired: SERVFAIL until it is transferred",
+            zone.name
+        );
+        return None;
+    }
+    Some(Arc::new(kept.zone))
+}
+
+/// Number of a zone of the configuration.
+pub(super) fn number(config: &Config, apex: &Name) -> Option<usize> {
+    config.zones.iter().position(|zone| zone.name == *apex)
+}
+
+impl Daemon {
+    /// What there is of a zone that comes from elsewhere, for a configuration that is read: what is in
+    /// force, else what is on disk.
+    pub(super) fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
+        let world = self.world.load();
+        let number = number(&world.inputs.config, &zone.name);
+        let there = number.filter(|&at| world.inputs.config.zones[at].file.is_none());
+        match there {
+            Some(number) => {
+                let there = Arc::clone(&world.zones.load()[number]);
+                (!there.is_empty()).then_some(there)
+            }
+            None => kept(&self.keep, zone),
+        }
+    }
+
+    /// Puts a zone in force, in the place of the one with its apex. Steered names are marked on it, and
+    /// what would not do in a zone file is refused: then nothing changes.
+    ///
+    /// Only under `edits`.
+    pub(super) fn put_zone(&self, zone: Zone) -> Result<(), Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let apex = zone.apex.clone();
+        let Some(number) = number(config, &apex) else {
+            return Err(Failure::NotFound(format!("no zone {apex} any more")));
+        };
+        let before = world.zones.load_full();
+        let mut zones = Zones::clone(&before);
+        zone::put(config, &mut zones, number, zone)
+            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        zones.make_offers(config, &before, Some(number));
+        let changed = before[number].serial() != zones[number].serial();
+        self.put_zones(&world, zones)?;
+        if changed {
+            self.announce(&apex);
+        }
+        Ok(())
+    }
+
+    /// Puts changed zones in force: with a kernel, a whole new plan, since it has their names; without, the
+    /// zones alone.
+    fn put_zones(&self, world: &World, zones: Zones) -> Result<(), Failure> {
+        if self.kernel.is_none() {
+            world.zones.store(Arc::new(zones));
+            return Ok(());
+        }
+        let mut inputs = world.inputs_now();
+        inputs.zones = Arc::new(zones);
+        let next = self.compile(&inputs, &world.layers(), world.generation + 1)?;
+        let instance = self.prepare(&next)?;
+        self.commit(next, instance)
+    }
+
+    /// `reload ZONE`: reads its file again, or asks its primaries. On an error nothing changes.
+    pub(super) async fn reload_zone(self: &Arc<Self>, name: &str) -> Result<Reloaded, Failure> {
+        let apex = zone::parse_name(name).map_err(Failure::Invalid)?;
+        let world = self.world.load_full();
+        let config = Arc::clone(&world.inputs.config);
+        let Some(number) = number(&config, &apex) else {
+            let names: Vec<_> = config
+                .zones
+                .iter()
+                .map(|zone| zone.name.to_string())
+                .collect();
+            let message = format!("no zone {apex}; there are {}", names.join(", "));
+            return Err(Failure::NotFound(message));
+        };
+        if config.zones[number].file.is_none() {
+            self.refresh(&apex);
+            return Ok(Reloaded {
+                generation: world.generation,
+                warning: Some(format!(
+                    "{apex} comes from its primaries: they are being asked"
+                )),
+            });
+        };
+        drop(world);
+        // Reading it is none of the others' business.
+        let read = {
+            let config = Arc::clone(&config);
+            move || zone::read_file(&config, &config.zones[number])
+        };
+        let zone = tokio::task::spawn_blocking(read).await;
+        let zone = zone
+            .map_err(super::change::internal)?
+            .map_err(|error| Failure::Invalid(error.to_string()));
+        let put = match zone {
+            Ok(zone) => self.change(move |daemon| daemon.put_zone(zone)).await,
+            Err(failure) => Err(failure),
+        };
+        match &put {
+            Ok(()) => info!("{apex}: read again"),
+            Err(failure) => error!("{apex}: not read again, nothing has changed: {failure}"),
+        }
+        put.map(|()| Reloaded {
+            generation: self.world.load().generation,
+            warning: None,
+        })
+    }
+
+    /// After a new configuration is in force: who gives and takes which zones now, and who is told.
+    pub(super) fn follow_zones(self: &Arc<Self>, before: Option<&Zones>) {
+        let world = self.world.load_full();
+        let zones = world.zones.load_full();
+        self.follow_primaries();
+        for zone in zones.iter().filter(|zone| !zone.is_empty()) {
+            let before = before.and_then(|before| before.find(zone.apex.for_slice()));
+            let before = before.filter(|(_, before)| before.apex == zone.apex);
+            if before.is_none_or(|(_, before)| before.serial() != zone.serial()) {
+                self.announce(&zone.apex);
+            }
+        }
+        notify::ready(&self.summary());
+    }
+}

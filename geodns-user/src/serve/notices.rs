@@ -1,0 +1,85 @@
+//! NOTIFY (RFC 1996): a primary says that a zone has changed.
+
+use std::net::IpAddr;
+
+use domain::base::Rtype;
+
+use super::handler::{Answer, Request, code};
+use super::query::{Query, Question, first_soa};
+use super::respond::{LowerName, rcode};
+use super::signed::Signature;
+use super::write::Outline;
+use crate::zone::Name;
+
+/// NOTIFY.
+pub const OPCODE: u8 = 4;
+/// Notices that nobody has looked at yet, at the most. More are dropped: they come again.
+pub const WAITING: usize = 256;
+
+/// A zone has changed at its primary, as that says.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    /// Apex.
+    pub apex: Name,
+    /// Who says so.
+    pub from: IpAddr,
+    /// The serial that it has now, if it says so.
+    pub serial: Option<u32>,
+}
+
+/// Answers a NOTIFY, and passes it on if it comes from a primary of the zone.
+pub fn hear(
+    request: &Request<'_>,
+    query: &Query<'_>,
+    question: &Question<'_>,
+    signature: Option<&Signature>,
+    response: &mut Vec<u8>,
+) -> Answer {
+    let mut outline = Outline {
+        rcode: rcode::NOERROR,
+        authoritative: true,
+        ..Outline::default()
+    };
+    let zones = request.world.zones.load();
+    let name = LowerName::of(&[question.name]);
+    let zone = name.as_ref().and_then(|name| {
+        let (number, zone) = zones.find(name.name())?;
+        (zone.apex.as_slice() == name.name().as_slice()).then_some((number, zone))
+    });
+    let Some((number, zone)) = zone else {
+        outline.rcode = rcode::NOTAUTH;
+        outline.authoritative = false;
+        return code(query, outline, response);
+    };
+    if question.qtype != Rtype::SOA.to_int() {
+        outline.rcode = rcode::NOTIMP;
+        return code(query, outline, response);
+    }
+    let config = &request.world.inputs.config;
+    let primaries = config
+        .zones
+        .get(number)
+        .map_or(&[][..], |zone| &zone.primaries);
+    let is_known = primaries.iter().any(|primary| {
+        let signed = primary
+            .key
+            .as_ref()
+            .is_none_or(|key| signature.is_some_and(|signature| *signature.key() == key.name));
+        primary.address == request.client.to_canonical() && signed
+    });
+    if !is_known {
+        tracing::debug!(
+            "{}: a NOTIFY from {}, which is none of its primaries, or not signed with their key",
+            zone.apex,
+            request.client
+        );
+        outline.rcode = rcode::REFUSED;
+        return code(query, outline, response);
+    }
+    let _ = request.notices.try_send(Notice {
+        apex: zone.apex.clone(),
+        from: request.client.to_canonical(),
+        serial: first_soa(request.message).map(|soa| soa.serial),
+    });
+    code(query, outline, response)
+}

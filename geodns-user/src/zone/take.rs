@@ -1,0 +1,169 @@
+//! A zone from records that come from elsewhere: what stands against the rules is refused, as in zone files.
+
+use domain::base::{Name as DomainName, Rtype};
+
+use super::delta::{Delta, Run};
+use super::store::{Node, Record, Zone};
+use super::{Name, ancestors};
+
+/// Records, one after the other in any order, to a zone.
+pub struct Taker {
+    apex: Name,
+    records: Run,
+}
+
+impl Taker {
+    /// One without records.
+    pub fn new(apex: Name) -> Self {
+        Self {
+            apex,
+            records: Run::default(),
+        }
+    }
+
+    /// Octets of names and data so far.
+    pub fn size(&self) -> usize {
+        self.records.size()
+    }
+
+    /// Adds a record: owner in lower case, RDATA in canonical form. Or says what is wrong with it.
+    pub fn add(
+        &mut self,
+        owner: &DomainName<[u8]>,
+        rtype: Rtype,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), String> {
+        may_stand(&self.apex, owner, rtype)?;
+        self.records.push(owner, Record { rtype, rdata, ttl });
+        Ok(())
+    }
+
+    /// The zone, if it is whole.
+    pub fn finish(self) -> Result<Zone, String> {
+        let mut places = Vec::new();
+        let mut at = 0;
+        loop {
+            let place = at;
+            let Some((owner, _)) = self.records.read(&mut at) else {
+                break;
+            };
+            places.push((owner.as_slice(), place));
+        }
+        places.sort_unstable();
+        let mut zone = Zone::empty(self.apex.clone());
+        for of_owner in places.chunk_by(|one, next| one.0 == next.0) {
+            let records = of_owner.iter().filter_map(|&(_, place)| {
+                let mut place = place;
+                self.records.read(&mut place)
+            });
+            let mut records: Vec<_> = records.map(|(_, record)| record).collect();
+            let owner = DomainName::from_slice(of_owner[0].0).map_err(|error| error.to_string())?;
+            zone.set(owner, &mut records)
+                .map_err(|error| error.to_string())?;
+        }
+        is_whole(&zone)?;
+        let has_dnames = zone.nodes().any(|node| node.has(Rtype::DNAME));
+        for node in zone.nodes() {
+            alone(node.name(), node)?;
+            if has_dnames {
+                below_dname(&zone, node.name())?;
+            }
+        }
+        Ok(zone)
+    }
+}
+
+/// A zone from all of its records, as a [`Run`] has them.
+pub fn from_run(apex: &Name, run: &Run) -> Result<Zone, String> {
+    let mut taker = Taker::new(apex.clone());
+    for (owner, record) in run.iter() {
+        taker.add(owner, record.rtype, record.ttl, record.rdata)?;
+    }
+    taker.finish()
+}
+
+/// Whether what a delta has added may stand in a zone that it was applied to.
+pub fn check(zone: &Zone, delta: &Delta) -> Result<(), String> {
+    is_whole(zone)?;
+    for (owner, record) in delta.added.iter() {
+        may_stand(&zone.apex, owner, record.rtype)?;
+        let Some(node) = zone.node(owner) else {
+            continue;
+        };
+        alone(owner, node)?;
+        below_dname(zone, owner)?;
+        if record.rtype == Rtype::DNAME {
+            let is_below = |node: &Node<'_>| {
+                let mut above = ancestors(node.name(), &zone.apex);
+                above.any(|above| above == owner)
+            };
+            if let Some(below) = zone.nodes().find(is_below) {
+                return Err(format!(
+                    "{} stands below the DNAME at {owner}",
+                    below.name()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is below no DNAME.
+fn below_dname(zone: &Zone, name: &DomainName<[u8]>) -> Result<(), String> {
+    let is_dname = |above: &&DomainName<[u8]>| {
+        let node = zone.node(above);
+        node.is_some_and(|node| node.has(Rtype::DNAME))
+    };
+    match ancestors(name, &zone.apex).find(is_dname) {
+        Some(above) => Err(format!("{name} stands below the DNAME at {above}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a zone has what each must have.
+fn is_whole(zone: &Zone) -> Result<(), String> {
+    let top = zone.top();
+    let soa = top.rrset(Rtype::SOA).map_or(0, |soa| soa.rdata().count());
+    if soa != 1 {
+        return Err(format!("the zone has {soa} SOA records at its apex"));
+    }
+    match top.has(Rtype::NS) {
+        true => Ok(()),
+        false => Err("the zone has no NS record at its apex".to_owned()),
+    }
+}
+
+/// Whether a record may stand in a zone, whatever else does.
+fn may_stand(apex: &Name, owner: &DomainName<[u8]>, rtype: Rtype) -> Result<(), String> {
+    if !owner.ends_with(apex) {
+        return Err(format!("{owner} is outside the zone"));
+    }
+    if matches!(rtype.to_int(), 0 | 41 | 128..=255) {
+        return Err(format!("{owner} has {rtype}, a type for messages"));
+    }
+    let at_apex = owner.as_slice() == apex.as_slice();
+    match rtype {
+        Rtype::SOA if !at_apex => Err(format!("{owner} has a SOA record below the apex")),
+        Rtype::CNAME if at_apex => Err("there is a CNAME at the apex".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a CNAME stands alone, and is one.
+fn alone(owner: &DomainName<[u8]>, node: Node<'_>) -> Result<(), String> {
+    for rtype in [Rtype::CNAME, Rtype::DNAME] {
+        let several = node
+            .rrset(rtype)
+            .is_some_and(|rrset| rrset.rdata().nth(1).is_some());
+        if several {
+            return Err(format!("{owner} has a second {rtype}"));
+        }
+    }
+    let may = |rtype| matches!(rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC);
+    let mut types = node.rrsets().map(|rrset| rrset.rtype);
+    match types.find(|&rtype| !may(rtype)) {
+        Some(other) if node.has(Rtype::CNAME) => Err(format!("{owner} has {other} beside CNAME")),
+        _ => Ok(()),
+    }
+}

@@ -357,6 +357,7 @@ impl Reply {
             3 => "NXDOMAIN".into(),
             4 => "NOTIMP".into(),
             5 => "REFUSED".into(),
+            9 => "NOTAUTH".into(),
             16 => "BADVERS".into(),
             other => format!("RCODE{other}"),
         }

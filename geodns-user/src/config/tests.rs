@@ -790,3 +790,89 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn zones_are_given_and_taken_as_it_says() {
+    const KEYS: &str = "[[tsig]]\nname = \"Xfr.\"\nsecret = \"c2hhcmVkIGJ5IHR3byBzZXJ2ZXJz\"\n";
+    const FILE: &str = "file = \"example.org.zone\"";
+    let with = |zone: &str| format!("{}{KEYS}", BASE.replacen(FILE, zone, 1));
+    let config = parse(with(
+        "primaries = [\"192.0.2.1\", { address = \"2001:db8::1\", port = 5353 }]\ntsig = \"xfr\"\n\
+         allow_transfer = [\"192.0.2.0/24\", \"xfr\"]\nnotify = [\"192.0.2.2\"]\n\
+         transfer_steered = \"leave-out\"",
+    ))
+    .unwrap();
+    let zone = &config.zones[0];
+    assert_eq!((&zone.file, zone.steered), (&None, Steered::LeaveOut));
+    let peers: Vec<String> = zone.primaries.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["192.0.2.1", "2001:db8::1 port 5353"]);
+    assert!(
+        zone.primaries
+            .iter()
+            .chain(&zone.notify)
+            .all(|peer| peer.key.is_some())
+    );
+    let net = Allowed::From("192.0.2.0/24".parse().unwrap());
+    let key = Allowed::Signed(crate::zone::parse_name("xfr").unwrap());
+    assert_eq!(zone.allow_transfer, [net, key]);
+    // Secrets are in no log.
+    assert!(!format!("{config:?}").contains("c2hhcm"));
+
+    for (zone, expect) in [
+        (
+            "file = \"z\"\nprimaries = [\"192.0.2.1\"]",
+            "17: zone.file: a zone has a file or primaries, not both; remove one",
+        ),
+        (
+            "primaries = []",
+            "17: zone.primaries: 0 servers; name 1 to 64, or leave the key out",
+        ),
+        (
+            "primaries = [1]",
+            "17: zone.primaries: not a server; write \"192.0.2.1\", or { address = \"192.0.2.1\", port = 53, tsig = \"key\" }",
+        ),
+        (
+            "primaries = [{ port = 53 }]",
+            "17: zone.primaries: a server without address; add one",
+        ),
+        (
+            "primaries = [{ address = \"192.0.2.1\", prt = 53 }]",
+            "17: zone.primaries: unknown key \"prt\" of a server; known: address, port, tsig",
+        ),
+        (
+            "primaries = [\"192.0.2.1\"]\ntsig = \"other\"",
+            "18: zone.tsig: no key \"other\"; there are \"xfr\"",
+        ),
+        (
+            "file = \"z\"\nallow_transfer = [\"192.0.2.1/24\"]",
+            "18: zone.allow_transfer: 192.0.2.1/24: bits are set past the prefix length; did you mean 192.0.2.0/24?",
+        ),
+        (
+            "file = \"z\"\nallow_transfer = [\"nobody\"]",
+            "18: zone.allow_transfer: \"nobody\" is neither an address, nor a prefix, nor a key; there are \"xfr\"",
+        ),
+    ] {
+        check_error(with(zone), &format!("etc/g.toml:{expect}"));
+    }
+    let key = |rest: &str| format!("[[tsig]]\nname = \"k\"\n{rest}\n{BASE}");
+    for (rest, expect) in [
+        (
+            "",
+            "2: tsig.secret: missing; write the secret in base64, or name a secret_file",
+        ),
+        (
+            "secret = \"!\"",
+            "3: tsig.secret: not base64; write what `openssl rand -base64 32` gives",
+        ),
+        (
+            "secret = \"c2hvcnQ=\"",
+            "3: tsig.secret: 5 octets; write 8 to 1024, in base64",
+        ),
+        (
+            "algorithm = \"hmac-md5\"",
+            "3: tsig.algorithm: no such algorithm \"hmac-md5\"; write \"hmac-sha256\", \"hmac-sha384\", \"hmac-sha512\" or \"hmac-sha1\"",
+        ),
+    ] {
+        check_error(key(rest), &format!("etc/g.toml:{expect}"));
+    }
+}

@@ -233,3 +233,82 @@ fn put(apex: &Name, record: &Parsed, run: &mut Run) -> Result<(), Broken> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::zone::parse_name;
+
+    /// An IXFR of serial 2 over 1 of example.org: one record goes, one comes.
+    fn ixfr() -> Vec<u8> {
+        let mut message =
+            b"\0\x07\x84\0\0\x01\0\x06\0\0\0\0\x07example\x03org\0\0\xfb\0\x01".to_vec();
+        let mut put = |owner: &[u8], rtype: u8, rdata: &[u8]| {
+            message.extend_from_slice(owner);
+            message.extend_from_slice(&[0, rtype, 0, 1, 0, 0, 0, 60, 0, rdata.len() as u8]);
+            message.extend_from_slice(rdata);
+        };
+        let soa = |serial: u8| {
+            let mut rdata = b"\xc0\x0c\xc0\x0c\0\0\0".to_vec();
+            rdata.push(serial);
+            rdata.extend_from_slice(&[0; 16]);
+            rdata
+        };
+        put(b"\xc0\x0c", 6, &soa(2));
+        put(b"\xc0\x0c", 6, &soa(1));
+        put(b"\x01A\xc0\x0c", 1, &[192, 0, 2, 1]);
+        put(b"\xc0\x0c", 6, &soa(2));
+        put(b"\x01b\xc0\x0c", 1, &[192, 0, 2, 2]);
+        put(b"\xc0\x0c", 6, &soa(2));
+        message
+    }
+
+    fn take(octets: &[u8]) -> Result<Received, Broken> {
+        let mut receiver = Receiver::new(parse_name("example.org").unwrap());
+        let message = Message::from_octets(Bytes::copy_from_slice(octets))
+            .map_err(|error| Broken::Message(error.to_string()))?;
+        receiver.take(message)?;
+        receiver.finish()
+    }
+
+    #[test]
+    fn deltas_are_read_in_canonical_form() {
+        let Received::Deltas(deltas) = take(&ixfr()).unwrap() else {
+            panic!("no deltas");
+        };
+        assert_eq!(deltas.len(), 1);
+        assert_eq!((deltas[0].from_serial(), deltas[0].to_serial()), (1, 2));
+        let removed: Vec<_> = deltas[0].removed.iter().collect();
+        assert_eq!(removed[0].0.to_string(), "a.example.org");
+        assert_eq!(removed[0].1.rdata, [192, 0, 2, 1]);
+        assert_eq!(deltas[0].added.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_transfer_that_is_cut_brings_nothing() {
+        let whole = ixfr();
+        for len in 12..whole.len() {
+            assert!(take(&whole[..len]).is_err(), "{len}");
+        }
+        // Well-formed, and without its last records.
+        for records in 2..6 {
+            let mut cut = ixfr();
+            cut[7] = records;
+            assert!(matches!(take(&cut), Err(Broken::Cut)), "{records}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(changes in prop::collection::vec((0..200usize, any::<u8>()), 1..8)) {
+            let mut message = ixfr();
+            for (at, octet) in changes {
+                let at = at % message.len();
+                message[at] = octet;
+            }
+            let _ = take(&message);
+        }
+    }
+}

@@ -170,7 +170,7 @@ impl<'a> Integrity<'a> {
         let Ok(target) = DomainName::from_slice(record.rdata) else {
             return;
         };
-        if record.owner.as_slice().starts_with(b"\x01*") {
+        if record.owner.as_slice().starts_with(b"\x01*") && !self.is_apex(record.owner) {
             let message = "a wildcard cannot be delegated (RFC 4592 section 4.2); remove it";
             self.problems.error(record.at, record.key(), message);
             return;

@@ -1,6 +1,7 @@
 //! One loaded program, with tables of its own: a plan in the kernel.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::Map;
@@ -41,10 +42,9 @@ unsafe impl<const N: usize> Value for [u64; N] {}
 pub struct Instance {
     ebpf: Ebpf,
     settings: abi::Settings,
-    // Read by the program alone once they are filled.
-    _names: Mapping,
-    _zones: Mapping,
-    _shelves: Mapping,
+    names: Mapping,
+    zones: Mapping,
+    shelves: Mapping,
     answers: Mapping,
     pools: Mapping,
     regions: Mapping,
@@ -127,9 +127,9 @@ impl Instance {
         Ok(Self {
             ebpf,
             settings,
-            _names: names,
-            _zones: zones,
-            _shelves: shelves,
+            names,
+            zones,
+            shelves,
             answers,
             pools,
             regions,
@@ -187,6 +187,14 @@ impl Instance {
             Store::Slot { index, .. } => self.slots.holds(*index, 0, 8),
             Store::Answer { index, .. } => self.answers.holds(*index, 0, size_of::<abi::Answer>()),
             Store::Pool { pool, .. } => self.pools.holds(*pool, 0, size_of::<abi::Pool>()),
+            Store::Set { place, words } => {
+                let (page, offset) = on_shelf(*place);
+                self.shelves.holds(page, offset, 8 * words.len())
+            }
+            Store::Name { slot, .. } => self.names.holds(*slot, 0, size_of::<abi::Name>()),
+            Store::Soa { zone, .. } | Store::Zone { zone, .. } => {
+                self.zones.holds(*zone, 0, size_of::<abi::Zone>())
+            }
         }
     }
 }
@@ -216,6 +224,27 @@ impl Backend for Instance {
                 Store::Pool { pool, row, value } => {
                     self.pools.store_u64(*pool, row.offset(), *value);
                 }
+                Store::Set { place, words } => {
+                    let (page, offset) = on_shelf(*place);
+                    for (at, &word) in words.iter().enumerate() {
+                        self.shelves.store_u64(page, offset + 8 * at, word);
+                    }
+                }
+                Store::Name { slot, word, value } => {
+                    self.names.store_u64(*slot, word.offset(), *value);
+                }
+                Store::Soa { zone, of } => {
+                    // All but the row, which is the first word.
+                    let words = of.bytes().chunks_exact(8).enumerate().skip(1);
+                    for (at, word) in words {
+                        let word = u64::from_ne_bytes(std::array::from_fn(|octet| word[octet]));
+                        self.zones.store_u64(*zone, 8 * at, word);
+                    }
+                }
+                Store::Zone { zone, value } => {
+                    self.zones
+                        .store_u64(*zone, offset_of!(abi::Zone, row), *value);
+                }
             }
         }
         Ok(())
@@ -224,6 +253,12 @@ impl Backend for Instance {
     fn grace(&mut self) -> io::Result<()> {
         sys::grace()
     }
+}
+
+/// Page and offset in it, in octets, of a place on the shelves.
+fn on_shelf(place: u32) -> (u32, usize) {
+    let words = abi::SHELF_WORDS as u32;
+    (place / words, 8 * (place % words) as usize)
 }
 
 fn fill<'a, T: Value + 'a>(to: &mut Mapping, from: impl Fn(u32) -> Option<&'a T>) {

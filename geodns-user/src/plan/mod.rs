@@ -4,6 +4,7 @@
 //!
 //! - `names`: the name table
 //! - `sets`: what stands at a name, rendered
+//! - `edit`: the same of a zone that has changed
 //! - `rows`: zones, pools, answers
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
@@ -14,6 +15,7 @@
 
 mod atlas;
 mod blocks;
+mod edit;
 pub mod moves;
 mod names;
 mod path;
@@ -120,6 +122,81 @@ pub enum Store {
         /// New value.
         value: u64,
     },
+    /// A set that no packet is answered from.
+    Set {
+        /// Its place on the shelves, in words.
+        place: u32,
+        /// Its words, all on one page.
+        words: Box<[u64]>,
+    },
+    /// A word of a slot of the name table.
+    Name {
+        /// The slot.
+        slot: u32,
+        /// Which word.
+        word: NameWord,
+        /// New value.
+        value: u64,
+    },
+    /// The SOA of a zone of which everything passes.
+    Soa {
+        /// The zone.
+        zone: u32,
+        /// It, as it will be: [`abi::Zone::soa`] and `soa_len` count.
+        of: Box<abi::Zone>,
+    },
+    /// The row of a zone.
+    Zone {
+        /// The zone.
+        zone: u32,
+        /// New value.
+        value: u64,
+    },
+}
+
+/// A word of an [`abi::Name`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameWord {
+    /// The first of its hash.
+    Hash0,
+    /// The second of its hash.
+    Hash1,
+    /// [`abi::Name::exact`]
+    Exact,
+    /// [`abi::Name::wildcard`]
+    Wildcard,
+}
+
+impl NameWord {
+    /// Where it is in a slot, in octets.
+    pub fn offset(self) -> usize {
+        match self {
+            Self::Hash0 => offset_of!(abi::Name, hash),
+            Self::Hash1 => offset_of!(abi::Name, hash) + 8,
+            Self::Exact => offset_of!(abi::Name, exact),
+            Self::Wildcard => offset_of!(abi::Name, wildcard),
+        }
+    }
+
+    /// Its value.
+    pub fn get(self, name: &abi::Name) -> u64 {
+        match self {
+            Self::Hash0 => name.hash[0],
+            Self::Hash1 => name.hash[1],
+            Self::Exact => name.exact.load(),
+            Self::Wildcard => name.wildcard.load(),
+        }
+    }
+
+    /// Sets it.
+    pub fn set(self, name: &mut abi::Name, value: u64) {
+        match self {
+            Self::Hash0 => name.hash[0] = value,
+            Self::Hash1 => name.hash[1] = value,
+            Self::Exact => name.exact.set(value),
+            Self::Wildcard => name.wildcard.set(value),
+        }
+    }
 }
 
 /// A row of a pool.
@@ -186,7 +263,7 @@ pub struct Capacity {
     pub blocks: u32,
 }
 
-/// Why an edit of the prefix table could not be made in place.
+/// Why an edit could not be made in place.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The tables are full: compile a new plan.
@@ -435,6 +512,7 @@ impl Plan {
         }
         plan.blocks.commit();
         plan.set_capacity();
+        plan.names.shelves.set_capacity();
         Ok(plan)
     }
 
@@ -526,13 +604,12 @@ impl Plan {
 
     /// How large the tables of this plan are.
     pub fn capacity(&self) -> Capacity {
-        let shelves = self.shelves().len();
         Capacity {
             names: self.names.slots.len() as u32,
             zones: self.zones.len() as u32,
             pools: self.rows.pools.len() as u32,
             answers: self.rows.answers.len() as u32,
-            shelves: (shelves + shelves / 4) as u32,
+            shelves: self.names.shelves.capacity() as u32,
             slots: self.rows.slots.len() as u32,
             regions: self.regions.capacity(),
             roots: self.atlases.capacity * ATLAS_PAGES as u32,
@@ -926,6 +1003,53 @@ impl Plan {
         });
         stores.push(self.use_atlas(pool, number));
         Ok(stores)
+    }
+
+    /// Has everything of a zone passed to the slow path, from the store on. A grace period later no packet is
+    /// answered from its names any more.
+    pub fn close_zone(&mut self, number: usize) -> Store {
+        let row = self.zones[number].row.load() | abi::Zone::PASS;
+        self.set_zone_row(number, row)
+    }
+
+    /// Brings the tables from one version of a zone to the next; all other zones are the same. The zone is
+    /// closed, and a grace period has passed since. On an error nothing has changed: it may be opened again.
+    pub fn edit_zone(
+        &mut self,
+        before: &Zones,
+        after: &Zones,
+        number: usize,
+    ) -> Result<Vec<Store>, EditError> {
+        let walks = self.settings.walk != 0;
+        let stores = edit::edit(&mut self.names, before, after, number, walks);
+        let mut stores = stores.map_err(|edit::Full| EditError::Outgrown)?;
+        let row = self.zones[number].row.clone();
+        let mut of = rows::zone(&after[number]);
+        of.row = row;
+        if (of.soa_len, of.soa) != (self.zones[number].soa_len, self.zones[number].soa) {
+            self.zones[number] = of.clone();
+            stores.push(Store::Soa {
+                zone: number as u32,
+                of: Box::new(of),
+            });
+        }
+        Ok(stores)
+    }
+
+    /// Has a closed zone answered from the tables, from the store on, under a new epoch. A grace period has
+    /// passed since its edit: a packet that has met half of that must not see it open.
+    pub fn open_zone(&mut self, number: usize) -> Store {
+        let epoch = (self.zones[number].row.load() >> 8) + 1;
+        let row = rows::zone_row(epoch, self.names.complete[number]);
+        self.set_zone_row(number, row)
+    }
+
+    fn set_zone_row(&mut self, number: usize, value: u64) -> Store {
+        self.zones[number].row.set(value);
+        Store::Zone {
+            zone: number as u32,
+            value,
+        }
     }
 
     /// Stores of the regions from a number on and of the fresh blocks, which it keeps.

@@ -16,12 +16,18 @@ const MAX_SLOTS: usize = 1 << 26;
 /// The name table of a plan.
 #[derive(Clone, Debug)]
 pub struct Names {
+    /// Key of the hash over names.
+    pub key: [u64; 2],
     /// The slots, a power of two.
     pub slots: Vec<Slot>,
     /// The records of the zone files.
     pub shelves: Shelves,
-    /// Whether every name of a zone is in the table, by zone.
+    /// Whether every name of a zone is in the table, by zone. It is of no zone without data.
     pub complete: Vec<bool>,
+    /// How many names of a zone are in the table, by zone.
+    pub counts: Vec<usize>,
+    /// Names in the table, at the most.
+    pub max_names: usize,
 }
 
 impl Names {
@@ -37,37 +43,52 @@ impl Names {
                 u16::MAX
             )));
         }
-        let chosen = Chosen::of(zones, max_names as usize)?;
+        let max_names = max_names as usize;
+        let chosen = Chosen::of(zones, max_names)?;
         let mut compiled = Vec::new();
         let mut shelves = Shelves::default();
+        let mut counts = Vec::with_capacity(zones.len());
         for (number, zone) in zones.iter().enumerate() {
-            if zone.is_empty() {
-                // Nothing is known of what is in it: not even that a name is not there.
+            let before = compiled.len();
+            let complete = chosen.complete[number];
+            let view = View::new(zones, number, complete);
+            let apex = zone.is_empty().then_some(zone.apex.for_slice());
+            let names = zone.nodes().map(Node::name).chain(apex);
+            for name in names.filter(|name| chosen.has(number, name)) {
+                let Some([exact, wildcard]) = view.content(name) else {
+                    continue;
+                };
+                let mut put = |content| -> Result<Row, CompileError> {
+                    let target = match content {
+                        Content::Row(target) => target,
+                        Content::Set(set) => view.put(shelves.put(&set).ok_or_else(no_shelf)?),
+                    };
+                    Ok(Row::new(target.pack()))
+                };
                 compiled.push(Slot {
-                    hash: wire::hash_name(key, zone.apex.as_slice()),
-                    exact: Row::new(Target::Pass.pack()),
-                    wildcard: Row::new(Target::Pass.pack()),
+                    hash: wire::hash_name(key, name.as_slice()),
+                    exact: put(exact)?,
+                    wildcard: put(wildcard)?,
                 });
             }
-            let mut zone = Compiled {
-                zones,
-                zone,
-                number,
-                complete: chosen.complete[number],
-                shelves: &mut shelves,
-            };
-            for node in zone.zone.nodes() {
-                if chosen.has(number, node.name()) && zone.owns(node.name()) {
-                    compiled.push(zone.slot(key, node)?);
-                }
-            }
+            counts.push(compiled.len() - before);
         }
         Ok(Self {
+            key,
             slots: place(&compiled)?,
             shelves,
             complete: chosen.complete,
+            counts,
+            max_names,
         })
     }
+}
+
+fn no_shelf() -> CompileError {
+    CompileError::TooMany(
+        "the records of all zones are more than the kernel's tables can hold; lower kernel.max_names"
+            .to_owned(),
+    )
 }
 
 /// Which names are in the table.
@@ -83,7 +104,7 @@ impl<'a> Chosen<'a> {
         let all: usize = zones.iter().map(|zone| zone.len()).sum();
         if all <= max_names {
             return Ok(Self {
-                complete: vec![true; zones.len()],
+                complete: zones.iter().map(|zone| !zone.is_empty()).collect(),
                 needed: HashSet::new(),
             });
         }
@@ -91,8 +112,7 @@ impl<'a> Chosen<'a> {
         let mut needed_of = vec![0; zones.len()];
         for (number, zone) in zones.iter().enumerate() {
             let steered = zone.nodes().filter(|node| node.steer().is_some());
-            for node in steered.chain([zone.top()]) {
-                let name = node.name();
+            for name in steered.map(Node::name).chain([zone.apex.for_slice()]) {
                 let names = std::iter::once(name).chain(zone::ancestors(name, &zone.apex));
                 needed_of[number] += names.filter(|name| needed.insert((number, *name))).count();
             }
@@ -108,6 +128,10 @@ impl<'a> Chosen<'a> {
             .iter()
             .zip(needed_of)
             .map(|(zone, needed)| {
+                // Its apex is there all the same.
+                if zone.is_empty() {
+                    return false;
+                }
                 let rest = zone.len() - needed;
                 let fits = rest <= room;
                 if fits {
@@ -120,82 +144,111 @@ impl<'a> Chosen<'a> {
     }
 
     fn has(&self, zone: usize, name: &Name<[u8]>) -> bool {
-        self.complete[zone] || self.needed.contains(&(zone, name))
+        self.complete[zone] || self.needed.is_empty() || self.needed.contains(&(zone, name))
     }
 }
 
-/// A zone whose names are compiled.
-struct Compiled<'a> {
+/// What a row of a name says.
+pub enum Content {
+    /// A target that needs nothing else.
+    Row(Target),
+    /// A set, which is not on a shelf yet.
+    Set(Vec<u64>),
+}
+
+impl Content {
+    /// The slow path answers.
+    const PASS: Self = Self::Row(Target::Pass);
+}
+
+/// A zone, as its names are compiled.
+pub struct View<'a> {
     zones: &'a Zones,
     zone: &'a Zone,
     number: usize,
     complete: bool,
-    shelves: &'a mut Shelves,
 }
 
-impl Compiled<'_> {
-    /// Whether a name is of this zone: what lies in a zone of its own, such as glue below a cut to it, is
-    /// that zone's.
-    fn owns(&self, name: &Name<[u8]>) -> bool {
+impl<'a> View<'a> {
+    /// The zone of a number, of which all names are in the table, or not.
+    pub fn new(zones: &'a Zones, number: usize, complete: bool) -> Self {
+        Self {
+            zones,
+            zone: &zones[number],
+            number,
+            complete,
+        }
+    }
+
+    /// What the rows of a name say: its own and that of its wildcard child. `None`: it is not in the zone,
+    /// or in a zone of its own, as glue below a cut to that may be.
+    pub fn content(&self, name: &Name<[u8]>) -> Option<[Content; 2]> {
+        if self.zone.is_empty() {
+            // Nothing is known of what is in it: not even that a name is not there.
+            let is_apex = name.as_slice() == self.zone.apex.as_slice();
+            return is_apex.then_some([Content::PASS, Content::PASS]);
+        }
+        if !self.owns(name) {
+            return None;
+        }
+        let node = self.zone.node(name)?;
+        // Below a cut or a DNAME nothing answers, no wildcard either.
+        if redirects(self.zone, node) || self.zone.is_occluded(name) {
+            return Some([Content::PASS, Content::Row(Target::None)]);
+        }
+        Some([self.target(node), self.wildcard(name)])
+    }
+
+    /// The target of a set of the zone.
+    pub fn put(&self, set: u32) -> Target {
+        Target::Static {
+            zone: self.number as u16,
+            set,
+        }
+    }
+
+    /// Whether a name is of this zone, and not of one below it.
+    pub fn owns(&self, name: &Name<[u8]>) -> bool {
         let owner = self.zones.find(name);
         owner.is_some_and(|(owner, _)| owner == self.number)
     }
 
-    /// The slot of a name.
-    fn slot(&mut self, key: [u64; 2], node: Node<'_>) -> Result<Slot, CompileError> {
-        let name = node.name();
-        let (mut exact, mut wildcard) = (Target::Pass, Target::None);
-        // Below a cut or a DNAME nothing answers, no wildcard either.
-        if !self.redirects(node) && !self.zone.is_occluded(name) {
-            exact = self.target(node)?;
-            wildcard = self.wildcard(name)?;
-        }
-        Ok(Slot {
-            hash: wire::hash_name(key, name.as_slice()),
-            exact: Row::new(exact.pack()),
-            wildcard: Row::new(wildcard.pack()),
-        })
-    }
-
     /// What a name is answered from that is no zone cut and no DNAME, and below none.
-    fn target(&mut self, node: Node<'_>) -> Result<Target, CompileError> {
-        let zone = self.number as u16;
+    fn target(&self, node: Node<'_>) -> Content {
         if let Some(pool) = node.steer()
             && node.is_empty()
         {
-            return Ok(Target::Steered {
-                zone,
+            return Content::Row(Target::Steered {
+                zone: self.number as u16,
                 pool: pool as u32,
             });
         }
-        let zones = self.zones;
         let is_ours = |target: &[u8]| {
             // What is no name is for the slow path.
-            Name::from_slice(target).map_or(true, |target| zones.find(target).is_some())
+            Name::from_slice(target).map_or(true, |target| self.zones.find(target).is_some())
         };
-        let set = self.shelves.put(&sets::render(node, is_ours))?;
-        Ok(Target::Static { zone, set })
+        Content::Set(sets::render(node, is_ours))
     }
 
     /// What absent names below a name are answered from.
-    fn wildcard(&mut self, name: &Name<[u8]>) -> Result<Target, CompileError> {
+    fn wildcard(&self, name: &Name<[u8]>) -> Content {
         let child = [b"\x01*", name.as_slice()].concat();
         let child = Name::from_slice(&child).ok();
         let Some(node) = child.and_then(|child| self.zone.node(child)) else {
-            return Ok(Target::None);
+            return Content::Row(Target::None);
         };
         // Of a zone that is not all here, an absent name may exist.
-        if !self.complete || !self.owns(node.name()) || self.redirects(node) {
-            return Ok(Target::Pass);
+        if !self.complete || !self.owns(node.name()) || redirects(self.zone, node) {
+            return Content::PASS;
         }
         self.target(node)
     }
+}
 
-    /// Whether a name is a zone cut or a DNAME.
-    fn redirects(&self, node: Node<'_>) -> bool {
-        let is_apex = || node.name().as_slice() == self.zone.apex.as_slice();
-        node.has(Rtype::DNAME) || node.has(Rtype::NS) && !is_apex()
-    }
+/// Whether a name is a zone cut or a DNAME.
+pub fn redirects(zone: &Zone, node: Node<'_>) -> bool {
+    let is_apex = || node.name().as_slice() == zone.apex.as_slice();
+    node.has(Rtype::DNAME) || node.has(Rtype::NS) && !is_apex()
 }
 
 /// Places the names at half load or less, each within the probes that a lookup makes.

@@ -19,28 +19,31 @@ const CLASS_IN: u16 = 1;
 
 /// The rows of the zones, of which some are in the name table whole.
 pub fn zones(zones: &[Arc<zone::Zone>], complete: &[bool], generation: u64) -> Vec<Zone> {
-    let render = |(zone, &complete): (&Arc<zone::Zone>, &bool)| {
-        let mut record = Vec::new();
-        let ttl = zone.negative_ttl();
-        put_record(&mut record, TYPE_SOA, ttl, zone.soa().first());
-        let mut soa = [0; SOA_WORDS];
-        let soa_len = put_words(&mut soa, &record);
-        Zone {
-            row: Row::new(
-                generation << 8
-                    | if complete && !zone.is_empty() {
-                        Zone::COMPLETE
-                    } else {
-                        0
-                    },
-            ),
-            apex_len: zone.apex.len() as u16,
-            soa_len,
-            _pad: 0,
-            soa,
-        }
+    let render = |(of, &complete): (&Arc<zone::Zone>, &bool)| Zone {
+        row: Row::new(zone_row(generation, complete)),
+        ..zone(of)
     };
     zones.iter().zip(complete).map(render).collect()
+}
+
+/// The row of a zone.
+pub fn zone_row(epoch: u64, complete: bool) -> u64 {
+    epoch << 8 | if complete { Zone::COMPLETE } else { 0 }
+}
+
+/// A zone with its SOA, without its row.
+pub fn zone(of: &zone::Zone) -> Zone {
+    let mut record = Vec::new();
+    put_record(&mut record, TYPE_SOA, of.negative_ttl(), of.soa().first());
+    let mut soa = [0; SOA_WORDS];
+    let soa_len = put_words(&mut soa, &record);
+    Zone {
+        row: Row::new(0),
+        apex_len: of.apex.len() as u16,
+        soa_len,
+        _pad: 0,
+        soa,
+    }
 }
 
 /// Pools, answers and slots of a plan.

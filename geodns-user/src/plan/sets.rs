@@ -1,11 +1,13 @@
 //! The shelves: what zone files have at their names, rendered for the fast path.
 //!
-//! A set is written once and stays where it is for as long as the plan is in force.
+//! A set stays where it is. Its place is free once it is wanted no more; where the next set there may be
+//! written, see `edit`.
+
+use std::collections::BTreeMap;
 
 use domain::base::Rtype;
 use geodns_common::abi::{SHELF_WORDS, Set, SetType, Shelf};
 
-use super::CompileError;
 use super::rows::put_owned;
 use crate::zone::{Node, RrSet};
 
@@ -22,7 +24,16 @@ pub struct Shelves {
     pub pages: Vec<Shelf>,
     /// Free ends of pages.
     gaps: Vec<Gap>,
+    /// Where sets were that are wanted no more, by the words that are free there.
+    free: BTreeMap<usize, Vec<u32>>,
+    /// Pages, at the most.
+    capacity: usize,
 }
+
+/// Pages at the most: a place is counted in words, in 32 bits.
+const MAX_PAGES: usize = 1 << (32 - SHELF_WORDS.trailing_zeros());
+/// Room for edits where a quarter of the needs would be less, in pages.
+const SPARE_PAGES: usize = 16;
 
 /// The free end of a page.
 #[derive(Clone, Copy, Debug)]
@@ -40,19 +51,38 @@ impl Default for Shelves {
         Self {
             pages: vec![page],
             gaps: vec![Gap { page: 0, used: 1 }],
+            free: BTreeMap::new(),
+            capacity: MAX_PAGES,
         }
     }
 }
 
 impl Shelves {
-    /// Puts a set, which is no longer than a page, on a shelf. Gives its place, in words.
-    pub fn put(&mut self, set: &[u64]) -> Result<u32, CompileError> {
+    /// Pages that there may be.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Sets the room that edits have.
+    pub fn set_capacity(&mut self) {
+        let pages = self.pages.len();
+        self.capacity = (pages + (pages / 4).max(SPARE_PAGES)).min(MAX_PAGES);
+    }
+
+    /// Puts a set, which is no longer than a page, on a shelf. Gives its place, in words; `None`: there is
+    /// no room.
+    pub fn put(&mut self, set: &[u64]) -> Option<u32> {
         if set == [Set::EMPTY.0] {
-            return Ok(EMPTY);
+            return Some(EMPTY);
+        }
+        if let Some(place) = self.reuse(set.len()) {
+            self.write(place, set);
+            return Some(place);
         }
         let fits = |gap: &Gap| SHELF_WORDS - gap.used >= set.len();
         let at = match self.gaps.iter().position(fits) {
             Some(at) => at,
+            None if self.pages.len() == self.capacity => return None,
             None => {
                 if self.gaps.len() == OPEN {
                     let fullest = (0..OPEN).max_by_key(|&at| self.gaps[at].used);
@@ -65,17 +95,48 @@ impl Shelves {
             }
         };
         let gap = &mut self.gaps[at];
-        let place = u32::try_from(gap.page * SHELF_WORDS + gap.used).map_err(|_| {
-            CompileError::TooMany(
-                "the records of all zones are more than the kernel's tables can hold; lower \
-                 kernel.max_names"
-                    .to_owned(),
-            )
-        })?;
-        let end = gap.used + set.len();
-        self.pages[gap.page][gap.used..end].copy_from_slice(set);
-        gap.used = end;
-        Ok(place)
+        let place = (gap.page * SHELF_WORDS + gap.used) as u32;
+        gap.used += set.len();
+        self.write(place, set);
+        Some(place)
+    }
+
+    /// A place of so many words where a set was before; what is left of it stays free.
+    fn reuse(&mut self, len: usize) -> Option<u32> {
+        let mut room = self.free.range_mut(len..).next()?.0.to_owned();
+        let places = self.free.get_mut(&room)?;
+        let place = places.pop();
+        if places.is_empty() {
+            self.free.remove(&room);
+        }
+        let place = place?;
+        room -= len;
+        if room > 0 {
+            self.free.entry(room).or_default().push(place + len as u32);
+        }
+        Some(place)
+    }
+
+    /// The set at a place.
+    pub fn get(&self, place: u32) -> &[u64] {
+        let words = &self.pages.as_flattened()[place as usize..];
+        let types = Set(words[0]).types() as usize;
+        let listed = words[1..=types].iter().map(|&word| SetType(word));
+        let octets = listed.map(|listed| listed.octets().div_ceil(8) as usize);
+        &words[..1 + types + octets.sum::<usize>()]
+    }
+
+    /// Writes a set over what is at a place, which is no shorter.
+    pub fn write(&mut self, place: u32, set: &[u64]) {
+        let at = place as usize;
+        self.pages.as_flattened_mut()[at..at + set.len()].copy_from_slice(set);
+    }
+
+    /// Frees the place of a set of so many words.
+    pub fn free(&mut self, place: u32, len: usize) {
+        if place != EMPTY {
+            self.free.entry(len).or_default().push(place);
+        }
     }
 }
 

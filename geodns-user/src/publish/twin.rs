@@ -2,7 +2,9 @@
 
 use std::io;
 
-use geodns_common::abi::{self, Answer, Block, Entry, Name, Page, Pool, Settings, Shelf, Zone};
+use geodns_common::abi::{
+    self, Answer, Block, Entry, Name, Page, Pool, SHELF_WORDS, Settings, Shelf, Zone,
+};
 use geodns_common::tables::Tables;
 
 use super::Backend;
@@ -32,6 +34,8 @@ impl Twin {
         roots.resize(capacity.roots as usize, [Entry(0); 256]);
         let mut blocks = plan.blocks().to_vec();
         blocks.resize(capacity.blocks as usize, [Entry(0); 16]);
+        let mut shelves = plan.shelves().to_vec();
+        shelves.resize(capacity.shelves as usize, [0; SHELF_WORDS]);
         let mut regions = plan.regions().to_vec();
         regions.resize(capacity.regions as usize, 0);
         Self {
@@ -40,7 +44,7 @@ impl Twin {
             zones: plan.zones().to_vec(),
             pools: plan.pools().to_vec(),
             answers: plan.answers().to_vec(),
-            shelves: plan.shelves().to_vec(),
+            shelves,
             regions,
             slots: plan.slots().to_vec(),
             roots,
@@ -71,6 +75,19 @@ impl Twin {
             Store::Pool { pool, row, value } => {
                 row.of(self.pools.get_mut(*pool as usize)?).set(*value);
             }
+            Store::Set { place, words } => {
+                let at = *place as usize;
+                let there = self.shelves.as_flattened_mut();
+                there.get_mut(at..at + words.len())?.copy_from_slice(words);
+            }
+            Store::Name { slot, word, value } => {
+                word.set(self.names.get_mut(*slot as usize)?, *value);
+            }
+            Store::Soa { zone, of } => {
+                let there = self.zones.get_mut(*zone as usize)?;
+                (there.soa_len, there.soa) = (of.soa_len, of.soa);
+            }
+            Store::Zone { zone, value } => self.zones.get_mut(*zone as usize)?.row.set(*value),
         }
         Some(())
     }

@@ -154,6 +154,40 @@ impl Zone {
         self.octets.len() - self.garbage
     }
 
+    /// Names at which this version of a zone is not as another: a name that is in one alone, or has other
+    /// records or another pool. Each of them once or more.
+    ///
+    /// What one was made of the other by edits begins alike, and is compared as it lies there.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> Vec<&'a DomainName<[u8]>> {
+        let mut names = Vec::new();
+        let mut at = 0;
+        while at < self.octets.len().min(other.octets.len()) {
+            let (one, two) = (self.node_at(at as u32), other.node_at(at as u32));
+            if one.0.len() != two.0.len() {
+                break;
+            }
+            if one.0[NAME..] != two.0[NAME..] || one.pool() != two.pool() {
+                names.extend([one.name(), two.name()]);
+            }
+            at += one.0.len();
+        }
+        for zone in [self, other] {
+            let mut at = at;
+            while at < zone.octets.len() {
+                let node = zone.node_at(at as u32);
+                names.push(node.name());
+                at += node.0.len();
+            }
+        }
+        let same =
+            |one: Node<'_>, two: Node<'_>| one.pool() == two.pool() && one.octets() == two.octets();
+        names.retain(|name| match (self.node(name), other.node(name)) {
+            (Some(one), Some(two)) => !same(one, two),
+            (one, two) => one.is_some() || two.is_some(),
+        });
+        names
+    }
+
     /// What stands at the apex.
     pub fn top(&self) -> Node<'_> {
         self.node(self.apex.for_slice()).unwrap_or(Node(&[0; NAME]))

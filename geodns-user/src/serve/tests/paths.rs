@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use geodns_common::respond::{Scratch, respond};
+use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::plan::{EditError, Plan, Store};
+use crate::publish::{Backend, Twin};
+use crate::zone::{Record, Zone, Zones, parse_name};
 
 const CONFIG: &str = r#"
 [server]
@@ -26,7 +30,7 @@ file = "b.example.zone"
 name = "a.c.example"
 file = "a.c.example.zone"
 [[zone]]
-name = "w.x.example"
+name = "*.x.example"
 file = "x.example.zone"
 [[mirror]]
 id = "ams"
@@ -126,6 +130,11 @@ fn zone(random: &mut StdRng, apex: &str) -> String {
 }
 
 fn world(random: &mut StdRng, max_names: u32) -> World {
+    let inputs = inputs(random, max_names);
+    inputs.compile(&inputs.layers(), 1, [17, 4]).unwrap()
+}
+
+fn inputs(random: &mut StdRng, max_names: u32) -> Inputs {
     let folder = tempfile::tempdir().unwrap();
     let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
     write(
@@ -135,9 +144,49 @@ fn world(random: &mut StdRng, max_names: u32) -> World {
     write("example.zone", &zone(random, "example"));
     write("b.example.zone", &zone(random, "b.example"));
     write("a.c.example.zone", &zone(random, "a.c.example"));
-    write("x.example.zone", &zone(random, "w.x.example"));
-    let inputs = Inputs::read(&folder.path().join("geodns.toml")).unwrap();
-    inputs.compile(&inputs.layers(), 1, [17, 4]).unwrap()
+    write("x.example.zone", &zone(random, "*.x.example"));
+    Inputs::read(&folder.path().join("geodns.toml")).unwrap()
+}
+
+/// A question about a name that may be there.
+fn question(random: &mut StdRng) -> (String, Ask) {
+    let mut name = name(random);
+    match random.random_range(0..8) {
+        0 => name = name.to_ascii_uppercase(),
+        1 => name = "example".to_owned(),
+        2 => name = format!("q.{name}"),
+        3 => name = name.replace("s.", "t."),
+        _ => {}
+    }
+    let qtype = Rtype::from_int(TYPES[random.random_range(0..TYPES.len())]);
+    let query = ask(&format!("{name} {qtype}"));
+    let query = match random.random_range(0..4) {
+        0 => query.opt(1232, 0, 0x8000, &[]),
+        1 => query.subnet("198.41.0.0/24"),
+        2 => query.opt(0, 0, 0, &[]),
+        _ => query,
+    };
+    (format!("{name} {qtype}"), query)
+}
+
+/// What tables say to a query: the verdict, and the answer if it is one.
+fn fast(tables: &impl Tables, query: &Ask) -> (Verdict, Vec<u8>) {
+    let mut scratch = Scratch::new();
+    assert!(scratch.set_query(&query.wire(), query.client));
+    let verdict = respond(&mut scratch, tables);
+    let message = match verdict.is_answer() {
+        true => scratch.message().to_vec(),
+        false => Vec::new(),
+    };
+    (verdict, message)
+}
+
+/// The slow path's answer.
+fn slow(world: &World, query: &Ask) -> Vec<u8> {
+    let mut slow = Vec::new();
+    let (wire, udp) = (query.wire(), Transport::Udp);
+    answer(world, &identity(), &wire, query.client, udp, &mut slow);
+    slow
 }
 
 #[test]
@@ -153,32 +202,11 @@ fn what_the_fast_path_answers_the_slow_path_answers_alike() {
         let world = world(&mut random, max_names);
         let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..500 {
-            let mut name = name(&mut random);
-            match random.random_range(0..8) {
-                0 => name = name.to_ascii_uppercase(),
-                1 => name = "example".to_owned(),
-                2 => name = format!("q.{name}"),
-                3 => name = name.replace("s.", "t."),
-                _ => {}
-            }
-            let qtype = Rtype::from_int(TYPES[random.random_range(0..TYPES.len())]);
-            let mut query = ask(&format!("{name} {qtype}"));
-            query = match random.random_range(0..4) {
-                0 => query.opt(1232, 0, 0x8000, &[]),
-                1 => query.subnet("198.41.0.0/24"),
-                2 => query.opt(0, 0, 0, &[]),
-                _ => query,
-            };
-            let wire = query.wire();
-            let mut scratch = Scratch::new();
-            assert!(scratch.set_query(&wire, query.client));
-            let verdict = respond(&mut scratch, &*plan);
+            let (asked, query) = question(&mut random);
+            let (verdict, message) = fast(&*plan, &query);
             *verdicts.entry(verdict.name()).or_default() += 1;
             if verdict.is_answer() {
-                let mut slow = Vec::new();
-                let udp = Transport::Udp;
-                answer(&world, &identity(), &wire, query.client, udp, &mut slow);
-                assert_eq!(scratch.message(), slow, "seed {seed}: {name} {qtype}");
+                assert_eq!(message, slow(&world, &query), "seed {seed}: {asked}");
             }
         }
     }
@@ -196,4 +224,136 @@ fn what_the_fast_path_answers_the_slow_path_answers_alike() {
         let times = verdicts.get(verdict.name()).copied().unwrap_or(0);
         assert!(times > 20, "{}: {verdicts:?}", verdict.name());
     }
+}
+
+/// The zones with one of them changed: a name of it, all of it, or all of it gone.
+fn changed(random: &mut StdRng, zones: &Zones) -> (usize, Zones) {
+    let number = random.random_range(0..zones.len());
+    let mut zone = Zone::clone(&zones[number]);
+    match random.random_range(0..10) {
+        0 if number > 0 => zone = Zone::empty(zone.apex),
+        1 | 2 => zone = Zone::clone(&inputs(random, 1000).zones[number]),
+        _ if zone.is_empty() => zone = Zone::clone(&inputs(random, 1000).zones[number]),
+        _ => {
+            for _ in 0..random.random_range(1..4) {
+                let name = parse_name(&name(random)).unwrap();
+                let steered = zone
+                    .node(name.for_slice())
+                    .is_some_and(|at| at.steer().is_some());
+                if steered || name == zone.apex || !name.ends_with(&zone.apex) {
+                    continue;
+                }
+                let record = |rtype, rdata| Record {
+                    rtype,
+                    rdata,
+                    ttl: 7,
+                };
+                let mut records = match random.random_range(0..6) {
+                    0 => vec![record(Rtype::A, b"\x01\x02\x03\x04")],
+                    1 => vec![record(Rtype::NS, b"\x02ns\x04test\0")],
+                    2 => vec![record(Rtype::CNAME, b"\x03far\x04test\0")],
+                    3 => vec![record(Rtype::TXT, b"\x04edit"), record(Rtype::A, b"abcd")],
+                    _ => vec![],
+                };
+                zone.set(name.for_slice(), &mut records).unwrap();
+            }
+        }
+    }
+    let mut zones = zones.clone();
+    zones.replace(number, Arc::new(zone));
+    (number, zones)
+}
+
+/// Asks what the tables answer, and that the slow path does alike.
+fn agree(random: &mut StdRng, tables: &impl Tables, world: &World, when: &str) {
+    let (asked, query) = question(random);
+    let (verdict, message) = fast(tables, &query);
+    if verdict.is_answer() {
+        assert_eq!(message, slow(world, &query), "{when}: {asked}");
+    }
+}
+
+#[test]
+fn zones_are_edited_in_place_and_at_no_moment_answered_wrong() {
+    let (mut edited, mut outgrown, mut answered, mut asked) = (0, 0, 0, 0);
+    for seed in 0..60 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let max_names = match seed % 4 {
+            0 => random.random_range(30..60),
+            _ => 1000,
+        };
+        let mut world = world(&mut random, max_names);
+        let compiled = |world: &World| Twin::load(&world.plan.read().unwrap());
+        let mut twin = compiled(&world);
+        for edit in 0..25 {
+            let when = format!("seed {seed}, edit {edit}");
+            let before = world.zones.load_full();
+            let (number, after) = changed(&mut random, &before);
+            let apply = |twin: &mut Twin, store: Store| twin.apply(&[store]).unwrap();
+
+            let close = world.plan.write().unwrap().close_zone(number);
+            apply(&mut twin, close);
+            for _ in 0..10 {
+                agree(&mut random, &twin, &world, &when);
+            }
+            world.zones.store(Arc::new(after));
+            let after = world.zones.load_full();
+            let stores = {
+                let mut plan = world.plan.write().unwrap();
+                plan.edit_zone(&before, &after, number)
+            };
+            match stores {
+                Ok(stores) => {
+                    for store in stores {
+                        apply(&mut twin, store);
+                        agree(&mut random, &twin, &world, &when);
+                    }
+                    edited += 1;
+                    let open = world.plan.write().unwrap().open_zone(number);
+                    apply(&mut twin, open);
+                }
+                Err(EditError::Outgrown) => {
+                    outgrown += 1;
+                    // Nothing has changed: the version before may be opened again.
+                    world.zones.store(before);
+                    let open = world.plan.write().unwrap().open_zone(number);
+                    apply(&mut twin, open);
+                    for _ in 0..10 {
+                        agree(&mut random, &twin, &world, &when);
+                    }
+                    world.zones.store(after);
+                    let inputs = world.inputs_now();
+                    world = inputs.compile(&inputs.layers(), 2, [17, 4]).unwrap();
+                    twin = compiled(&world);
+                }
+            }
+            // As if compiled anew, and the plan in memory as the copy of it.
+            let inputs = world.inputs_now();
+            let fresh = inputs.compile(&inputs.layers(), 3, [5, 6]).unwrap();
+            let fresh: &Plan = &fresh.plan.read().unwrap();
+            let plan = world.plan.read().unwrap();
+            for _ in 0..40 {
+                let (name, query) = question(&mut random);
+                let (verdict, message) = fast(&twin, &query);
+                assert_eq!(
+                    fast(&*plan, &query),
+                    (verdict, message.clone()),
+                    "{when}: {name}"
+                );
+                if verdict.is_answer() {
+                    assert_eq!(message, slow(&world, &query), "{when}: {name}");
+                    answered += 1;
+                }
+                if max_names == 1000 {
+                    assert_eq!(fast(fresh, &query), (verdict, message), "{when}: {name}");
+                }
+                asked += 1;
+            }
+        }
+    }
+    assert!(
+        edited > 1000 && outgrown > 10,
+        "{edited} edits, {outgrown} outgrown"
+    );
+    assert!(answered > asked / 2, "{answered} of {asked}");
 }

@@ -1,0 +1,325 @@
+//! Edits of the name table in force: what has changed in a zone, and names that come and go in zones that
+//! are not there whole.
+//!
+//! A zone is edited while its row says that everything of it passes, and a grace period after that row was
+//! stored: then no reader follows a target of the zone, and its slots and sets may be written over. What
+//! others could still meet on their way is one word at a time: a slot that was in use is never empty, a name
+//! of another zone never moves, and an apex is always there.
+
+use std::collections::HashSet;
+
+use domain::base::Name;
+use geodns_common::abi::{NAME_PROBES, Name as Slot, Target};
+use geodns_common::wire;
+
+use super::names::{Content, Names, View, redirects};
+use super::{NameWord, Store};
+use crate::zone::{Zone, Zones, ancestors};
+
+/// There is no room in the tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Full;
+
+/// Load of the name table that no edit goes beyond, in percent: few names would find a slot then.
+const MAX_LOAD: usize = 70;
+
+/// An edit in the making: the table is as it will be, the stores bring a copy of it there.
+struct Edit<'a> {
+    names: &'a mut Names,
+    number: usize,
+    /// Hash of the zone's apex, which does not move.
+    apex: [u64; 2],
+    stores: Vec<Store>,
+    /// How it was, the latest change last.
+    before: Vec<Before>,
+    /// Sets that are wanted no more: place and words.
+    unwanted: Vec<(u32, usize)>,
+    /// Names added, less those removed.
+    added: isize,
+}
+
+/// What is undone if there is no room.
+enum Before {
+    /// A slot.
+    Slot(u32, Slot),
+    /// The words of a set that was written over.
+    Set(u32, Box<[u64]>),
+    /// Nothing was at a place, for so many words.
+    Free(u32, usize),
+}
+
+/// Brings the table from one version of a zone to the next. On an error nothing has changed.
+///
+/// `walks`: the program looks for the closest encloser of absent names.
+pub fn edit(
+    names: &mut Names,
+    before: &Zones,
+    after: &Zones,
+    number: usize,
+    walks: bool,
+) -> Result<Vec<Store>, Full> {
+    let (old, new) = (&*before[number], &*after[number]);
+    let was_complete = names.complete[number];
+    let others: usize = names.counts.iter().sum::<usize>() - names.counts[number];
+    let fits = others + new.len().max(1) <= names.max_names;
+    let complete = fits && !new.is_empty();
+    // What then has to be in the table, or go, is for a compile to choose.
+    if complete && !walks || !fits && (was_complete || old.is_empty()) {
+        return Err(Full);
+    }
+    if (others + new.len()) * 100 > names.slots.len() * MAX_LOAD && complete {
+        return Err(Full);
+    }
+    let touched = touched(old, new, complete && !was_complete);
+    let view = View::new(after, number, complete);
+    let mut edit = Edit {
+        apex: wire::hash_name(names.key, new.apex.as_slice()),
+        names,
+        number,
+        stores: Vec::new(),
+        before: Vec::new(),
+        unwanted: Vec::new(),
+        added: 0,
+    };
+    let Err(Full) = edit.all(&view, &touched, complete) else {
+        let (stores, added) = edit.finish();
+        names.counts[number] = names.counts[number].saturating_add_signed(added);
+        names.complete[number] = complete;
+        return Ok(stores);
+    };
+    edit.undo();
+    Err(Full)
+}
+
+/// The names whose rows may change: what is different, the names above wildcards, and what is below a zone cut
+/// or a DNAME that has come or gone. `every`: all of them.
+fn touched<'a>(old: &'a Zone, new: &'a Zone, every: bool) -> Vec<&'a Name<[u8]>> {
+    let mut touched = new.differences(old);
+    let redirecting = |zone: &Zone, name: &Name<[u8]>| {
+        let node = zone.node(name);
+        node.is_some_and(|node| redirects(zone, node))
+    };
+    let moved: HashSet<_> = touched
+        .iter()
+        .filter(|name| redirecting(old, name) != redirecting(new, name))
+        .map(|name| name.as_slice())
+        .collect();
+    for at in 0..touched.len() {
+        if touched[at].as_slice().starts_with(b"\x01*")
+            && let Some(above) = ancestors(touched[at], &new.apex).next()
+        {
+            touched.push(above);
+        }
+    }
+    let is_below = |name: &Name<[u8]>| {
+        let mut above = ancestors(name, &new.apex);
+        above.any(|above| moved.contains(above.as_slice()))
+    };
+    if every || !moved.is_empty() {
+        let names = new.nodes().map(|node| node.name());
+        touched.extend(names.filter(|name| every || is_below(name)));
+    }
+    touched.sort_unstable_by_key(|name| name.as_slice());
+    touched.dedup();
+    touched
+}
+
+impl Edit<'_> {
+    fn all(
+        &mut self,
+        view: &View<'_>,
+        touched: &[&Name<[u8]>],
+        complete: bool,
+    ) -> Result<(), Full> {
+        let mut absent = Vec::new();
+        // What goes makes room for what comes.
+        for name in touched {
+            let hash = wire::hash_name(self.names.key, name.as_slice());
+            let there = self.names.slot(hash);
+            match (there, view.content(name)) {
+                (Some(slot), Some(content)) => self.rewrite(view, slot, content)?,
+                (Some(slot), None) if view.owns(name) => self.remove(slot),
+                // Of a zone that is not all here, only what is in the table already.
+                (None, Some(content)) if complete => absent.push((hash, content)),
+                _ => {}
+            }
+        }
+        for (hash, content) in absent {
+            self.add(view, hash, content)?;
+        }
+        Ok(())
+    }
+
+    /// Puts other rows to a name that stays.
+    fn rewrite(&mut self, view: &View<'_>, slot: u32, content: [Content; 2]) -> Result<(), Full> {
+        for (word, content) in [NameWord::Exact, NameWord::Wildcard]
+            .into_iter()
+            .zip(content)
+        {
+            let row = word.get(&self.names.slots[slot as usize]);
+            let value = self.put(view, content, row)?;
+            if value != row {
+                self.keep(slot);
+                self.store(slot, word, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a name: its rows first, the last word of its hash last.
+    fn add(&mut self, view: &View<'_>, hash: [u64; 2], content: [Content; 2]) -> Result<(), Full> {
+        let free = self.names.free_slot(hash);
+        let slot = free.or_else(|| self.make_room(hash)).ok_or(Full)?;
+        let [exact, wildcard] = content;
+        let exact = self.put(view, exact, 0)?;
+        let wildcard = self.put(view, wildcard, 0)?;
+        self.write(slot, hash, exact, wildcard);
+        self.added += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, slot: u32, hash: [u64; 2], exact: u64, wildcard: u64) {
+        self.keep(slot);
+        self.store(slot, NameWord::Exact, exact);
+        self.store(slot, NameWord::Wildcard, wildcard);
+        self.store(slot, NameWord::Hash0, hash[0]);
+        self.store(slot, NameWord::Hash1, hash[1]);
+    }
+
+    /// Moves a name of this zone to a slot further on, where that makes one of a hash's slots free.
+    fn make_room(&mut self, hash: [u64; 2]) -> Option<u32> {
+        let slots: Vec<u32> = self.names.probes(hash).collect();
+        for slot in slots {
+            let there = self.names.slots[slot as usize].clone();
+            let is_ours = match Target::unpack(there.exact.load()) {
+                Target::Steered { zone, .. } | Target::Static { zone, .. } => {
+                    usize::from(zone) == self.number
+                }
+                Target::None | Target::Pass => false,
+            };
+            if !is_ours || there.hash == self.apex {
+                continue;
+            }
+            if let Some(to) = self.names.free_slot(there.hash) {
+                self.write(to, there.hash, there.exact.load(), there.wildcard.load());
+                self.bury(slot);
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Removes a name, and its sets.
+    fn remove(&mut self, slot: u32) {
+        for word in [NameWord::Exact, NameWord::Wildcard] {
+            let row = word.get(&self.names.slots[slot as usize]);
+            self.unwant(row);
+        }
+        self.bury(slot);
+        self.added -= 1;
+    }
+
+    /// Takes a slot's name away. It is never an empty slot, at which a lookup of another name would end.
+    fn bury(&mut self, slot: u32) {
+        self.keep(slot);
+        self.store(slot, NameWord::Hash1, Slot::DELETED[1]);
+        self.store(slot, NameWord::Hash0, Slot::DELETED[0]);
+        self.store(slot, NameWord::Exact, 0);
+        self.store(slot, NameWord::Wildcard, 0);
+    }
+
+    /// The value of a row that is to say this, where it says `row` now.
+    fn put(&mut self, view: &View<'_>, content: Content, row: u64) -> Result<u64, Full> {
+        let set = match content {
+            Content::Row(target) => {
+                let value = target.pack();
+                if value != row {
+                    self.unwant(row);
+                }
+                return Ok(value);
+            }
+            Content::Set(set) => set,
+        };
+        if let Target::Static { set: place, .. } = Target::unpack(row) {
+            let there = self.names.shelves.get(place);
+            if *there == *set {
+                return Ok(row);
+            }
+            if there.len() == set.len() && place != super::sets::EMPTY {
+                self.before.push(Before::Set(place, there.into()));
+                self.names.shelves.write(place, &set);
+                self.stores.push(Store::Set {
+                    place,
+                    words: set.into(),
+                });
+                return Ok(row);
+            }
+        }
+        self.unwant(row);
+        let place = self.names.shelves.put(&set).ok_or(Full)?;
+        if place != super::sets::EMPTY {
+            self.before.push(Before::Free(place, set.len()));
+            self.stores.push(Store::Set {
+                place,
+                words: set.into(),
+            });
+        }
+        Ok(view.put(place).pack())
+    }
+
+    fn unwant(&mut self, row: u64) {
+        if let Target::Static { set, .. } = Target::unpack(row) {
+            let len = self.names.shelves.get(set).len();
+            self.unwanted.push((set, len));
+        }
+    }
+
+    /// Remembers a slot as it is.
+    fn keep(&mut self, slot: u32) {
+        let there = self.names.slots[slot as usize].clone();
+        self.before.push(Before::Slot(slot, there));
+    }
+
+    fn store(&mut self, slot: u32, word: NameWord, value: u64) {
+        word.set(&mut self.names.slots[slot as usize], value);
+        self.stores.push(Store::Name { slot, word, value });
+    }
+
+    fn finish(self) -> (Vec<Store>, isize) {
+        for (place, len) in self.unwanted {
+            self.names.shelves.free(place, len);
+        }
+        (self.stores, self.added)
+    }
+
+    fn undo(self) {
+        for before in self.before.into_iter().rev() {
+            match before {
+                Before::Slot(slot, there) => self.names.slots[slot as usize] = there,
+                Before::Set(place, words) => self.names.shelves.write(place, &words),
+                Before::Free(place, len) => self.names.shelves.free(place, len),
+            }
+        }
+    }
+}
+
+impl Names {
+    /// Where a lookup of a hash looks.
+    fn probes(&self, hash: [u64; 2]) -> impl Iterator<Item = u32> + use<> {
+        let mask = self.slots.len() as u32 - 1;
+        (0..NAME_PROBES).map(move |probe| (hash[0] as u32).wrapping_add(probe) & mask)
+    }
+
+    /// The slot of a name.
+    fn slot(&self, hash: [u64; 2]) -> Option<u32> {
+        let in_use = |slot: &u32| self.slots[*slot as usize].hash != [0, 0];
+        let mut slots = self.probes(hash).take_while(in_use);
+        slots.find(|&slot| self.slots[slot as usize].hash == hash)
+    }
+
+    /// The first slot that a name can have.
+    fn free_slot(&self, hash: [u64; 2]) -> Option<u32> {
+        let is_free = |&slot: &u32| self.slots[slot as usize].hash[0] == 0;
+        self.probes(hash).find(is_free)
+    }
+}

@@ -1,13 +1,17 @@
 //! Zones that change on their own: one place through which each is replaced.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use tracing::{error, info, warn};
 
+use super::change::internal;
 use super::{Daemon, notify};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
+use crate::kernel;
+use crate::plan::{EditError, Plan, Store};
+use crate::publish::Backend;
 use crate::transfer::keep::Keep;
 use crate::world::World;
 use crate::zone::{self, Name, Zone, Zones};
@@ -70,23 +74,64 @@ impl Daemon {
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         zones.make_offers(config, &before, Some(number));
         let changed = before[number].serial() != zones[number].serial();
-        self.put_zones(&world, zones)?;
+        self.put_zones(&world, zones, number)?;
         if changed {
             self.announce(&apex);
         }
         Ok(())
     }
 
-    /// Puts changed zones in force: with a kernel, a whole new plan, since it has their names; without, the
-    /// zones alone.
-    fn put_zones(&self, world: &World, zones: Zones) -> Result<(), Failure> {
+    /// Puts a changed zone in force. With a kernel, the zone is closed there while its names are edited:
+    /// the slow path answers for it meanwhile, first from the one version and then from the other. When
+    /// the tables have no room, a whole new plan is compiled.
+    fn put_zones(&self, world: &World, zones: Zones, number: usize) -> Result<(), Failure> {
+        let before = world.zones.load_full();
+        let after = Arc::new(zones);
         if self.kernel.is_none() {
-            world.zones.store(Arc::new(zones));
+            world.zones.store(after);
             return Ok(());
         }
-        let mut inputs = world.inputs_now();
-        inputs.zones = Arc::new(zones);
-        let next = self.compile(&inputs, &world.layers(), world.generation + 1)?;
+        self.edit_kernel(world, |plan| Ok(vec![plan.close_zone(number)]))?;
+        kernel::grace().map_err(internal)?;
+        world.zones.store(Arc::clone(&after));
+        let edited = self.edit_kernel(world, |plan| plan.edit_zone(&before, &after, number));
+        match edited {
+            Ok(()) => {}
+            Err(Failure::Invalid(_)) => {
+                let put = self.put_anew(world);
+                if put.is_err() {
+                    // The tables are as they were.
+                    world.zones.store(before);
+                    self.edit_kernel(world, |plan| Ok(vec![plan.open_zone(number)]))?;
+                }
+                return put;
+            }
+            Err(failure) => return Err(failure),
+        }
+        kernel::grace().map_err(internal)?;
+        self.edit_kernel(world, |plan| Ok(vec![plan.open_zone(number)]))
+    }
+
+    /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
+    /// [`Failure::Invalid`], and nothing has changed.
+    fn edit_kernel(
+        &self,
+        world: &World,
+        edit: impl FnOnce(&mut Plan) -> Result<Vec<Store>, EditError>,
+    ) -> Result<(), Failure> {
+        // The kernel's lock first, as everywhere.
+        let mut kernel = self.lock_kernel();
+        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let stores = edit(&mut plan).map_err(|error| Failure::Invalid(error.to_string()))?;
+        match &mut kernel {
+            Some(kernel) => kernel.apply(&stores).map_err(internal),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a whole new plan in force, compiled with the zones as they are now.
+    fn put_anew(&self, world: &World) -> Result<(), Failure> {
+        let next = self.compile(&world.inputs_now(), &world.layers(), world.generation + 1)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)
     }
@@ -122,7 +167,7 @@ impl Daemon {
         };
         let zone = tokio::task::spawn_blocking(read).await;
         let zone = zone
-            .map_err(super::change::internal)?
+            .map_err(internal)?
             .map_err(|error| Failure::Invalid(error.to_string()));
         let put = match zone {
             Ok(zone) => self.change(move |daemon| daemon.put_zone(zone)).await,

@@ -373,7 +373,8 @@ fn dig(client: &Client, server: &str, name: &str, rtype: &str) -> Result<(String
         client
             .space
             .command("dig")
-            .args(["-u", "+tries=1", "+time=3", "+norecurse"])
+            // ANY would go by TCP.
+            .args(["-u", "+notcp", "+tries=1", "+time=3", "+norecurse"])
             .args(["+noall", "+comments", "+answer", "+stats"])
             .args([&format!("@{server}"), name, rtype]),
     )?;

@@ -8,6 +8,7 @@
 //! - `preview`: what another configuration would move
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
+//! - `acme`: tokens of ACME challenges
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
 //!   are told of changes
 //! - `privileges`, `notify`: what the process may do, what systemd is told
@@ -16,6 +17,7 @@
 //! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
 //! Down: the program first, so that what it would have answered reaches sockets that are open.
 
+mod acme;
 mod announce;
 mod answer;
 mod certificates;
@@ -107,6 +109,8 @@ struct Daemon {
     announcements: Announcements,
     /// Edits so far: the tables are tidied when it stands still.
     edited: AtomicU64,
+    /// A token was set, which expires.
+    expiring: Notify,
     untidy: Notify,
     /// Interfaces and their changes; held by whoever sets what is listened on.
     follow: tokio::sync::Mutex<Listening>,
@@ -134,9 +138,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut inputs = read(&options, None, &|config, zone| {
         zones::kept(&Keep::beside(&config.state), zone)
     })?;
-    Arc::make_mut(&mut inputs.zones).make_offers(&inputs.config, &Zones::default(), None);
     let config = Arc::clone(&inputs.config);
     let state = State::open(&config.state)?;
+    let zones = Arc::make_mut(&mut inputs.zones);
+    acme::put_over_all(&config, &state, zones)?;
+    zones.make_offers(&config, &Zones::default(), None);
     let layers = change::layers(&inputs, &state)?;
     let standings = standing::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
@@ -261,6 +267,7 @@ async fn serve(
         secondaries: Secondaries::default(),
         announcements: Announcements::default(),
         edited: AtomicU64::new(0),
+        expiring: Notify::new(),
         untidy: Notify::new(),
         follow: tokio::sync::Mutex::new(Listening {
             netlink: follow.netlink(),
@@ -314,6 +321,10 @@ async fn serve(
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.follow_certificate().await }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.follow_tokens().await }
     });
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;

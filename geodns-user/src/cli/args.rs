@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 
 use crate::config::{is_id, time};
-use crate::control::api::{MAX_TIME, MAX_WEIGHT, without_host_bits};
+use crate::control::api::{MAX_ACME_TTL, MAX_TIME, MAX_WEIGHT, check_token, without_host_bits};
 use crate::observe::logs;
 use crate::zone;
 
@@ -55,6 +55,9 @@ pub enum Command {
     /// Look at zone files
     #[command(subcommand, arg_required_else_help = true)]
     Zone(Zone),
+    /// Tokens of ACME DNS-01 challenges: TXT records over a zone, for a while
+    #[command(subcommand, arg_required_else_help = true)]
+    Acme(Acme),
     /// Which clients get which mirror: overrides and imported lists
     #[command(subcommand, arg_required_else_help = true)]
     Map(Map),
@@ -153,6 +156,35 @@ pub enum Zone {
         #[arg(long, value_name = "NAME", value_parser = zone_name)]
         origin: zone::Name,
     },
+}
+
+/// `geodns acme`
+#[derive(Debug, Subcommand)]
+pub enum Acme {
+    /// Set a token, beside those that the name has: durable, and in every answer, when it returns
+    Set {
+        /// Name that is proved, with or without _acme-challenge; *.NAME is proved at NAME
+        name: String,
+        /// What the TXT record says: 1 to 255 characters
+        #[arg(value_parser = token, allow_hyphen_values = true)]
+        token: String,
+        /// TTL in seconds
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ACME_TTL)))]
+        ttl: u32,
+        /// When it goes by itself, such as 10m
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = holding)]
+        time: Duration,
+    },
+    /// Take the tokens of a name away, or one of them
+    Clear {
+        /// Name, as it was set
+        name: String,
+        /// The token [default: all of the name]
+        #[arg(value_parser = token, allow_hyphen_values = true)]
+        token: Option<String>,
+    },
+    /// Tokens, and when they go
+    List,
 }
 
 /// `geodns map`
@@ -358,6 +390,10 @@ fn holding(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+fn token(text: &str) -> Result<String, String> {
+    check_token(text).map(|()| text.to_owned())
+}
+
 fn one_in(text: &str) -> Result<u32, String> {
     if text == "0" {
         return Ok(0);
@@ -542,6 +578,46 @@ mod tests {
         );
         for wrong in ["", "1000001", "-1", "x", "50 --reset", "--reset --over 1m"] {
             usage(&format!("geodns mirror weight ams {wrong}"));
+        }
+    }
+
+    #[test]
+    fn a_token_has_a_name_a_ttl_and_an_end() {
+        let acme = |line: &str| match parse(&format!("geodns acme {line}")).unwrap().command {
+            Command::Acme(acme) => acme,
+            other => panic!("{other:?}"),
+        };
+        for (line, wanted) in [
+            ("set *.example.org abc", ("abc", 60, 3600)),
+            ("set x.test -a_b --ttl 5 --for 10m", ("-a_b", 5, 600)),
+            ("set --ttl 5 --for 10m x.test --ab", ("--ab", 5, 600)),
+        ] {
+            let Acme::Set {
+                token, ttl, time, ..
+            } = acme(line)
+            else {
+                panic!("{line}");
+            };
+            assert_eq!((token.as_str(), ttl, time.as_secs()), wanted, "{line}");
+        }
+        assert!(matches!(
+            acme("clear x.test"),
+            Acme::Clear { token: None, .. }
+        ));
+        assert!(matches!(
+            acme("clear x.test -x"),
+            Acme::Clear { token: Some(token), .. } if token == "-x"
+        ));
+        assert!(matches!(acme("list"), Acme::List));
+        for wrong in [
+            "",
+            "set",
+            "set x.test",
+            "set x.test a --ttl 0",
+            "set x.test a --for 0s",
+            "clear",
+        ] {
+            usage(&format!("geodns acme {wrong}"));
         }
     }
 

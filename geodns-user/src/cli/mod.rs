@@ -8,11 +8,13 @@
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
 //! - `mirror`: `geodns mirror`
+//! - `acme`: `geodns acme`
 //!
 //! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error of a
 //! zone file; `zone check`: on standard output, as the warnings); 2 for wrong usage; 3 if `explain`
 //! finds that the kernel answers otherwise than it should.
 
+mod acme;
 pub mod args;
 mod check;
 mod explain;
@@ -115,6 +117,7 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Status => show(client.status().await?, json, show::status)?,
         Command::Mirrors => mirror::ask(args::Mirror::List, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
+        Command::Acme(command) => acme::ask(command, client, json).await?,
         Command::Zones => show(client.zones().await?, json, show::zones)?,
         Command::Reload { zone } => {
             show(client.reload(&OfZone { zone }).await?, json, show::reloaded)?

@@ -49,6 +49,15 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = Result<MirrorChanged, Failure>> + Send;
     /// `GET /v1/zones`
     fn zones(&self) -> impl Future<Output = Result<Vec<Zone>, Failure>> + Send;
+    /// `GET /v1/acme`: tokens of ACME challenges.
+    fn acme_list(&self) -> impl Future<Output = Result<Vec<AcmeToken>, Failure>> + Send;
+    /// `PUT /v1/acme`: sets a token; durable and in every answer on return.
+    fn acme_set(&self, set: AcmeSet) -> impl Future<Output = Result<AcmeChanged, Failure>> + Send;
+    /// `DELETE /v1/acme`: takes a name's tokens away, or one of them.
+    fn acme_clear(
+        &self,
+        clear: AcmeClear,
+    ) -> impl Future<Output = Result<AcmeChanged, Failure>> + Send;
     /// `GET /v1/map`: the overrides (`map list`), of one pool or all.
     fn map_list(
         &self,
@@ -387,6 +396,75 @@ pub struct Zone {
     pub names: u64,
     /// Steered names of it, each with its pool's id.
     pub steered: BTreeMap<String, String>,
+}
+
+/// A token of an ACME DNS-01 challenge (RFC 8555 section 8.4): a TXT record over a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcmeToken {
+    /// Owner of the TXT record.
+    pub name: String,
+    /// What it says.
+    pub token: String,
+    /// TTL, seconds.
+    pub ttl: u32,
+    /// When it goes.
+    pub until_unix_ms: u64,
+    /// Zone that it is put over; none: the configuration has none for it.
+    pub zone: Option<String>,
+    /// The daemon's clock when it said this.
+    pub now_unix_ms: u64,
+}
+
+/// `PUT /v1/acme`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcmeSet {
+    /// Name that is proved, with the label `_acme-challenge` or without; of a wildcard, the name that it is
+    /// below.
+    pub name: String,
+    /// Printable ASCII.
+    #[schema(min_length = 1, max_length = 255)]
+    pub token: String,
+    /// TTL, seconds.
+    #[serde(default = "acme_ttl")]
+    #[schema(minimum = 1, maximum = 86_400)]
+    pub ttl: u32,
+    /// After how many milliseconds it goes; without it, an hour.
+    #[serde(default = "acme_for_ms")]
+    pub for_ms: u64,
+}
+
+fn acme_ttl() -> u32 {
+    60
+}
+
+fn acme_for_ms() -> u64 {
+    3_600_000
+}
+
+/// `DELETE /v1/acme?...`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AcmeClear {
+    /// Name, as it was set.
+    pub name: String,
+    /// Token; without it, all of the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// What tokens a name has after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AcmeChanged {
+    /// Owner of the TXT records.
+    pub name: String,
+    /// Its zone; none: the configuration has none any more.
+    pub zone: Option<String>,
+    /// Serial that the zone has come to; none: its answers are as they were.
+    pub serial: Option<u32>,
+    /// Tokens that are there now.
+    pub tokens: Vec<AcmeToken>,
 }
 
 /// A prefix and its mirror in a pool.
@@ -756,6 +834,32 @@ pub struct Problem {
 pub const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The greatest weight.
 pub const MAX_WEIGHT: u32 = 1_000_000;
+
+/// The longest TTL of a token, seconds.
+pub const MAX_ACME_TTL: u32 = 86_400;
+
+impl AcmeSet {
+    /// What is wrong with it, if anything. Whether the name may have a token is judged where it is kept.
+    pub fn check(&self) -> Result<(), String> {
+        check_token(&self.token)?;
+        if !(1..=MAX_ACME_TTL).contains(&self.ttl) {
+            return Err(format!(
+                "ttl: {} is out of range; write 1 to {MAX_ACME_TTL}, in seconds",
+                self.ttl
+            ));
+        }
+        check_time("for_ms", Some(self.for_ms), 1)
+    }
+}
+
+/// What is wrong with a token, if anything.
+pub fn check_token(token: &str) -> Result<(), String> {
+    let is_printable = |octet: u8| (b' '..=b'~').contains(&octet);
+    if (1..=255).contains(&token.len()) && token.bytes().all(is_printable) {
+        return Ok(());
+    }
+    Err("token: write 1 to 255 characters of printable ASCII".to_owned())
+}
 
 impl SetAdmin {
     /// What is wrong with it, if anything.

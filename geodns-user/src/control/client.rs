@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 
 use super::api::{
-    ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool, OfZone, Problem,
-    Proposal, SetAdmin, SetHealth, SetWeight,
+    AcmeClear, AcmeSet, ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool,
+    OfZone, Problem, Proposal, SetAdmin, SetHealth, SetWeight,
 };
 use crate::config::is_id;
 
@@ -177,6 +177,22 @@ impl Client {
     /// `GET /v1/zones`
     pub async fn zones(&self) -> Result<Reply, Error> {
         self.get("/v1/zones").await
+    }
+
+    /// `GET /v1/acme`
+    pub async fn acme_list(&self) -> Result<Reply, Error> {
+        self.get("/v1/acme").await
+    }
+
+    /// `PUT /v1/acme`
+    pub async fn acme_set(&self, set: &AcmeSet) -> Result<Reply, Error> {
+        self.send(put("/v1/acme", JSON), json(set)).await
+    }
+
+    /// `DELETE /v1/acme`
+    pub async fn acme_clear(&self, clear: &AcmeClear) -> Result<Reply, Error> {
+        let request = Request::delete(query("/v1/acme", clear));
+        self.send(request, empty()).await
     }
 
     /// `GET /v1/map`

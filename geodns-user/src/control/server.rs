@@ -30,10 +30,10 @@ use tokio::sync::Notify;
 use utoipa::OpenApi;
 
 use super::api::{
-    ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup, LookupQuery,
-    MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool, OfZone, Preview,
-    Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone,
-    without_host_bits,
+    AcmeChanged, AcmeClear, AcmeSet, AcmeToken, ExplainQuery, Explanation, Exported, Failure,
+    ImportQuery, Imported, Lookup, LookupQuery, MapChanged, MapDel, MapSet, Mapping, Mirror,
+    MirrorChanged, OfAddress, OfPool, OfZone, Preview, Problem, Proposal, Reloaded, Service,
+    SetAdmin, SetHealth, SetWeight, Stats, Status, Zone, without_host_bits,
 };
 use crate::config::is_id;
 
@@ -245,6 +245,12 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         ),
         ("/v1/zones", get(zones::<S>)),
         (
+            "/v1/acme",
+            get(acme_list::<S>)
+                .put(acme_set::<S>)
+                .delete(acme_clear::<S>),
+        ),
+        (
             "/v1/map",
             get(map_list::<S>).put(map_set::<S>).delete(map_del::<S>),
         ),
@@ -280,6 +286,9 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         mirror_health,
         mirror_health_clear,
         zones,
+        acme_list,
+        acme_set,
+        acme_clear,
         map_list,
         map_set,
         map_del,
@@ -390,6 +399,36 @@ async fn status<S: Service>(State(service): State<Arc<S>>) -> Answer<Status> {
     (status = 200, body = Stats), (status = "default", body = Problem)))]
 async fn stats<S: Service>(State(service): State<Arc<S>>) -> Answer<Stats> {
     Ok(Json(service.stats().await?))
+}
+
+/// Tokens of ACME DNS-01 challenges, by name.
+#[utoipa::path(get, path = "/v1/acme", responses(
+    (status = 200, body = Vec<AcmeToken>), (status = "default", body = Problem)))]
+async fn acme_list<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<AcmeToken>> {
+    Ok(Json(service.acme_list().await?))
+}
+
+/// Sets a token, beside those that its name has: on disk and in every answer when this returns.
+#[utoipa::path(put, path = "/v1/acme", request_body = AcmeSet, responses(
+    (status = 200, body = AcmeChanged), (status = "default", body = Problem)))]
+async fn acme_set<S: Service>(
+    State(service): State<Arc<S>>,
+    set: Result<Json<AcmeSet>, JsonRejection>,
+) -> Answer<AcmeChanged> {
+    let Json(set) = set?;
+    set.check().map_err(Refusal::invalid)?;
+    Ok(Json(service.acme_set(set).await?))
+}
+
+/// Takes the tokens of a name away, or one of them.
+#[utoipa::path(delete, path = "/v1/acme", params(AcmeClear), responses(
+    (status = 200, body = AcmeChanged), (status = "default", body = Problem)))]
+async fn acme_clear<S: Service>(
+    State(service): State<Arc<S>>,
+    clear: Result<Query<AcmeClear>, QueryRejection>,
+) -> Answer<AcmeChanged> {
+    let Query(clear) = clear?;
+    Ok(Json(service.acme_clear(clear).await?))
 }
 
 /// Mirrors: what is said of them, and what comes of it.

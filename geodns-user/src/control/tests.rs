@@ -24,6 +24,7 @@ use super::server::{Socket, serve};
 pub(super) struct Memory {
     overrides: Mutex<BTreeMap<IpNet, String>>,
     imported: Mutex<String>,
+    tokens: Mutex<Vec<AcmeToken>>,
     /// The last change of a mirror, as it came.
     changed: Mutex<String>,
 }
@@ -134,6 +135,30 @@ impl Service for Memory {
     async fn zones(&self) -> Result<Vec<Zone>, Failure> {
         Ok(Vec::new())
     }
+    async fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
+        let tokens = self.tokens.lock().unwrap();
+        Ok(tokens.clone())
+    }
+    async fn acme_set(&self, set: AcmeSet) -> Result<AcmeChanged, Failure> {
+        let mut tokens = self.tokens.lock().unwrap();
+        tokens.push(AcmeToken {
+            name: set.name.clone(),
+            token: set.token,
+            ttl: set.ttl,
+            until_unix_ms: set.for_ms,
+            zone: None,
+            now_unix_ms: 0,
+        });
+        Ok(acme_changed(set.name, tokens.clone()))
+    }
+    async fn acme_clear(&self, clear: AcmeClear) -> Result<AcmeChanged, Failure> {
+        let mut tokens = self.tokens.lock().unwrap();
+        tokens.retain(|token| {
+            let is_it = clear.token.as_ref().is_none_or(|text| *text == token.token);
+            token.name != clear.name || !is_it
+        });
+        Ok(acme_changed(clear.name, tokens.clone()))
+    }
     async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {
         if pool.is_some_and(|pool| pool != "www") {
             return Err(Failure::NotFound("no such pool; there is www".into()));
@@ -225,6 +250,15 @@ impl Service for Memory {
     }
     async fn reload(&self, _: Option<String>) -> Result<Reloaded, Failure> {
         Err(Failure::Internal("the disk is on fire".into()))
+    }
+}
+
+fn acme_changed(name: String, tokens: Vec<AcmeToken>) -> AcmeChanged {
+    AcmeChanged {
+        name,
+        zone: None,
+        serial: Some(7),
+        tokens,
     }
 }
 
@@ -478,6 +512,52 @@ async fn a_mirror_is_shown_and_changed() {
 }
 
 #[tokio::test]
+async fn tokens_are_set_listed_and_cleared() {
+    let running = Running::start();
+    let client = &running.client;
+    let set = |token: &str| AcmeSet {
+        name: "*.example.org".into(),
+        token: token.into(),
+        ttl: 60,
+        for_ms: 1000,
+    };
+    for token in ["-a&b=c d", "two"] {
+        let changed: AcmeChanged = client.acme_set(&set(token)).await.unwrap().json().unwrap();
+        assert_eq!(changed.tokens.last().unwrap().token, token);
+    }
+    let mut clear = AcmeClear {
+        name: "*.example.org".into(),
+        token: Some("-a&b=c d".into()),
+    };
+    client.acme_clear(&clear).await.unwrap();
+    let list: Vec<AcmeToken> = client.acme_list().await.unwrap().json().unwrap();
+    assert_eq!(list.len(), 1);
+    assert_eq!(
+        (list[0].token.as_str(), list[0].until_unix_ms),
+        ("two", 1000)
+    );
+    clear.token = None;
+    let changed: AcmeChanged = client.acme_clear(&clear).await.unwrap().json().unwrap();
+    assert_eq!(changed.tokens, []);
+
+    let (long, most) = ("x".repeat(256), "x".repeat(255));
+    client.acme_set(&set(&most)).await.unwrap();
+    for token in ["", "a\nb", "größer", &long] {
+        let error = client.acme_set(&set(token)).await.unwrap_err();
+        assert!(error.to_string().contains("printable"), "{error}");
+    }
+    for (ttl, for_ms) in [(0, 1), (86_401, 1), (1, 0), (1, u64::MAX)] {
+        let set = AcmeSet {
+            ttl,
+            for_ms,
+            ..set("x")
+        };
+        let error = client.acme_set(&set).await.unwrap_err();
+        assert!(error.to_string().contains("out of range"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_import_is_streamed_whole_and_exported_again() {
     let running = Running::start();
     let mut csv = "prefix,mirror\n".to_owned();
@@ -691,7 +771,7 @@ async fn the_document_describes_what_is_served() {
             operations += usize::from(served);
         }
     }
-    assert_eq!(operations, 20);
+    assert_eq!(operations, 23);
     for path in super::server::paths() {
         assert!(
             document["paths"].get(path).is_some(),

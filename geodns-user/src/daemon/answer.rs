@@ -10,9 +10,10 @@ use ipnet::IpNet;
 use super::Daemon;
 use crate::config::{Config, Policy};
 use crate::control::api::{
-    AtlasStatus, ExplainQuery, Explanation, Failure, Imported, Interface, Lookup, MapChanged,
-    MapDel, MapSet, Mapping, Mirror, MirrorChanged, PoolStatus, Preview, Proposal, Reloaded,
-    Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Zone,
+    AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, ExplainQuery, Explanation, Failure,
+    Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged,
+    PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
+    Status, Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -120,6 +121,18 @@ impl Service for Control {
             kernel,
             slow: self.0.server.stats().snapshot(),
         })
+    }
+
+    async fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
+        self.0.change(|daemon| daemon.acme_list()).await
+    }
+
+    async fn acme_set(&self, set: AcmeSet) -> Result<AcmeChanged, Failure> {
+        self.0.change(move |daemon| daemon.acme_set(&set)).await
+    }
+
+    async fn acme_clear(&self, clear: AcmeClear) -> Result<AcmeChanged, Failure> {
+        self.0.change(move |daemon| daemon.acme_clear(&clear)).await
     }
 
     async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {

@@ -14,7 +14,7 @@ use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::judge::Which;
-use super::{Daemon, identity, notify, read, standing};
+use super::{Daemon, acme, identity, notify, read, standing};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
@@ -528,7 +528,9 @@ impl Daemon {
         let previous = &world.inputs.geography;
         let kept = |_: &Config, zone: &ZoneFile| self.kept_zone(zone);
         let mut inputs = read(&self.options, Some(previous), &kept).map_err(invalid)?;
-        Arc::make_mut(&mut inputs.zones).make_offers(&inputs.config, &world.zones.load(), None);
+        let zones = Arc::make_mut(&mut inputs.zones);
+        acme::put_over_all(&inputs.config, &self.state, zones)?;
+        zones.make_offers(&inputs.config, &world.zones.load(), None);
         let mut config = Config::clone(&inputs.config);
         let fixed = keep_fixed(&mut config, &world.inputs.config);
         inputs.config = Arc::new(config);

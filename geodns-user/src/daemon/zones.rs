@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tracing::{error, info, warn};
 
 use super::change::internal;
-use super::{Daemon, notify};
+use super::{Daemon, acme, notify};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
 use crate::kernel;
@@ -170,7 +170,13 @@ impl Daemon {
             .map_err(internal)?
             .map_err(|error| Failure::Invalid(error.to_string()));
         let put = match zone {
-            Ok(zone) => self.change(move |daemon| daemon.put_zone(zone)).await,
+            Ok(mut zone) => {
+                let put = move |daemon: &Self| {
+                    acme::put_over(&daemon.world.load().inputs.config, &daemon.state, &mut zone)?;
+                    daemon.put_zone(zone)
+                };
+                self.change(put).await
+            }
             Err(failure) => Err(failure),
         };
         match &put {

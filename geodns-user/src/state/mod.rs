@@ -1,5 +1,5 @@
 //! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
-//! found, in one redb file.
+//! found, and tokens of ACME challenges, in one redb file.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
 //! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
@@ -45,6 +45,12 @@ const STANDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("standi
 /// Target of a check -> whether it was up, and since when.
 const HEALTH: TableDefinition<'_, &str, (bool, u64)> = TableDefinition::new("health");
 
+/// Owner and token of an ACME challenge -> TTL in seconds, and until when, in milliseconds since 1970.
+const ACME: TableDefinition<'_, (&str, &str), (u32, u64)> = TableDefinition::new("acme");
+
+/// Apex of a zone that tokens are or were put over -> serial of its file, and the one served.
+const SERIALS: TableDefinition<'_, &str, (Option<u32>, u32)> = TableDefinition::new("serials");
+
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -85,6 +91,39 @@ pub struct Saved {
     pub up: bool,
     /// Since when, in milliseconds since 1970.
     pub since_unix_ms: u64,
+}
+
+/// A token of an ACME challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Where its TXT record stands.
+    pub owner: String,
+    /// What it says.
+    pub text: String,
+    /// TTL, seconds.
+    pub ttl: u32,
+    /// When it expires, in milliseconds since 1970.
+    pub until_unix_ms: u64,
+}
+
+/// Serials of a zone that tokens are or were put over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serials {
+    /// The one of the file that `served` has the content of. `None`: not known.
+    pub file: Option<u32>,
+    /// The last that was served.
+    pub served: u32,
+}
+
+/// A change of tokens, kept whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcmeChange {
+    /// Tokens that are set, in the place of their equals.
+    pub set: Vec<Token>,
+    /// Tokens that are gone.
+    pub gone: Vec<Token>,
+    /// Serials of zones; `None`: nothing is known of them any more.
+    pub serials: Vec<(String, Option<Serials>)>,
 }
 
 /// Why the state cannot be read or kept. Displays as one line that names the file.
@@ -291,6 +330,60 @@ impl State {
         })
     }
 
+    /// Every token of an ACME challenge, by owner.
+    pub fn tokens(&self) -> Result<Vec<Token>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(ACME)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (key, value) = row?;
+                    let (owner, text) = key.value();
+                    let (ttl, until_unix_ms) = value.value();
+                    Ok(Token {
+                        owner: owner.to_owned(),
+                        text: text.to_owned(),
+                        ttl,
+                        until_unix_ms,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// What is known of the serials of a zone.
+    pub fn serials(&self, apex: &str) -> Result<Option<Serials>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(SERIALS)?;
+            let found = table.get(apex)?.map(|found| found.value());
+            Ok(found.map(|(file, served)| Serials { file, served }))
+        })
+    }
+
+    /// Keeps a change of tokens: all of it or nothing.
+    pub fn save_acme(&self, change: &AcmeChange) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut tokens = transaction.open_table(ACME)?;
+            for token in &change.gone {
+                tokens.remove((token.owner.as_str(), token.text.as_str()))?;
+            }
+            for token in &change.set {
+                let key = (token.owner.as_str(), token.text.as_str());
+                tokens.insert(key, (token.ttl, token.until_unix_ms))?;
+            }
+            let mut serials = transaction.open_table(SERIALS)?;
+            for (apex, known) in &change.serials {
+                match known {
+                    Some(known) => serials.insert(apex.as_str(), (known.file, known.served))?,
+                    None => serials.remove(apex.as_str())?,
+                };
+            }
+            Ok(())
+        })
+    }
+
     fn write(
         &self,
         change: impl Fn(&WriteTransaction) -> Result<(), Problem>,
@@ -377,6 +470,8 @@ fn prepare(database: &Database) -> Result<(), Problem> {
         transaction.open_table(IMPORTS)?;
         transaction.open_table(STANDINGS)?;
         transaction.open_table(HEALTH)?;
+        transaction.open_table(ACME)?;
+        transaction.open_table(SERIALS)?;
     }
     transaction.commit()?;
     Ok(())
@@ -602,6 +697,41 @@ mod tests {
         assert!(state.health().unwrap().contains_key("a"));
     }
 
+    #[test]
+    fn tokens_and_serials_are_there_after_a_restart() {
+        let (_folder, path) = file();
+        let token = |text: &str, ttl| Token {
+            owner: "_acme-challenge.example.org".into(),
+            text: text.into(),
+            ttl,
+            until_unix_ms: u64::MAX,
+        };
+        let serials = |file, served| Some(Serials { file, served });
+        {
+            let state = State::open(&path).unwrap();
+            let change = AcmeChange {
+                set: vec![token("a", 1), token("b", 1), token("a", 2)],
+                gone: Vec::new(),
+                serials: vec![
+                    ("example.org".into(), serials(Some(u32::MAX), 0)),
+                    ("example.net".into(), serials(None, 7)),
+                ],
+            };
+            state.save_acme(&change).unwrap();
+            let change = AcmeChange {
+                gone: vec![token("b", 9)],
+                serials: vec![("example.net".into(), None)],
+                ..AcmeChange::default()
+            };
+            state.save_acme(&change).unwrap();
+        }
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.tokens().unwrap(), [token("a", 2)]);
+        let known = state.serials("example.org").unwrap();
+        assert_eq!(known, serials(Some(u32::MAX), 0));
+        assert_eq!(state.serials("example.net").unwrap(), None);
+    }
+
     /// As it was written before there was anything to say of mirrors.
     #[test]
     fn a_file_without_the_newer_tables_opens_with_what_it_has() {
@@ -612,12 +742,16 @@ mod tests {
         let write = database.begin_write().unwrap();
         assert!(write.delete_table(STANDINGS).unwrap());
         assert!(write.delete_table(HEALTH).unwrap());
+        assert!(write.delete_table(ACME).unwrap());
+        assert!(write.delete_table(SERIALS).unwrap());
         write.commit().unwrap();
         drop((database, state));
         let state = State::open(&path).unwrap();
         assert_eq!(state.overrides().unwrap().len(), 1);
         assert!(state.standings().unwrap().is_empty());
         assert!(state.health().unwrap().is_empty());
+        assert!(state.tokens().unwrap().is_empty());
+        assert_eq!(state.serials("example.org").unwrap(), None);
         state.save_standing("ams", &standing()).unwrap();
         assert_eq!(state.standings().unwrap()["ams"], standing());
     }

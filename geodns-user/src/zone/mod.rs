@@ -1,6 +1,7 @@
 //! Zones: read from zone files, with the names that a pool answers marked on them.
 //!
 //! - `store`: a [`Zone`] in memory
+//! - [`acme`]: tokens of ACME challenges, put over a zone
 //! - `text`: a zone file as entries of tokens, each with its line
 //! - `rdata`: a record's data, from tokens to its canonical form
 //! - `generate`: `$GENERATE`
@@ -12,6 +13,7 @@
 //! - [`take`]: records from elsewhere to a [`Zone`]
 //! - `offer`: a zone as others may have it, and how it came to be
 
+pub mod acme;
 mod delta;
 mod draft;
 mod generate;

@@ -1,0 +1,347 @@
+//! Tokens of ACME DNS-01 challenges: kept, put over zones, taken away when they expire.
+//!
+//! What is in the state is the truth: a token is there before it is answered, and so is the serial that its
+//! zone is served with. A zone that is read from its file gets its tokens, and never an older serial.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::change::internal;
+use super::standing::now_unix_ms;
+use super::{Daemon, zones};
+use crate::config::{Config, ZoneFile};
+use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
+use crate::state::{self, AcmeChange, Serials, State, Token};
+use crate::zone::{self, Name, Zone, Zones, acme};
+
+/// Tokens of a name, at the most.
+const MAX_OF_NAME: usize = 16;
+/// Tokens in all, at the most.
+const MAX_TOKENS: usize = 1000;
+/// After an expiry that could not be kept.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// The zone of the configuration that a name belongs to.
+fn zone_of<'a>(config: &'a Config, owner: &Name) -> Option<&'a ZoneFile> {
+    let holding = config.zones.iter();
+    let holding = holding.filter(|zone| owner.ends_with(&zone.name));
+    holding.max_by_key(|zone| zone.name.len())
+}
+
+/// Tokens of a zone.
+fn of_zone(config: &Config, apex: &Name, mut tokens: Vec<Token>) -> Vec<Token> {
+    tokens.retain(|token| {
+        let owner = zone::parse_name(&token.owner);
+        owner.is_ok_and(|owner| zone_of(config, &owner).is_some_and(|zone| zone.name == *apex))
+    });
+    tokens
+}
+
+fn texts<'a>(tokens: &'a [Token], owner: &str) -> Vec<acme::Text<'a>> {
+    let here = tokens.iter().filter(|token| token.owner == owner);
+    here.map(|token| (token.ttl, token.text.as_str())).collect()
+}
+
+/// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them.
+/// What has expired goes.
+pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
+    let Some(number) = zones::number(config, &zone.apex) else {
+        return Ok(());
+    };
+    if config.zones[number].file.is_none() {
+        return Ok(());
+    }
+    let apex = zone.apex.to_string();
+    let known = state.serials(&apex).map_err(internal)?;
+    let tokens = of_zone(config, &zone.apex, state.tokens().map_err(internal)?);
+    if known.is_none() && tokens.is_empty() {
+        return Ok(());
+    }
+    let now = now_unix_ms();
+    let (tokens, gone): (Vec<_>, Vec<_>) = tokens
+        .into_iter()
+        .partition(|token| token.until_unix_ms > now);
+    let owners: BTreeSet<_> = tokens.iter().map(|token| token.owner.as_str()).collect();
+    for owner in owners {
+        let name = zone::parse_name(owner).map_err(internal)?;
+        if let Err(why) = acme::may_stand(&config.steers, zone, &name) {
+            warn!("tokens at {owner} are not in force: {why}");
+            continue;
+        }
+        acme::put(zone, &name, &[], &texts(&tokens, owner)).map_err(internal)?;
+    }
+    let from_file = zone.serial();
+    let serial = match known {
+        // What was served with it is not what there is now.
+        Some(known) if !gone.is_empty() => acme::serial_of(from_file, None, known.served),
+        Some(known) => acme::serial_of(from_file, known.file, known.served),
+        None => acme::next(from_file),
+    };
+    if serial != from_file {
+        acme::set_serial(zone, serial).map_err(internal)?;
+    }
+    let is_needed = !tokens.is_empty() || serial != from_file;
+    let serials = is_needed.then_some(Serials {
+        file: Some(from_file),
+        served: serial,
+    });
+    if serials != known || !gone.is_empty() {
+        let change = AcmeChange {
+            gone,
+            serials: vec![(apex, serials)],
+            ..AcmeChange::default()
+        };
+        state.save_acme(&change).map_err(internal)?;
+    }
+    Ok(())
+}
+
+/// The same for every zone of a configuration that was read.
+pub(super) fn put_over_all(
+    config: &Config,
+    state: &State,
+    zones: &mut Zones,
+) -> Result<(), Failure> {
+    for number in 0..zones.len() {
+        let concerns = |zone: &Zone| -> Result<bool, state::Error> {
+            let known = state.serials(&zone.apex.to_string())?;
+            Ok(known.is_some() || !of_zone(config, &zone.apex, state.tokens()?).is_empty())
+        };
+        if !concerns(&zones[number]).map_err(internal)? {
+            continue;
+        }
+        let mut zone = Zone::clone(&zones[number]);
+        put_over(config, state, &mut zone)?;
+        zones.replace(number, Arc::new(zone));
+    }
+    Ok(())
+}
+
+impl Daemon {
+    /// `acme set`
+    pub(super) fn acme_set(&self, set: &AcmeSet) -> Result<AcmeChanged, Failure> {
+        let owner = acme::owner(&set.name).map_err(Failure::Invalid)?;
+        let now = now_unix_ms();
+        let token = Token {
+            owner: owner.to_string(),
+            text: set.token.clone(),
+            ttl: set.ttl,
+            until_unix_ms: now.saturating_add(set.for_ms),
+        };
+        let tokens = self.state.tokens().map_err(internal)?;
+        let others = tokens.iter();
+        let others =
+            others.filter(|other| (&other.owner, &other.text) != (&token.owner, &token.text));
+        let others: Vec<_> = others.collect();
+        let here = others.iter().filter(|other| other.owner == token.owner);
+        if here.count() >= MAX_OF_NAME {
+            return Err(Failure::Invalid(format!(
+                "{owner} has {MAX_OF_NAME} tokens, which is all it may; clear some"
+            )));
+        }
+        if others.len() >= MAX_TOKENS {
+            return Err(Failure::Invalid(format!(
+                "there are {MAX_TOKENS} tokens, which is all there may be; clear some"
+            )));
+        }
+        let change = AcmeChange {
+            set: vec![token],
+            ..AcmeChange::default()
+        };
+        let changed = self.acme_change(&owner, change)?;
+        self.expiring.notify_one();
+        Ok(changed)
+    }
+
+    /// `acme clear`
+    pub(super) fn acme_clear(&self, clear: &AcmeClear) -> Result<AcmeChanged, Failure> {
+        let owner = acme::owner(&clear.name).map_err(Failure::Invalid)?;
+        let name = owner.to_string();
+        let mut gone = self.state.tokens().map_err(internal)?;
+        gone.retain(|token| {
+            let is_it = clear.token.as_ref().is_none_or(|text| *text == token.text);
+            token.owner == name && is_it
+        });
+        if gone.is_empty() {
+            return Err(Failure::NotFound(match &clear.token {
+                Some(_) => format!("{owner} has no such token"),
+                None => format!("{owner} has no token"),
+            }));
+        }
+        let change = AcmeChange {
+            gone,
+            ..AcmeChange::default()
+        };
+        self.acme_change(&owner, change)
+    }
+
+    /// `acme list`
+    pub(super) fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
+        let tokens = self.state.tokens().map_err(internal)?;
+        let world = self.world.load();
+        Ok(shown(&world.inputs.config, tokens))
+    }
+
+    /// Changes tokens of one name: on disk first, then in the answers. What cannot be put in force is taken
+    /// back.
+    fn acme_change(&self, owner: &Name, mut change: AcmeChange) -> Result<AcmeChanged, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let name = owner.to_string();
+        let setting = !change.set.is_empty();
+        let home = zone_of(config, owner);
+        if setting {
+            let Some(home) = home else {
+                let message = format!("{owner} is in no zone of this server");
+                return Err(Failure::NotFound(message));
+            };
+            if home.file.is_none() {
+                return Err(Failure::Invalid(format!(
+                    "{} comes from its primaries: set the token there",
+                    home.name
+                )));
+            }
+        }
+        let before = self.state.tokens().map_err(internal)?;
+        let mut after = before.clone();
+        let is = |one: &Token, other: &Token| one.owner == other.owner && one.text == other.text;
+        after.retain(|token| {
+            let mut changed = change.set.iter().chain(&change.gone);
+            !changed.any(|other| is(token, other))
+        });
+        after.extend(change.set.iter().cloned());
+        let (was, now) = (texts(&before, &name), texts(&after, &name));
+
+        let mut zone = None;
+        if let Some(home) = home.filter(|home| home.file.is_some()) {
+            let number = zones::number(config, &home.name);
+            let there = number.map(|number| Arc::clone(&world.zones.load()[number]));
+            let mut next =
+                there.map_or_else(|| Zone::empty(home.name.clone()), Arc::unwrap_or_clone);
+            let may = acme::may_stand(&config.steers, &next, owner);
+            if setting {
+                may.clone().map_err(Failure::Invalid)?;
+            }
+            // What is only to hold for longer changes no answer.
+            let sorted = |texts: &[acme::Text<'_>]| {
+                texts
+                    .iter()
+                    .map(|&(ttl, text)| (ttl, text.to_owned()))
+                    .collect::<BTreeSet<_>>()
+            };
+            if may.is_ok() && sorted(&was) != sorted(&now) {
+                let apex = home.name.to_string();
+                let known = self.state.serials(&apex).map_err(internal)?;
+                let served = next.serial();
+                acme::put(&mut next, owner, &was, &now).map_err(internal)?;
+                let serials = match known {
+                    // What was kept came of a reload that failed: no file's content is known to be served.
+                    Some(known) if known.served != served => Serials {
+                        file: None,
+                        served: acme::next(acme::serial_of(served, None, known.served)),
+                    },
+                    Some(known) => Serials {
+                        served: acme::next(served),
+                        ..known
+                    },
+                    None => Serials {
+                        file: Some(served),
+                        served: acme::next(served),
+                    },
+                };
+                acme::set_serial(&mut next, serials.served).map_err(internal)?;
+                change.serials = vec![(apex, Some(serials))];
+                zone = Some((next, known));
+            }
+        }
+        let serial = zone.as_ref().map(|(zone, _)| zone.serial());
+        self.state.save_acme(&change).map_err(internal)?;
+        if let Some((zone, known)) = zone {
+            let apex = zone.apex.to_string();
+            if let Err(failure) = self.put_zone(zone) {
+                let touched = |token: &&Token| {
+                    let mut touched = change.set.iter().chain(&change.gone);
+                    touched.any(|other| is(token, other))
+                };
+                let back = AcmeChange {
+                    set: before.iter().filter(touched).cloned().collect(),
+                    gone: change.set.clone(),
+                    serials: vec![(apex, known)],
+                };
+                if let Err(error) = self.state.save_acme(&back) {
+                    error!("a failed change of tokens could not be taken back: {error}");
+                }
+                return Err(failure);
+            }
+        }
+        let left = after.into_iter().filter(|token| token.owner == name);
+        let tokens = shown(config, left.collect());
+        let said = serial.map_or_else(String::new, |serial| format!(", serial {serial}"));
+        info!("{name}: {} tokens{said}", tokens.len());
+        Ok(AcmeChanged {
+            name,
+            zone: home.map(|home| home.name.to_string()),
+            serial,
+            tokens,
+        })
+    }
+
+    /// Takes away what has expired; says when the next does.
+    fn acme_expire(&self) -> Result<Option<u64>, Failure> {
+        let now = now_unix_ms();
+        let tokens = self.state.tokens().map_err(internal)?;
+        let (gone, left): (Vec<_>, Vec<_>) = tokens
+            .into_iter()
+            .partition(|token| token.until_unix_ms <= now);
+        let owners: BTreeSet<_> = gone.iter().map(|token| token.owner.clone()).collect();
+        for name in owners {
+            let owner = zone::parse_name(&name).map_err(internal)?;
+            let of_name = gone.iter().filter(|token| token.owner == name);
+            let change = AcmeChange {
+                gone: of_name.cloned().collect(),
+                ..AcmeChange::default()
+            };
+            self.acme_change(&owner, change)?;
+        }
+        Ok(left.iter().map(|token| token.until_unix_ms).min())
+    }
+
+    /// Takes tokens away when they expire, for ever.
+    pub(super) async fn follow_tokens(self: &Arc<Self>) {
+        loop {
+            let wait = match self.change(|daemon| daemon.acme_expire()).await {
+                Ok(next) => next.map(|next| {
+                    Duration::from_millis(next.saturating_sub(now_unix_ms()))
+                        + Duration::from_millis(1)
+                }),
+                Err(failure) => {
+                    error!("tokens that have expired could not be taken away: {failure}");
+                    Some(AGAIN)
+                }
+            };
+            // A clock may be set: looked at again now and then.
+            let wait = wait.unwrap_or(Duration::MAX).min(Duration::from_secs(60));
+            let _ = tokio::time::timeout(wait, self.expiring.notified()).await;
+        }
+    }
+}
+
+fn shown(config: &Config, tokens: Vec<Token>) -> Vec<AcmeToken> {
+    let zone = |token: &Token| {
+        let owner = zone::parse_name(&token.owner).ok()?;
+        zone_of(config, &owner).map(|zone| zone.name.to_string())
+    };
+    let now = now_unix_ms();
+    let shown = tokens.into_iter().map(|token| AcmeToken {
+        zone: zone(&token),
+        name: token.owner,
+        token: token.text,
+        ttl: token.ttl,
+        until_unix_ms: token.until_unix_ms,
+        now_unix_ms: now,
+    });
+    shown.collect()
+}

@@ -241,7 +241,7 @@ impl Daemon {
                     // What was kept came of a reload that failed: no file's content is known to be served.
                     Some(known) if known.served != served => Serials {
                         file: None,
-                        served: acme::next(acme::serial_of(served, None, known.served)),
+                        served: acme::next(acme::later(served, known.served)),
                     },
                     Some(known) => Serials {
                         served: acme::next(served),

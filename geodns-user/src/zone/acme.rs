@@ -140,6 +140,15 @@ pub fn next(serial: u32) -> u32 {
     Serial(serial).add(1).into_int()
 }
 
+/// The later of two serials (RFC 1982 section 3.2).
+pub fn later(one: u32, other: u32) -> u32 {
+    if Serial(one) > Serial(other) {
+        one
+    } else {
+        other
+    }
+}
+
 /// What a zone from a file is served as: `served` is the last serial with what the file had then, whose
 /// serial was `file`. The file's, as long as that is later; never back.
 pub fn serial_of(from_file: u32, file: Option<u32>, served: u32) -> u32 {

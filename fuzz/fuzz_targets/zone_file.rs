@@ -11,7 +11,10 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|content: &[u8]| {
     // Files of this machine are no part of the input.
-    if content.windows(8).any(|word| word.eq_ignore_ascii_case(b"$include")) {
+    if content
+        .windows(8)
+        .any(|word| word.eq_ignore_ascii_case(b"$include"))
+    {
         return;
     }
     let apex = parse_name("example.org").unwrap();

@@ -14,7 +14,7 @@ use super::standing::now_unix_ms;
 use super::{Daemon, zones};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
-use crate::state::{self, AcmeChange, Serials, State, Token};
+use crate::state::{AcmeChange, Serials, State, Token};
 use crate::zone::{self, Name, Zone, Zones, acme};
 
 /// Tokens of a name, at the most.
@@ -105,12 +105,17 @@ pub(super) fn put_over_all(
     state: &State,
     zones: &mut Zones,
 ) -> Result<(), Failure> {
+    let tokens = state.tokens().map_err(internal)?;
+    let owners = tokens
+        .iter()
+        .filter_map(|token| zone::parse_name(&token.owner).ok());
+    let with_tokens: BTreeSet<_> = owners
+        .filter_map(|owner| Some(&zone_of(config, &owner)?.name))
+        .collect();
     for number in 0..zones.len() {
-        let concerns = |zone: &Zone| -> Result<bool, state::Error> {
-            let known = state.serials(&zone.apex.to_string())?;
-            Ok(known.is_some() || !of_zone(config, &zone.apex, state.tokens()?).is_empty())
-        };
-        if !concerns(&zones[number]).map_err(internal)? {
+        let apex = &zones[number].apex;
+        let known = state.serials(&apex.to_string()).map_err(internal)?;
+        if known.is_none() && !with_tokens.contains(apex) {
             continue;
         }
         let mut zone = Zone::clone(&zones[number]);

@@ -1,6 +1,6 @@
 //! The certificate of DNS over TLS: read again when its files change. A broken one changes nothing.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -31,7 +31,7 @@ impl Daemon {
             look.tick().await;
             let tls = self.world.load().inputs.config.tls.clone();
             let Some(tls) = tls else {
-                self.forgive_certificate(&mut watch);
+                self.forgive(&mut watch.failed);
                 continue;
             };
             // Two small files, on whatever file system.
@@ -53,7 +53,7 @@ impl Daemon {
             && in_force.is_of(contents)
         {
             watch.seen = None;
-            self.forgive_certificate(watch);
+            self.forgive(&mut watch.failed);
             return;
         }
         let rested = watch.seen.as_ref() == Some(&read);
@@ -69,29 +69,14 @@ impl Daemon {
             Ok(certificate) => {
                 self.server.set_certificate(Some(Arc::new(certificate)));
                 tracing::info!("read again: {}", tls.certificate.display());
-                self.forgive_certificate(watch);
+                self.forgive(&mut watch.failed);
             }
             Err(error) => {
                 let line = error.to_string();
                 tracing::error!("the certificate stays as it was: {line}");
-                *self
-                    .last_error
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+                self.complain(&line);
                 watch.failed = Some((read, line));
             }
         }
-    }
-
-    /// Takes back what the status says of the certificate.
-    fn forgive_certificate(&self, watch: &mut Watch) {
-        let Some((_, line)) = watch.failed.take() else {
-            return;
-        };
-        let mut last_error = self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        last_error.take_if(|error| *error == line);
     }
 }

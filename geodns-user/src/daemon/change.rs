@@ -509,6 +509,22 @@ impl Daemon {
         reloaded
     }
 
+    /// Has the status say what is not in force, and why.
+    pub(super) fn complain(&self, line: &str) {
+        let last_error = self.last_error.lock();
+        *last_error.unwrap_or_else(PoisonError::into_inner) = Some(line.to_owned());
+    }
+
+    /// Takes back what the status says of a failure, which is over.
+    pub(super) fn forgive<T>(&self, failed: &mut Option<(T, String)>) {
+        let Some((_, line)) = failed.take() else {
+            return;
+        };
+        let last_error = self.last_error.lock();
+        let mut last_error = last_error.unwrap_or_else(PoisonError::into_inner);
+        last_error.take_if(|error| *error == line);
+    }
+
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
         let netlink = self.follow.lock().await.netlink.clone();
         let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;

@@ -2,7 +2,7 @@
 //! good. A broken one changes nothing.
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -56,7 +56,7 @@ impl Daemon {
             let changed = tokio::task::spawn_blocking(move || changed(&world.inputs.geography));
             let changed = changed.await.unwrap_or_default();
             if changed.is_empty() {
-                self.forgive(&mut watch);
+                self.forgive(&mut watch.failed);
             }
             if watch.is_due(changed) {
                 self.read_databases(&mut watch).await;
@@ -71,30 +71,15 @@ impl Daemon {
                 let files = watch.seen.iter().map(|one| one.path.display().to_string());
                 let files: Vec<_> = files.collect();
                 tracing::info!("read again: {}; plan {generation}", files.join(", "));
-                self.forgive(watch);
+                self.forgive(&mut watch.failed);
             }
             Err(failure) => {
                 let line = failure.to_string();
                 tracing::error!("the GeoIP databases stay as they were: {line}");
-                *self
-                    .last_error
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = Some(line.clone());
+                self.complain(&line);
                 watch.failed = Some((watch.seen.clone(), line));
             }
         }
-    }
-
-    /// Takes back what the status says of databases.
-    fn forgive(&self, watch: &mut Watch) {
-        let Some((_, line)) = watch.failed.take() else {
-            return;
-        };
-        let mut last_error = self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        last_error.take_if(|error| *error == line);
     }
 
     /// Opens the databases that have changed, compiles a world with them, and puts it in force.

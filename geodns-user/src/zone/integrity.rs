@@ -9,6 +9,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::draft::{Draft, Written};
 use super::problems::{At, Problems};
+use super::rdata::name_len;
 use super::store::{Node, Zone};
 use super::{Name, Names, ancestors};
 
@@ -471,18 +472,6 @@ impl<'a> Integrity<'a> {
 
 fn has_address(node: Node<'_>) -> bool {
     node.has(Rtype::A) || node.has(Rtype::AAAA)
-}
-
-/// Octets of the name that something begins with.
-fn name_len(octets: &[u8]) -> Option<usize> {
-    let mut len = 0;
-    loop {
-        let label = *octets.get(len)?;
-        len += 1 + usize::from(label);
-        if label == 0 {
-            return Some(len);
-        }
-    }
 }
 
 /// Whether all labels are of letters, digits and hyphens, these neither first nor last.

@@ -245,7 +245,7 @@ fn u32(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Octets of the uncompressed name that something begins with.
-pub(super) fn name_len(octets: &[u8]) -> Option<usize> {
+pub(in crate::zone) fn name_len(octets: &[u8]) -> Option<usize> {
     let mut len = 0;
     loop {
         let label = *octets.get(len)?;

@@ -12,6 +12,7 @@ mod scanner;
 
 use domain::base::Rtype;
 use field::Field;
+pub(super) use field::name_len;
 
 use super::text::{Token, Wrong};
 

@@ -12,7 +12,7 @@ use core::cell::UnsafeCell;
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
@@ -96,7 +96,7 @@ pub struct Name {
     /// SipHash-1-3-128 of the lowercased wire name, length bytes and root label included. The first
     /// word of a name's hash is never 0.
     pub hash: [u64; 2],
-    /// [`Target`] of the name itself.
+    /// [`Target`] of the name itself, and [`Name::ASKED`].
     pub exact: Row,
     /// [`Target`] of its wildcard child `*.name`.
     pub wildcard: Row,
@@ -105,9 +105,33 @@ pub struct Name {
 impl Name {
     /// Hash of a slot whose name is gone: names that were placed past it are still found.
     pub const DELETED: [u64; 2] = [0, 1];
+
+    /// Bits of `exact` in which the program counts, up to 255, how often it answered for a name of a zone
+    /// that is not complete: what is asked little gives its place to what is asked more. Userspace sets
+    /// them to 0 whenever it has read them.
+    pub const ASKED: u64 = 0xff << 8;
+    /// Octet of `exact` that they are.
+    pub const ASKED_OCTET: usize = if cfg!(target_endian = "big") { 6 } else { 1 };
+
+    /// Counts an answer. The other octets are userspace's to store, so this one is written alone: a
+    /// store of the row that comes between takes the count away, and nothing else. Nor is a count
+    /// exact that two CPUs make at once.
+    #[inline(always)]
+    pub fn count_asked(&self) {
+        // SAFETY: an octet of the row, which is memory of ours to write, being a cell.
+        unsafe {
+            let asked = self.exact.0.get().cast::<u8>().add(Self::ASKED_OCTET);
+            let count = asked.read_volatile();
+            // What is asked often is in many CPUs' caches: after this, it may stay there.
+            if count != u8::MAX {
+                asked.write_volatile(count + 1);
+            }
+        }
+    }
 }
 
-/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool or set in 32..64.
+/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool or set in 32..64. Bits
+/// 8..16 are not of it ([`Name::ASKED`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Nothing.

@@ -62,6 +62,8 @@ pub struct Scratch {
     pub heard_at: u64,
     /// The pool that was asked last.
     pub pool: u32,
+    /// The slot of the name that was found last.
+    slot: u32,
     /// Octets of the message: the query's, and after an answer the response's.
     pub message_len: u32,
     /// Octets of the name.
@@ -95,6 +97,7 @@ impl Scratch {
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
             pool: 0,
+            slot: 0,
             message_len: 0,
             name_len: 0,
             client_is_v6: 0,
@@ -139,6 +142,11 @@ impl Scratch {
         self.frame
             .get(start..start + self.message_len as usize)
             .unwrap_or(&[])
+    }
+
+    /// The type that was asked for, of a query that was understood.
+    pub fn qtype(&self) -> u16 {
+        self.query.qtype as u16
     }
 
     /// The octet at an index of the frame.
@@ -308,7 +316,11 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
         return Err(Verdict::ZonePass);
     }
     let verdict = if target & ABSENT == 0 {
-        put_found(scratch, tables, target)?
+        let found = put_found(scratch, tables, target)?;
+        if state & Zone::COMPLETE == 0 {
+            tables.count_asked(scratch.slot);
+        }
+        found
     } else if state & Zone::COMPLETE != 0 {
         Verdict::Nxdomain
     } else {
@@ -652,7 +664,9 @@ fn lookup<T: Tables>(
     from: u32,
 ) -> Option<Found> {
     tables.hash(scratch, from);
-    find_name(tables, name_mask, scratch.hash)
+    let found = find_name(tables, name_mask, scratch.hash)?;
+    scratch.slot = found.slot;
+    Some(found)
 }
 
 /// What [`set_from`] gives where a pool has the records: [`Scratch::pool`].

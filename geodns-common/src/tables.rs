@@ -36,6 +36,10 @@ pub trait Tables {
     /// A random number.
     fn random(&self) -> u32;
 
+    /// Counts that a name, by its slot, was answered for ([`Name::count_asked`]). Only the program does.
+    #[inline(always)]
+    fn count_asked(&self, _slot: u32) {}
+
     /// Hashes the scratch's name from an octet on, into its `hash`. The kernel has a function of
     /// its own for it, that the verifier checks once.
     #[inline(always)]
@@ -70,6 +74,8 @@ pub struct Found {
     pub(crate) exact: u64,
     /// What stands at its wildcard child, packed.
     pub(crate) wildcard: u64,
+    /// The slot that it is in.
+    pub(crate) slot: u32,
 }
 
 impl Found {
@@ -93,8 +99,9 @@ pub fn find_name<T: Tables>(tables: &T, name_mask: u32, hash: [u64; 2]) -> Optio
         let name = tables.name(slot)?;
         if name.hash[0] == hash[0] && name.hash[1] == hash[1] {
             return Some(Found {
-                exact: name.exact.load(),
+                exact: name.exact.load() & !Name::ASKED,
                 wildcard: name.wildcard.load(),
+                slot,
             });
         }
         if name.hash[0] | name.hash[1] == 0 {

@@ -143,6 +143,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn count_asked(&self, slot: u32) {
+        if let Some(name) = NAMES.get(slot) {
+            name.count_asked();
+        }
+    }
+
+    #[inline(always)]
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }

@@ -11,6 +11,7 @@
 //! - `acme`: tokens of ACME challenges
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
 //!   are told of changes
+//! - `promote`: names that are asked often, into the kernel's table
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -28,6 +29,7 @@ mod judge;
 mod notify;
 mod preview;
 mod privileges;
+mod promote;
 mod secondary;
 mod standing;
 mod zones;
@@ -47,6 +49,7 @@ use tokio::sync::Notify;
 use announce::Announcements;
 use answer::Control;
 use judge::{Judge, News, Which};
+use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
 
@@ -107,6 +110,8 @@ struct Daemon {
     keep: Keep,
     secondaries: Secondaries,
     announcements: Announcements,
+    /// Held for as long as a turn of it takes.
+    promotion: Mutex<Promotion>,
     /// Edits so far: the tables are tidied when it stands still.
     edited: AtomicU64,
     /// A token was set, which expires.
@@ -266,6 +271,7 @@ async fn serve(
         keep: Keep::beside(&config.state),
         secondaries: Secondaries::default(),
         announcements: Announcements::default(),
+        promotion: Mutex::default(),
         edited: AtomicU64::new(0),
         expiring: Notify::new(),
         untidy: Notify::new(),
@@ -325,6 +331,10 @@ async fn serve(
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.follow_tokens().await }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.promote().await }
     });
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;

@@ -102,7 +102,7 @@ impl Inputs {
         let too_many = (names > max_names as usize).then(|| {
             format!(
                 "{}: kernel.max_names: the zones have {names} names and the kernel holds {max_names}; \
-                 those of zones that do not fit whole are the slow path's: raise it",
+                 of zones that do not fit whole, it has those that are asked most: raise it",
                 config.path.display()
             )
         });

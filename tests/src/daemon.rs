@@ -58,6 +58,8 @@ pub struct Setup {
     pub on_stop: String,
     /// More lines of `[server]`.
     pub server: String,
+    /// More lines of `[kernel]`.
+    pub kernel: String,
     /// The rest of the configuration: zones, mirrors, pools, steered names.
     pub body: String,
     /// Files beside the configuration: name, content.
@@ -79,6 +81,7 @@ impl Setup {
             stale_after: "5m".into(),
             on_stop: "detach".into(),
             server: String::new(),
+            kernel: String::new(),
             body: String::new(),
             files: Vec::new(),
             arguments: Vec::new(),
@@ -120,7 +123,7 @@ impl Setup {
         }
         text.push_str(&format!(
             "port = {}\n{}\n[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
-             on_stop = {:?}\n[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
+             on_stop = {:?}\n{}\n[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
             self.port,
             self.server,
             self.interfaces,
@@ -128,6 +131,7 @@ impl Setup {
             home.pins.path(),
             self.stale_after,
             self.on_stop,
+            self.kernel,
             home.socket(),
             home.folder.path().join("state.redb"),
         ));

@@ -155,6 +155,22 @@ pub fn status(status: Status) -> String {
             plural(status.pools.len() as u64, "pool")
         ),
     ));
+    let names = status.names;
+    if names.most > 0 {
+        let mut text = format!(
+            "{} of {} in the kernel",
+            grouped(names.in_kernel),
+            plural(names.served, "name")
+        );
+        if names.in_kernel < names.served {
+            text.push_str(&format!(
+                " ({} promoted, kernel.max_names is {})",
+                grouped(names.promoted),
+                grouped(names.most)
+            ));
+        }
+        lines.push(("names", text));
+    }
     if let Some(error) = status.last_error {
         lines.push(("last error", error));
     }

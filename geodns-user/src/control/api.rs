@@ -139,6 +139,9 @@ pub struct Status {
     pub zones: u64,
     /// Steered names.
     pub steered_names: u64,
+    /// The kernel's table of names.
+    #[serde(default)]
+    pub names: NamesStatus,
     /// Pools.
     pub pools: Vec<PoolStatus>,
     /// Instructions that the verifier walked for the program in force; 0 with mode off.
@@ -157,6 +160,23 @@ pub struct Status {
     /// When the last reload, or reading changed GeoIP databases, failed: why. The plan before it is in
     /// force.
     pub last_error: Option<String>,
+}
+
+/// The kernel's table of names. All 0 with mode off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamesStatus {
+    /// Names of all zones.
+    pub served: u64,
+    /// Names in the table.
+    pub in_kernel: u64,
+    /// Names in it at the most: `kernel.max_names`.
+    pub most: u64,
+    /// Of those in it, names of zones that are not there whole, which are there because they are asked often.
+    pub promoted: u64,
+    /// Names that have been promoted, since the start.
+    pub promotions: u64,
+    /// Names that have given their place up, since the start.
+    pub demotions: u64,
 }
 
 /// An interface that the program is attached to.

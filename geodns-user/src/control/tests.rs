@@ -92,6 +92,7 @@ impl Service for Memory {
             missing_interfaces: Vec::new(),
             zones: 1,
             steered_names: 1,
+            names: NamesStatus::default(),
             pools: Vec::new(),
             verified_instructions: 0,
             atlases: Vec::new(),

@@ -28,6 +28,7 @@ impl Service for Control {
         let listen = daemon.server.listening().await;
         let world = daemon.world.load_full();
         let config = &world.inputs.config;
+        let names = daemon.names_status(&world);
         let plan = read(&world);
         let pools = config
             .pools
@@ -93,6 +94,7 @@ impl Service for Control {
             missing_interfaces: missing,
             zones: world.zones.load().len() as u64,
             steered_names: config.steers.len() as u64,
+            names,
             pools,
             verified_instructions: verified,
             atlases,

@@ -114,7 +114,7 @@ impl Daemon {
 
     /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
     /// [`Failure::Invalid`], and nothing has changed.
-    fn edit_kernel(
+    pub(super) fn edit_kernel(
         &self,
         world: &World,
         edit: impl FnOnce(&mut Plan) -> Result<Vec<Store>, EditError>,

@@ -166,6 +166,16 @@ impl Instance {
         self.settings
     }
 
+    /// How often the program answered for the name in a slot since this was last asked, up to 255: only of
+    /// zones that are not in the table whole. 0 outside the table.
+    pub fn take_asked(&self, slot: u32) -> u8 {
+        let offset = offset_of!(abi::Name, exact) + abi::Name::ASKED_OCTET;
+        match self.names.holds(slot, offset, 1) {
+            true => self.names.take_u8(slot, offset),
+            false => 0,
+        }
+    }
+
     /// Descriptor and size of a table.
     pub(super) fn table(&self, name: &str) -> Result<(BorrowedFd<'_>, u32), Error> {
         array(&self.ebpf, name)

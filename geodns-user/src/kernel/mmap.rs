@@ -12,7 +12,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Values of the plan's tables, as the bytes that the program reads.
 ///
@@ -134,6 +134,19 @@ impl Mapping {
         let at = self.at(index, offset, 4).cast();
         // SAFETY: as in `store_u64`.
         unsafe { AtomicU32::from_ptr(at) }.store(value, Ordering::Release);
+    }
+
+    /// Reads an octet and sets it to 0. What is written to it between the two is lost.
+    pub fn take_u8(&self, index: u32, offset: usize) -> u8 {
+        let at = self.at(index, offset, 1);
+        // SAFETY: in bounds; programs write the octet alone, and words that it is in are stored by us.
+        let octet = unsafe { AtomicU8::from_ptr(at) };
+        let value = octet.load(Ordering::Relaxed);
+        // Most are 0, and need not be dragged here from another CPU.
+        if value != 0 {
+            octet.store(0, Ordering::Relaxed);
+        }
+        value
     }
 
     /// Reads one aligned word.

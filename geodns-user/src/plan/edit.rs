@@ -3,17 +3,20 @@
 //!
 //! A zone is edited while its row says that everything of it passes, and a grace period after that row was
 //! stored: then no reader follows a target of the zone, and its slots and sets may be written over. What
-//! others could still meet on their way is one word at a time: a slot that was in use is never empty, a name
-//! of another zone never moves, and an apex is always there.
+//! others could still meet on their way is one word at a time: a slot that was in use is empty only once
+//! nothing can lie behind it, a name of another zone never moves, and an apex is always there.
+//!
+//! Into a zone that is open, and not there whole, names are added ([`add`]) and taken out of it ([`remove`]):
+//! what they leave is free a grace period later.
 
 use std::collections::HashSet;
 
-use domain::base::Name;
+use domain::base::{Name, Rtype};
 use geodns_common::abi::{NAME_PROBES, Name as Slot, Target};
 use geodns_common::wire;
 
 use super::names::{Content, Names, View, redirects};
-use super::{NameWord, Store};
+use super::{NameWord, Store, sets};
 use crate::zone::{Zone, Zones, ancestors};
 
 /// There is no room in the tables.
@@ -34,6 +37,8 @@ struct Edit<'a> {
     before: Vec<Before>,
     /// Sets that are wanted no more: place and words.
     unwanted: Vec<(u32, usize)>,
+    /// Slots whose names are gone.
+    buried: Vec<u32>,
     /// Names added, less those removed.
     added: isize,
 }
@@ -72,23 +77,79 @@ pub fn edit(
     }
     let touched = touched(old, new, complete && !was_complete);
     let view = View::new(after, number, complete);
-    let mut edit = Edit {
-        apex: wire::hash_name(names.key, new.apex.as_slice()),
-        names,
-        number,
-        stores: Vec::new(),
-        before: Vec::new(),
-        unwanted: Vec::new(),
-        added: 0,
-    };
+    let mut edit = Edit::new(names, number, new);
     let Err(Full) = edit.all(&view, &touched, complete) else {
-        let (stores, added) = edit.finish();
-        names.counts[number] = names.counts[number].saturating_add_signed(added);
+        let (stores, unwanted) = edit.finish();
+        names.free(unwanted);
         names.complete[number] = complete;
         return Ok(stores);
     };
     edit.undo();
     Err(Full)
+}
+
+/// Sets that a name has left behind, which a reader may still be at.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Unwanted(Vec<(u32, usize)>);
+
+impl Unwanted {
+    /// Joins others to them.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+}
+
+/// Adds a name to a zone that is not there whole, and is open. `None`: it has nothing there that the fast path
+/// could answer for a question of this type, or is there already. On an error nothing has changed.
+pub fn add(
+    names: &mut Names,
+    zones: &Zones,
+    name: &Name<[u8]>,
+    qtype: Rtype,
+) -> Result<Option<Vec<Store>>, Full> {
+    let Some((number, zone)) = zones.find(name) else {
+        return Ok(None);
+    };
+    let hash = wire::hash_name(names.key, name.as_slice());
+    if names.complete[number] || names.slot(hash).is_some() {
+        return Ok(None);
+    }
+    let view = View::new(zones, number, false);
+    let content = match view.content(name) {
+        Some([Content::Set(set), wildcard]) if sets::answers(&set, qtype) => {
+            [Content::Set(set), wildcard]
+        }
+        _ => return Ok(None),
+    };
+    if names.is_full(1) {
+        return Err(Full);
+    }
+    // No name moves, so there is a slot or there is none.
+    let slot = names.free_slot(hash).ok_or(Full)?;
+    let mut edit = Edit::new(names, number, zone);
+    match edit.add_at(&view, slot, hash, content) {
+        Ok(()) => Ok(Some(edit.finish().0)),
+        Err(Full) => {
+            edit.undo();
+            Err(Full)
+        }
+    }
+}
+
+/// Takes a name out of a zone that is not there whole, and is open; one that is not there, or whose zone is
+/// there whole by now, is let be. What is unwanted then, and the name's slot, must not be used before a grace
+/// period has passed since the stores were applied.
+pub fn remove(names: &mut Names, zones: &Zones, name: &Name<[u8]>) -> (Vec<Store>, Unwanted) {
+    let hash = wire::hash_name(names.key, name.as_slice());
+    match (zones.find(name), names.slot(hash)) {
+        (Some((number, zone)), Some(slot)) if !names.complete[number] => {
+            let mut edit = Edit::new(names, number, zone);
+            edit.remove(slot);
+            edit.finish()
+        }
+        _ => Default::default(),
+    }
 }
 
 /// The names whose rows may change: what is different, the names above wildcards, and what is below a zone cut
@@ -124,7 +185,20 @@ fn touched<'a>(old: &'a Zone, new: &'a Zone, every: bool) -> Vec<&'a Name<[u8]>>
     touched
 }
 
-impl Edit<'_> {
+impl<'a> Edit<'a> {
+    fn new(names: &'a mut Names, number: usize, zone: &Zone) -> Self {
+        Self {
+            apex: wire::hash_name(names.key, zone.apex.as_slice()),
+            names,
+            number,
+            stores: Vec::new(),
+            before: Vec::new(),
+            unwanted: Vec::new(),
+            buried: Vec::new(),
+            added: 0,
+        }
+    }
+
     fn all(
         &mut self,
         view: &View<'_>,
@@ -170,6 +244,17 @@ impl Edit<'_> {
     fn add(&mut self, view: &View<'_>, hash: [u64; 2], content: [Content; 2]) -> Result<(), Full> {
         let free = self.names.free_slot(hash);
         let slot = free.or_else(|| self.make_room(hash)).ok_or(Full)?;
+        self.add_at(view, slot, hash, content)
+    }
+
+    /// Adds a name in a free slot.
+    fn add_at(
+        &mut self,
+        view: &View<'_>,
+        slot: u32,
+        hash: [u64; 2],
+        content: [Content; 2],
+    ) -> Result<(), Full> {
         let [exact, wildcard] = content;
         let exact = self.put(view, exact, 0)?;
         let wildcard = self.put(view, wildcard, 0)?;
@@ -219,9 +304,10 @@ impl Edit<'_> {
         self.added -= 1;
     }
 
-    /// Takes a slot's name away. It is never an empty slot, at which a lookup of another name would end.
+    /// Takes a slot's name away. It is not an empty slot, at which a lookup of another name would end.
     fn bury(&mut self, slot: u32) {
         self.keep(slot);
+        self.buried.push(slot);
         self.store(slot, NameWord::Hash1, Slot::DELETED[1]);
         self.store(slot, NameWord::Hash0, Slot::DELETED[0]);
         self.store(slot, NameWord::Exact, 0);
@@ -245,7 +331,7 @@ impl Edit<'_> {
             if *there == *set {
                 return Ok(row);
             }
-            if there.len() == set.len() && place != super::sets::EMPTY {
+            if there.len() == set.len() && place != sets::EMPTY {
                 self.before.push(Before::Set(place, there.into()));
                 self.names.shelves.write(place, &set);
                 self.stores.push(Store::Set {
@@ -257,7 +343,7 @@ impl Edit<'_> {
         }
         self.unwant(row);
         let place = self.names.shelves.put(&set).ok_or(Full)?;
-        if place != super::sets::EMPTY {
+        if place != sets::EMPTY {
             self.before.push(Before::Free(place, set.len()));
             self.stores.push(Store::Set {
                 place,
@@ -285,11 +371,27 @@ impl Edit<'_> {
         self.stores.push(Store::Name { slot, word, value });
     }
 
-    fn finish(self) -> (Vec<Store>, isize) {
-        for (place, len) in self.unwanted {
-            self.names.shelves.free(place, len);
+    /// Empties the slots of names that are gone, where the slot behind is empty: no name lies beyond that
+    /// whose lookup comes by. So names that come and go leave no trail.
+    fn sweep(&mut self) {
+        let mask = self.names.slots.len() as u32 - 1;
+        for mut slot in std::mem::take(&mut self.buried) {
+            let behind = slot.wrapping_add(1) & mask;
+            if self.names.slots[behind as usize].hash != [0, 0] {
+                continue;
+            }
+            while self.names.slots[slot as usize].hash == Slot::DELETED {
+                self.store(slot, NameWord::Hash1, 0);
+                slot = slot.wrapping_sub(1) & mask;
+            }
         }
-        (self.stores, self.added)
+    }
+
+    fn finish(mut self) -> (Vec<Store>, Unwanted) {
+        self.sweep();
+        let count = &mut self.names.counts[self.number];
+        *count = count.saturating_add_signed(self.added);
+        (self.stores, Unwanted(self.unwanted))
     }
 
     fn undo(self) {
@@ -304,13 +406,36 @@ impl Edit<'_> {
 }
 
 impl Names {
+    /// Frees sets for others: a grace period has passed, or their zone is closed.
+    pub fn free(&mut self, Unwanted(sets): Unwanted) {
+        for (place, len) in sets {
+            self.shelves.free(place, len);
+        }
+    }
+
+    /// Names in the table.
+    pub fn len(&self) -> usize {
+        self.counts.iter().sum()
+    }
+
+    /// Whether so many names more would be too many, for `kernel.max_names` or for the table.
+    fn is_full(&self, more: usize) -> bool {
+        let len = self.len() + more;
+        len > self.max_names || len * 100 > self.slots.len() * MAX_LOAD
+    }
+
+    /// The slot of a name.
+    pub fn slot_of(&self, name: &Name<[u8]>) -> Option<u32> {
+        self.slot(wire::hash_name(self.key, name.as_slice()))
+    }
+
     /// Where a lookup of a hash looks.
     fn probes(&self, hash: [u64; 2]) -> impl Iterator<Item = u32> + use<> {
         let mask = self.slots.len() as u32 - 1;
         (0..NAME_PROBES).map(move |probe| (hash[0] as u32).wrapping_add(probe) & mask)
     }
 
-    /// The slot of a name.
+    /// The slot of a name's hash.
     fn slot(&self, hash: [u64; 2]) -> Option<u32> {
         let in_use = |slot: &u32| self.slots[*slot as usize].hash != [0, 0];
         let mut slots = self.probes(hash).take_while(in_use);

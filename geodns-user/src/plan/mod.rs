@@ -5,6 +5,7 @@
 //! - `names`: the name table
 //! - `sets`: what stands at a name, rendered
 //! - `edit`: the same of a zone that has changed
+//! - [`heat`]: which names are worth a place in it, of zones that are not in it whole
 //! - `rows`: zones, pools, answers
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
@@ -16,6 +17,7 @@
 mod atlas;
 mod blocks;
 mod edit;
+pub mod heat;
 pub mod moves;
 mod names;
 mod path;
@@ -32,12 +34,14 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use domain::base::{Name, Rtype};
 use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Row};
 use geodns_common::tables::{self, Tables};
 use ipnet::IpNet;
 
 use self::atlas::{Regions, Shared};
 use self::blocks::{Blocks, Full};
+pub use self::edit::Unwanted;
 use self::names::Names;
 pub use self::path::Path;
 use self::rows::Rows;
@@ -512,7 +516,7 @@ impl Plan {
         }
         plan.blocks.commit();
         plan.set_capacity();
-        plan.names.shelves.set_capacity();
+        plan.names.shelves.set_capacity(plan.names.room);
         Ok(plan)
     }
 
@@ -1042,6 +1046,44 @@ impl Plan {
         let epoch = (self.zones[number].row.load() >> 8) + 1;
         let row = rows::zone_row(epoch, self.names.complete[number]);
         self.set_zone_row(number, row)
+    }
+
+    /// Adds a name to a zone of which not all names are in the table, and which is open. `None`: the fast path
+    /// would not answer a question of this type there, or the name is there already.
+    pub fn promote(
+        &mut self,
+        zones: &Zones,
+        name: &Name<[u8]>,
+        qtype: Rtype,
+    ) -> Result<Option<Vec<Store>>, EditError> {
+        let stores = edit::add(&mut self.names, zones, name, qtype);
+        stores.map_err(|edit::Full| EditError::Outgrown)
+    }
+
+    /// Takes such a name out again. No other may come in its place before a grace period has passed since
+    /// the stores were applied, and then only if what is unwanted is given to [`Plan::free`].
+    pub fn demote(&mut self, zones: &Zones, name: &Name<[u8]>) -> (Vec<Store>, Unwanted) {
+        edit::remove(&mut self.names, zones, name)
+    }
+
+    /// Frees what names have left behind, a grace period later.
+    pub fn free(&mut self, unwanted: Unwanted) {
+        self.names.free(unwanted);
+    }
+
+    /// The slot of a name.
+    pub fn slot_of(&self, name: &Name<[u8]>) -> Option<u32> {
+        self.names.slot_of(name)
+    }
+
+    /// Names in the table, and how many there may be.
+    pub fn names_of(&self) -> [usize; 2] {
+        [self.names.len(), self.names.max_names]
+    }
+
+    /// Whether not all names of a zone, by its number, are in the table, though there are some.
+    pub fn is_partial(&self, zone: usize) -> bool {
+        self.names.complete.get(zone) == Some(&false) && self.names.room > 0
     }
 
     fn set_zone_row(&mut self, number: usize, value: u64) -> Store {

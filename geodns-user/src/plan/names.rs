@@ -6,8 +6,8 @@ use domain::base::{Name, Rtype};
 use geodns_common::abi::{NAME_PROBES, Name as Slot, Row, Target};
 use geodns_common::wire;
 
-use super::CompileError;
 use super::sets::{self, Shelves};
+use super::{CompileError, heat};
 use crate::zone::{self, Node, Zone, Zones};
 
 const MIN_SLOTS: usize = 16;
@@ -28,6 +28,8 @@ pub struct Names {
     pub counts: Vec<usize>,
     /// Names in the table, at the most.
     pub max_names: usize,
+    /// Names that there was room left for, to be promoted.
+    pub room: usize,
 }
 
 impl Names {
@@ -73,9 +75,11 @@ impl Names {
             }
             counts.push(compiled.len() - before);
         }
+        let room = chosen.room(zones, compiled.len(), max_names);
         Ok(Self {
             key,
-            slots: place(&compiled)?,
+            slots: place(&compiled, room)?,
+            room,
             shelves,
             complete: chosen.complete,
             counts,
@@ -141,6 +145,16 @@ impl<'a> Chosen<'a> {
             })
             .collect();
         Ok(Self { complete, needed })
+    }
+
+    /// How many of the other names may be promoted, when so many are in the table.
+    fn room(&self, zones: &Zones, compiled: usize, max_names: usize) -> usize {
+        let partial = zones.iter().zip(&self.complete);
+        let partial = partial.filter(|(_, complete)| !**complete);
+        let names: usize = partial.map(|(zone, _)| zone.len()).sum();
+        names
+            .min(max_names.saturating_sub(compiled))
+            .min(heat::PLACES)
     }
 
     fn has(&self, zone: usize, name: &Name<[u8]>) -> bool {
@@ -251,9 +265,10 @@ pub fn redirects(zone: &Zone, node: Node<'_>) -> bool {
     node.has(Rtype::DNAME) || node.has(Rtype::NS) && !is_apex()
 }
 
-/// Places the names at half load or less, each within the probes that a lookup makes.
-fn place(names: &[Slot]) -> Result<Vec<Slot>, CompileError> {
-    let mut slots = (2 * names.len()).next_power_of_two().max(MIN_SLOTS);
+/// Places the names at half load or less, with so many more to come, each within the probes that a lookup makes.
+fn place(names: &[Slot], room: usize) -> Result<Vec<Slot>, CompileError> {
+    let all = names.len() + room;
+    let mut slots = (2 * all).next_power_of_two().max(MIN_SLOTS);
     while slots <= MAX_SLOTS {
         if let Some(placed) = try_place(names, slots) {
             return Ok(placed);
@@ -310,7 +325,7 @@ mod tests {
             let names: Vec<_> = (1..=count)
                 .map(|n| name(wire::hash_name([1, 2], &n.to_le_bytes()), n as u32))
                 .collect();
-            let slots = place(&names).unwrap();
+            let slots = place(&names, 0).unwrap();
             assert!(slots.len().is_power_of_two() && slots.len() >= 2 * names.len());
             let mask = slots.len() - 1;
             for name in &names {
@@ -329,6 +344,6 @@ mod tests {
     fn names_that_want_one_slot_grow_the_table_and_never_hang_it() {
         // Alike in the low 8 bits: apart once there are more than 256 slots.
         let names: Vec<_> = (1..=17).map(|n| name([n << 8, 1], 0)).collect();
-        assert_eq!(place(&names).unwrap().len(), 512);
+        assert_eq!(place(&names, 0).unwrap().len(), 512);
     }
 }

@@ -35,6 +35,9 @@ const MAX_PAGES: usize = 1 << (32 - SHELF_WORDS.trailing_zeros());
 /// Room for edits where a quarter of the needs would be less, in pages.
 const SPARE_PAGES: usize = 16;
 
+/// Words of the set of a promoted name, by and large.
+const PROMOTED_WORDS: usize = 8;
+
 /// The free end of a page.
 #[derive(Clone, Copy, Debug)]
 struct Gap {
@@ -63,10 +66,11 @@ impl Shelves {
         self.capacity
     }
 
-    /// Sets the room that edits have.
-    pub fn set_capacity(&mut self) {
+    /// Sets the room that edits have, and so many names that may be promoted.
+    pub fn set_capacity(&mut self, promoted: usize) {
         let pages = self.pages.len();
-        self.capacity = (pages + (pages / 4).max(SPARE_PAGES)).min(MAX_PAGES);
+        let spare = (pages / 4).max(SPARE_PAGES) + promoted * PROMOTED_WORDS / SHELF_WORDS;
+        self.capacity = (pages + spare).min(MAX_PAGES);
     }
 
     /// Puts a set, which is no longer than a page, on a shelf. Gives its place, in words; `None`: there is
@@ -137,6 +141,24 @@ impl Shelves {
         if place != EMPTY {
             self.free.entry(len).or_default().push(place);
         }
+    }
+}
+
+/// Whether the fast path answers a question of this type with a set, but for its length: see
+/// [`geodns_common::respond::set_from`].
+pub fn answers(set: &[u64], qtype: Rtype) -> bool {
+    let Some((&head, rest)) = set.split_first() else {
+        return false;
+    };
+    let head = Set(head);
+    let listed = rest.iter().take(head.types() as usize);
+    let mut listed = listed.map(|&word| SetType(word));
+    let first = listed.clone().next();
+    match listed.find(|listed| listed.rtype() == qtype.to_int()) {
+        Some(found) => found.octets() > 0,
+        None if head.0 & Set::MORE != 0 => false,
+        None if head.0 & Set::CNAME != 0 => first.is_some_and(|cname| cname.octets() > 0),
+        None => true,
     }
 }
 

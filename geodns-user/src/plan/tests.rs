@@ -840,8 +840,8 @@ fn zones_that_are_too_large_are_there_in_part() {
     let mut few = inputs.clone();
     Arc::make_mut(&mut few.config).kernel.max_names = all as u32 - 1;
     let warned = format!(
-        "kernel.max_names: the zones have {all} names and the kernel holds {}; those of zones that do \
-         not fit whole are the slow path's: raise it",
+        "kernel.max_names: the zones have {all} names and the kernel holds {}; of zones that do \
+         not fit whole, it has those that are asked most: raise it",
         all - 1
     );
     assert!(few.warnings()[0].ends_with(&warned), "{:?}", few.warnings());

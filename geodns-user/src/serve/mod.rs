@@ -11,6 +11,7 @@
 //! a `handler`, which verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
 
+mod asked;
 mod batch;
 mod connections;
 mod handler;

@@ -16,12 +16,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
+use super::asked::Asked;
 use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
 use super::notices::{self, Notice};
 use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
 use crate::certificate::Certificate;
+use crate::plan::heat;
 use crate::world::World;
 
 /// How to listen. The defaults are right for a server of its own.
@@ -161,6 +163,7 @@ pub(super) struct Shared {
     pub identity: ArcSwap<Identity>,
     pub stats: Arc<Stats>,
     pub seen: Seen,
+    pub asked: Asked,
     pub connections: Connections,
     pub handler: Guarded,
     pub certificate: ArcSwapOption<Certificate>,
@@ -237,6 +240,7 @@ impl Server {
                 certificate: ArcSwapOption::empty(),
                 stats,
                 seen: Seen::default(),
+                asked: Asked::new(options.workers()),
                 notices,
             }),
             options,
@@ -283,6 +287,13 @@ impl Server {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
+    }
+
+    /// Names that were asked for since the last time and are not in the kernel's table, though they might be;
+    /// not all of them. Nobody keeps them until they are asked for once.
+    pub fn asked(&self) -> Vec<heat::Asked> {
+        self.shared.asked.want(true);
+        self.shared.asked.take()
     }
 
     /// Clients that pools answered lately.

@@ -194,8 +194,8 @@ impl Desk {
     /// Answers a batch of what has come to a socket. What is left makes epoll tell of it again, after
     /// the other sockets.
     fn serve(&mut self, worker: usize, socket: &Socket, shared: &Shared) {
-        match self.batch.receive(socket.as_fd()) {
-            Ok(_) => {}
+        let queries = match self.batch.receive(socket.as_fd()) {
+            Ok(queries) => queries,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(error) => {
                 // An error of one packet (ICMP) or of the whole system (memory): neither ends us.
@@ -203,7 +203,11 @@ impl Desk {
                 thread::sleep(Duration::from_millis(1));
                 return;
             }
-        }
+        };
+        let mut until_sampled = match shared.asked.is_wanted() {
+            true => rand::random_range(0..queries.max(1)),
+            false => queries,
+        };
         let world = shared.world.load();
         let identity = shared.identity.load();
         let (tally, turn) = (&mut self.tally, &mut self.turn);
@@ -213,6 +217,13 @@ impl Desk {
                 tally.message(Transport::Udp, None);
                 return;
             }
+            if until_sampled == 0 {
+                let client = client.ip();
+                shared
+                    .asked
+                    .sample(worker, &world, message, client, queries);
+            }
+            until_sampled = until_sampled.wrapping_sub(1);
             let request = Request {
                 world: &world,
                 notices: &shared.notices,

@@ -171,6 +171,10 @@ fn explain(error: &hyper::Error) -> Bad {
         return Bad::failed(format!("not HTTP/1.1: {error}"));
     }
     let cause = error.source();
+    // A request that was taken back says why in its cause.
+    if let Some(inner) = cause.and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
+        return explain(inner);
+    }
     let io = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
     let early = io.is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof);
     if error.is_incomplete_message() || early {

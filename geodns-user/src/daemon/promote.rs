@@ -1,0 +1,188 @@
+//! The kernel as a cache of what is hot: of zones that are not in its table whole, the names that are asked
+//! most are put there, and those that cool are taken out again.
+
+use std::mem::take;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use domain::base::Name;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::{debug, error};
+
+use super::Daemon;
+use super::change::internal;
+use crate::control::api::{Failure, NamesStatus};
+use crate::kernel;
+use crate::plan::heat::{Heat, Moves};
+use crate::plan::{EditError, Unwanted};
+use crate::world::World;
+
+/// What a turn of the heat is.
+const TURN: Duration = Duration::from_secs(1);
+
+/// What has been promoted.
+#[derive(Debug, Default)]
+pub(super) struct Promotion {
+    heat: Heat,
+    /// The plan that it is promoted in.
+    generation: u64,
+    /// Names, since the start.
+    promotions: u64,
+    demotions: u64,
+}
+
+impl Daemon {
+    /// Promotes names, for ever.
+    pub(super) async fn promote(self: &Arc<Self>) {
+        if self.kernel.is_none() {
+            return;
+        }
+        let mut turns = interval_at(Instant::now() + TURN, TURN);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            if !self.has_partial_zones() {
+                continue;
+            }
+            let turn = self.change(|daemon| daemon.promotion().turn(daemon)).await;
+            if let Err(failure) = turn {
+                error!("names that are asked often do not come into the kernel: {failure}");
+            }
+        }
+    }
+
+    fn promotion(&self) -> std::sync::MutexGuard<'_, Promotion> {
+        self.promotion
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_partial_zones(&self) -> bool {
+        let world = self.world.load();
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        (0..plan.zones().len()).any(|zone| plan.is_partial(zone))
+    }
+
+    /// The table of names, in numbers.
+    pub(super) fn names_status(&self, world: &World) -> NamesStatus {
+        if self.kernel.is_none() {
+            return NamesStatus::default();
+        }
+        // Whoever has the promotion locks the plan, not the other way round.
+        let (promoted, promotions, demotions) = {
+            let promotion = self.promotion();
+            // In a new plan none has been, yet.
+            let promoted = match promotion.generation == world.generation {
+                true => promotion.heat.promoted() as u64,
+                false => 0,
+            };
+            (promoted, promotion.promotions, promotion.demotions)
+        };
+        let served: usize = world.zones.load().iter().map(|zone| zone.len()).sum();
+        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let [in_kernel, most] = plan.names_of();
+        NamesStatus {
+            served: served as u64,
+            in_kernel: in_kernel as u64,
+            most: most as u64,
+            promoted,
+            promotions,
+            demotions,
+        }
+    }
+}
+
+impl Promotion {
+    /// A turn. Only under `edits`.
+    fn turn(&mut self, daemon: &Daemon) -> Result<(), Failure> {
+        let asked = daemon.server.asked();
+        let world = daemon.world.load_full();
+        if self.generation != world.generation {
+            self.heat.forget_places();
+            self.generation = world.generation;
+        }
+        let moves = {
+            // The kernel's lock first, as everywhere.
+            let kernel = daemon.lock_kernel();
+            let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+            let answered = |name: &Name<[u8]>| {
+                let slot = plan.slot_of(name)?;
+                let kernel = kernel.as_ref()?;
+                Some(u32::from(kernel.instance().take_asked(slot)))
+            };
+            let [names, most] = plan.names_of();
+            self.heat.turn(asked, answered, most.saturating_sub(names))
+        };
+        if moves != Moves::default() {
+            debug!(
+                "{} names into the kernel's table, {} out of it",
+                moves.promote.len(),
+                moves.demote.len()
+            );
+        }
+        self.demote(daemon, &world, &moves)?;
+        self.promote(daemon, &world, &moves)
+    }
+
+    fn demote(&mut self, daemon: &Daemon, world: &World, moves: &Moves) -> Result<(), Failure> {
+        if moves.demote.is_empty() {
+            return Ok(());
+        }
+        let zones = world.zones.load_full();
+        let mut unwanted = Unwanted::default();
+        daemon.edit_kernel(world, |plan| {
+            let mut stores = Vec::new();
+            for name in names(&moves.demote) {
+                let (removed, left) = plan.demote(&zones, name);
+                stores.extend(removed);
+                unwanted.extend(left);
+            }
+            Ok(stores)
+        })?;
+        for name in &moves.demote {
+            self.heat.forget(name);
+            self.demotions += 1;
+        }
+        kernel::grace().map_err(internal)?;
+        daemon.edit_kernel(world, |plan| {
+            plan.free(take(&mut unwanted));
+            Ok(Vec::new())
+        })
+    }
+
+    fn promote(&mut self, daemon: &Daemon, world: &World, moves: &Moves) -> Result<(), Failure> {
+        if moves.promote.is_empty() {
+            return Ok(());
+        }
+        let zones = world.zones.load_full();
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        daemon.edit_kernel(world, |plan| {
+            let mut stores = Vec::new();
+            for (name, qtype) in &moves.promote {
+                let Ok(parsed) = Name::from_slice(name) else {
+                    continue;
+                };
+                match plan.promote(&zones, parsed, *qtype) {
+                    Ok(Some(added)) => {
+                        stores.extend(added);
+                        taken.push(name);
+                    }
+                    Ok(None) | Err(EditError::Outgrown) => refused.push(name),
+                }
+            }
+            Ok(stores)
+        })?;
+        for name in taken {
+            self.heat.take_place(name);
+            self.promotions += 1;
+        }
+        for name in refused {
+            self.heat.forget(name);
+        }
+        Ok(())
+    }
+}
+
+fn names(names: &[Box<[u8]>]) -> impl Iterator<Item = &Name<[u8]>> {
+    names.iter().filter_map(|name| Name::from_slice(name).ok())
+}

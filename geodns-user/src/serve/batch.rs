@@ -81,6 +81,14 @@ impl Batch {
         Ok(received)
     }
 
+    /// The queries, in the order in which they came.
+    pub fn queries(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let queries = self.queries.iter().zip(&self.lengths);
+        queries
+            .take(self.received)
+            .map(|(query, &(len, _))| &query[..len])
+    }
+
     /// Answers each query into its response, which is empty before; what stays empty is not sent.
     pub fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut Vec<u8>)) {
         let places = self.queries.iter().zip(&self.clients).zip(&self.lengths);

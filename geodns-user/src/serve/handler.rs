@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use super::notices::{self, Notice};
+use super::prefetch::prefetch;
 use super::query::Query;
 use super::respond::{Outcome, respond_to};
 use super::signed::{self, Signature};
@@ -138,6 +139,15 @@ impl Guarded {
         }
     }
 
+    /// Makes ready for the answers to several messages; to one it would be in vain. Whatever happens, they are
+    /// answered as they would be without.
+    pub fn prefetch<'a>(&self, world: &World, messages: impl ExactSizeIterator<Item = &'a [u8]>) {
+        if messages.len() > 1 {
+            // Whoever would panic here does so in the answer too, which says so.
+            let _ = guarded(|| prefetch(world, messages));
+        }
+    }
+
     /// Answers a message into `response` (cleared first). `Err`: it panicked, and the response says
     /// SERVFAIL.
     pub fn answer(
@@ -146,11 +156,7 @@ impl Guarded {
         response: &mut Vec<u8>,
     ) -> Result<Answer, Panicked> {
         response.clear();
-        ANSWERING.set(true);
-        // What a panic leaves half done is the response, which is written anew, and no lock that it
-        // held is one for writing.
-        let answered = catch_unwind(AssertUnwindSafe(|| (self.handler)(request, response)));
-        ANSWERING.set(false);
+        let answered = guarded(|| (self.handler)(request, response));
         answered.map_err(|_| {
             self.log(request);
             servfail(request.message, response);
@@ -201,6 +207,15 @@ thread_local! {
     static ANSWERING: Cell<bool> = const { Cell::new(false) };
     /// What its panic said, and where.
     static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs what may panic. What a panic leaves half done is the response, which is written anew, and no lock that
+/// it held is one for writing.
+fn guarded<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    ANSWERING.set(true);
+    let done = catch_unwind(AssertUnwindSafe(run));
+    ANSWERING.set(false);
+    done
 }
 
 /// Keeps what a panic says, for the log.

@@ -8,7 +8,7 @@
 //!
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes. Around it, the
 //! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections`) ask
-//! a `handler`, which verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
+//! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
 
 mod asked;
@@ -17,6 +17,7 @@ mod connections;
 mod handler;
 pub mod lookup;
 mod notices;
+mod prefetch;
 mod query;
 mod respond;
 mod seen;
@@ -32,6 +33,7 @@ mod write;
 
 use std::net::IpAddr;
 
+pub use batch::BATCH;
 pub use notices::Notice;
 pub use respond::special_purpose;
 pub use seen::Sample;
@@ -68,4 +70,10 @@ pub fn answer(
     response: &mut Vec<u8>,
 ) -> bool {
     respond::respond(world, identity, query, client, transport, response).is_some()
+}
+
+/// Makes ready for the answers to several messages, [`BATCH`] at the most: names of large zones are fetched from
+/// memory for all of them at once. The answers are the same without.
+pub fn prefetch<'a>(world: &World, messages: impl Iterator<Item = &'a [u8]>) {
+    prefetch::prefetch(world, messages);
 }

@@ -162,6 +162,14 @@ impl<'a> Query<'a> {
 }
 
 impl<'a> Question<'a> {
+    /// The question of a query, if there is exactly one and it is well-formed.
+    pub fn first(message: &'a [u8]) -> Option<Self> {
+        let (header, rest) = message.split_first_chunk::<HEADER>()?;
+        let is_query = header[2] & 0x80 == 0;
+        let is_one = header[4..6] == [0, 1];
+        (is_query && is_one).then(|| Self::parse(&mut Reader(rest)))?
+    }
+
     fn parse(reader: &mut Reader<'a>) -> Option<Self> {
         let all = reader.0;
         let mut len = 0;

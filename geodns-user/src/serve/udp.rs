@@ -210,6 +210,7 @@ impl Desk {
         };
         let world = shared.world.load();
         let identity = shared.identity.load();
+        shared.handler.prefetch(&world, self.batch.queries());
         let (tally, turn) = (&mut self.tally, &mut self.turn);
         self.batch.answer(|message, client, response| {
             // Nobody can be reached at port 0.

@@ -1,6 +1,7 @@
 //! Zones: read from zone files, with the names that a pool answers marked on them.
 //!
-//! - `store`: a [`Zone`] in memory
+//! - `store`: a [`Zone`] in memory; `index`: where its nodes are, by their names; `memory`: what the machine is
+//!   asked to do about it
 //! - [`acme`]: tokens of ACME challenges, put over a zone
 //! - `text`: a zone file as entries of tokens, each with its line
 //! - `rdata`: a record's data, from tokens to its canonical form
@@ -17,7 +18,9 @@ pub mod acme;
 mod delta;
 mod draft;
 mod generate;
+mod index;
 mod integrity;
+mod memory;
 mod offer;
 mod problems;
 mod rdata;
@@ -40,7 +43,7 @@ use domain::base::Rtype;
 use hashbrown::{HashMap, HashSet};
 pub use offer::Offer;
 pub use problems::Findings;
-pub use store::{Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
+pub use store::{NameHash, Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
 use tracing::warn;
 
 use crate::config::{Config, Error, ZoneFile};
@@ -60,6 +63,8 @@ pub struct Zones {
     by_apex: HashMap<Bytes, usize>,
     /// Labels of an apex, at the most; the root has none.
     depth: usize,
+    /// Whether one of them is large.
+    any_is_large: bool,
 }
 
 impl Zones {
@@ -84,7 +89,13 @@ impl Zones {
 
     /// Puts a zone in the place of the one of this number, which has the same apex.
     pub fn replace(&mut self, number: usize, zone: Arc<Zone>) {
+        self.any_is_large |= zone.is_large();
         self.zones[number] = zone;
+    }
+
+    /// Whether there is a zone that is more than the caches hold, or was one ([`Zone::is_large`]).
+    pub fn any_is_large(&self) -> bool {
+        self.any_is_large
     }
 
     /// A zone as others may have it.
@@ -146,6 +157,7 @@ impl From<Vec<Arc<Zone>>> for Zones {
         let depths = zones.iter().map(|zone| labels(zone.apex.as_slice()));
         Self {
             depth: depths.max().unwrap_or(0),
+            any_is_large: zones.iter().any(|zone| zone.is_large()),
             by_apex,
             zones,
             offers: Vec::new(),

@@ -10,12 +10,11 @@
 //! Numbers are in network order. A node that has been replaced stays where it was, as garbage with the
 //! pool [`GONE`], until half of the octets are such.
 
-use std::hash::BuildHasher as _;
-
 use domain::base::{Name as DomainName, Rtype};
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
-use super::{Name, ancestors};
+use super::index::{Index, hash_of};
+use super::{Name, ancestors, memory};
 
 /// In place of a pool: none.
 const NO_POOL: u32 = u32::MAX;
@@ -31,6 +30,12 @@ const RRSET_HEAD: usize = 10;
 /// Octets of all nodes of a zone, at the most: their places are 32 bits.
 const MAX_OCTETS: usize = u32::MAX as usize;
 
+/// A zone of more bytes is no longer in the caches whole: a name of it that was not asked for lately is fetched
+/// from memory, which takes as long as all else that is done for an answer.
+const LARGE: usize = 1 << 20;
+/// Octets that a prefetch brings.
+const CACHE_LINE: usize = 64;
+
 /// The zone is too large for its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the zone is over 4 GiB; split it into several")]
@@ -40,17 +45,21 @@ pub struct TooLarge;
 /// beside a CNAME, nothing below a DNAME.
 ///
 /// All names are in lower case, and looked up in lower case.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Zone {
     /// Apex.
     pub apex: Name,
     octets: Vec<u8>,
     /// Where each node is, by its name.
-    index: HashTable<u32>,
+    index: Index,
     hasher: DefaultHashBuilder,
     /// Octets of nodes that are gone.
     garbage: usize,
 }
+
+/// The hash of a name in one version of one zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameHash(u32);
 
 /// What stands at a name: records, a pool, or nothing but names below it (an empty non-terminal).
 #[derive(Clone, Copy, Debug)]
@@ -79,13 +88,26 @@ pub struct Record<'a> {
     pub ttl: u32,
 }
 
+impl Clone for Zone {
+    /// A copy, with some room: it is made for an edit.
+    fn clone(&self) -> Self {
+        Self {
+            apex: self.apex.clone(),
+            octets: memory::copy(&self.octets, self.octets.len() / 32),
+            index: self.index.clone(),
+            hasher: self.hasher.clone(),
+            garbage: self.garbage,
+        }
+    }
+}
+
 impl Zone {
     /// A zone of nothing, to be filled: not one to be served.
     pub fn empty(apex: Name) -> Self {
         Self {
             apex,
             octets: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
             garbage: 0,
         }
@@ -93,14 +115,8 @@ impl Zone {
 
     /// Makes room for so many nodes.
     pub(super) fn reserve(&mut self, nodes: usize, octets: usize) {
-        let Self {
-            octets: held,
-            index,
-            hasher,
-            ..
-        } = self;
-        held.reserve(octets);
-        index.reserve(nodes, |&at| hasher.hash_one(name_at(held, at)));
+        self.octets.reserve(octets);
+        self.index.reserve(nodes);
     }
 
     /// Number of nodes, empty non-terminals included.
@@ -115,7 +131,32 @@ impl Zone {
 
     /// Bytes of memory that it takes.
     pub fn memory(&self) -> usize {
-        self.octets.capacity() + self.index.allocation_size()
+        self.octets.capacity() + self.index.memory()
+    }
+
+    /// Whether it is more than the caches hold, so that it pays to prefetch what is going to be looked up.
+    pub fn is_large(&self) -> bool {
+        self.memory() > LARGE
+    }
+
+    /// Prefetches what says where a name's node is, if it has one. The name is in lower case.
+    pub fn prefetch_index(&self, name: &DomainName<[u8]>) -> NameHash {
+        let hash = self.hash(name.as_slice());
+        self.index.prefetch(hash);
+        NameHash(hash)
+    }
+
+    /// Prefetches a name's node, its first octets at least; best a while after [`Self::prefetch_index`].
+    pub fn prefetch_node(&self, name: NameHash) {
+        let Some(at) = self.index.find(name.0, |_| true) else {
+            return;
+        };
+        // Most nodes are no longer, and begin anywhere in the first line.
+        for octet in [at as usize, at as usize + CACHE_LINE] {
+            if let Some(octet) = self.octets.get(octet) {
+                memory::prefetch(octet);
+            }
+        }
     }
 
     /// What stands at a name, which is in lower case.
@@ -318,22 +359,14 @@ impl Zone {
         let len = (self.octets.len() - at) as u32;
         let at = at as u32;
         self.put32(at, 0, len);
-        let hash = self.hasher.hash_one(name.as_slice());
-        let Self {
-            octets,
-            index,
-            hasher,
-            ..
-        } = self;
+        let hash = self.hash(name.as_slice());
         match before {
             Some(before) => {
-                if let Some(place) = index.find_mut(hash, |&at| at == before) {
-                    *place = at;
-                }
+                self.index.replace(hash, before, at);
                 self.bury(before);
             }
             None => {
-                index.insert_unique(hash, at, |&at| hasher.hash_one(name_at(octets, at)));
+                self.index.insert(hash, at);
                 if let Some(above) = ancestors(name, &self.apex).next() {
                     let above = match self.place(above.as_slice()) {
                         Some(above) => above,
@@ -380,10 +413,7 @@ impl Zone {
             if node.pool() != NO_POOL || !node.is_empty() || self.get32(place, CHILDREN) > 0 {
                 return;
             }
-            let hash = self.hasher.hash_one(name);
-            if let Ok(entry) = self.index.find_entry(hash, |&at| at == place) {
-                entry.remove();
-            }
+            self.index.remove(self.hash(name), place);
             self.bury(place);
             at += 1 + usize::from(name[0]);
             let above = &name[1 + usize::from(name[0])..];
@@ -402,12 +432,12 @@ impl Zone {
     /// Leaves the nodes out that are gone.
     fn compact(&mut self) {
         let mut octets = Vec::with_capacity(self.octets.len() - self.garbage);
-        let mut index = HashTable::with_capacity(self.index.len());
+        let mut index = Index::default();
+        index.reserve(self.index.len());
         for node in self.nodes() {
             let at = octets.len() as u32;
             octets.extend_from_slice(node.0);
-            let hash = self.hasher.hash_one(node.name().as_slice());
-            index.insert_unique(hash, at, |&at| self.hasher.hash_one(name_at(&octets, at)));
+            index.insert(self.hash(node.name().as_slice()), at);
         }
         self.octets = octets;
         self.index = index;
@@ -416,24 +446,21 @@ impl Zone {
 
     /// Gives back the memory that was reserved in vain.
     pub(super) fn shrink(&mut self) {
-        let Self {
-            octets,
-            index,
-            hasher,
-            ..
-        } = self;
-        octets.shrink_to_fit();
-        index.shrink_to_fit(|&at| hasher.hash_one(name_at(octets, at)));
-        in_large_pages(octets);
+        self.octets.shrink_to_fit();
+        self.index.shrink();
+        memory::in_large_pages(&self.octets);
     }
 
     fn place(&self, name: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one(name);
-        let found = self.index.find(hash, |&at| {
+        self.index.find(self.hash(name), |at| {
             let at = at as usize + NAME;
             self.octets.get(at..at + name.len()) == Some(name)
-        });
-        found.copied()
+        })
+    }
+
+    /// Hash of a name, which nobody outside can foresee.
+    fn hash(&self, name: &[u8]) -> u32 {
+        hash_of(&self.hasher, name)
     }
 
     fn node_at(&self, at: u32) -> Node<'_> {
@@ -545,33 +572,6 @@ impl<'a> RrSet<'a> {
     pub fn octets(self) -> usize {
         self.records.len()
     }
-}
-
-/// Asks the system to hold memory in pages of 2 MiB (Linux 6.1), as far as it spans such: a random name
-/// then costs one miss, not one more for the page table. Where it cannot, nothing is lost.
-fn in_large_pages(octets: &[u8]) {
-    const LARGE: usize = 2 << 20;
-    let start = octets.as_ptr() as usize;
-    let (first, last) = (
-        start.next_multiple_of(LARGE),
-        (start + octets.len()) / LARGE * LARGE,
-    );
-    if first >= last {
-        return;
-    }
-    // SAFETY: the range is inside memory that is borrowed; its contents stay as they are.
-    unsafe {
-        libc::madvise(
-            first as *mut libc::c_void,
-            last - first,
-            libc::MADV_COLLAPSE,
-        );
-    }
-}
-
-fn name_at(octets: &[u8], at: u32) -> &[u8] {
-    let name = &octets[at as usize + NAME..];
-    &name[..name_len(name)]
 }
 
 /// Octets of the name that something begins with.

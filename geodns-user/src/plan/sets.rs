@@ -1,5 +1,8 @@
 //! The shelves: what zone files have at their names, rendered for the fast path.
 //!
+//! A set that fits in a line of the cache is in one line: a set that lies across the end of one costs a wait
+//! for memory more.
+//!
 //! A set stays where it is. Its place is free once it is wanted no more; where the next set there may be
 //! written, see `edit`.
 
@@ -14,6 +17,9 @@ use crate::zone::{Node, RrSet};
 /// Where [`Shelves`] always has the set of a name without records.
 pub const EMPTY: u32 = 0;
 
+/// Words of a line of the cache. A page of the map begins with one.
+const LINE: usize = 8;
+
 /// Pages that begun sets may still be put on. More would be looked through in vain for most sets.
 const OPEN: usize = 16;
 
@@ -24,7 +30,8 @@ pub struct Shelves {
     pub pages: Vec<Shelf>,
     /// Free ends of pages.
     gaps: Vec<Gap>,
-    /// Where sets were that are wanted no more, by the words that are free there.
+    /// Where sets were that are wanted no more, and what was left free before a set that begins with a line; by
+    /// the words that are free there.
     free: BTreeMap<usize, Vec<u32>>,
     /// Pages, at the most.
     capacity: usize,
@@ -79,11 +86,12 @@ impl Shelves {
         if set == [Set::EMPTY.0] {
             return Some(EMPTY);
         }
-        if let Some(place) = self.reuse(set.len()) {
+        let len = set.len();
+        if let Some(place) = self.reuse(len) {
             self.write(place, set);
             return Some(place);
         }
-        let fits = |gap: &Gap| SHELF_WORDS - gap.used >= set.len();
+        let fits = |gap: &Gap| start(gap.used, len) + len <= SHELF_WORDS;
         let at = match self.gaps.iter().position(fits) {
             Some(at) => at,
             None if self.pages.len() == self.capacity => return None,
@@ -99,26 +107,37 @@ impl Shelves {
             }
         };
         let gap = &mut self.gaps[at];
-        let place = (gap.page * SHELF_WORDS + gap.used) as u32;
-        gap.used += set.len();
-        self.write(place, set);
-        Some(place)
+        let first = gap.page * SHELF_WORDS;
+        let (end, begin) = (first + gap.used, first + start(gap.used, len));
+        gap.used = begin + len - first;
+        self.leave(end, begin - end);
+        self.write(begin as u32, set);
+        Some(begin as u32)
     }
 
-    /// A place of so many words where a set was before; what is left of it stays free.
+    /// A place of so many words among the free ones; what is left of it stays free.
     fn reuse(&mut self, len: usize) -> Option<u32> {
-        let mut room = self.free.range_mut(len..).next()?.0.to_owned();
-        let places = self.free.get_mut(&room)?;
-        let place = places.pop();
+        let fits = |room: usize, place: usize| start(place, len) + len <= place + room;
+        let (&room, places) = self.free.range_mut(len..).find(|(room, places)| {
+            places
+                .last()
+                .is_some_and(|&place| fits(**room, place as usize))
+        })?;
+        let place = places.pop()? as usize;
         if places.is_empty() {
             self.free.remove(&room);
         }
-        let place = place?;
-        room -= len;
-        if room > 0 {
-            self.free.entry(room).or_default().push(place + len as u32);
+        let begin = start(place, len);
+        self.leave(place, begin - place);
+        self.leave(begin + len, place + room - (begin + len));
+        Some(begin as u32)
+    }
+
+    /// Leaves so many words free at a place.
+    fn leave(&mut self, place: usize, len: usize) {
+        if len > 0 {
+            self.free.entry(len).or_default().push(place as u32);
         }
-        Some(place)
     }
 
     /// The set at a place.
@@ -139,8 +158,18 @@ impl Shelves {
     /// Frees the place of a set of so many words.
     pub fn free(&mut self, place: u32, len: usize) {
         if place != EMPTY {
-            self.free.entry(len).or_default().push(place);
+            self.leave(place as usize, len);
         }
+    }
+}
+
+/// Where a set of so many words begins, from a word on: there, or if it would lie across two lines and fits in
+/// one, with the next.
+fn start(from: usize, len: usize) -> usize {
+    if len <= LINE && from % LINE + len > LINE {
+        from.next_multiple_of(LINE)
+    } else {
+        from
     }
 }
 
@@ -316,6 +345,32 @@ mod tests {
             (head.0 & Set::POOL, head.pool(), head.types()),
             (Set::POOL, 7, 1)
         );
+    }
+
+    #[test]
+    fn a_small_set_is_in_one_line_wherever_it_is_put() {
+        let mut shelves = Shelves::default();
+        let mut kept = Vec::new();
+        for number in 1..20_000usize {
+            let len = 2 + number * number % 13;
+            let place = shelves.put(&vec![number as u64; len]).unwrap() as usize;
+            assert!(
+                len > LINE || place / LINE == (place + len - 1) / LINE,
+                "{len} words at {place}"
+            );
+            kept.push((place, len));
+            // Places that were in use are used again.
+            if number % 3 == 0 {
+                let (place, len) = kept.swap_remove(number * 31 % kept.len());
+                shelves.free(place as u32, len);
+            }
+        }
+        kept.sort_unstable();
+        assert!(kept.windows(2).all(|two| two[0].0 + two[0].1 <= two[1].0));
+        // What is left free before one is taken by a smaller one.
+        let used: usize = kept.iter().map(|(_, len)| len).sum();
+        let words = shelves.pages.len() * SHELF_WORDS;
+        assert!(words * 100 < used * 115, "{words} for {used}");
     }
 
     #[test]

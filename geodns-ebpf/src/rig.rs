@@ -46,6 +46,11 @@ struct Template {
     digits_at: u32,
     /// How many, at most [`DIGITS`].
     digits: u32,
+    /// 0: every number of so many digits is as likely as the next. Else how many numbers there are, which are
+    /// drawn by a Zipf law of exponent 1.
+    names: u32,
+    /// log2 of `names`, in 65,536ths.
+    log2_names: u32,
     /// The frame: Ethernet, IPv4 without options, UDP with checksum 0, DNS. For [`generate`], the
     /// IPv4 source address and header checksum and the DNS id are written over.
     frame: [u8; FRAME],
@@ -199,7 +204,11 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
 
     if template.digits > 0 {
         // SAFETY: no arguments, no memory.
-        let mut random = unsafe { bpf_get_prandom_u32() };
+        let random = unsafe { bpf_get_prandom_u32() };
+        let mut random = match template.names {
+            0 => random,
+            names => zipf(random, names, template.log2_names),
+        };
         let mut digit = 0;
         while digit < DIGITS {
             if digit >= template.digits {
@@ -222,6 +231,21 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
         return None;
     }
     Some(XDP_TX)
+}
+
+/// Draws one of so many names, the one of rank `k` with a share of `1 / (k * ln(names))`: a random power of
+/// `names`. Names of neighbouring ranks are far from each other.
+#[inline(always)]
+fn zipf(random: u32, names: u32, log2_names: u32) -> u32 {
+    // Its log2, and 2 to the power of its fraction, to 3 in 1,000; 32 bits behind the point.
+    let power = (random as u64 * log2_names as u64) >> 16;
+    let fraction = power & 0xffff_ffff;
+    // 2^x - 1 = x * (0.6564 + 0.3436 * x)
+    let factor = 0xa80a_0000 + ((fraction * 0x57f6_0000) >> 32);
+    let mantissa = (1 << 32) + ((fraction * factor) >> 32);
+    let rank = (mantissa << ((power >> 32) & 31)) >> 32;
+    // A power of 3, which shares no factor with a power of 10.
+    (rank.wrapping_mul(387_420_489) % names as u64) as u32
 }
 
 /// Makes an address of the unicast space of a random number: nobody asks from 0/8, 127/8, 224/3.

@@ -229,7 +229,18 @@ struct Template {
     made: u32,
     digits_at: u32,
     digits: u32,
+    names: u32,
+    log2_names: u32,
     frame: [u8; TEMPLATE_LEN],
+}
+
+/// How `generate` draws the number in a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Each as likely as the next.
+    Evenly,
+    /// The one of rank `k` with a share that goes with `1 / k`, as resolvers ask: a Zipf law of exponent 1.
+    Zipf,
 }
 
 // SAFETY: integers and an array of octets, no padding; any bytes are valid.
@@ -358,21 +369,27 @@ impl Rig {
 
     /// Sets the frame that `generate` and `restore` write.
     pub fn set_template(&mut self, query: &[u8]) -> Result<()> {
-        self.set_varied(query, 0..0)
+        self.set_varied(query, 0..0, Draw::Evenly)
     }
 
-    /// The same; in each frame that `generate` makes, these octets are random decimal digits, eight at
+    /// The same; in each frame that `generate` makes, these octets are the digits of a random number, eight at
     /// the most.
-    pub fn set_varied(&mut self, query: &[u8], digits: Range<usize>) -> Result<()> {
+    pub fn set_varied(&mut self, query: &[u8], digits: Range<usize>, draw: Draw) -> Result<()> {
         ensure!(
             digits.len() <= 8 && digits.end <= query.len(),
             "too many digits"
         );
+        let names = match draw {
+            Draw::Evenly => 0,
+            Draw::Zipf => 10_u32.pow(digits.len() as u32),
+        };
         let mut template = Template {
             len: u32::try_from(query.len())?,
             made: 0,
             digits_at: u32::try_from(digits.start)?,
             digits: u32::try_from(digits.len())?,
+            names,
+            log2_names: (f64::from(names.max(1)).log2() * 65_536.0) as u32,
             frame: [0; TEMPLATE_LEN],
         };
         template

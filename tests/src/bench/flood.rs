@@ -13,8 +13,8 @@ use nix::net::if_::if_nametoindex;
 use super::{Figure, Goal, world};
 use crate::dns::{A, Query};
 use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
-use crate::rig::{Responder, Rig, Seen};
-use crate::world::{Space, join};
+use crate::rig::{Draw, Responder, Rig, Seen};
+use crate::world::{self as spaces, Space, join};
 
 /// The server's address.
 pub const SERVER: &str = "192.0.2.53";
@@ -122,11 +122,27 @@ pub struct Flow {
     pub sent: u64,
     /// What came back.
     pub seen: Seen,
+    /// What was lost on the way, as the machine has other things to do.
+    pub lost: Lost,
     /// How long it took.
     pub time: Duration,
 }
 
+/// Frames for which a veth had no room: its ring takes 256, which wait until the receiver's turn comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// On the way from the generator to the server's end.
+    pub there: u64,
+    /// On the way back.
+    pub back: u64,
+}
+
 impl Flow {
+    /// Queries that came to the server's end.
+    pub fn arrived(&self) -> u64 {
+        self.sent - self.lost.there
+    }
+
     /// So many a second.
     pub fn per_second(&self, frames: u64) -> f64 {
         frames as f64 / self.time.as_secs_f64()
@@ -165,8 +181,9 @@ impl Flood {
         })
     }
 
-    /// Asks for another name, in which zeros of the first label are random digits, eight at the most.
-    pub fn vary(&mut self, name: &str) -> Result<()> {
+    /// Asks for another name, in which zeros of the first label are the digits of a random number, eight at the
+    /// most.
+    pub fn vary(&mut self, name: &str, draw: Draw) -> Result<()> {
         let mut query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
         query.checksum = Checksum::None;
         self.frame = query.bytes();
@@ -174,8 +191,8 @@ impl Flood {
         let first = label.find('0').unwrap_or(label.len());
         // Ethernet, IPv4, UDP and DNS headers, and the label's length.
         let label_at = 14 + 20 + 8 + 12 + 1;
-        self.rig
-            .set_varied(&self.frame, label_at + first..label_at + label.len())
+        let digits = label_at + first..label_at + label.len();
+        self.rig.set_varied(&self.frame, digits, draw)
     }
 
     /// The server's end.
@@ -215,7 +232,7 @@ impl Flood {
     /// Floods what is attached to the server's end.
     pub fn run(&mut self, time: Duration) -> Result<Flow> {
         self.send(1)?;
-        let before = self.rig.seen()?;
+        let (before, lost) = (self.rig.seen()?, self.lost()?);
         let start = Instant::now();
         let mut sent = 0;
         while start.elapsed() < time {
@@ -223,11 +240,30 @@ impl Flood {
             sent += u64::from(CALL);
         }
         let time = start.elapsed();
-        let after = self.rig.seen()?;
+        let (after, lost_now) = (self.rig.seen()?, self.lost()?);
         Ok(Flow {
             sent,
             seen: after - before,
+            lost: Lost {
+                there: lost_now.there - lost.there,
+                back: lost_now.back - lost.back,
+            },
             time,
+        })
+    }
+
+    /// What the two ends have lost so far.
+    fn lost(&self) -> Result<Lost> {
+        let counted = |space: &Space, counter: &str| -> Result<u64> {
+            let text = spaces::run(space.command("ethtool").args(["-S", "eth0"]))?;
+            let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+            // One for each queue.
+            let values = lines.filter(|(name, _)| name.ends_with(counter));
+            values.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+        };
+        Ok(Lost {
+            there: counted(&self.generator, "_xdp_xmit_errors")?,
+            back: counted(&self.server, "_xdp_tx_errors")?,
         })
     }
 

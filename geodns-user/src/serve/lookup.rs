@@ -43,9 +43,12 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> 
     }
     let mut encloser = apex_at;
     for at in labels[..count].iter().rev().map(|&at| usize::from(at)) {
-        let Some(node) = zone.node(name.slice_from(at)) else {
-            break;
+        let node = if at == apex_at {
+            zone.apex_node()
+        } else {
+            zone.node(name.slice_from(at))
         };
+        let Some(node) = node else { break };
         let whole = at == 0;
         if at != apex_at
             && let Some(ns) = node.rrset(Rtype::NS)

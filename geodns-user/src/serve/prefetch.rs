@@ -44,7 +44,7 @@ mod tests {
 
     /// A large zone and a small one.
     fn zones() -> Zones {
-        let zones = [("large.example", 20_000), ("small.example", 20)].map(|(apex, names)| {
+        let zones = [("large.example", 50_000), ("small.example", 20)].map(|(apex, names)| {
             let mut zone = Zone::empty(parse_name(apex).unwrap());
             for number in 0..names {
                 let name = parse_name(&format!("h{number}.{apex}")).unwrap();

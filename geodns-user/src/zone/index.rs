@@ -52,6 +52,14 @@ impl Line {
         places: [VACANT; SLOTS],
     };
 
+    /// Which slots have a hash, an octet each that is 1 or 0: all are compared at once, without a branch. Some
+    /// may be vacant.
+    #[inline]
+    fn with(&self, hash: u32) -> u64 {
+        u64::from_le_bytes(self.hashes.map(|of| u8::from(of == hash)))
+    }
+
+    #[inline]
     fn is_full(&self) -> bool {
         self.places[SLOTS - 1] != VACANT
     }
@@ -89,15 +97,25 @@ impl Index {
     }
 
     /// The first place of a hash that is the one which is looked for.
+    #[inline]
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        for at in self.lines_from(hash) {
-            let line = &self.lines[at];
-            for (&of, &place) in line.hashes.iter().zip(&line.places) {
-                if of == hash && place != VACANT && is_it(place) {
+        let home = self.home(hash);
+        let mut at = home;
+        while let Some(line) = self.lines.get(at) {
+            let mut with_hash = line.with(hash);
+            while with_hash != 0 {
+                let place = line.places[with_hash.trailing_zeros() as usize / 8 % SLOTS];
+                if place != VACANT && is_it(place) {
                     return Some(place);
                 }
+                with_hash &= with_hash - 1;
             }
-            if !line.is_full() {
+            at = if at + 1 == self.lines.len() {
+                0
+            } else {
+                at + 1
+            };
+            if !line.is_full() || at == home {
                 return None;
             }
         }

@@ -32,7 +32,7 @@ const MAX_OCTETS: usize = u32::MAX as usize;
 
 /// A zone of more bytes is no longer in the caches whole: a name of it that was not asked for lately is fetched
 /// from memory, which takes as long as all else that is done for an answer.
-const LARGE: usize = 1 << 20;
+const LARGE: usize = 2 << 20;
 /// Octets that a prefetch brings.
 const CACHE_LINE: usize = 64;
 
@@ -53,6 +53,8 @@ pub struct Zone {
     /// Where each node is, by its name.
     index: Index,
     hasher: DefaultHashBuilder,
+    /// Where the apex is, which every lookup begins with.
+    top: Option<u32>,
     /// Octets of nodes that are gone.
     garbage: usize,
 }
@@ -96,6 +98,7 @@ impl Clone for Zone {
             octets: memory::copy(&self.octets, self.octets.len() / 32),
             index: self.index.clone(),
             hasher: self.hasher.clone(),
+            top: self.top,
             garbage: self.garbage,
         }
     }
@@ -109,6 +112,7 @@ impl Zone {
             octets: Vec::new(),
             index: Index::default(),
             hasher: DefaultHashBuilder::default(),
+            top: None,
             garbage: 0,
         }
     }
@@ -231,7 +235,12 @@ impl Zone {
 
     /// What stands at the apex.
     pub fn top(&self) -> Node<'_> {
-        self.node(self.apex.for_slice()).unwrap_or(Node(&[0; NAME]))
+        self.apex_node().unwrap_or(Node(&[0; NAME]))
+    }
+
+    /// The same, without looking for it; none if there is nothing in the zone.
+    pub fn apex_node(&self) -> Option<Node<'_>> {
+        self.top.map(|at| self.node_at(at))
     }
 
     /// The SOA record.
@@ -359,6 +368,9 @@ impl Zone {
         let len = (self.octets.len() - at) as u32;
         let at = at as u32;
         self.put32(at, 0, len);
+        if name.as_slice() == self.apex.as_slice() {
+            self.top = Some(at);
+        }
         let hash = self.hash(name.as_slice());
         match before {
             Some(before) => {
@@ -441,6 +453,7 @@ impl Zone {
         }
         self.octets = octets;
         self.index = index;
+        self.top = self.place(self.apex.as_slice());
         self.garbage = 0;
     }
 
@@ -673,6 +686,9 @@ mod tests {
                 prop_assert!(twice.is_none());
                 let by_name = zone.node(node.name()).unwrap();
                 prop_assert_eq!(by_name.0.as_ptr(), node.0.as_ptr());
+            }
+            if let Some(top) = zone.node(apex.for_slice()) {
+                prop_assert_eq!(zone.top().0.as_ptr(), top.0.as_ptr());
             }
             prop_assert_eq!(zone.len(), found.len());
             prop_assert_eq!(found, expected);

@@ -3,6 +3,7 @@
 //! - `store`: a [`Zone`] in memory; `index`: where its nodes are, by their names; `memory`: what the machine is
 //!   asked to do about it
 //! - [`acme`]: tokens of ACME challenges, put over a zone
+//! - [`catalog`]: catalog zones, read and written
 //! - `text`: a zone file as entries of tokens, each with its line
 //! - `rdata`: a record's data, from tokens to its canonical form
 //! - `generate`: `$GENERATE`
@@ -15,6 +16,7 @@
 //! - `offer`: a zone as others may have it, and how it came to be
 
 pub mod acme;
+pub mod catalog;
 mod delta;
 mod draft;
 mod generate;

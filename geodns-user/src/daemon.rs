@@ -12,6 +12,7 @@
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
 //!   are told of changes
 //! - `promote`: names that are asked often, into the kernel's table
+//! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -21,6 +22,7 @@
 mod acme;
 mod announce;
 mod answer;
+mod catalogs;
 mod certificates;
 mod change;
 mod explain;
@@ -48,12 +50,13 @@ use tokio::sync::Notify;
 
 use announce::Announcements;
 use answer::Control;
+use catalogs::Catalogs;
 use judge::{Judge, News, Which};
 use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
 
-use crate::config::{Config, Mode, Overrides, ZoneFile};
+use crate::config::{Config, Mode, Overrides};
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
@@ -66,7 +69,8 @@ use crate::serve::{self, Identity, Server};
 use crate::state::State;
 use crate::transfer::keep::Keep;
 use crate::world::{Inputs, World};
-use crate::zone::{Zone, Zones};
+use crate::zone::catalog::Member;
+use crate::zone::{self, Zones};
 
 /// How often to look after the links when no change is reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -112,6 +116,7 @@ struct Daemon {
     announcements: Announcements,
     /// Held for as long as a turn of it takes.
     promotion: Mutex<Promotion>,
+    catalogs: Catalogs,
     /// Edits so far: the tables are tidied when it stands still.
     edited: AtomicU64,
     /// A token was set, which expires.
@@ -140,13 +145,16 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     logs::start(format).map_err(anyhow::Error::msg)?;
 
-    let mut inputs = read(&options, None, &|config, zone| {
-        zones::kept(&Keep::beside(&config.state), zone)
-    })?;
-    let config = Arc::clone(&inputs.config);
+    let config = load(&options.config, &options)?;
     let state = State::open(&config.state)?;
+    let keep = Keep::beside(&config.state);
+    let members = state.members()?;
+    let mut inputs = read(config, &members, None, &|zone| zones::kept(&keep, zone))?;
+    warn_of(&inputs);
+    let config = Arc::clone(&inputs.config);
     let zones = Arc::make_mut(&mut inputs.zones);
     acme::put_over_all(&config, &state, zones)?;
+    catalogs::keep(&state, &catalogs::produce(&config, &state, zones)?)?;
     zones.make_offers(&config, &Zones::default(), None);
     let layers = change::layers(&inputs, &state)?;
     let standings = standing::load(&config, &state)?;
@@ -167,39 +175,36 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     result
 }
 
-/// What there is of a zone that comes from elsewhere, in a configuration.
-type KeptZones<'a> = &'a dyn Fn(&Config, &ZoneFile) -> Option<Arc<Zone>>;
-
-/// Reads the configuration, under what the command line says, and every file that it names.
-///
-/// GeoIP databases of `previous` whose files have not changed are not read again.
-fn read(
-    options: &Options,
-    previous: Option<&Geography>,
-    kept: KeptZones<'_>,
-) -> Result<Inputs, crate::config::Error> {
-    let inputs = read_file(&options.config, options, previous, kept)?;
-    for warning in inputs.warnings() {
-        tracing::warn!("{warning}");
-    }
-    Ok(inputs)
-}
-
-/// The same of another file.
-fn read_file(
-    file: &Path,
-    options: &Options,
-    previous: Option<&Geography>,
-    kept: KeptZones<'_>,
-) -> Result<Inputs, crate::config::Error> {
+/// Reads a configuration, under what the command line says.
+fn load(file: &Path, options: &Options) -> Result<Config, crate::config::Error> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
     };
     let config = Config::load_with(file, &overrides)?;
     config.require_interfaces()?;
+    Ok(config)
+}
+
+/// Reads every file that a configuration names, with these members of its catalogs; of zones that come from
+/// elsewhere, `kept` has what there is.
+///
+/// GeoIP databases of `previous` whose files have not changed are not read again.
+fn read(
+    mut config: Config,
+    members: &[Member],
+    previous: Option<&Geography>,
+    kept: zone::Kept<'_>,
+) -> Result<Inputs, crate::config::Error> {
+    config.set_members(members);
     let folder = geography::folder(&config);
-    let of = config.clone();
-    Inputs::with(config, &folder, previous, &|zone| kept(&of, zone))
+    Inputs::with(config, &folder, previous, kept)
+}
+
+/// Logs what is legal and yet hardly meant.
+fn warn_of(inputs: &Inputs) {
+    for warning in inputs.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 async fn serve(
@@ -272,6 +277,7 @@ async fn serve(
         secondaries: Secondaries::default(),
         announcements: Announcements::default(),
         promotion: Mutex::default(),
+        catalogs: Catalogs::default(),
         edited: AtomicU64::new(0),
         expiring: Notify::new(),
         untidy: Notify::new(),
@@ -335,6 +341,10 @@ async fn serve(
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.promote().await }
+    });
+    tasks.spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.follow_catalogs().await }
     });
 
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;

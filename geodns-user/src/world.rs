@@ -97,7 +97,8 @@ impl Inputs {
                 )
             })
         };
-        let names: usize = self.zones.iter().map(|zone| zone.len()).sum();
+        let public = (0..self.zones.len()).filter(|&number| self.zones.is_public(number));
+        let names: usize = public.map(|number| self.zones[number].len()).sum();
         let max_names = config.kernel.max_names;
         let too_many = (names > max_names as usize).then(|| {
             format!(

@@ -38,6 +38,8 @@ pub struct Setup {
     pub zones: Vec<(String, String)>,
     /// More lines of a zone's section (Knot), of `zone:` (NSD), of `zone { }` (BIND), for each of them.
     pub of_zone: String,
+    /// More lines of `options { }` (BIND).
+    pub options: String,
     /// The rest of the configuration.
     pub rest: String,
 }
@@ -135,6 +137,19 @@ impl Peer {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// Gives it another configuration and other zone files. The server reads them when it is told to
+    /// ([`Peer::reload`]); NSD does not read its configuration again.
+    pub fn configure(&self, setup: &Setup) -> Result<()> {
+        for (zone, content) in &setup.zones {
+            self.write_zone(zone, content)?;
+        }
+        let folder = self.folder.path();
+        Ok(fs::write(
+            folder.join("server.conf"),
+            text(self.kind, folder, setup),
+        )?)
+    }
+
     /// Changes a zone's file. The server reads it when it is told to ([`Peer::reload`]).
     pub fn write_zone(&self, zone: &str, content: &str) -> Result<()> {
         Ok(fs::write(self.folder.path().join(file(zone)), content)?)
@@ -204,6 +219,7 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
         listen,
         zones,
         of_zone,
+        options,
         rest,
     } = setup;
     let mut text = String::new();
@@ -256,7 +272,7 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
                 "options {{\n  directory \"{at}\";\n  pid-file none;\n  session-keyfile \"{at}/session.key\";\n\
                  \x20 managed-keys-directory \"{at}\";\n  lock-file none;\n  recursion no;\n\
                  \x20 dnssec-validation no;\n  notify no;\n  minimal-responses yes;\n  check-names primary ignore;\n\
-                 \x20 listen-on port 53 {{ {}}};\n  listen-on-v6 port 53 {{ {}}};\n}};\ncontrols {{ }};\n{rest}\n",
+                 \x20 listen-on port 53 {{ {}}};\n  listen-on-v6 port 53 {{ {}}};\n{options}}};\ncontrols {{ }};\n{rest}\n",
                 addresses(false),
                 addresses(true)
             );

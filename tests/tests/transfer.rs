@@ -222,6 +222,7 @@ fn as_primary(kind: Kind, zone: &str) -> peers::Setup {
         zones: vec![("example.org".to_owned(), zone.to_owned())],
         of_zone,
         rest,
+        ..peers::Setup::default()
     }
 }
 

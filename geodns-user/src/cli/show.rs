@@ -8,7 +8,8 @@ use geodns_common::verdict::Verdict;
 
 use super::check::Summary;
 use crate::control::api::{
-    Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status, Zone,
+    Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status,
+    Zone,
 };
 use crate::serve;
 
@@ -149,8 +150,12 @@ pub fn status(status: Status) -> String {
     lines.push((
         "serves",
         format!(
-            "{}, {}, {}",
+            "{}{}, {}, {}",
             plural(status.zones, "zone"),
+            match status.members {
+                0 => String::new(),
+                members => format!(" ({} of catalogs)", grouped(members)),
+            },
             plural(status.steered_names, "steered name"),
             plural(status.pools.len() as u64, "pool")
         ),
@@ -277,20 +282,36 @@ fn counters<'a>(
 
 /// `geodns zones`
 pub fn zones(zones: Vec<Zone>) -> String {
-    let list = table(
-        &[
-            ("ZONE", TEXT),
-            ("SERIAL", NUMBER),
-            ("NAMES", NUMBER),
-            ("STEERED", NUMBER),
-        ],
+    let in_catalogs = zones
+        .iter()
+        .any(|zone| zone.catalog.is_some() || zone.member_of.is_some());
+    let mut columns = vec![
+        ("ZONE", TEXT),
+        ("SERIAL", NUMBER),
+        ("NAMES", NUMBER),
+        ("STEERED", NUMBER),
+    ];
+    if in_catalogs {
+        columns.push(("CATALOG", TEXT));
+    }
+    let list = render(
+        &columns,
         zones.iter().map(|zone| {
-            [
+            let mut row = vec![
                 zone.name.clone(),
                 zone.serial.to_string(),
                 zone.names.to_string(),
                 zone.steered.len().to_string(),
-            ]
+            ];
+            if in_catalogs {
+                row.push(match (zone.catalog, &zone.member_of) {
+                    (Some(Catalog::Consumer), _) => "consumer".to_owned(),
+                    (Some(Catalog::Producer), _) => "producer".to_owned(),
+                    (None, Some(catalog)) => format!("in {catalog}"),
+                    (None, None) => String::new(),
+                });
+            }
+            row
         }),
     );
     let steered: Vec<_> = zones

@@ -114,6 +114,20 @@ pub(super) struct Zone {
     pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     pub tsig: Option<Spanned<String>>,
     pub transfer_steered: Option<Spanned<String>>,
+    pub catalog: Option<Spanned<String>>,
+    pub members: Option<Spanned<Vec<Members>>>,
+    pub in_catalog: Option<Spanned<String>>,
+    pub catalog_group: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Members {
+    pub group: Option<Spanned<String>>,
+    pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
+    pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    pub tsig: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,16 +255,19 @@ impl<'a> Source<'a> {
         self.inner_tables(document)
     }
 
-    /// Whether what must be a table within a mirror or a pool is one.
+    /// Whether what must be a table within a zone, a mirror or a pool is one.
     fn inner_tables(&self, document: &DeTable<'_>) -> Result<(), Error> {
         const LOCATION: &str = "{ lat = 52.4, lon = 4.9 }";
         const RULE: &str = "{ country = \"NL\", mirrors = [\"ams\"] }";
+        const MEMBERS: &str = "{ primaries = [\"192.0.2.1\"] }";
         for (header, key, form) in [
             ("mirror", "check", "{ type = \"tcp\", port = 80 }"),
             ("mirror", "location", LOCATION),
             ("pool", "location", LOCATION),
             ("pool", "rules", RULE),
+            ("zone", "members", MEMBERS),
         ] {
+            let is_list = [RULE, MEMBERS].contains(&form);
             let list = document
                 .get(header)
                 .and_then(|list| list.get_ref().as_array());
@@ -260,13 +277,12 @@ impl<'a> Source<'a> {
                 let key = format!("{header}.{key}");
                 let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
                 let wrong = match value.get_ref() {
-                    DeValue::Array(rules) if form == RULE => {
-                        rules.iter().find(|rule| !is_table(rule.get_ref()))
+                    DeValue::Array(items) if is_list => {
+                        items.iter().find(|item| !is_table(item.get_ref()))
                     }
-                    _ if form == RULE => {
-                        let message = format!(
-                            "not a list of tables; write each as [[pool.rules]], or [{form}]"
-                        );
+                    _ if is_list => {
+                        let message =
+                            format!("not a list of tables; write each as [[{key}]], or [{form}]");
                         return Err(self.error(value.span(), &key, message));
                     }
                     table => (!is_table(table)).then_some(value),

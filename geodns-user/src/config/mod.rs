@@ -5,8 +5,10 @@
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
 //! - `transfer`: the same of who gives and takes zones
+//! - `catalog`: the same of zones that list others, and the zones that are listed
 //! - [`time`]: times as people write them
 
+mod catalog;
 mod check;
 mod file;
 mod monitor;
@@ -20,12 +22,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use catalog::{Catalog, Listing, MAX_ZONES, Template};
 use geodns_common::abi;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
 use crate::zone::Name;
+use crate::zone::catalog::Member;
 
 /// What is wrong with an input file, where, and what to do about it. Displays as one line:
 /// `etc/geodns.toml:12: pool.default: no mirror "xyz"; the pool has ams, iad`.
@@ -165,7 +169,7 @@ pub enum OnStop {
 pub struct ZoneFile {
     /// Apex.
     pub name: Name,
-    /// Zone file; `None`: it comes from `primaries`.
+    /// Zone file; `None`: it comes from `primaries`, or is generated.
     pub file: Option<PathBuf>,
     /// Servers that it is transferred from, in the order in which they are asked.
     pub primaries: Vec<Peer>,
@@ -175,8 +179,26 @@ pub struct ZoneFile {
     pub notify: Vec<Peer>,
     /// What a transfer has of its steered names.
     pub steered: Steered,
-    /// Line in the configuration.
+    /// It lists other zones.
+    pub catalog: Option<Catalog>,
+    /// It is listed by a catalog of ours.
+    pub listing: Option<Listing>,
+    /// It is here because a catalog lists it.
+    pub member: Option<Member>,
+    /// Line in the configuration; of a member, its catalog's.
     pub line: usize,
+}
+
+impl ZoneFile {
+    /// Whether it is generated, of what the configuration says.
+    pub fn is_producer(&self) -> bool {
+        matches!(self.catalog, Some(Catalog::Producer))
+    }
+
+    /// Whether its content decides what zones there are.
+    pub fn is_consumer(&self) -> bool {
+        matches!(self.catalog, Some(Catalog::Consumer(_)))
+    }
 }
 
 /// `[[mirror]]`

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::zone::catalog::Member;
 
 /// A configuration with a bit of everything; the cases below change one thing of it.
 const BASE: &str = r#"[server]
@@ -233,6 +234,14 @@ fn the_sample_says_the_truth() {
                 "{header}.{key} is not in the sample"
             );
         }
+    }
+
+    let error = parse("[[zone]]\nname = \"a\"\n[[zone.members]]\nx = 0").unwrap_err();
+    let known = error.message.strip_prefix("unknown key; known: ").unwrap();
+    let zones = table["zone"].as_array().unwrap().iter();
+    let members: Vec<_> = zones.filter_map(|zone| zone.get("members")).collect();
+    for key in known.split(", ") {
+        assert!(members[0][0].get(key).is_some(), "zone.members.{key}");
     }
 
     // It is the world that it claims to be.
@@ -875,4 +884,150 @@ fn zones_are_given_and_taken_as_it_says() {
     ] {
         check_error(key(rest), &format!("etc/g.toml:{expect}"));
     }
+}
+
+#[test]
+fn catalogs_are_what_it_says() {
+    const FILE: &str = "file = \"example.org.zone\"";
+    let with = |of_zone: &str, more: &str| {
+        let key = "[[tsig]]\nname = \"xfr\"\nsecret = \"c2hhcmVkIGJ5IHR3byBzZXJ2ZXJz\"\n";
+        format!("{}{more}\n{key}", BASE.replacen(FILE, of_zone, 1))
+    };
+    let name = |text: &str| crate::zone::parse_name(text).unwrap();
+    let mut config = parse(with(
+        "file = \"z\"\nin_catalog = \"Ours\"\ncatalog_group = \"g\"",
+        "[[zone]]\nname = \"ours\"\ncatalog = \"producer\"\n\
+         [[zone]]\nname = \"theirs\"\ncatalog = \"consumer\"\nprimaries = [\"192.0.2.1\"]\ntsig = \"xfr\"\n\
+         [[zone.members]]\ngroup = \"one\"\nprimaries = [\"192.0.2.2\"]\nnotify = [\"192.0.2.3\"]\n\
+         [[zone.members]]\ngroup = \"two\"\nallow_transfer = [\"xfr\"]",
+    ))
+    .unwrap();
+    let listing = config.zones[0].listing.as_ref().unwrap();
+    assert_eq!(
+        (&listing.catalog, listing.group.as_deref()),
+        (&name("ours"), Some("g"))
+    );
+    assert!(config.zones[1].is_producer() && config.zones[2].is_consumer());
+
+    let member = |of: &str, catalog: &str, groups: &[&str]| Member {
+        name: name(of),
+        catalog: name(catalog),
+        id: b"id".to_vec(),
+        groups: groups
+            .iter()
+            .map(|group| group.as_bytes().to_vec())
+            .collect(),
+    };
+    let members = [
+        member("a.example", "theirs", &[]),
+        member("b.example", "theirs", &["two", "One"]),
+        member("c.example", "theirs", &["two", "one"]),
+        // Taken, and of no catalog that has members.
+        member("example.org", "theirs", &[]),
+        member("d.example", "ours", &[]),
+        member("e.example", "gone", &[]),
+    ];
+    for _ in 0..2 {
+        config.set_members(&members);
+        assert_eq!(config.members().count(), 3);
+    }
+    let shown = config.zones[3..].iter().map(|zone| {
+        let primaries: Vec<String> = zone.primaries.iter().map(ToString::to_string).collect();
+        assert!(zone.primaries.iter().all(|peer| peer.key.is_some()));
+        (
+            zone.name.to_string(),
+            primaries.join(" "),
+            zone.allow_transfer.len(),
+            zone.notify.len(),
+        )
+    });
+    let expected = [
+        ("a.example".to_owned(), "192.0.2.1".to_owned(), 0, 0),
+        ("b.example".to_owned(), "192.0.2.1".to_owned(), 1, 0),
+        ("c.example".to_owned(), "192.0.2.2".to_owned(), 0, 1),
+    ];
+    assert!(shown.eq(expected));
+
+    for (of_zone, expect) in [
+        (
+            "file = \"z\"\ncatalog = \"both\"",
+            "18: zone.catalog: no such word \"both\"; write \"consumer\" or \"producer\"",
+        ),
+        (
+            "file = \"z\"\ncatalog = \"producer\"",
+            "18: zone.catalog: a producer is generated; remove its file and primaries",
+        ),
+        (
+            "catalog = \"consumer\"",
+            "16: zone.members: missing; a catalog from a file needs one that names the primaries of its members",
+        ),
+        (
+            "file = \"z\"\ncatalog = \"consumer\"\n[[zone.members]]\ngroup = \"g\"",
+            "20: zone.members.primaries: missing; name the servers that members are transferred from",
+        ),
+        (
+            "primaries = [\"192.0.2.1\"]\ncatalog = \"consumer\"\n[[zone.members]]\ngroup = \"\"",
+            "20: zone.members.group: 0 octets; write 1 to 255, or leave the key out",
+        ),
+        (
+            "primaries = [\"192.0.2.1\"]\ncatalog = \"consumer\"\n[[zone.members]]\ngroup = \"g\"\n[[zone.members]]\ngroup = \"g\"",
+            "22: zone.members: a second one for group \"g\"; remove one",
+        ),
+        (
+            "primaries = [\"192.0.2.1\"]\ncatalog = \"consumer\"\nmembers = 1",
+            "19: zone.members: not a list of tables; write each as [[zone.members]], or [{ primaries = [\"192.0.2.1\"] }]",
+        ),
+        (
+            "file = \"z\"\n[[zone.members]]\ngroup = \"g\"",
+            "18: zone.members: only with catalog = \"consumer\"; add that, or remove it",
+        ),
+        (
+            "file = \"z\"\ncatalog_group = \"g\"",
+            "18: zone.catalog_group: only with in_catalog; add that, or remove it",
+        ),
+        (
+            "file = \"z\"\nin_catalog = \"other\"",
+            "16: zone.in_catalog: other is no [[zone]] with catalog = \"producer\"; add one, or correct the name",
+        ),
+        (
+            "primaries = [\"192.0.2.1\"]\ncatalog = \"consumer\"\nin_catalog = \"other\"",
+            "18: zone.catalog: a catalog is in no catalog; remove in_catalog",
+        ),
+    ] {
+        check_error(with(of_zone, ""), &format!("etc/g.toml:{expect}"));
+    }
+    // Nobody is answered from a catalog: no pool can be.
+    let config = parse(BASE.replacen(FILE, "catalog = \"producer\"", 1)).unwrap();
+    let error = crate::zone::load(&config, &|_| None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "etc/g.toml:37: steer.name: www.example.org is in the catalog example.org, which the public is not \
+         answered from; steer another name"
+    );
+}
+
+/// The file is good with the members of catalogs and without.
+#[test]
+fn a_steered_name_is_in_a_zone_of_the_file() {
+    let theirs =
+        "[[zone]]\nname = \"theirs\"\ncatalog = \"consumer\"\nprimaries = [\"192.0.2.1\"]\n";
+    let path = "name = \"WWW.example.org.\"";
+    let mut config = parse(format!(
+        "{}{theirs}",
+        BASE.replacen(path, "name = \"a.example\"", 1)
+    ))
+    .unwrap();
+    config.zones.remove(0);
+    config.set_members(&[Member {
+        name: crate::zone::parse_name("a.example").unwrap(),
+        catalog: config.zones[0].name.clone(),
+        id: Vec::new(),
+        groups: Vec::new(),
+    }]);
+    assert_eq!(config.zones.len(), 2);
+    let error = crate::zone::load(&config, &|_| None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "etc/g.toml:37: steer.name: a.example is outside every zone; add a [[zone]] that holds it"
+    );
 }

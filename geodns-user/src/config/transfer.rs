@@ -12,12 +12,11 @@ use domain::utils::base64;
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::catalog::{Catalog, MAX_ZONES};
 use super::check::{Check, address, there_are};
 use super::{Error, ZoneFile, file};
 use crate::zone::Name;
 
-/// Zones that this may be, at the most: their numbers have 16 bits.
-const MAX_ZONES: usize = u16::MAX as usize;
 /// Servers of a list, at the most.
 const MAX_PEERS: usize = 64;
 /// Octets of a secret: fewer can be guessed, more than a block of SHA-512 are hashed down to 64.
@@ -211,18 +210,18 @@ impl Check<'_> {
                 let message = format!("{name} is already the zone of line {first}; remove one");
                 return self.error(zone.name.span(), "zone.name", message);
             }
-            let key = match &zone.tsig {
-                Some(text) => Some(self.key(text, "zone.tsig", keys)?),
-                None => None,
-            };
+            let key = self.optional_key(zone.tsig.as_ref(), "zone.tsig", keys)?;
             let primaries = self.peers(zone.primaries.as_ref(), "zone.primaries", &key, keys)?;
+            let listing = self.listing(&zone)?;
+            let catalog = self.catalog(&zone, &name, &primaries, &key, keys)?;
+            let is_producer = matches!(catalog, Some(Catalog::Producer));
             let file = match zone.file {
                 Some(file) if !primaries.is_empty() => {
                     let message = "a zone has a file or primaries, not both; remove one";
                     return self.error(file.span(), "zone.file", message.to_owned());
                 }
                 Some(file) => Some(self.path(Some(file), "zone.file", "")?.0),
-                None if primaries.is_empty() => {
+                None if primaries.is_empty() && !is_producer => {
                     let message =
                         "missing; name the zone file, or primaries to transfer the zone from";
                     return self.error(zone.name.span(), "zone.file", message.to_owned());
@@ -233,7 +232,7 @@ impl Check<'_> {
                 name,
                 file,
                 primaries,
-                allow_transfer: self.allowed(zone.allow_transfer, keys)?,
+                allow_transfer: self.allowed(zone.allow_transfer, "zone.allow_transfer", keys)?,
                 notify: self.peers(zone.notify.as_ref(), "zone.notify", &key, keys)?,
                 steered: self.one_of(
                     zone.transfer_steered,
@@ -244,10 +243,24 @@ impl Check<'_> {
                         ("leave-out", Steered::LeaveOut),
                     ],
                 )?,
+                catalog,
+                listing,
+                member: None,
                 line,
             });
         }
+        self.listings(&zones)?;
         Ok(zones)
+    }
+
+    /// A key by its name, if there is one.
+    pub(super) fn optional_key(
+        &self,
+        text: Option<&Spanned<String>>,
+        place: &str,
+        keys: &Keys,
+    ) -> Result<Option<Key>, Error> {
+        text.map(|text| self.key(text, place, keys)).transpose()
     }
 
     /// A key by its name.
@@ -262,7 +275,7 @@ impl Check<'_> {
         }
     }
 
-    fn peers(
+    pub(super) fn peers(
         &self,
         list: Option<&Spanned<Vec<Spanned<toml::Value>>>>,
         place: &str,
@@ -347,12 +360,12 @@ impl Check<'_> {
         }
     }
 
-    fn allowed(
+    pub(super) fn allowed(
         &self,
         list: Option<Spanned<Vec<Spanned<String>>>>,
+        place: &str,
         keys: &Keys,
     ) -> Result<Vec<Allowed>, Error> {
-        const KEY: &str = "zone.allow_transfer";
         let list = list.map(Spanned::into_inner).unwrap_or_default();
         let one = |text: &Spanned<String>| {
             if let Ok(address) = text.get_ref().parse::<IpAddr>() {
@@ -364,18 +377,18 @@ impl Check<'_> {
                         "{prefix}: bits are set past the prefix length; did you mean {}?",
                         prefix.trunc()
                     );
-                    return self.error(text.span(), KEY, message);
+                    return self.error(text.span(), place, message);
                 }
                 return Ok(Allowed::From(prefix));
             }
-            let name = self.name(text, KEY)?;
+            let name = self.name(text, place)?;
             if keys.get(&name).is_none() {
                 let message = format!(
                     "{:?} is neither an address, nor a prefix, nor a key; {}",
                     text.get_ref(),
                     keys.there_are()
                 );
-                return self.error(text.span(), KEY, message);
+                return self.error(text.span(), place, message);
             }
             Ok(Allowed::Signed(name))
         };

@@ -137,6 +137,9 @@ pub struct Status {
     pub missing_interfaces: Vec<String>,
     /// Counts of what is in the plan.
     pub zones: u64,
+    /// Zones that are there because a catalog lists them (RFC 9432).
+    #[serde(default)]
+    pub members: u64,
     /// Steered names.
     pub steered_names: u64,
     /// The kernel's table of names.
@@ -416,6 +419,20 @@ pub struct Zone {
     pub names: u64,
     /// Steered names of it, each with its pool's id.
     pub steered: BTreeMap<String, String>,
+    /// Whether it is a catalog (RFC 9432), and which kind.
+    pub catalog: Option<Catalog>,
+    /// The catalog that lists it.
+    pub member_of: Option<String>,
+}
+
+/// What a catalog does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Catalog {
+    /// The zones that it lists are served here.
+    Consumer,
+    /// It lists zones of this server.
+    Producer,
 }
 
 /// A token of an ACME DNS-01 challenge (RFC 8555 section 8.4): a TXT record over a zone.

@@ -91,6 +91,7 @@ impl Service for Memory {
             interfaces: Vec::new(),
             missing_interfaces: Vec::new(),
             zones: 1,
+            members: 0,
             steered_names: 1,
             names: NamesStatus::default(),
             pools: Vec::new(),

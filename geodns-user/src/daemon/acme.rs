@@ -48,10 +48,8 @@ fn texts<'a>(tokens: &'a [Token], owner: &str) -> Vec<acme::Text<'a>> {
 /// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them.
 /// What has expired goes.
 pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
-    let Some(number) = zones::number(config, &zone.apex) else {
-        return Ok(());
-    };
-    if config.zones[number].file.is_none() {
+    let of = config.zones.iter().find(|of| of.name == zone.apex);
+    if of.is_none_or(|of| of.file.is_none()) {
         return Ok(());
     }
     let apex = zone.apex.to_string();
@@ -203,6 +201,12 @@ impl Daemon {
                 let message = format!("{owner} is in no zone of this server");
                 return Err(Failure::NotFound(message));
             };
+            if home.catalog.is_some() {
+                return Err(Failure::Invalid(format!(
+                    "{} is a catalog, which nobody is answered from",
+                    home.name
+                )));
+            }
             if home.file.is_none() {
                 return Err(Failure::Invalid(format!(
                     "{} comes from its primaries: set the token there",
@@ -222,7 +226,7 @@ impl Daemon {
 
         let mut zone = None;
         if let Some(home) = home.filter(|home| home.file.is_some()) {
-            let number = zones::number(config, &home.name);
+            let number = zones::number(&world, &home.name);
             let there = number.map(|number| Arc::clone(&world.zones.load()[number]));
             let mut next =
                 there.map_or_else(|| Zone::empty(home.name.clone()), Arc::unwrap_or_clone);

@@ -49,7 +49,7 @@ impl Daemon {
     pub(super) fn announce(&self, apex: &Name) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let Some(number) = zones::number(config, apex) else {
+        let Some(number) = zones::number(&world, apex) else {
             return;
         };
         let all = world.zones.load();

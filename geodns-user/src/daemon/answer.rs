@@ -8,12 +8,12 @@ use geodns_common::abi::Family;
 use ipnet::IpNet;
 
 use super::Daemon;
-use crate::config::{Config, Policy};
+use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
-    AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, ExplainQuery, Explanation, Failure,
-    Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged,
-    PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
-    Status, Zone,
+    self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, ExplainQuery, Explanation,
+    Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
+    MirrorChanged, PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin, SetHealth,
+    SetWeight, Stats, Status, Zone,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -93,6 +93,7 @@ impl Service for Control {
             interfaces,
             missing_interfaces: missing,
             zones: world.zones.load().len() as u64,
+            members: config.members().count() as u64,
             steered_names: config.steers.len() as u64,
             names,
             pools,
@@ -183,28 +184,30 @@ impl Service for Control {
         let world = self.0.world.load_full();
         let config = &world.inputs.config;
         let zones = world.zones.load();
-        let steered = |number: usize| {
-            let inside = config.steers.iter().filter(|steer| {
-                let zone = zones.find(steer.name.for_slice());
-                zone.is_some_and(|(zone, _)| zone == number)
-            });
-            inside
-                .map(|steer| {
-                    let pool = config.pools[steer.pool].id.clone();
-                    (steer.name.fmt_with_dot().to_string(), pool)
-                })
-                .collect()
-        };
-        Ok(zones
-            .iter()
-            .enumerate()
-            .map(|(number, zone)| Zone {
+        let mut steered = vec![BTreeMap::new(); zones.len()];
+        for steer in &config.steers {
+            if let Some((number, _)) = zones.find(steer.name.for_slice()) {
+                let pool = config.pools[steer.pool].id.clone();
+                steered[number].insert(steer.name.fmt_with_dot().to_string(), pool);
+            }
+        }
+        let shown = zones.iter().zip(&config.zones).zip(steered);
+        let shown = shown.map(|((zone, of), steered)| {
+            let listed = of.listing.as_ref().map(|listing| &listing.catalog);
+            let member_of = of.member.as_ref().map(|member| &member.catalog).or(listed);
+            Zone {
                 name: zone.apex.fmt_with_dot().to_string(),
                 serial: zone.serial(),
                 names: zone.len() as u64,
-                steered: steered(number),
-            })
-            .collect())
+                steered,
+                catalog: of.catalog.as_ref().map(|catalog| match catalog {
+                    Catalog::Consumer(_) => api::Catalog::Consumer,
+                    Catalog::Producer => api::Catalog::Producer,
+                }),
+                member_of: member_of.map(|catalog| catalog.fmt_with_dot().to_string()),
+            }
+        });
+        Ok(shown.collect())
     }
 
     async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {

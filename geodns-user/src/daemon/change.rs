@@ -14,7 +14,7 @@ use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::judge::Which;
-use super::{Daemon, acme, identity, notify, read, standing};
+use super::{Daemon, acme, catalogs, identity, load, notify, read, standing, warn_of};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
@@ -542,10 +542,14 @@ impl Daemon {
         let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
         let previous = &world.inputs.geography;
-        let kept = |_: &Config, zone: &ZoneFile| self.kept_zone(zone);
-        let mut inputs = read(&self.options, Some(previous), &kept).map_err(invalid)?;
+        let members = self.state.members().map_err(internal)?;
+        let config = load(&self.options.config, &self.options).map_err(invalid)?;
+        let kept = |zone: &ZoneFile| self.kept_zone(zone);
+        let mut inputs = read(config, &members, Some(previous), &kept).map_err(invalid)?;
+        warn_of(&inputs);
         let zones = Arc::make_mut(&mut inputs.zones);
         acme::put_over_all(&inputs.config, &self.state, zones)?;
+        let ledgers = catalogs::produce(&inputs.config, &self.state, zones)?;
         zones.make_offers(&inputs.config, &world.zones.load(), None);
         let mut config = Config::clone(&inputs.config);
         let fixed = keep_fixed(&mut config, &world.inputs.config);
@@ -572,6 +576,7 @@ impl Daemon {
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         let instance = self.prepare(&next)?;
+        catalogs::keep(&self.state, &ledgers)?;
         self.commit(next, instance)?;
         standing::warn_of_unknown(
             &inputs.config,

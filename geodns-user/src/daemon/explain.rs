@@ -358,7 +358,7 @@ impl Explained<'_> {
     fn name(&mut self) {
         let (name, qtype) = (&self.question.name, self.question.qtype);
         let zones = self.world.zones.load();
-        let Some(zone) = lookup::zone(&zones, name.for_slice(), qtype) else {
+        let Some((number, zone)) = lookup::zone(&zones, name.for_slice(), qtype) else {
             return self.step("zone", "none of ours: REFUSED", "");
         };
         let file = self.config.zones.iter().find(|file| file.name == zone.apex);
@@ -369,6 +369,10 @@ impl Explained<'_> {
         let says = format!("{apex}, serial {}", zone.serial());
         self.step("zone", says, file.clone());
         self.explanation.zone = Some(apex);
+        if zones.is_catalog(number) {
+            let says = "a catalog: REFUSED, but for those who may transfer it";
+            return self.step("name", says, "");
+        }
         match lookup::lookup(zone, name.for_slice(), qtype) {
             Found::Cut { owner, .. } => {
                 let says = format!("delegated at {}: a referral", owner.fmt_with_dot());

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use geodns_common::abi::{self, Family};
 
-use super::answer::read;
+use super::answer::read as plan_of;
 use super::change::{internal, layers, milliseconds};
 use super::judge::Which;
 use super::standing::now_unix_ms;
-use super::{Daemon, read_file};
+use super::{Daemon, load, read};
 use crate::config::Config;
 use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
 use crate::kernel::tables;
@@ -34,7 +34,7 @@ impl Daemon {
             let (world, plan) = daemon.at_once(&next)?;
             let seen = daemon.seen(&world)?;
             let now = (&*world.inputs.config, &plan);
-            let plan = read(&next);
+            let plan = plan_of(&next);
             let then = (&*next.inputs.config, &*plan);
             let mut preview = compare(now, then, &seen);
             preview.config = proposal.config;
@@ -56,12 +56,11 @@ impl Daemon {
         }
         // Its databases are most often those in force, which need not be read again.
         let world = self.world.load_full();
-        let inputs = read_file(
-            path,
-            &self.options,
-            Some(&world.inputs.geography),
-            &|_, zone| self.kept_zone(zone),
-        );
+        let members = self.state.members().map_err(internal)?;
+        let inputs = load(path, &self.options).and_then(|config| {
+            let previous = Some(&*world.inputs.geography);
+            read(config, &members, previous, &|zone| self.kept_zone(zone))
+        });
         let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         inputs
@@ -78,7 +77,7 @@ impl Daemon {
         let world = self.world.load_full();
         // A copy: whoever reads the plan for long keeps those who change it waiting, and behind them
         // the slow path.
-        let plan = read(&world).clone();
+        let plan = plan_of(&world).clone();
         let standings = self
             .standings
             .lock()

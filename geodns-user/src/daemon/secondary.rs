@@ -21,10 +21,13 @@ use crate::control::api::Failure;
 use crate::serve::Notice;
 use crate::transfer::client;
 use crate::transfer::receive::Received;
+use crate::zone::catalog::Member;
 use crate::zone::{Delta, Name, Zone, take};
 
 /// Transfers under way, at the most.
 const TRANSFERS: usize = 10;
+/// Serials that are being asked for, at the most.
+const ASKING: usize = 256;
 /// Bounds of the times that a SOA record sets: nobody asks more often, or less.
 const REFRESH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(14 * 24 * 3600)];
 /// Retries of a zone that was never transferred: the first pause, and the longest.
@@ -37,6 +40,7 @@ const PER_MIB: Duration = Duration::from_secs(1);
 pub(super) struct Secondaries {
     tasks: Mutex<HashMap<Name, Task>>,
     turns: Semaphore,
+    asking: Semaphore,
 }
 
 impl Default for Secondaries {
@@ -44,6 +48,7 @@ impl Default for Secondaries {
         Self {
             tasks: Mutex::default(),
             turns: Semaphore::new(TRANSFERS),
+            asking: Semaphore::new(ASKING),
         }
     }
 }
@@ -55,6 +60,8 @@ struct Task {
     abort: AbortHandle,
     /// Whom it asks, and for which names it does without addresses.
     is_for: String,
+    /// Which member of a catalog it is for: another one of that name begins anew.
+    member: Option<Member>,
 }
 
 /// Why to look now.
@@ -75,28 +82,38 @@ impl Daemon {
         let config = &world.inputs.config;
         let mut tasks = self.secondaries.lock();
         tasks.retain(|apex, task| {
-            let number = zones::number(config, apex);
-            let stays = number.is_some_and(|number| !config.zones[number].primaries.is_empty());
+            let zone = zones::number(&world, apex).map(|number| &config.zones[number]);
+            let stays = zone.is_some_and(|zone| {
+                !zone.primaries.is_empty() && !begins_anew(&task.member, &zone.member)
+            });
             if !stays {
                 task.abort.abort();
             }
             stays
         });
-        for zone in config
-            .zones
-            .iter()
-            .filter(|zone| !zone.primaries.is_empty())
-        {
-            let below = config
-                .steers
-                .iter()
-                .filter(|steer| steer.name.ends_with(&zone.name));
-            let steered: Vec<_> = below.map(|steer| steer.name.to_string()).collect();
+        let zones = world.zones.load();
+        let mut below: HashMap<usize, Vec<String>> = HashMap::new();
+        for steer in &config.steers {
+            let above = steer.name.iter_suffixes();
+            for number in above.filter_map(|name| zones.number(name.for_slice())) {
+                let steered = below.entry(number).or_default();
+                steered.push(steer.name.to_string());
+            }
+        }
+        for (number, zone) in config.zones.iter().enumerate() {
+            if zone.primaries.is_empty() {
+                continue;
+            }
+            let steered = below.remove(&number).unwrap_or_default();
             let is_for = format!("{:?} {steered:?}", zone.primaries);
             let first = match tasks.get_mut(&zone.name) {
-                Some(task) if task.is_for == is_for => continue,
+                Some(task) if task.is_for == is_for => {
+                    task.member.clone_from(&zone.member);
+                    continue;
+                }
                 Some(task) => {
                     task.is_for = is_for;
+                    task.member.clone_from(&zone.member);
                     let _ = task.wake.try_send(Wake::Whole);
                     continue;
                 }
@@ -104,13 +121,16 @@ impl Daemon {
             };
             let (wake, woken) = mpsc::channel(16);
             let daemon = Arc::clone(self);
-            let abort = tokio::spawn(look_after(daemon, first.clone(), woken)).abort_handle();
+            let member = zone.member.clone();
+            let task = look_after(daemon, first.clone(), member.clone(), woken);
+            let abort = tokio::spawn(task).abort_handle();
             tasks.insert(
                 first,
                 Task {
                     wake,
                     abort,
                     is_for,
+                    member,
                 },
             );
         }
@@ -139,10 +159,21 @@ impl Secondaries {
     }
 }
 
+/// Whether a zone is another than that which had its name, by what catalogs say of both.
+fn begins_anew(before: &Option<Member>, now: &Option<Member>) -> bool {
+    let place = |member: &Option<Member>| {
+        let member = member.as_ref()?;
+        Some((member.catalog.clone(), member.id.clone()))
+    };
+    place(before) != place(now)
+}
+
 /// What is known of a zone.
 struct Look {
     daemon: Arc<Daemon>,
     apex: Name,
+    /// Which member of a catalog it is.
+    member: Option<Member>,
     /// When a primary last had no newer version; before 1970 if never.
     checked: SystemTime,
     /// Attempts since then that have failed.
@@ -155,7 +186,12 @@ struct Look {
 }
 
 /// Looks after a zone, for ever.
-async fn look_after(daemon: Arc<Daemon>, apex: Name, mut woken: mpsc::Receiver<Wake>) {
+async fn look_after(
+    daemon: Arc<Daemon>,
+    apex: Name,
+    member: Option<Member>,
+    mut woken: mpsc::Receiver<Wake>,
+) {
     let checked = {
         let (daemon, apex) = (Arc::clone(&daemon), apex.clone());
         let read = move || {
@@ -171,6 +207,7 @@ async fn look_after(daemon: Arc<Daemon>, apex: Name, mut woken: mpsc::Receiver<W
     let mut look = Look {
         daemon,
         apex,
+        member,
         checked: checked.unwrap_or(SystemTime::UNIX_EPOCH),
         failed: 0,
         // All at once would be a burst.
@@ -212,7 +249,7 @@ impl Look {
     /// The zone in force.
     fn zone(&self) -> Option<Arc<Zone>> {
         let world = self.daemon.world.load();
-        let number = zones::number(&world.inputs.config, &self.apex)?;
+        let number = zones::number(&world, &self.apex)?;
         let zone = Arc::clone(world.zones.load().get(number)?);
         (!zone.is_empty()).then_some(zone)
     }
@@ -220,7 +257,7 @@ impl Look {
     fn peers(&self) -> Vec<Peer> {
         let world = self.daemon.world.load();
         let config = &world.inputs.config;
-        let number = zones::number(config, &self.apex);
+        let number = zones::number(&world, &self.apex);
         number.map_or(Vec::new(), |number| config.zones[number].primaries.clone())
     }
 
@@ -287,7 +324,10 @@ impl Look {
     /// Asks one primary for its serial and, if that is newer, for the zone. Or says why it is of no help.
     async fn ask(&mut self, peer: &Peer, whole: &mut bool) -> Result<(), String> {
         let zone = self.zone();
+        let daemon = Arc::clone(&self.daemon);
+        let asking = daemon.secondaries.asking.acquire().await;
         let theirs = client::serial(peer, &self.apex).await;
+        drop(asking);
         let theirs = theirs.map_err(|failure| failure.to_string())?;
         if let Some(zone) = zone.as_ref().filter(|_| !*whole) {
             let (ours, theirs) = (Serial(zone.serial()), Serial(theirs));
@@ -299,7 +339,6 @@ impl Look {
                 return Err(format!("its serial {theirs} is older than ours, {ours}"));
             }
         }
-        let daemon = Arc::clone(&self.daemon);
         let turn = daemon.secondaries.turns.acquire().await;
         let _turn = turn.map_err(|error| error.to_string())?;
         let started = Instant::now();
@@ -331,22 +370,28 @@ impl Look {
     /// Puts in force what a transfer has brought. Gives what it was.
     async fn put(&self, received: Received) -> Result<String, Failure> {
         let apex = self.apex.clone();
-        let put = move |daemon: &Daemon| match received {
-            Received::Nothing => Err(Failure::Invalid("there is nothing in it".to_owned())),
-            Received::Zone(zone) => {
-                daemon.put_zone(*zone)?;
-                Ok("AXFR".to_owned())
-            }
-            Received::Deltas(deltas) => {
-                let world = daemon.world.load_full();
-                let config = &world.inputs.config;
-                let number = zones::number(config, &apex)
-                    .ok_or_else(|| Failure::NotFound(format!("no zone {apex} any more")))?;
-                let mut zone = Zone::clone(&world.zones.load()[number]);
-                apply(config, &mut zone, &deltas).map_err(Failure::Invalid)?;
-                daemon.put_zone(zone)?;
-                Ok(format!("IXFR of {} deltas", deltas.len()))
-            }
+        let member = self.member.clone();
+        let put = move |daemon: &Daemon| {
+            let world = daemon.world.load_full();
+            let config = &world.inputs.config;
+            // What was asked for may be another's by now.
+            let number = zones::number(&world, &apex)
+                .filter(|&number| !begins_anew(&member, &config.zones[number].member))
+                .ok_or_else(|| Failure::NotFound(format!("no zone {apex} any more")))?;
+            let deltas = match received {
+                Received::Nothing => {
+                    return Err(Failure::Invalid("there is nothing in it".to_owned()));
+                }
+                Received::Zone(zone) => {
+                    daemon.put_zone(*zone)?;
+                    return Ok("AXFR".to_owned());
+                }
+                Received::Deltas(deltas) => deltas,
+            };
+            let mut zone = Zone::clone(&world.zones.load()[number]);
+            apply(config, &mut zone, &deltas).map_err(Failure::Invalid)?;
+            daemon.put_zone(zone)?;
+            Ok(format!("IXFR of {} deltas", deltas.len()))
         };
         self.daemon.change(put).await
     }

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::change::internal;
 use super::{Daemon, acme, notify};
-use crate::config::{Config, ZoneFile};
+use crate::config::ZoneFile;
 use crate::control::api::{Failure, Reloaded};
 use crate::kernel;
 use crate::plan::{EditError, Plan, Store};
@@ -36,9 +36,9 @@ pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
     Some(Arc::new(kept.zone))
 }
 
-/// Number of a zone of the configuration.
-pub(super) fn number(config: &Config, apex: &Name) -> Option<usize> {
-    config.zones.iter().position(|zone| zone.name == *apex)
+/// Number of a zone of the configuration in force.
+pub(super) fn number(world: &World, apex: &Name) -> Option<usize> {
+    world.zones.load().number(apex.for_slice())
 }
 
 impl Daemon {
@@ -46,7 +46,7 @@ impl Daemon {
     /// force, else what is on disk.
     pub(super) fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
         let world = self.world.load();
-        let number = number(&world.inputs.config, &zone.name);
+        let number = number(&world, &zone.name);
         let there = number.filter(|&at| world.inputs.config.zones[at].file.is_none());
         match there {
             Some(number) => {
@@ -65,7 +65,7 @@ impl Daemon {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let apex = zone.apex.clone();
-        let Some(number) = number(config, &apex) else {
+        let Some(number) = number(&world, &apex) else {
             return Err(Failure::NotFound(format!("no zone {apex} any more")));
         };
         let before = world.zones.load_full();
@@ -78,6 +78,9 @@ impl Daemon {
         if changed {
             self.announce(&apex);
         }
+        if config.zones[number].is_consumer() {
+            self.catalogs.have_changed();
+        }
         Ok(())
     }
 
@@ -87,7 +90,8 @@ impl Daemon {
     fn put_zones(&self, world: &World, zones: Zones, number: usize) -> Result<(), Failure> {
         let before = world.zones.load_full();
         let after = Arc::new(zones);
-        if self.kernel.is_none() {
+        // The kernel knows no more of a catalog than that it is one.
+        if self.kernel.is_none() || after.is_catalog(number) {
             world.zones.store(after);
             return Ok(());
         }
@@ -141,7 +145,7 @@ impl Daemon {
         let apex = zone::parse_name(name).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = Arc::clone(&world.inputs.config);
-        let Some(number) = number(&config, &apex) else {
+        let Some(number) = number(&world, &apex) else {
             let names: Vec<_> = config
                 .zones
                 .iter()
@@ -150,6 +154,11 @@ impl Daemon {
             let message = format!("no zone {apex}; there are {}", names.join(", "));
             return Err(Failure::NotFound(message));
         };
+        if config.zones[number].is_producer() {
+            return Err(Failure::Invalid(format!(
+                "{apex} is made of what the configuration says: reload that, without naming a zone"
+            )));
+        }
         if config.zones[number].file.is_none() {
             self.refresh(&apex);
             return Ok(Reloaded {
@@ -194,6 +203,7 @@ impl Daemon {
         let world = self.world.load_full();
         let zones = world.zones.load_full();
         self.follow_primaries();
+        self.catalogs.have_changed();
         for zone in zones.iter().filter(|zone| !zone.is_empty()) {
             let before = before.and_then(|before| before.find(zone.apex.for_slice()));
             let before = before.filter(|(_, before)| before.apex == zone.apex);

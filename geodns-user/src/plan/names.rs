@@ -22,7 +22,7 @@ pub struct Names {
     pub slots: Vec<Slot>,
     /// The records of the zone files.
     pub shelves: Shelves,
-    /// Whether every name of a zone is in the table, by zone. It is of no zone without data.
+    /// Whether every name of a zone is in the table, by zone. It is of no zone without data, and of no catalog.
     pub complete: Vec<bool>,
     /// How many names of a zone are in the table, by zone.
     pub counts: Vec<usize>,
@@ -54,8 +54,10 @@ impl Names {
             let before = compiled.len();
             let complete = chosen.complete[number];
             let view = View::new(zones, number, complete);
-            let apex = zone.is_empty().then_some(zone.apex.for_slice());
-            let names = zone.nodes().map(Node::name).chain(apex);
+            let is_public = zones.is_public(number);
+            let apex = (!is_public).then_some(zone.apex.for_slice());
+            let nodes = is_public.then(|| zone.nodes().map(Node::name));
+            let names = nodes.into_iter().flatten().chain(apex);
             for name in names.filter(|name| chosen.has(number, name)) {
                 let Some([exact, wildcard]) = view.content(name) else {
                     continue;
@@ -105,10 +107,13 @@ struct Chosen<'a> {
 
 impl<'a> Chosen<'a> {
     fn of(zones: &'a Zones, max_names: usize) -> Result<Self, CompileError> {
-        let all: usize = zones.iter().map(|zone| zone.len()).sum();
+        let public = || (0..zones.len()).filter(|&number| zones.is_public(number));
+        let all: usize = public().map(|number| zones[number].len()).sum();
         if all <= max_names {
             return Ok(Self {
-                complete: zones.iter().map(|zone| !zone.is_empty()).collect(),
+                complete: (0..zones.len())
+                    .map(|number| zones.is_public(number))
+                    .collect(),
                 needed: HashSet::new(),
             });
         }
@@ -131,9 +136,10 @@ impl<'a> Chosen<'a> {
         let complete = zones
             .iter()
             .zip(needed_of)
-            .map(|(zone, needed)| {
+            .enumerate()
+            .map(|(number, (zone, needed))| {
                 // Its apex is there all the same.
-                if zone.is_empty() {
+                if !zones.is_public(number) {
                     return false;
                 }
                 let rest = zone.len() - needed;
@@ -197,8 +203,8 @@ impl<'a> View<'a> {
     /// What the rows of a name say: its own and that of its wildcard child. `None`: it is not in the zone,
     /// or in a zone of its own, as glue below a cut to that may be.
     pub fn content(&self, name: &Name<[u8]>) -> Option<[Content; 2]> {
-        if self.zone.is_empty() {
-            // Nothing is known of what is in it: not even that a name is not there.
+        if !self.zones.is_public(self.number) {
+            // Nothing is known of what is in it, or to be known: not even that a name is not there.
             let is_apex = name.as_slice() == self.zone.apex.as_slice();
             return is_apex.then_some([Content::PASS, Content::PASS]);
         }

@@ -94,7 +94,7 @@ pub fn answer(
             query,
             request.client,
             request.transport,
-            signature.map_or(0, |signature| signature.len()),
+            signature.as_ref(),
             response,
         )),
     }

@@ -79,16 +79,16 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> 
         .map_or(Found::Missing, Found::Node)
 }
 
-/// The zone that answers for a name and type: DS at an apex is the parent's, where we have it.
-pub fn zone<'a>(zones: &'a Zones, name: &Name<[u8]>, qtype: Rtype) -> Option<&'a Zone> {
-    let (_, zone) = zones.find(name)?;
+/// The zone that answers for a name and type, and its number: DS at an apex is the parent's, where we have it.
+pub fn zone<'a>(zones: &'a Zones, name: &Name<[u8]>, qtype: Rtype) -> Option<(usize, &'a Zone)> {
+    let (number, zone) = zones.find(name)?;
     if qtype == Rtype::DS
         && name.as_slice() == zone.apex.as_slice()
         && !name.is_root()
         && let above = name.slice_from(1 + usize::from(name.as_slice()[0]))
-        && let Some((_, parent)) = zones.find(above)
+        && let Some((number, parent)) = zones.find(above)
     {
-        return Some(parent);
+        return Some((number, parent));
     }
-    Some(zone)
+    Some((number, zone))
 }

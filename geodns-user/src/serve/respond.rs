@@ -11,6 +11,8 @@ use ipnet::IpNet;
 use super::lookup::{self, Found};
 use super::query::{Query, Question};
 use super::seen::Sample;
+use super::signed::Signature;
+use super::transfer;
 use super::write::{
     CH, ExtendedError, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
 };
@@ -74,7 +76,7 @@ pub fn respond(
 ) -> Option<Outcome> {
     let query = Query::parse(message)?;
     Some(respond_to(
-        world, identity, &query, client, transport, 0, response,
+        world, identity, &query, client, transport, None, response,
     ))
 }
 
@@ -92,24 +94,25 @@ pub fn room(query: &Query<'_>, transport: Transport) -> usize {
     }
 }
 
-/// Answers one query into `response`, so that as many octets as `spare` have room behind it.
+/// Answers one query, which has this signature or none, into `response`, so that there is room for one.
 pub fn respond_to(
     world: &World,
     identity: &Identity,
     query: &Query<'_>,
     client: IpAddr,
     transport: Transport,
-    spare: usize,
+    signature: Option<&Signature>,
     response: &mut Vec<u8>,
 ) -> Outcome {
     response.clear();
     let edns = query.edns.as_ref();
-    let size = room(query, transport).saturating_sub(spare);
+    let size = room(query, transport).saturating_sub(signature.map_or(0, Signature::len));
     let nsid = identity.id.as_bytes();
     let nsid = &nsid[..nsid.len().min(NSID_MAX)];
     let mut reply = Reply {
         world,
         client,
+        signature,
         ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.network),
         writer: Writer::new(response, query, nsid, size),
         outline: Outline::default(),
@@ -150,6 +153,7 @@ pub fn respond_to(
 struct Reply<'a> {
     world: &'a World,
     client: IpAddr,
+    signature: Option<&'a Signature>,
     /// The client subnet, where there is one and it is no opt-out.
     ecs: Option<IpNet>,
     writer: Writer<'a>,
@@ -200,7 +204,13 @@ impl Reply<'_> {
         loop {
             let chained = !seen.is_empty();
             let name = target.name();
-            let Some(zone) = lookup::zone(zones, name, qtype) else {
+            let zone = lookup::zone(zones, name, qtype);
+            // To others a catalog is not there.
+            let zone = zone.filter(|&(number, _)| {
+                !zones.is_catalog(number)
+                    || transfer::may_have(self.world, number, self.client, self.signature)
+            });
+            let Some((_, zone)) = zone else {
                 if chained {
                     return rcode::NOERROR;
                 }

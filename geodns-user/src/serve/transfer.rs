@@ -4,6 +4,7 @@
 //! messages are made one by one, as the client takes them.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::base::iana::Class;
@@ -21,6 +22,7 @@ use super::respond::{LowerName, Outcome, rcode, room};
 use super::signed::Signature;
 use super::write::Outline;
 use crate::config::Allowed;
+use crate::world::World;
 use crate::zone::{Delta, Offer, Record, Run, Zone};
 
 /// AXFR.
@@ -55,16 +57,8 @@ pub fn answer(
     let Some((number, zone)) = zone else {
         return no(rcode::NOTAUTH, response);
     };
-    let config = &request.world.inputs.config;
-    let allowed = config
-        .zones
-        .get(number)
-        .map_or(&[][..], |zone| &zone.allow_transfer);
     let client = request.client.to_canonical();
-    let may = allowed.iter().any(|allowed| match allowed {
-        Allowed::From(prefix) => prefix.contains(&client),
-        Allowed::Signed(key) => signature.as_ref().is_some_and(|by| by.key() == key),
-    });
+    let may = may_have(request.world, number, client, signature.as_ref());
     let incremental = question.qtype == IXFR;
     let kind = if incremental { "IXFR" } else { "AXFR" };
     if !may || (request.transport == Transport::Udp && !incremental) {
@@ -102,6 +96,22 @@ pub fn answer(
     );
     let messages = stream::iter(messages.map(Ok)).boxed();
     Answer::Stream(Outcome::of(rcode::NOERROR), messages)
+}
+
+/// Whether a zone is given to this client, by its address or what it has signed with.
+pub fn may_have(
+    world: &World,
+    number: usize,
+    client: IpAddr,
+    signature: Option<&Signature>,
+) -> bool {
+    let zone = world.inputs.config.zones.get(number);
+    let allowed = zone.map_or(&[][..], |zone| &zone.allow_transfer);
+    let client = client.to_canonical();
+    allowed.iter().any(|allowed| match allowed {
+        Allowed::From(prefix) => prefix.contains(&client),
+        Allowed::Signed(key) => signature.is_some_and(|by| by.key() == key),
+    })
 }
 
 /// Answers in one datagram: all of it, or the SOA record alone, for the client to come back over TCP (RFC

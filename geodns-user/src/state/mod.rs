@@ -1,5 +1,5 @@
 //! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
-//! found, and tokens of ACME challenges, in one redb file.
+//! found, tokens of ACME challenges, and who is in which catalog, in one redb file.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
 //! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
@@ -25,6 +25,8 @@ use redb::{
 };
 
 use crate::steering::standing::Standing;
+use crate::zone::catalog::{Ledger, Member};
+use crate::zone::parse_name;
 
 /// Version of the tables below, under `layout` in [`META`]. A table more is no other layout: it is made
 /// in a file that lacks it, and a version that does not know it leaves it alone.
@@ -50,6 +52,14 @@ const ACME: TableDefinition<'_, (&str, &str), (u32, u64)> = TableDefinition::new
 
 /// Apex of a zone that tokens are or were put over -> serial of its file, and the one served.
 const SERIALS: TableDefinition<'_, &str, (Option<u32>, u32)> = TableDefinition::new("serials");
+
+/// Catalog, label there, groups.
+type MemberRow<'a> = (&'a str, &'a [u8], Vec<&'a [u8]>);
+/// Name of a member of a catalog -> the catalog, the label that it stands at, and its groups.
+const MEMBERS: TableDefinition<'_, &str, MemberRow<'_>> = TableDefinition::new("members");
+
+/// Name of a catalog of ours -> what it has listed: a [`Ledger`] in JSON.
+const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
 
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
@@ -384,6 +394,74 @@ impl State {
         })
     }
 
+    /// The zones that are here because a catalog lists them, by name.
+    pub fn members(&self) -> Result<Vec<Member>, Error> {
+        let name = |text: &str| {
+            parse_name(text)
+                .map_err(|message| Problem::Damaged(format!("member of a catalog: {message}")))
+        };
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(MEMBERS)?;
+            let members = table.iter()?.map(|row| {
+                let (key, value) = row?;
+                let (catalog, id, groups) = value.value();
+                Ok(Member {
+                    name: name(key.value())?,
+                    catalog: name(catalog)?,
+                    id: id.to_vec(),
+                    groups: groups.into_iter().map(<[u8]>::to_vec).collect(),
+                })
+            });
+            let mut members = members.collect::<Result<Vec<_>, Problem>>()?;
+            members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            Ok(members)
+        })
+    }
+
+    /// Keeps these members of catalogs, and no others.
+    pub fn save_members(&self, members: &[Member]) -> Result<(), Error> {
+        let members: HashMap<String, &Member> = members
+            .iter()
+            .map(|member| (member.name.to_string(), member))
+            .collect();
+        self.write(|transaction| {
+            let mut table = transaction.open_table(MEMBERS)?;
+            table.retain(|name, _| members.contains_key(name))?;
+            for (name, member) in &members {
+                let catalog = member.catalog.to_string();
+                let groups: Vec<&[u8]> = member.groups.iter().map(Vec::as_slice).collect();
+                table.insert(name.as_str(), (catalog.as_str(), &*member.id, groups))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// What a catalog of ours has listed so far.
+    pub fn ledger(&self, catalog: &str) -> Result<Option<Ledger>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(LEDGERS)?;
+            let Some(found) = table.get(catalog)? else {
+                return Ok(None);
+            };
+            let ledger = serde_json::from_slice(found.value()).map_err(|error| {
+                Problem::Damaged(format!("what catalog {catalog} lists: {error}"))
+            })?;
+            Ok(Some(ledger))
+        })
+    }
+
+    /// Keeps what a catalog of ours lists.
+    pub fn save_ledger(&self, catalog: &str, ledger: &Ledger) -> Result<(), Error> {
+        let json = serde_json::to_vec(ledger).expect("plain data");
+        self.write(|transaction| {
+            let mut table = transaction.open_table(LEDGERS)?;
+            table.insert(catalog, json.as_slice())?;
+            Ok(())
+        })
+    }
+
     fn write(
         &self,
         change: impl Fn(&WriteTransaction) -> Result<(), Problem>,
@@ -472,6 +550,8 @@ fn prepare(database: &Database) -> Result<(), Problem> {
         transaction.open_table(HEALTH)?;
         transaction.open_table(ACME)?;
         transaction.open_table(SERIALS)?;
+        transaction.open_table(MEMBERS)?;
+        transaction.open_table(LEDGERS)?;
     }
     transaction.commit()?;
     Ok(())
@@ -734,6 +814,34 @@ mod tests {
 
     /// As it was written before there was anything to say of mirrors.
     #[test]
+    fn members_and_ledgers_of_catalogs_are_there_after_a_restart() {
+        let (_folder, path) = file();
+        let member = |name: &str, id: &[u8]| Member {
+            name: parse_name(name).unwrap(),
+            catalog: parse_name("cat\\.alog.test").unwrap(),
+            id: id.to_vec(),
+            groups: vec![b"g".to_vec(), vec![0, 255]],
+        };
+        let [a, b] = [
+            member("a.example", b"1"),
+            member("b\\032b.example", &[0, 200]),
+        ];
+        let state = State::open(&path).unwrap();
+        state.save_members(&[a.clone(), b.clone()]).unwrap();
+        let mut ledger = Ledger::default();
+        ledger.list(&[("a.example".to_owned(), Some("g".to_owned()))].into(), 7);
+        state.save_ledger("cat.test", &ledger).unwrap();
+        drop(state);
+        let state = State::open(&path).unwrap();
+        assert_eq!(state.members().unwrap(), [a, b.clone()]);
+        assert_eq!(state.ledger("cat.test").unwrap(), Some(ledger));
+        assert_eq!(state.ledger("other.test").unwrap(), None);
+        state.save_members(std::slice::from_ref(&b)).unwrap();
+        drop(state);
+        assert_eq!(State::open(&path).unwrap().members().unwrap(), [b]);
+    }
+
+    #[test]
     fn a_file_without_the_newer_tables_opens_with_what_it_has() {
         let (_folder, path) = file();
         let state = State::open(&path).unwrap();
@@ -744,6 +852,8 @@ mod tests {
         assert!(write.delete_table(HEALTH).unwrap());
         assert!(write.delete_table(ACME).unwrap());
         assert!(write.delete_table(SERIALS).unwrap());
+        assert!(write.delete_table(MEMBERS).unwrap());
+        assert!(write.delete_table(LEDGERS).unwrap());
         write.commit().unwrap();
         drop((database, state));
         let state = State::open(&path).unwrap();
@@ -752,6 +862,8 @@ mod tests {
         assert!(state.health().unwrap().is_empty());
         assert!(state.tokens().unwrap().is_empty());
         assert_eq!(state.serials("example.org").unwrap(), None);
+        assert!(state.members().unwrap().is_empty());
+        assert_eq!(state.ledger("cat.test").unwrap(), None);
         state.save_standing("ams", &standing()).unwrap();
         assert_eq!(state.standings().unwrap()["ams"], standing());
     }

@@ -127,7 +127,13 @@ fn sign(
 
 /// The serial that a zone has at a server.
 pub async fn serial(peer: &Peer, apex: &Name) -> Result<u32, Failure> {
-    let answer = exchange(peer, || query(apex, Rtype::SOA, None, Opcode::QUERY), 2).await?;
+    let build = || query(apex, Rtype::SOA, None, Opcode::QUERY);
+    let answer = match exchange(peer, build, 2).await {
+        Ok(answer) if answer.header().rcode() != Rcode::REFUSED => answer,
+        // Knot DNS has catalogs over TCP alone, and says REFUSED without a signature.
+        Ok(_) | Err(Failure::Signature(_)) => over_tcp(peer, build()?).await?,
+        Err(failure) => return Err(failure),
+    };
     check(&answer)?;
     if !answer.header().aa() {
         return Err(Failure::Lame);

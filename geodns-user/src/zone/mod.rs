@@ -63,6 +63,8 @@ pub struct Zones {
     /// Of each zone that somebody may have; as many as zones, or none yet.
     offers: Vec<Option<Arc<Offer>>>,
     by_apex: HashMap<Bytes, usize>,
+    /// Of each zone, whether it is a catalog; as many as zones, or none.
+    catalogs: Vec<bool>,
     /// Labels of an apex, at the most; the root has none.
     depth: usize,
     /// Whether one of them is large.
@@ -87,6 +89,21 @@ impl Zones {
             }
             at += 1 + label;
         }
+    }
+
+    /// Number of the zone with an apex, in lower case.
+    pub fn number(&self, apex: &domain::base::Name<[u8]>) -> Option<usize> {
+        self.by_apex.get(apex.as_slice()).copied()
+    }
+
+    /// Whether a zone is a catalog, which is none of the public's business (RFC 9432 section 7).
+    pub fn is_catalog(&self, number: usize) -> bool {
+        self.catalogs.get(number).is_some_and(|&catalog| catalog)
+    }
+
+    /// Whether everyone is answered from a zone: it is no catalog, and there is something in it.
+    pub fn is_public(&self, number: usize) -> bool {
+        !self.is_catalog(number) && !self.zones[number].is_empty()
     }
 
     /// Puts a zone in the place of the one of this number, which has the same apex.
@@ -162,6 +179,7 @@ impl From<Vec<Arc<Zone>>> for Zones {
             any_is_large: zones.iter().any(|zone| zone.is_large()),
             by_apex,
             zones,
+            catalogs: Vec::new(),
             offers: Vec::new(),
         }
     }
@@ -289,10 +307,16 @@ pub fn steered(config: &Config, readings: Vec<Reading>, kept: Kept<'_>) -> Resul
     if let Some(refusal) = findings.refusal() {
         return Err(refusal);
     }
+    arranged(config, zones)
+}
+
+/// Zones that are there already, one for each of the configuration's, in its order, with its steered names
+/// marked on them.
+pub fn arranged(config: &Config, zones: Vec<Arc<Zone>>) -> Result<Zones, Error> {
     let mut zones = Zones::from(zones);
-    for number in 0..zones.len() {
-        make_room(config, &mut zones, number).map_err(|error| too_large(config, number, error))?;
-    }
+    let catalogs = config.zones.iter().map(|zone| zone.catalog.is_some());
+    zones.catalogs = catalogs.collect();
+    make_room(config, &mut zones, None)?;
     steer::steer(config, &mut zones, None)?;
     Ok(zones)
 }
@@ -312,7 +336,7 @@ pub fn read_file(config: &Config, zone: &ZoneFile) -> Result<Zone, Error> {
 /// Puts a zone in the place of the one of this number, with the configuration's steered names marked on it.
 pub fn put(config: &Config, zones: &mut Zones, number: usize, zone: Zone) -> Result<(), Error> {
     zones.replace(number, Arc::new(zone));
-    make_room(config, zones, number).map_err(|error| too_large(config, number, error))?;
+    make_room(config, zones, Some(number))?;
     steer::steer(config, zones, Some(number))
 }
 
@@ -325,21 +349,24 @@ fn too_large(config: &Config, number: usize, error: TooLarge) -> Error {
     }
 }
 
-/// Makes a zone that comes from elsewhere ready for steered names: marks of another configuration go, and so
-/// do the addresses that its primary has at names which a pool answers here.
-fn make_room(config: &Config, zones: &mut Zones, number: usize) -> Result<(), TooLarge> {
-    if config.zones[number].file.is_some() || zones[number].is_empty() {
-        return Ok(());
-    }
-    if zones[number].nodes().any(|node| node.steer().is_some()) {
-        Arc::make_mut(&mut zones.zones[number]).clear_pools();
+/// Makes zones that come from elsewhere, one of them or all, ready for steered names: marks of another
+/// configuration go, and so do the addresses that a primary has at names which a pool answers here.
+fn make_room(config: &Config, zones: &mut Zones, only: Option<usize>) -> Result<(), Error> {
+    let is_it = |number: usize| {
+        only.is_none_or(|only| only == number) && config.zones[number].file.is_none()
+    };
+    let numbers = only.map_or(0..zones.len(), |only| only..only + 1);
+    for number in numbers.filter(|&number| is_it(number)) {
+        if zones[number].nodes().any(|node| node.steer().is_some()) {
+            Arc::make_mut(&mut zones.zones[number]).clear_pools();
+        }
     }
     for steer in &config.steers {
         let name = steer.name.for_slice();
-        let Some((at, zone)) = zones.find(name) else {
+        let Some((number, zone)) = zones.find(name) else {
             continue;
         };
-        let node = (at == number).then(|| zone.node(name)).flatten();
+        let node = is_it(number).then(|| zone.node(name)).flatten();
         if !node.is_some_and(|node| node.has(Rtype::A) || node.has(Rtype::AAAA)) {
             continue;
         }
@@ -351,7 +378,8 @@ fn make_room(config: &Config, zones: &mut Zones, number: usize) -> Result<(), To
             }
         }
         let mut others: Vec<_> = others.iter().map(|(_, record)| record).collect();
-        zone.set(name, &mut others)?;
+        let set = zone.set(name, &mut others);
+        set.map_err(|error| too_large(config, number, error))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use domain::base::Rtype;
 
 use super::{RrSet, Zone, Zones, ancestors};
-use crate::config::{Config, Error, Steer};
+use crate::config::{Config, Error, Steer, ZoneFile};
 
 /// Marks every steered name, of one zone or of all. There is nothing to mark in a zone without data.
 pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> Result<(), Error> {
@@ -28,13 +28,28 @@ pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> 
                 message,
             })
         };
-        let Some((at, zone)) = zones.find(steer.name.for_slice()) else {
+        let found = zones.find(steer.name.for_slice());
+        // Members of catalogs come and go, and the file must be good with them and without.
+        let Some((at, zone)) = found.filter(|&(at, _)| {
+            let is_of_file = |zone: &ZoneFile| zone.member.is_none();
+            is_of_file(&config.zones[at]) || {
+                let mut of_file = config.zones.iter().filter(|zone| is_of_file(zone));
+                of_file.any(|zone| steer.name.ends_with(&zone.name))
+            }
+        }) else {
             let message = format!(
                 "{} is outside every zone; add a [[zone]] that holds it",
                 steer.name
             );
             return error(message);
         };
+        if zones.is_catalog(at) {
+            let message = format!(
+                "{} is in the catalog {}, which the public is not answered from; steer another name",
+                steer.name, zone.apex
+            );
+            return error(message);
+        }
         if zone.is_empty() || only.is_some_and(|only| only != at) {
             continue;
         }
@@ -44,6 +59,10 @@ pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> 
             false => Ok(()),
         }) {
             return error(message);
+        }
+        let node = zone.node(steer.name.for_slice());
+        if node.is_some_and(|node| node.steer() == Some(steer.pool)) {
+            continue;
         }
         // Nobody else has it yet, but for one that is in force elsewhere.
         let zone = Arc::make_mut(&mut zones.zones[at]);

@@ -1,0 +1,242 @@
+//! Catalog zones (RFC 9432): zones that come and go as catalogs list them, and catalogs of our own zones.
+//!
+//! The state has the members that there are: a catalog that is broken, expires, or is away at a start
+//! changes nothing. What a catalog says anew is put in force as a reload is, with a plan of its own, and
+//! written to the state before.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Daemon;
+use super::change::internal;
+use super::standing::now_unix_ms;
+use crate::config::{Config, Listing};
+use crate::control::api::Failure;
+use crate::state::State;
+use crate::world::Inputs;
+use crate::zone::catalog::{self, Ledger, Merged, Said};
+use crate::zone::{self, Name, Zone, Zones};
+
+/// How long changes are collected.
+const PAUSE: Duration = Duration::from_millis(200);
+/// A change follows another no sooner than after so many times what that took: a catalog that changes all the
+/// time takes a fifth of a core.
+const SHARE: u32 = 4;
+/// After a change that failed.
+const AGAIN: Duration = Duration::from_secs(10);
+/// Complaints that are logged at once, at the most.
+const MAX_LOGGED: usize = 20;
+
+/// That a catalog may say something else than what is in force.
+#[derive(Debug, Default)]
+pub(super) struct Catalogs(Notify);
+
+impl Catalogs {
+    /// One has changed.
+    pub(super) fn have_changed(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Makes the catalogs that list our own zones. Gives what is to be kept of them before they are in force.
+pub(super) fn produce(
+    config: &Config,
+    state: &State,
+    zones: &mut Zones,
+) -> Result<Vec<(Name, Ledger)>, Failure> {
+    let mut ledgers = Vec::new();
+    for (number, producer) in config.zones.iter().enumerate() {
+        if !producer.is_producer() {
+            continue;
+        }
+        let listed = config.zones.iter().filter_map(|zone| {
+            let Listing { catalog, group } = zone.listing.as_ref()?;
+            (*catalog == producer.name).then(|| (zone.name.to_string(), group.clone()))
+        });
+        let listed: BTreeMap<_, _> = listed.collect();
+        let before = state.ledger(&producer.name.to_string()).map_err(internal)?;
+        let mut ledger = before.clone().unwrap_or_default();
+        // Serials are 32 bits of an endless time (RFC 1982).
+        ledger.list(&listed, (now_unix_ms() / 1000) as u32);
+        let zone = catalog::write(&producer.name, ledger.serial, &ledger.entries());
+        zones.replace(number, Arc::new(zone.map_err(internal)?));
+        if before.as_ref() != Some(&ledger) {
+            ledgers.push((producer.name.clone(), ledger));
+        }
+    }
+    Ok(ledgers)
+}
+
+/// Keeps what [`produce`] has made.
+pub(super) fn keep(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
+    let mut ledgers = ledgers.iter();
+    ledgers.try_for_each(|(catalog, ledger)| {
+        let kept = state.save_ledger(&catalog.to_string(), ledger);
+        kept.map_err(internal)
+    })
+}
+
+/// What the catalogs say, and what is wrong with those that are broken.
+fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<String>) {
+    let mut complaints = Vec::new();
+    let mut all = Vec::new();
+    for (of, zone) in config.zones.iter().zip(zones.iter()) {
+        if !of.is_consumer() {
+            continue;
+        }
+        let entries = match catalog::read(zone) {
+            _ if zone.is_empty() => None,
+            Ok(entries) => Some(entries),
+            Err(broken) => {
+                complaints.push(format!(
+                    "catalog {} is broken: {broken}; its members stay as they are",
+                    zone.apex
+                ));
+                None
+            }
+        };
+        all.push(Said {
+            catalog: zone.apex.clone(),
+            entries,
+        });
+    }
+    (all, complaints)
+}
+
+/// What came of a look at the catalogs.
+struct Outcome {
+    /// Members that there are now, and those that there were; `None`: they are the same.
+    changed: Option<[usize; 2]>,
+    complaints: Vec<String>,
+}
+
+impl Daemon {
+    /// Heeds what catalogs say, for ever.
+    pub(super) async fn follow_catalogs(self: &Arc<Self>) {
+        let mut complaints = Vec::new();
+        // What the status says of it.
+        let mut shown: Option<((), String)> = None;
+        let mut failed = false;
+        loop {
+            let changed = self.catalogs.0.notified();
+            match failed {
+                true => drop(tokio::time::timeout(AGAIN, changed).await),
+                false => changed.await,
+            }
+            tokio::time::sleep(PAUSE).await;
+            let started = Instant::now();
+            let before = self.world.load().zones.load_full();
+            let outcome = self.change(|daemon| daemon.follow_members()).await;
+            failed = outcome.is_err();
+            let line = match outcome {
+                Ok(outcome) => {
+                    if let Some([before, now]) = outcome.changed {
+                        let took = started.elapsed().as_millis();
+                        info!("catalogs: {now} members, {before} before; in force after {took} ms");
+                    }
+                    if outcome.complaints != complaints {
+                        log(&outcome.complaints);
+                        complaints = outcome.complaints;
+                    }
+                    if outcome.changed.is_some() {
+                        self.follow_zones(Some(&before));
+                    }
+                    complaints.first().cloned()
+                }
+                Err(failure) => {
+                    let line = format!("catalogs: the members stay as they were: {failure}");
+                    error!("{line}");
+                    Some(line)
+                }
+            };
+            self.forgive(&mut shown);
+            if let Some(line) = line {
+                self.complain(&line);
+                shown = Some(((), line));
+            }
+            tokio::time::sleep(started.elapsed() * SHARE).await;
+        }
+    }
+
+    /// Puts those members in force that catalogs list, and no others.
+    fn follow_members(&self) -> Result<Outcome, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let zones = world.zones.load_full();
+        let (said, mut complaints) = said(config, &zones);
+        let before = self.state.members().map_err(internal)?;
+        let configured: HashSet<&Name> = config
+            .zones
+            .iter()
+            .filter(|zone| zone.member.is_none())
+            .map(|zone| &zone.name)
+            .collect();
+        let is_configured = |name: &Name| configured.contains(name);
+        let merged = catalog::merge(&said, &before, &is_configured, config.room_for_members());
+        complaints.extend(merged.complaints.iter().cloned());
+        if merged.members == before && merged.members.iter().eq(config.members()) {
+            return Ok(Outcome {
+                changed: None,
+                complaints,
+            });
+        }
+        let inputs = with_members(&world.inputs_now(), &merged)?;
+        let next = self.compile(&inputs, &world.layers(), world.generation + 1)?;
+        let instance = self.prepare(&next)?;
+        let names: HashSet<&Name> = merged.members.iter().map(|member| &member.name).collect();
+        let gone = before.iter().map(|member| &member.name);
+        let gone = gone.filter(|name| !names.contains(name) && !is_configured(name));
+        // Before the state has others of these names.
+        gone.chain(&merged.fresh)
+            .for_each(|name| self.keep.remove(name));
+        self.state.save_members(&merged.members).map_err(internal)?;
+        if let Err(failure) = self.commit(next, instance) {
+            if let Err(error) = self.state.save_members(&before) {
+                error!("a failed change of members could not be taken back: {error}");
+            }
+            return Err(failure);
+        }
+        Ok(Outcome {
+            changed: Some([before.len(), merged.members.len()]),
+            complaints,
+        })
+    }
+}
+
+/// The same inputs with other members. Those that are fresh have no data yet, all others what they had.
+fn with_members(now: &Inputs, merged: &Merged) -> Result<Inputs, Failure> {
+    let mut config = Config::clone(&now.config);
+    config.set_members(&merged.members);
+    let zone = |name: &Name| {
+        let there = now.zones.number(name.for_slice());
+        let there = there.filter(|_| !merged.fresh.contains(name));
+        there.map_or_else(
+            || Arc::new(Zone::empty(name.clone())),
+            |number| Arc::clone(&now.zones[number]),
+        )
+    };
+    let zones = config.zones.iter().map(|of| zone(&of.name)).collect();
+    let mut zones =
+        zone::arranged(&config, zones).map_err(|error| Failure::Invalid(error.to_string()))?;
+    zones.make_offers(&config, &now.zones, None);
+    Ok(Inputs {
+        config: Arc::new(config),
+        zones: Arc::new(zones),
+        ..now.clone()
+    })
+}
+
+fn log(complaints: &[String]) {
+    for line in complaints.iter().take(MAX_LOGGED) {
+        warn!("{line}");
+    }
+    let more = complaints.len().saturating_sub(MAX_LOGGED);
+    if more > 0 {
+        warn!("catalogs: {more} more of the kind");
+    }
+}

@@ -97,8 +97,7 @@ impl Inputs {
                 )
             })
         };
-        let public = (0..self.zones.len()).filter(|&number| self.zones.is_public(number));
-        let names: usize = public.map(|number| self.zones[number].len()).sum();
+        let names = self.zones.names();
         let max_names = config.kernel.max_names;
         let too_many = (names > max_names as usize).then(|| {
             format!(

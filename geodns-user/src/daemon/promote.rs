@@ -78,7 +78,7 @@ impl Daemon {
             };
             (promoted, promotion.promotions, promotion.demotions)
         };
-        let served: usize = world.zones.load().iter().map(|zone| zone.len()).sum();
+        let served = world.zones.load().names();
         let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
         let [in_kernel, most] = plan.names_of();
         NamesStatus {

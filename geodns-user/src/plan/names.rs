@@ -107,9 +107,7 @@ struct Chosen<'a> {
 
 impl<'a> Chosen<'a> {
     fn of(zones: &'a Zones, max_names: usize) -> Result<Self, CompileError> {
-        let public = || (0..zones.len()).filter(|&number| zones.is_public(number));
-        let all: usize = public().map(|number| zones[number].len()).sum();
-        if all <= max_names {
+        if zones.names() <= max_names {
             return Ok(Self {
                 complete: (0..zones.len())
                     .map(|number| zones.is_public(number))
@@ -155,9 +153,9 @@ impl<'a> Chosen<'a> {
 
     /// How many of the other names may be promoted, when so many are in the table.
     fn room(&self, zones: &Zones, compiled: usize, max_names: usize) -> usize {
-        let partial = zones.iter().zip(&self.complete);
-        let partial = partial.filter(|(_, complete)| !**complete);
-        let names: usize = partial.map(|(zone, _)| zone.len()).sum();
+        let partial =
+            (0..zones.len()).filter(|&number| zones.is_public(number) && !self.complete[number]);
+        let names: usize = partial.map(|number| zones[number].len()).sum();
         names
             .min(max_names.saturating_sub(compiled))
             .min(heat::PLACES)

@@ -106,6 +106,12 @@ impl Zones {
         !self.is_catalog(number) && !self.zones[number].is_empty()
     }
 
+    /// Names of the zones that everyone is answered from, together.
+    pub fn names(&self) -> usize {
+        let public = (0..self.zones.len()).filter(|&number| self.is_public(number));
+        public.map(|number| self.zones[number].len()).sum()
+    }
+
     /// Puts a zone in the place of the one of this number, which has the same apex.
     pub fn replace(&mut self, number: usize, zone: Arc<Zone>) {
         self.any_is_large |= zone.is_large();

@@ -58,7 +58,7 @@ pub struct Setup {
     pub on_stop: String,
     /// More lines of `[server]`.
     pub server: String,
-    /// More lines of `[kernel]`.
+    /// More lines of `[kernel]`, each with its end.
     pub kernel: String,
     /// The rest of the configuration: zones, mirrors, pools, steered names.
     pub body: String,
@@ -123,7 +123,7 @@ impl Setup {
         }
         text.push_str(&format!(
             "port = {}\n{}\n[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
-             on_stop = {:?}\n{}\n[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
+             on_stop = {:?}\n{}[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
             self.port,
             self.server,
             self.interfaces,

@@ -54,7 +54,7 @@ fn setup(max_names: usize) -> Setup {
         .body(BODY)
         .file("example.org.zone", &zone(1))
         .file("small.example.zone", SMALL);
-    setup.kernel = format!("max_names = {max_names}");
+    setup.kernel = format!("max_names = {max_names}\n");
     setup
 }
 

@@ -7,8 +7,7 @@ use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
-use std::sync::{Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Once;
 
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
@@ -17,6 +16,7 @@ use super::notices::{self, Notice};
 use super::prefetch::prefetch;
 use super::query::Query;
 use super::respond::{Outcome, respond_to};
+use super::seldom::Seldom;
 use super::signed::{self, Signature};
 use super::transfer;
 use super::write::{IN, Outline, PLAIN_PAYLOAD, Writer};
@@ -59,7 +59,7 @@ pub type Handler = fn(&Request<'_>, &mut Vec<u8>) -> Answer;
 
 /// Answers from the zones and the plan; gives zones away, and hears that others have changed.
 pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {
-    let Some(query) = Query::parse(request.message) else {
+    let Some(query) = Query::parse(request.message, request.transport) else {
         return Answer::Nothing;
     };
     if let Some(len) = query.signed {
@@ -112,12 +112,8 @@ pub fn code(query: &Query<'_>, outline: Outline, response: &mut Vec<u8>) -> Answ
 #[derive(Debug)]
 pub struct Guarded {
     handler: Handler,
-    /// When the last panic was logged, and how many were not since.
-    logged: Mutex<(Option<Instant>, u64)>,
+    panics: Seldom,
 }
-
-/// One panic is logged in this time.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl Guarded {
     /// Guards a handler.
@@ -135,7 +131,7 @@ impl Guarded {
         });
         Self {
             handler,
-            logged: Mutex::default(),
+            panics: Seldom::new(),
         }
     }
 
@@ -159,19 +155,16 @@ impl Guarded {
         let answered = guarded(|| (self.handler)(request, response));
         answered.map_err(|_| {
             self.log(request);
-            servfail(request.message, response);
+            servfail(request, response);
             Panicked
         })
     }
 
     fn log(&self, request: &Request<'_>) {
         let said = SAID.take().unwrap_or_default();
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, omitted) = &mut *logged;
-        if at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
-            *omitted += 1;
+        let Some(omitted) = self.panics.turn() else {
             return;
-        }
+        };
         let mut hex = String::new();
         for octet in request.message {
             let _ = write!(hex, "{octet:02x}");
@@ -180,10 +173,9 @@ impl Guarded {
             client = %request.client,
             transport = ?request.transport,
             query = hex,
-            omitted = *omitted,
+            omitted,
             "a query made us panic, and was answered SERVFAIL; please report it: {said}"
         );
-        *logged = (Some(Instant::now()), 0);
     }
 }
 
@@ -229,9 +221,10 @@ fn note(info: &PanicHookInfo<'_>) {
 }
 
 /// SERVFAIL with the question, or without if it cannot be read.
-fn servfail(message: &[u8], response: &mut Vec<u8>) {
+fn servfail(request: &Request<'_>, response: &mut Vec<u8>) {
+    let message = request.message;
     let written = catch_unwind(AssertUnwindSafe(|| {
-        let query = Query::parse(message)?;
+        let query = Query::parse(message, request.transport)?;
         let outline = Outline {
             rcode: Panicked::OUTCOME.rcode,
             ..Outline::default()

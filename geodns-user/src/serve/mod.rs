@@ -1,6 +1,7 @@
 //! The slow path: the authoritative server in userspace, UDP and TCP.
 //!
-//! - [`answer`]: one DNS message in, one out; what it writes for a steered name is byte for byte what
+//! - [`authority`]: one DNS message in; none, one or many out: whatever arrives
+//! - [`answer`]: a query in, one message out; what it writes for a steered name is byte for byte what
 //!   the fast path would
 //! - [`Server`]: sockets and workers, on addresses that may change
 //! - [`Stats`]: what it counted
@@ -21,6 +22,7 @@ mod prefetch;
 mod query;
 mod respond;
 mod seen;
+mod seldom;
 mod server;
 mod signed;
 mod stats;
@@ -34,8 +36,9 @@ mod write;
 use std::net::IpAddr;
 
 pub use batch::BATCH;
+pub use handler::{Answer, Messages, Request, authority};
 pub use notices::Notice;
-pub use respond::special_purpose;
+pub use respond::{Outcome, special_purpose};
 pub use seen::Sample;
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;
@@ -49,6 +52,8 @@ pub enum Transport {
     Udp,
     /// TCP: up to 65,535 octets.
     Tcp,
+    /// TLS over TCP: as TCP, and padded where the client asks for it.
+    Tls,
 }
 
 /// Who we say we are.

@@ -7,6 +7,7 @@ use domain::base::Rtype;
 use super::handler::{Answer, Request, code};
 use super::query::{Query, Question, first_soa};
 use super::respond::{LowerName, rcode};
+use super::seldom::REFUSALS;
 use super::signed::Signature;
 use super::write::Outline;
 use crate::zone::Name;
@@ -68,11 +69,14 @@ pub fn hear(
         primary.address == request.client.to_canonical() && signed
     });
     if !is_known {
-        tracing::debug!(
-            "{}: a NOTIFY from {}, which is none of its primaries, or not signed with their key",
-            zone.apex,
-            request.client
-        );
+        if let Some(omitted) = REFUSALS.turn() {
+            tracing::info!(
+                omitted,
+                "{}: a NOTIFY from {} refused, which is none of its primaries, or did not sign it with their key",
+                zone.apex,
+                request.client
+            );
+        }
         outline.rcode = rcode::REFUSED;
         return code(query, outline, response);
     }

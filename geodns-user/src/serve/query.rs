@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use super::Transport;
+
 /// Octets of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
 
@@ -15,6 +17,7 @@ const TYPE_OPT: u16 = 41;
 const TYPE_TSIG: u16 = 250;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
+const OPTION_PADDING: u16 = 12;
 
 /// What a message asks.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Query<'a> {
     pub edns: Option<Edns<'a>>,
     /// There is a signature (RFC 8945), which begins so many octets before the message's end.
     pub signed: Option<usize>,
+    /// Octets that the response's signature will take; the response has room for them.
+    pub spare: usize,
     /// The message breaks a rule of its format: FORMERR.
     pub malformed: bool,
 }
@@ -59,6 +64,9 @@ pub struct Edns<'a> {
     pub dnssec_ok: bool,
     /// The client asks who we are (RFC 5001).
     pub nsid: bool,
+    /// The client pads its queries, and wants responses padded where nobody else can read them (RFC 7830
+    /// section 4).
+    pub padding: bool,
     /// Client subnet (RFC 7871).
     pub ecs: Option<Ecs<'a>>,
 }
@@ -92,8 +100,9 @@ pub fn first_soa(message: &[u8]) -> Option<Soa> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads a message. `None`: too short for a header, or a response; not to be answered.
-    pub fn parse(message: &'a [u8]) -> Option<Self> {
+    /// Reads a message that came in this way. `None`: too short for a header, or a response; not to be
+    /// answered.
+    pub fn parse(message: &'a [u8], transport: Transport) -> Option<Self> {
         let header: &[u8; HEADER] = message.first_chunk()?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
         if header[2] & 0x80 != 0 {
@@ -106,12 +115,17 @@ impl<'a> Query<'a> {
             question: None,
             edns: None,
             signed: None,
+            spare: 0,
             malformed: word(4) != 1,
         };
         let mut reader = Reader(&message[HEADER..]);
         let counts = [word(4), word(6), word(8), word(10)];
         if query.sections(&mut reader, counts).is_none() || !reader.0.is_empty() {
             query.malformed = true;
+        }
+        if let Some(edns) = &mut query.edns {
+            // Responses that anybody can read are not padded (RFC 7830 section 6).
+            edns.padding &= transport == Transport::Tls;
         }
         Some(query)
     }
@@ -252,6 +266,7 @@ impl<'a> Edns<'a> {
             let data = reader.take(len.into())?;
             match code {
                 OPTION_NSID => self.nsid = true,
+                OPTION_PADDING => self.padding = true,
                 OPTION_ECS if self.ecs.is_some() => return None,
                 OPTION_ECS => self.ecs = Some(Ecs::parse(data)?),
                 // Unknown options are ignored (RFC 6891 section 6.1.2).

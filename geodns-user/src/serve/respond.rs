@@ -74,7 +74,7 @@ pub fn respond(
     transport: Transport,
     response: &mut Vec<u8>,
 ) -> Option<Outcome> {
-    let query = Query::parse(message)?;
+    let query = Query::parse(message, transport)?;
     Some(respond_to(
         world, identity, &query, client, transport, None, response,
     ))
@@ -90,7 +90,7 @@ pub fn room(query: &Query<'_>, transport: Transport) -> usize {
                 edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
             })
             .into(),
-        Transport::Tcp => usize::from(u16::MAX),
+        Transport::Tcp | Transport::Tls => usize::from(u16::MAX),
     }
 }
 
@@ -106,7 +106,7 @@ pub fn respond_to(
 ) -> Outcome {
     response.clear();
     let edns = query.edns.as_ref();
-    let size = room(query, transport).saturating_sub(signature.map_or(0, Signature::len));
+    let size = room(query, transport).saturating_sub(query.spare);
     let nsid = identity.id.as_bytes();
     let nsid = &nsid[..nsid.len().min(NSID_MAX)];
     let mut reply = Reply {
@@ -132,7 +132,7 @@ pub fn respond_to(
     let mut truncated = reply.writer.is_full();
     if truncated {
         reply.writer.clear();
-        if transport == Transport::Tcp {
+        if transport != Transport::Udp {
             truncated = false;
             reply.outline.rcode = rcode::SERVFAIL;
             reply.outline.authoritative = false;

@@ -91,9 +91,10 @@ pub fn answer(
         message: &message,
         ..*request
     };
-    let Some(query) = Query::parse(&message) else {
+    let Some(mut query) = Query::parse(&message, request.transport) else {
         return Answer::Nothing;
     };
+    query.spare = signature.len();
     let answer = handler::answer(&request, &query, Some(signature.clone()), response);
     if matches!(answer, Answer::Message(_)) && signature.sign_whole(response).is_err() {
         return Answer::Nothing;

@@ -27,7 +27,7 @@ macro_rules! counters {
 counters! {
     /// Messages over UDP.
     QueriesUdp = "queries_udp",
-    /// Messages over TCP.
+    /// Messages over TCP, TLS or not.
     QueriesTcp = "queries_tcp",
     /// Not answered: too short, a response, or from port 0.
     Dropped = "dropped",
@@ -150,7 +150,7 @@ impl Tally {
     pub fn message(&mut self, transport: Transport, outcome: Option<&Outcome>) {
         self.add(match transport {
             Transport::Udp => Counter::QueriesUdp,
-            Transport::Tcp => Counter::QueriesTcp,
+            Transport::Tcp | Transport::Tls => Counter::QueriesTcp,
         });
         let Some(outcome) = outcome else {
             self.add(Counter::Dropped);

@@ -76,7 +76,7 @@ pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
 async fn speak(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    serve(reader, writer, client, place, turn).await
+    serve(reader, writer, (client, Transport::Tcp), place, turn).await
 }
 
 async fn speak_tls(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
@@ -93,14 +93,14 @@ async fn speak_tls(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn)
         Err(_) => Counter::TlsFailed,
     });
     let (reader, writer) = tokio::io::split(shaken?);
-    serve(reader, writer, client, place, turn).await
+    serve(reader, writer, (client, Transport::Tls), place, turn).await
 }
 
 /// Answers one connection's queries until the client closes it or is too slow.
 async fn serve<R, W>(
     mut reader: R,
     writer: W,
-    client: IpAddr,
+    (client, transport): (IpAddr, Transport),
     place: &Place,
     turn: Turn,
 ) -> io::Result<()>
@@ -117,6 +117,7 @@ where
     let mut input = BytesMut::new();
     let mut desk = Desk {
         client,
+        transport,
         output: Vec::new(),
         response: Vec::new(),
         tally: Tally::default(),
@@ -253,6 +254,7 @@ enum Next {
 /// What a connection has before it.
 struct Desk {
     client: IpAddr,
+    transport: Transport,
     /// Answers, each with its length before it.
     output: Vec<u8>,
     response: Vec<u8>,
@@ -276,7 +278,7 @@ impl Desk {
                 identity: &identity,
                 message: &input[2..2 + len],
                 client: self.client,
-                transport: Transport::Tcp,
+                transport: self.transport,
             };
             let outcome = match shared.handler.answer(&request, &mut self.response) {
                 Ok(Answer::Message(outcome)) => Some(outcome),
@@ -291,7 +293,7 @@ impl Desk {
                     Some(Panicked::OUTCOME)
                 }
             };
-            self.tally.message(Transport::Tcp, outcome.as_ref());
+            self.tally.message(self.transport, outcome.as_ref());
             shared.seen.take(&mut self.turn, outcome.as_ref());
             input.advance(2 + len);
             if matches!(next, Next::Query)

@@ -19,6 +19,7 @@ use super::Transport;
 use super::handler::{Answer, Request, code};
 use super::query::{Query, Question, first_soa};
 use super::respond::{LowerName, Outcome, rcode, room};
+use super::seldom::REFUSALS;
 use super::signed::Signature;
 use super::write::Outline;
 use crate::config::Allowed;
@@ -62,7 +63,9 @@ pub fn answer(
     let incremental = question.qtype == IXFR;
     let kind = if incremental { "IXFR" } else { "AXFR" };
     if !may || (request.transport == Transport::Udp && !incremental) {
-        tracing::info!("{}: {kind} refused to {client}", zone.apex);
+        if let Some(omitted) = REFUSALS.turn() {
+            tracing::info!(omitted, "{}: {kind} refused to {client}", zone.apex);
+        }
         return no(rcode::REFUSED, response);
     }
     let Some(offer) = zones.offer(number) else {

@@ -13,6 +13,8 @@ use crate::zone::RrSet;
 pub const PAYLOAD: u16 = 1232;
 /// What everybody takes over UDP (RFC 1035 section 4.2.1).
 pub const PLAIN_PAYLOAD: u16 = 512;
+/// Responses that are padded have a multiple of these octets (RFC 8467 section 4.1).
+pub const PADDING_BLOCK: usize = 468;
 /// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
 pub const NSID_MAX: usize = 128;
 
@@ -21,6 +23,7 @@ const FLAG_AA: u8 = 0x04;
 const FLAG_TC: u8 = 0x02;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
+const OPTION_PADDING: u16 = 12;
 const OPTION_EXTENDED_ERROR: u16 = 15;
 
 /// Class IN.
@@ -278,7 +281,10 @@ impl<'a> Writer<'a> {
             let extended = (outline.rcode >> 4) as u8;
             out.extend_from_slice(&[extended, 0, u8::from(edns.dnssec_ok) << 7, 0]);
             let error = outline.error.map_or(0, |_| EXTENDED_ERROR);
-            let rdlen = opt_len(query, nsid) - OPT_FIXED + error;
+            let options = opt_len(query, nsid) - OPT_FIXED + error;
+            let end = out.len() + 2 + options + query.spare;
+            let padding = edns.padding.then(|| padding(end)).flatten();
+            let rdlen = options + padding.map_or(0, |octets| 4 + octets);
             out.extend_from_slice(&(rdlen as u16).to_be_bytes());
             if edns.nsid {
                 out.extend_from_slice(&OPTION_NSID.to_be_bytes());
@@ -297,6 +303,12 @@ impl<'a> Writer<'a> {
                 for word in [OPTION_EXTENDED_ERROR, 2, error as u16] {
                     out.extend_from_slice(&word.to_be_bytes());
                 }
+            }
+            if let Some(octets) = padding {
+                out.extend_from_slice(&OPTION_PADDING.to_be_bytes());
+                out.extend_from_slice(&(octets as u16).to_be_bytes());
+                // Zeros (RFC 7830 section 3).
+                out.resize(out.len() + octets, 0);
             }
         }
         let mut flags = FLAG_QR | query.opcode << 3 | u8::from(query.rd);
@@ -334,6 +346,14 @@ fn opt_len(query: &Query<'_>, nsid: &[u8]) -> usize {
     OPT_FIXED + nsid + ecs
 }
 
+/// Octets of padding for a response that has `len` octets without that option: up to the next block, or to
+/// what a message may have. `None`: there is no room for the option.
+fn padding(len: usize) -> Option<usize> {
+    let len = len + 4;
+    let padded = len.next_multiple_of(PADDING_BLOCK);
+    padded.min(usize::from(u16::MAX)).checked_sub(len)
+}
+
 /// Where in a name another one begins that it ends with, in octets.
 fn suffix_at(name: &[u8], suffix: &[u8]) -> Option<usize> {
     let at = name.len().checked_sub(suffix.len())?;
@@ -346,4 +366,26 @@ fn suffix_at(name: &[u8], suffix: &[u8]) -> Option<usize> {
         label += 1 + usize::from(name[label]);
     }
     (label == at).then_some(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_fills_a_block_or_what_a_message_may_have() {
+        for (len, expect) in [
+            (12, Some(452)),
+            (464, Some(0)),
+            (465, Some(467)),
+            (932, Some(0)),
+            (65_516, Some(0)),
+            (65_517, Some(14)),
+            (65_531, Some(0)),
+            (65_532, None),
+            (65_535, None),
+        ] {
+            assert_eq!(padding(len), expect, "{len}");
+        }
+    }
 }

@@ -570,6 +570,47 @@ fn malformed_messages_are_formerr() {
 }
 
 #[test]
+fn over_tls_responses_are_padded_to_blocks_if_queries_are_padded() {
+    const PADDING: u16 = 12;
+    for question in [
+        "www.example.org A",
+        "big.example.org TXT",
+        "glue.example.org A",
+        "nothing.example.org A",
+        "example.com A",
+        "example.org ANY",
+    ] {
+        let [plain, padded] = [3, PADDING].map(|code| ask(question).option(code, &[]));
+        let nsid = 4 + identity().id.len();
+        let len = |ask: &Ask| bytes_of(ask).len();
+        // What anybody can read is not padded (RFC 7830 section 6), nor is what is not asked for.
+        assert_eq!(len(&padded), len(&plain) - nsid, "{question}");
+        assert_eq!(len(&padded.clone().tcp()), len(&plain.clone().tcp()) - nsid);
+        assert_eq!(len(&plain.clone().tls()), len(&plain.clone().tcp()));
+        let response = bytes_of(&padded.clone().tls());
+        assert_eq!(response.len() % 468, 0, "{question}");
+        assert!(response.len() - len(&padded.clone().tcp()) < 468 + 4);
+        let message = Message::from_octets(&response[..]).unwrap();
+        let opt = message.opt().unwrap();
+        let mut options = opt.opt().iter::<domain::base::opt::UnknownOptData<_>>();
+        let padding = options.find_map(|option| {
+            let option = option.unwrap();
+            (option.code().to_int() == PADDING).then(|| option.data().to_vec())
+        });
+        assert!(padding.unwrap().iter().all(|&octet| octet == 0));
+    }
+    // Errors, too; and nothing where the option is not, or EDNS is another version.
+    let padding = [0, 12, 0, 0];
+    let notimp = Ask {
+        flags: 0x1000,
+        ..ask("example.org A")
+    };
+    assert_eq!(bytes_of(&notimp.opt(1232, 0, 0, &padding).tls()).len(), 468);
+    let other = ask("example.org A").opt(1232, 1, 0, &padding).tls();
+    assert!(bytes_of(&other).len() < 100);
+}
+
+#[test]
 fn rfc_6891_edns() {
     let www = ask("www.example.org A");
     let answered = "an www.example.org 60 A 192.0.2.10";
@@ -945,7 +986,7 @@ proptest! {
     #[test]
     fn whatever_comes_is_answered_within_bounds(wire in messages(), v6: bool) {
         let client = if v6 { IpAddr::V6(Ipv6Addr::LOCALHOST) } else { RESOLVER };
-        for transport in [Transport::Udp, Transport::Tcp] {
+        for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
             let is_query = wire.len() >= 12 && wire[2] & 0x80 == 0;
             let Some(response) = send(&wire, client, transport) else {
                 prop_assert!(!is_query);

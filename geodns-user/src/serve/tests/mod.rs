@@ -262,6 +262,11 @@ impl Ask {
         self
     }
 
+    fn tls(mut self) -> Self {
+        self.transport = Transport::Tls;
+        self
+    }
+
     fn from(mut self, client: &str) -> Self {
         self.client = client.parse().unwrap();
         self

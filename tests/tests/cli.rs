@@ -133,7 +133,7 @@ fn every_command_answers_people_and_programs() -> Result<()> {
         ),
         (
             "zones",
-            vec!["example.org", "2026010100", "www.example.org"],
+            vec!["example.org", "2026010100", "www.example.org", "primary"],
         ),
         ("map list", vec!["no overrides"]),
         ("map get 10.1.2.3", vec!["iad", "list 10.1.0.0/16", "/16"]),
@@ -177,6 +177,8 @@ fn every_command_answers_people_and_programs() -> Result<()> {
     ensure!(mirrors[2]["addresses"][1] == "2001:db8:3::10", "{mirrors}");
     let zones = daemon.json("zones")?;
     ensure!(zones[0]["serial"] == 2026010100_u32, "{zones}");
+    ensure!(zones[0]["role"] == "primary", "{zones}");
+    ensure!(zones[0]["expires_unix_ms"].is_null(), "{zones}");
     let found = daemon.json("map get 10.1.2.3")?;
     ensure!(
         found[0]["mirrors"][0] == "iad" && found[0]["scope"] == 16,

@@ -102,9 +102,50 @@ fn dig_over_tcp_and_kdig_over_tls_with_the_program_attached() -> Result<()> {
         let other = kdig(&pair.client, server, &authority, "ns2.example.org")?;
         ensure!(!answered(&other), "another name: {other:?}");
     }
+    ensure!(daemon.json("status")?["tls_port"] == 853);
     let counted = daemon.stats("slow")?;
     ensure!(counted["tls_connections"] >= 2, "{counted:?}");
     ensure!(counted["queries_tcp"] >= 6, "{counted:?}");
+    daemon.stop()
+}
+
+#[test]
+fn what_is_asked_padded_over_tls_is_answered_in_blocks() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let secret = "c2hhcmVkIGJ5IHR3byBzZXJ2ZXJzLCBhbmQgYnkgbm8=";
+    let mut setup = with_tls(slow())?;
+    setup.body += &format!("[[tsig]]\nname = \"key\"\nsecret = \"{secret}\"\n");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let octets = |words: &str| -> Result<u64> {
+        let text = run(pair
+            .client
+            .command("kdig")
+            .arg(format!("@{SERVER}"))
+            .args(words.split_whitespace()))?;
+        ensure!(
+            !text.contains("WARNING") && !text.contains(";; ERROR"),
+            "{text}"
+        );
+        figure(&text, ";; Received ")
+    };
+    let signed = format!("-y hmac-sha256:key:{secret}");
+    for question in [
+        "mail.example.org A",
+        "www.example.org TXT",
+        "none.example.org A",
+        "example.com A",
+    ] {
+        // kdig pads over TLS unless it is told otherwise.
+        for more in ["", "+nsid", "+subnet=192.0.2.0/24", &signed] {
+            let len = octets(&format!("+tls +padding {question} {more}"))?;
+            ensure!(len == 468, "{question} {more}: {len}");
+        }
+        for plain in ["+tls +nopadding +edns", "+tcp +padding=100", "+padding=100"] {
+            let len = octets(&format!("{plain} {question}"))?;
+            ensure!(len < 200, "{question} {plain}: {len}");
+        }
+    }
     daemon.stop()
 }
 

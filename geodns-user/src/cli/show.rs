@@ -9,7 +9,7 @@ use geodns_common::verdict::Verdict;
 use super::check::Summary;
 use crate::control::api::{
     Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status,
-    Zone,
+    Zone, ZoneRole,
 };
 use crate::serve;
 
@@ -117,6 +117,9 @@ pub fn status(status: Status) -> String {
         ("listen", joined(&status.listen)),
         ("port", status.port.to_string()),
     ];
+    if let Some(port) = status.tls_port {
+        lines.push(("TLS port", port.to_string()));
+    }
     if attached.is_empty() && status.missing_interfaces.is_empty() {
         lines.push(("kernel", "off: the slow path answers everything".to_owned()));
     } else {
@@ -290,6 +293,9 @@ pub fn zones(zones: Vec<Zone>) -> String {
         ("SERIAL", NUMBER),
         ("NAMES", NUMBER),
         ("STEERED", NUMBER),
+        ("ROLE", TEXT),
+        ("CHECKED", TEXT),
+        ("EXPIRES IN", TEXT),
     ];
     if in_catalogs {
         columns.push(("CATALOG", TEXT));
@@ -297,11 +303,15 @@ pub fn zones(zones: Vec<Zone>) -> String {
     let list = render(
         &columns,
         zones.iter().map(|zone| {
+            let [checked, expires] = times(zone);
             let mut row = vec![
                 zone.name.clone(),
                 zone.serial.to_string(),
                 zone.names.to_string(),
                 zone.steered.len().to_string(),
+                role(zone.role).to_owned(),
+                checked,
+                expires,
             ];
             if in_catalogs {
                 row.push(match (zone.catalog, &zone.member_of) {
@@ -324,6 +334,27 @@ pub fn zones(zones: Vec<Zone>) -> String {
     }
     let steered = table(&[("STEERED NAME", TEXT), ("POOL", TEXT)], steered);
     format!("{list}\n{steered}")
+}
+
+fn role(role: ZoneRole) -> &'static str {
+    match role {
+        ZoneRole::Primary => "primary",
+        ZoneRole::Secondary => "secondary",
+    }
+}
+
+/// When a primary last had nothing newer, and in what time a zone expires.
+fn times(zone: &Zone) -> [String; 2] {
+    let between = |earlier: u64, later: u64| uptime(later.saturating_sub(earlier) / 1000);
+    let none = || "-".to_owned();
+    let now = zone.now_unix_ms;
+    let checked = match (zone.role, zone.checked_unix_ms) {
+        (ZoneRole::Primary, _) => none(),
+        (ZoneRole::Secondary, None) => "never".to_owned(),
+        (ZoneRole::Secondary, Some(at)) => format!("{} ago", between(at, now)),
+    };
+    let expires = zone.expires_unix_ms;
+    [checked, expires.map_or_else(none, |at| between(now, at))]
 }
 
 /// `geodns map list`
@@ -474,4 +505,41 @@ pub fn summary(summary: &Summary) -> String {
             ),
         ])
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_zone_has_a_role_and_a_secondary_its_times() {
+        let zone = |name: &str, role, checked_unix_ms, expires_unix_ms| Zone {
+            name: name.into(),
+            serial: 7,
+            names: 3,
+            steered: BTreeMap::new(),
+            catalog: None,
+            member_of: None,
+            role,
+            checked_unix_ms,
+            expires_unix_ms,
+            now_unix_ms: 100_000,
+        };
+        let list = vec![
+            zone("a.test.", ZoneRole::Primary, None, None),
+            zone("b.test.", ZoneRole::Secondary, Some(88_000), Some(688_000)),
+            zone("c.test.", ZoneRole::Secondary, None, None),
+        ];
+        assert_eq!(
+            zones(list),
+            "\
+ZONE     SERIAL  NAMES  STEERED  ROLE       CHECKED  EXPIRES IN
+a.test.       7      3        0  primary    -        -
+b.test.       7      3        0  secondary  12s ago  9m 48s
+c.test.       7      3        0  secondary  never    -
+"
+        );
+    }
 }

@@ -130,6 +130,9 @@ pub struct Status {
     pub listen: Vec<IpAddr>,
     /// UDP and TCP port.
     pub port: u16,
+    /// Port of DNS over TLS; none: nobody listens there.
+    #[serde(default)]
+    pub tls_port: Option<u16>,
     /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
     pub interfaces: Vec<Interface>,
     /// Interfaces that it should be attached to and is not: gone, or the log says why.
@@ -423,6 +426,29 @@ pub struct Zone {
     pub catalog: Option<Catalog>,
     /// The catalog that lists it.
     pub member_of: Option<String>,
+    /// Where it comes from.
+    #[serde(default)]
+    pub role: ZoneRole,
+    /// Of a secondary: when a primary last had nothing newer. None: never.
+    #[serde(default)]
+    pub checked_unix_ms: Option<u64>,
+    /// Of a secondary that has data: when it expires, if no primary is of help until then.
+    #[serde(default)]
+    pub expires_unix_ms: Option<u64>,
+    /// The daemon's clock when it said this.
+    #[serde(default)]
+    pub now_unix_ms: u64,
+}
+
+/// Where a zone comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ZoneRole {
+    /// This server.
+    #[default]
+    Primary,
+    /// Its primaries.
+    Secondary,
 }
 
 /// What a catalog does.

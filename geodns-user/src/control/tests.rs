@@ -88,6 +88,7 @@ impl Service for Memory {
             generation: 1,
             listen: vec!["192.0.2.53".parse().unwrap()],
             port: 53,
+            tls_port: None,
             interfaces: Vec::new(),
             missing_interfaces: Vec::new(),
             zones: 1,

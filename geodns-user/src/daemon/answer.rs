@@ -8,12 +8,13 @@ use geodns_common::abi::Family;
 use ipnet::IpNet;
 
 use super::Daemon;
+use super::standing::now_unix_ms;
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
     self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, ExplainQuery, Explanation,
     Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
     MirrorChanged, PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin, SetHealth,
-    SetWeight, Stats, Status, Zone,
+    SetWeight, Stats, Status, Zone, ZoneRole,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -90,6 +91,7 @@ impl Service for Control {
             generation: world.generation,
             listen: listen.iter().map(|at| at.ip()).collect(),
             port: config.server.port,
+            tls_port: config.tls.as_ref().map(|tls| tls.port),
             interfaces,
             missing_interfaces: missing,
             zones: world.zones.load().len() as u64,
@@ -191,10 +193,13 @@ impl Service for Control {
                 steered[number].insert(steer.name.fmt_with_dot().to_string(), pool);
             }
         }
+        let now_unix_ms = now_unix_ms();
         let shown = zones.iter().zip(&config.zones).zip(steered);
         let shown = shown.map(|((zone, of), steered)| {
             let listed = of.listing.as_ref().map(|listing| &listing.catalog);
             let member_of = of.member.as_ref().map(|member| &member.catalog).or(listed);
+            let checked_unix_ms = self.0.checked_unix_ms(&zone.apex);
+            let expires = checked_unix_ms.filter(|_| !zone.is_empty());
             Zone {
                 name: zone.apex.fmt_with_dot().to_string(),
                 serial: zone.serial(),
@@ -205,6 +210,13 @@ impl Service for Control {
                     Catalog::Producer => api::Catalog::Producer,
                 }),
                 member_of: member_of.map(|catalog| catalog.fmt_with_dot().to_string()),
+                role: match of.primaries.is_empty() {
+                    true => ZoneRole::Primary,
+                    false => ZoneRole::Secondary,
+                },
+                checked_unix_ms,
+                expires_unix_ms: expires.map(|at| at + 1000 * zone.expire().as_secs()),
+                now_unix_ms,
             }
         });
         Ok(shown.collect())

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -62,6 +63,25 @@ struct Task {
     is_for: String,
     /// Which member of a catalog it is for: another one of that name begins anew.
     member: Option<Member>,
+    checked: Arc<Checked>,
+}
+
+/// When a primary of a zone last had no newer version, in milliseconds since 1970; 0: never.
+#[derive(Debug, Default)]
+struct Checked(AtomicU64);
+
+impl Checked {
+    /// Before 1970 if never.
+    fn at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, at: SystemTime) {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        let ms = since.map_or(0, |since| since.as_millis());
+        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        self.0.store(ms, Ordering::Relaxed);
+    }
 }
 
 /// Why to look now.
@@ -122,7 +142,14 @@ impl Daemon {
             let (wake, woken) = mpsc::channel(16);
             let daemon = Arc::clone(self);
             let member = zone.member.clone();
-            let task = look_after(daemon, first.clone(), member.clone(), woken);
+            let checked = Arc::new(Checked::default());
+            let task = look_after(
+                daemon,
+                first.clone(),
+                member.clone(),
+                Arc::clone(&checked),
+                woken,
+            );
             let abort = tokio::spawn(task).abort_handle();
             tasks.insert(
                 first,
@@ -131,6 +158,7 @@ impl Daemon {
                     abort,
                     is_for,
                     member,
+                    checked,
                 },
             );
         }
@@ -141,6 +169,14 @@ impl Daemon {
         if let Some(task) = self.secondaries.lock().get(apex) {
             let _ = task.wake.try_send(Wake::Asked);
         }
+    }
+
+    /// When a primary of a zone last had no newer version, in milliseconds since 1970. `None`: never, or it
+    /// is no secondary's.
+    pub(super) fn checked_unix_ms(&self, apex: &Name) -> Option<u64> {
+        let tasks = self.secondaries.lock();
+        let at = tasks.get(apex)?.checked.0.load(Ordering::Relaxed);
+        (at > 0).then_some(at)
     }
 
     /// Heeds what primaries say, for ever.
@@ -175,7 +211,7 @@ struct Look {
     /// Which member of a catalog it is.
     member: Option<Member>,
     /// When a primary last had no newer version; before 1970 if never.
-    checked: SystemTime,
+    checked: Arc<Checked>,
     /// Attempts since then that have failed.
     failed: u32,
     /// When to look again.
@@ -190,9 +226,10 @@ async fn look_after(
     daemon: Arc<Daemon>,
     apex: Name,
     member: Option<Member>,
+    checked: Arc<Checked>,
     mut woken: mpsc::Receiver<Wake>,
 ) {
-    let checked = {
+    let kept = {
         let (daemon, apex) = (Arc::clone(&daemon), apex.clone());
         let read = move || {
             daemon
@@ -204,11 +241,12 @@ async fn look_after(
         };
         tokio::task::spawn_blocking(read).await.ok().flatten()
     };
+    checked.set(kept.unwrap_or(SystemTime::UNIX_EPOCH));
     let mut look = Look {
         daemon,
         apex,
         member,
-        checked: checked.unwrap_or(SystemTime::UNIX_EPOCH),
+        checked,
         failed: 0,
         // All at once would be a burst.
         next: Instant::now() + jitter(Duration::from_millis(500)),
@@ -283,7 +321,7 @@ impl Look {
         for peer in &peers {
             match self.ask(peer, &mut whole).await {
                 Ok(()) => {
-                    self.checked = SystemTime::now();
+                    self.checked.set(SystemTime::now());
                     self.failed = 0;
                     let refresh = self.zone().map_or(0, |zone| zone.soa_number(1));
                     self.again(Duration::from_secs(refresh.into()));
@@ -445,7 +483,7 @@ impl Look {
     fn until_expiry(&self) -> Duration {
         const LONG: Duration = Duration::from_secs(24 * 3600);
         let Some(zone) = self.zone() else { return LONG };
-        let age = SystemTime::now().duration_since(self.checked);
+        let age = SystemTime::now().duration_since(self.checked.at());
         zone.expire().saturating_sub(age.unwrap_or_default())
     }
 

@@ -1,12 +1,14 @@
 //! Tokens of ACME challenges: in both paths at once, for as long as they are to be there, and at a secondary.
 
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::needs_root;
 use geodns_tests::peers::{self, Kind, Peer};
-use geodns_tests::world::{Pair, Space, output};
+use geodns_tests::world::{Pair, Space, output, run};
 
 /// Ours.
 const OURS: &str = "192.0.2.53";
@@ -170,21 +172,33 @@ fn tokens_are_answered_by_both_paths_and_outlive_restarts_and_reloads() -> Resul
     Ok(())
 }
 
-#[test]
-fn a_secondary_has_a_token_by_notify_and_ixfr() -> Result<()> {
-    needs_root!();
-    let pair = Pair::bare(&[])?;
-    let daemon = Daemon::start(&pair.server, &setup("off"))?;
-    let other = peers::Setup {
-        listen: vec![OTHER.parse()?],
-        rest: format!(
+/// Another server that follows us.
+fn secondary(kind: Kind) -> peers::Setup {
+    let rest = match kind {
+        Kind::Knot => format!(
             "remote:\n  - id: ours\n    address: {OURS}\n\
              acl:\n  - id: told\n    address: {OURS}\n    action: notify\n\
              zone:\n  - domain: example.org\n    master: ours\n    acl: told\n    zonefile-sync: -1\n"
         ),
-        ..peers::Setup::default()
+        Kind::Nsd => format!(
+            "zone:\n  name: example.org\n  zonefile: example.org.zone\n  allow-notify: {OURS} NOKEY\n\
+             \x20 request-xfr: {OURS} NOKEY\n"
+        ),
+        Kind::Bind => format!(
+            "zone example.org {{ type secondary; primaries {{ {OURS}; }}; file \"example.org.zone\"; }};\n"
+        ),
     };
-    let mut other = Peer::start(&pair.client, Kind::Knot, &other)?;
+    peers::Setup {
+        listen: vec![OTHER.parse().expect("an address")],
+        rest,
+        ..peers::Setup::default()
+    }
+}
+
+fn has_a_token_by_notify_and_ixfr(kind: Kind) -> Result<()> {
+    let pair = Pair::bare(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup("off"))?;
+    let mut other = Peer::start(&pair.client, kind, &secondary(kind))?;
     other
         .wait_for(&pair.client, OTHER.parse()?, "example.org")
         .with_context(|| daemon.log())?;
@@ -203,4 +217,112 @@ fn a_secondary_has_a_token_by_notify_and_ixfr() -> Result<()> {
         daemon.logged(&format!("IXFR of serial {at} to {OTHER}"))?;
     }
     other.stop()
+}
+
+#[test]
+fn knot_has_a_token_by_notify_and_ixfr() -> Result<()> {
+    needs_root!();
+    has_a_token_by_notify_and_ixfr(Kind::Knot)
+}
+
+#[test]
+fn nsd_has_a_token_by_notify_and_ixfr() -> Result<()> {
+    needs_root!();
+    has_a_token_by_notify_and_ixfr(Kind::Nsd)
+}
+
+#[test]
+fn bind_has_a_token_by_notify_and_ixfr() -> Result<()> {
+    needs_root!();
+    has_a_token_by_notify_and_ixfr(Kind::Bind)
+}
+
+/// Sets a token over the control socket: status, and what is said.
+fn set(daemon: &Daemon, name: &str, token: &str) -> Result<(u16, String)> {
+    let body = format!("{{\"name\": {name:?}, \"token\": {token:?}}}");
+    daemon.request("PUT", "/v1/acme", &body)
+}
+
+#[test]
+fn a_thousand_tokens_are_all_there_may_be() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let mut daemon = Daemon::start(&pair.server, &setup("off"))?;
+    for number in 0..1000 {
+        let name = format!("h{}.example.org", number / 16);
+        let (code, said) = set(&daemon, &name, &format!("t{number}"))?;
+        ensure!(code == 200, "{number}: {code}: {said}");
+    }
+    let (code, said) = set(&daemon, "more.example.org", "t")?;
+    ensure!(
+        code == 422 && said.contains("1000 tokens"),
+        "{code}: {said}"
+    );
+    ensure!(serial(&pair.client, OURS)? == Some(1010));
+    // One that is there may hold for longer, and another may take the place of one that went.
+    let (code, said) = set(&daemon, "h0.example.org", "t0")?;
+    ensure!(code == 200, "{said}");
+    daemon.ok("acme clear h0.example.org t0")?;
+    let (code, said) = set(&daemon, "more.example.org", "t")?;
+    ensure!(code == 200, "{said}");
+    ensure!(tokens(&pair.client, "_acme-challenge.more.example.org")? == ["t"]);
+    ensure!(tokens(&pair.client, "_acme-challenge.h0.example.org")?.len() == 15);
+    daemon.stop()
+}
+
+/// Lets a daemon open so many files more than it has.
+fn may_open(daemon: &Daemon, more: usize) -> Result<()> {
+    let pid = daemon.pid().context("not running")?.to_string();
+    let open: BTreeSet<u32> = std::fs::read_dir(format!("/proc/{pid}/fd"))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The limit is of numbers, of which the lowest that is free is taken.
+    let mut free = (0..).filter(|number| !open.contains(number));
+    let limit = free.nth(more).context("no number is free")?;
+    let soft = format!("--nofile={limit}:");
+    run(Command::new("prlimit").args(["--pid", &pid, &soft]))?;
+    Ok(())
+}
+
+/// A token that needs larger tables, for which the kernel has nothing left.
+#[test]
+fn a_token_that_cannot_be_put_in_force_is_taken_back() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let setup = setup("auto");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    may_open(&daemon, 4)?;
+    let mut kept = 0;
+    let failed = loop {
+        let (code, said) = set(&daemon, &format!("h{kept}.example.org"), "t")?;
+        if code != 200 {
+            ensure!(code == 500, "{code}: {said}");
+            break format!("_acme-challenge.h{kept}.example.org");
+        }
+        kept += 1;
+        ensure!(kept < 900, "the tables never grow");
+    };
+    println!("token {kept} needs larger tables");
+    let unchanged = |daemon: &Daemon| -> Result<()> {
+        ensure!(tokens(&pair.client, &failed)?.is_empty());
+        ensure!(serial(&pair.client, OURS)? == Some(10 + kept));
+        let list = daemon.json("acme list")?;
+        let list = list.as_array().context("no list")?;
+        ensure!(list.len() == kept as usize);
+        ensure!(list.iter().all(|token| token["name"] != failed.as_str()));
+        for number in [0, kept - 1] {
+            let name = format!("_acme-challenge.h{number}.example.org");
+            ensure!(tokens(&pair.client, &name)? == ["t"]);
+        }
+        Ok(())
+    };
+    unchanged(&daemon)?;
+    // Nor does a restart know of it.
+    daemon.crash()?;
+    daemon.again(&pair.server, &setup)?;
+    unchanged(&daemon)?;
+    may_open(&daemon, 1000)?;
+    daemon.ok(&format!("acme set {failed} t"))?;
+    ensure!(tokens(&pair.client, &failed)? == ["t"]);
+    daemon.stop()
 }

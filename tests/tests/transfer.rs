@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::daemon::{Daemon, Home, Setup};
+use geodns_tests::dns::{self, AXFR, Query, Reply};
 use geodns_tests::needs_root;
 use geodns_tests::peers::{self, Kind, Peer};
 use geodns_tests::world::{Pair, Space, output};
@@ -503,14 +504,12 @@ impl Relay {
     }
 }
 
-/// A transfer that ends in the middle leaves the zone that was there.
-#[test]
-fn a_cut_transfer_leaves_the_old_zone() -> Result<()> {
-    needs_root!();
+/// A transfer that ends after so many octets leaves the zone that was there; one that is whole then comes in
+/// this way.
+fn cut(of_zone: &str, after: &[usize], whole: &str) -> Result<()> {
     let pair = Pair::bare(&[])?;
-    // Without deltas: each transfer is of the whole zone.
     let mut knot = as_primary(Kind::Knot, &zone(1, 3600, false));
-    knot.of_zone = "    acl: ask\n    zonefile-load: whole\n    journal-content: none\n".to_owned();
+    knot.of_zone = format!("    acl: ask\n{of_zone}");
     let other = Peer::start(&pair.client, Kind::Knot, &knot)?;
     let relay = Relay::start(&pair.client, 5300)?;
     let daemon = Daemon::start(&pair.server, &secondary(5300))?;
@@ -519,7 +518,7 @@ fn a_cut_transfer_leaves_the_old_zone() -> Result<()> {
     other.write_zone("example.org", &zone(2, 3600, true))?;
     other.reload()?;
     until_serial(&pair.client, OTHER, 2, || other.log())?;
-    for octets in [0, 1, 100, 20_000, 40_000] {
+    for &octets in after {
         relay.passes.store(octets, Ordering::Relaxed);
         let marks = daemon.log().matches("no primary is of help").count();
         let end = Instant::now() + PATIENCE;
@@ -533,7 +532,24 @@ fn a_cut_transfer_leaves_the_old_zone() -> Result<()> {
     relay.passes.store(usize::MAX, Ordering::Relaxed);
     daemon.ok("reload example.org")?;
     until_serial(&pair.client, OURS, 2, || daemon.log())?;
+    daemon.logged(&format!("serial 2 from {OTHER} port 5300, {whole}, in"))?;
     other.stop()
+}
+
+/// Without deltas, each transfer is of the whole zone.
+#[test]
+fn a_cut_axfr_leaves_the_old_zone() -> Result<()> {
+    needs_root!();
+    let whole = "    zonefile-load: whole\n    journal-content: none\n";
+    cut(whole, &[0, 1, 100, 20_000, 40_000], "AXFR")
+}
+
+/// A primary that disappears within its deltas; the AXFR that is tried then is cut as well.
+#[test]
+fn a_cut_ixfr_leaves_the_old_zone() -> Result<()> {
+    needs_root!();
+    let deltas = "    zonefile-load: difference\n";
+    cut(deltas, &[0, 1, 100, 300, 700], "IXFR of 1 deltas")
 }
 
 /// A secondary with the program in the kernel: both paths answer the same, before, with and after data.
@@ -563,5 +579,194 @@ fn the_kernel_follows_too() -> Result<()> {
     ensure!(ask("new.example.org A +short")?.trim() == "192.0.2.77");
     ensure!(ask("gone.example.org A")?.contains("NXDOMAIN"));
     ensure!(ask("mail.example.org A +short")?.trim() == "192.0.2.10");
+    other.stop()
+}
+
+/// AXFR is for TCP alone (RFC 5936 section 4.2): over UDP nobody gives a record, as no other server does.
+#[test]
+fn axfr_over_udp_is_refused() -> Result<()> {
+    needs_root!();
+    let query = Query::new("example.org", AXFR).bytes();
+    let ask = |space: &Space, to: &str| -> Result<Reply> {
+        let socket = space.udp(OTHER.parse()?, format!("{to}:53").parse()?)?;
+        let answer = dns::ask(&socket, &query, PATIENCE)?;
+        Reply::parse(&answer.context("no answer")?)
+    };
+    let pair = Pair::bare(&[])?;
+    // From there it may have the zone, over TCP.
+    let mut setup = primary();
+    setup.body = setup.body.replace(
+        "allow_transfer = [\"xfr\"]",
+        &format!("allow_transfer = [\"{OTHER}\"]"),
+    );
+    let daemon = Daemon::start(&pair.server, &setup)?;
+    ensure!(axfr(&pair.client, OURS, false)?.len() > 2050);
+    let reply = ask(&pair.client, OURS)?;
+    ensure!(reply.rcode == 5 && reply.answers.is_empty(), "{reply:?}");
+    daemon.logged(&format!("AXFR refused to {OTHER}"))?;
+    for kind in [Kind::Knot, Kind::Nsd, Kind::Bind] {
+        let mut setup = as_primary(kind, &zone(1, 3600, false));
+        setup.rest = String::new();
+        setup.of_zone = match kind {
+            Kind::Knot => "    acl: all\n".to_owned(),
+            Kind::Nsd => format!("  provide-xfr: {OTHER} NOKEY\n"),
+            Kind::Bind => format!("  allow-transfer {{ {OTHER}; }};\n"),
+        };
+        if kind == Kind::Knot {
+            setup.rest = format!("acl:\n  - id: all\n    address: {OTHER}\n    action: transfer\n");
+        }
+        let other = Peer::start(&pair.client, kind, &setup)?;
+        ensure!(axfr(&pair.client, OTHER, false)?.len() > 2050, "{kind:?}");
+        let theirs = ask(&pair.client, OTHER)?;
+        println!("{kind:?} answers {} and {:?}", theirs.rcode, theirs.answers);
+        ensure!(theirs.rcode != 0 || theirs.answers.is_empty(), "{theirs:?}");
+        other.stop()?;
+    }
+    Ok(())
+}
+
+/// Only a primary is believed; what strangers say is refused, and starts nothing.
+#[test]
+fn a_notify_of_a_stranger_is_refused_and_starts_nothing() -> Result<()> {
+    needs_root!();
+    const STRANGER: &str = "198.51.100.1";
+    let pair = Pair::bare(&["198.51.100.1/32"])?;
+    // It tells nobody.
+    let mut knot = as_primary(Kind::Knot, &zone(1, 3600, false));
+    knot.of_zone = "    acl: ask\n".to_owned();
+    let other = Peer::start(&pair.client, Kind::Knot, &knot)?;
+    let daemon = Daemon::start(&pair.server, &secondary(53))?;
+    until_serial(&pair.client, OURS, 1, || daemon.log())?;
+    other.write_zone("example.org", &zone(2, 3600, true))?;
+    other.reload()?;
+    until_serial(&pair.client, OTHER, 2, || other.log())?;
+    let notify = |from: &str, more: &str| {
+        dig(
+            &pair.client,
+            OURS,
+            &format!("-b {from} +opcode=notify +norec example.org SOA {more}"),
+        )
+    };
+    let signed = format!("-y hmac-sha256:xfr:{SECRET}");
+    for (from, more) in [(STRANGER, ""), (STRANGER, &*signed), (OTHER, "")] {
+        let said = notify(from, more)?;
+        ensure!(said.contains("status: REFUSED"), "{from} {more}: {said}");
+    }
+    daemon.logged(&format!("example.org: a NOTIFY from {STRANGER}"))?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(serial(&pair.client, OURS)? == Some(1), "{}", daemon.log());
+    let said = notify(OTHER, &signed)?;
+    ensure!(said.contains("status: NOERROR"), "{said}");
+    until_serial(&pair.client, OURS, 2, || daemon.log())?;
+    other.stop()
+}
+
+/// A zone of so many names more than [`zone`] has.
+fn large(serial: u32, changed: bool) -> String {
+    let mut text = zone(serial, 3600, changed);
+    for number in 0..LARGE {
+        text += &format!(
+            "large{number} A 10.3.{}.{}\n",
+            number / 250 % 250,
+            number % 250
+        );
+    }
+    text
+}
+
+const LARGE: u32 = 100_000;
+
+/// A hundred thousand names come in, are kept on disk no more often than they should be, and go out again.
+#[test]
+fn a_large_zone_comes_in() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let other = Peer::start(
+        &pair.client,
+        Kind::Knot,
+        &as_primary(Kind::Knot, &large(1, false)),
+    )?;
+    let mut daemon = Daemon::start(&pair.server, &secondary(53))?;
+    until_serial(&pair.client, OURS, 1, || daemon.log())?;
+    daemon.logged("AXFR, in")?;
+    let zones = daemon.json("zones")?;
+    ensure!(zones[0]["names"].as_u64() > Some(LARGE.into()), "{zones}");
+    ensure!(zones[0]["role"] == "secondary", "{zones}");
+    let at = |what: &str| zones[0][what].as_u64().context("no time");
+    ensure!(
+        at("expires_unix_ms")? == at("checked_unix_ms")? + 3_600_000,
+        "{zones}"
+    );
+    let shown = daemon.ok("zones")?;
+    ensure!(
+        shown.contains("secondary") && shown.contains("s ago"),
+        "{shown}"
+    );
+    let kept = daemon.home.folder.path().join("zones/example.org.zone");
+    let written = |after: Option<SystemTime>| -> Result<SystemTime> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let at = kept.metadata().and_then(|metadata| metadata.modified());
+            if let Ok(at) = at
+                && Some(at) > after
+            {
+                return Ok(at);
+            }
+            ensure!(Instant::now() < end, "not on disk: {}", daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let first = written(None)?;
+    let octets = kept.metadata()?.len();
+
+    other.write_zone("example.org", &large(2, true))?;
+    other.reload()?;
+    until_serial(&pair.client, OURS, 2, || daemon.log())?;
+    daemon.logged("IXFR of 1 deltas")?;
+    let (ours, theirs) = (
+        axfr(&pair.client, OURS, true)?,
+        axfr(&pair.client, OTHER, true)?,
+    );
+    let differ: Vec<_> = ours.symmetric_difference(&theirs).collect();
+    ensure!(
+        ours.len() > LARGE as usize && differ.len() < 5,
+        "{differ:#?}"
+    );
+    // A second for each MiB lies between two times that it is written.
+    let second = written(Some(first))?;
+    let pause = second.duration_since(first)?;
+    println!("{octets} octets, written again after {pause:?}");
+    ensure!(
+        octets > 3 << 20 && pause > Duration::from_secs(2),
+        "{octets} {pause:?}"
+    );
+    other.stop()?;
+    daemon.crash()?;
+    daemon.again(&pair.server, &secondary(53))?;
+    ensure!(serial(&pair.client, OURS)? == Some(2), "{}", daemon.log());
+    ensure!(axfr(&pair.client, OURS, true)? == ours);
+    daemon.stop()
+}
+
+/// The same the other way.
+#[test]
+fn a_large_zone_goes_out() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let setup = primary().file("example.org.zone", &large(1, false));
+    let daemon = Daemon::start(&pair.server, &setup)?;
+    let mut other = Peer::start(&pair.client, Kind::Knot, &as_secondary(Kind::Knot))?;
+    other
+        .wait_for(&pair.client, OTHER.parse()?, "example.org")
+        .with_context(|| daemon.log())?;
+    ensure!(same(&pair.client)? > LARGE as usize);
+    let file = daemon.home.folder.path().join("example.org.zone");
+    std::fs::write(&file, large(2, true))?;
+    daemon.ok("reload example.org")?;
+    until_serial(&pair.client, OTHER, 2, || {
+        format!("{}\n{}", other.log(), daemon.log())
+    })?;
+    daemon.logged("IXFR of serial 2 to 192.0.2.1")?;
+    ensure!(same(&pair.client)? > LARGE as usize);
     other.stop()
 }

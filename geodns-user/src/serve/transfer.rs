@@ -21,7 +21,7 @@ use super::query::{Query, Question, first_soa};
 use super::respond::{LowerName, Outcome, rcode, room};
 use super::seldom::REFUSALS;
 use super::signed::Signature;
-use super::write::Outline;
+use super::write::{OPT_FIXED, Outline, PAYLOAD};
 use crate::config::Allowed;
 use crate::world::World;
 use crate::zone::{Delta, Offer, Record, Run, Zone};
@@ -62,7 +62,11 @@ pub fn answer(
     let may = may_have(request.world, number, client, signature.as_ref());
     let incremental = question.qtype == IXFR;
     let kind = if incremental { "IXFR" } else { "AXFR" };
-    if !may || (request.transport == Transport::Udp && !incremental) {
+    if request.transport == Transport::Udp && !incremental {
+        // AXFR is for TCP alone (RFC 5936 section 4.2).
+        return no(rcode::NOTIMP, response);
+    }
+    if !may {
         if let Some(omitted) = REFUSALS.turn() {
             tracing::info!(omitted, "{}: {kind} refused to {client}", zone.apex);
         }
@@ -86,6 +90,7 @@ pub fn answer(
             .unwrap_or_else(|_| zone.apex.clone()),
         qtype: Rtype::from_int(question.qtype),
         parts: script.0,
+        opt: query.edns.as_ref().map(|edns| edns.dnssec_ok),
         signature,
     };
     if request.transport == Transport::Udp {
@@ -265,11 +270,13 @@ struct Messages {
     name: crate::zone::Name,
     qtype: Rtype,
     parts: VecDeque<Part>,
+    /// DO of the OPT that the first message has, if the query has one (RFC 5936 section 2.2.5).
+    opt: Option<bool>,
     signature: Option<Signature>,
 }
 
 impl Messages {
-    /// The next message, with room for its signature. `None`: not a single record fits.
+    /// The next message, with room for its OPT and signature. `None`: not a single record fits.
     fn message(&mut self, limit: usize) -> Option<Vec<u8>> {
         let Ok(mut message) = MessageBuilder::from_target(HashCompressor::new(Vec::new()));
         let header = message.header_mut();
@@ -277,7 +284,7 @@ impl Messages {
         header.set_qr(true);
         header.set_aa(true);
         header.set_rd(self.rd);
-        message.set_push_limit(limit);
+        message.set_push_limit(limit.saturating_sub(self.opt.map_or(0, |_| OPT_FIXED)));
         let mut message = message.question();
         message.push((&self.name, self.qtype)).ok()?;
         let mut message = message.answer();
@@ -289,11 +296,18 @@ impl Messages {
         if message.counts().ancount() == 0 {
             return None;
         }
+        let mut message = message.additional();
+        message.clear_push_limit();
+        if let Some(dnssec_ok) = self.opt.take() {
+            let put = message.opt(|opt| {
+                opt.set_udp_payload_size(PAYLOAD);
+                opt.set_dnssec_ok(dnssec_ok);
+                Ok(())
+            });
+            put.ok()?;
+        }
         if let Some(signature) = &mut self.signature {
-            let mut message = message.additional();
-            message.clear_push_limit();
             signature.sign(&mut message).ok()?;
-            return Some(message.finish().into_target());
         }
         Some(message.finish().into_target())
     }

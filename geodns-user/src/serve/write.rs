@@ -336,7 +336,7 @@ impl<'a> Writer<'a> {
 const EXTENDED_ERROR: usize = 6;
 
 /// Octets of an OPT without options.
-const OPT_FIXED: usize = 11;
+pub const OPT_FIXED: usize = 11;
 
 /// Octets of the OPT that answers a query.
 fn opt_len(query: &Query<'_>, nsid: &[u8]) -> usize {

@@ -1,25 +1,11 @@
-//! What the fuzz targets share: the world of `etc/`.
+//! The fuzz targets, as functions: any octets in, and a panic if something that must hold does not.
+//!
+//! `fuzz_targets` puts libFuzzer before them; a test (`tests/tests/corpora.rs`) feeds them what is in
+//! `seeds`, which past runs have found, without it.
 
-use std::path::Path;
-
-use geodns::config::Config;
-use geodns::serve::Identity;
-use geodns::world::{Inputs, World};
-
-/// The example world.
-pub fn world() -> World {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/geodns.toml");
-    let inputs =
-        Inputs::of(Config::load(&path).expect("the example is valid")).expect("and its files");
-    inputs
-        .compile(&inputs.layers(), 1, [1, 2])
-        .expect("it compiles")
-}
-
-/// Who the slow path says it is.
-pub fn identity() -> Identity {
-    Identity {
-        id: "fuzz".into(),
-        version: "0".into(),
-    }
-}
+pub mod answer;
+mod message;
+pub mod respond;
+pub mod transfer;
+mod world;
+pub mod zone_file;

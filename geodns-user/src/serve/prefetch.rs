@@ -17,21 +17,29 @@ pub fn prefetch<'a>(world: &World, messages: impl Iterator<Item = &'a [u8]>) {
         return;
     }
     let mut names = [const { None }; BATCH];
+    let mut last = None;
     for (name, message) in names.iter_mut().zip(messages) {
-        *name = prefetch_index(zones, message);
+        *name = prefetch_index(zones, last, message);
+        last = name.map(|(zone, _)| zone).or(last);
     }
     for (zone, name) in names.into_iter().flatten() {
         zone.prefetch_node(name);
     }
 }
 
-/// Prefetches what says where the name is that a message asks for, if it is in a large zone.
-fn prefetch_index<'a>(zones: &'a Zones, message: &[u8]) -> Option<(&'a Zone, NameHash)> {
+/// Prefetches what says where the name is that a message asks for, if it is in a large zone: most likely in the
+/// one that the message before was about.
+fn prefetch_index<'a>(
+    zones: &'a Zones,
+    last: Option<&'a Zone>,
+    message: &[u8],
+) -> Option<(&'a Zone, NameHash)> {
     let question = Question::first(message)?;
     let name = LowerName::of(&[question.name])?;
-    let (_, zone) = zones.find(name.name())?;
-    zone.is_large()
-        .then(|| (&**zone, zone.prefetch_index(name.name())))
+    let name = name.name();
+    let last = last.filter(|zone| name.as_slice().ends_with(zone.apex.as_slice()));
+    let zone = last.or_else(|| zones.find(name).map(|(_, zone)| &**zone))?;
+    zone.is_large().then(|| (zone, zone.prefetch_index(name)))
 }
 
 #[cfg(test)]
@@ -74,7 +82,7 @@ mod tests {
     fn names_of_large_zones_are_found_whatever_their_case() {
         let zones = zones();
         assert!(zones.any_is_large());
-        let asked = |message: &[u8]| prefetch_index(&zones, message).map(|(_, name)| name);
+        let asked = |message: &[u8]| prefetch_index(&zones, None, message).map(|(_, name)| name);
         let lower = asked(&query("h7.large.example"));
         assert!(lower.is_some());
         assert_eq!(lower, asked(&query("H7.LARGE.eXample")));
@@ -89,13 +97,13 @@ mod tests {
         let zones = zones();
         let good = query("h7.large.example");
         for len in 0..good.len() {
-            assert!(prefetch_index(&zones, &good[..len]).is_none(), "{len}");
+            assert!(prefetch_index(&zones, None, &good[..len]).is_none(), "{len}");
         }
         // A response; no question; two; a label too long; a pointer.
         for (at, octet) in [(2, 0x81), (5, 0), (5, 2), (12, 64), (12, 0xc0)] {
             let mut odd = good.clone();
             odd[at] = octet;
-            assert!(prefetch_index(&zones, &odd).is_none(), "{octet} at {at}");
+            assert!(prefetch_index(&zones, None, &odd).is_none(), "{octet} at {at}");
         }
     }
 
@@ -113,7 +121,7 @@ mod tests {
             }
             message.truncate(len);
             for zones in [zones_once(), &Zones::default()] {
-                if let Some((zone, name)) = prefetch_index(zones, &message) {
+                if let Some((zone, name)) = prefetch_index(zones, None, &message) {
                     zone.prefetch_node(name);
                 }
             }

@@ -97,13 +97,19 @@ mod tests {
         let zones = zones();
         let good = query("h7.large.example");
         for len in 0..good.len() {
-            assert!(prefetch_index(&zones, None, &good[..len]).is_none(), "{len}");
+            assert!(
+                prefetch_index(&zones, None, &good[..len]).is_none(),
+                "{len}"
+            );
         }
         // A response; no question; two; a label too long; a pointer.
         for (at, octet) in [(2, 0x81), (5, 0), (5, 2), (12, 64), (12, 0xc0)] {
             let mut odd = good.clone();
             odd[at] = octet;
-            assert!(prefetch_index(&zones, None, &odd).is_none(), "{octet} at {at}");
+            assert!(
+                prefetch_index(&zones, None, &odd).is_none(),
+                "{octet} at {at}"
+            );
         }
     }
 

@@ -42,7 +42,8 @@ impl Parts {
         for _ in 0..count(0)? {
             let start = rest;
             // There is no name before it that it could point to.
-            rest = name(rest).filter(|_| !is_compressed(start))?;
+            rest = name(rest)
+                .filter(|rest| !is_compressed(start) && start.len() - rest.len() <= MAX_NAME)?;
             let qtype = word(rest, 0)?;
             rest = rest.get(4..)?;
             if count(0) == Some(1) {
@@ -106,6 +107,9 @@ fn name(mut octets: &[u8]) -> Option<&[u8]> {
         }
     }
 }
+
+/// Octets of a name, at the most (RFC 1035 section 3.1).
+const MAX_NAME: usize = 255;
 
 /// Whether a name ends in a pointer.
 fn is_compressed(mut octets: &[u8]) -> bool {

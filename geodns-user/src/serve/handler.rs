@@ -203,7 +203,7 @@ thread_local! {
 
 /// Runs what may panic. What a panic leaves half done is the response, which is written anew, and no lock that
 /// it held is one for writing.
-fn guarded<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+pub fn guarded<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
     ANSWERING.set(true);
     let done = catch_unwind(AssertUnwindSafe(run));
     ANSWERING.set(false);

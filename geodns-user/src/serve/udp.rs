@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Transport;
 use super::batch::Batch;
-use super::handler::{Answer, Panicked, Request};
+use super::handler::{Answer, Panicked, Request, guarded};
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
@@ -219,10 +219,9 @@ impl Desk {
                 return;
             }
             if until_sampled == 0 {
-                let client = client.ip();
-                shared
-                    .asked
-                    .sample(worker, &world, message, client, queries);
+                let (asked, client) = (&shared.asked, client.ip());
+                // A query that cannot even be sampled is answered all the same.
+                let _ = guarded(|| asked.sample(worker, &world, message, client, queries));
             }
             until_sampled = until_sampled.wrapping_sub(1);
             let request = Request {

@@ -11,15 +11,17 @@ use core::cell::UnsafeCell;
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::wire::{HASH_KEY_WORDS, HashKey};
+
 /// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Settings {
-    /// Key of the SipHash over names; random for each plan.
-    pub hash_key: [u64; 2],
+    /// Key of the hash over names; random for each plan.
+    pub hash_key: HashKey,
     /// Number of this plan, counted up by the daemon.
     pub generation: u64,
     /// Slots in the name table less one; slots are a power of two.
@@ -32,6 +34,21 @@ pub struct Settings {
     pub log_every: u32,
     /// Zero.
     pub _pad: u32,
+}
+
+impl Settings {
+    /// All zeros.
+    pub const fn new() -> Self {
+        Self {
+            hash_key: HashKey([0; HASH_KEY_WORDS]),
+            generation: 0,
+            name_mask: 0,
+            port: 0,
+            walk: 0,
+            log_every: 0,
+            _pad: 0,
+        }
+    }
 }
 
 /// One `u64` that may change while packets run: read whole, once.
@@ -93,8 +110,8 @@ pub const NAME_PROBES: u32 = 16;
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Name {
-    /// SipHash-1-3-128 of the lowercased wire name, length bytes and root label included. The first
-    /// word of a name's hash is never 0.
+    /// [`NameHash`](crate::wire::NameHash) of the lowercased wire name, length bytes and root label
+    /// included. The first word of a name's hash is never 0.
     pub hash: [u64; 2],
     /// [`Target`] of the name itself, and [`Name::ASKED`].
     pub exact: Row,
@@ -607,7 +624,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 40);
+    assert!(size_of::<Settings>() == 288);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);
     assert!(size_of::<Pool>() == 600);

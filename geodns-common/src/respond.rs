@@ -16,6 +16,9 @@ use crate::wire::{self, HEADER_LEN, NameWords};
 
 /// Octets of a frame that the scratch holds, a power of two.
 pub const FRAME: usize = 2048;
+/// Octets behind the frame, so that the most words that are written at once, from the last index on, are
+/// inside.
+const SLACK: usize = 8 * SOA_WORDS;
 /// Where the DNS message starts in the frame. Before it is room for the longest headers that are
 /// answered (Ethernet, two tags, IPv6, UDP: 70 octets); the name, 12 octets on, is aligned.
 pub const MESSAGE: u32 = 76;
@@ -34,8 +37,8 @@ const NAME: u32 = MESSAGE + HEADER_LEN;
 /// A frame and what is known about it.
 #[repr(C, align(8))]
 pub struct Scratch {
-    /// The frame; 8 octets more, so that a word at the last index is inside.
-    pub frame: [u8; FRAME + 8],
+    /// The frame, and behind it as much as is written at once, from any index on.
+    pub frame: [u8; FRAME + SLACK],
     /// The question's name, lowercased.
     pub name: NameWords,
     /// Hash of the last name (or suffix) looked up.
@@ -83,7 +86,7 @@ impl Scratch {
     /// All zeros.
     pub const fn new() -> Self {
         Self {
-            frame: [0; FRAME + 8],
+            frame: [0; FRAME + SLACK],
             name: [0; wire::NAME_WORDS],
             hash: [0; 2],
             labels: [0; MAX_LABELS],
@@ -125,15 +128,43 @@ impl Scratch {
         };
         place.copy_from_slice(query);
         self.message_len = query.len() as u32;
-        (self.client_is_v6, self.client) = match client {
+        match client {
             core::net::IpAddr::V4(address) => {
-                let mut octets = [0; 16];
-                octets[..4].copy_from_slice(&address.octets());
-                (0, octets)
+                self.set_client_v4(u32::from_ne_bytes(address.octets()));
             }
-            core::net::IpAddr::V6(address) => (1, address.octets()),
-        };
+            core::net::IpAddr::V6(address) => {
+                self.client_is_v6 = 1;
+                self.client = address.octets();
+            }
+        }
         true
+    }
+
+    /// Sets the client: an IPv4 address, in memory order.
+    #[inline(always)]
+    pub fn set_client_v4(&mut self, address: u32) {
+        self.client_is_v6 = 0;
+        let first = u64::from(address);
+        self.set_client([
+            if cfg!(target_endian = "big") {
+                first << 32
+            } else {
+                first
+            },
+            0,
+        ]);
+    }
+
+    /// Sets the client's address, in memory order: word by word, where octet by octet is what LLVM might
+    /// make of it.
+    #[inline(always)]
+    pub fn set_client(&mut self, words: [u64; 2]) {
+        // SAFETY: two words are as long as an address.
+        unsafe {
+            (&raw mut self.client)
+                .cast::<[u64; 2]>()
+                .write_unaligned(words)
+        }
     }
 
     /// The message.
@@ -182,6 +213,13 @@ impl Scratch {
         unsafe { self.at_mut(at).cast::<u16>().write_unaligned(value.to_be()) }
     }
 
+    /// Sets four octets, in network order.
+    #[inline(always)]
+    fn put32(&mut self, at: u32, value: u32) {
+        // SAFETY: the masked index and 8 octets from it are inside the frame.
+        unsafe { self.at_mut(at).cast::<u32>().write_unaligned(value.to_be()) }
+    }
+
     /// Sets eight octets, in memory order.
     #[inline(always)]
     pub fn put64(&mut self, at: u32, value: u64) {
@@ -193,7 +231,7 @@ impl Scratch {
     /// it alone are one path from here on, and are walked once. LLVM knows as little, so that it
     /// leaves the checks in that the verifier needs.
     #[inline(always)]
-    fn forget(&mut self, number: u32) -> u32 {
+    pub fn forget(&mut self, number: u32) -> u32 {
         let kept = &raw mut self.kept;
         // SAFETY: a field of ours.
         unsafe {
@@ -204,7 +242,7 @@ impl Scratch {
 
     /// As [`Scratch::forget`].
     #[inline(always)]
-    fn forget64(&mut self, number: u64) -> u64 {
+    pub fn forget64(&mut self, number: u64) -> u64 {
         let kept = &raw mut self.kept64;
         // SAFETY: a field of ours.
         unsafe {
@@ -228,10 +266,24 @@ impl Scratch {
         unsafe { self.frame.as_ptr().add(at as usize & (FRAME - 1)) }
     }
 
+    /// An index of the frame, from which [`SLACK`] octets are inside.
     #[inline(always)]
     fn at_mut(&mut self, at: u32) -> *mut u8 {
         // SAFETY: the index is masked to the frame.
         unsafe { self.frame.as_mut_ptr().add(at as usize & (FRAME - 1)) }
+    }
+
+    /// Sets words, in memory order, from an index on.
+    #[inline(always)]
+    fn put_words<const N: usize>(&mut self, at: u32, words: impl Fn(usize) -> u64) {
+        const { assert!(8 * N <= SLACK) };
+        let to = self.at_mut(at).cast::<u64>();
+        let mut word = 0;
+        while word < N {
+            // SAFETY: so many words are inside, as is asserted.
+            unsafe { to.add(word).write_unaligned(words(word)) };
+            word += 1;
+        }
     }
 }
 
@@ -357,7 +409,7 @@ fn put_found<T: Tables>(
 ) -> Result<Verdict, Verdict> {
     let mut pool = (target >> 32) as u32;
     if target & KIND == Target::STATIC {
-        let records = tables.set_from(scratch, pool)?;
+        let records = set_from(scratch, tables, pool)?;
         if records == 0 {
             return Ok(Verdict::Nodata);
         }
@@ -376,7 +428,7 @@ fn put_found<T: Tables>(
         return Ok(Verdict::Nodata);
     }
     let answered_by = scratch.forget(tables::answered_by(pool, family));
-    let records = tables.answer_from(scratch, answered_by)?;
+    let records = answer_from(scratch, tables, answered_by)?;
     scratch.records = records;
     if records == 0 {
         return Ok(Verdict::Servfail);
@@ -391,30 +443,18 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     if !(MIN_QUERY..=MAX_QUERY).contains(&message_len) {
         return Err(Verdict::MessageSize);
     }
+    let additional = scratch.get16(MESSAGE + 10);
+    if scratch.get64(MESSAGE + 2) & !ANY_QUERY != ONE_QUESTION || additional > 1 {
+        return Err(refuse_header(scratch));
+    }
     let flags = scratch.get8(MESSAGE + 2);
-    if flags & wire::QR != 0 {
-        return Err(Verdict::Response);
-    }
-    // Opcode, AA and TC are zero; so are RA, Z and RCODE. AD and CD are let be.
-    if flags & !wire::RD != 0 || scratch.get8(MESSAGE + 3) & !(wire::AD | wire::CD) != 0 {
-        return Err(Verdict::Header);
-    }
     scratch.ecs_len = 0;
     scratch.scope = 0;
-    let additional = scratch.get16(MESSAGE + 10);
-    if scratch.get16(MESSAGE + 4) != 1
-        || scratch.get16(MESSAGE + 6) | scratch.get16(MESSAGE + 8) != 0
-        || additional > 1
-    {
-        return Err(Verdict::Counts);
-    }
 
     let end = MESSAGE + message_len;
     let labels = walk_name(scratch, end)?;
     let labels = scratch.forget(labels);
     let name_len = scratch.forget(scratch.name_len);
-    lowercase_name(scratch, name_len);
-
     let at = NAME + name_len;
     if at + 4 > end {
         return Err(Verdict::BadName);
@@ -446,6 +486,24 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     query.edns = 1;
     (query.flags, query.limit) = parse_opt(scratch, at + 4, end)?;
     Ok(query)
+}
+
+/// From the flags to NSCOUNT: a query of one question. Opcode, AA and TC are zero; so are RA, Z and RCODE.
+const ONE_QUESTION: u64 = u64::from_ne_bytes([0, 0, 0, 1, 0, 0, 0, 0]);
+/// The flags that are let be.
+const ANY_QUERY: u64 = u64::from_ne_bytes([wire::RD, wire::AD | wire::CD, 0, 0, 0, 0, 0, 0]);
+
+/// What is wrong with a header.
+#[inline(always)]
+fn refuse_header(scratch: &Scratch) -> Verdict {
+    let [first, second] = [scratch.get8(MESSAGE + 2), scratch.get8(MESSAGE + 3)];
+    if first & wire::QR != 0 {
+        Verdict::Response
+    } else if first & !wire::RD != 0 || second & !(wire::AD | wire::CD) != 0 {
+        Verdict::Header
+    } else {
+        Verdict::Counts
+    }
 }
 
 /// Whether a type is for the slow path, whatever the name: the reserved 0, OPT, ANY and the others that
@@ -488,21 +546,39 @@ fn walk_name(scratch: &mut Scratch, end: u32) -> Result<u32, Verdict> {
     Err(Verdict::ManyLabels)
 }
 
-/// Copies the name, lowercased, to [`Scratch::name`]: eight octets at a time, what follows the
-/// name in its last word with it.
+/// Copies the name, lowercased, to [`Scratch::name`], what follows it in its last word too, and hashes it:
+/// eight octets at a time.
 #[inline(always)]
-fn lowercase_name(scratch: &mut Scratch, name_len: u32) {
+fn hash_name(scratch: &mut Scratch, key: &wire::HashKey) {
+    let name_len = scratch.query.name_len;
+    let mut hash = wire::NameHash::default();
     let mut word = 0;
     while word < wire::NAME_WORDS / 2 {
-        if word as u32 * 8 >= name_len {
+        if 8 * word as u32 + 8 > name_len {
             break;
         }
-        let at = NAME as usize + 8 * word;
-        // SAFETY: 88 and 32 words more are inside the frame; the frame is aligned, and 88 too.
-        let octets = unsafe { scratch.frame.as_ptr().add(at).cast::<u64>().read() };
-        scratch.name[word] = wire::lowercase(u64::from_le(octets));
+        let lowercased = lowercase(scratch, word);
+        hash.feed(key, word, lowercased);
         word += 1;
     }
+    let rest = name_len & 7;
+    if rest != 0 {
+        let lowercased = lowercase(scratch, word);
+        hash.feed(key, word, wire::first_octets(lowercased, rest));
+    }
+    scratch.hash = hash.finish();
+}
+
+/// Lowercases a word of the name.
+#[inline(always)]
+fn lowercase(scratch: &mut Scratch, word: usize) -> u64 {
+    let word = word & (wire::NAME_WORDS / 2 - 1);
+    let at = NAME as usize + 8 * word;
+    // SAFETY: 88 and 32 words more are inside the frame; the frame is aligned, and 88 too.
+    let octets = unsafe { scratch.frame.as_ptr().add(at).cast::<u64>().read() };
+    let lowercased = wire::lowercase(u64::from_le(octets));
+    scratch.name[word] = lowercased;
+    lowercased
 }
 
 /// The OPT at `at`, which has to be the last record: its flags to give back, and the response's
@@ -613,9 +689,7 @@ fn parse_ecs(scratch: &mut Scratch) -> Result<(), Verdict> {
         return Err(Verdict::EdnsOption);
     }
     scratch.client_is_v6 = (family == 2) as u32;
-    let [a, b, c, d, e, f, g, h] = first.to_le_bytes();
-    let [i, j, k, l, m, n, o, p] = second.to_le_bytes();
-    scratch.client = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+    scratch.set_client([first, second].map(u64::to_le));
     Ok(())
 }
 
@@ -630,7 +704,8 @@ const KIND: u64 = 0xff;
 #[inline(always)]
 fn find<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<u64, Verdict> {
     let settings = tables.settings();
-    let target = match lookup(scratch, tables, settings.name_mask, 0) {
+    hash_name(scratch, &settings.hash_key);
+    let target = match find_hashed(scratch, tables, settings.name_mask) {
         Some(found) => found.exact,
         None if settings.walk == 0 => return Err(Verdict::UnknownName),
         None => {
@@ -640,7 +715,8 @@ fn find<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<u64, Verdict> {
                     return Err(Verdict::UnknownName);
                 }
                 let from = scratch.labels[label as usize & (MAX_LABELS - 1)];
-                if let Some(encloser) = lookup(scratch, tables, settings.name_mask, from) {
+                tables.hash(scratch, from);
+                if let Some(encloser) = find_hashed(scratch, tables, settings.name_mask) {
                     if encloser.wildcard == 0 {
                         break encloser.exact | ABSENT;
                     }
@@ -656,14 +732,9 @@ fn find<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<u64, Verdict> {
     }
 }
 
+/// Looks up what was hashed last.
 #[inline(always)]
-fn lookup<T: Tables>(
-    scratch: &mut Scratch,
-    tables: &T,
-    name_mask: u32,
-    from: u32,
-) -> Option<Found> {
-    tables.hash(scratch, from);
+fn find_hashed<T: Tables>(scratch: &mut Scratch, tables: &T, name_mask: u32) -> Option<Found> {
     let found = find_name(tables, name_mask, scratch.hash)?;
     scratch.slot = found.slot;
     Some(found)
@@ -674,7 +745,7 @@ const FROM_POOL: u32 = 0xffff;
 
 /// Appends the records of a set to the question. Gives how many: 0 if it has none of the type.
 #[inline(always)]
-pub fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u32, Verdict> {
+fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u32, Verdict> {
     let query = scratch.query;
     let shelf = tables
         .shelf(set / SHELF_WORDS as u32)
@@ -735,11 +806,7 @@ fn word(shelf: &Shelf, place: u32) -> u64 {
 
 /// Appends a pool's records to the question. Gives how many: 0 if no mirror is in service.
 #[inline(always)]
-pub fn answer_from<T: Tables>(
-    scratch: &mut Scratch,
-    tables: &T,
-    pool: u32,
-) -> Result<u32, Verdict> {
+fn answer_from<T: Tables>(scratch: &mut Scratch, tables: &T, pool: u32) -> Result<u32, Verdict> {
     let pool = tables.pool(pool).ok_or(Verdict::Internal)?;
     if pool.flags & Pool::SLOW != 0 {
         return Err(Verdict::SlowPool);
@@ -772,11 +839,18 @@ fn pick<T: Tables>(
     } else {
         find_order(tables, pool, family, client, &scratch.client).ok_or(Verdict::NoRegion)?
     };
+    let ttl = pool.ttl.load();
+    scratch.ttl = ttl as u32;
+    let drawn = tables::is_drawn(pool, ttl);
     // An opt-out has an option, and no client that the answer depends on.
     if scratch.ecs_len > 8 {
-        scratch.scope = tables::scope(pool, client, region) as u32;
+        scratch.scope = tables::scope(pool, drawn, client, region) as u32;
     }
-    let draw = tables::draw(tables, pool, client, &scratch.client);
+    // Where nothing is drawn, all draws are alike.
+    let draw = match drawn {
+        true => tables::draw(tables, pool, client, &scratch.client),
+        false => 0,
+    };
     let draw = scratch.forget(draw);
     tables::choose(tables, pool, family, order, draw, &mut scratch.chosen).ok_or(Verdict::Internal)
 }
@@ -791,7 +865,6 @@ fn put_answers<T: Tables>(
     chosen: u32,
     mut end: u32,
 ) -> Result<u32, Verdict> {
-    scratch.ttl = pool.ttl.load() as u32;
     let mut records = 0;
     let mut at = 0;
     while at < MAX_ANSWER_MIRRORS {
@@ -817,29 +890,18 @@ fn put_answers<T: Tables>(
     Ok(records)
 }
 
-/// Copies 32 octets, which hold an A or an AAAA, or else all of them: a loop over the length would
-/// be as many paths for the verifier.
+/// Puts an answer, with its TTLs, where it belongs if it starts at `end`: 32 octets of it, which hold an A
+/// or an AAAA, or else all. A loop over the length would be as many paths for the verifier.
 #[inline(always)]
 fn put_answer(scratch: &mut Scratch, answer: &Answer, end: u32, len: u32) {
-    put_records::<0, 4>(scratch, answer, end);
-    if len > 32 {
-        put_records::<4, ANSWER_WORDS>(scratch, answer, end);
-    }
-}
-
-/// Puts `words[FROM..TO]` of an answer, with its TTLs, where they belong if it starts at `end`.
-#[inline(always)]
-fn put_records<const FROM: usize, const TO: usize>(
-    scratch: &mut Scratch,
-    answer: &Answer,
-    end: u32,
-) {
+    const SHORT: usize = 4;
     let ttl = Ttl::new(scratch.ttl);
-    let mut word = FROM;
-    while word < TO {
-        let part = ttl.part(word, answer.several);
-        scratch.put64(end + 8 * word as u32, answer.words[word] | part);
-        word += 1;
+    let part = |word: usize| answer.words[word] | ttl.part(word, answer.several);
+    scratch.put_words::<SHORT>(end, part);
+    if len > 8 * SHORT as u32 {
+        scratch.put_words::<{ ANSWER_WORDS - SHORT }>(end + 8 * SHORT as u32, |word| {
+            part(SHORT + word)
+        });
     }
 }
 
@@ -888,16 +950,6 @@ impl Ttl {
     }
 }
 
-/// Puts `words[FROM..TO]` where they belong if `words` starts at `end`.
-#[inline(always)]
-fn put_words<const FROM: usize, const TO: usize>(scratch: &mut Scratch, words: &[u64], end: u32) {
-    let mut word = FROM;
-    while word < TO {
-        scratch.put64(end + 8 * word as u32, words[word]);
-        word += 1;
-    }
-}
-
 /// Appends the zone's SOA, owned by a pointer to the apex, which is the end of the question's name.
 #[inline(always)]
 fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
@@ -917,9 +969,17 @@ fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
         end,
         wire::POINTER | (HEADER_LEN + query.name_len - apex_len) as u16,
     );
-    put_words::<0, SOA_WORDS>(scratch, &zone.soa, end + 2);
+    scratch.put_words::<SOA_WORDS>(end + 2, |word| zone.soa[word]);
     Ok(end + 2 + soa_len)
 }
+
+/// The first octets of an OPT: owner, type, class (the size that we take), extended RCODE and version; its
+/// flags and length go over the last.
+const OPT: u64 = {
+    let [a, b] = wire::TYPE_OPT.to_be_bytes();
+    let [c, d] = (wire::MAX_UDP_SIZE as u16).to_be_bytes();
+    u64::from_ne_bytes([0, a, b, c, d, 0, 0, 0])
+};
 
 /// Appends the OPT and writes the header.
 #[inline(always)]
@@ -931,18 +991,13 @@ fn finish(scratch: &mut Scratch, end: u32, answers: u16, authority: u16) -> Resu
         if end + wire::OPT_LEN + ecs_len > MESSAGE + query.limit {
             return Err(Verdict::TooLarge);
         }
-        scratch.put8(end, 0);
-        scratch.put16(end + 1, wire::TYPE_OPT);
-        scratch.put16(end + 3, wire::MAX_UDP_SIZE as u16);
-        scratch.put16(end + 5, 0);
-        scratch.put16(end + 7, query.flags as u16);
-        scratch.put16(end + 9, ecs_len as u16);
+        let flags_and_len = query.flags << 16 | ecs_len;
+        scratch.put_words::<1>(end, |_| OPT);
+        scratch.put32(end + 7, flags_and_len);
         end += wire::OPT_LEN;
         if ecs_len != 0 {
-            let [first, second, third] = scratch.ecs;
-            scratch.put64(end, first);
-            scratch.put64(end + 8, second);
-            scratch.put64(end + 16, third);
+            let ecs = scratch.ecs;
+            scratch.put_words::<3>(end, |word| ecs[word]);
             // Code, length, FAMILY and SOURCE stand before it.
             let scope = scratch.scope as u8;
             scratch.put8(end + 7, scope);
@@ -951,8 +1006,7 @@ fn finish(scratch: &mut Scratch, end: u32, answers: u16, authority: u16) -> Resu
     }
     scratch.put8(MESSAGE + 2, wire::QR | wire::AA | query.rd as u8);
     scratch.put8(MESSAGE + 3, 0);
-    scratch.put16(MESSAGE + 6, answers);
-    scratch.put16(MESSAGE + 8, authority);
+    scratch.put32(MESSAGE + 6, (answers as u32) << 16 | authority as u32);
     // QDCOUNT and ARCOUNT stay: one question, and an OPT if and only if there was one.
     scratch.message_len = end - MESSAGE;
     Ok(())

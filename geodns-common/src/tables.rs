@@ -6,14 +6,13 @@
 use crate::abi::{
     self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target, Zone,
 };
-use crate::respond::{self, Scratch};
-use crate::verdict::Verdict;
+use crate::respond::Scratch;
 use crate::wire;
 
 /// Read access to the tables of one plan. An index that is out of range gives `None`.
 pub trait Tables {
     /// What stays the same for this plan.
-    fn settings(&self) -> Settings;
+    fn settings(&self) -> &Settings;
     /// A slot of the name table.
     fn name(&self, slot: u32) -> Option<&Name>;
     /// A zone.
@@ -40,30 +39,12 @@ pub trait Tables {
     #[inline(always)]
     fn count_asked(&self, _slot: u32) {}
 
-    /// Hashes the scratch's name from an octet on, into its `hash`. The kernel has a function of
-    /// its own for it, that the verifier checks once.
+    /// Hashes a suffix of the scratch's name, from an octet on, into its `hash`. The kernel has a function
+    /// of its own for it, that the verifier checks once.
     #[inline(always)]
     fn hash(&self, scratch: &mut Scratch, from: u32) {
-        let key = self.settings().hash_key;
+        let key = &self.settings().hash_key;
         scratch.hash = wire::hash(key, &scratch.name, from, scratch.name_len);
-    }
-
-    /// [`respond::answer_from`]. As with the hash, the kernel has a function of its own for it.
-    #[inline(always)]
-    fn answer_from(&self, scratch: &mut Scratch, pool: u32) -> Result<u32, Verdict>
-    where
-        Self: Sized,
-    {
-        respond::answer_from(scratch, self, pool)
-    }
-
-    /// [`respond::set_from`]. As with the hash, the kernel has a function of its own for it.
-    #[inline(always)]
-    fn set_from(&self, scratch: &mut Scratch, set: u32) -> Result<u32, Verdict>
-    where
-        Self: Sized,
-    {
-        respond::set_from(scratch, self, set)
     }
 }
 
@@ -115,6 +96,15 @@ pub fn find_name<T: Tables>(tables: &T, name_mask: u32, hash: [u64; 2]) -> Optio
 /// A client's address, as the prefix table is indexed: network byte order, IPv4 in the first four.
 pub type Address = [u8; 16];
 
+/// The first 64 bits of an address, first octet highest.
+#[inline(always)]
+const fn high(address: &Address) -> u64 {
+    match address.first_chunk() {
+        Some(octets) => u64::from_be_bytes(*octets),
+        None => 0,
+    }
+}
+
 /// The leaf for an address: region and scope prefix length. `None` where the table has no answer
 /// or the slow path knows better ([`Entry::DEEPER`]).
 #[inline(always)]
@@ -124,11 +114,11 @@ pub fn find_entry<T: Tables>(
     family: Family,
     address: &Address,
 ) -> Option<Entry> {
-    let [first, second, a, b, c, d, e, f, ..] = *address;
-    let page: &Page = tables.root(abi::root(atlas, family) + first as u32)?;
-    let mut entry = load(page, second);
+    let bits = high(address);
+    let page: &Page = tables.root(abi::root(atlas, family) + (bits >> 56) as u32)?;
+    let mut entry = load(page, (bits >> 48) as u8);
     // The bits below, from the top. IPv4: four blocks at the most; IPv6: twelve, down to /64.
-    let mut rest = u64::from_be_bytes([a, b, c, d, e, f, 0, 0]);
+    let mut rest = bits << 16;
     let mut levels = match family {
         Family::V4 => 4,
         Family::V6 => 12,
@@ -187,10 +177,16 @@ pub const fn sticky_len(client: Family) -> u8 {
     }
 }
 
-/// Scope prefix length of a pool's answer to a client whose region has this one.
+/// Whether a pool's answer depends on what is drawn; `ttl` is its row.
 #[inline(always)]
-pub fn scope(pool: &Pool, client: Family, region: u8) -> u8 {
-    let drawn = pool.flags & Pool::GROUPS != 0 || pool.ttl.load() & Pool::SPLIT != 0;
+pub const fn is_drawn(pool: &Pool, ttl: u64) -> bool {
+    pool.flags & Pool::GROUPS != 0 || ttl & Pool::SPLIT != 0
+}
+
+/// Scope prefix length of a pool's answer to a client whose region has this one, and that depends on what is
+/// drawn, or does not ([`is_drawn`]).
+#[inline(always)]
+pub fn scope(pool: &Pool, drawn: bool, client: Family, region: u8) -> u8 {
     let sticky = sticky_len(client);
     if drawn && pool.flags & Pool::RANDOM == 0 && region < sticky {
         sticky
@@ -206,10 +202,10 @@ pub fn draw<T: Tables>(tables: &T, pool: &Pool, client: Family, address: &Addres
     if pool.flags & Pool::RANDOM != 0 {
         return tables.random();
     }
-    let [a, b, c, d, e, f, g, ..] = *address;
+    let bits = high(address);
     let network = match client {
-        Family::V4 => u64::from_be_bytes([0, 0, 0, 0, 4, a, b, c]),
-        Family::V6 => u64::from_be_bytes([6, a, b, c, d, e, f, g]),
+        Family::V4 => 4 << 24 | bits >> 40,
+        Family::V6 => 6 << 56 | bits >> 8,
     };
     mix(network)
 }

@@ -1,6 +1,8 @@
 //! DNS wire format, as far as both paths share it: constants, names, the hash over names,
 //! checksums.
 
+use bytemuck::{Pod, Zeroable};
+
 /// Octets of a message header (RFC 1035 section 4.1.1).
 pub const HEADER_LEN: u32 = 12;
 /// Octets of a name on the wire, root label included (RFC 1035 section 2.3.4).
@@ -90,29 +92,98 @@ fn word_at(name: &NameWords, at: u32) -> u64 {
     low | high
 }
 
-/// SipHash-1-3 with 128 bits, over octets `from..len` of a name: the key of the name table.
-/// Its first word is never 0, which empty and deleted slots have.
+/// 8-byte words of a [`HashKey`]: one more than a name has.
+pub const HASH_KEY_WORDS: usize = NAME_WORDS / 2 + 1;
+
+/// Key of the hash over names.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct HashKey(pub [u64; HASH_KEY_WORDS]);
+
+impl HashKey {
+    /// Draws a key from a seed, which is random and as secret as the key.
+    pub fn new(seed: [u64; 2]) -> Self {
+        Self(core::array::from_fn(|word| {
+            siphash(seed, &[word as u64], 0, 8)
+        }))
+    }
+}
+
+impl Default for HashKey {
+    fn default() -> Self {
+        Self::zeroed()
+    }
+}
+
+/// The hash over names: NH, the universal hash of UMAC (RFC 4418 section 5.2), twice, with keys a word
+/// apart, which makes 128 bits.
+///
+/// Of two different names, whoever does not know the key can do no better than chance to find a pair
+/// with the same hash: 1 in 2^62. A name ends at its root label, so it is no prefix of another one, and
+/// the octets behind it may count as zeros.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameHash([u64; 2]);
+
+impl NameHash {
+    /// Adds a word of the name, which is the first of its words, and so on, from 0.
+    #[inline(always)]
+    pub fn feed(&mut self, key: &HashKey, number: usize, word: u64) {
+        let number = number & (NAME_WORDS / 2 - 1);
+        self.0[0] = self.0[0].wrapping_add(multiplied(word, key.0[number]));
+        self.0[1] = self.0[1].wrapping_add(multiplied(word, key.0[number + 1]));
+    }
+
+    /// The hash. Its first word is spread well over all of its bits, and never 0, which empty and deleted
+    /// slots have.
+    #[inline(always)]
+    pub fn finish(self) -> [u64; 2] {
+        let [first, second] = self.0;
+        // The finalizer of MurmurHash3.
+        let mut spread = first.wrapping_add(second.rotate_left(32));
+        spread = (spread ^ spread >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        spread = (spread ^ spread >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        spread ^= spread >> 33;
+        [spread | (spread == 0) as u64, second]
+    }
+}
+
+/// The halves of a word, with those of a key added, multiplied.
 #[inline(always)]
-pub fn hash(key: [u64; 2], name: &NameWords, from: u32, len: u32) -> [u64; 2] {
+const fn multiplied(word: u64, key: u64) -> u64 {
+    let low = (word as u32).wrapping_add(key as u32);
+    let high = ((word >> 32) as u32).wrapping_add((key >> 32) as u32);
+    low as u64 * high as u64
+}
+
+/// The first octets of a word, so many, at most 7.
+#[inline(always)]
+pub const fn first_octets(word: u64, octets: u32) -> u64 {
+    word & ((1 << (octets % 8 * 8)) - 1)
+}
+
+/// The hash ([`NameHash`]) of octets `from..len` of a name.
+#[inline(always)]
+pub fn hash(key: &HashKey, name: &NameWords, from: u32, len: u32) -> [u64; 2] {
     let octets = len.wrapping_sub(from) & 0xff;
-    let mut state = Sip::new(key);
+    let mut hash = NameHash::default();
     let mut word = 0;
     while word < NAME_WORDS as u32 / 2 {
         if word >= octets / 8 {
             break;
         }
-        state.feed(word_at(name, from + 8 * word));
+        hash.feed(key, word as usize, word_at(name, from + 8 * word));
         word += 1;
     }
-    let rest = word_at(name, from + octets / 8 * 8) & ((1 << (octets % 8 * 8)) - 1);
-    state.feed(rest | (octets as u64) << 56);
-    let hash = state.finish();
-    [hash[0] | (hash[0] == 0) as u64, hash[1]]
+    if !octets.is_multiple_of(8) {
+        let rest = first_octets(word_at(name, from + octets / 8 * 8), octets);
+        hash.feed(key, octets as usize / 8, rest);
+    }
+    hash.finish()
 }
 
 /// Hash of a whole lowercased wire name, as [`hash`] makes it. Octets past [`MAX_NAME`] are left
 /// out.
-pub fn hash_name(key: [u64; 2], lowercased: &[u8]) -> [u64; 2] {
+pub fn hash_name(key: &HashKey, lowercased: &[u8]) -> [u64; 2] {
     let mut words = [0; NAME_WORDS];
     let octets = &lowercased[..lowercased.len().min(MAX_NAME as usize)];
     for (word, octets) in words.iter_mut().zip(octets.chunks(8)) {
@@ -123,58 +194,50 @@ pub fn hash_name(key: [u64; 2], lowercased: &[u8]) -> [u64; 2] {
     hash(key, &words, 0, octets.len() as u32)
 }
 
-/// The state of SipHash-1-3.
-struct Sip([u64; 4]);
-
-impl Sip {
-    #[inline(always)]
-    fn new(key: [u64; 2]) -> Self {
-        Self([
-            key[0] ^ 0x736f_6d65_7073_6575,
-            key[1] ^ 0x646f_7261_6e64_6f6d ^ 0xee,
-            key[0] ^ 0x6c79_6765_6e65_7261,
-            key[1] ^ 0x7465_6462_7974_6573,
-        ])
+/// SipHash-2-4 of whole words, first octet lowest, and of up to 7 octets more, the first of `rest`;
+/// `octets` is how many all are.
+#[inline(always)]
+pub fn siphash(key: [u64; 2], words: &[u64], rest: u64, octets: u8) -> u64 {
+    let mut state = [
+        key[0] ^ 0x736f_6d65_7073_6575,
+        key[1] ^ 0x646f_7261_6e64_6f6d,
+        key[0] ^ 0x6c79_6765_6e65_7261,
+        key[1] ^ 0x7465_6462_7974_6573,
+    ];
+    for &word in words {
+        sip_feed(&mut state, word);
     }
+    sip_feed(&mut state, rest | (octets as u64) << 56);
+    state[2] ^= 0xff;
+    sip_round(&mut state);
+    sip_round(&mut state);
+    sip_round(&mut state);
+    sip_round(&mut state);
+    state[0] ^ state[1] ^ state[2] ^ state[3]
+}
 
-    #[inline(always)]
-    fn round(&mut self) {
-        let [mut v0, mut v1, mut v2, mut v3] = self.0;
-        v0 = v0.wrapping_add(v1);
-        v2 = v2.wrapping_add(v3);
-        v1 = v1.rotate_left(13) ^ v0;
-        v3 = v3.rotate_left(16) ^ v2;
-        v0 = v0.rotate_left(32);
-        v2 = v2.wrapping_add(v1);
-        v0 = v0.wrapping_add(v3);
-        v1 = v1.rotate_left(17) ^ v2;
-        v3 = v3.rotate_left(21) ^ v0;
-        v2 = v2.rotate_left(32);
-        self.0 = [v0, v1, v2, v3];
-    }
+#[inline(always)]
+fn sip_feed(state: &mut [u64; 4], word: u64) {
+    state[3] ^= word;
+    sip_round(state);
+    sip_round(state);
+    state[0] ^= word;
+}
 
-    #[inline(always)]
-    fn feed(&mut self, word: u64) {
-        self.0[3] ^= word;
-        self.round();
-        self.0[0] ^= word;
-    }
-
-    #[inline(always)]
-    fn finish(mut self) -> [u64; 2] {
-        self.0[2] ^= 0xee;
-        let first = self.three_rounds();
-        self.0[1] ^= 0xdd;
-        [first, self.three_rounds()]
-    }
-
-    #[inline(always)]
-    fn three_rounds(&mut self) -> u64 {
-        self.round();
-        self.round();
-        self.round();
-        self.0[0] ^ self.0[1] ^ self.0[2] ^ self.0[3]
-    }
+#[inline(always)]
+fn sip_round(state: &mut [u64; 4]) {
+    let [mut v0, mut v1, mut v2, mut v3] = *state;
+    v0 = v0.wrapping_add(v1);
+    v2 = v2.wrapping_add(v3);
+    v1 = v1.rotate_left(13) ^ v0;
+    v3 = v3.rotate_left(16) ^ v2;
+    v0 = v0.rotate_left(32);
+    v2 = v2.wrapping_add(v1);
+    v0 = v0.wrapping_add(v3);
+    v1 = v1.rotate_left(17) ^ v2;
+    v3 = v3.rotate_left(21) ^ v0;
+    v2 = v2.rotate_left(32);
+    *state = [v0, v1, v2, v3];
 }
 
 /// Folds a sum of 16-bit words (of any multiple of 16 bits at a time) into an Internet checksum
@@ -190,18 +253,32 @@ pub const fn fold(mut sum: u64) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use core::hash::Hasher;
+    use std::collections::HashSet;
+    use std::{format, vec};
 
     use proptest::prelude::*;
-    use siphasher::sip128::{Hasher128, SipHasher13};
+    use siphasher::sip::SipHasher24;
 
     use super::*;
 
-    fn reference(key: [u64; 2], octets: &[u8]) -> [u64; 2] {
-        let mut hasher = SipHasher13::new_with_keys(key[0], key[1]);
-        hasher.write(octets);
-        let hash = hasher.finish128();
-        [hash.h1, hash.h2]
+    /// NH as RFC 4418 has it, but for which halves are paired.
+    fn reference(key: &HashKey, octets: &[u8]) -> [u64; 2] {
+        let mut padded = octets.to_vec();
+        padded.resize(octets.len().next_multiple_of(8), 0);
+        let half = |octets: &[u8]| u32::from_le_bytes(octets.try_into().unwrap());
+        let halves = |word: u64| [word as u32, (word >> 32) as u32];
+        let sum = |from: usize| -> u64 {
+            let words = padded.chunks(8).zip(&key.0[from..]);
+            words.fold(0, |sum: u64, (octets, &key)| {
+                let low = half(&octets[..4]).wrapping_add(halves(key)[0]);
+                let high = half(&octets[4..]).wrapping_add(halves(key)[1]);
+                sum.wrapping_add(u64::from(low) * u64::from(high))
+            })
+        };
+        NameHash([sum(0), sum(1)]).finish()
     }
 
     proptest! {
@@ -213,8 +290,21 @@ mod tests {
         }
 
         #[test]
-        fn hashes_like_siphash(key: [u64; 2], octets in prop::collection::vec(any::<u8>(), 1..=255)) {
-            prop_assert_eq!(hash_name(key, &octets), reference(key, &octets));
+        fn hashes_like_siphash(key: [u64; 2], words in prop::collection::vec(any::<u64>(), 0..5), rest: u64, more in 0..8u32) {
+            let rest = first_octets(rest, more);
+            let mut hasher = SipHasher24::new_with_keys(key[0], key[1]);
+            for word in &words {
+                hasher.write(&word.to_le_bytes());
+            }
+            hasher.write(&rest.to_le_bytes()[..more as usize]);
+            let octets = 8 * words.len() as u8 + more as u8;
+            prop_assert_eq!(siphash(key, &words, rest, octets), hasher.finish());
+        }
+
+        #[test]
+        fn hashes_like_nh(seed: [u64; 2], octets in prop::collection::vec(any::<u8>(), 1..=255)) {
+            let key = HashKey::new(seed);
+            prop_assert_eq!(hash_name(&key, &octets), reference(&key, &octets));
         }
 
         #[test]
@@ -226,10 +316,10 @@ mod tests {
                 bytes[..octets.len()].copy_from_slice(octets);
                 *word = u64::from_le_bytes(bytes);
             }
-            let key = [1, 2];
+            let key = HashKey::new([1, 2]);
             prop_assert_eq!(
-                hash(key, &words, from as u32, octets.len() as u32),
-                reference(key, &octets[from..])
+                hash(&key, &words, from as u32, octets.len() as u32),
+                reference(&key, &octets[from..])
             );
         }
 
@@ -241,6 +331,26 @@ mod tests {
                 expected = (expected & 0xffff) + (expected >> 16);
             }
             prop_assert_eq!(fold(words.iter().map(|&word| word as u64).sum()), !(expected as u16));
+        }
+    }
+
+    #[test]
+    fn names_that_are_much_alike_are_spread_evenly() {
+        for seed in 0..8 {
+            let key = HashKey::new([seed, 1]);
+            let mut slots = vec![0_u32; 1 << 14];
+            let mut firsts = HashSet::new();
+            for number in 0..1 << 14 {
+                let name = format!("\x08h{number:07}\x07example\x03org\0");
+                let hash = hash_name(&key, name.as_bytes());
+                slots[hash[0] as usize & ((1 << 14) - 1)] += 1;
+                firsts.insert(hash[0]);
+            }
+            assert_eq!(firsts.len(), 1 << 14);
+            // As many balls as urns: e^-1 of the urns stay empty, 6,027; none has more than a dozen.
+            let empty = slots.iter().filter(|&&names| names == 0).count();
+            assert!((5_800..6_250).contains(&empty), "{empty} slots are empty");
+            assert!(slots.iter().max() < Some(&12));
         }
     }
 }

@@ -31,8 +31,8 @@ struct World {
 }
 
 impl Tables for World {
-    fn settings(&self) -> Settings {
-        self.settings
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
     fn name(&self, slot: u32) -> Option<&Name> {
         self.names.get(slot as usize)
@@ -141,7 +141,7 @@ impl World {
     fn new() -> Self {
         let mut world = Self {
             settings: Settings {
-                hash_key: [7, 8],
+                hash_key: wire::HashKey::new([7, 8]),
                 generation: 1,
                 name_mask: 63,
                 port: 53,
@@ -293,7 +293,7 @@ impl World {
     }
 
     fn insert(&mut self, name: &str, exact: Target, wildcard: Target) {
-        let hash = wire::hash_name(self.settings.hash_key, &wire_name(name));
+        let hash = wire::hash_name(&self.settings.hash_key, &wire_name(name));
         let mut slot = hash[0] as usize & 63;
         while self.names[slot].hash != [0; 2] {
             slot = (slot + 1) & 63;
@@ -620,7 +620,7 @@ fn names_without_records_of_the_type_and_absent_names_have_the_soa() {
 #[test]
 fn names_past_a_deleted_one_are_found() {
     let mut world = World::new();
-    let hash = wire::hash_name(world.settings.hash_key, &wire_name("www.example.org"));
+    let hash = wire::hash_name(&world.settings.hash_key, &wire_name("www.example.org"));
     let mut slots = (0..8).map(|probe| (hash[0] as usize + probe) & 63);
     let slot = slots.find(|&slot| world.names[slot].hash == hash).unwrap();
     let free = slots

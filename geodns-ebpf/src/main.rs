@@ -25,6 +25,7 @@ use crate::maps::Maps;
 
 /// Answers what it can (XDP_TX) and passes the rest.
 #[xdp]
+#[inline(always)]
 pub fn geodns(ctx: XdpContext) -> u32 {
     forget_packet();
     let verdict = match answer(&ctx) {
@@ -42,26 +43,17 @@ pub fn geodns(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
-    let packet = packet::parse(ctx)?;
-    packet::load(ctx, &packet)?;
-    // Bounded again: LLVM knows what the function can return, the verifier does not.
-    let verdict =
-        Verdict::from_index(core::hint::black_box(geodns_respond())).ok_or(Verdict::Internal)?;
+    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
+    let packet = packet::parse(ctx, scratch)?;
+    packet::load(ctx, scratch, &packet)?;
+    // Headers of all kinds are one path from here on.
+    let packet = packet.forgotten(scratch);
+    let verdict = respond(scratch, &Maps);
     if !verdict.is_answer() {
         return Err(verdict);
     }
-    turn::send(ctx, &packet)?;
+    turn::send(ctx, scratch, &packet)?;
     Ok(verdict)
-}
-
-/// The responder, over this CPU's scratch. A function of its own, that the verifier checks once.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn geodns_respond() -> u32 {
-    match maps::scratch() {
-        Some(scratch) => respond(scratch, &Maps) as u32,
-        None => Verdict::Internal as u32,
-    }
 }
 
 /// Counts a verdict on this CPU. Gives how many there are now.
@@ -107,7 +99,7 @@ fn sample(verdict: Verdict, counted: u64) {
 /// the client and the octets of the message. With 0, which the verifier knows, there is no code for it.
 #[inline(always)]
 fn log(ctx: &XdpContext, verdict: Verdict) {
-    let every = maps::SETTINGS.load().log_every;
+    let every = maps::settings().log_every;
     // SAFETY: the helper takes nothing.
     if every == 0 || unsafe { aya_ebpf::helpers::bpf_get_prandom_u32() } % every != 0 {
         return;
@@ -129,7 +121,7 @@ fn log(ctx: &XdpContext, verdict: Verdict) {
 /// What is logged of a packet is its own, not what the one before it left in the scratch.
 #[inline(always)]
 fn forget_packet() {
-    if maps::SETTINGS.load().log_every != 0
+    if maps::settings().log_every != 0
         && let Some(scratch) = maps::scratch()
     {
         scratch.message_len = 0;

@@ -4,29 +4,27 @@
 //! edits them through their mapping. Counters, heartbeat and listen addresses are pinned and
 //! shared by every instance.
 
-use aya_ebpf::Global;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone};
-use geodns_common::respond::{self, Scratch};
+use geodns_common::respond::Scratch;
 use geodns_common::tables::Tables;
-use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Verdict};
+use geodns_common::verdict::COUNTERS as COUNTERS_LEN;
 use geodns_common::wire;
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
 
-/// What stays the same for this plan.
+/// What stays the same for this plan: memory that is read-only, and that userspace fills before the program
+/// is loaded.
 #[unsafe(no_mangle)]
-pub static SETTINGS: Global<Settings> = Global::new(Settings {
-    hash_key: [0; 2],
-    generation: 0,
-    name_mask: 0,
-    port: 53,
-    walk: 0,
-    log_every: 0,
-    _pad: 0,
-});
+pub static SETTINGS: Settings = Settings::new();
+
+/// [`SETTINGS`], of which LLVM is not to know what it is: it would put the zeros in that stand there.
+#[inline(always)]
+pub fn settings() -> &'static Settings {
+    core::hint::black_box(&SETTINGS)
+}
 
 // Sizes of the tables are the loader's to set.
 #[map]
@@ -81,8 +79,8 @@ pub struct Maps;
 
 impl Tables for Maps {
     #[inline(always)]
-    fn settings(&self) -> Settings {
-        SETTINGS.load()
+    fn settings(&self) -> &Settings {
+        settings()
     }
 
     #[inline(always)]
@@ -153,54 +151,6 @@ impl Tables for Maps {
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }
-
-    #[inline(always)]
-    fn answer_from(&self, _scratch: &mut Scratch, pool: u32) -> Result<u32, Verdict> {
-        unpack(geodns_answer(pool))
-    }
-
-    #[inline(always)]
-    fn set_from(&self, _scratch: &mut Scratch, set: u32) -> Result<u32, Verdict> {
-        unpack(geodns_set(set))
-    }
-}
-
-/// What [`geodns_answer`] and [`geodns_set`] give from here on is a verdict.
-const NOT_ANSWERED: u32 = 1 << 16;
-
-#[inline(always)]
-fn pack(records: Result<u32, Verdict>) -> u32 {
-    match records {
-        Ok(records) => records,
-        Err(verdict) => NOT_ANSWERED + verdict as u32,
-    }
-}
-
-#[inline(always)]
-fn unpack(records: u32) -> Result<u32, Verdict> {
-    // LLVM knows what it can be, the verifier does not.
-    let records = core::hint::black_box(records);
-    match records.checked_sub(NOT_ANSWERED) {
-        None => Ok(records),
-        Some(verdict) => Err(Verdict::from_index(verdict).unwrap_or(Verdict::Internal)),
-    }
-}
-
-/// [`respond::answer_from`] over this CPU's scratch. A function of its own, that the verifier checks once, and
-/// whose stack is not the responder's.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn geodns_answer(pool: u32) -> u32 {
-    let scratch = scratch().ok_or(Verdict::Internal);
-    pack(scratch.and_then(|scratch| respond::answer_from(scratch, &Maps, pool)))
-}
-
-/// [`respond::set_from`] over this CPU's scratch. A function of its own, as [`geodns_answer`] is.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub extern "C" fn geodns_set(set: u32) -> u32 {
-    let scratch = scratch().ok_or(Verdict::Internal);
-    pack(scratch.and_then(|scratch| respond::set_from(scratch, &Maps, set)))
 }
 
 /// [`wire::hash`] over this CPU's scratch. A function of its own, that the verifier checks once.
@@ -208,11 +158,6 @@ pub extern "C" fn geodns_set(set: u32) -> u32 {
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_hash(from: u32) -> u32 {
     let Some(scratch) = scratch() else { return 1 };
-    scratch.hash = wire::hash(
-        SETTINGS.load().hash_key,
-        &scratch.name,
-        from,
-        scratch.name_len,
-    );
+    scratch.hash = wire::hash(&settings().hash_key, &scratch.name, from, scratch.name_len);
     0
 }

@@ -1,10 +1,9 @@
 //! Finds a DNS query to us in a packet: Ethernet, up to two tags, IPv4 or IPv6, UDP.
 
-use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Listen;
-use geodns_common::respond::{MAX_QUERY, MESSAGE, MIN_QUERY};
+use geodns_common::respond::{MAX_QUERY, MESSAGE, MIN_QUERY, Scratch};
 use geodns_common::tables::Address;
 use geodns_common::verdict::Verdict;
 use network_types::eth::{EthHdr, EtherType};
@@ -22,14 +21,27 @@ const ETHERTYPE_8021AD: u16 = EtherType::Ieee8021ad as u16;
 /// Where things are in a packet.
 #[derive(Clone, Copy)]
 pub struct Packet {
-    /// Whether it is IPv6.
-    pub is_v6: bool,
+    /// 1 if it is IPv6.
+    pub is_v6: u32,
     /// Octets before the DNS message.
     pub headers_len: u32,
     /// Octets of the DNS message, as the UDP header has it.
     pub message_len: u32,
     /// Octets of the whole frame, padding included.
     pub frame_len: u32,
+}
+
+impl Packet {
+    /// The same, as after [`Scratch::forget`].
+    #[inline(always)]
+    pub fn forgotten(self, scratch: &mut Scratch) -> Self {
+        Self {
+            is_v6: scratch.forget(self.is_v6),
+            headers_len: scratch.forget(self.headers_len),
+            message_len: scratch.forget(self.message_len),
+            frame_len: scratch.forget(self.frame_len),
+        }
+    }
 }
 
 /// The header at an offset, if the packet is that long.
@@ -47,26 +59,30 @@ fn header<T>(ctx: &XdpContext, at: usize) -> Result<&T, Verdict> {
 /// Parses the headers, and decides whether the packet is for us. Leaves the client's address in
 /// the scratch.
 #[inline(always)]
-pub fn parse(ctx: &XdpContext) -> Result<Packet, Verdict> {
+pub fn parse(ctx: &XdpContext, scratch: &mut Scratch) -> Result<Packet, Verdict> {
     let frame_len = (ctx.data_end() - ctx.data()) as u32;
     let eth: &EthHdr = header(ctx, 0)?;
     let mac = mac(&eth.dst_addr);
     match eth.ether_type {
-        ETHERTYPE_IPV4 => parse_v4(ctx, EthHdr::LEN, mac, frame_len),
-        ETHERTYPE_IPV6 => parse_v6(ctx, EthHdr::LEN, mac, frame_len),
+        ETHERTYPE_IPV4 => parse_v4(ctx, scratch, EthHdr::LEN, mac, frame_len),
+        ETHERTYPE_IPV6 => parse_v6(ctx, scratch, EthHdr::LEN, mac, frame_len),
         ETHERTYPE_8021Q | ETHERTYPE_8021AD => {
             let tag: &VlanHdr = header(ctx, EthHdr::LEN)?;
             match tag.ether_type {
-                ETHERTYPE_IPV4 => parse_v4(ctx, EthHdr::LEN + VlanHdr::LEN, mac, frame_len),
-                ETHERTYPE_IPV6 => parse_v6(ctx, EthHdr::LEN + VlanHdr::LEN, mac, frame_len),
+                ETHERTYPE_IPV4 => {
+                    parse_v4(ctx, scratch, EthHdr::LEN + VlanHdr::LEN, mac, frame_len)
+                }
+                ETHERTYPE_IPV6 => {
+                    parse_v6(ctx, scratch, EthHdr::LEN + VlanHdr::LEN, mac, frame_len)
+                }
                 ETHERTYPE_8021Q => {
                     let inner: &VlanHdr = header(ctx, EthHdr::LEN + VlanHdr::LEN)?;
                     match inner.ether_type {
                         ETHERTYPE_IPV4 => {
-                            parse_v4(ctx, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
+                            parse_v4(ctx, scratch, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
                         }
                         ETHERTYPE_IPV6 => {
-                            parse_v6(ctx, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
+                            parse_v6(ctx, scratch, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
                         }
                         _ => Err(Verdict::NotIp),
                     }
@@ -81,12 +97,41 @@ pub fn parse(ctx: &XdpContext) -> Result<Packet, Verdict> {
 /// A MAC address as a number, first octet highest.
 #[inline(always)]
 fn mac(octets: &[u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = *octets;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    let first = octets.first_chunk().map_or(0, |of| u32::from_be_bytes(*of));
+    let last = octets.last_chunk().map_or(0, |of| u16::from_be_bytes(*of));
+    u64::from(first) << 16 | u64::from(last)
+}
+
+/// An IPv6 address in two words, in memory order.
+#[inline(always)]
+fn words(address: &Address) -> [u64; 2] {
+    let first = address
+        .first_chunk()
+        .map_or(0, |of| u64::from_ne_bytes(*of));
+    let second = address.last_chunk().map_or(0, |of| u64::from_ne_bytes(*of));
+    [first, second]
+}
+
+/// An IPv4 address, mapped (`::ffff:a.b.c.d`), as [`words`].
+#[inline(always)]
+fn mapped(address: u32) -> [u64; 2] {
+    let (mark, address) = (u64::from(0xffff_u32.to_be()), u64::from(address));
+    let second = if cfg!(target_endian = "big") {
+        mark << 32 | address
+    } else {
+        address << 32 | mark
+    };
+    [0, second]
 }
 
 #[inline(always)]
-fn parse_v4(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Packet, Verdict> {
+fn parse_v4(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+    at: usize,
+    mac: u64,
+    frame_len: u32,
+) -> Result<Packet, Verdict> {
     let ip: &Ipv4Hdr = header(ctx, at)?;
     if ip.vihl != 0x45 {
         return Err(Verdict::IpOptions);
@@ -102,25 +147,22 @@ fn parse_v4(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
     if at as u32 + total_len > frame_len || total_len < Ipv4Hdr::LEN as u32 {
         return Err(Verdict::Truncated);
     }
-    let (source, destination) = (ip.src_addr, ip.dst_addr);
+    let source = u32::from_ne_bytes(ip.src_addr);
+    let destination = u32::from_ne_bytes(ip.dst_addr);
     let payload_len = total_len - Ipv4Hdr::LEN as u32;
     let message_len = parse_udp(ctx, at + Ipv4Hdr::LEN, payload_len)?;
 
-    let [a, b, c, d] = destination;
-    let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
-    check_destination(ctx, address, mac)?;
+    check_destination(ctx, scratch, mapped(destination), mac)?;
     // "This network", loopback, multicast, reserved and broadcast (RFC 6890); and ourselves.
-    if source[0] == 0 || source[0] == 127 || source[0] >= 224 || source == destination {
+    let first = u32::from_be(source) >> 24;
+    if first == 0 || first == 127 || first >= 224 || source == destination {
         return Err(Verdict::Martian);
     }
-    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
-    let [a, b, c, d] = source;
-    scratch.client = [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    scratch.client_is_v6 = 0;
+    scratch.set_client_v4(source);
     scratch.message_len = message_len;
     let headers_len = (at + Ipv4Hdr::LEN + UdpHdr::LEN) as u32;
     Ok(Packet {
-        is_v6: false,
+        is_v6: 0,
         headers_len,
         message_len,
         frame_len,
@@ -128,7 +170,13 @@ fn parse_v4(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
 }
 
 #[inline(always)]
-fn parse_v6(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Packet, Verdict> {
+fn parse_v6(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+    at: usize,
+    mac: u64,
+    frame_len: u32,
+) -> Result<Packet, Verdict> {
     let ip: &Ipv6Hdr = header(ctx, at)?;
     if ip.vcf[0] >> 4 != 6 {
         return Err(Verdict::NotIp);
@@ -145,7 +193,7 @@ fn parse_v6(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
     if (at + Ipv6Hdr::LEN) as u32 + payload_len > frame_len {
         return Err(Verdict::Truncated);
     }
-    let (source, destination) = (ip.src_addr, ip.dst_addr);
+    let (source, destination) = (words(&ip.src_addr), words(&ip.dst_addr));
     let message_len = parse_udp(ctx, at + Ipv6Hdr::LEN, payload_len)?;
     let udp: &UdpHdr = header(ctx, at + Ipv6Hdr::LEN)?;
     if udp.check == [0; 2] {
@@ -153,20 +201,19 @@ fn parse_v6(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
     }
 
     // IPv4 addresses are mapped in the table: no IPv6 packet may find one.
-    if is_martian_v6(&destination) {
+    if is_martian_v6(destination) {
         return Err(Verdict::OtherAddress);
     }
-    check_destination(ctx, destination, mac)?;
-    if is_martian_v6(&source) || source == destination {
+    check_destination(ctx, scratch, destination, mac)?;
+    if is_martian_v6(source) || source == destination {
         return Err(Verdict::Martian);
     }
-    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
-    scratch.client = source;
+    scratch.set_client(source);
     scratch.client_is_v6 = 1;
     scratch.message_len = message_len;
     let headers_len = (at + Ipv6Hdr::LEN + UdpHdr::LEN) as u32;
     Ok(Packet {
-        is_v6: true,
+        is_v6: 1,
         headers_len,
         message_len,
         frame_len,
@@ -175,18 +222,16 @@ fn parse_v6(ctx: &XdpContext, at: usize, mac: u64, frame_len: u32) -> Result<Pac
 
 /// The unspecified address, loopback, IPv4-mapped addresses and multicast.
 #[inline(always)]
-fn is_martian_v6(address: &Address) -> bool {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *address;
-    let high = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    let low = u64::from_be_bytes([i, j, k, l, m, n, o, p]);
-    a == 0xff || high == 0 && (low <= 1 || low >> 32 == 0xffff)
+fn is_martian_v6(address: [u64; 2]) -> bool {
+    let [high, low] = address.map(u64::from_be);
+    high >> 56 == 0xff || high == 0 && (low <= 1 || low >> 32 == 0xffff)
 }
 
 /// Gives the octets of the message.
 #[inline(always)]
 fn parse_udp(ctx: &XdpContext, at: usize, payload_len: u32) -> Result<u32, Verdict> {
     let udp: &UdpHdr = header(ctx, at)?;
-    if u16::from_be_bytes(udp.dst) != maps::SETTINGS.load().port {
+    if u16::from_be_bytes(udp.dst) != maps::settings().port {
         return Err(Verdict::OtherPort);
     }
     if u16::from_be_bytes(udp.src) == 0 {
@@ -201,23 +246,23 @@ fn parse_udp(ctx: &XdpContext, at: usize, payload_len: u32) -> Result<u32, Verdi
 
 /// Whether the packet is to us, and whether we may answer.
 #[inline(always)]
-fn check_destination(ctx: &XdpContext, address: Address, mac: u64) -> Result<(), Verdict> {
+fn check_destination(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+    address: [u64; 2],
+    mac: u64,
+) -> Result<(), Verdict> {
     let ifindex = ctx.ingress_ifindex() as u32;
     let ours = find_listen(address, ifindex).ok_or(Verdict::OtherAddress)?;
     if ours != Listen::IN_USE | mac {
         return Err(Verdict::OtherMac);
     }
-    check_heartbeat()
+    check_heartbeat(scratch)
 }
 
 /// The row of an address and interface.
 #[inline(always)]
-fn find_listen(address: Address, ifindex: u32) -> Option<u64> {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    let address = [
-        u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-        u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
-    ];
+fn find_listen(address: [u64; 2], ifindex: u32) -> Option<u64> {
     let home = Listen::home(address, ifindex);
     let mut probe = 0;
     while probe < Listen::PROBES {
@@ -236,8 +281,7 @@ fn find_listen(address: Address, ifindex: u32) -> Option<u64> {
 /// Whether the daemon has been heard of lately. The clock is asked once a tick: that costs more than
 /// all the rest of this.
 #[inline(always)]
-fn check_heartbeat() -> Result<(), Verdict> {
-    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
+fn check_heartbeat(scratch: &mut Scratch) -> Result<(), Verdict> {
     // SAFETY: the helper takes nothing.
     let tick = unsafe { bpf_jiffies64() };
     if tick == scratch.heard_at {
@@ -252,30 +296,66 @@ fn check_heartbeat() -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Copies headers and message to the scratch, the message to [`MESSAGE`].
+/// Octets that are copied at once, out of the packet and into it.
+pub const CHUNK: usize = 32;
+/// Chunks of the longest query that is answered, headers included.
+const QUERY_CHUNKS: u32 = (MESSAGE + MAX_QUERY).div_ceil(CHUNK as u32);
+
+/// So many octets at an offset, if the packet has them. The offset is hidden from LLVM, which would make of a
+/// comparison with the packet's end one of lengths, from which the verifier learns nothing.
 #[inline(always)]
-pub fn load(ctx: &XdpContext, packet: &Packet) -> Result<(), Verdict> {
-    if packet.message_len < MIN_QUERY || packet.message_len > MAX_QUERY {
-        return Err(Verdict::MessageSize);
+pub fn room<const OCTETS: usize>(ctx: &XdpContext, at: u32) -> Option<*mut u8> {
+    let start = (ctx.data() + core::hint::black_box(at) as usize) as *mut u8;
+    if start as usize + OCTETS > ctx.data_end() {
+        return None;
     }
-    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
-    let start = core::hint::black_box(MESSAGE - packet.headers_len) & 0x7f;
-    let len = length::<0x3ff>(packet.headers_len + packet.message_len);
-    // SAFETY: 127 octets in, 1,024 octets are inside the frame.
-    let loaded = unsafe {
-        let to = scratch.frame.as_mut_ptr().add(start as usize);
-        bpf_xdp_load_bytes(ctx.as_ptr().cast(), 0, to.cast(), len)
-    };
-    if loaded == 0 {
-        Ok(())
-    } else {
-        Err(Verdict::Truncated)
+    Some(start)
+}
+
+/// Copies a chunk, word by word.
+///
+/// # Safety
+///
+/// There is a chunk at both.
+#[inline(always)]
+pub unsafe fn copy(from: *const u64, to: *mut u64) {
+    let mut word = 0;
+    while word < CHUNK / 8 {
+        // SAFETY: as the caller says.
+        unsafe {
+            to.add(word)
+                .write_unaligned(from.add(word).read_unaligned())
+        };
+        word += 1;
     }
 }
 
-/// A length, where the verifier sees that it is 1 to `MASK + 1`: that of Linux 6.1 learns nothing from
-/// a comparison to 0.
+/// Copies headers and message to the scratch, the message to [`MESSAGE`]; what follows them in the packet may
+/// come too. It is done here, word by word: a call of the helper costs more than all of it.
 #[inline(always)]
-pub fn length<const MASK: u32>(len: u32) -> u32 {
-    (core::hint::black_box(len.wrapping_sub(1)) & MASK) + 1
+pub fn load(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<(), Verdict> {
+    if packet.message_len < MIN_QUERY || packet.message_len > MAX_QUERY {
+        return Err(Verdict::MessageSize);
+    }
+    let start = core::hint::black_box(MESSAGE - packet.headers_len) & 0x7f;
+    // SAFETY: 127 octets in, 1,024 octets are inside the frame.
+    let frame = unsafe { scratch.frame.as_mut_ptr().add(start as usize) };
+    let mut copied = 0;
+    while copied < QUERY_CHUNKS {
+        let at = copied * CHUNK as u32;
+        let Some(from) = room::<CHUNK>(ctx, at) else {
+            break;
+        };
+        // SAFETY: `room` has looked; 127 + 608 octets in, a chunk is inside the frame.
+        unsafe { copy(from.cast(), frame.add(at as usize).cast()) };
+        copied += 1;
+    }
+    if copied < QUERY_CHUNKS {
+        // The end of the packet, some of it a second time: none that comes so far is shorter than a chunk.
+        let at = core::hint::black_box(packet.frame_len - CHUNK as u32) & 0x3ff;
+        let from = room::<CHUNK>(ctx, at).ok_or(Verdict::Truncated)?;
+        // SAFETY: as above; 127 + 1,023 octets in, a chunk is inside the frame.
+        unsafe { copy(from.cast(), frame.add(at as usize).cast()) };
+    }
+    Ok(())
 }

@@ -404,6 +404,8 @@ fn draw_trie(_ctx: XdpContext) -> u32 {
 /// A prefix table alone.
 struct PrefixTable;
 
+static NO_SETTINGS: abi::Settings = abi::Settings::new();
+
 impl Tables for PrefixTable {
     #[inline(always)]
     fn root(&self, index: u32) -> Option<&Page> {
@@ -413,8 +415,8 @@ impl Tables for PrefixTable {
     fn block(&self, number: u32) -> Option<&Block> {
         BLOCKS.get(number)
     }
-    fn settings(&self) -> abi::Settings {
-        abi::Settings::default()
+    fn settings(&self) -> &abi::Settings {
+        &NO_SETTINGS
     }
     fn name(&self, _slot: u32) -> Option<&abi::Name> {
         None

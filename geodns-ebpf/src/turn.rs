@@ -1,62 +1,55 @@
-//! Turns an answered packet around and writes it back.
+//! Turns an answered packet around: the message is written back behind new headers.
+//!
+//! Nothing is written before everything is known, and what is written is never read again here: a load that
+//! spans several stores waits until all of them have left the core.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::respond::{MESSAGE, Scratch};
 use geodns_common::verdict::Verdict;
 use geodns_common::wire::{self, MAX_UDP_SIZE};
+use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::udp::UdpHdr;
 
-use crate::maps;
-use crate::packet::{Packet, length};
+use crate::packet::{self, CHUNK, Packet, room};
 
+/// Where the headers are in the frame.
 const UDP: u32 = MESSAGE - UdpHdr::LEN as u32;
 const IPV4: u32 = UDP - Ipv4Hdr::LEN as u32;
 const IPV6: u32 = UDP - Ipv6Hdr::LEN as u32;
 /// TTL and hop limit of what we send.
 const HOP_LIMIT: u8 = 64;
-const PROTO_UDP: u64 = 17;
+const PROTO_UDP: u8 = 17;
+/// DF: routers on the way say so instead of fragmenting (RFC 9715).
+const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 
 /// Makes the packet the response that the scratch holds.
 ///
 /// On an error the packet is as it came, but for [`Verdict::Aborted`].
 #[inline(always)]
-pub fn send(ctx: &XdpContext, packet: &Packet) -> Result<(), Verdict> {
-    let scratch = maps::scratch().ok_or(Verdict::Internal)?;
+pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<(), Verdict> {
     if scratch.message_len > MAX_UDP_SIZE {
         return Err(Verdict::Internal);
     }
     // LLVM would leave out masks for the bound it has just seen. The verifier of Linux 6.1 does not
     // know it: what was spilled before a comparison learns nothing from that.
-    let message_len = core::hint::black_box(scratch.message_len);
-    turn(scratch, packet, message_len);
-
-    let len = packet.headers_len + message_len;
-    let grow = len as i32 - packet.frame_len as i32;
-    let grown = if grow > 0 {
-        Some(make_room(ctx, grow)?)
+    let message_len = core::hint::black_box(scratch.message_len) & 0x7ff;
+    let headers_len = core::hint::black_box(packet.headers_len) & 0x7f;
+    let grow = (headers_len + message_len) as i32 - packet.frame_len as i32;
+    if grow > 0 {
+        make_room(ctx, scratch, headers_len, grow)?;
+    }
+    let sum = put_message(ctx, scratch, headers_len, message_len)?;
+    put_macs(ctx, scratch, headers_len)?;
+    let udp_len = UdpHdr::LEN as u32 + message_len;
+    let sum = if packet.is_v6 != 0 {
+        sum + put_v6(ctx, scratch, headers_len, udp_len)?
     } else {
-        None
+        sum + put_v4(ctx, scratch, headers_len, udp_len)?
     };
-    let start = core::hint::black_box(MESSAGE - packet.headers_len) & 0x7f;
-    let len = length::<0x7ff>(len);
-    if len > MESSAGE + MAX_UDP_SIZE {
-        return Err(Verdict::Aborted);
-    }
-    // SAFETY: 127 octets in, 76 and 1,232 octets are inside the frame.
-    let stored = unsafe {
-        let from = scratch.frame.as_mut_ptr().add(start as usize);
-        bpf_xdp_store_bytes(ctx.as_ptr().cast(), 0, from.cast(), len)
-    };
-    if stored != 0 {
-        return Err(match grown {
-            None => Verdict::Internal,
-            Some(end) if end.take_back(ctx, grow) => Verdict::Internal,
-            Some(_) => Verdict::Aborted,
-        });
-    }
+    put_udp(ctx, scratch, headers_len, udp_len, sum)?;
     // Shrinking loses octets, so it comes after what can still be given up.
     // SAFETY: the helper checks the context and the length.
     if grow < 0 && unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), grow) } != 0 {
@@ -65,177 +58,248 @@ pub fn send(ctx: &XdpContext, packet: &Packet) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// Where a packet was made longer.
-#[derive(Clone, Copy)]
-enum Grown {
-    Tail,
-    Head,
+/// Makes the packet longer at its tail, else at its head, where the headers go then.
+#[inline(always)]
+fn make_room(
+    ctx: &XdpContext,
+    scratch: &Scratch,
+    headers_len: u32,
+    by: i32,
+) -> Result<(), Verdict> {
+    // SAFETY: the helper checks the context and the length.
+    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) } == 0 {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } != 0 {
+        return Err(Verdict::NoRoom);
+    }
+    // From the second chunk on some of it once more: headers are 42 to 70 octets.
+    let last = headers_len.wrapping_sub(CHUNK as u32) & 0x3f;
+    put_headers(ctx, scratch, headers_len, 0)?;
+    put_headers(ctx, scratch, headers_len, last / 2)?;
+    put_headers(ctx, scratch, headers_len, last)
 }
 
-/// Makes the packet longer at its tail, else at its head. What is in it does not matter: it is
-/// written whole.
+/// Writes a chunk of the headers as they came.
 #[inline(always)]
-fn make_room(ctx: &XdpContext, by: i32) -> Result<Grown, Verdict> {
-    // SAFETY: the helpers check the context and the length.
+fn put_headers(
+    ctx: &XdpContext,
+    scratch: &Scratch,
+    headers_len: u32,
+    at: u32,
+) -> Result<(), Verdict> {
+    let to = room::<CHUNK>(ctx, at).ok_or(Verdict::Aborted)?;
+    // SAFETY: `room` has looked; 127 + 63 octets in, a chunk is inside the frame.
     unsafe {
-        if bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) == 0 {
-            Ok(Grown::Tail)
-        } else if bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) == 0 {
-            Ok(Grown::Head)
-        } else {
-            Err(Verdict::NoRoom)
-        }
+        let from = scratch.frame.as_ptr().add(start(headers_len) + at as usize);
+        packet::copy(from.cast(), to.cast());
     }
+    Ok(())
 }
 
-impl Grown {
-    #[inline(always)]
-    fn take_back(self, ctx: &XdpContext, by: i32) -> bool {
-        // SAFETY: the helpers check the context and the length.
-        unsafe {
-            match self {
-                Self::Tail => bpf_xdp_adjust_tail(ctx.as_ptr().cast(), -by) == 0,
-                Self::Head => bpf_xdp_adjust_head(ctx.as_ptr().cast(), by) == 0,
-            }
-        }
-    }
-}
-
-/// Swaps addresses and ports, sets lengths, hop limit and checksums.
+/// Where the headers start in the frame.
 #[inline(always)]
-fn turn(scratch: &mut Scratch, packet: &Packet, message_len: u32) {
-    let udp_len = UdpHdr::LEN as u32 + message_len;
-    swap_macs(scratch, MESSAGE - packet.headers_len);
-
-    let source = scratch.get16(UDP);
-    let destination = scratch.get16(UDP + 2);
-    scratch.put16(UDP, destination);
-    scratch.put16(UDP + 2, source);
-    scratch.put16(UDP + 4, udp_len as u16);
-    scratch.put16(UDP + 6, 0);
-
-    let addresses = if packet.is_v6 {
-        turn_v6(scratch, udp_len)
-    } else {
-        turn_v4(scratch, udp_len)
-    };
-    let pseudo = addresses + ((udp_len as u16).to_be() as u64) + (PROTO_UDP as u16).to_be() as u64;
-    let checksum = wire::fold(pseudo + sum_udp(scratch, udp_len));
-    // 0 would mean that there is none (RFC 768).
-    let checksum = if checksum == 0 { 0xffff } else { checksum };
-    scratch.put16(UDP + 6, u16::from_be(checksum));
+fn start(headers_len: u32) -> usize {
+    MESSAGE.wrapping_sub(headers_len) as usize & 0x7f
 }
 
-#[inline(always)]
-fn swap_macs(scratch: &mut Scratch, at: u32) {
-    let mut word = 0;
-    while word < 6 {
-        let destination = scratch.get16(at + word);
-        let source = scratch.get16(at + 6 + word);
-        scratch.put16(at + word, source);
-        scratch.put16(at + 6 + word, destination);
-        word += 2;
-    }
-}
-
-/// Reads 4 aligned octets, in memory order.
+/// Reads 4 octets of the frame, in memory order, aligned to as many.
 #[inline(always)]
 fn get32(scratch: &Scratch, at: u32) -> u32 {
     // SAFETY: the masked index and 4 octets from it are inside the frame; callers align it.
     unsafe {
-        scratch
-            .frame
-            .as_ptr()
-            .add(at as usize & 0x7fc)
-            .cast::<u32>()
-            .read()
+        let from = scratch.frame.as_ptr().add(at as usize & 0x7fc);
+        from.cast::<u32>().read()
     }
 }
 
-/// Writes 4 aligned octets, in memory order.
+/// Writes the message. Gives the sum of its 32-bit words, in the byte order that they lie in.
 #[inline(always)]
-fn put32(scratch: &mut Scratch, at: u32, value: u32) {
-    // SAFETY: the masked index and 4 octets from it are inside the frame; callers align it.
-    unsafe {
-        scratch
-            .frame
-            .as_mut_ptr()
-            .add(at as usize & 0x7fc)
-            .cast::<u32>()
-            .write(value)
-    }
-}
-
-/// Gives the sum of the addresses, for the pseudo-header.
-#[inline(always)]
-fn turn_v4(scratch: &mut Scratch, udp_len: u32) -> u64 {
-    let source = get32(scratch, IPV4 + 12);
-    let destination = get32(scratch, IPV4 + 16);
-    scratch.put8(IPV4 + 1, 0);
-    scratch.put16(IPV4 + 2, (Ipv4Hdr::LEN as u32 + udp_len) as u16);
-    scratch.put16(IPV4 + 4, 0);
-    // DF: routers on the way say so instead of fragmenting (RFC 9715).
-    scratch.put16(IPV4 + 6, 0x4000);
-    scratch.put8(IPV4 + 8, HOP_LIMIT);
-    scratch.put16(IPV4 + 10, 0);
-    put32(scratch, IPV4 + 12, destination);
-    put32(scratch, IPV4 + 16, source);
-    let mut sum = 0;
-    let mut at = IPV4;
-    while at < UDP {
-        sum += get32(scratch, at) as u64;
-        at += 4;
-    }
-    scratch.put16(IPV4 + 10, u16::from_be(wire::fold(sum)));
-    source as u64 + destination as u64
-}
-
-/// Gives the sum of the addresses, for the pseudo-header.
-#[inline(always)]
-fn turn_v6(scratch: &mut Scratch, udp_len: u32) -> u64 {
-    // Version 6; traffic class and flow label 0.
-    put32(scratch, IPV6, 0x6000_0000_u32.to_be());
-    scratch.put16(IPV6 + 4, udp_len as u16);
-    scratch.put8(IPV6 + 7, HOP_LIMIT);
+fn put_message(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+    headers_len: u32,
+    message_len: u32,
+) -> Result<u64, Verdict> {
     let mut sum = 0;
     let mut at = 0;
-    while at < 16 {
-        let source = get32(scratch, IPV6 + 8 + at);
-        let destination = get32(scratch, IPV6 + 24 + at);
-        put32(scratch, IPV6 + 8 + at, destination);
-        put32(scratch, IPV6 + 24 + at, source);
-        sum += source as u64 + destination as u64;
-        at += 4;
-    }
-    sum
-}
-
-/// Sums the UDP header and the message, 8 octets at a time; what follows the message is set to zero as
-/// far as it is summed.
-#[inline(always)]
-fn sum_udp(scratch: &mut Scratch, udp_len: u32) -> u64 {
-    let end = UDP + udp_len;
-    scratch.put64(end, 0);
-    // The first four, after which the frame is aligned to 8.
-    let mut sum = get32(scratch, UDP) as u64;
-    let mut at = UDP + 4;
-    while at < MESSAGE + MAX_UDP_SIZE {
-        if at >= end {
+    while at < MAX_UDP_SIZE {
+        if at + CHUNK as u32 > message_len {
             break;
         }
-        // SAFETY: the masked index and 8 octets from it are inside the frame, and aligned.
-        let word = unsafe {
-            scratch
-                .frame
-                .as_ptr()
-                .add(at as usize & 0x7f8)
-                .cast::<u64>()
-                .read()
-        };
-        sum += (word & 0xffff_ffff) + (word >> 32);
-        at += 8;
+        let to = room::<CHUNK>(ctx, headers_len + at).ok_or(Verdict::Aborted)?;
+        let mut word = 0;
+        while word < CHUNK as u32 {
+            sum += put32(scratch, to, at, word);
+            word += 4;
+        }
+        at += CHUNK as u32;
     }
-    sum
+    let mut at = scratch.forget(at) & 0x7ff;
+    let mut sum = scratch.forget64(sum);
+    let mut words = 0;
+    while words < CHUNK / 4 {
+        if at + 4 > message_len {
+            break;
+        }
+        let to = room::<4>(ctx, headers_len + at).ok_or(Verdict::Aborted)?;
+        sum += put32(scratch, to, at, 0);
+        at += 4;
+        words += 1;
+    }
+    let sum = scratch.forget64(sum);
+    // The last octets, the ones before them once more: no message is as short as a word.
+    let last = core::hint::black_box(message_len.wrapping_sub(4)) & 0x7ff;
+    let to = room::<4>(ctx, headers_len + last).ok_or(Verdict::Aborted)?;
+    // SAFETY: `room` has looked; 76 + 1,236 octets in, a word is inside the frame.
+    unsafe {
+        let from = scratch.frame.as_ptr().add((MESSAGE + last) as usize);
+        let word = from.cast::<u32>().read_unaligned();
+        to.cast::<u32>().write_unaligned(word);
+    }
+    let rest = wire::first_octets(
+        u64::from_le(get32(scratch, MESSAGE + at).into()),
+        message_len & 3,
+    );
+    Ok(sum + u64::from((rest as u32).to_le()))
 }
 
-const _: () = assert!((UDP + 4).is_multiple_of(8));
+/// Writes a word of the message to `to`, which is for the octets from `at` on. Gives the word.
+#[inline(always)]
+fn put32(scratch: &Scratch, to: *mut u8, at: u32, word: u32) -> u64 {
+    // SAFETY: the masked index, and a chunk from it, are inside the frame, and aligned; callers have looked
+    // that `to` is inside the packet.
+    unsafe {
+        let from = scratch.frame.as_ptr().add((MESSAGE + at) as usize & 0x7fc);
+        let value = from.add(word as usize).cast::<u32>().read();
+        to.add(word as usize).cast::<u32>().write_unaligned(value);
+        u64::from(value)
+    }
+}
+
+/// Copies a MAC address.
+///
+/// # Safety
+///
+/// There are 6 octets at both.
+#[inline(always)]
+unsafe fn copy_mac(from: *const u8, to: *mut u8) {
+    // SAFETY: as the caller says.
+    unsafe {
+        let (first, last) = (from.cast::<u32>(), from.add(4).cast::<u16>());
+        to.cast::<u32>().write_unaligned(first.read_unaligned());
+        to.add(4)
+            .cast::<u16>()
+            .write_unaligned(last.read_unaligned());
+    }
+}
+
+/// Sends it back to the MAC address that it came from.
+#[inline(always)]
+fn put_macs(ctx: &XdpContext, scratch: &Scratch, headers_len: u32) -> Result<(), Verdict> {
+    let to = room::<{ EthHdr::LEN }>(ctx, 0).ok_or(Verdict::Aborted)?;
+    // SAFETY: `room` has looked; 127 octets in, two addresses are inside the frame.
+    unsafe {
+        let from = scratch.frame.as_ptr().add(start(headers_len));
+        copy_mac(from.add(6), to);
+        copy_mac(from, to.add(6));
+    }
+    Ok(())
+}
+
+/// Writes an IPv4 header. Gives the sum of the addresses.
+#[inline(always)]
+fn put_v4(
+    ctx: &XdpContext,
+    scratch: &Scratch,
+    headers_len: u32,
+    udp_len: u32,
+) -> Result<u64, Verdict> {
+    const LEN: usize = Ipv4Hdr::LEN + UdpHdr::LEN;
+    let at = headers_len.wrapping_sub(LEN as u32) & 0x7f;
+    let to = room::<LEN>(ctx, at).ok_or(Verdict::Aborted)?;
+    let source = get32(scratch, IPV4 + 12);
+    let destination = get32(scratch, IPV4 + 16);
+    let total_len = Ipv4Hdr::LEN as u32 + udp_len;
+    let [first, second] = DONT_FRAGMENT;
+    let words = [
+        (0x4500_0000 | total_len).to_be(),
+        u32::from_ne_bytes([0, 0, first, second]),
+        u32::from_ne_bytes([HOP_LIMIT, PROTO_UDP, 0, 0]),
+        destination,
+        source,
+    ];
+    let mut sum = 0;
+    let mut word = 0;
+    while word < words.len() {
+        sum += u64::from(words[word]);
+        // SAFETY: `room` has looked.
+        unsafe { to.cast::<u32>().add(word).write_unaligned(words[word]) };
+        word += 1;
+    }
+    // SAFETY: as above.
+    unsafe { to.add(10).cast::<u16>().write_unaligned(wire::fold(sum)) };
+    Ok(u64::from(source) + u64::from(destination))
+}
+
+/// Writes an IPv6 header: no traffic class, no flow label. Gives the sum of the addresses.
+#[inline(always)]
+fn put_v6(
+    ctx: &XdpContext,
+    scratch: &Scratch,
+    headers_len: u32,
+    udp_len: u32,
+) -> Result<u64, Verdict> {
+    const LEN: usize = Ipv6Hdr::LEN + UdpHdr::LEN;
+    let at = headers_len.wrapping_sub(LEN as u32) & 0x7f;
+    let to = room::<LEN>(ctx, at).ok_or(Verdict::Aborted)?;
+    let of_packet = u32::from_ne_bytes([0, 0, PROTO_UDP, HOP_LIMIT]);
+    let words = [0x6000_0000_u32.to_be(), (udp_len << 16).to_be() | of_packet];
+    // SAFETY: `room` has looked.
+    unsafe {
+        to.cast::<[u32; 2]>().write_unaligned(words);
+    }
+    let mut sum = 0;
+    let mut word = 0;
+    while word < 16 {
+        let source = get32(scratch, IPV6 + 8 + word);
+        let destination = get32(scratch, IPV6 + 24 + word);
+        sum += u64::from(source) + u64::from(destination);
+        // SAFETY: as above.
+        unsafe {
+            let to = to.add(8 + word as usize);
+            to.cast::<u32>().write_unaligned(destination);
+            to.add(16).cast::<u32>().write_unaligned(source);
+        }
+        word += 4;
+    }
+    Ok(sum)
+}
+
+/// Writes the UDP header. `sum` is that of the addresses and the message.
+#[inline(always)]
+fn put_udp(
+    ctx: &XdpContext,
+    scratch: &Scratch,
+    headers_len: u32,
+    udp_len: u32,
+    sum: u64,
+) -> Result<(), Verdict> {
+    let at = headers_len.wrapping_sub(UdpHdr::LEN as u32) & 0x7f;
+    let to = room::<{ UdpHdr::LEN }>(ctx, at).ok_or(Verdict::Aborted)?;
+    let ports = get32(scratch, UDP).rotate_left(16);
+    let len = (udp_len as u16).to_be();
+    // The length is in the pseudo-header too (RFC 768).
+    let pseudo = u64::from(len) + u64::from(u16::from_be_bytes([0, PROTO_UDP]).to_be());
+    let checksum = wire::fold(sum + pseudo + u64::from(ports) + u64::from(len));
+    // 0 would mean that there is none.
+    let checksum = if checksum == 0 { 0xffff } else { checksum };
+    // SAFETY: `room` has looked.
+    unsafe {
+        to.cast::<u32>().write_unaligned(ports);
+        to.add(4).cast::<u16>().write_unaligned(len);
+        to.add(6).cast::<u16>().write_unaligned(checksum);
+    }
+    Ok(())
+}

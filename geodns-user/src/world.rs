@@ -124,7 +124,7 @@ impl Inputs {
         &self,
         layers: &[Layers],
         generation: u64,
-        hash_key: [u64; 2],
+        hash_seed: [u64; 2],
     ) -> Result<World, Error> {
         let plan = Plan::compile(Input {
             config: &self.config,
@@ -132,7 +132,7 @@ impl Inputs {
             geography: &self.geography,
             layers,
             generation,
-            hash_key,
+            hash_seed,
         })
         .map_err(|error| Error {
             file: self.config.path.clone(),

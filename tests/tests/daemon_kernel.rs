@@ -94,7 +94,7 @@ impl World {
         Kernel::start(
             settings,
             kernel::object().expect("tests need the eBPF object: run `cargo xtask build`"),
-            &Empty { generation },
+            &Empty::new(generation),
             CAPACITY,
             &netdevs.addresses(&["lan0".to_owned()]),
             &netdevs,
@@ -146,8 +146,17 @@ fn attached() -> Option<netdev::Xdp> {
 }
 
 /// Tables with nothing in them.
-struct Empty {
-    generation: u64,
+struct Empty(abi::Settings);
+
+impl Empty {
+    fn new(generation: u64) -> Self {
+        Self(abi::Settings {
+            generation,
+            name_mask: 7,
+            port: 53,
+            ..abi::Settings::default()
+        })
+    }
 }
 
 const CAPACITY: Capacity = Capacity {
@@ -163,13 +172,8 @@ const CAPACITY: Capacity = Capacity {
 };
 
 impl Tables for Empty {
-    fn settings(&self) -> abi::Settings {
-        abi::Settings {
-            generation: self.generation,
-            name_mask: 7,
-            port: 53,
-            ..abi::Settings::default()
-        }
+    fn settings(&self) -> &abi::Settings {
+        &self.0
     }
     fn name(&self, _: u32) -> Option<&abi::Name> {
         None
@@ -261,7 +265,7 @@ fn auto_falls_back_to_generic_where_the_driver_has_no_native_mode() {
                     ..world.settings()
                 },
                 kernel::object().unwrap(),
-                &Empty { generation: 1 },
+                &Empty::new(1),
                 CAPACITY,
                 &BTreeSet::new(),
                 &netdevs,
@@ -358,7 +362,7 @@ fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
             blocks: 16 * 1024,
             ..CAPACITY
         };
-        let next = kernel.prepare(&Empty { generation: 2 }, larger).unwrap();
+        let next = kernel.prepare(&Empty::new(2), larger).unwrap();
         kernel.commit(next).unwrap();
         let after = kernel.program_id().unwrap();
         assert_ne!(before, after);
@@ -533,7 +537,7 @@ fn an_interface_that_comes_back_is_attached_to_again() {
         let mut kernel = world.start(world.settings(), 1).unwrap();
         sh(&format!("ip -n {server} link del lan0"));
         // Before anybody has heard of it, a new plan must go in all the same.
-        let next = kernel.prepare(&Empty { generation: 2 }, CAPACITY).unwrap();
+        let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
         kernel.commit(next).unwrap();
         kernel.follow(&BTreeSet::new(), &netdevs()).unwrap();
         assert_eq!(kernel.attached(), []);

@@ -1148,7 +1148,7 @@ fn nobody_is_answered_when_the_daemon_has_not_been_heard() -> Result<()> {
 struct Changing<'a, T: Tables>(&'a T, Vec<abi::Zone>);
 
 impl<T: Tables> Tables for Changing<'_, T> {
-    fn settings(&self) -> abi::Settings {
+    fn settings(&self) -> &abi::Settings {
         self.0.settings()
     }
     fn name(&self, slot: u32) -> Option<&abi::Name> {

@@ -66,7 +66,7 @@ impl Instance {
     ) -> Result<Self, Error> {
         let settings = abi::Settings {
             log_every,
-            ..tables.settings()
+            ..*tables.settings()
         };
         let sizes = [
             ("NAMES", capacity.names),
@@ -162,8 +162,8 @@ impl Instance {
     }
 
     /// The program's read-only global, frozen since it was loaded.
-    pub fn settings(&self) -> abi::Settings {
-        self.settings
+    pub fn settings(&self) -> &abi::Settings {
+        &self.settings
     }
 
     /// How often the program answered for the name in a slot since this was last asked, up to 255: only of

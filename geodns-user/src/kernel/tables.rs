@@ -66,7 +66,7 @@ fn view<T: Value>(instance: &Instance, map: &'static str) -> Result<View<T>, Err
 }
 
 impl Tables for KernelTables<'_> {
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> &Settings {
         self.instance.settings()
     }
     fn name(&self, slot: u32) -> Option<&Name> {

@@ -111,7 +111,7 @@ pub fn add(
     let Some((number, zone)) = zones.find(name) else {
         return Ok(None);
     };
-    let hash = wire::hash_name(names.key, name.as_slice());
+    let hash = wire::hash_name(&names.key, name.as_slice());
     if names.complete[number] || names.slot(hash).is_some() {
         return Ok(None);
     }
@@ -141,7 +141,7 @@ pub fn add(
 /// there whole by now, is let be. What is unwanted then, and the name's slot, must not be used before a grace
 /// period has passed since the stores were applied.
 pub fn remove(names: &mut Names, zones: &Zones, name: &Name<[u8]>) -> (Vec<Store>, Unwanted) {
-    let hash = wire::hash_name(names.key, name.as_slice());
+    let hash = wire::hash_name(&names.key, name.as_slice());
     match (zones.find(name), names.slot(hash)) {
         (Some((number, zone)), Some(slot)) if !names.complete[number] => {
             let mut edit = Edit::new(names, number, zone);
@@ -188,7 +188,7 @@ fn touched<'a>(old: &'a Zone, new: &'a Zone, every: bool) -> Vec<&'a Name<[u8]>>
 impl<'a> Edit<'a> {
     fn new(names: &'a mut Names, number: usize, zone: &Zone) -> Self {
         Self {
-            apex: wire::hash_name(names.key, zone.apex.as_slice()),
+            apex: wire::hash_name(&names.key, zone.apex.as_slice()),
             names,
             number,
             stores: Vec::new(),
@@ -208,7 +208,7 @@ impl<'a> Edit<'a> {
         let mut absent = Vec::new();
         // What goes makes room for what comes.
         for name in touched {
-            let hash = wire::hash_name(self.names.key, name.as_slice());
+            let hash = wire::hash_name(&self.names.key, name.as_slice());
             let there = self.names.slot(hash);
             match (there, view.content(name)) {
                 (Some(slot), Some(content)) => self.rewrite(view, slot, content)?,
@@ -426,7 +426,7 @@ impl Names {
 
     /// The slot of a name.
     pub fn slot_of(&self, name: &Name<[u8]>) -> Option<u32> {
-        self.slot(wire::hash_name(self.key, name.as_slice()))
+        self.slot(wire::hash_name(&self.key, name.as_slice()))
     }
 
     /// Where a lookup of a hash looks.

@@ -64,8 +64,8 @@ pub struct Input<'a> {
     pub layers: &'a [Layers],
     /// Number of the plan.
     pub generation: u64,
-    /// Key of the hash over names.
-    pub hash_key: [u64; 2],
+    /// What the key of the hash over names is drawn from.
+    pub hash_seed: [u64; 2],
 }
 
 /// One write to the tables. A list of them is applied in order, and at every moment between two of
@@ -479,10 +479,10 @@ impl Plan {
     /// Compiles.
     pub fn compile(input: Input<'_>) -> Result<Self, CompileError> {
         let max_names = input.config.kernel.max_names;
-        let names = Names::compile(input.zones, input.hash_key, max_names)?;
+        let names = Names::compile(input.zones, input.hash_seed, max_names)?;
         let rows = Rows::compile(input.config)?;
         let settings = abi::Settings {
-            hash_key: input.hash_key,
+            hash_key: names.key,
             generation: input.generation,
             name_mask: names.slots.len() as u32 - 1,
             port: input.config.server.port,
@@ -709,7 +709,8 @@ impl Plan {
             numbers: chosen.map(|mirror| mirror as u8),
         };
         if count > 0 {
-            selection.scope = tables::scope(row, host.family, region);
+            let drawn = tables::is_drawn(row, row.ttl.load());
+            selection.scope = tables::scope(row, drawn, host.family, region);
         }
         selection
     }
@@ -1158,8 +1159,8 @@ fn will_be_alike<'a>(
 }
 
 impl Tables for Plan {
-    fn settings(&self) -> abi::Settings {
-        self.settings
+    fn settings(&self) -> &abi::Settings {
+        &self.settings
     }
     fn name(&self, slot: u32) -> Option<&abi::Name> {
         self.names.slots.get(slot as usize)

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::{NAME_PROBES, Name as Slot, Row, Target};
-use geodns_common::wire;
+use geodns_common::wire::{self, HashKey};
 
 use super::sets::{self, Shelves};
 use super::{CompileError, heat};
@@ -17,7 +17,7 @@ const MAX_SLOTS: usize = 1 << 26;
 #[derive(Clone, Debug)]
 pub struct Names {
     /// Key of the hash over names.
-    pub key: [u64; 2],
+    pub key: HashKey,
     /// The slots, a power of two.
     pub slots: Vec<Slot>,
     /// The records of the zone files.
@@ -37,7 +37,7 @@ impl Names {
     /// the closest encloser of any name is found in it (RFC 4592 section 3.3.1). Where that is more
     /// than `max_names`, only what is steered, the apexes, and what stands between; then zone after
     /// zone as they fit.
-    pub fn compile(zones: &Zones, key: [u64; 2], max_names: u32) -> Result<Self, CompileError> {
+    pub fn compile(zones: &Zones, seed: [u64; 2], max_names: u32) -> Result<Self, CompileError> {
         if zones.len() > usize::from(u16::MAX) {
             return Err(CompileError::TooMany(format!(
                 "{} zones; {} is the most",
@@ -45,6 +45,7 @@ impl Names {
                 u16::MAX
             )));
         }
+        let key = HashKey::new(seed);
         let max_names = max_names as usize;
         let chosen = Chosen::of(zones, max_names)?;
         let mut compiled = Vec::new();
@@ -70,7 +71,7 @@ impl Names {
                     Ok(Row::new(target.pack()))
                 };
                 compiled.push(Slot {
-                    hash: wire::hash_name(key, name.as_slice()),
+                    hash: wire::hash_name(&key, name.as_slice()),
                     exact: put(exact)?,
                     wildcard: put(wildcard)?,
                 });
@@ -329,7 +330,12 @@ mod tests {
     fn every_name_is_within_the_probes_of_a_lookup() {
         for count in [0u64, 1, 7, 8, 9, 1000, 20_000] {
             let names: Vec<_> = (1..=count)
-                .map(|n| name(wire::hash_name([1, 2], &n.to_le_bytes()), n as u32))
+                .map(|n| {
+                    name(
+                        wire::hash_name(&HashKey::new([1, 2]), &n.to_le_bytes()),
+                        n as u32,
+                    )
+                })
                 .collect();
             let slots = place(&names, 0).unwrap();
             assert!(slots.len().is_power_of_two() && slots.len() >= 2 * names.len());

@@ -83,7 +83,7 @@ fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) 
         geography,
         layers,
         generation: 1,
-        hash_key: [1, 2],
+        hash_seed: [1, 2],
     };
     Plan::compile(input).unwrap()
 }
@@ -668,7 +668,7 @@ fn world(toml: &str, zones: &[(&str, &str)]) -> (Inputs, Plan) {
         geography: &inputs.geography,
         layers: &layers,
         generation: 7,
-        hash_key: [3, 4],
+        hash_seed: [3, 4],
     });
     (inputs, plan.unwrap())
 }
@@ -752,7 +752,7 @@ fn example() -> (Inputs, Plan) {
 fn find(plan: &Plan, name: &str) -> Option<(Target, Target)> {
     let name = crate::zone::parse_name(name).unwrap();
     let settings = plan.settings();
-    let hash = wire::hash_name(settings.hash_key, name.as_slice());
+    let hash = wire::hash_name(&settings.hash_key, name.as_slice());
     let found = tables::find_name(plan, settings.name_mask, hash)?;
     Some((found.exact(), found.wildcard()))
 }
@@ -821,7 +821,7 @@ fn with_names(max_names: u32) -> Result<Plan, CompileError> {
         geography: &inputs.geography,
         layers: &inputs.layers(),
         generation: 7,
-        hash_key: [3, 4],
+        hash_seed: [3, 4],
     })
 }
 

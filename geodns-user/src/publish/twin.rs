@@ -39,7 +39,7 @@ impl Twin {
         let mut regions = plan.regions().to_vec();
         regions.resize(capacity.regions as usize, 0);
         Self {
-            settings: plan.settings(),
+            settings: *plan.settings(),
             names: plan.names().to_vec(),
             zones: plan.zones().to_vec(),
             pools: plan.pools().to_vec(),
@@ -111,8 +111,8 @@ impl Backend for Twin {
 }
 
 impl Tables for Twin {
-    fn settings(&self) -> Settings {
-        self.settings
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
     fn name(&self, slot: u32) -> Option<&Name> {
         self.names.get(slot as usize)

@@ -15,8 +15,9 @@ pub static WORLD: LazyLock<World> = LazyLock::new(world);
 
 /// Who the slow path says it is.
 pub static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
-    id: "fuzz".into(),
+    id: WORLD.inputs.config.server.id(),
     version: "0".into(),
+    cookies: None,
 });
 
 /// A key that it knows.

@@ -11,7 +11,8 @@ use core::cell::UnsafeCell;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::wire::{HASH_KEY_WORDS, HashKey};
+use crate::cookie::Secret;
+use crate::wire::{self, HASH_KEY_WORDS, HashKey};
 
 /// Version of this layout; shared maps are pinned under it.
 pub const VERSION: u32 = 5;
@@ -32,9 +33,16 @@ pub struct Settings {
     pub walk: u16,
     /// Log one packet in this many through aya-log; 0 is never.
     pub log_every: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// Octets of `nsid`; 0: who asks for it is passed.
+    pub nsid_len: u32,
+    /// The EDNS option NSID (RFC 5001) that goes back, code and length included, in memory order.
+    pub nsid: [u64; NSID_WORDS],
 }
+
+/// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
+pub const NSID_MAX: usize = 128;
+/// 8-byte words of an option NSID.
+pub const NSID_WORDS: usize = (4 + NSID_MAX).div_ceil(8);
 
 impl Settings {
     /// All zeros.
@@ -46,8 +54,20 @@ impl Settings {
             port: 0,
             walk: 0,
             log_every: 0,
-            _pad: 0,
+            nsid_len: 0,
+            nsid: [0; NSID_WORDS],
         }
+    }
+
+    /// Puts an NSID in, its first [`NSID_MAX`] octets.
+    pub fn set_nsid(&mut self, id: &[u8]) {
+        let id = &id[..id.len().min(NSID_MAX)];
+        let octets: &mut [u8] = bytemuck::bytes_of_mut(&mut self.nsid);
+        let (head, data) = octets.split_at_mut(4);
+        head[..2].copy_from_slice(&wire::OPTION_NSID.to_be_bytes());
+        head[2..].copy_from_slice(&(id.len() as u16).to_be_bytes());
+        data[..id.len()].copy_from_slice(id);
+        self.nsid_len = 4 + id.len() as u32;
     }
 }
 
@@ -595,6 +615,46 @@ impl Listen {
     }
 }
 
+/// What a living daemon says again and again.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    /// When the program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
+    pub deadline: Row,
+    /// What CLOCK_REALTIME is ahead of it, in nanoseconds.
+    pub epoch: Row,
+}
+
+/// What cookies are made with, shared by all instances of the program.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Cookies {
+    /// 0: none are. Else [`Cookies::ON`], the place of the secret that makes them in bits 8..16, and of the
+    /// one that is good as well in 16..24.
+    pub row: Row,
+    /// Secrets, in memory order. One that no row names may be written.
+    pub secrets: [Secret; Cookies::SECRETS],
+}
+
+impl Cookies {
+    /// In `row`: there are cookies.
+    pub const ON: u64 = 1;
+    /// Places of secrets, a power of two: those of two rows.
+    pub const SECRETS: usize = 4;
+
+    /// A row.
+    pub const fn row(first: usize, second: usize) -> u64 {
+        Self::ON | (first as u64) << 8 | (second as u64) << 16
+    }
+
+    /// The secret that a row names: the one that makes cookies, or the other.
+    #[inline(always)]
+    pub fn secret(&self, row: u64, is_first: bool) -> Secret {
+        let place = if is_first { row >> 8 } else { row >> 16 };
+        self.secrets[place as usize & (Self::SECRETS - 1)]
+    }
+}
+
 /// A client that was answered lately, one in [`Seen::EVERY`] of each CPU. Nobody waits for anybody: two
 /// CPUs may spoil each other's, which matters little.
 #[repr(C)]
@@ -624,7 +684,8 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 288);
+    assert!(size_of::<Settings>() == 424);
+    assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);
     assert!(size_of::<Pool>() == 600);

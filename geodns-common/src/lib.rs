@@ -4,6 +4,7 @@
 //!
 //! - [`abi`]: the layout of the tables, written by userspace and read by the program
 //! - [`wire`]: DNS wire format: names, header, EDNS, checksums
+//! - [`cookie`]: DNS cookies
 //! - [`subnet`]: which client subnets say nothing
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
@@ -11,6 +12,7 @@
 #![no_std]
 
 pub mod abi;
+pub mod cookie;
 pub mod respond;
 pub mod subnet;
 pub mod tables;

@@ -6,9 +6,10 @@
 //! verifier sees that nothing is outside, and nothing can panic.
 
 use crate::abi::{
-    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, Order, Pool, SHELF_WORDS, SOA_WORDS, Set,
-    SetType, Shelf, Target, Zone,
+    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, NSID_WORDS, Order, Pool, SHELF_WORDS,
+    SOA_WORDS, Set, SetType, Shelf, Target, Zone,
 };
+use crate::cookie;
 use crate::subnet;
 use crate::tables::{self, Address, Found, Tables, find_name, find_order};
 use crate::verdict::Verdict;
@@ -53,6 +54,22 @@ pub struct Scratch {
     ecs_len: u32,
     /// Scope prefix length to give back with it.
     scope: u32,
+    /// Where the cookie option stands in the frame.
+    cookie_at: u32,
+    /// Octets of the option's data; 0: there is none, or none goes back.
+    cookie_len: u32,
+    /// What goes back: the client's cookie, and ours ([`Served`](cookie::Served)).
+    cookie: [u64; 3],
+    /// Octets of the NSID option that goes back; 0: none.
+    nsid_len: u32,
+    /// 1: the client has shown a good cookie.
+    cookie_is_good: u32,
+    /// Seconds since 1970, when `heard_at` was.
+    pub now: u32,
+    /// 1 if the packet came over IPv6.
+    source_is_v6: u32,
+    /// Where the packet came from, in memory order, IPv4 in the first four octets.
+    source: [u64; 2],
     /// TTL of the answer.
     ttl: u32,
     /// Where the records end.
@@ -94,6 +111,14 @@ impl Scratch {
             ecs_at: 0,
             ecs_len: 0,
             scope: 0,
+            cookie_at: 0,
+            cookie_len: 0,
+            cookie: [0; 3],
+            nsid_len: 0,
+            cookie_is_good: 0,
+            now: 0,
+            source_is_v6: 0,
+            source: [0; 2],
             ttl: 0,
             end: 0,
             records: 0,
@@ -130,35 +155,50 @@ impl Scratch {
         self.message_len = query.len() as u32;
         match client {
             core::net::IpAddr::V4(address) => {
-                self.set_client_v4(u32::from_ne_bytes(address.octets()));
+                self.set_source_v4(u32::from_ne_bytes(address.octets()));
             }
             core::net::IpAddr::V6(address) => {
-                self.client_is_v6 = 1;
-                self.client = address.octets();
+                let bits = address.to_bits();
+                self.set_source_v6([(bits >> 64) as u64, bits as u64].map(u64::to_be));
             }
         }
         true
     }
 
-    /// Sets the client: an IPv4 address, in memory order.
+    /// Sets where the packet came from, and the client: an IPv4 address, in memory order.
     #[inline(always)]
-    pub fn set_client_v4(&mut self, address: u32) {
-        self.client_is_v6 = 0;
+    pub fn set_source_v4(&mut self, address: u32) {
         let first = u64::from(address);
-        self.set_client([
-            if cfg!(target_endian = "big") {
-                first << 32
-            } else {
-                first
-            },
-            0,
-        ]);
+        let first = if cfg!(target_endian = "big") {
+            first << 32
+        } else {
+            first
+        };
+        (self.source_is_v6, self.client_is_v6) = (0, 0);
+        self.source = [first, 0];
+        self.set_client([first, 0]);
+    }
+
+    /// The same, an IPv6 address.
+    #[inline(always)]
+    pub fn set_source_v6(&mut self, address: [u64; 2]) {
+        (self.source_is_v6, self.client_is_v6) = (1, 1);
+        self.source = address;
+        self.set_client(address);
+    }
+
+    /// Hashes the first two words of `cookie` into the third ([`cookie::hash`]).
+    #[inline(always)]
+    pub fn hash_cookie(&mut self, secret: cookie::Secret) {
+        let [client, head, _] = self.cookie;
+        let is_v6 = self.source_is_v6 != 0;
+        self.cookie[2] = cookie::hash(secret, client, head, self.source, is_v6);
     }
 
     /// Sets the client's address, in memory order: word by word, where octet by octet is what LLVM might
     /// make of it.
     #[inline(always)]
-    pub fn set_client(&mut self, words: [u64; 2]) {
+    fn set_client(&mut self, words: [u64; 2]) {
         // SAFETY: two words are as long as an address.
         unsafe {
             (&raw mut self.client)
@@ -358,6 +398,9 @@ pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
 fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
     let query = parse(scratch)?;
     scratch.set_parsed(query);
+    if query.edns != 0 {
+        serve_options(scratch, tables)?;
+    }
     let target = find(scratch, tables)?;
     let target = scratch.forget64(target);
     let zone = tables
@@ -381,7 +424,7 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     let verdict = scratch.forget(verdict as u32);
     if verdict == Verdict::Nodata as u32 || verdict == Verdict::Nxdomain as u32 {
         let end = put_soa(scratch, zone)?;
-        finish(scratch, end, 0, 1)?;
+        finish(scratch, tables, end, 0, 1)?;
         if verdict == Verdict::Nodata as u32 {
             return Ok(Verdict::Nodata);
         }
@@ -389,7 +432,7 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
         return Ok(Verdict::Nxdomain);
     }
     let (end, records) = (scratch.end, scratch.records);
-    finish(scratch, end, records as u16, 0)?;
+    finish(scratch, tables, end, records as u16, 0)?;
     if verdict == Verdict::Answered as u32 {
         return Ok(Verdict::Answered);
     }
@@ -450,6 +493,9 @@ fn parse(scratch: &mut Scratch) -> Result<Query, Verdict> {
     let flags = scratch.get8(MESSAGE + 2);
     scratch.ecs_len = 0;
     scratch.scope = 0;
+    scratch.cookie_len = 0;
+    scratch.cookie_is_good = 0;
+    scratch.nsid_len = 0;
 
     let end = MESSAGE + message_len;
     let labels = walk_name(scratch, end)?;
@@ -611,9 +657,6 @@ fn parse_opt(scratch: &mut Scratch, at: u32, end: u32) -> Result<(u32, u32), Ver
             return Err(Verdict::BadOpt);
         }
         let code = scratch.get16(option);
-        if code == wire::OPTION_NSID {
-            return Err(Verdict::EdnsOption);
-        }
         let option_len = scratch.get16(option + 2) as u32;
         if code == wire::OPTION_ECS {
             if scratch.ecs_len != 0 {
@@ -621,6 +664,17 @@ fn parse_opt(scratch: &mut Scratch, at: u32, end: u32) -> Result<(u32, u32), Ver
             }
             scratch.ecs_at = option;
             scratch.ecs_len = 4 + option_len;
+        }
+        if code == wire::OPTION_COOKIE && scratch.cookie_len == 0 {
+            // The first one counts (RFC 7873 section 5.2).
+            if !cookie::is_well_formed(option_len) {
+                return Err(Verdict::EdnsOption);
+            }
+            scratch.cookie_at = option;
+            scratch.cookie_len = option_len;
+        }
+        if code == wire::OPTION_NSID {
+            scratch.nsid_len = 1;
         }
         option = scratch.forget(option + 4 + option_len);
         options += 1;
@@ -636,6 +690,40 @@ fn parse_opt(scratch: &mut Scratch, at: u32, end: u32) -> Result<(u32, u32), Ver
         (scratch.get16(at + 7) & wire::DO) as u32,
         size.clamp(wire::MIN_UDP_SIZE, wire::MAX_UDP_SIZE),
     ))
+}
+
+/// Makes ready the options that go back: NSID, and the cookie.
+#[inline(always)]
+fn serve_options<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<(), Verdict> {
+    if scratch.nsid_len != 0 {
+        scratch.nsid_len = tables.settings().nsid_len;
+        if scratch.nsid_len == 0 {
+            return Err(Verdict::EdnsOption);
+        }
+    }
+    if scratch.cookie_len == 0 {
+        return Ok(());
+    }
+    let row = tables.cookies().map_or(0, |cookies| cookies.row.load());
+    if row == 0 {
+        // An unknown option.
+        scratch.cookie_len = 0;
+        return Ok(());
+    }
+    let at = bounded(scratch.cookie_at);
+    let [client, head, hash] = [4, 12, 20].map(|octets| scratch.get64(at + octets));
+    scratch.cookie = [client, head, hash];
+    let is_ours = scratch.cookie_len == cookie::LEN;
+    let theirs = if is_ours { Some([head, hash]) } else { None };
+    let now = tables.now(scratch);
+    let served = cookie::serve(theirs, now, |is_first, head| {
+        scratch.cookie[1] = head;
+        tables.hash_cookie(scratch, row, is_first);
+        scratch.cookie[2]
+    });
+    scratch.cookie = [client, served.head, served.hash];
+    scratch.cookie_is_good = served.is_good as u32;
+    Ok(())
 }
 
 /// The client subnet (RFC 7871 section 6): its address becomes the client's. One that is malformed, or
@@ -983,25 +1071,48 @@ const OPT: u64 = {
 
 /// Appends the OPT and writes the header.
 #[inline(always)]
-fn finish(scratch: &mut Scratch, end: u32, answers: u16, authority: u16) -> Result<(), Verdict> {
+fn finish<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    end: u32,
+    answers: u16,
+    authority: u16,
+) -> Result<(), Verdict> {
     let query = scratch.query;
     let mut end = bounded(end);
     if query.edns != 0 {
-        let ecs_len = scratch.ecs_len;
-        if end + wire::OPT_LEN + ecs_len > MESSAGE + query.limit {
+        let (nsid_len, ecs_len) = (scratch.nsid_len, scratch.ecs_len);
+        let cookie_len = if scratch.cookie_len != 0 {
+            cookie::OPTION_LEN
+        } else {
+            0
+        };
+        let options_len = nsid_len + ecs_len + cookie_len;
+        if end + wire::OPT_LEN + options_len > MESSAGE + query.limit {
             return Err(Verdict::TooLarge);
         }
-        let flags_and_len = query.flags << 16 | ecs_len;
+        let flags_and_len = query.flags << 16 | options_len;
         scratch.put_words::<1>(end, |_| OPT);
         scratch.put32(end + 7, flags_and_len);
         end += wire::OPT_LEN;
+        if nsid_len != 0 {
+            let settings = tables.settings();
+            scratch.put_words::<NSID_WORDS>(end, |word| settings.nsid[word]);
+            end = scratch.forget(end + nsid_len);
+        }
         if ecs_len != 0 {
             let ecs = scratch.ecs;
             scratch.put_words::<3>(end, |word| ecs[word]);
             // Code, length, FAMILY and SOURCE stand before it.
             let scope = scratch.scope as u8;
             scratch.put8(end + 7, scope);
-            end += ecs_len;
+            end = scratch.forget(end + ecs_len);
+        }
+        if cookie_len != 0 {
+            let cookie = scratch.cookie;
+            scratch.put32(end, (wire::OPTION_COOKIE as u32) << 16 | cookie::LEN);
+            scratch.put_words::<3>(end + 4, |word| cookie[word]);
+            end += cookie_len;
         }
     }
     scratch.put8(MESSAGE + 2, wire::QR | wire::AA | query.rd as u8);

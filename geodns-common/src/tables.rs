@@ -4,7 +4,8 @@
 //! are written once, here.
 
 use crate::abi::{
-    self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target, Zone,
+    self, Answer, Block, Cookies, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target,
+    Zone,
 };
 use crate::respond::Scratch;
 use crate::wire;
@@ -38,6 +39,27 @@ pub trait Tables {
     /// Counts that a name, by its slot, was answered for ([`Name::count_asked`]). Only the program does.
     #[inline(always)]
     fn count_asked(&self, _slot: u32) {}
+
+    /// What cookies are made with. `None`: there are none.
+    #[inline(always)]
+    fn cookies(&self) -> Option<&Cookies> {
+        None
+    }
+
+    /// Seconds since 1970.
+    #[inline(always)]
+    fn now(&self, _scratch: &Scratch) -> u32 {
+        0
+    }
+
+    /// Hashes the cookie that the scratch's `cookie` begins with, into its last word, by a secret of a row of
+    /// [`Cookies`]. As with names, the kernel has a function of its own for it.
+    #[inline(always)]
+    fn hash_cookie(&self, scratch: &mut Scratch, row: u64, is_first: bool) {
+        if let Some(cookies) = self.cookies() {
+            scratch.hash_cookie(cookies.secret(row, is_first));
+        }
+    }
 
     /// Hashes a suffix of the scratch's name, from an octet on, into its `hash`. The kernel has a function
     /// of its own for it, that the verifier checks once.

@@ -83,7 +83,7 @@ verdicts! {
     BadOpt = "pass_bad_opt",
     /// Passed: another EDNS version than 0.
     EdnsVersion = "pass_edns_version",
-    /// Passed: an EDNS option for the slow path (NSID; a client subnet that is malformed or special), or more than eight.
+    /// Passed: an EDNS option for the slow path (a client subnet that is malformed or special, a malformed cookie), or more than eight.
     EdnsOption = "pass_edns_option",
     /// Passed: a name in no zone, or an absent one in a zone that the name table does not hold whole.
     UnknownName = "pass_unknown_name",

@@ -53,6 +53,8 @@ pub const FIRST_META_TYPE: u16 = 128;
 pub const OPTION_NSID: u16 = 3;
 /// EDNS option client subnet (RFC 7871).
 pub const OPTION_ECS: u16 = 8;
+/// EDNS option COOKIE (RFC 7873).
+pub const OPTION_COOKIE: u16 = 10;
 /// DO, in an OPT's flags.
 pub const DO: u16 = 0x8000;
 /// Octets of an OPT without options, owner name included.

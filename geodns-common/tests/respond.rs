@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use geodns_common::abi::{
-    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row, SHARES,
-    SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Target, Zone,
+    ANSWER_WORDS, Answer, Block, Cookies, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row,
+    SHARES, SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Target, Zone,
 };
 use geodns_common::respond::{MAX_QUERY, Scratch, respond};
 use geodns_common::tables::Tables;
@@ -28,7 +28,11 @@ struct World {
     slots: Vec<u64>,
     roots: Vec<Page>,
     blocks: Vec<Block>,
+    cookies: Cookies,
 }
+
+/// Seconds since 1970.
+const NOW: u32 = 1_800_000_000;
 
 impl Tables for World {
     fn settings(&self) -> &Settings {
@@ -63,6 +67,12 @@ impl Tables for World {
     }
     fn block(&self, number: u32) -> Option<&Block> {
         self.blocks.get(number as usize)
+    }
+    fn cookies(&self) -> Option<&Cookies> {
+        Some(&self.cookies)
+    }
+    fn now(&self, _: &Scratch) -> u32 {
+        NOW
     }
 }
 
@@ -146,8 +156,7 @@ impl World {
                 name_mask: 63,
                 port: 53,
                 walk: 1,
-                log_every: 0,
-                _pad: 0,
+                ..Settings::default()
             },
             names: vec![Name::default(); 64],
             zones: Vec::new(),
@@ -159,6 +168,7 @@ impl World {
             slots: Vec::new(),
             roots: vec![[Entry::leaf(0, 1); 256]; 512],
             blocks: vec![[Entry::leaf(0, 16); 16]; 2],
+            cookies: Cookies::default(),
         };
         for state in [Zone::COMPLETE, Zone::PASS | Zone::COMPLETE, 0] {
             world.zones.push(Zone {
@@ -435,11 +445,84 @@ fn mirrors_out_of_service_are_left_out() {
     );
 }
 
+/// A COOKIE option of so many octets.
+fn cookie_option(len: u8) -> Vec<u8> {
+    let mut option = vec![0, 10, 0, len];
+    option.extend((0..len).map(|octet| octet + 1));
+    option
+}
+
+#[test]
+fn cookies_are_made_and_known_again() {
+    let mut world = World::new();
+    let ask = |world: &World, options: &[u8], client: &str| {
+        let query = with_opt(question("www.example.org", 1), 1232, 0, 0, options);
+        world.ask(&query, client)
+    };
+    // Nobody makes any: the option is one that is not known.
+    let (verdict, without) = ask(&world, &cookie_option(8), "192.0.2.1");
+    assert_eq!(verdict, Verdict::Answered);
+    assert_eq!(without[without.len() - 2..], [0, 0]);
+
+    world.cookies.secrets = [[1, 2], [3, 4], [5, 6], [7, 8]];
+    world.cookies.row = Row::new(Cookies::row(0, 1));
+    let (verdict, made) = ask(&world, &cookie_option(8), "192.0.2.1");
+    assert_eq!(verdict, Verdict::Answered);
+    let option = made[made.len() - 28..].to_vec();
+    assert_eq!(option[..4], [0, 10, 0, 24]);
+    assert_eq!(option[4..12], cookie_option(8)[4..]);
+    assert_eq!(option[12..16], [1, 0, 0, 0]);
+    assert_eq!(option[16..20], NOW.to_be_bytes());
+    assert_eq!(made[..made.len() - 30], without[..without.len() - 2]);
+
+    // It comes back as it is, at the same address alone, and with more options beside it.
+    let (_, again) = ask(&world, &option, "192.0.2.1");
+    assert_eq!(again, made);
+    let (_, other) = ask(&world, &option, "192.0.2.2");
+    assert_ne!(other[other.len() - 8..], option[20..]);
+    let unknown = [0xff, 0xee, 0, 1, 0];
+    let (_, twice) = ask(
+        &world,
+        &[&unknown, &option[..], &cookie_option(8)].concat(),
+        "192.0.2.1",
+    );
+    assert_eq!(twice, made);
+
+    // The secret that is good as well is as good, but makes none.
+    world.cookies.row = Row::new(Cookies::row(2, 0));
+    let (_, rolled) = ask(&world, &option, "192.0.2.1");
+    assert_eq!(rolled[..rolled.len() - 8], made[..made.len() - 8]);
+    assert_ne!(rolled[rolled.len() - 8..], made[made.len() - 8..]);
+
+    // The client's subnet says where it is, and not where the packet came from.
+    let subnet = [0, 8, 0, 7, 0, 1, 24, 0, 9, 9, 9];
+    let (_, beside) = ask(&world, &[&option[..], &subnet].concat(), "192.0.2.1");
+    assert_eq!(beside[beside.len() - 8..], rolled[rolled.len() - 8..]);
+}
+
+#[test]
+fn who_asks_who_we_are_is_told() {
+    let mut world = World::new();
+    let query = with_opt(question("www.example.org", 1), 1232, 0, 0, &[0, 3, 0, 0]);
+    assert_eq!(world.verdict(&query), Verdict::EdnsOption);
+    for len in [0, 1, 4, 12, 128, 200] {
+        let id: Vec<u8> = (1..=len).collect();
+        world.settings.set_nsid(&id);
+        let (verdict, response) = world.ask(&query, "192.0.2.1");
+        assert_eq!(verdict, Verdict::Answered);
+        let len = usize::from(len.min(128));
+        let option = &response[response.len() - 4 - len..];
+        assert_eq!(option[..4], [0, 3, 0, len as u8]);
+        assert_eq!(option[4..], id[..len]);
+    }
+}
+
 #[test]
 fn a_share_of_the_clients_is_treated_alike_and_apart_from_the_others() {
     let mut world = World::new();
     let query = question("www.example.org", 1);
-    // Half of the shares have lost mirror 0.
+    // Half of the shares have lost mirror 0, and that they differ is said beforehand.
+    world.pools[0].ttl = Row::new(TTL as u64 | Pool::SPLIT);
     for row in &mut world.pools[0].in_service[0][..SHARES / 2] {
         row.set(!1);
     }
@@ -723,14 +806,17 @@ fn passes_for_a_reason() {
         (Verdict::BadOpt, changed(11, 1)),
         (Verdict::BadOpt, cut(opt(0, &[]))),
         (Verdict::BadOpt, opt(0, &[0])),
-        (Verdict::BadOpt, opt(0, &[0, 10, 0, 1])),
-        (Verdict::BadOpt, cut(opt(0, &[0, 10, 0, 1, 1]))),
+        (Verdict::BadOpt, opt(0, &[0, 11, 0, 1])),
+        (Verdict::BadOpt, cut(opt(0, &[0, 11, 0, 1, 1]))),
         (Verdict::EdnsVersion, opt(1, &[])),
         (Verdict::EdnsOption, opt(0, &[0, 3, 0, 0])),
         (
             Verdict::EdnsOption,
-            opt(0, &[0, 10, 0, 0, 0, 8, 0, 4, 0, 1, 0, 1]),
+            opt(0, &[0, 11, 0, 0, 0, 8, 0, 4, 0, 1, 0, 1]),
         ),
+        (Verdict::EdnsOption, opt(0, &cookie_option(7))),
+        (Verdict::EdnsOption, opt(0, &cookie_option(15))),
+        (Verdict::EdnsOption, opt(0, &cookie_option(41))),
         (Verdict::EdnsOption, opt(0, &[0xff, 0xee, 0, 0].repeat(9))),
         (Verdict::UnknownName, question("none.example.org.other", 1)),
         (Verdict::UnknownName, question("none.example.net", 1)),

@@ -6,7 +6,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
-use geodns_common::abi::{Answer, Block, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone};
+use geodns_common::abi::{
+    Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone,
+};
 use geodns_common::respond::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::COUNTERS as COUNTERS_LEN;
@@ -53,9 +55,12 @@ pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 /// Packets by verdict.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_entries(1, 0);
-/// When this program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
+/// How long this program goes on answering.
 #[map]
-pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);
+/// What cookies are made with.
+#[map]
+static COOKIES: Array<Cookies> = Array::with_max_entries(1, MMAPABLE);
 /// The addresses answered on, by interface.
 #[map]
 pub static LISTEN: Array<Listen> = Array::with_max_entries(Listen::SLOTS, MMAPABLE);
@@ -148,9 +153,35 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn cookies(&self) -> Option<&Cookies> {
+        COOKIES.get(0)
+    }
+
+    #[inline(always)]
+    fn now(&self, scratch: &Scratch) -> u32 {
+        scratch.now
+    }
+
+    #[inline(always)]
+    fn hash_cookie(&self, _scratch: &mut Scratch, row: u64, is_first: bool) {
+        geodns_cookie(row, is_first as u32);
+    }
+
+    #[inline(always)]
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }
+}
+
+/// [`Scratch::hash_cookie`] over this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_cookie(row: u64, is_first: u32) -> u32 {
+    let (Some(scratch), Some(cookies)) = (scratch(), COOKIES.get(0)) else {
+        return 1;
+    };
+    scratch.hash_cookie(cookies.secret(row, is_first != 0));
+    0
 }
 
 /// [`wire::hash`] over this CPU's scratch. A function of its own, that the verifier checks once.

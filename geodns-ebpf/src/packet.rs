@@ -158,7 +158,7 @@ fn parse_v4(
     if first == 0 || first == 127 || first >= 224 || source == destination {
         return Err(Verdict::Martian);
     }
-    scratch.set_client_v4(source);
+    scratch.set_source_v4(source);
     scratch.message_len = message_len;
     let headers_len = (at + Ipv4Hdr::LEN + UdpHdr::LEN) as u32;
     Ok(Packet {
@@ -208,8 +208,7 @@ fn parse_v6(
     if is_martian_v6(source) || source == destination {
         return Err(Verdict::Martian);
     }
-    scratch.set_client(source);
-    scratch.client_is_v6 = 1;
+    scratch.set_source_v6(source);
     scratch.message_len = message_len;
     let headers_len = (at + Ipv6Hdr::LEN + UdpHdr::LEN) as u32;
     Ok(Packet {
@@ -287,12 +286,14 @@ fn check_heartbeat(scratch: &mut Scratch) -> Result<(), Verdict> {
     if tick == scratch.heard_at {
         return Ok(());
     }
-    let deadline = maps::HEARTBEAT.get_ptr(0).ok_or(Verdict::Internal)?;
-    // SAFETY: an aligned u64, read once; the helper takes nothing.
-    if unsafe { bpf_ktime_get_coarse_ns() > deadline.read_volatile() } {
+    let heartbeat = maps::HEARTBEAT.get(0).ok_or(Verdict::Internal)?;
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if now > heartbeat.deadline.load() {
         return Err(Verdict::Stale);
     }
     scratch.heard_at = tick;
+    scratch.now = (now.wrapping_add(heartbeat.epoch.load()) / 1_000_000_000) as u32;
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod answer;
 mod catalogs;
 mod certificates;
 mod change;
+mod cookies;
 mod explain;
 mod geography;
 mod judge;
@@ -56,7 +57,7 @@ use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
 
-use crate::config::{Config, Mode, Overrides};
+use crate::config::{Config, Mode, Overrides, Secrets};
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
@@ -240,6 +241,7 @@ async fn serve(
     }
 
     let world = Arc::new(ArcSwap::from_pointee(world));
+    let cookies = cookies::secrets(config, &state)?;
     let server = Server::new(
         serve::Options {
             port: config.server.port,
@@ -247,7 +249,7 @@ async fn serve(
             ..serve::Options::for_addresses(addresses.len())
         },
         Arc::clone(&world),
-        identity(config),
+        identity(config, cookies),
     );
     server.set_tls(config.tls.as_ref().map(|tls| tls.port));
     server.set_certificate(world.load().inputs.certificate.clone());
@@ -260,7 +262,7 @@ async fn serve(
     // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let control = server::Socket::bind(socket_path)?;
-    let kernel = attach(&options, config, &world, &addresses, &netdevs)?;
+    let kernel = attach(&options, config, &world, &addresses, &netdevs, cookies)?;
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
         counters: kernel.as_ref().map(Kernel::counters),
@@ -326,6 +328,7 @@ async fn serve(
         let daemon = Arc::clone(&daemon);
         async move { daemon.tidy().await }
     });
+    tasks.spawn(Arc::clone(&daemon).roll_cookies());
     tasks.spawn({
         let daemon = Arc::clone(&daemon);
         async move { daemon.follow_databases().await }
@@ -444,15 +447,11 @@ fn addresses(config: &Config, netdevs: &Netdevs) -> BTreeSet<IpAddr> {
     }
 }
 
-fn identity(config: &Config) -> Identity {
-    let id = config.server.identity.clone().unwrap_or_else(|| {
-        nix::sys::utsname::uname()
-            .map(|name| name.nodename().to_string_lossy().into_owned())
-            .unwrap_or_default()
-    });
+fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
     Identity {
-        id,
+        id: config.server.id(),
         version: format!("geodns {}", env!("CARGO_PKG_VERSION")),
+        cookies,
     }
 }
 
@@ -462,6 +461,7 @@ fn attach(
     world: &ArcSwap<World>,
     addresses: &BTreeSet<IpAddr>,
     netdevs: &Netdevs,
+    cookies: Option<Secrets>,
 ) -> anyhow::Result<Option<Kernel>> {
     if config.kernel.mode == Mode::Off {
         tracing::info!("kernel.mode is off: the slow path answers everything");
@@ -473,6 +473,7 @@ fn attach(
         pin: config.kernel.pin.clone(),
         stale_after: config.kernel.stale_after,
         log_every: options.log_packets,
+        cookies,
     };
     let world = world.load();
     let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);

@@ -132,6 +132,7 @@ impl Inputs {
             geography: &self.geography,
             layers,
             generation,
+            identity: &self.config.server.id(),
             hash_seed,
         })
         .map_err(|error| Error {

@@ -45,6 +45,7 @@ fn an_answer_allocates_nothing() -> Result<()> {
     let identity = Identity {
         id: "test".to_owned(),
         version: "geodns test".to_owned(),
+        cookies: None,
     };
     let client: IpAddr = "192.0.2.1".parse()?;
     for (name, qtype, rcode) in [

@@ -34,6 +34,8 @@ const MIRRORS: [(&str, &str, &str); 3] = [
 ];
 
 const BODY: &str = r#"
+[cookies]
+secrets = ["e5e973e5a6b2a43f48e7dc849e37bfcf"]
 [[zone]]
 name = "example.org"
 file = "example.org.zone"
@@ -311,12 +313,20 @@ impl Battery {
         self.asked += 1;
         // What must go unanswered is not waited for long; for the rest the machine may be busy.
         let patience = Duration::from_millis(if want == "SILENCE" { 60 } else { 3000 });
-        let (fast, slow) = &self.sockets[client];
-        let fast = dns::ask(fast, message, patience)?;
-        let slow = dns::ask(slow, message, patience)?;
-        let counters = self.fast.counters()?;
-        let mut counted = difference(&self.counters, &counters);
-        self.counters = counters;
+        let (fast_socket, slow_socket) = &self.sockets[client];
+        let mut attempts = 0;
+        let (fast, slow, mut counted) = loop {
+            let fast = dns::ask(fast_socket, message, patience)?;
+            let slow = dns::ask(slow_socket, message, patience)?;
+            let counters = self.fast.counters()?;
+            let counted = difference(&self.counters, &counters);
+            self.counters = counters;
+            attempts += 1;
+            // A cookie has the second in it that it was made in.
+            if fast == slow || attempts == 3 {
+                break (fast, slow, counted);
+            }
+        };
         counted.retain(|name, _| !NOISE.contains(&name.as_str()));
 
         let mut wrong = Vec::new();
@@ -488,6 +498,8 @@ fn variants(name: &str, qtype: u16) -> Vec<Query> {
             .option(COOKIE, &[7; 24])
             .option(65_001, b"unknown")
             .dnssec_ok(),
+        query().option(COOKIE, &[7; 40]).option(NSID, &[]),
+        query().option(NSID, &[]).dnssec_ok(),
         query().option(PADDING, &[0; 100]),
         query().option(65_001, &[]),
         {
@@ -695,7 +707,14 @@ fn client_subnets_are_answered_alike() -> Result<()> {
                 // An opt-out: the client's own address counts.
                 (www().subnet(1, 0, 0, &[]), own),
                 (www().subnet(2, 0, 0, &[]), own),
-                // Beside options that nobody knows, before and behind.
+                // Beside other options, before and behind.
+                (
+                    www()
+                        .option(NSID, &[])
+                        .subnet(1, 24, 0, &[20, 2, 3])
+                        .option(COOKIE, &[7; 24]),
+                    sin,
+                ),
                 (
                     www().option(COOKIE, &[7; 8]).subnet(1, 24, 0, &[20, 2, 3]),
                     sin,
@@ -958,9 +977,10 @@ fn what_is_not_for_the_fast_path_is_passed_for_its_reason() -> Result<()> {
         battery.ask(client, &query.bytes(), "pass_many_labels", a)?;
         // Options that the slow path honours.
         let option = "pass_edns_option";
-        battery.ask(client, &www().option(NSID, &[]).bytes(), option, a)?;
-        let both = www().option(NSID, &[]).subnet(1, 16, 0, &[20, 2]);
-        battery.ask(client, &both.bytes(), option, address("sin", A))?;
+        for len in [1, 7, 9, 15, 41, 100] {
+            let query = www().option(COOKIE, &vec![7; len]);
+            battery.ask(client, &query.bytes(), option, "FORMERR")?;
+        }
         for (subnet, verdict, want) in [
             // Malformed: FORMERR.
             (www().subnet(3, 24, 0, &[20, 2, 3]), option, "FORMERR"),

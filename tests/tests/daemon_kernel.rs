@@ -86,6 +86,7 @@ impl World {
             pin: self.pin.clone(),
             stale_after: Duration::from_secs(60),
             log_every: 0,
+            cookies: None,
         }
     }
 

@@ -204,8 +204,9 @@ impl Fixture {
     /// What the slow path says to a message.
     fn slow(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         let identity = Identity {
-            id: "test".into(),
+            id: self.world.inputs.config.server.id(),
             version: "geodns".into(),
+            cookies: None,
         };
         let mut response = Vec::new();
         geodns::serve::answer(
@@ -444,11 +445,12 @@ fn zone_files_are_answered_in_the_kernel_as_in_the_slow_path() -> Result<()> {
         ("x.www.example.org", A, nxdomain),
         ("Absent.Example.NET", A, nxdomain),
     ];
-    let shapes: [fn(Query) -> Query; 5] = [
+    let shapes: [fn(Query) -> Query; 6] = [
         |query| query,
         |query| query.flags(dns::RD | dns::CD),
         |query| query.edns(1232),
         |query| query.dnssec_ok().option(dns::COOKIE, &[7; 8]),
+        |query| query.option(dns::NSID, &[]),
         // A client subnet is given back with SCOPE 0.
         |query| query.edns(1232).subnet(1, 20, 0, &[8, 8, 0]),
     ];
@@ -1024,7 +1026,7 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
         (
             "an option longer than the OPT",
             {
-                let mut bytes = www().option(dns::COOKIE, &[0; 8]).bytes();
+                let mut bytes = www().option(dns::PADDING, &[0; 8]).bytes();
                 let at = bytes.len() - 9;
                 bytes[at] = 9;
                 bytes
@@ -1050,8 +1052,8 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
             Verdict::EdnsOption,
         ),
         (
-            "NSID",
-            www().option(dns::NSID, &[]).bytes(),
+            "a malformed cookie",
+            www().option(dns::COOKIE, &[0; 9]).bytes(),
             Verdict::EdnsOption,
         ),
         (

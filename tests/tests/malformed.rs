@@ -142,8 +142,9 @@ fn world() -> Result<World> {
 /// Throws queries at the responder. Gives how often each verdict was.
 fn throw(world: &World, seed: u64, queries: u64) -> Result<Vec<u64>> {
     let identity = Identity {
-        id: "test".into(),
+        id: world.inputs.config.server.id(),
         version: "test".into(),
+        cookies: None,
     };
     let clients = CLIENTS
         .iter()

@@ -50,6 +50,7 @@ pub(super) fn check(
     let server = check.server(file.server)?;
     let tls = check.tls(file.tls, server.port)?;
     let kernel = check.kernel(file.kernel, overrides)?;
+    let cookies = check.cookies(file.cookies)?;
     let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
     if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
         let message = format!(
@@ -75,6 +76,7 @@ pub(super) fn check(
         server,
         tls,
         kernel,
+        cookies,
         socket: socket.0,
         state: state.0,
         databases,

@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub kernel: Kernel,
     #[serde(default)]
+    pub cookies: Cookies,
+    #[serde(default)]
     pub control: Control,
     #[serde(default)]
     pub state: State,
@@ -69,6 +71,14 @@ pub(super) struct Kernel {
     pub stale_after: Option<Spanned<String>>,
     pub on_stop: Option<Spanned<String>>,
     pub max_names: Option<Spanned<i64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cookies {
+    pub enabled: Option<bool>,
+    pub secrets: Option<Spanned<Vec<Spanned<String>>>>,
+    pub secrets_file: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

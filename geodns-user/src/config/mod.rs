@@ -4,12 +4,14 @@
 //! - `check`: what its values mean, and whether they fit together
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
+//! - `cookies`: the same of the secrets that cookies are made with
 //! - `transfer`: the same of who gives and takes zones
 //! - `catalog`: the same of zones that list others, and the zones that are listed
 //! - [`time`]: times as people write them
 
 mod catalog;
 mod check;
+mod cookies;
 mod file;
 mod monitor;
 mod pool;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use catalog::{Catalog, Listing, MAX_ZONES, Template};
+pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
@@ -81,6 +84,8 @@ pub struct Config {
     pub tls: Option<DnsOverTls>,
     /// `[kernel]`
     pub kernel: Kernel,
+    /// `[cookies]`
+    pub cookies: Cookies,
     /// `control.socket`
     pub socket: PathBuf,
     /// `state.path`
@@ -112,6 +117,18 @@ pub struct Server {
     pub identity: Option<String>,
     /// Mirror or nested pool that this node stands beside.
     pub site: Option<String>,
+}
+
+impl Server {
+    /// Who this server says it is.
+    pub fn id(&self) -> String {
+        let host_name = || {
+            let name = nix::sys::utsname::uname();
+            name.map(|name| name.nodename().to_string_lossy().into_owned())
+                .unwrap_or_default()
+        };
+        self.identity.clone().unwrap_or_else(host_name)
+    }
 }
 
 /// `[tls]`: DNS over TLS (RFC 7858).

@@ -200,8 +200,9 @@ fn the_sample_says_the_truth() {
             writeln!(all, "{line}").unwrap();
             all
         });
-    // One of two ways to name a secret, of a file that is not there.
-    let secret_file = |line: &&str| !line.starts_with("secret_file");
+    // One of two ways to name secrets, of files that are not there.
+    let secret_file =
+        |line: &&str| !line.starts_with("secret_file") && !line.starts_with("secrets_file");
     let without = uncommented.lines().filter(secret_file);
     let without = without.collect::<Vec<_>>().join("\n");
     let all = Config::parse(path, without.as_bytes(), &Overrides::default()).unwrap();
@@ -212,6 +213,7 @@ fn the_sample_says_the_truth() {
         ("server", "[server]\nx = 0"),
         ("tls", "[tls]\nx = 0"),
         ("kernel", "[kernel]\nx = 0"),
+        ("cookies", "[cookies]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
@@ -352,7 +354,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, tls, kernel, control, state, geoip, health, tsig, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, tls, kernel, cookies, control, state, geoip, health, tsig, zone, mirror, pool, steer",
         ),
         (
             "path =",
@@ -883,6 +885,59 @@ fn zones_are_given_and_taken_as_it_says() {
         ),
     ] {
         check_error(key(rest), &format!("etc/g.toml:{expect}"));
+    }
+}
+
+#[test]
+fn cookies_are_what_it_says() {
+    let with = |section: &str| format!("[cookies]\n{section}\n{BASE}");
+    let cookies = |section: &str| parse(with(section)).unwrap().cookies;
+    const FIRST: &str = "00112233445566778899aabbccddeeff";
+    const SECOND: &str = "E5E973E5A6B2A43F48E7DC849E37BFCF";
+    let first: [u8; 16] = std::array::from_fn(|octet| 0x11 * octet as u8);
+    assert_eq!(parse(BASE).unwrap().cookies, Cookies::Generated);
+    assert_eq!(cookies("enabled = true"), Cookies::Generated);
+    let one = Cookies::Shared(Secrets::new(first, None));
+    assert_eq!(cookies(&format!("secrets = [\"{FIRST}\"]")), one);
+    let Cookies::Shared(Secrets([a, b])) =
+        cookies(&format!("secrets = [\"{SECOND}\", \"{FIRST}\"]"))
+    else {
+        panic!("two secrets");
+    };
+    assert_eq!(Secrets([b, b]), Secrets::new(first, None));
+    assert_ne!(a, b);
+    let off = format!("enabled = false\nsecrets = [\"{FIRST}\"]");
+    assert_eq!(cookies(&off), Cookies::Off);
+    // They are in no log.
+    assert!(!format!("{one:?}").contains('1'));
+
+    for (section, expect) in [
+        (
+            "secrets = []",
+            "2: cookies.secrets: 0 secrets; write one, or two: the first makes cookies, both are good",
+        ),
+        (
+            "secrets = [\"0011\"]",
+            "2: cookies.secrets: not 32 hexadecimal digits; write what `openssl rand -hex 16` gives",
+        ),
+        (
+            "secrets = [\"+0112233445566778899aabbccddeeff\"]",
+            "2: cookies.secrets: not 32 hexadecimal digits; write what `openssl rand -hex 16` gives",
+        ),
+        (
+            "secrets_file = \"none\"",
+            "2: cookies.secrets_file: cannot read etc/none: No such file or directory (os error 2); check the path and its permissions",
+        ),
+        (
+            "secrets = []\nsecrets_file = \"none\"",
+            "3: cookies.secrets_file: secrets or a file with them, not both; remove one",
+        ),
+        (
+            "secret = \"\"",
+            "2: cookies.secret: unknown key; known: enabled, secrets, secrets_file",
+        ),
+    ] {
+        check_error(with(section), &format!("etc/g.toml:{expect}"));
     }
 }
 

@@ -14,7 +14,7 @@ use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::judge::Which;
-use super::{Daemon, acme, catalogs, identity, load, notify, read, standing, warn_of};
+use super::{Daemon, acme, catalogs, cookies, load, notify, read, standing, warn_of};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
@@ -575,6 +575,7 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
+        let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
         let instance = self.prepare(&next)?;
         catalogs::keep(&self.state, &ledgers)?;
         self.commit(next, instance)?;
@@ -586,7 +587,7 @@ impl Daemon {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         self.check_anew(&inputs.config)?;
-        self.server.set_identity(identity(&inputs.config));
+        self.set_cookies(&inputs.config, cookies);
         // Who listens is set anew after this.
         self.server
             .set_tls(inputs.config.tls.as_ref().map(|tls| tls.port));

@@ -50,7 +50,7 @@ impl Daemon {
         let (kernel, world) = self.in_step()?;
         let config = &world.inputs.config;
         let mut octets = Vec::new();
-        let identity = identity(config);
+        let identity = identity(config, None);
         let client = question.client;
         if !serve::answer(
             &world,

@@ -18,6 +18,7 @@
 //! - Links and shared maps are pinned. Only an orderly stop removes them.
 
 pub mod bpffs;
+pub mod cookies;
 pub mod follow;
 pub mod heartbeat;
 pub mod instance;
@@ -41,9 +42,10 @@ use aya::util::KernelVersion;
 use geodns_common::tables::Tables;
 use tokio::task::JoinHandle;
 
-use crate::config::{Mode, OnStop};
+use crate::config::{Mode, OnStop, Secrets};
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
+use cookies::Cookies;
 use heartbeat::Heartbeat;
 use instance::Instance;
 use link::Attachment;
@@ -310,6 +312,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// Log one packet in this many; 0 is never. Otherwise a tokio runtime is needed.
     pub log_every: u32,
+    /// What cookies are made with; `None`: there are none.
+    pub cookies: Option<Secrets>,
 }
 
 /// The program, attached to interfaces and fed.
@@ -321,6 +325,7 @@ pub struct Kernel {
     shared: Arc<Shared>,
     listening: Listening,
     heartbeat: Arc<Heartbeat>,
+    cookies: Cookies,
     counters: Arc<Counters>,
     instance: Instance,
     attached: Vec<Attachment>,
@@ -366,13 +371,14 @@ impl Kernel {
         match Self::attach_all(
             &shared, &settings, object, tables, capacity, addresses, netdevs,
         ) {
-            Ok((listening, heartbeat, counters, instance, attached)) => {
+            Ok((listening, heartbeat, cookies, counters, instance, attached)) => {
                 let mut kernel = Self {
                     settings,
                     object,
                     shared,
                     listening,
                     heartbeat,
+                    cookies,
                     counters,
                     instance,
                     attached,
@@ -406,6 +412,7 @@ impl Kernel {
         (
             Listening,
             Arc<Heartbeat>,
+            Cookies,
             Arc<Counters>,
             Instance,
             Vec<Attachment>,
@@ -414,6 +421,7 @@ impl Kernel {
     > {
         let mut listening = shared.listening()?;
         let heartbeat = Arc::new(shared.heartbeat(settings.stale_after)?);
+        let cookies = shared.cookies()?;
         let counters = Arc::new(shared.counters()?);
         let mut instance = Instance::load(object, tables, capacity, settings.log_every, shared)?;
 
@@ -462,6 +470,7 @@ impl Kernel {
             let ifindexes = || fresh.iter().chain(&taken).map(|attached| attached.ifindex);
             listening.sync(listen::rows(addresses, ifindexes(), netdevs))?;
             heartbeat.beat();
+            cookies.set(settings.cookies.as_ref());
             for attachment in &taken {
                 link::replace(folder, instance.program()?, &attachment.name)?;
             }
@@ -490,7 +499,7 @@ impl Kernel {
         }
         attached.extend(fresh);
         attached.extend(taken);
-        Ok((listening, heartbeat, counters, instance, attached))
+        Ok((listening, heartbeat, cookies, counters, instance, attached))
     }
 
     /// What loads another plan, without putting it in force: it may fail, and takes time, in which
@@ -544,6 +553,13 @@ impl Kernel {
         match self.instance.log_packets() {
             Ok(task) => self.packet_log = Some(task),
             Err(error) => tracing::warn!("packets are not logged: {error}"),
+        }
+    }
+
+    /// Makes cookies with these secrets from here on; `None`: none.
+    pub fn set_cookies(&self, secrets: Option<&Secrets>) {
+        if !self.stopped {
+            self.cookies.set(secrets);
         }
     }
 

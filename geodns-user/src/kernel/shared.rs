@@ -1,7 +1,7 @@
 //! What outlives a program instance, and a daemon: the pinned maps.
 //!
 //! ```text
-//! <kernel.pin>/v<layout version>/COUNTERS HEARTBEAT LISTEN    maps
+//! <kernel.pin>/v<layout version>/COUNTERS HEARTBEAT LISTEN COOKIES    maps
 //!                               /links/<interface>           links
 //!                               /rxvlan/<interface>          a folder: rxvlan was on
 //! ```
@@ -21,12 +21,13 @@ use geodns_common::abi;
 use geodns_common::verdict::COUNTERS;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::cookies::Cookies;
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
 use super::{Error, bpffs, link, sys};
 
 /// The maps that every instance shares.
-pub const MAPS: [&str; 3] = ["COUNTERS", "HEARTBEAT", "LISTEN"];
+pub const MAPS: [&str; 4] = ["COUNTERS", "HEARTBEAT", "LISTEN", "COOKIES"];
 
 /// The folder of this layout's pins.
 pub fn folder(pin: &Path) -> PathBuf {
@@ -174,6 +175,17 @@ impl Shared {
         Heartbeat::new(map.fd().as_fd(), stale_after).map_err(|source| Error::Pin {
             what: "map",
             path: self.path("HEARTBEAT"),
+            source,
+        })
+    }
+
+    /// What cookies are made with.
+    pub fn cookies(&self) -> Result<Cookies, Error> {
+        let map = self.map("COOKIES")?;
+        let map = data(&map).ok_or_else(|| Error::Object("COOKIES is no array".to_owned()))?;
+        Cookies::new(map.fd().as_fd()).map_err(|source| Error::Pin {
+            what: "map",
+            path: self.path("COOKIES"),
             source,
         })
     }

@@ -64,6 +64,8 @@ pub struct Input<'a> {
     pub layers: &'a [Layers],
     /// Number of the plan.
     pub generation: u64,
+    /// NSID (RFC 5001).
+    pub identity: &'a str,
     /// What the key of the hash over names is drawn from.
     pub hash_seed: [u64; 2],
 }
@@ -481,15 +483,15 @@ impl Plan {
         let max_names = input.config.kernel.max_names;
         let names = Names::compile(input.zones, input.hash_seed, max_names)?;
         let rows = Rows::compile(input.config)?;
-        let settings = abi::Settings {
+        let mut settings = abi::Settings {
             hash_key: names.key,
             generation: input.generation,
             name_mask: names.slots.len() as u32 - 1,
             port: input.config.server.port,
             walk: names.complete.contains(&true).into(),
-            log_every: 0,
-            _pad: 0,
+            ..abi::Settings::default()
         };
+        settings.set_nsid(input.identity.as_bytes());
         let mut plan = Self {
             settings,
             zones: rows::zones(input.zones, &names.complete, input.generation),

@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Kernel, Mirror, Mode, OnStop, Server};
+use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Server};
 use crate::geo::Layer;
 use crate::publish::{Backend, Twin};
 use crate::steering::Place;
@@ -43,6 +43,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
             identity: None,
             site: None,
         },
+        cookies: Cookies::Off,
         kernel: Kernel {
             interfaces: Vec::new(),
             mode: Mode::Off,
@@ -83,6 +84,7 @@ fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) 
         geography,
         layers,
         generation: 1,
+        identity: "test",
         hash_seed: [1, 2],
     };
     Plan::compile(input).unwrap()
@@ -668,6 +670,7 @@ fn world(toml: &str, zones: &[(&str, &str)]) -> (Inputs, Plan) {
         geography: &inputs.geography,
         layers: &layers,
         generation: 7,
+        identity: "test",
         hash_seed: [3, 4],
     });
     (inputs, plan.unwrap())
@@ -821,6 +824,7 @@ fn with_names(max_names: u32) -> Result<Plan, CompileError> {
         geography: &inputs.geography,
         layers: &inputs.layers(),
         generation: 7,
+        identity: "test",
         hash_seed: [3, 4],
     })
 }

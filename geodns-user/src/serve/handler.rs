@@ -19,7 +19,7 @@ use super::respond::{Outcome, respond_to};
 use super::seldom::Seldom;
 use super::signed::{self, Signature};
 use super::transfer;
-use super::write::{IN, Outline, PLAIN_PAYLOAD, Writer};
+use super::write::{IN, Options, Outline, PLAIN_PAYLOAD, Writer};
 use super::{Identity, Transport};
 use crate::world::World;
 
@@ -102,9 +102,10 @@ pub fn answer(
 
 /// Answers with nothing but a response code.
 pub fn code(query: &Query<'_>, outline: Outline, response: &mut Vec<u8>) -> Answer {
-    let writer = Writer::new(response, query, &[], usize::from(PLAIN_PAYLOAD));
+    let options = Options::without_us(query);
+    let writer = Writer::new(response, query, &options, usize::from(PLAIN_PAYLOAD));
     let rcode = outline.rcode;
-    writer.finish(query, &[], outline, false);
+    writer.finish(query, &options, outline, false);
     Answer::Message(Outcome::of(rcode))
 }
 
@@ -229,12 +230,9 @@ fn servfail(request: &Request<'_>, response: &mut Vec<u8>) {
             rcode: Panicked::OUTCOME.rcode,
             ..Outline::default()
         };
-        Writer::new(response, &query, &[], message.len().max(512)).finish(
-            &query,
-            &[],
-            outline,
-            false,
-        );
+        let options = Options::without_us(&query);
+        let size = message.len().max(512);
+        Writer::new(response, &query, &options, size).finish(&query, &options, outline, false);
         Some(())
     }));
     if matches!(written, Ok(Some(()))) {

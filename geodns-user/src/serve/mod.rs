@@ -7,7 +7,7 @@
 //! - [`Stats`]: what it counted
 //! - [`Sample`]: clients that it answered lately
 //!
-//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes. Around it, the
+//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes (with `cookies`). Around it, the
 //! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
@@ -15,6 +15,7 @@
 mod asked;
 mod batch;
 mod connections;
+mod cookies;
 mod handler;
 pub mod lookup;
 mod notices;
@@ -43,6 +44,9 @@ pub use seen::Sample;
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;
 
+use geodns_common::abi;
+
+use crate::config::Secrets;
 use crate::world::World;
 
 /// What carries a message.
@@ -63,6 +67,16 @@ pub struct Identity {
     pub id: String,
     /// `version.bind` and `version.server` in class CH.
     pub version: String,
+    /// What cookies are made with; `None`: none are.
+    pub cookies: Option<Secrets>,
+}
+
+impl Identity {
+    /// NSID.
+    fn nsid(&self) -> &[u8] {
+        let id = self.id.as_bytes();
+        &id[..id.len().min(abi::NSID_MAX)]
+    }
 }
 
 /// Answers one message into `response` (cleared first). `false`: send nothing.

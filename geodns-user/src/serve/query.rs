@@ -17,6 +17,7 @@ const TYPE_OPT: u16 = 41;
 const TYPE_TSIG: u16 = 250;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
+const OPTION_COOKIE: u16 = 10;
 const OPTION_PADDING: u16 = 12;
 
 /// What a message asks.
@@ -36,6 +37,9 @@ pub struct Query<'a> {
     pub signed: Option<usize>,
     /// Octets that the response's signature will take; the response has room for them.
     pub spare: usize,
+    /// It has no question, and nothing else but a sound OPT: it may be about cookies (RFC 7873 section
+    /// 5.4). Else it is malformed.
+    pub is_empty: bool,
     /// The message breaks a rule of its format: FORMERR.
     pub malformed: bool,
 }
@@ -69,6 +73,8 @@ pub struct Edns<'a> {
     pub padding: bool,
     /// Client subnet (RFC 7871).
     pub ecs: Option<Ecs<'a>>,
+    /// What the first COOKIE option has (RFC 7873 section 5.2), well-formed or not.
+    pub cookie: Option<&'a [u8]>,
 }
 
 /// A well-formed client subnet option.
@@ -116,12 +122,15 @@ impl<'a> Query<'a> {
             edns: None,
             signed: None,
             spare: 0,
+            is_empty: false,
             malformed: word(4) != 1,
         };
         let mut reader = Reader(&message[HEADER..]);
         let counts = [word(4), word(6), word(8), word(10)];
         if query.sections(&mut reader, counts).is_none() || !reader.0.is_empty() {
             query.malformed = true;
+        } else {
+            query.is_empty = counts == [0, 0, 0, 1] && query.edns.is_some();
         }
         if let Some(edns) = &mut query.edns {
             // Responses that anybody can read are not padded (RFC 7830 section 6).
@@ -267,6 +276,7 @@ impl<'a> Edns<'a> {
             match code {
                 OPTION_NSID => self.nsid = true,
                 OPTION_PADDING => self.padding = true,
+                OPTION_COOKIE if self.cookie.is_none() => self.cookie = Some(data),
                 OPTION_ECS if self.ecs.is_some() => return None,
                 OPTION_ECS => self.ecs = Some(Ecs::parse(data)?),
                 // Unknown options are ignored (RFC 6891 section 6.1.2).

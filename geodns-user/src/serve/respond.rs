@@ -14,9 +14,9 @@ use super::seen::Sample;
 use super::signed::Signature;
 use super::transfer;
 use super::write::{
-    CH, ExtendedError, IN, NSID_MAX, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
+    CH, ExtendedError, IN, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
 };
-use super::{Identity, Transport};
+use super::{Identity, Transport, cookies};
 use crate::geo;
 use crate::world::World;
 use crate::zone::{Node, RrSet, Zone};
@@ -32,6 +32,7 @@ pub mod rcode {
     pub const YXDOMAIN: u16 = 6;
     pub const NOTAUTH: u16 = 9;
     pub const BADVERS: u16 = 16;
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// CNAMEs and DNAMEs followed in one answer, at the most.
@@ -107,14 +108,23 @@ pub fn respond_to(
     response.clear();
     let edns = query.edns.as_ref();
     let size = room(query, transport).saturating_sub(query.spare);
-    let nsid = identity.id.as_bytes();
-    let nsid = &nsid[..nsid.len().min(NSID_MAX)];
+    let served = match (&identity.cookies, edns.and_then(|edns| edns.cookie)) {
+        (Some(secrets), Some(data)) => cookies::serve(secrets, data, client),
+        // Nobody makes cookies, or asks for one.
+        _ => Ok(None),
+    };
+    let cookie = served.unwrap_or_default();
+    let options = Options {
+        nsid: edns.and_then(|edns| edns.nsid.then_some(identity.nsid())),
+        ecs: edns.and_then(|edns| edns.ecs),
+        cookie: cookie.map(|cookie| cookie.data),
+    };
     let mut reply = Reply {
         world,
         client,
         signature,
         ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.network),
-        writer: Writer::new(response, query, nsid, size),
+        writer: Writer::new(response, query, &options, size),
         outline: Outline::default(),
         steered: false,
         sample: None,
@@ -122,6 +132,9 @@ pub fn respond_to(
     reply.outline.rcode = match &query.question {
         // The body of another opcode's message may look different.
         _ if query.opcode != 0 => rcode::NOTIMP,
+        _ if served.is_err() => rcode::FORMERR,
+        None if query.is_empty && cookie.is_some_and(|cookie| cookie.is_bad) => rcode::BADCOOKIE,
+        None if query.is_empty && cookie.is_some() => rcode::NOERROR,
         _ if query.malformed => rcode::FORMERR,
         _ if edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
         None => rcode::FORMERR,
@@ -145,7 +158,9 @@ pub fn respond_to(
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
         sample: reply.sample,
     };
-    reply.writer.finish(query, nsid, reply.outline, truncated);
+    reply
+        .writer
+        .finish(query, &options, reply.outline, truncated);
     outcome
 }
 

@@ -6,7 +6,9 @@
 
 use domain::base::{Name, Rtype};
 
-use super::query::{HEADER, Query};
+use geodns_common::cookie;
+
+use super::query::{Ecs, HEADER, Query};
 use crate::zone::RrSet;
 
 /// Largest UDP response, and what we say that we take: fits the smallest IPv6 MTU (DNS flag day 2020).
@@ -15,14 +17,41 @@ pub const PAYLOAD: u16 = 1232;
 pub const PLAIN_PAYLOAD: u16 = 512;
 /// Responses that are padded have a multiple of these octets (RFC 8467 section 4.1).
 pub const PADDING_BLOCK: usize = 468;
-/// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
-pub const NSID_MAX: usize = 128;
+/// What goes back in an OPT of what the query has in its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options<'a> {
+    /// Who we are (RFC 5001).
+    pub nsid: Option<&'a [u8]>,
+    /// Client subnet (RFC 7871).
+    pub ecs: Option<Ecs<'a>>,
+    /// The client's cookie and ours (RFC 7873).
+    pub cookie: Option<[u8; cookie::LEN as usize]>,
+}
+
+impl<'a> Options<'a> {
+    /// Those that say nothing of us.
+    pub fn without_us(query: &Query<'a>) -> Self {
+        Self {
+            ecs: query.edns.as_ref().and_then(|edns| edns.ecs),
+            ..Self::default()
+        }
+    }
+
+    /// Octets of them.
+    fn len(&self) -> usize {
+        let nsid = self.nsid.map_or(0, |nsid| 4 + nsid.len());
+        let ecs = self.ecs.map_or(0, |ecs| 4 + ecs.octets.len());
+        let cookie = self.cookie.map_or(0, |cookie| 4 + cookie.len());
+        nsid + ecs + cookie
+    }
+}
 
 const FLAG_QR: u8 = 0x80;
 const FLAG_AA: u8 = 0x04;
 const FLAG_TC: u8 = 0x02;
 const OPTION_NSID: u16 = 3;
 const OPTION_ECS: u16 = 8;
+const OPTION_COOKIE: u16 = 10;
 const OPTION_PADDING: u16 = 12;
 const OPTION_EXTENDED_ERROR: u16 = 15;
 
@@ -90,7 +119,12 @@ pub struct Mark {
 
 impl<'a> Writer<'a> {
     /// Starts a response of at most `size` octets; the OPT's place is kept free.
-    pub fn new(out: &'a mut Vec<u8>, query: &Query<'a>, nsid: &[u8], size: usize) -> Self {
+    pub fn new(
+        out: &'a mut Vec<u8>,
+        query: &Query<'a>,
+        options: &Options<'_>,
+        size: usize,
+    ) -> Self {
         out.clear();
         out.resize(HEADER, 0);
         let mut qname: &[u8] = &[];
@@ -103,7 +137,7 @@ impl<'a> Writer<'a> {
             out,
             qname,
             records_at,
-            limit: size.saturating_sub(opt_len(query, nsid)),
+            limit: size.saturating_sub(opt_len(query, options)),
             counts: [0; 3],
             full: false,
             targets: [0; TARGETS],
@@ -270,7 +304,13 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes OPT and header.
-    pub fn finish(self, query: &Query<'_>, nsid: &[u8], outline: Outline, truncated: bool) {
+    pub fn finish(
+        self,
+        query: &Query<'_>,
+        options: &Options<'_>,
+        outline: Outline,
+        truncated: bool,
+    ) {
         let out = self.out;
         let mut additionals = self.counts[2];
         if let Some(edns) = &query.edns {
@@ -281,23 +321,28 @@ impl<'a> Writer<'a> {
             let extended = (outline.rcode >> 4) as u8;
             out.extend_from_slice(&[extended, 0, u8::from(edns.dnssec_ok) << 7, 0]);
             let error = outline.error.map_or(0, |_| EXTENDED_ERROR);
-            let options = opt_len(query, nsid) - OPT_FIXED + error;
-            let end = out.len() + 2 + options + query.spare;
+            let len = options.len() + error;
+            let end = out.len() + 2 + len + query.spare;
             let padding = edns.padding.then(|| padding(end)).flatten();
-            let rdlen = options + padding.map_or(0, |octets| 4 + octets);
+            let rdlen = len + padding.map_or(0, |octets| 4 + octets);
             out.extend_from_slice(&(rdlen as u16).to_be_bytes());
-            if edns.nsid {
+            if let Some(nsid) = options.nsid {
                 out.extend_from_slice(&OPTION_NSID.to_be_bytes());
                 out.extend_from_slice(&(nsid.len() as u16).to_be_bytes());
                 out.extend_from_slice(nsid);
             }
-            if let Some(ecs) = &edns.ecs {
+            if let Some(ecs) = options.ecs {
                 out.extend_from_slice(&OPTION_ECS.to_be_bytes());
                 out.extend_from_slice(&(ecs.octets.len() as u16).to_be_bytes());
                 // FAMILY and SOURCE, our SCOPE, ADDRESS.
                 out.extend_from_slice(&ecs.octets[..3]);
                 out.push(outline.scope);
                 out.extend_from_slice(&ecs.octets[4..]);
+            }
+            if let Some(cookie) = options.cookie {
+                out.extend_from_slice(&OPTION_COOKIE.to_be_bytes());
+                out.extend_from_slice(&(cookie.len() as u16).to_be_bytes());
+                out.extend_from_slice(&cookie);
             }
             if let Some(error) = outline.error {
                 for word in [OPTION_EXTENDED_ERROR, 2, error as u16] {
@@ -339,11 +384,11 @@ const EXTENDED_ERROR: usize = 6;
 pub const OPT_FIXED: usize = 11;
 
 /// Octets of the OPT that answers a query.
-fn opt_len(query: &Query<'_>, nsid: &[u8]) -> usize {
-    let Some(edns) = &query.edns else { return 0 };
-    let nsid = if edns.nsid { 4 + nsid.len() } else { 0 };
-    let ecs = edns.ecs.map_or(0, |ecs| 4 + ecs.octets.len());
-    OPT_FIXED + nsid + ecs
+fn opt_len(query: &Query<'_>, options: &Options<'_>) -> usize {
+    match query.edns {
+        Some(_) => OPT_FIXED + options.len(),
+        None => 0,
+    }
 }
 
 /// Octets of padding for a response that has `len` octets without that option: up to the next block, or to

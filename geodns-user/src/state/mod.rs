@@ -61,6 +61,9 @@ const MEMBERS: TableDefinition<'_, &str, MemberRow<'_>> = TableDefinition::new("
 /// Name of a catalog of ours -> what it has listed: a [`Ledger`] in JSON.
 const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
 
+/// 0 -> the secret that cookies are made with, and since when, in milliseconds since 1970; 1 -> the one before.
+const COOKIES: TableDefinition<'_, u8, ([u8; 16], u64)> = TableDefinition::new("cookies");
+
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -70,6 +73,17 @@ pub struct State {
     path: PathBuf,
     /// `None` after a write that failed, until the next use opens it again.
     database: Mutex<Option<Database>>,
+}
+
+/// What cookies are made with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CookieSecrets {
+    /// The secret that makes them.
+    pub current: [u8; 16],
+    /// Since when, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+    /// The one before.
+    pub previous: Option<[u8; 16]>,
 }
 
 /// One `map set`.
@@ -394,6 +408,34 @@ impl State {
         })
     }
 
+    /// The secrets that cookies are made with, if there were any.
+    pub fn cookie_secrets(&self) -> Result<Option<CookieSecrets>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(COOKIES)?;
+            let get = |place: u8| Ok::<_, Problem>(table.get(place)?.map(|row| row.value()));
+            let previous = get(1)?.map(|(secret, _)| secret);
+            Ok(get(0)?.map(|(current, since_unix_ms)| CookieSecrets {
+                current,
+                since_unix_ms,
+                previous,
+            }))
+        })
+    }
+
+    /// Keeps the secrets that cookies are made with.
+    pub fn save_cookie_secrets(&self, secrets: &CookieSecrets) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(COOKIES)?;
+            table.insert(0, (secrets.current, secrets.since_unix_ms))?;
+            match secrets.previous {
+                Some(previous) => table.insert(1, (previous, 0))?,
+                None => table.remove(1)?,
+            };
+            Ok(())
+        })
+    }
+
     /// The zones that are here because a catalog lists them, by name.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
         let name = |text: &str| {
@@ -552,6 +594,7 @@ fn prepare(database: &Database) -> Result<(), Problem> {
         transaction.open_table(SERIALS)?;
         transaction.open_table(MEMBERS)?;
         transaction.open_table(LEDGERS)?;
+        transaction.open_table(COOKIES)?;
     }
     transaction.commit()?;
     Ok(())

@@ -282,6 +282,7 @@ impl Questions {
         let identity = Identity {
             id: "bench".to_owned(),
             version: "bench".to_owned(),
+            cookies: None,
         };
         let client: IpAddr = "192.0.2.1".parse()?;
         let mut response = Vec::new();

@@ -292,6 +292,7 @@ fn identity() -> Identity {
     Identity {
         id: "test1".to_owned(),
         version: "geodns test".to_owned(),
+        cookies: None,
     }
 }
 

@@ -1,0 +1,123 @@
+//! `[cookies]`: judged.
+
+use std::fmt;
+
+use geodns_common::cookie::Secret;
+use toml::Spanned;
+
+use super::check::Check;
+use super::{Error, file};
+
+/// `[cookies]`: DNS cookies (RFC 7873).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// None are made, and those that come are ignored.
+    Off,
+    /// With secrets of this server's own, which the state has.
+    Generated,
+    /// With these, which other servers have too.
+    Shared(Secrets),
+}
+
+/// The secret that cookies are made with, and another one that is good as well: the one before it, or the
+/// one to come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secrets(pub [Secret; 2]);
+
+impl Secrets {
+    /// Of a secret's octets, or two secrets'.
+    pub fn new(first: [u8; 16], second: Option<[u8; 16]>) -> Self {
+        Self([first, second.unwrap_or(first)].map(bytemuck::cast))
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // They are nobody's business.
+        f.write_str("Secrets")
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn cookies(&self, file: file::Cookies) -> Result<Cookies, Error> {
+        let lines = match (file.secrets, file.secrets_file) {
+            (Some(_), Some(file)) => {
+                let message = "secrets or a file with them, not both; remove one";
+                return self.error(file.span(), "cookies.secrets_file", message.to_owned());
+            }
+            (Some(secrets), None) => {
+                let span = secrets.span();
+                let secrets = secrets.into_inner().into_iter();
+                let secrets = secrets.map(|secret| (secret.span(), secret.into_inner()));
+                Some((span, "cookies.secrets", secrets.collect()))
+            }
+            (None, Some(file)) => Some(self.secrets_file(file)?),
+            (None, None) => None,
+        };
+        let shared = match lines {
+            None => None,
+            Some((span, key, lines)) => {
+                let mut secrets = Vec::new();
+                for (span, text) in lines {
+                    match secret(&text) {
+                        Some(secret) => secrets.push(secret),
+                        None => {
+                            let message = "not 32 hexadecimal digits; write what `openssl rand -hex 16` gives";
+                            return self.error(span, key, message.to_owned());
+                        }
+                    }
+                }
+                match *secrets {
+                    [first] => Some(Secrets::new(first, None)),
+                    [first, second] => Some(Secrets::new(first, Some(second))),
+                    _ => {
+                        let message = format!(
+                            "{} secrets; write one, or two: the first makes cookies, both are good",
+                            secrets.len()
+                        );
+                        return self.error(span, key, message);
+                    }
+                }
+            }
+        };
+        Ok(match (file.enabled, shared) {
+            (Some(false), _) => Cookies::Off,
+            (_, Some(secrets)) => Cookies::Shared(secrets),
+            (_, None) => Cookies::Generated,
+        })
+    }
+
+    /// The lines of a file of secrets.
+    fn secrets_file(&self, file: Spanned<String>) -> Result<Lines, Error> {
+        const KEY: &str = "cookies.secrets_file";
+        let (path, span) = self.path(Some(file), KEY, "")?;
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                let lines = lines.map(|line| (span.clone(), line.to_owned())).collect();
+                Ok((span, KEY, lines))
+            }
+            Err(error) => {
+                let message = format!(
+                    "cannot read {}: {error}; check the path and its permissions",
+                    path.display()
+                );
+                self.error(span, KEY, message)
+            }
+        }
+    }
+}
+
+/// Where secrets are written, under which key, and each with its own place.
+type Lines = (
+    std::ops::Range<usize>,
+    &'static str,
+    Vec<(std::ops::Range<usize>, String)>,
+);
+
+/// A secret's octets.
+fn secret(text: &str) -> Option<[u8; 16]> {
+    let is_hex = text.len() == 32 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let number = is_hex.then(|| u128::from_str_radix(text, 16).ok())??;
+    Some(number.to_be_bytes())
+}

@@ -37,6 +37,26 @@ pub struct Settings {
     pub nsid_len: u32,
     /// The EDNS option NSID (RFC 5001) that goes back, code and length included, in memory order.
     pub nsid: [u64; NSID_WORDS],
+    /// How much is answered to one prefix.
+    pub limit: Limit,
+}
+
+/// Response rate limiting: see [`limit`](crate::limit). Times are in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Limit {
+    /// Time between two responses; 0: there is no limit.
+    pub interval: u64,
+    /// Time by which a prefix may be ahead of that.
+    pub burst: u64,
+    /// Key of the hash over prefixes.
+    pub key: u64,
+    /// A tick of the kernel's clock, which whoever loads the program knows.
+    pub tick: u64,
+    /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
+    pub slip: u32,
+    /// 1: it is counted what would be over the limit, and nothing else happens.
+    pub dry_run: u32,
 }
 
 /// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
@@ -56,6 +76,14 @@ impl Settings {
             log_every: 0,
             nsid_len: 0,
             nsid: [0; NSID_WORDS],
+            limit: Limit {
+                interval: 0,
+                burst: 0,
+                key: 0,
+                tick: 0,
+                slip: 0,
+                dry_run: 0,
+            },
         }
     }
 
@@ -93,6 +121,13 @@ impl Row {
     pub fn load(&self) -> u64 {
         // SAFETY: the cell is a valid aligned u64 for the life of `&self`.
         unsafe { core::ptr::read_volatile(self.0.get()) }
+    }
+
+    /// Writes the row whole. What another CPU writes at once may be lost, or this.
+    #[inline(always)]
+    pub fn store(&self, value: u64) {
+        // SAFETY: the cell is a valid aligned u64, ours to write, for the life of `&self`.
+        unsafe { core::ptr::write_volatile(self.0.get(), value) }
     }
 
     /// Writes the row whole, from its only owner.
@@ -684,7 +719,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 424);
+    assert!(size_of::<Settings>() == 464);
     assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);

@@ -5,6 +5,7 @@
 //! - [`abi`]: the layout of the tables, written by userspace and read by the program
 //! - [`wire`]: DNS wire format: names, header, EDNS, checksums
 //! - [`cookie`]: DNS cookies
+//! - [`limit`]: response rate limiting
 //! - [`subnet`]: which client subnets say nothing
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
@@ -13,6 +14,7 @@
 
 pub mod abi;
 pub mod cookie;
+pub mod limit;
 pub mod respond;
 pub mod subnet;
 pub mod tables;

@@ -10,9 +10,10 @@ use crate::abi::{
     SOA_WORDS, Set, SetType, Shelf, Target, Zone,
 };
 use crate::cookie;
+use crate::limit;
 use crate::subnet;
 use crate::tables::{self, Address, Found, Tables, find_name, find_order};
-use crate::verdict::Verdict;
+use crate::verdict::{Tally, Verdict};
 use crate::wire::{self, HEADER_LEN, NameWords};
 
 /// Octets of a frame that the scratch holds, a power of two.
@@ -62,6 +63,8 @@ pub struct Scratch {
     cookie: [u64; 3],
     /// Octets of the NSID option that goes back; 0: none.
     nsid_len: u32,
+    /// Queries that were over the limit.
+    over_limit: u32,
     /// 1: the client has shown a good cookie.
     cookie_is_good: u32,
     /// Seconds since 1970, when `heard_at` was.
@@ -115,6 +118,7 @@ impl Scratch {
             cookie_len: 0,
             cookie: [0; 3],
             nsid_len: 0,
+            over_limit: 0,
             cookie_is_good: 0,
             now: 0,
             source_is_v6: 0,
@@ -205,6 +209,20 @@ impl Scratch {
                 .cast::<[u64; 2]>()
                 .write_unaligned(words)
         }
+    }
+
+    /// Whether so much has been answered to where the packet came from that this is too much.
+    #[inline(always)]
+    pub fn is_over_limit<T: Tables>(&self, tables: &T) -> bool {
+        let limit = &tables.settings().limit;
+        let is_v6 = self.source_is_v6 != 0;
+        let number = limit::cell(limit.key, self.source, is_v6);
+        let Some(page) = tables.cells(number / limit::CELLS_OF_PAGE as u32) else {
+            return false;
+        };
+        let cell = &page[number as usize & (limit::CELLS_OF_PAGE - 1)];
+        !limit::take(cell, limit, tables.ticks().wrapping_mul(limit.tick))
+            && !tables.is_exempt(self.source, is_v6)
     }
 
     /// The message.
@@ -396,10 +414,18 @@ pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
 
 #[inline(always)]
 fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
-    let query = parse(scratch)?;
-    scratch.set_parsed(query);
-    if query.edns != 0 {
-        serve_options(scratch, tables)?;
+    let read = read(scratch, tables);
+    if tables.settings().limit.interval != 0 {
+        let refused = read.err().map_or(UNDERSTOOD, |refused| refused as u32);
+        let refused = scratch.forget(refused);
+        if let Some(verdict) = limit(scratch, tables, refused)? {
+            return Ok(verdict);
+        }
+        if refused != UNDERSTOOD {
+            return Err(Verdict::from_index(refused).unwrap_or(Verdict::Internal));
+        }
+    } else {
+        read?;
     }
     let target = find(scratch, tables)?;
     let target = scratch.forget64(target);
@@ -441,6 +467,60 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     }
     fail(scratch);
     Ok(Verdict::Servfail)
+}
+
+/// No verdict: the query was understood.
+const UNDERSTOOD: u32 = u32::MAX;
+
+/// Reads the query, and makes ready the options that go back.
+#[inline(always)]
+fn read<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<(), Verdict> {
+    let query = parse(scratch)?;
+    scratch.set_parsed(query);
+    if query.edns != 0 {
+        serve_options(scratch, tables)?;
+    }
+    Ok(())
+}
+
+/// Takes a token for the client's prefix. If there is none: a verdict instead of an answer. A client that has
+/// shown a good cookie needs none; one that has shown another gets a good one back now and then, with
+/// BADCOOKIE (RFC 7873 section 5.2.3), and who has none TC, so that it may come back over TCP.
+#[inline(always)]
+fn limit<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    refused: u32,
+) -> Result<Option<Verdict>, Verdict> {
+    let limit = &tables.settings().limit;
+    if refused == Verdict::Response as u32
+        || refused == UNDERSTOOD && scratch.cookie_is_good != 0
+        || !tables.is_over_limit(scratch)
+    {
+        return Ok(None);
+    }
+    if limit.dry_run != 0 {
+        tables.tally(Tally::OverLimit);
+        return Ok(None);
+    }
+    scratch.over_limit = scratch.over_limit.wrapping_add(1);
+    let slips = limit.slip != 0 && scratch.over_limit.is_multiple_of(limit.slip);
+    if refused != UNDERSTOOD || !slips {
+        return Err(Verdict::Limited);
+    }
+    let end = scratch.query.end();
+    finish(scratch, tables, end, 0, 0)?;
+    let flags = scratch.get8(MESSAGE + 2) & !wire::AA;
+    if scratch.cookie_len == 0 {
+        scratch.put8(MESSAGE + 2, flags | wire::TC);
+    } else {
+        let [high, low] = [wire::BADCOOKIE >> 4, wire::BADCOOKIE & 15];
+        scratch.put8(MESSAGE + 2, flags);
+        scratch.put8(MESSAGE + 3, low as u8);
+        // EXTENDED-RCODE, in the OPT.
+        scratch.put8(end + 5, high as u8);
+    }
+    Ok(Some(Verdict::Slipped))
 }
 
 /// Appends what the target of an existing name has for the question, if anything.
@@ -723,6 +803,12 @@ fn serve_options<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<(), Ver
     });
     scratch.cookie = [client, served.head, served.hash];
     scratch.cookie_is_good = served.is_good as u32;
+    if served.is_good {
+        tables.tally(Tally::CookieGood);
+    }
+    if served.head != head {
+        tables.tally(Tally::CookieMade);
+    }
     Ok(())
 }
 

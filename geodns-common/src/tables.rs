@@ -7,7 +7,9 @@ use crate::abi::{
     self, Answer, Block, Cookies, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target,
     Zone,
 };
+use crate::limit;
 use crate::respond::Scratch;
+use crate::verdict::Tally;
 use crate::wire;
 
 /// Read access to the tables of one plan. An index that is out of range gives `None`.
@@ -59,6 +61,42 @@ pub trait Tables {
         if let Some(cookies) = self.cookies() {
             scratch.hash_cookie(cookies.secret(row, is_first));
         }
+    }
+
+    /// A page of buckets of tokens. `None`: nothing is limited.
+    #[inline(always)]
+    fn cells(&self, _page: u32) -> Option<&limit::Page> {
+        None
+    }
+
+    /// Ticks of the kernel's clock.
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        0
+    }
+
+    /// Prefixes whose addresses are never limited: what [`limit::exempt_key`] gives, and the length.
+    fn exempt(&self) -> &[([u32; 4], u32)] {
+        &[]
+    }
+
+    /// Whether an address, in memory order, is one of [`Tables::exempt`].
+    #[inline(always)]
+    fn is_exempt(&self, _address: [u64; 2], _is_v6: bool) -> bool {
+        false
+    }
+
+    /// Counts something beside the verdict.
+    #[inline(always)]
+    fn tally(&self, _tally: Tally) {}
+
+    /// [`Scratch::is_over_limit`]. The kernel has a function of its own for it.
+    #[inline(always)]
+    fn is_over_limit(&self, scratch: &Scratch) -> bool
+    where
+        Self: Sized,
+    {
+        scratch.is_over_limit(self)
     }
 
     /// Hashes a suffix of the scratch's name, from an octet on, into its `hash`. The kernel has a function

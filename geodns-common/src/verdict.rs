@@ -37,6 +37,10 @@ verdicts! {
     Nxdomain = "nxdomain",
     /// Answered with SERVFAIL: no mirror of the pool is in service, and it fails closed.
     Servfail = "servfail",
+    /// Answered with nothing but TC or a cookie: the client's prefix is over the limit of responses.
+    Slipped = "limited_slip",
+    /// Dropped: the client's prefix is over the limit of responses.
+    Limited = "limited_drop",
     /// The frame could neither be answered nor given back as it came.
     Aborted = "aborted",
     /// Passed: neither IPv4 nor IPv6, or more than two VLAN tags.
@@ -63,8 +67,8 @@ verdicts! {
     Stale = "pass_stale",
     /// Passed: a DNS message too short or too long for the fast path.
     MessageSize = "pass_message_size",
-    /// Passed: a DNS response.
-    Response = "pass_response",
+    /// Dropped: a DNS response. Two servers must never talk to each other.
+    Response = "drop_response",
     /// Passed: another opcode than QUERY, or header bits that a query does not set.
     Header = "pass_header",
     /// Passed: other than one question, or records beside it and an OPT.
@@ -105,18 +109,82 @@ verdicts! {
     Internal = "pass_internal",
 }
 
-/// Counters: a power of two above the last verdict, so that an index can be masked.
+macro_rules! tallies {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// What is counted beside a verdict.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Tally {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Tally {
+            /// All of them, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// Name in statistics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means, in a line.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+tallies! {
+    /// Clients that have shown a good cookie.
+    CookieGood = "cookie_good",
+    /// Cookies that were made: for clients that have shown none, or one that was not good or old.
+    CookieMade = "cookie_made",
+    /// Queries over the limit of responses that were answered all the same, with rrl.dry_run.
+    OverLimit = "limited_dry_run",
+}
+
+/// Counters: a power of two above the last verdict, so that an index can be masked; the last ones are tallies'.
 pub const COUNTERS: usize = 64;
 
-const _: () = assert!(Verdict::ALL.len() <= COUNTERS);
+const _: () = assert!(Verdict::ALL.len() <= Tally::FIRST as usize);
+
+impl Tally {
+    /// Counter of the first one: they are the last counters.
+    const FIRST: u32 = COUNTERS as u32 - Self::ALL.len() as u32;
+
+    /// Its counter.
+    pub const fn index(self) -> u32 {
+        Self::FIRST + self as u32
+    }
+
+    /// The tally with this counter.
+    pub const fn from_index(index: u32) -> Option<Self> {
+        if index >= Self::FIRST && index < COUNTERS as u32 {
+            Some(Self::ALL[(index - Self::FIRST) as usize])
+        } else {
+            None
+        }
+    }
+}
 
 impl Verdict {
     /// Whether the packet was answered.
     pub const fn is_answer(self) -> bool {
         matches!(
             self,
-            Self::Answered | Self::Static | Self::Nodata | Self::Nxdomain | Self::Servfail
+            Self::Answered
+                | Self::Static
+                | Self::Nodata
+                | Self::Nxdomain
+                | Self::Servfail
+                | Self::Slipped
         )
+    }
+
+    /// Whether the packet goes no further.
+    pub const fn is_drop(self) -> bool {
+        matches!(self, Self::Limited | Self::Response)
     }
 
     /// The verdict with this counter.

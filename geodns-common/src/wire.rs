@@ -34,6 +34,9 @@ pub const SERVFAIL: u8 = 2;
 /// Response code NXDOMAIN, in the fourth octet.
 pub const NXDOMAIN: u8 = 3;
 
+/// Response code BADCOOKIE (RFC 7873), whose upper bits are in an OPT.
+pub const BADCOOKIE: u16 = 23;
+
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
 /// Type A.

@@ -14,7 +14,7 @@ mod maps;
 mod packet;
 mod turn;
 
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Seen;
@@ -36,6 +36,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     log(&ctx, verdict);
     match verdict {
         verdict if verdict.is_answer() => XDP_TX,
+        verdict if verdict.is_drop() => XDP_DROP,
         Verdict::Aborted => XDP_ABORTED,
         _ => XDP_PASS,
     }

@@ -5,17 +5,21 @@
 //! shared by every instance.
 
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray};
 use geodns_common::abi::{
     Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone,
 };
+use geodns_common::limit;
 use geodns_common::respond::Scratch;
 use geodns_common::tables::Tables;
-use geodns_common::verdict::COUNTERS as COUNTERS_LEN;
+use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
 use geodns_common::wire;
 
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.
+const NO_PREALLOC: u32 = 1;
 
 /// What stays the same for this plan: memory that is read-only, and that userspace fills before the program
 /// is loaded.
@@ -48,11 +52,18 @@ static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 
+/// Buckets of tokens, by prefix.
+#[map]
+static CELLS: Array<limit::Page> = Array::with_max_entries(1, 0);
+/// Prefixes that are never limited.
+#[map]
+static EXEMPT: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
+
 /// Clients answered lately.
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 
-/// Packets by verdict.
+/// Packets by verdict, and tallies.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_entries(1, 0);
 /// How long this program goes on answering.
@@ -163,6 +174,45 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn cells(&self, page: u32) -> Option<&limit::Page> {
+        CELLS.get(page)
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        // SAFETY: the helper takes nothing.
+        unsafe { aya_ebpf::helpers::generated::bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn is_exempt(&self, address: [u64; 2], is_v6: bool) -> bool {
+        let [a, b, c, d] = limit::exempt_key(address, is_v6);
+        let mut key = [0_u32; 5];
+        for (to, word) in key.iter_mut().zip([128, a, b, c, d]) {
+            // LLVM would put two at once where none is aligned.
+            // SAFETY: a place of the array.
+            unsafe { core::ptr::write_volatile(to, word) };
+        }
+        // SAFETY: a key is a length and 16 octets, and aligned to no more.
+        let key = unsafe { &*(&raw const key).cast::<Key<[u32; 4]>>() };
+        EXEMPT.get(key).is_some()
+    }
+
+    #[inline(always)]
+    fn tally(&self, tally: Tally) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+            let index = tally.index() as usize & (COUNTERS_LEN - 1);
+            // SAFETY: the index is masked; this CPU's copy is not written by another.
+            unsafe { (*counters)[index] += 1 };
+        }
+    }
+
+    #[inline(always)]
+    fn is_over_limit(&self, _scratch: &Scratch) -> bool {
+        geodns_limit() != 0
+    }
+
+    #[inline(always)]
     fn hash_cookie(&self, _scratch: &mut Scratch, row: u64, is_first: bool) {
         geodns_cookie(row, is_first as u32);
     }
@@ -171,6 +221,13 @@ impl Tables for Maps {
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }
+}
+
+/// [`Scratch::is_over_limit`] of this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_limit() -> u32 {
+    scratch().is_some_and(|scratch| scratch.is_over_limit(&Maps)) as u32
 }
 
 /// [`Scratch::hash_cookie`] over this CPU's scratch. A function of its own, that the verifier checks once.

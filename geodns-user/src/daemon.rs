@@ -465,6 +465,9 @@ fn attach(
 ) -> anyhow::Result<Option<Kernel>> {
     if config.kernel.mode == Mode::Off {
         tracing::info!("kernel.mode is off: the slow path answers everything");
+        if config.rrl.rate > 0 {
+            tracing::warn!("rrl.rate: the kernel limits responses, and kernel.mode is off");
+        }
         return Ok(None);
     }
     let settings = kernel::Settings {

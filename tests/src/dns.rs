@@ -361,6 +361,7 @@ impl Reply {
             5 => "REFUSED".into(),
             9 => "NOTAUTH".into(),
             16 => "BADVERS".into(),
+            23 => "BADCOOKIE".into(),
             other => format!("RCODE{other}"),
         }
     }

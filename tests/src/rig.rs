@@ -23,6 +23,7 @@ use geodns_common::abi::{Block, Page};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
+use crate::bench::world;
 use crate::world::unique;
 
 /// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
@@ -123,7 +124,7 @@ impl Responder {
         let before = self.counters()?;
         let (action, frame) = run(self.instance.program()?, frame)?;
         let after = self.counters()?;
-        let mut verdicts = (0..COUNTERS).filter(|&at| after[at] != before[at]);
+        let mut verdicts = (0..Verdict::ALL.len()).filter(|&at| after[at] != before[at]);
         let verdict = verdicts.next().context("no counter for this packet")?;
         ensure!(
             after[verdict] == before[verdict] + 1 && verdicts.next().is_none(),
@@ -139,13 +140,17 @@ impl Responder {
 }
 
 /// Instructions that the verifier walked for each program: the responder, with and without its log of
-/// packets, and the rig's.
+/// packets and a limit of responses, and the rig's.
 pub fn verified(
     responder: &Responder,
     tables: &impl Tables,
     capacity: Capacity,
 ) -> Result<Vec<(String, u32)>> {
     let logging = responder.another(tables, capacity, 1000)?;
+    let world = world::limited()?;
+    let plan = world.plan.read().expect("not poisoned");
+    let [limiting, both] =
+        [0, 1000].map(|log_every| responder.another(&*plan, plan.capacity(), log_every));
     let mut counts = vec![
         (
             "geodns".to_owned(),
@@ -154,6 +159,14 @@ pub fn verified(
         (
             "geodns, logging".to_owned(),
             logging.verified_instructions(),
+        ),
+        (
+            "geodns, limiting".to_owned(),
+            limiting?.verified_instructions(),
+        ),
+        (
+            "geodns, limiting and logging".to_owned(),
+            both?.verified_instructions(),
         ),
     ];
     let mut rig = Rig::load()?;

@@ -32,13 +32,16 @@ const CLIENTS: [&str; 9] = [
 
 /// Verdicts of packets that are not questions to the daemon with the program: neighbour discovery,
 /// and the questions to the other.
-const NOISE: [&str; 6] = [
+const NOISE: [&str; 8] = [
     "pass_not_ip",
     "pass_ip_options",
     "pass_not_udp",
     "pass_other_port",
     "pass_other_address",
     "pass_other_mac",
+    // No verdicts: counted beside them.
+    "cookie_good",
+    "cookie_made",
 ];
 
 /// How long an answer may take, on a busy machine.

@@ -212,7 +212,7 @@ fn never_a_wrong_answer() -> Result<()> {
     }
     for name in [
         "pass_message_size",
-        "pass_response",
+        "drop_response",
         "pass_header",
         "pass_counts",
         "pass_bad_name",

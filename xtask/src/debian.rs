@@ -88,7 +88,14 @@ pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
 }
 
 /// The packages of other name servers, which are asked the same questions as ours.
-const SERVERS: [&str; 5] = ["bind9", "bind9-utils", "knot", "knot-dnssecutils", "nsd"];
+const SERVERS: [&str; 6] = [
+    "bind9",
+    "bind9-utils",
+    "knot",
+    "knot-dnssecutils",
+    "nsd",
+    "unbound",
+];
 
 /// Programs of other name servers, in a folder of the cache. Only the libraries that they need are
 /// installed: a name server that was installed would be started, now or when the machine is.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use geodns_common::verdict::Verdict;
+use geodns_common::verdict::{Tally, Verdict};
 
 use super::check::Summary;
 use crate::control::api::{
@@ -210,9 +210,11 @@ fn pools(pools: Vec<PoolStatus>) -> String {
 
 /// `geodns stats`; with rates since an earlier picture.
 pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> String {
+    let verdicts = Verdict::ALL.iter().map(|v| (v.name(), v.meaning()));
+    let tallies = Tally::ALL.iter().map(|t| (t.name(), t.meaning()));
     let fast = counters(
         "FAST PATH",
-        Verdict::ALL.iter().map(|v| (v.name(), v.meaning())),
+        verdicts.chain(tallies),
         &now.kernel,
         before.map(|(stats, since)| (&stats.kernel, since)),
         all,

@@ -51,6 +51,7 @@ pub(super) fn check(
     let tls = check.tls(file.tls, server.port)?;
     let kernel = check.kernel(file.kernel, overrides)?;
     let cookies = check.cookies(file.cookies)?;
+    let rrl = check.rrl(file.rrl)?;
     let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
     if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
         let message = format!(
@@ -77,6 +78,7 @@ pub(super) fn check(
         tls,
         kernel,
         cookies,
+        rrl,
         socket: socket.0,
         state: state.0,
         databases,

@@ -25,6 +25,8 @@ pub(super) struct File {
     #[serde(default)]
     pub cookies: Cookies,
     #[serde(default)]
+    pub rrl: Rrl,
+    #[serde(default)]
     pub control: Control,
     #[serde(default)]
     pub state: State,
@@ -79,6 +81,16 @@ pub(super) struct Cookies {
     pub enabled: Option<bool>,
     pub secrets: Option<Spanned<Vec<Spanned<String>>>>,
     pub secrets_file: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rrl {
+    pub rate: Option<Spanned<i64>>,
+    pub burst: Option<Spanned<i64>>,
+    pub slip: Option<Spanned<i64>>,
+    pub allow: Option<Spanned<Vec<Spanned<String>>>>,
+    pub dry_run: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

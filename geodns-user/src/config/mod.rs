@@ -5,6 +5,7 @@
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
 //! - `cookies`: the same of the secrets that cookies are made with
+//! - `rrl`: the same of how much is answered to one prefix
 //! - `transfer`: the same of who gives and takes zones
 //! - `catalog`: the same of zones that list others, and the zones that are listed
 //! - [`time`]: times as people write them
@@ -15,6 +16,7 @@ mod cookies;
 mod file;
 mod monitor;
 mod pool;
+mod rrl;
 pub mod time;
 mod transfer;
 
@@ -29,6 +31,7 @@ pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
+pub use rrl::Rrl;
 pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
 use crate::zone::Name;
@@ -86,6 +89,8 @@ pub struct Config {
     pub kernel: Kernel,
     /// `[cookies]`
     pub cookies: Cookies,
+    /// `[rrl]`
+    pub rrl: Rrl,
     /// `control.socket`
     pub socket: PathBuf,
     /// `state.path`

@@ -214,6 +214,7 @@ fn the_sample_says_the_truth() {
         ("tls", "[tls]\nx = 0"),
         ("kernel", "[kernel]\nx = 0"),
         ("cookies", "[cookies]\nx = 0"),
+        ("rrl", "[rrl]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
@@ -354,7 +355,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, tls, kernel, cookies, control, state, geoip, health, tsig, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, control, state, geoip, health, tsig, zone, mirror, pool, steer",
         ),
         (
             "path =",
@@ -885,6 +886,46 @@ fn zones_are_given_and_taken_as_it_says() {
         ),
     ] {
         check_error(key(rest), &format!("etc/g.toml:{expect}"));
+    }
+}
+
+#[test]
+fn the_limit_of_responses_is_what_it_says() {
+    let with = |section: &str| format!("[rrl]\n{section}\n{BASE}");
+    let rrl = |section: &str| parse(with(section)).unwrap().rrl;
+    assert_eq!(parse(BASE).unwrap().rrl, Rrl::default());
+    assert_eq!(rrl("rate = 0").rate, 0);
+    let set =
+        rrl("rate = 500\nslip = 0\ndry_run = true\nallow = [\"192.0.2.0/24\", \"2001:db8::1\"]");
+    assert_eq!(
+        (set.rate, set.burst, set.slip, set.dry_run),
+        (500, 500, 0, true)
+    );
+    assert_eq!(set.allow.len(), 2);
+    assert_eq!(rrl("rate = 500\nburst = 7").burst, 7);
+    for (section, expect) in [
+        (
+            "rate = -1",
+            "2: rrl.rate: -1 is out of range; write 0 to 1000000",
+        ),
+        (
+            "rate = 1\nburst = 0",
+            "3: rrl.burst: 0 is out of range; write 1 to 10000000",
+        ),
+        (
+            "slip = 101",
+            "2: rrl.slip: 101 is out of range; write 0 to 100",
+        ),
+        (
+            "allow = [\"192.0.2.1/24\"]",
+            "2: rrl.allow: 192.0.2.1/24: bits are set past the prefix length; did you mean 192.0.2.0/24?",
+        ),
+        (
+            "allow = [\"me\"]",
+            "2: rrl.allow: \"me\" is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
+        ),
+    ] {
+        check_error(with(section), &format!("etc/g.toml:{expect}"));
     }
 }
 

@@ -360,6 +360,28 @@ impl Check<'_> {
         }
     }
 
+    /// An address or a prefix; `None`: it is neither.
+    pub(super) fn network(
+        &self,
+        text: &Spanned<String>,
+        place: &str,
+    ) -> Result<Option<IpNet>, Error> {
+        if let Ok(address) = text.get_ref().parse::<IpAddr>() {
+            return Ok(Some(address.into()));
+        }
+        let Ok(prefix) = text.get_ref().parse::<IpNet>() else {
+            return Ok(None);
+        };
+        if prefix != prefix.trunc() {
+            let message = format!(
+                "{prefix}: bits are set past the prefix length; did you mean {}?",
+                prefix.trunc()
+            );
+            return self.error(text.span(), place, message);
+        }
+        Ok(Some(prefix))
+    }
+
     pub(super) fn allowed(
         &self,
         list: Option<Spanned<Vec<Spanned<String>>>>,
@@ -368,17 +390,7 @@ impl Check<'_> {
     ) -> Result<Vec<Allowed>, Error> {
         let list = list.map(Spanned::into_inner).unwrap_or_default();
         let one = |text: &Spanned<String>| {
-            if let Ok(address) = text.get_ref().parse::<IpAddr>() {
-                return Ok(Allowed::From(address.into()));
-            }
-            if let Ok(prefix) = text.get_ref().parse::<IpNet>() {
-                if prefix != prefix.trunc() {
-                    let message = format!(
-                        "{prefix}: bits are set past the prefix length; did you mean {}?",
-                        prefix.trunc()
-                    );
-                    return self.error(text.span(), place, message);
-                }
+            if let Some(prefix) = self.network(text, place)? {
                 return Ok(Allowed::From(prefix));
             }
             let name = self.name(text, place)?;

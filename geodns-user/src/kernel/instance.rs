@@ -4,11 +4,12 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use aya::maps::Map;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
-use geodns_common::abi;
 use geodns_common::tables::Tables;
+use geodns_common::{abi, limit};
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value};
@@ -64,10 +65,12 @@ impl Instance {
         log_every: u32,
         shared: &Shared,
     ) -> Result<Self, Error> {
-        let settings = abi::Settings {
+        let mut settings = abi::Settings {
             log_every,
             ..*tables.settings()
         };
+        settings.limit.tick = sys::tick();
+        let is_limited = settings.limit.interval != 0;
         let sizes = [
             ("NAMES", capacity.names),
             ("ZONES", capacity.zones),
@@ -78,6 +81,8 @@ impl Instance {
             ("SLOTS", capacity.slots),
             ("ROOTS", capacity.roots),
             ("BLOCKS", capacity.blocks),
+            ("CELLS", if is_limited { limit::PAGES } else { 1 }),
+            ("EXEMPT", tables.exempt().len() as u32),
         ];
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", bytemuck::bytes_of(&settings), true);
@@ -116,6 +121,8 @@ impl Instance {
         fill(&mut blocks, |index| tables.block(index));
         fill_words(&mut regions, |index| tables.region(index));
         fill_words(&mut slots, |index| tables.slot(index));
+
+        exempt(&mut ebpf, tables.exempt())?;
 
         let program = program(&mut ebpf)?;
         sys::undisturbed(|| program.load()).map_err(Error::refused)?;
@@ -301,4 +308,17 @@ fn array<'a>(ebpf: &'a Ebpf, name: &str) -> Result<(BorrowedFd<'a>, u32), Error>
         .info()
         .map_err(|error| Error::Object(format!("map {name}: {error}")))?;
     Ok((data.fd().as_fd(), info.max_entries()))
+}
+
+/// Puts the prefixes in that are never limited.
+fn exempt(ebpf: &mut Ebpf, prefixes: &[([u32; 4], u32)]) -> Result<(), Error> {
+    let map = ebpf
+        .map_mut("EXEMPT")
+        .ok_or_else(|| Error::Object("it has no map EXEMPT".to_owned()))?;
+    let failed = |error| Error::Object(format!("map EXEMPT: {error}"));
+    let mut trie: LpmTrie<&mut MapData, [u32; 4], u32> = LpmTrie::try_from(map).map_err(failed)?;
+    for &(address, len) in prefixes {
+        trie.insert(&Key::new(len, address), 0, 0).map_err(failed)?;
+    }
+    Ok(())
 }

@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::time::{ClockId, clock_getres};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
@@ -180,6 +182,14 @@ pub fn membarrier() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A tick of the kernel's clock, in nanoseconds: what the coarse clocks' resolution is.
+pub fn tick() -> u64 {
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE);
+    let tick = resolution.map(|tick| Duration::from(tick).as_nanos() as u64);
+    // That of 250 Hz, which most have.
+    tick.unwrap_or(4_000_000)
 }
 
 /// Waits until every program that runs now has ended.

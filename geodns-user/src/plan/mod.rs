@@ -37,6 +37,7 @@ use std::sync::Arc;
 use domain::base::{Name, Rtype};
 use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Row};
 use geodns_common::tables::{self, Tables};
+use geodns_common::wire;
 use ipnet::IpNet;
 
 use self::atlas::{Regions, Shared};
@@ -46,7 +47,7 @@ use self::names::Names;
 pub use self::path::Path;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
-use crate::config::{Config, Policy, Pool};
+use crate::config::{Config, Policy, Pool, Rrl};
 use crate::geo::{self, Geography, Layers, Prefix, Wanted};
 use crate::steering::{Service, Steering};
 use crate::zone::Zones;
@@ -350,6 +351,8 @@ pub struct Origin {
 #[derive(Clone, Debug)]
 pub struct Plan {
     settings: abi::Settings,
+    /// Prefixes that are never limited.
+    exempt: Vec<([u32; 4], u32)>,
     names: Names,
     zones: Vec<abi::Zone>,
     rows: Rows,
@@ -492,8 +495,10 @@ impl Plan {
             ..abi::Settings::default()
         };
         settings.set_nsid(input.identity.as_bytes());
+        settings.limit = limit(&input.config.rrl, input.hash_seed);
         let mut plan = Self {
             settings,
+            exempt: input.config.rrl.allow.iter().map(exempt).collect(),
             zones: rows::zones(input.zones, &names.complete, input.generation),
             names,
             rows,
@@ -1160,12 +1165,45 @@ fn will_be_alike<'a>(
         && rest(layers).eq(rest(other))
 }
 
+/// The limit of responses. Its key is drawn from the plan's seed, as that of names is.
+fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
+    const SECOND: u64 = 1_000_000_000;
+    let interval = match rrl.rate {
+        0 => 0,
+        rate => SECOND / u64::from(rate),
+    };
+    abi::Limit {
+        interval,
+        // What is left in a bucket is enough for one.
+        burst: interval * u64::from(rrl.burst.saturating_sub(1)),
+        key: wire::siphash(seed, &[u64::MAX], 0, 8),
+        tick: 0,
+        slip: rrl.slip,
+        dry_run: rrl.dry_run.into(),
+    }
+}
+
+/// A prefix that is never limited, as [`Tables::exempt`] has it.
+fn exempt(prefix: &IpNet) -> ([u32; 4], u32) {
+    let words = |octets: [u8; 16]| bytemuck::cast::<_, [u32; 4]>(octets);
+    match prefix {
+        IpNet::V4(net) => {
+            let mapped = net.network().to_ipv6_mapped();
+            (words(mapped.octets()), 96 + u32::from(net.prefix_len()))
+        }
+        IpNet::V6(net) => (words(net.network().octets()), net.prefix_len().into()),
+    }
+}
+
 impl Tables for Plan {
     fn settings(&self) -> &abi::Settings {
         &self.settings
     }
     fn name(&self, slot: u32) -> Option<&abi::Name> {
         self.names.slots.get(slot as usize)
+    }
+    fn exempt(&self) -> &[([u32; 4], u32)] {
+        &self.exempt
     }
     fn zone(&self, index: u32) -> Option<&abi::Zone> {
         self.zones.get(index as usize)

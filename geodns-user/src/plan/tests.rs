@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Server};
+use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Rrl, Server};
 use crate::geo::Layer;
 use crate::publish::{Backend, Twin};
 use crate::steering::Place;
@@ -44,6 +44,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
             site: None,
         },
         cookies: Cookies::Off,
+        rrl: Rrl::default(),
         kernel: Kernel {
             interfaces: Vec::new(),
             mode: Mode::Off,

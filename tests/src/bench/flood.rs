@@ -62,7 +62,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
             let flow = flood.responder(responder, TIME)?;
             let after = responder.counters()?;
             let counted = |at: usize| (after[at] - before[at]) as f64;
-            let reached: f64 = (0..after.len()).map(counted).sum();
+            let reached: f64 = (0..Verdict::ALL.len()).map(counted).sum();
             let answered = 100.0 * counted(Verdict::Answered as usize) / reached;
             if warm {
                 flows.push((flow, reflector, answered));

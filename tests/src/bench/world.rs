@@ -65,6 +65,17 @@ pub fn compiled(list: Option<&Path>) -> Result<World> {
     Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
 }
 
+/// The same without prefixes, and with a limit of responses that nobody comes to.
+pub fn limited() -> Result<World> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("geodns.toml");
+    let body = format!("[rrl]\nrate = 1000000\nburst = 10000000\n{}", body(None));
+    std::fs::write(&path, body)?;
+    std::fs::write(folder.path().join("example.org.zone"), EXAMPLE_ZONE)?;
+    let inputs = Inputs::of(Config::load(&path)?)?;
+    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
+}
+
 /// 24 cities with a mirror each: id, latitude, longitude in degrees.
 pub const CITIES: [(&str, f64, f64); 24] = [
     ("ams", 52.37, 4.9),

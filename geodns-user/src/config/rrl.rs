@@ -1,0 +1,79 @@
+//! `[rrl]`: judged.
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::check::Check;
+use super::{Error, file};
+
+/// Responses a second, at the most: more is no limit.
+const MAX_RATE: u32 = 1_000_000;
+/// The rarest slip.
+const MAX_SLIP: u32 = 100;
+/// Prefixes that are never limited, at the most.
+const MAX_ALLOW: usize = 4096;
+
+/// `[rrl]`: how much is answered to one /24 or /56.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rrl {
+    /// Responses a second; 0: there is no limit.
+    pub rate: u32,
+    /// Responses at once, when there were none before.
+    pub burst: u32,
+    /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
+    pub slip: u32,
+    /// Who is never limited.
+    pub allow: Vec<IpNet>,
+    /// It is counted what would be over the limit, and nothing else happens.
+    pub dry_run: bool,
+}
+
+impl Default for Rrl {
+    /// No limit.
+    fn default() -> Self {
+        Self {
+            rate: 0,
+            burst: 0,
+            slip: 2,
+            allow: Vec::new(),
+            dry_run: false,
+        }
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn rrl(&self, file: file::Rrl) -> Result<Rrl, Error> {
+        let number = |number: Option<Spanned<i64>>, key, default, least, most| match number {
+            Some(number) => self.number(number, key, least, most),
+            None => Ok(default),
+        };
+        let rate = number(file.rate, "rrl.rate", 0, 0, MAX_RATE)?;
+        let burst = number(file.burst, "rrl.burst", rate, 1, 10 * MAX_RATE)?;
+        let slip = number(file.slip, "rrl.slip", 2, 0, MAX_SLIP)?;
+        let list = file.allow.map(Spanned::into_inner).unwrap_or_default();
+        let mut allow = Vec::new();
+        for text in &list {
+            match self.network(text, "rrl.allow")? {
+                Some(prefix) if allow.len() < MAX_ALLOW => allow.push(prefix),
+                Some(_) => {
+                    let message = format!("{} prefixes; {MAX_ALLOW} is the most", list.len());
+                    return self.error(text.span(), "rrl.allow", message);
+                }
+                None => {
+                    let message = format!(
+                        "{:?} is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
+                        text.get_ref()
+                    );
+                    return self.error(text.span(), "rrl.allow", message);
+                }
+            }
+        }
+        Ok(Rrl {
+            rate,
+            burst,
+            slip,
+            allow,
+            dry_run: file.dry_run.unwrap_or(false),
+        })
+    }
+}

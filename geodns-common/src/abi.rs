@@ -39,6 +39,52 @@ pub struct Settings {
     pub nsid: [u64; NSID_WORDS],
     /// How much is answered to one prefix.
     pub limit: Limit,
+    /// The [`Stage`] after which a packet is given up, so that a bench can time those before; 0: none.
+    pub stop: u32,
+    /// Zero.
+    pub _pad: u32,
+}
+
+/// What the fast path does with a packet, one after the other.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Ethernet, IP and UDP headers are read, and it is for us.
+    Headers = 1,
+    /// It is copied to the scratch.
+    Load,
+    /// Header, question and OPT are read, and the limit of responses is kept.
+    Question,
+    /// The name is hashed and looked up.
+    Name,
+    /// The answer is rendered.
+    Answer,
+    /// The packet has room for it.
+    Grow,
+    /// It is written, with its headers and checksums.
+    Turn,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Headers,
+        Self::Load,
+        Self::Question,
+        Self::Name,
+        Self::Answer,
+        Self::Grow,
+        Self::Turn,
+    ];
+}
+
+impl Settings {
+    /// Whether a packet is given up after this stage. In the kernel both are known when the program is loaded,
+    /// and what is not so is taken out.
+    #[inline(always)]
+    pub const fn stops_after(&self, stage: Stage) -> bool {
+        self.stop == stage as u32
+    }
 }
 
 /// Response rate limiting: see [`limit`](crate::limit). Times are in nanoseconds.
@@ -84,6 +130,8 @@ impl Settings {
                 slip: 0,
                 dry_run: 0,
             },
+            stop: 0,
+            _pad: 0,
         }
     }
 
@@ -719,7 +767,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 464);
+    assert!(size_of::<Settings>() == 472);
     assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);

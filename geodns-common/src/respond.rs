@@ -7,7 +7,7 @@
 
 use crate::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, NSID_WORDS, Order, Pool, SHELF_WORDS,
-    SOA_WORDS, Set, SetType, Shelf, Target, Zone,
+    SOA_WORDS, Set, SetType, Shelf, Stage, Target, Zone,
 };
 use crate::cookie;
 use crate::limit;
@@ -427,8 +427,14 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     } else {
         read?;
     }
+    if tables.settings().stops_after(Stage::Question) {
+        return Err(Verdict::Internal);
+    }
     let target = find(scratch, tables)?;
     let target = scratch.forget64(target);
+    if tables.settings().stops_after(Stage::Name) {
+        return Err(Verdict::Internal);
+    }
     let zone = tables
         .zone((target >> 16) as u32 & 0xffff)
         .ok_or(Verdict::Internal)?;

@@ -17,7 +17,7 @@ mod turn;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use geodns_common::abi::Seen;
+use geodns_common::abi::{Seen, Stage};
 use geodns_common::respond::respond;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -46,15 +46,27 @@ pub fn geodns(ctx: XdpContext) -> u32 {
 fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     let scratch = maps::scratch().ok_or(Verdict::Internal)?;
     let packet = packet::parse(ctx, scratch)?;
+    stop(Stage::Headers)?;
     packet::load(ctx, scratch, &packet)?;
+    stop(Stage::Load)?;
     // Headers of all kinds are one path from here on.
     let packet = packet.forgotten(scratch);
     let verdict = respond(scratch, &Maps);
     if !verdict.is_answer() {
         return Err(verdict);
     }
+    stop(Stage::Answer)?;
     turn::send(ctx, scratch, &packet)?;
     Ok(verdict)
+}
+
+/// Gives a packet up after a stage, if a bench asks for that.
+#[inline(always)]
+fn stop(stage: Stage) -> Result<(), Verdict> {
+    match maps::settings().stops_after(stage) {
+        true => Err(Verdict::Internal),
+        false => Ok(()),
+    }
 }
 
 /// Counts a verdict on this CPU. Gives how many there are now.

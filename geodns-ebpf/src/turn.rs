@@ -6,6 +6,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
+use geodns_common::abi::Stage;
 use geodns_common::respond::{MESSAGE, Scratch};
 use geodns_common::verdict::Verdict;
 use geodns_common::wire::{self, MAX_UDP_SIZE};
@@ -13,6 +14,7 @@ use network_types::eth::EthHdr;
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::udp::UdpHdr;
 
+use crate::maps;
 use crate::packet::{self, CHUNK, Packet, room};
 
 /// Where the headers are in the frame.
@@ -40,6 +42,9 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     let grow = (headers_len + message_len) as i32 - packet.frame_len as i32;
     if grow > 0 {
         make_room(ctx, scratch, headers_len, grow)?;
+    }
+    if maps::settings().stops_after(Stage::Grow) {
+        return Err(Verdict::Aborted);
     }
     let sum = put_message(ctx, scratch, headers_len, message_len)?;
     put_macs(ctx, scratch, headers_len)?;

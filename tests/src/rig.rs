@@ -19,7 +19,7 @@ use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, Shared};
 use geodns::plan::Capacity;
-use geodns_common::abi::{Block, Page};
+use geodns_common::abi::{self, Block, Page, Settings};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -178,6 +178,45 @@ pub fn verified(
         counts.push((format!("rig: {name}"), count));
     }
     Ok(counts)
+}
+
+/// Tables with other settings.
+pub struct With<'a, T>(pub &'a T, pub Settings);
+
+impl<T: Tables> Tables for With<'_, T> {
+    fn settings(&self) -> &Settings {
+        &self.1
+    }
+    fn name(&self, slot: u32) -> Option<&abi::Name> {
+        self.0.name(slot)
+    }
+    fn zone(&self, index: u32) -> Option<&abi::Zone> {
+        self.0.zone(index)
+    }
+    fn pool(&self, index: u32) -> Option<&abi::Pool> {
+        self.0.pool(index)
+    }
+    fn answer(&self, index: u32) -> Option<&abi::Answer> {
+        self.0.answer(index)
+    }
+    fn shelf(&self, index: u32) -> Option<&abi::Shelf> {
+        self.0.shelf(index)
+    }
+    fn region(&self, index: u32) -> Option<u64> {
+        self.0.region(index)
+    }
+    fn slot(&self, index: u32) -> Option<u64> {
+        self.0.slot(index)
+    }
+    fn random(&self) -> u32 {
+        self.0.random()
+    }
+    fn root(&self, index: u32) -> Option<&Page> {
+        self.0.root(index)
+    }
+    fn block(&self, number: u32) -> Option<&Block> {
+        self.0.block(number)
+    }
 }
 
 /// What a test run of the responder gave.

@@ -2,6 +2,7 @@
 //!
 //! - [`flood`]: answers a second, beside a bare reflector
 //! - [`cost`]: nanoseconds a packet, one question after the other
+//! - [`stages`]: the same, stage by stage
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
 //! - [`geography`]: the real city databases, and lookups beside the trie's
 //! - [`edit`]: `map set` to changed answer, beside a write that is on disk
@@ -19,6 +20,7 @@ pub mod geography;
 pub mod import;
 pub mod names;
 pub mod slow;
+pub mod stages;
 pub mod verifier;
 pub mod world;
 

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, cost, edit, flip, flood, geography, import, names, slow, table, to_json, verifier,
+    Figure, cost, edit, flip, flood, geography, import, names, slow, stages, table, to_json,
+    verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
 
@@ -27,9 +28,10 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "verifier",
     "cost",
+    "stages",
     "flood",
     "import",
     "geography",
@@ -79,6 +81,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
         figures.extend(match name {
             "verifier" => verifier::run(list)?,
             "cost" => cost::run(rounds)?,
+            "stages" => stages::run(list, rounds)?,
             "flood" => flood::run(list, rounds)?,
             "import" => match list {
                 Some(list) => import::run(list, rounds)?,

@@ -1,6 +1,7 @@
 //! The programs that tests and benches put around the real one. No part of the daemon.
 //!
 //! - `pass`: lets everything through; a veth needs a program on both ends for native XDP_TX
+//! - `discard`: drops everything: what generating alone costs
 //! - `reflect`: turns UDP around and does nothing else: what `geodns` is measured against
 //! - `generate`: floods, run by `BPF_PROG_TEST_RUN` with live frames
 //! - `sink`: stands on the generator's end, looks at what comes back, counts and drops it
@@ -12,7 +13,8 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_xdp_adjust_tail, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+    bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+    bpf_xdp_store_bytes,
 };
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
@@ -31,17 +33,33 @@ const UDP_V4: usize = ETHERNET + 20;
 const UDP_V6: usize = ETHERNET + 40;
 /// Ethernet, IPv4 and UDP headers.
 const DNS_V4: usize = UDP_V4 + 8;
+/// Ethernet, IPv6 and UDP headers.
+const DNS_V6: usize = UDP_V6 + 8;
 
 /// Random digits in a name, at the most.
 const DIGITS: u32 = 8;
+/// Queries that [`generate`] makes in turn, at the most.
+const TEMPLATES: u32 = 64;
+/// Addresses in [`CLIENTS`].
+const CLIENTS_LEN: u32 = 10_000;
+/// Octets of a client subnet's address, at the most.
+const SUBNET: u32 = 8;
 
-/// The query of [`generate`] and [`restore`].
+/// A query of [`generate`] and, the first, of [`restore`].
 #[repr(C)]
 struct Template {
     /// Octets of the frame.
     len: u32,
-    /// Queries made so far on this CPU: the low 16 bits are the DNS message id.
-    made: u32,
+    /// 4 or 6: of which IP version it is.
+    version: u32,
+    /// Whose address is the source: that of the frame, or as [`OF_TABLE`] and [`RANDOM`] say.
+    source: u32,
+    /// Whose address is the client subnet's, as `source`.
+    subnet: u32,
+    /// Where the client subnet's address is, in octets from the frame's start.
+    subnet_at: u32,
+    /// How many octets it has, at most [`SUBNET`].
+    subnet_len: u32,
     /// Where [`generate`] writes random decimal digits, in octets from the frame's start.
     digits_at: u32,
     /// How many, at most [`DIGITS`].
@@ -51,10 +69,47 @@ struct Template {
     names: u32,
     /// log2 of `names`, in 65,536ths.
     log2_names: u32,
-    /// The frame: Ethernet, IPv4 without options, UDP with checksum 0, DNS. For [`generate`], the
-    /// IPv4 source address and header checksum and the DNS id are written over.
+    /// Of IPv6: the sum of all words that the UDP checksum is over, without what [`generate`] writes.
+    sum: u32,
+    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP, DNS; UDP's
+    /// checksum is 0. For [`generate`], the source address, checksums of IPv4's header and of UDP over
+    /// IPv6, the DNS id, digits and client subnet are written over.
     frame: [u8; FRAME],
 }
+
+/// The address is one of [`CLIENTS`].
+const OF_TABLE: u32 = 1;
+/// It is any.
+const RANDOM: u32 = 2;
+
+/// Where [`generate`] is.
+#[repr(C)]
+struct Turn {
+    /// Queries made so far on this CPU: the low 16 bits are the DNS message id.
+    made: u32,
+    /// How many templates take turns, from 1 to [`TEMPLATES`].
+    templates: u32,
+}
+
+/// What [`sink`] does besides counting: nothing, or this.
+const TIME: u32 = 1;
+/// As [`TIME`].
+const KEEP: u32 = 2;
+
+/// A frame that [`sink`] kept.
+#[repr(C)]
+struct Kept {
+    /// Octets of it; 0: none has come.
+    len: u32,
+    /// The first of them.
+    frame: [u8; KEPT],
+}
+
+/// Octets of a frame that are kept, at the most.
+const KEPT: usize = 512;
+
+/// Buckets of times: see [`bucket`].
+const BUCKETS: u32 = 256;
 
 /// What [`sink`] saw, by kind of frame.
 #[repr(C)]
@@ -72,7 +127,29 @@ struct Seen {
 }
 
 #[map]
-static TEMPLATE: PerCpuArray<Template> = PerCpuArray::with_max_entries(1, 0);
+static TEMPLATE: PerCpuArray<Template> = PerCpuArray::with_max_entries(TEMPLATES, 0);
+
+#[map]
+static TURN: PerCpuArray<Turn> = PerCpuArray::with_max_entries(1, 0);
+
+/// Addresses to ask from; of IPv4 the first four octets.
+#[map]
+static CLIENTS: Array<[u8; 16]> = Array::with_max_entries(CLIENTS_LEN, 0);
+
+/// What [`sink`] and [`generate`] do besides: 0, [`TIME`] or [`KEEP`].
+#[map]
+static BESIDES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// When the query of each DNS id was sent, by the monotonic clock in nanoseconds; 0: it was answered.
+#[map]
+static SENT: Array<u64> = Array::with_max_entries(1 << 16, MMAPABLE);
+
+/// How many answers took how long, by [`bucket`].
+#[map]
+static TIMES: PerCpuArray<[u64; BUCKETS as usize]> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static LAST: Array<Kept> = Array::with_max_entries(1, 0);
 
 #[map]
 static SEEN: PerCpuArray<Seen> = PerCpuArray::with_max_entries(1, 0);
@@ -105,6 +182,12 @@ static DRAWN: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[xdp]
 fn pass(_ctx: XdpContext) -> u32 {
     XDP_PASS
+}
+
+/// Drops everything.
+#[xdp]
+fn discard(_ctx: XdpContext) -> u32 {
+    XDP_DROP
 }
 
 /// A pointer to a `T` at an offset of the packet, if it is all there.
@@ -164,10 +247,10 @@ fn swap<T: Copy>(pair: *mut [T; 2]) {
     }
 }
 
-/// Makes one query from a random address and sends it out of the interface it is run on.
+/// Makes one query and sends it out of the interface it is run on.
 ///
-/// The frame given to the test run is one octet longer than the query: cutting it off makes the
-/// kernel take length and bounds anew for every frame. Frames are recycled, and without this a
+/// The frame given to the test run is one octet longer than the longest query: cutting it to length makes
+/// the kernel take length and bounds anew for every frame. Frames are recycled, and without this a
 /// query would be as long as the answer that the frame carried last.
 #[xdp]
 fn generate(ctx: XdpContext) -> u32 {
@@ -176,18 +259,160 @@ fn generate(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn make_query(ctx: &XdpContext) -> Option<u32> {
-    let template = TEMPLATE.get_ptr_mut(0)?;
+    let turn = TURN.get_ptr_mut(0)?;
     // SAFETY: this CPU's own value; XDP programs are not preempted by one another on a CPU.
+    let turn = unsafe { &mut *turn };
+    turn.made = turn.made.wrapping_add(1);
+    let id = turn.made as u16;
+    let which = match turn.templates {
+        0 | 1 => 0,
+        templates => turn.made % templates,
+    };
+    let template = TEMPLATE.get_ptr_mut(which)?;
+    // SAFETY: as above.
     let template = unsafe { &mut *template };
 
-    // SAFETY: no arguments, no memory.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let source = routable(random);
-    template.made = template.made.wrapping_add(1);
-    let id = template.made as u16;
-
     let frame = &mut template.frame;
-    frame[ETHERNET + 12..ETHERNET + 16].copy_from_slice(&source.to_be_bytes());
+    let mut sum = template.sum;
+    if template.digits > 0 {
+        let mut random = match template.names {
+            0 => random(),
+            names => zipf(random(), names, template.log2_names),
+        };
+        let mut digit = 0;
+        while digit < DIGITS {
+            if digit >= template.digits {
+                break;
+            }
+            let octet = b'0' + (random % 10) as u8;
+            sum += put(frame, template.digits_at.wrapping_add(digit), octet);
+            random /= 10;
+            digit += 1;
+        }
+    }
+    if template.subnet_len > 0 {
+        let address = match template.version {
+            4 => draw_v4(template.subnet)?.map(u32::to_be_bytes).map(low),
+            _ => draw_v6(template.subnet)?,
+        };
+        // Else it is in the frame and in the sum.
+        if let Some(address) = address {
+            let mut at = 0;
+            while at < SUBNET {
+                if at >= template.subnet_len {
+                    break;
+                }
+                sum += put(
+                    frame,
+                    template.subnet_at.wrapping_add(at),
+                    address[at as usize & 7],
+                );
+                at += 1;
+            }
+        }
+    }
+    if template.version == 4 {
+        if let Some(source) = draw_v4(template.source)? {
+            frame[ETHERNET + 12..ETHERNET + 16].copy_from_slice(&source.to_be_bytes());
+        }
+        frame[DNS_V4..DNS_V4 + 2].copy_from_slice(&id.to_be_bytes());
+        sum_v4(frame);
+    } else {
+        frame[DNS_V6..DNS_V6 + 2].copy_from_slice(&id.to_be_bytes());
+        if let Some(source) = draw_v6(template.source)? {
+            frame[ETHERNET + 8..ETHERNET + 16].copy_from_slice(&source);
+        }
+        sum += id as u32;
+        let mut at = ETHERNET + 8;
+        while at < ETHERNET + 24 {
+            sum += u16::from_be_bytes([frame[at], frame[at + 1]]) as u32;
+            at += 2;
+        }
+        let checksum = match !folded(sum) {
+            0 => 0xffff,
+            checksum => checksum,
+        };
+        frame[UDP_V6 + 6..UDP_V6 + 8].copy_from_slice(&checksum.to_be_bytes());
+    }
+    if besides() == TIME {
+        // SAFETY: no arguments, no memory.
+        let now = unsafe { bpf_ktime_get_ns() };
+        // SAFETY: a map's value; nobody else writes it meanwhile.
+        unsafe { *SENT.get_ptr_mut(id as u32)? = now };
+    }
+
+    let len = bounded(template.len)?;
+    let change = len as i32 - frame_len(ctx) as i32;
+    // SAFETY: ctx is valid; the packet's bounds are checked by the kernel.
+    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, change) } != 0 {
+        return None;
+    }
+    // SAFETY: `len` is at most the length of `frame`.
+    if unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, frame.as_mut_ptr().cast(), len) } != 0 {
+        return None;
+    }
+    Some(XDP_TX)
+}
+
+/// Writes an octet into a frame, and gives what that adds to a sum of 16-bit words.
+#[inline(always)]
+fn put(frame: &mut [u8; FRAME], at: u32, octet: u8) -> u32 {
+    frame[at as usize & (FRAME - 1)] = octet;
+    match at & 1 {
+        0 => (octet as u32) << 8,
+        _ => octet as u32,
+    }
+}
+
+/// Draws an IPv4 address: `None` for the one that is there.
+#[inline(always)]
+fn draw_v4(of: u32) -> Option<Option<u32>> {
+    let drawn = match of {
+        OF_TABLE => {
+            let &[a, b, c, d, ..] = CLIENTS.get(random() % CLIENTS_LEN)?;
+            u32::from_be_bytes([a, b, c, d])
+        }
+        RANDOM => routable(random()),
+        _ => return Some(None),
+    };
+    Some(Some(drawn))
+}
+
+/// Draws the network of an IPv6 address, of 64 bits: `None` for the one that is there.
+#[inline(always)]
+fn draw_v6(of: u32) -> Option<Option<[u8; 8]>> {
+    let drawn = match of {
+        OF_TABLE => {
+            let &[a, b, c, d, e, f, g, h, ..] = CLIENTS.get(random() % CLIENTS_LEN)?;
+            [a, b, c, d, e, f, g, h]
+        }
+        RANDOM => {
+            // 2000::/3 is what is given out.
+            let [a, b, c, d] = (0x2000_0000 | random() & 0x1fff_ffff).to_be_bytes();
+            let [e, f, g, h] = random().to_be_bytes();
+            [a, b, c, d, e, f, g, h]
+        }
+        _ => return Some(None),
+    };
+    Some(Some(drawn))
+}
+
+/// A random number.
+#[inline(always)]
+fn random() -> u32 {
+    // SAFETY: no arguments, no memory.
+    unsafe { bpf_get_prandom_u32() }
+}
+
+/// The octets of an IPv4 address where those of an IPv6 network have their place.
+#[inline(always)]
+fn low([a, b, c, d]: [u8; 4]) -> [u8; 8] {
+    [a, b, c, d, 0, 0, 0, 0]
+}
+
+/// Computes the checksum of a frame's IPv4 header.
+#[inline(always)]
+fn sum_v4(frame: &mut [u8; FRAME]) {
     frame[ETHERNET + 10] = 0;
     frame[ETHERNET + 11] = 0;
     let mut sum = 0u32;
@@ -197,40 +422,20 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
         sum += u16::from_be_bytes([frame[place], frame[place + 1]]) as u32;
         word += 1;
     }
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-    frame[DNS_V4..DNS_V4 + 2].copy_from_slice(&id.to_be_bytes());
+    frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!folded(sum)).to_be_bytes());
+}
 
-    if template.digits > 0 {
-        // SAFETY: no arguments, no memory.
-        let random = unsafe { bpf_get_prandom_u32() };
-        let mut random = match template.names {
-            0 => random,
-            names => zipf(random, names, template.log2_names),
-        };
-        let mut digit = 0;
-        while digit < DIGITS {
-            if digit >= template.digits {
-                break;
-            }
-            let at = template.digits_at.wrapping_add(digit) as usize & (FRAME - 1);
-            frame[at] = b'0' + (random % 10) as u8;
-            random /= 10;
-            digit += 1;
-        }
-    }
+/// A sum of words as one word (RFC 1071).
+#[inline(always)]
+fn folded(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
 
-    let len = bounded(template.len)?;
-    // SAFETY: ctx is valid; the packet's bounds are checked by the kernel.
-    if unsafe { bpf_xdp_adjust_tail(ctx.ctx, -1) } != 0 {
-        return None;
-    }
-    // SAFETY: `len` is at most the length of `frame`.
-    if unsafe { bpf_xdp_store_bytes(ctx.ctx, 0, frame.as_mut_ptr().cast(), len) } != 0 {
-        return None;
-    }
-    Some(XDP_TX)
+/// What is to be done besides.
+#[inline(always)]
+fn besides() -> u32 {
+    BESIDES.get(0).copied().unwrap_or(0)
 }
 
 /// Draws one of so many names, the one of rank `k` with a share of `1 / (k * ln(names))`: a random power of
@@ -270,6 +475,13 @@ fn bounded(len: u32) -> Option<u32> {
     }
 }
 
+/// How long the packet's frame is. LLVM is not to know that it is a difference of pointers: it would
+/// rewrite what is done with it as arithmetic of pointers, which the verifier refuses.
+#[inline(always)]
+fn frame_len(ctx: &XdpContext) -> u32 {
+    core::hint::black_box(ctx.data_end() - ctx.data()) as u32
+}
+
 /// Counts what comes back, and drops it.
 #[xdp]
 fn sink(ctx: XdpContext) -> u32 {
@@ -278,13 +490,20 @@ fn sink(ctx: XdpContext) -> u32 {
     };
     // SAFETY: this CPU's own value, as in `make_query`.
     let seen = unsafe { &mut *seen };
-    match kind(&ctx) {
+    let mut head = [0; HEAD];
+    let is_dns = load_head(&ctx, &mut head).is_some();
+    match if is_dns { kind(&head) } else { None } {
         Some(Kind::Answer) => seen.answers += 1,
         Some(Kind::Nodata) => seen.nodata += 1,
         Some(Kind::Nxdomain) => seen.nxdomain += 1,
         Some(Kind::Query) => seen.queries += 1,
         None => seen.other += 1,
     }
+    match besides() {
+        TIME if is_dns => time(u16::from_be_bytes([head[DNS_V4], head[DNS_V4 + 1]])),
+        KEEP if is_dns => keep(&ctx),
+        _ => Some(()),
+    };
     XDP_DROP
 }
 
@@ -295,30 +514,95 @@ enum Kind {
     Query,
 }
 
-/// What kind of DNS message an IPv4 frame carries.
+/// Octets of a frame up to where the DNS header ends, over IPv4.
+const HEAD: usize = DNS_V4 + 12;
+
+/// Loads the head of a UDP frame over IPv4 or IPv6: the DNS header is at [`DNS_V4`] in both.
 #[inline(always)]
-fn kind(ctx: &XdpContext) -> Option<Kind> {
-    let mut head = [0u8; DNS_V4 + 12];
-    // SAFETY: `head` is as long as is asked for.
+fn load_head(ctx: &XdpContext, head: &mut [u8; HEAD]) -> Option<()> {
+    load(ctx, 0, head)?;
+    match (head[12], head[13]) {
+        (0x08, 0x00) if head[ETHERNET] == 0x45 && head[ETHERNET + 9] == 17 => Some(()),
+        (0x86, 0xdd) if head[ETHERNET + 6] == 17 => load(ctx, DNS_V6 as u32, &mut head[DNS_V4..]),
+        _ => None,
+    }
+}
+
+/// Loads octets of the packet.
+#[inline(always)]
+fn load(ctx: &XdpContext, from: u32, to: &mut [u8]) -> Option<()> {
+    // SAFETY: `to` is as long as is asked for.
     let loaded =
-        unsafe { bpf_xdp_load_bytes(ctx.ctx, 0, head.as_mut_ptr().cast(), head.len() as u32) };
-    if loaded != 0 || head[12] != 8 || head[13] != 0 || head[ETHERNET] != 0x45 {
-        return None;
-    }
-    if head[ETHERNET + 9] != 17 {
-        return None;
-    }
-    let flags = [head[DNS_V4 + 2], head[DNS_V4 + 3]];
+        unsafe { bpf_xdp_load_bytes(ctx.ctx, from, to.as_mut_ptr().cast(), to.len() as u32) };
+    if loaded == 0 { Some(()) } else { None }
+}
+
+/// What kind of DNS message has this head.
+#[inline(always)]
+fn kind(head: &[u8; HEAD]) -> Option<Kind> {
     let answers = u16::from_be_bytes([head[DNS_V4 + 6], head[DNS_V4 + 7]]);
     let authority = u16::from_be_bytes([head[DNS_V4 + 8], head[DNS_V4 + 9]]);
     // QR, opcode QUERY, AA, not TC; RD as the client likes. Then RA, Z, AD, CD and RCODE all 0.
-    match (flags[0] & 0xfe, flags[1]) {
+    match (head[DNS_V4 + 2] & 0xfe, head[DNS_V4 + 3]) {
         (0x84, 0) if answers > 0 => Some(Kind::Answer),
         (0x84, 0) if authority == 1 => Some(Kind::Nodata),
         (0x84, 3) if authority == 1 => Some(Kind::Nxdomain),
         (0x00, _) => Some(Kind::Query),
         _ => None,
     }
+}
+
+/// Counts how long the answer with this id took.
+#[inline(always)]
+fn time(id: u16) -> Option<()> {
+    // SAFETY: no arguments, no memory.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let sent = SENT.get_ptr_mut(id as u32)?;
+    let times = TIMES.get_ptr_mut(0)?;
+    // SAFETY: maps' values; nobody else writes them meanwhile.
+    unsafe {
+        if *sent != 0 {
+            let at = bucket(now.saturating_sub(*sent)) as usize & (BUCKETS as usize - 1);
+            (*times)[at] += 1;
+            *sent = 0;
+        }
+    }
+    Some(())
+}
+
+/// In which bucket a time in nanoseconds belongs: eight to each power of two.
+#[inline(always)]
+fn bucket(nanoseconds: u64) -> u32 {
+    // 17 seconds and more are one.
+    let mut left = nanoseconds.min((1 << 34) - 1);
+    let mut doublings = 0;
+    while doublings < 30 {
+        if left < 16 {
+            break;
+        }
+        left >>= 1;
+        doublings += 1;
+    }
+    8 * doublings + left as u32
+}
+
+/// Keeps the frame for the caller to see.
+#[inline(always)]
+fn keep(ctx: &XdpContext) -> Option<()> {
+    let kept = LAST.get_ptr_mut(0)?;
+    // As in `bounded`.
+    let last = core::hint::black_box(frame_len(ctx).wrapping_sub(1));
+    if last >= KEPT as u32 {
+        return None;
+    }
+    // SAFETY: a map's value; nobody else writes it meanwhile. Its frame is as long as is asked for.
+    unsafe {
+        let frame = &raw mut (*kept).frame;
+        if bpf_xdp_load_bytes(ctx.ctx, 0, frame.cast(), last + 1) == 0 {
+            (*kept).len = last + 1;
+        }
+    }
+    Some(())
 }
 
 /// Puts the query of [`TEMPLATE`] back into the packet and calls [`TARGET`], so that a test run
@@ -338,7 +622,7 @@ fn put_back(ctx: &XdpContext) -> Option<()> {
     // SAFETY: this CPU's own value, as in `make_query`.
     let template = unsafe { &mut *template };
     let len = bounded(template.len)?;
-    let change = len as i32 - (ctx.data_end() - ctx.data()) as i32;
+    let change = len as i32 - frame_len(ctx) as i32;
     // SAFETY: ctx is valid; the packet's bounds are checked by the kernel.
     if change != 0 && unsafe { bpf_xdp_adjust_tail(ctx.ctx, change) } != 0 {
         return None;

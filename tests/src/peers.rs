@@ -1,4 +1,4 @@
-//! Other name servers, in a namespace: Knot DNS, NSD and BIND.
+//! Other name servers, in a namespace: Knot DNS, NSD, BIND, gdnsd and PowerDNS.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -27,6 +27,10 @@ pub enum Kind {
     Nsd,
     /// BIND, `named`.
     Bind,
+    /// gdnsd.
+    Gdnsd,
+    /// PowerDNS, `pdns_server`.
+    Pdns,
 }
 
 /// What one is started with.
@@ -34,14 +38,19 @@ pub enum Kind {
 pub struct Setup {
     /// Addresses that it listens on, port 53.
     pub listen: Vec<IpAddr>,
-    /// Zones of files: name, and the zone file's content.
+    /// Zones of files: name, and the zone file's content. Of PowerDNS none: its backend has them.
     pub zones: Vec<(String, String)>,
+    /// Files beside the configuration: name, and content. gdnsd looks
+    /// for its nets in `geoip/`.
+    pub files: Vec<(String, Vec<u8>)>,
     /// More lines of a zone's section (Knot), of `zone:` (NSD), of `zone { }` (BIND), for each of them.
     pub of_zone: String,
     /// More lines of `options { }` (BIND).
     pub options: String,
-    /// The rest of the configuration.
+    /// The rest of the configuration; `{folder}` is where the files are.
     pub rest: String,
+    /// How long it may take until it answers, where that is more than usual.
+    pub patience: Option<Duration>,
 }
 
 /// A server that runs.
@@ -54,24 +63,36 @@ pub struct Peer {
     /// Its configuration, zone files and log.
     pub folder: tempfile::TempDir,
     child: Child,
+    patience: Duration,
 }
 
 impl Peer {
     /// Starts one and waits until it answers for its first zone, if it has one.
     pub fn start(space: &Space, kind: Kind, setup: &Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        for (zone, content) in &setup.zones {
-            fs::write(folder.path().join(file(zone)), content)?;
+        // Where Knot has its journal, and gdnsd its zones and nets.
+        for folder_of in ["db", "zones", "geoip"] {
+            fs::create_dir(folder.path().join(folder_of))?;
         }
-        // Where Knot has its journal.
-        fs::create_dir(folder.path().join("db"))?;
-        let config = folder.path().join("server.conf");
+        for (zone, content) in &setup.zones {
+            fs::write(folder.path().join(file(kind, zone)), content)?;
+        }
+        for (name, content) in &setup.files {
+            fs::write(folder.path().join(name), content)?;
+        }
+        let config = folder.path().join(config_file(kind));
         fs::write(&config, text(kind, folder.path(), setup))?;
         let log = fs::File::create(folder.path().join("log"))?;
-        let (program, arguments): (_, &[&str]) = match kind {
-            Kind::Knot => ("knotd", &["-c"]),
-            Kind::Nsd => ("nsd", &["-d", "-c"]),
-            Kind::Bind => ("named", &["-g", "-c"]),
+        let config = config.display();
+        let (program, arguments) = match kind {
+            Kind::Knot => ("knotd", format!("-c {config}")),
+            Kind::Nsd => ("nsd", format!("-d -c {config}")),
+            Kind::Bind => ("named", format!("-n 1 -g -c {config}")),
+            Kind::Gdnsd => ("gdnsd", format!("-c {} start", folder.path().display())),
+            Kind::Pdns => (
+                "pdns_server",
+                format!("--config-dir={}", folder.path().display()),
+            ),
         };
         let program = other_server(program)?;
         let mut command = space.command(&program);
@@ -81,8 +102,7 @@ impl Peer {
             command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
         }
         let child = command
-            .args(arguments)
-            .arg(&config)
+            .args(arguments.split_whitespace())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -93,6 +113,7 @@ impl Peer {
             version: version(kind, &program)?,
             folder,
             child,
+            patience: setup.patience.unwrap_or(PATIENCE),
         };
         if let (Some(&at), Some((zone, _))) = (setup.listen.first(), setup.zones.first()) {
             peer.wait_for(space, at, zone)?;
@@ -102,7 +123,7 @@ impl Peer {
 
     /// Waits until it answers for a zone with authority.
     pub fn wait_for(&mut self, space: &Space, at: IpAddr, zone: &str) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + self.patience;
         let socket: UdpSocket = space.udp(at, (at, 53).into())?;
         loop {
             // Nobody may listen there yet, which the socket hears of.
@@ -132,6 +153,17 @@ impl Peer {
         }
     }
 
+    /// Its configuration.
+    pub fn config(&self) -> Result<String> {
+        let path = self.folder.path().join(config_file(self.kind));
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
@@ -145,14 +177,17 @@ impl Peer {
         }
         let folder = self.folder.path();
         Ok(fs::write(
-            folder.join("server.conf"),
+            folder.join(config_file(self.kind)),
             text(self.kind, folder, setup),
         )?)
     }
 
     /// Changes a zone's file. The server reads it when it is told to ([`Peer::reload`]).
     pub fn write_zone(&self, zone: &str, content: &str) -> Result<()> {
-        Ok(fs::write(self.folder.path().join(file(zone)), content)?)
+        Ok(fs::write(
+            self.folder.path().join(file(self.kind, zone)),
+            content,
+        )?)
     }
 
     /// Has it read its zone files again (SIGHUP).
@@ -198,18 +233,43 @@ fn version(kind: Kind, program: &Path) -> Result<String> {
     let option = match kind {
         Kind::Knot => "--version",
         Kind::Nsd | Kind::Bind => "-v",
+        // It has no such option, and says its version when it does not know one.
+        Kind::Gdnsd => "-V",
+        Kind::Pdns => "--version",
     };
     let said = output(Command::new(program).arg(option))?;
     let text = [said.stdout, said.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    // Before it, some say the time, or that they know no such option.
+    let line = text
+        .lines()
+        .find(|line| {
+            ["BIND ", "version", "Server"]
+                .iter()
+                .any(|word| line.contains(word))
+        })
+        .unwrap_or_default();
+    let from = line.find("PowerDNS").unwrap_or(0);
+    let line = line.get(from..).unwrap_or_default();
+    Ok(line.split(" (C)").next().unwrap_or_default().to_owned())
+}
+
+/// Name of the configuration's file.
+fn config_file(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Knot | Kind::Nsd | Kind::Bind => "server.conf",
+        // They are told the folder.
+        Kind::Gdnsd => "config",
+        Kind::Pdns => "pdns.conf",
+    }
 }
 
 /// Name of a zone's file.
-fn file(zone: &str) -> String {
-    match zone {
-        "." => "root.zone".to_owned(),
-        zone => format!("{}.zone", zone.trim_end_matches('.')),
+fn file(kind: Kind, zone: &str) -> String {
+    match (kind, zone) {
+        (Kind::Gdnsd, zone) => format!("zones/{}", zone.trim_end_matches('.')),
+        (_, ".") => "root.zone".to_owned(),
+        (_, zone) => format!("{}.zone", zone.trim_end_matches('.')),
     }
 }
 
@@ -221,7 +281,10 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
         of_zone,
         options,
         rest,
+        ..
     } = setup;
+    let rest = rest.replace("{folder}", &at.to_string());
+    let options = options.replace("{folder}", &at.to_string());
     let mut text = String::new();
     match kind {
         Kind::Knot => {
@@ -237,7 +300,7 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
             for (zone, _) in zones {
                 text += &format!(
                     "  - domain: \"{zone}\"\n    storage: \"{at}\"\n    file: \"{}\"\n{of_zone}\n",
-                    file(zone)
+                    file(kind, zone)
                 );
             }
         }
@@ -255,7 +318,7 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
             for (zone, _) in zones {
                 text += &format!(
                     "zone:\n  name: \"{zone}\"\n  zonefile: \"{}\"\n{of_zone}\n",
-                    file(zone)
+                    file(kind, zone)
                 );
             }
         }
@@ -279,9 +342,23 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
             for (zone, _) in zones {
                 text += &format!(
                     "zone \"{zone}\" {{\n  type primary;\n  file \"{}\";\n{of_zone}\n}};\n",
-                    file(zone)
+                    file(kind, zone)
                 );
             }
+        }
+        Kind::Gdnsd => {
+            text += &format!(
+                "options => {{\n  listen => {listen:?}\n  udp_threads => 1\n  tcp_threads => 1\n\
+                 \x20 run_dir => \"{at}/run\"\n  state_dir => \"{at}/state\"\n}}\n{rest}\n"
+            );
+        }
+        Kind::Pdns => {
+            let listen: Vec<String> = listen.iter().map(IpAddr::to_string).collect();
+            text += &format!(
+                "local-address={}\nreceiver-threads=1\ndistributor-threads=1\ndaemon=no\nguardian=no\n\
+                 socket-dir={at}\nsecurity-poll-suffix=\nwebserver=no\n{rest}\n",
+                listen.join(", ")
+            );
         }
     }
     text

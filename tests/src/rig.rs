@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -273,17 +274,193 @@ pub fn mac_number(mac: [u8; 6]) -> u64 {
 /// Octets of a frame in the rig's template, at the most.
 const TEMPLATE_LEN: usize = 256;
 
-/// The rig's `Template`: the query that `generate` and `restore` write.
+/// The rig's `Template`: a query that `generate` and `restore` write.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Template {
     len: u32,
-    made: u32,
+    version: u32,
+    source: u32,
+    subnet: u32,
+    subnet_at: u32,
+    subnet_len: u32,
     digits_at: u32,
     digits: u32,
     names: u32,
     log2_names: u32,
+    sum: u32,
     frame: [u8; TEMPLATE_LEN],
+}
+
+/// The rig's `Turn`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Turn {
+    made: u32,
+    templates: u32,
+}
+
+/// The rig's `Kept`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Kept {
+    len: u32,
+    frame: [u8; 512],
+}
+
+/// Queries that `generate` makes in turn, at the most.
+pub const TEMPLATES: usize = 64;
+
+/// Addresses of [`Clients::Table`].
+pub const CLIENTS: usize = 10_000;
+
+/// Whose address `generate` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// The one that is in the frame.
+    #[default]
+    One,
+    /// One of [`CLIENTS`], which [`Rig::set_clients`] has set.
+    Table,
+    /// Any of the unicast space.
+    Random,
+}
+
+/// A query that `generate` makes, and what of it differs from one to the next.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP with checksum 0,
+    /// DNS; 256 octets at the most.
+    pub frame: Vec<u8>,
+    /// Octets of it that are the digits of a random number, eight at the most.
+    pub digits: Range<usize>,
+    /// How that is drawn.
+    pub draw: Draw,
+    /// From whom it comes.
+    pub source: Clients,
+    /// Octets of it that are the address of the client subnet, of the same family; eight at the most.
+    pub subnet: Range<usize>,
+    /// Whose address that is.
+    pub subnet_of: Clients,
+}
+
+impl Pattern {
+    /// This frame from random addresses.
+    pub fn new(frame: Vec<u8>) -> Self {
+        Self {
+            frame,
+            digits: 0..0,
+            draw: Draw::Evenly,
+            source: Clients::Random,
+            subnet: 0..0,
+            subnet_of: Clients::One,
+        }
+    }
+
+    fn template(&self) -> Result<Template> {
+        let len = self.frame.len();
+        for varied in [&self.digits, &self.subnet] {
+            ensure!(
+                varied.len() <= 8 && varied.end <= len,
+                "too many octets are varied"
+            );
+        }
+        let names = match self.draw {
+            Draw::Evenly => 0,
+            Draw::Zipf => 10_u32.pow(self.digits.len() as u32),
+        };
+        let is_v6 = self.frame.get(12..14) == Some(&[0x86, 0xdd]);
+        let mut template = Template {
+            len: u32::try_from(len)?,
+            version: if is_v6 { 6 } else { 4 },
+            source: self.source as u32,
+            subnet: self.subnet_of as u32,
+            subnet_at: u32::try_from(self.subnet.start)?,
+            subnet_len: u32::try_from(self.subnet.len())?,
+            digits_at: u32::try_from(self.digits.start)?,
+            digits: u32::try_from(self.digits.len())?,
+            names,
+            log2_names: (f64::from(names.max(1)).log2() * 65_536.0) as u32,
+            sum: if is_v6 { self.sum() } else { 0 },
+            frame: [0; TEMPLATE_LEN],
+        };
+        template
+            .frame
+            .get_mut(..len)
+            .context("the frame is longer than the template")?
+            .copy_from_slice(&self.frame);
+        Ok(template)
+    }
+
+    /// The sum of the words that a UDP checksum over IPv6 is over, without those that `generate` adds.
+    fn sum(&self) -> u32 {
+        let mut frame = self.frame.clone();
+        frame[22..38].fill(0);
+        frame[60..64].fill(0);
+        frame[self.digits.clone()].fill(0);
+        if self.subnet_of != Clients::One {
+            frame[self.subnet.clone()].fill(0);
+        }
+        let words = frame[22..].chunks(2);
+        let words = words.map(|pair| {
+            let low = pair.get(1).copied().unwrap_or(0);
+            u32::from(u16::from_be_bytes([pair[0], low]))
+        });
+        // The rest of the pseudo-header: length and protocol.
+        words.sum::<u32>() + u32::from(u16::from_be_bytes([frame[58], frame[59]])) + 17
+    }
+}
+
+/// What `sink` does besides counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Besides {
+    /// Nothing.
+    Nothing,
+    /// It counts how long each answer took: see [`Rig::times`].
+    Time,
+    /// It keeps the last frame: see [`Rig::kept`].
+    Keep,
+}
+
+/// How many answers took how long.
+#[derive(Clone, Debug)]
+pub struct Times([u64; 256]);
+
+impl Times {
+    /// How many there are.
+    pub fn len(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Microseconds that this share of the answers took at the most, to an eighth of a power of two.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let place = ((self.len() as f64 * share).ceil() as u64).max(1);
+        let mut passed = 0;
+        let at = self.0.iter().position(|count| {
+            passed += count;
+            passed >= place
+        })?;
+        // The end of the bucket: eight of them to each power of two, from 16 nanoseconds on.
+        let (doublings, left) = match at {
+            ..16 => (0, at),
+            _ => ((at - 8) / 8, 8 + at % 8),
+        };
+        Some(((left as u64 + 1) << doublings) as f64 / 1e3)
+    }
+}
+
+impl std::ops::AddAssign<&Times> for Times {
+    fn add_assign(&mut self, more: &Self) {
+        self.0
+            .iter_mut()
+            .zip(more.0)
+            .for_each(|(sum, one)| *sum += one);
+    }
 }
 
 /// How `generate` draws the number in a name.
@@ -297,6 +474,10 @@ pub enum Draw {
 
 // SAFETY: integers and an array of octets, no padding; any bytes are valid.
 unsafe impl Pod for Template {}
+// SAFETY: as above.
+unsafe impl Pod for Turn {}
+// SAFETY: as above.
+unsafe impl Pod for Kept {}
 
 /// The rig's `Seen`: what `sink` counted.
 #[repr(C)]
@@ -316,6 +497,13 @@ pub struct Seen {
 
 // SAFETY: five integers; any bytes are valid.
 unsafe impl Pod for Seen {}
+
+impl Seen {
+    /// All that are what they should be: answers of each kind, and queries.
+    pub fn messages(&self) -> u64 {
+        self.answers + self.nodata + self.nxdomain + self.queries
+    }
+}
 
 impl std::ops::Sub for Seen {
     type Output = Self;
@@ -419,41 +607,99 @@ impl Rig {
         names
     }
 
-    /// Sets the frame that `generate` and `restore` write.
+    /// Sets the frame that `generate`, from random addresses, and `restore` write.
     pub fn set_template(&mut self, query: &[u8]) -> Result<()> {
-        self.set_varied(query, 0..0, Draw::Evenly)
+        self.set_patterns(&[Pattern::new(query.to_vec())])
     }
 
-    /// The same; in each frame that `generate` makes, these octets are the digits of a random number, eight at
-    /// the most.
-    pub fn set_varied(&mut self, query: &[u8], digits: Range<usize>, draw: Draw) -> Result<()> {
+    /// Sets the queries that `generate` makes in turn, [`TEMPLATES`] at the most.
+    pub fn set_patterns(&mut self, patterns: &[Pattern]) -> Result<()> {
         ensure!(
-            digits.len() <= 8 && digits.end <= query.len(),
-            "too many digits"
+            (1..=TEMPLATES).contains(&patterns.len()),
+            "from 1 to {TEMPLATES} queries take turns, not {}",
+            patterns.len()
         );
-        let names = match draw {
-            Draw::Evenly => 0,
-            Draw::Zipf => 10_u32.pow(digits.len() as u32),
-        };
-        let mut template = Template {
-            len: u32::try_from(query.len())?,
-            made: 0,
-            digits_at: u32::try_from(digits.start)?,
-            digits: u32::try_from(digits.len())?,
-            names,
-            log2_names: (f64::from(names.max(1)).log2() * 65_536.0) as u32,
-            frame: [0; TEMPLATE_LEN],
-        };
-        template
-            .frame
-            .get_mut(..query.len())
-            .context("the frame is longer than the template")?
-            .copy_from_slice(query);
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
         let mut map: PerCpuArray<&mut MapData, Template> =
             PerCpuArray::try_from(self.map_mut("TEMPLATE")?)?;
-        let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
-        map.set(0, PerCpuValues::try_from(vec![template; cpus])?, 0)?;
+        for (index, pattern) in (0..).zip(patterns) {
+            let values = PerCpuValues::try_from(vec![pattern.template()?; cpus])?;
+            map.set(index, values, 0)?;
+        }
+        let turn = Turn {
+            made: 0,
+            templates: u32::try_from(patterns.len())?,
+        };
+        let mut map: PerCpuArray<&mut MapData, Turn> =
+            PerCpuArray::try_from(self.map_mut("TURN")?)?;
+        map.set(0, PerCpuValues::try_from(vec![turn; cpus])?, 0)?;
         Ok(())
+    }
+
+    /// Sets the addresses of [`Clients::Table`], of which there are [`CLIENTS`]; of IPv6 the networks of
+    /// 64 bits.
+    pub fn set_clients(&mut self, clients: &[IpAddr]) -> Result<()> {
+        ensure!(clients.len() == CLIENTS, "there must be {CLIENTS} clients");
+        let mut map: Array<&mut MapData, [u8; 16]> = Array::try_from(self.map_mut("CLIENTS")?)?;
+        for (index, client) in (0..).zip(clients) {
+            let mut octets = [0; 16];
+            match client {
+                IpAddr::V4(v4) => octets[..4].copy_from_slice(&v4.octets()),
+                IpAddr::V6(v6) => octets = v6.octets(),
+            }
+            map.set(index, octets, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Sets what `sink` does besides counting, and forgets what it did so far.
+    pub fn set_besides(&mut self, besides: Besides) -> Result<()> {
+        let cpus = nr_cpus().map_err(|(what, error)| anyhow::anyhow!("{what}: {error}"))?;
+        let mut map: PerCpuArray<&mut MapData, [u64; 256]> =
+            PerCpuArray::try_from(self.map_mut("TIMES")?)?;
+        map.set(0, PerCpuValues::try_from(vec![[0; 256]; cpus])?, 0)?;
+        let mut map: Array<&mut MapData, Kept> = Array::try_from(self.map_mut("LAST")?)?;
+        let nothing = Kept {
+            len: 0,
+            frame: [0; 512],
+        };
+        map.set(0, nothing, 0)?;
+        self.set_besides_alone(besides)
+    }
+
+    /// Sets what `sink` does besides counting.
+    pub fn set_besides_alone(&mut self, besides: Besides) -> Result<()> {
+        let mut map: Array<&mut MapData, u32> = Array::try_from(self.map_mut("BESIDES")?)?;
+        Ok(map.set(0, besides as u32, 0)?)
+    }
+
+    /// The map of when the query of each DNS id was sent, in nanoseconds of the monotonic clock.
+    pub fn sent(&self) -> Result<OwnedFd> {
+        let map = self.0.map("SENT").context("the rig has no map SENT")?;
+        let aya::maps::Map::Array(map) = map else {
+            bail!("the rig's SENT is no array");
+        };
+        Ok(map.fd().as_fd().try_clone_to_owned()?)
+    }
+
+    /// How long answers took since [`Besides::Time`] was set.
+    pub fn times(&self) -> Result<Times> {
+        let map = self.0.map("TIMES").context("the rig has no map TIMES")?;
+        let map: PerCpuArray<&MapData, [u64; 256]> = PerCpuArray::try_from(map)?;
+        let mut sum = Times([0; 256]);
+        for cpu in map.get(&0, 0)?.iter() {
+            sum += &Times(*cpu);
+        }
+        Ok(sum)
+    }
+
+    /// The last frame that came since [`Besides::Keep`] was set.
+    pub fn kept(&self) -> Result<Option<Vec<u8>>> {
+        let map = self.0.map("LAST").context("the rig has no map LAST")?;
+        let map: Array<&MapData, Kept> = Array::try_from(map)?;
+        let kept = map.get(&0, 0)?;
+        let frame = kept.frame.get(..kept.len as usize);
+        Ok(frame.filter(|frame| !frame.is_empty()).map(<[u8]>::to_vec))
     }
 
     /// Sets the program that `restore` calls.
@@ -481,5 +727,26 @@ impl Rig {
         self.0
             .map_mut(name)
             .with_context(|| format!("the rig has no map {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_end_of_its_bucket() {
+        let mut times = Times([0; 256]);
+        assert!(times.is_empty());
+        assert_eq!(times.quantile(0.5), None);
+        // 16 and 17 nanoseconds; 1,024 to 1,151; the last.
+        times.0[16] = 50;
+        times.0[8 * 7 + 8] = 49;
+        times.0[255] = 1;
+        assert_eq!(times.len(), 100);
+        assert_eq!(times.quantile(0.5), Some(0.018));
+        assert_eq!(times.quantile(0.51), Some(1.152));
+        assert_eq!(times.quantile(0.99), Some(1.152));
+        assert_eq!(times.quantile(1.0), Some((1_u64 << 34) as f64 / 1e3));
     }
 }

@@ -175,6 +175,7 @@ fn tokens_are_answered_by_both_paths_and_outlive_restarts_and_reloads() -> Resul
 /// Another server that follows us.
 fn secondary(kind: Kind) -> peers::Setup {
     let rest = match kind {
+        Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
         Kind::Knot => format!(
             "remote:\n  - id: ours\n    address: {OURS}\n\
              acl:\n  - id: told\n    address: {OURS}\n    action: notify\n\

@@ -140,6 +140,7 @@ fn producer(kind: Kind, serial: u32, version: &str, members: &[(&str, &str)]) ->
     };
     let file = (CATALOG.to_owned(), catalog(serial, version, members));
     match kind {
+        Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
         Kind::Knot => {
             setup.rest = format!(
                 "key:\n  - id: xfr\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
@@ -325,6 +326,7 @@ fn follower(kind: Kind) -> Result<peers::Setup> {
         ..peers::Setup::default()
     };
     match kind {
+        Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
         Kind::Knot => {
             setup.rest = format!(
                 "key:\n  - id: xfr\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\

@@ -166,6 +166,7 @@ fn secondary(port: u16) -> Setup {
 
 fn as_secondary(kind: Kind) -> peers::Setup {
     let rest = match kind {
+        Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
         Kind::Knot => format!(
             "key:\n  - id: xfr\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
              remote:\n  - id: ours\n    address: {OURS}\n    key: xfr\n\
@@ -193,6 +194,7 @@ fn as_secondary(kind: Kind) -> peers::Setup {
 
 fn as_primary(kind: Kind, zone: &str) -> peers::Setup {
     let (rest, of_zone) = match kind {
+        Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
         Kind::Knot => (
             format!(
                 "key:\n  - id: xfr\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
@@ -607,6 +609,7 @@ fn axfr_over_udp_is_not_implemented() -> Result<()> {
         let mut setup = as_primary(kind, &zone(1, 3600, false));
         setup.rest = String::new();
         setup.of_zone = match kind {
+            Kind::Gdnsd | Kind::Pdns => unreachable!("they are only measured"),
             Kind::Knot => "    acl: all\n".to_owned(),
             Kind::Nsd => format!("  provide-xfr: {OTHER} NOKEY\n"),
             Kind::Bind => format!("  allow-transfer {{ {OTHER}; }};\n"),

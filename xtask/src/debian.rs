@@ -97,30 +97,41 @@ const SERVERS: [&str; 6] = [
     "unbound",
 ];
 
+/// More of them, which know geography: what `cargo xtask bench --peers` measures beside ours.
+const GEOGRAPHY: [&str; 4] = [
+    "gdnsd",
+    "knot-module-geoip",
+    "pdns-backend-geoip",
+    "pdns-server",
+];
+
 /// Programs of other name servers, in a folder of the cache. Only the libraries that they need are
 /// installed: a name server that was installed would be started, now or when the machine is.
 ///
 /// `why` completes "… for WHY".
 pub fn servers(why: &str) -> Result<()> {
+    programs_of(&SERVERS, why)
+}
+
+/// The same, and those that know geography.
+pub fn peers(why: &str) -> Result<()> {
+    programs_of(&SERVERS, why)?;
+    programs_of(&GEOGRAPHY, why)
+}
+
+fn programs_of(packages: &[&str], why: &str) -> Result<()> {
     let folder = place::cache()?.join("servers");
     fs::create_dir_all(&folder).with_context(|| format!("could not make {}", folder.display()))?;
     let mut libraries = Vec::new();
-    for package in SERVERS {
+    for package in packages {
         let files = unpacked(package, why)?;
         for programs in ["usr/bin", "usr/sbin"] {
             for program in fs::read_dir(files.join(programs)).into_iter().flatten() {
-                let program = program?.path();
-                let Some(name) = program.file_name() else {
-                    continue;
-                };
-                let link = folder.join(name);
-                if fs::read_link(&link).is_ok_and(|to| to == program) {
-                    continue;
-                }
-                let _ = fs::remove_file(&link);
-                std::os::unix::fs::symlink(&program, &link)
-                    .with_context(|| format!("could not make {}", link.display()))?;
+                link(&program?.path(), &folder)?;
             }
+        }
+        for module in modules(&files.join("usr/lib")) {
+            link(&module, &folder)?;
         }
         let depends = cmd::output(Command::new("apt-cache").args([
             "depends",
@@ -134,6 +145,34 @@ pub fn servers(why: &str) -> Result<()> {
     libraries.dedup();
     let libraries: Vec<&str> = libraries.iter().map(String::as_str).collect();
     install(&libraries, why)
+}
+
+/// Puts a link to a file into a folder, under the file's own name.
+fn link(file: &Path, folder: &Path) -> Result<()> {
+    let Some(name) = file.file_name() else {
+        return Ok(());
+    };
+    let link = folder.join(name);
+    if fs::read_link(&link).is_ok_and(|to| to == file) {
+        return Ok(());
+    }
+    let _ = fs::remove_file(&link);
+    std::os::unix::fs::symlink(file, &link)
+        .with_context(|| format!("could not make {}", link.display()))
+}
+
+/// Modules that programs load while they run, in a folder or below it.
+fn modules(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(modules(&path));
+        } else if path.extension().is_some_and(|extension| extension == "so") {
+            found.push(path);
+        }
+    }
+    found
 }
 
 /// The libraries of what `apt-cache depends` says: of alternatives the first, that is not virtual.

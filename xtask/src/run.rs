@@ -54,10 +54,16 @@ pub fn run(args: &Args) -> Result<()> {
     become_it(command)
 }
 
-/// The benches, which measure beside another name server.
+/// The benches, which measure beside another name server; with `--peers`, beside all of them, with real data.
 pub fn bench(args: &Rest) -> Result<()> {
-    if place::is_root() {
-        debian::servers("the benches")?;
+    let peers = args.rest.iter().any(|word| word == "--peers");
+    if peers {
+        data::data()?;
+    }
+    match place::is_root() {
+        true if peers => debian::peers("the bench beside other servers")?,
+        true => debian::servers("the benches")?,
+        false => {}
     }
     become_it(built("bench", args)?)
 }

@@ -2,6 +2,7 @@
 //! rig's generator, the responder (or a bare reflector) in native XDP, and the rig's sink.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,10 +11,11 @@ use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 use nix::net::if_::if_nametoindex;
 
+use super::sender::{self, Frames, Sender};
 use super::{Figure, Goal, world};
 use crate::dns::{A, Query};
 use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
-use crate::rig::{Draw, Responder, Rig, Seen};
+use crate::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
 use crate::world::{self as spaces, Space, join};
 
 /// The server's address.
@@ -22,6 +24,9 @@ pub const SERVER: &str = "192.0.2.53";
 const CALL: u32 = 65_536;
 /// Frames that the kernel makes before it sends them.
 const BATCH: u32 = 64;
+
+/// How long what is under way may take when a paced load is over.
+const UNDER_WAY: Duration = Duration::from_millis(100);
 
 /// How long each flood lasts.
 const TIME: Duration = Duration::from_secs(1);
@@ -113,6 +118,7 @@ pub struct Flood {
     generator_ifindex: u32,
     server_ifindex: u32,
     frame: Vec<u8>,
+    sender: Option<Sender>,
 }
 
 /// What came of a flood.
@@ -126,6 +132,49 @@ pub struct Flow {
     pub lost: Lost,
     /// How long it took.
     pub time: Duration,
+}
+
+/// By what a paced load is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The generator, each query by itself: for who answers in the kernel.
+    Generator,
+    /// A packet socket, of frames that the generator has made before.
+    Socket,
+}
+
+impl By {
+    /// How far its bursts are apart.
+    fn pace(self) -> Duration {
+        match self {
+            Self::Generator => Duration::from_millis(1),
+            Self::Socket => Duration::from_micros(100),
+        }
+    }
+}
+
+/// What came of a load that was paced.
+#[derive(Clone, Debug)]
+pub struct Paced {
+    /// Queries sent.
+    pub sent: u64,
+    /// What came back while it lasted.
+    pub seen: Seen,
+    /// The same, and what came soon after.
+    pub all: Seen,
+    /// How long answers took, if that was wanted.
+    pub times: Times,
+    /// Seconds that the core was not idle.
+    pub busy: f64,
+    /// How long it lasted.
+    pub time: Duration,
+}
+
+impl Paced {
+    /// So many a second.
+    pub fn per_second(&self, frames: u64) -> f64 {
+        frames as f64 / self.time.as_secs_f64()
+    }
 }
 
 /// Frames for which a veth had no room: its ring takes 256, which wait until the receiver's turn comes.
@@ -170,7 +219,13 @@ impl Flood {
         let frame = query.bytes();
         let mut rig = Rig::load()?;
         rig.set_template(&frame)?;
-        generator.enter(|| Ok(rig.program("sink")?.attach("eth0", XdpMode::Driver)?))?;
+        generator.enter(|| {
+            rig.program("sink")?.attach("eth0", XdpMode::Driver)?;
+            // Nothing comes there. But a program that is attached is known to the kernel's dispatcher of XDP
+            // programs; without that, each test run would enter it there and wait for RCU's grace period.
+            rig.program("generate")?.attach("lo", XdpMode::Skb)?;
+            Ok(())
+        })?;
         Ok(Self {
             generator,
             server,
@@ -178,6 +233,7 @@ impl Flood {
             generator_ifindex,
             server_ifindex,
             frame,
+            sender: None,
         })
     }
 
@@ -192,7 +248,43 @@ impl Flood {
         // Ethernet, IPv4, UDP and DNS headers, and the label's length.
         let label_at = 14 + 20 + 8 + 12 + 1;
         let digits = label_at + first..label_at + label.len();
-        self.rig.set_varied(&self.frame, digits, draw)
+        let pattern = Pattern {
+            digits,
+            draw,
+            ..Pattern::new(self.frame.clone())
+        };
+        self.rig.set_patterns(&[pattern])
+    }
+
+    /// Asks these queries in turn.
+    pub fn ask(&mut self, patterns: &[Pattern]) -> Result<()> {
+        let longest = patterns.iter().map(|pattern| &pattern.frame);
+        let longest = longest.max_by_key(|frame| frame.len());
+        self.frame = longest.context("no query")?.clone();
+        self.rig.set_patterns(patterns)
+    }
+
+    /// The rig, whose `sink` is on the generator's end.
+    pub fn rig(&mut self) -> &mut Rig {
+        &mut self.rig
+    }
+
+    /// Sends one query, and gives the frame that comes back, if one does in time.
+    pub fn ask_once(&mut self, pattern: &Pattern, patience: Duration) -> Result<Option<Vec<u8>>> {
+        self.ask(std::slice::from_ref(pattern))?;
+        let frame = Frames::made(&mut self.rig, self.frame.len(), 1)?;
+        self.rig.set_besides(Besides::Keep)?;
+        Sender::new(&self.generator, Arc::new(frame))?.send(1, None)?;
+        let end = Instant::now() + patience;
+        let kept = loop {
+            let kept = self.rig.kept()?;
+            if kept.is_some() || Instant::now() > end {
+                break kept;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        self.rig.set_besides_alone(Besides::Nothing)?;
+        Ok(kept)
     }
 
     /// The server's end.
@@ -267,37 +359,160 @@ impl Flood {
         })
     }
 
+    /// Has the frames made that [`Flood::paced`] sends, as [`Flood::ask`] has said.
+    pub fn frames(&mut self) -> Result<Arc<Frames>> {
+        Ok(Arc::new(Frames::made(
+            &mut self.rig,
+            self.frame.len(),
+            sender::FRAMES,
+        )?))
+    }
+
+    /// Sends these frames from now on where the load is paced.
+    pub fn send_frames(&mut self, frames: &Arc<Frames>) -> Result<()> {
+        self.sender = Some(Sender::new(&self.generator, frames.clone())?);
+        Ok(())
+    }
+
+    /// Sends so many queries a second, in bursts: before what else the core has to do, as what a network
+    /// card receives comes before it. Then waits for what is still under way.
+    pub fn paced(&mut self, rate: f64, time: Duration, by: By, timed: bool) -> Result<Paced> {
+        let (data, context) = self.generated()?;
+        let besides = if timed {
+            Besides::Time
+        } else {
+            Besides::Nothing
+        };
+        self.rig.set_besides(besides)?;
+        let times = sender::sent_times(&self.rig)?;
+        let times = timed.then_some(&times);
+        let before = self.rig.seen()?;
+        let program = self.rig.program("generate")?;
+        let sender = &mut self.sender;
+        let (sent, busy, took) = self.generator.enter(|| {
+            pin_to_last_cpu()?;
+            schedule(libc::SCHED_RR, 2)?;
+            let idle = idle_of_last_cpu()?;
+            let start = Instant::now();
+            let mut sent = 0_u64;
+            while start.elapsed() < time {
+                let due = (rate * start.elapsed().as_secs_f64()) as u64;
+                let burst = due.saturating_sub(sent).min(CALL.into());
+                match (by, sender.as_mut()) {
+                    (_, _) if burst == 0 => {}
+                    (By::Socket, Some(sender)) => sender.send(burst as usize, times)?,
+                    _ => generate(program, &data, &context, burst as u32, 1)?,
+                }
+                sent += burst;
+                let pace = by.pace();
+                let next = pace * (start.elapsed().as_nanos() / pace.as_nanos() + 1) as u32;
+                std::thread::sleep(next.saturating_sub(start.elapsed()));
+            }
+            let took = start.elapsed();
+            let idle = (idle_of_last_cpu()? - idle).as_secs_f64();
+            Ok((sent, (took.as_secs_f64() - idle).max(0.0), took))
+        })?;
+        let seen = self.rig.seen()? - before;
+        let mut all = seen;
+        let end = Instant::now() + UNDER_WAY;
+        while all.messages() < sent && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+            all = self.rig.seen()? - before;
+        }
+        self.rig.set_besides_alone(Besides::Nothing)?;
+        Ok(Paced {
+            sent,
+            seen,
+            all,
+            times: self.rig.times()?,
+            busy,
+            time: took,
+        })
+    }
+
     /// Sends so many queries, and sees them through to the sink.
     fn send(&mut self, frames: u32) -> Result<()> {
-        // One octet more than the query: see `generate`.
+        let (data, context) = self.generated()?;
+        let program = self.rig.program("generate")?;
+        self.generator.enter(|| {
+            pin_to_last_cpu()?;
+            generate(program, &data, &context, frames, BATCH)
+        })
+    }
+
+    /// The frame that the generator is run on, and where.
+    fn generated(&self) -> Result<(Vec<u8>, [u32; 6])> {
+        // One octet more than the longest query: see `generate`.
         let mut data = self.frame.clone();
         data.push(0);
         let mut context = [0_u32; 6];
         // xdp_md: data_end, ingress_ifindex.
         context[1] = u32::try_from(data.len())?;
         context[3] = self.generator_ifindex;
-        let program = self.rig.program("generate")?;
-        self.generator.enter(|| {
-            pin_to_last_cpu()?;
-            let mut options = TestRunOptions::new();
-            options.data_in = Some(&data);
-            options.ctx_in = Some(bytemuck::bytes_of(&context));
-            options.repeat = frames;
-            options.attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
-            program.test_run(options).context("cannot generate")?;
-            Ok(())
-        })
+        Ok((data, context))
     }
+}
+
+/// Runs the generator once, which sends so many frames; the kernel makes so many before it sends them.
+fn generate(program: &Xdp, data: &[u8], context: &[u32; 6], frames: u32, batch: u32) -> Result<()> {
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(data);
+    options.ctx_in = Some(bytemuck::bytes_of(context));
+    options.repeat = frames;
+    options.attrs = TestRunAttrs::new().xdp_live_frames(batch);
+    program.test_run(options).context("cannot generate")?;
+    Ok(())
+}
+
+/// Runs a function before whatever else the machine does that has no priority of its own, and with it every
+/// process that it starts: as a real-time thread. Of two of them, the one with more `priority` is first.
+pub fn first<T>(priority: i32, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    schedule(libc::SCHED_RR, priority)?;
+    let done = f();
+    schedule(libc::SCHED_OTHER, 0)?;
+    done
+}
+
+/// Sets how this thread is scheduled.
+fn schedule(policy: i32, priority: i32) -> Result<()> {
+    let priority = libc::sched_param {
+        sched_priority: priority,
+    };
+    // SAFETY: a bare system call on this thread; the pointer is good for its time.
+    let done = unsafe { libc::sched_setscheduler(0, policy, &priority) };
+    nix::errno::Errno::result(done)
+        .context("cannot set a real-time priority")
+        .map(drop)
+}
+
+/// How long the last CPU has been idle, to 10 ms.
+fn idle_of_last_cpu() -> Result<Duration> {
+    let last = format!("cpu{} ", last_cpu()?);
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(&last));
+    // user, nice, system, idle, iowait
+    let ticks = line
+        .context("no last CPU in /proc/stat")?
+        .split_whitespace();
+    let idle = ticks.skip(3).take(2).map(str::parse::<u64>);
+    let idle: u64 = idle.sum::<Result<u64, _>>()?;
+    // USER_HZ is 100 everywhere.
+    Ok(Duration::from_millis(10 * idle))
+}
+
+/// The machine's last CPU.
+pub fn last_cpu() -> Result<usize> {
+    // Not `available_parallelism`, which knows only those that this thread may run on.
+    let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)?;
+    Ok(usize::try_from(cpus.context("no CPU")? - 1)?)
 }
 
 /// Keeps this thread on the machine's last CPU. What a veth receives is handled on the CPU of the
 /// sender.
 fn pin_to_last_cpu() -> Result<()> {
     use nix::sched::{CpuSet, sched_setaffinity};
-    let cpus = std::thread::available_parallelism()?.get();
-    ensure!(cpus > 0, "no CPU");
     let mut set = CpuSet::new();
-    set.set(cpus - 1)?;
+    set.set(last_cpu()?)?;
     sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
     Ok(())
 }

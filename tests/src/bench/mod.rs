@@ -8,6 +8,7 @@
 //! - [`edit`]: `map set` to changed answer, beside a write that is on disk
 //! - [`names`]: zones of many names, and names that do not exist
 //! - [`slow`]: answers a second in userspace, beside NSD
+//! - [`peers`]: answers a second, latency and CPU beside every other server, with a report
 //! - [`verifier`]: instructions that the verifier walks for each program
 //!
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
@@ -19,12 +20,19 @@ pub mod flood;
 pub mod geography;
 pub mod import;
 pub mod names;
+pub mod peers;
+mod sender;
 pub mod slow;
 pub mod stages;
 pub mod verifier;
 pub mod world;
 
+use std::fmt;
+
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// One figure.
@@ -56,6 +64,15 @@ impl Goal {
         match self {
             Self::AtLeast(least) => value >= least,
             Self::Below(limit) => value < limit,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtLeast(least) => write!(f, ">= {}", shown(*least)),
+            Self::Below(limit) => write!(f, "< {}", shown(*limit)),
         }
     }
 }
@@ -113,6 +130,18 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     values.get(place.max(1) - 1).copied().unwrap_or_default()
 }
 
+/// Runs a function on one CPU, and with it every process that it starts.
+pub(crate) fn on_cpu<T>(cpu: usize, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let this = Pid::from_raw(0);
+    let before = sched_getaffinity(this)?;
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(this, &set)?;
+    let done = f();
+    sched_setaffinity(this, &before)?;
+    done
+}
+
 /// The figures as a table for people.
 pub fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
@@ -120,12 +149,8 @@ pub fn table(figures: &[Figure]) -> String {
     table.set_header(["BENCH", "FIGURE", "MEDIAN", "MIN", "MAX", "UNIT", "GOAL"]);
     for figure in figures {
         let goal = figure.goal.map_or(String::new(), |goal| {
-            let (sign, limit) = match goal {
-                Goal::AtLeast(least) => (">=", least),
-                Goal::Below(limit) => ("<", limit),
-            };
             let verdict = if figure.met() { "met" } else { "MISSED" };
-            format!("{sign} {} {verdict}", shown(limit))
+            format!("{goal} {verdict}")
         });
         table.add_row([
             figure.bench.to_owned(),

@@ -6,10 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 
-use super::{Figure, Goal};
+use super::{Figure, Goal, on_cpu};
 use crate::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
 use crate::dns::{self, A, AAAA, MX, Query, Reply};
 use crate::peers::{self, Kind, Peer};
@@ -203,16 +201,4 @@ fn figure(text: &str, label: &str) -> Result<f64> {
         .find_map(|line| line.trim().strip_prefix(label))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .with_context(|| format!("no {label} in:\n{text}"))
-}
-
-/// Runs a function on one CPU, and with it every process that it starts.
-fn on_cpu<T>(cpu: usize, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let this = Pid::from_raw(0);
-    let before = sched_getaffinity(this)?;
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(this, &set)?;
-    let done = f();
-    sched_setaffinity(this, &before)?;
-    done
 }

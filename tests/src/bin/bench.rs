@@ -6,10 +6,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, cost, edit, flip, flood, geography, import, names, slow, stages, table, to_json,
+    Figure, cost, edit, flip, flood, geography, import, names, peers, slow, stages, table, to_json,
     verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
@@ -18,11 +18,16 @@ use geodns_tests::{real_databases, real_prefixes};
 #[command(name = "cargo xtask bench", about = "Measure")]
 struct Args {
     /// Which benches [default: all]
-    #[arg(value_parser = NAMES)]
     benches: Vec<String>,
     /// Rounds of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Measure other name servers too, with real data, and write a report; what is named are scenarios then
+    #[arg(long)]
+    peers: bool,
+    /// Where the report goes [default: target/bench/DATE]
+    #[arg(long, value_name = "FOLDER", requires = "peers")]
+    out: Option<PathBuf>,
     /// Print the figures as JSON, on standard output
     #[arg(long)]
     json: bool,
@@ -74,6 +79,17 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
     let list = list.as_deref();
     if list.is_none() {
         eprintln!("bench: no real prefix list: run `cargo xtask data` to measure with it");
+    }
+    if args.peers {
+        let list = list.context("there is no real prefix list: run `cargo xtask data`")?;
+        return peers::run(list, rounds, &args.benches, args.out.as_deref());
+    }
+    for name in &args.benches {
+        ensure!(
+            NAMES.contains(&name.as_str()),
+            "there is no bench {name:?}: there are {}",
+            NAMES.join(", ")
+        );
     }
     let mut figures = Vec::new();
     for name in NAMES.into_iter().filter(|name| wanted(name)) {

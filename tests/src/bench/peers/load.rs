@@ -1,0 +1,238 @@
+//! Puts loads on the servers. What is compared takes turns in each round.
+//!
+//! A server that answers in the kernel is flooded: each query is answered before the next ones are made. One
+//! in userspace would never run beside a flood on the same core, so it is offered a load that is paced; its
+//! figure is the most that it answers at any.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::scenarios::Scenario;
+use super::servers::{Role, Server};
+use super::world::List;
+use crate::bench::flood::{By, first};
+use crate::bench::quantile;
+
+/// How long one load lasts.
+const TIME: Duration = Duration::from_millis(300);
+/// How long half of the load lasts.
+const HALF_TIME: Duration = Duration::from_secs(1);
+/// The first load, in queries a second, and how many times it the next is.
+const FIRST: f64 = 10_000.0;
+const STEP: f64 = 1.3;
+/// After the first round: loads, as shares of the best one so far.
+const AROUND: [f64; 4] = [0.85, 1.0, 1.15, 1.3];
+/// A server is past its best when it answers less than this share of it.
+const PAST: f64 = 0.5;
+/// The generator is at its end when it sends less than this share of what it is asked for.
+const SENT: f64 = 0.9;
+/// Rounds that a busy machine may spoil, for each that counts.
+const SPOILT: usize = 3;
+
+/// What came of one load.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Queries a second that were sent.
+    pub offered: f64,
+    /// Answers a second.
+    pub answered: f64,
+}
+
+/// What half of the best load shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Half {
+    /// Queries a second.
+    pub offered: f64,
+    /// Percent of them that were answered.
+    pub answered: f64,
+    /// Microseconds from a query's making to its answer's arrival: median.
+    pub p50: f64,
+    /// The same: 90 of 100 are below.
+    pub p90: f64,
+    /// The same: 99 of 100 are below.
+    pub p99: f64,
+    /// Nanoseconds of the core for each answer, above what the same load takes where it is dropped on
+    /// arrival.
+    pub cpu: f64,
+}
+
+/// What one server did in one scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Answers a second (of the reflector, frames), one a round.
+    pub rates: Vec<f64>,
+    /// What it answered of what it was offered, in the first round.
+    pub curve: Vec<Point>,
+    /// Half of the load, one a round.
+    pub halves: Vec<Half>,
+    /// Why it has left, if it has.
+    pub failed: Option<String>,
+}
+
+impl Measured {
+    /// The median of a figure of half of the load.
+    pub fn half(&self, figure: impl Fn(&Half) -> f64) -> f64 {
+        let values: Vec<f64> = self.halves.iter().map(figure).collect();
+        quantile(&values, 0.5)
+    }
+
+    /// The median of the answers a second.
+    pub fn rate(&self) -> f64 {
+        quantile(&self.rates, 0.5)
+    }
+}
+
+/// Measures a scenario: what each server did, in the order of the servers.
+pub fn measure(
+    servers: &mut [Server],
+    scenario: &Scenario,
+    list: &List,
+    rounds: usize,
+) -> Result<Vec<Measured>> {
+    let mut frames = None;
+    for server in servers.iter_mut() {
+        server.prepare(scenario, list)?;
+        if frames.is_none() {
+            frames = Some(server.flood.frames()?);
+        }
+        if let Some(frames) = &frames {
+            server.flood.send_frames(frames)?;
+        }
+    }
+    let discard = servers
+        .iter()
+        .position(|server| server.role == Role::Discard)
+        .context("nobody discards")?;
+    let mut measured = vec![Measured::default(); servers.len()];
+    for _ in 0..rounds {
+        for at in (0..servers.len()).filter(|at| *at != discard) {
+            let of = &mut measured[at];
+            if of.failed.is_some() {
+                continue;
+            }
+            // What ours and the reflector do is what this is about.
+            match round(servers, at, discard, of) {
+                Err(error) if servers[at].role == Role::Peer => {
+                    eprintln!("bench: peers: {}: {error:#}", servers[at].name);
+                    of.failed = Some(format!("{error:#}"));
+                }
+                done => done?,
+            }
+        }
+    }
+    Ok(measured)
+}
+
+/// One round of one server.
+fn round(servers: &mut [Server], at: usize, discard: usize, of: &mut Measured) -> Result<()> {
+    let server = &mut servers[at];
+    if of.curve.is_empty() {
+        of.curve = sweep(server)?;
+    }
+    let rate = best(server, of)?;
+    let mut half = half(server, rate / 2.0)?;
+    let by = server.by();
+    let dropped = busy(&mut servers[discard], rate / 2.0, by)?;
+    half.cpu = (half.cpu - dropped) * 1e9 / half.offered;
+    of.rates.push(rate);
+    of.halves.push(half);
+    Ok(())
+}
+
+/// Offers more and more, until it is too much.
+fn sweep(server: &mut Server) -> Result<Vec<Point>> {
+    let mut points: Vec<Point> = Vec::new();
+    let mut rate = FIRST;
+    // One that is past it may have been disturbed.
+    let mut past = 0;
+    while past < 2 {
+        let point = offer(server, rate)?;
+        let best = points
+            .iter()
+            .map(|point| point.answered)
+            .fold(0.0, f64::max);
+        points.push(point);
+        let is_past = point.answered < PAST * best || point.offered < SENT * rate;
+        past = if is_past { past + 1 } else { 0 };
+        rate *= STEP;
+    }
+    Ok(points)
+}
+
+fn offer(server: &mut Server, rate: f64) -> Result<Point> {
+    let paced = server.flood.paced(rate, TIME, server.by(), false)?;
+    Ok(Point {
+        offered: paced.per_second(paced.sent),
+        answered: paced.per_second(server.counted(paced.seen)),
+    })
+}
+
+/// The most that a server answers a second.
+fn best(server: &mut Server, so_far: &Measured) -> Result<f64> {
+    if server.is_in_kernel() {
+        return flooded(server);
+    }
+    let before = match so_far.rates.is_empty() {
+        true => so_far
+            .curve
+            .iter()
+            .map(|point| point.answered)
+            .fold(0.0, f64::max),
+        false => so_far.rate(),
+    };
+    ensure!(before > 0.0, "{} answers nothing", server.name);
+    let mut best: f64 = 0.0;
+    for share in AROUND {
+        best = best.max(offer(server, share * before)?.answered);
+    }
+    Ok(best)
+}
+
+/// Answers a second in a flood. One in which frames were lost does not count: something else ran on this
+/// core, and the veth's rings overflowed.
+fn flooded(server: &mut Server) -> Result<f64> {
+    for _ in 0..=SPOILT {
+        let flow = first(1, || server.flood.run(2 * TIME))?;
+        let counted = server.counted(flow.seen);
+        if counted == flow.sent {
+            return Ok(flow.per_second(counted));
+        }
+        let lost = flow.lost.there + flow.lost.back;
+        ensure!(
+            counted + lost >= flow.sent,
+            "{} answered {counted} of {} queries, and {lost} were lost on the way",
+            server.name,
+            flow.sent
+        );
+    }
+    anyhow::bail!(
+        "{} lost frames in {SPOILT} floods: the machine is too busy to measure",
+        server.name
+    )
+}
+
+/// Half of a load, with times; `cpu` is how many seconds a second the core was busy.
+fn half(server: &mut Server, rate: f64) -> Result<Half> {
+    let paced = server.flood.paced(rate, HALF_TIME, server.by(), true)?;
+    let quantile = |share| {
+        paced
+            .times
+            .quantile(share)
+            .with_context(|| format!("{} answers nothing", server.name))
+    };
+    Ok(Half {
+        offered: paced.per_second(paced.sent),
+        answered: 100.0 * server.counted(paced.all) as f64 / paced.sent as f64,
+        p50: quantile(0.5)?,
+        p90: quantile(0.9)?,
+        p99: quantile(0.99)?,
+        cpu: paced.busy / paced.time.as_secs_f64(),
+    })
+}
+
+/// How many seconds a second the core is busy with a load that is dropped on arrival.
+fn busy(discard: &mut Server, rate: f64, by: By) -> Result<f64> {
+    let paced = discard.flood.paced(rate, HALF_TIME, by, false)?;
+    Ok(paced.busy / paced.time.as_secs_f64())
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask bench --peers`: ours beside other name servers, all with the same zone and list of prefixes,
+//! on one core, asked by the same generator; and a report of it.
+//!
+//! - [`scenarios`]: what they are asked, and what ours must reach; one row each
+//! - [`world`]: what they serve, in each one's own form
+//! - [`servers`]: starts them, and checks that they answer alike
+//! - [`load`]: offers loads, and measures
+//! - [`report`], [`plot`]: what comes of it
+
+pub mod load;
+pub mod plot;
+pub mod report;
+pub mod scenarios;
+pub mod servers;
+pub mod world;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Figure, Goal};
+use load::{Half, Measured};
+use report::{Place, Report};
+use scenarios::{SCENARIOS, Scenario};
+use servers::{Role, Server};
+use world::List;
+
+/// What came of a scenario.
+pub struct Outcome {
+    /// Which.
+    pub scenario: &'static Scenario,
+    /// What each server did, in the order of the servers.
+    pub measured: Vec<Measured>,
+}
+
+/// Measures these scenarios (none: all), writes the report (nowhere said: into `target/bench`), and gives
+/// what ours must reach.
+pub fn run(
+    list: &Path,
+    rounds: usize,
+    wanted: &[String],
+    out: Option<&Path>,
+) -> Result<Vec<Figure>> {
+    for word in wanted {
+        ensure!(
+            SCENARIOS.iter().any(|scenario| scenario.id == word),
+            "there is no scenario {word:?}: there are {}",
+            SCENARIOS.map(|scenario| scenario.id).join(", ")
+        );
+    }
+    let place = Place::here()?;
+    let read = List::read(list)?;
+    let (mut servers, missing) = servers::start(list, &read)?;
+    servers::check(&mut servers, &read)?;
+    let mut outcomes = Vec::new();
+    let is_wanted =
+        |scenario: &&Scenario| wanted.is_empty() || wanted.iter().any(|word| word == scenario.id);
+    for scenario in SCENARIOS.iter().filter(is_wanted) {
+        eprintln!("bench: peers: {}", scenario.what);
+        outcomes.push(Outcome {
+            scenario,
+            measured: load::measure(&mut servers, scenario, &read, rounds)?,
+        });
+    }
+    let mut figures = Vec::new();
+    for outcome in &outcomes {
+        figures.extend(figures_of(&servers, outcome)?);
+    }
+    let folder = match out {
+        Some(folder) => folder.to_owned(),
+        None => default_folder(&place),
+    };
+    let report = Report {
+        place: &place,
+        servers: &servers,
+        missing: &missing,
+        outcomes: &outcomes,
+        figures: &figures,
+        prefixes: read.len(),
+        rounds,
+    };
+    report.write(&folder)?;
+    eprintln!("bench: peers: the report is in {}", folder.display());
+    for server in servers {
+        server.stop()?;
+    }
+    Ok(figures)
+}
+
+fn default_folder(place: &Place) -> PathBuf {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
+    bench.join(&place.date)
+}
+
+/// What ours did in a scenario, beside what it must.
+fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
+    let of = |role: Role| {
+        let all = servers.iter().zip(&outcome.measured);
+        all.filter(move |(server, _)| server.role == role)
+            .map(|(_, measured)| measured)
+    };
+    let ours = of(Role::Ours).next().context("ours is there")?;
+    let reflector = of(Role::Reflector).next().context("a reflector is there")?;
+    let peers: Vec<&Measured> = of(Role::Peer)
+        .filter(|measured| measured.rates.len() == ours.rates.len())
+        .collect();
+    let Scenario { what, bars, .. } = outcome.scenario;
+    let best = |round: usize| {
+        peers
+            .iter()
+            .map(|peer| peer.rates[round])
+            .fold(0.0, f64::max)
+    };
+    let rounds = || ours.rates.iter().enumerate();
+    let to_reflector = rounds().map(|(round, rate)| rate / reflector.rates[round]);
+    let mut figures = vec![
+        Figure::new("peers", *what, "answers/s", ours.rates.clone()),
+        with_goal(
+            Figure::new("peers", *what, "x reflector", to_reflector.collect()),
+            bars.map(|bars| Goal::AtLeast(bars.reflector)),
+        ),
+    ];
+    let half = |figure: fn(&Half) -> f64| ours.halves.iter().map(figure).collect();
+    figures.push(
+        Figure::new(
+            "peers",
+            format!("{what}: answered at half load"),
+            "%",
+            half(|half| half.answered),
+        )
+        .goal(Goal::AtLeast(100.0)),
+    );
+    if peers.is_empty() {
+        return Ok(figures);
+    }
+    let to_best = rounds().map(|(round, rate)| rate / best(round));
+    figures.push(with_goal(
+        Figure::new("peers", *what, "x best peer", to_best.collect()),
+        bars.map(|bars| Goal::AtLeast(bars.peers)),
+    ));
+    let mut latency = |name: &str, of: fn(&Half) -> f64| {
+        let least = peers.iter().map(|peer| peer.half(of));
+        let least = least.fold(f64::INFINITY, f64::min);
+        let what = format!("{what}: latency at half load, {name}");
+        figures.push(Figure::new("peers", what, "us", half(of)).goal(Goal::Below(least)));
+    };
+    latency("median", |half| half.p50);
+    latency("99 %", |half| half.p99);
+    Ok(figures)
+}
+
+fn with_goal(figure: Figure, goal: Option<Goal>) -> Figure {
+    match goal {
+        Some(goal) => figure.goal(goal),
+        None => figure,
+    }
+}

@@ -1,0 +1,265 @@
+//! The report: a page of Markdown, figures for programs, and every server's configuration beside them.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::load::{Half, Measured};
+use super::servers::{Missing, Role, Server};
+use super::{Outcome, plot};
+use crate::bench::{Figure, quantile, shown};
+use crate::world::run as output;
+
+/// What it ran on, and when.
+pub struct Place {
+    /// Day.
+    pub date: String,
+    cpu: String,
+    cpus: usize,
+    kernel: String,
+}
+
+impl Place {
+    /// This machine, today.
+    pub fn here() -> Result<Self> {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+        let model = cpuinfo.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == "model name").then(|| value.trim().to_owned())
+        });
+        Ok(Self {
+            date: output(Command::new("date").arg("+%F"))?.trim().to_owned(),
+            cpu: model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cpus: std::thread::available_parallelism()?.get(),
+            kernel: output(Command::new("uname").arg("-r"))?.trim().to_owned(),
+        })
+    }
+}
+
+/// All that is reported.
+pub struct Report<'a> {
+    /// Where and when.
+    pub place: &'a Place,
+    /// Who took part.
+    pub servers: &'a [Server],
+    /// Who could not, and why.
+    pub missing: &'a [Missing],
+    /// What they did.
+    pub outcomes: &'a [Outcome],
+    /// What they had to reach.
+    pub figures: &'a [Figure],
+    /// Prefixes in the list.
+    pub prefixes: usize,
+    /// Rounds of each scenario.
+    pub rounds: usize,
+}
+
+impl Report<'_> {
+    /// Writes it into a folder.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let configs = folder.join("configs");
+        fs::create_dir_all(&configs)
+            .with_context(|| format!("cannot make {}", configs.display()))?;
+        for (name, text) in self.servers.iter().filter_map(|one| one.config.as_ref()) {
+            fs::write(configs.join(name), text)?;
+        }
+        for outcome in self.outcomes {
+            let id = outcome.scenario.id;
+            let path = folder.join(format!("answered-{id}.svg"));
+            plot::answered(&path, self.servers, outcome)?;
+            let path = folder.join(format!("latency-{id}.svg"));
+            plot::latency(&path, self.servers, outcome)?;
+        }
+        fs::write(folder.join("results.json"), format!("{:#}\n", self.json()))?;
+        fs::write(folder.join("report.md"), self.markdown())?;
+        Ok(())
+    }
+
+    /// Those that are shown: all but the one that only drops.
+    fn shown(&self) -> impl Iterator<Item = (usize, &Server)> {
+        let servers = self.servers.iter().enumerate();
+        servers.filter(|(_, server)| server.role != Role::Discard)
+    }
+
+    fn json(&self) -> Value {
+        let servers: Vec<Value> = self
+            .shown()
+            .map(|(_, server)| {
+                json!({
+                    "name": server.name,
+                    "version": server.version,
+                    "note": server.note,
+                    "start_seconds": server.start.as_secs_f64(),
+                    "memory_octets": server.memory,
+                })
+            })
+            .collect();
+        let scenarios: Vec<Value> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let measured = self
+                    .shown()
+                    .map(|(at, server)| (server.name.to_owned(), of_server(&outcome.measured[at])));
+                json!({
+                    "id": outcome.scenario.id,
+                    "what": outcome.scenario.what,
+                    "servers": measured.collect::<serde_json::Map<_, _>>(),
+                })
+            })
+            .collect();
+        json!({
+            "date": self.place.date,
+            "cpu": self.place.cpu,
+            "cpus": self.place.cpus,
+            "kernel": self.place.kernel,
+            "prefixes": self.prefixes,
+            "rounds": self.rounds,
+            "servers": servers,
+            "missing": self.missing.iter().map(|(name, why)| json!({"name": name, "why": why})).collect::<Vec<_>>(),
+            "scenarios": scenarios,
+            "figures": crate::bench::to_json(self.figures),
+        })
+    }
+
+    fn markdown(&self) -> String {
+        let Place {
+            date,
+            cpu,
+            cpus,
+            kernel,
+        } = self.place;
+        let mut text = format!(
+            "# geodns beside other name servers\n\n\
+             {date}, {cpu}, {cpus} CPUs of which one is used, Linux {kernel}; medians of {} rounds. Every server \
+             has the same zone, and one steered name with {} prefixes to six mirrors, derived from DB-IP City Lite \
+             (https://db-ip.com, CC BY 4.0). Repeat it with `cargo xtask bench --peers`.\n\n## What must be\n\n",
+            self.rounds, self.prefixes
+        );
+        text += "| | median | lowest | highest | must be | |\n| --- | ---: | ---: | ---: | ---: | --- |\n";
+        for figure in self.figures.iter().filter(|figure| figure.goal.is_some()) {
+            let _ = writeln!(
+                text,
+                "| {} | {} {} | {} | {} | {} | {} |",
+                figure.what,
+                shown(figure.median()),
+                figure.unit,
+                shown(quantile(&figure.rounds, 0.0)),
+                shown(quantile(&figure.rounds, 1.0)),
+                figure.goal.map_or(String::new(), |goal| goal.to_string()),
+                if figure.met() { "met" } else { "**missed**" }
+            );
+        }
+        text += "\n## Answers a second\n\n";
+        self.rows(&mut text, |of| {
+            let (low, high) = (quantile(&of.rates, 0.0), quantile(&of.rates, 1.0));
+            let spread = 100.0 * (high - low) / of.rate().max(1.0);
+            format!("{} ±{:.0} %", shown(of.rate()), spread / 2.0)
+        });
+        text += "\n## Latency at half load, microseconds: median / 99 %\n\n";
+        self.rows(&mut text, |of| {
+            let [p50, p99] = [of.half(|half| half.p50), of.half(|half| half.p99)];
+            format!("{} / {}", shown(p50), shown(p99))
+        });
+        text += "\n## CPU for an answer at half load, nanoseconds\n\n";
+        self.rows(&mut text, |of| shown(of.half(|half| half.cpu)));
+        text += "\n## Answered at half load, percent\n\n";
+        self.rows(&mut text, |of| shown(of.half(|half| half.answered)));
+        text += "\n## Plots\n\n";
+        for outcome in self.outcomes {
+            let (id, what) = (outcome.scenario.id, outcome.scenario.what);
+            let _ = writeln!(
+                text,
+                "![answered of what is offered: {what}](answered-{id}.svg)\n\n\
+                 ![latency: {what}](latency-{id}.svg)\n"
+            );
+        }
+        text += "## Who took part\n\nThe configurations are in [configs](configs).\n\n\
+                 | server | version | how it steers | start, s | memory, MB |\n| --- | --- | --- | ---: | ---: |\n";
+        for (_, server) in self.shown().filter(|(_, one)| one.role != Role::Reflector) {
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {:.1} | {} |",
+                server.name,
+                server.version,
+                server.note,
+                server.start.as_secs_f64(),
+                server.memory / 1_000_000
+            );
+        }
+        for (name, why) in self.missing {
+            let why = why.lines().next().unwrap_or_default();
+            let _ = writeln!(text, "| {name} | | left out: {why} | | |");
+        }
+        text += METHOD;
+        text
+    }
+
+    /// A table of one figure: a row for each scenario, a column for each server.
+    fn rows(&self, text: &mut String, figure: impl Fn(&Measured) -> String) {
+        let names = self.shown().map(|(_, server)| server.name);
+        let names: Vec<&str> = names.collect();
+        let _ = writeln!(text, "| | {} |", names.join(" | "));
+        let _ = writeln!(text, "| --- |{}", " ---: |".repeat(names.len()));
+        for outcome in self.outcomes {
+            let _ = write!(text, "| {} |", outcome.scenario.what);
+            for (at, _) in self.shown() {
+                let of = &outcome.measured[at];
+                let value = match of.rates.is_empty() {
+                    true => "–".to_owned(),
+                    false => figure(of),
+                };
+                let _ = write!(text, " {value} |");
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// How it was measured.
+const METHOD: &str = "
+## How it is measured
+
+- Each server is in a network namespace, at one end of a veth pair; the generator, and what counts answers,
+  at the other. All of it runs on the machine's last CPU. Before it is measured, each server is asked from 20
+  addresses, and must give each the mirror that the list says.
+- Who answers in the kernel is flooded by an XDP program (`BPF_PROG_TEST_RUN` with live frames), which makes
+  every query anew; each is answered before the next ones are made. So is the reflector, which does nothing
+  but swap addresses and ports: the most that this wire takes. A flood in which the wire lost frames does not
+  count.
+- A server in userspace would never run beside a flood. It is offered paced loads by a packet socket, of
+  65,536 queries that the same program made, in bursts every 100 microseconds; its figure is the most that it
+  answers at any load. Servers run with a real-time priority, so that nothing else of the machine takes their
+  turn, and below the generator, as a network card's interrupt is before a server.
+- Only an answer with AA, NOERROR (or NXDOMAIN with an SOA) counts. What counts them is an XDP program.
+- Latency is from a query's making to its answer's arrival, at half of each server's own best load, in steps
+  of an eighth of a power of two.
+- CPU for an answer is how long the core was not idle, less the same for a load as great that is dropped on
+  arrival, for each answer: the way through the network stack counts, and so does the answer's arrival at the
+  counter. It means little where other work runs on the machine.
+- The mix is a guess: half of it steered names, a third hosts, an eighth names that do not exist, most with
+  EDNS, a few with a client subnet.
+";
+
+fn of_server(measured: &Measured) -> Value {
+    let half = |half: &Half| {
+        json!({
+            "offered": half.offered,
+            "answered_percent": half.answered,
+            "p50_us": half.p50,
+            "p90_us": half.p90,
+            "p99_us": half.p99,
+            "cpu_ns": half.cpu,
+        })
+    };
+    json!({
+        "answers_per_second": measured.rates,
+        "curve": measured.curve.iter().map(|point| [point.offered, point.answered]).collect::<Vec<_>>(),
+        "half_load": measured.halves.iter().map(half).collect::<Vec<_>>(),
+        "failed": measured.failed,
+    })
+}

@@ -1,0 +1,285 @@
+//! What the servers are asked, one line for each: a scenario is a row of [`SCENARIOS`].
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::world::{ABSENT, HOST, SERVER_V4, SERVER_V6};
+use crate::bench::world::NAME;
+use crate::dns::{A, AAAA, COOKIE, MX, NS, Query, SOA, TXT};
+use crate::packet::{Checksum, Frame};
+use crate::rig::{Clients, Draw, Pattern};
+
+/// What a question has in its OPT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opt {
+    /// There is none.
+    None,
+    /// No option: EDNS with 1,232 octets.
+    Plain,
+    /// A client subnet of 24 bits whose address is another in each query.
+    Subnet,
+    /// A client's cookie, for which a server's is made.
+    Cookie,
+}
+
+/// A question.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// How many of the turns it has, where there are several.
+    weight: usize,
+    name: &'static str,
+    qtype: u16,
+    opt: Opt,
+}
+
+/// What is asked, by whom, and what our answers must reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// A word for it.
+    pub id: &'static str,
+    /// What it is.
+    pub what: &'static str,
+    /// Questions, which take turns.
+    pub questions: &'static [Question],
+    /// Whether they are asked over IPv6.
+    pub is_v6: bool,
+    /// Who asks.
+    pub source: Clients,
+    /// What our answers a second must be, if anything.
+    pub bars: Option<Bars>,
+}
+
+/// What our answers a second must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bars {
+    /// So many times the frames of a bare reflector.
+    pub reflector: f64,
+    /// So many times the answers of the best other server.
+    pub peers: f64,
+}
+
+const fn one(name: &'static str, qtype: u16, opt: Opt) -> Question {
+    weighted(1, name, qtype, opt)
+}
+
+const fn weighted(weight: usize, name: &'static str, qtype: u16, opt: Opt) -> Question {
+    Question {
+        weight,
+        name,
+        qtype,
+        opt,
+    }
+}
+
+const fn bars(reflector: f64, peers: f64) -> Option<Bars> {
+    Some(Bars { reflector, peers })
+}
+
+/// Random sources ask for the steered name's address.
+const STEERED: Scenario = Scenario {
+    id: "",
+    what: "",
+    questions: &[one(NAME, A, Opt::None)],
+    is_v6: false,
+    source: Clients::Random,
+    bars: None,
+};
+
+/// All of them.
+pub const SCENARIOS: [Scenario; 10] = [
+    Scenario {
+        id: "one",
+        what: "one steered A, one source",
+        source: Clients::One,
+        bars: bars(0.85, 5.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "table",
+        what: "one steered A, 10,000 sources in 10,000 random prefixes",
+        source: Clients::Table,
+        bars: bars(0.71, 7.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "random",
+        what: "one steered A, random sources",
+        bars: bars(0.74, 7.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "edns",
+        what: "one steered A with EDNS, random sources",
+        questions: &[one(NAME, A, Opt::Plain)],
+        ..STEERED
+    },
+    Scenario {
+        id: "ecs",
+        what: "one steered A with EDNS and random client subnets",
+        questions: &[one(NAME, A, Opt::Subnet)],
+        bars: bars(0.70, 6.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "cookie",
+        what: "one steered A with EDNS and a client cookie, random sources",
+        questions: &[one(NAME, A, Opt::Cookie)],
+        bars: bars(0.60, 5.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "ipv6",
+        what: "one steered AAAA over IPv6, random sources",
+        questions: &[one(NAME, AAAA, Opt::None)],
+        is_v6: true,
+        ..STEERED
+    },
+    Scenario {
+        id: "static",
+        what: "one of 1,000 names of the zone file",
+        questions: &[one(HOST, A, Opt::None)],
+        ..STEERED
+    },
+    Scenario {
+        id: "nxdomain",
+        what: "random names that do not exist",
+        questions: &[one(ABSENT, A, Opt::None)],
+        ..STEERED
+    },
+    Scenario {
+        id: "mix",
+        what: "a mix, as on a real day",
+        questions: &[
+            weighted(14, NAME, A, Opt::Plain),
+            weighted(8, NAME, A, Opt::None),
+            weighted(4, NAME, A, Opt::Subnet),
+            weighted(8, NAME, AAAA, Opt::Plain),
+            weighted(2, NAME, AAAA, Opt::None),
+            weighted(8, HOST, A, Opt::Plain),
+            weighted(3, HOST, A, Opt::None),
+            weighted(4, HOST, AAAA, Opt::Plain),
+            weighted(5, ABSENT, A, Opt::Plain),
+            weighted(2, ABSENT, AAAA, Opt::None),
+            weighted(2, HOST, MX, Opt::Plain),
+            weighted(1, "example.org", NS, Opt::Plain),
+            weighted(1, "example.org", SOA, Opt::Plain),
+            weighted(1, "example.org", MX, Opt::Plain),
+            weighted(1, "example.org", TXT, Opt::Plain),
+        ],
+        source: Clients::Table,
+        ..STEERED
+    },
+];
+
+impl Question {
+    /// Its query from a client, and, if it has one, of that client's subnet.
+    fn pattern(&self, client: IpAddr) -> Pattern {
+        let mut query = Query::new(self.name, self.qtype);
+        query = match self.opt {
+            Opt::None => query,
+            Opt::Plain => query.edns(1232),
+            Opt::Subnet => query.edns(1232).subnet_of(client, 24),
+            Opt::Cookie => query.edns(1232).option(COOKIE, b"\x01geodns\x01"),
+        };
+        let to = if client.is_ipv6() {
+            SERVER_V6
+        } else {
+            SERVER_V4
+        };
+        let mut frame = Frame::new(&client.to_string(), to, query.bytes());
+        frame.checksum = Checksum::None;
+        let name_at = frame.dns() + 12 + 1;
+        let mut pattern = Pattern {
+            source: Clients::One,
+            draw: Draw::Evenly,
+            ..Pattern::new(frame.bytes())
+        };
+        // Zeros of the first label are the digits of a random number.
+        let label = self.name.split('.').next().unwrap_or_default();
+        if let Some(first) = label.find('0') {
+            pattern.digits = name_at + first..name_at + label.len();
+        }
+        if self.opt == Opt::Subnet {
+            // It is the last of the message.
+            pattern.subnet = pattern.frame.len() - 3..pattern.frame.len();
+        }
+        pattern
+    }
+
+    /// Whether the answer depends on who asks.
+    pub fn is_steered(&self) -> bool {
+        self.name == NAME
+    }
+
+    /// Whether it has a client subnet.
+    pub fn has_subnet(&self) -> bool {
+        self.opt == Opt::Subnet
+    }
+}
+
+impl Scenario {
+    /// What the generator makes.
+    pub fn patterns(&self) -> Result<Vec<Pattern>> {
+        let client = self.client()?;
+        let mut patterns = Vec::new();
+        for question in self.questions {
+            let mut pattern = question.pattern(client);
+            pattern.source = self.source;
+            pattern.subnet_of = match question.opt {
+                Opt::Subnet => Clients::Random,
+                Opt::None | Opt::Plain | Opt::Cookie => Clients::One,
+            };
+            patterns.extend(std::iter::repeat_n(pattern, question.weight));
+        }
+        // Not one kind after the other: a step that shares no factor with their number leads to each.
+        let len = patterns.len();
+        let step = [29, 1].into_iter().find(|step| len % step != 0);
+        let order = (0..len).map(|place| place * step.unwrap_or(1) % len);
+        Ok(order.map(|place| patterns[place].clone()).collect())
+    }
+
+    /// One query for each of its questions, from one client.
+    pub fn singles(&self, client: IpAddr) -> Vec<(Question, Pattern)> {
+        let questions = self.questions.iter();
+        questions
+            .map(|question| (*question, question.pattern(client)))
+            .collect()
+    }
+
+    /// The client where there is but one: in Amsterdam, says the real list.
+    fn client(&self) -> Result<IpAddr> {
+        let client = if self.is_v6 {
+            "2a00:1450::10"
+        } else {
+            "145.18.0.10"
+        };
+        Ok(client.parse()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rig::TEMPLATES;
+
+    #[test]
+    fn every_query_of_a_scenario_has_its_turn() {
+        for scenario in SCENARIOS {
+            let patterns = scenario.patterns().unwrap();
+            let weights = scenario.questions.iter().map(|question| question.weight);
+            assert_eq!(patterns.len(), weights.sum::<usize>(), "{}", scenario.id);
+            assert!(patterns.len() <= TEMPLATES, "{}", scenario.id);
+            let first = &patterns[0];
+            let alike = patterns
+                .iter()
+                .filter(|pattern| pattern.frame[44..] == first.frame[44..]);
+            assert_eq!(
+                alike.count(),
+                scenario.questions[0].weight,
+                "{}",
+                scenario.id
+            );
+        }
+    }
+}

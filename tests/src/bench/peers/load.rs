@@ -189,18 +189,22 @@ fn best(server: &mut Server, so_far: &Measured) -> Result<f64> {
     Ok(best)
 }
 
+/// Queries of a million that a flood may pass to the slow path, whose answers come later.
+const PASSED: u64 = 1_000;
+
 /// Answers a second in a flood. One in which frames were lost does not count: something else ran on this
 /// core, and the veth's rings overflowed.
 fn flooded(server: &mut Server) -> Result<f64> {
     for _ in 0..=SPOILT {
         let flow = first(1, || server.flood.run(2 * TIME))?;
         let counted = server.counted(flow.seen);
-        if counted == flow.sent {
+        let lost = flow.lost.there + flow.lost.back;
+        let passed = flow.sent * PASSED / 1_000_000;
+        if lost == 0 && counted + passed >= flow.sent {
             return Ok(flow.per_second(counted));
         }
-        let lost = flow.lost.there + flow.lost.back;
         ensure!(
-            counted + lost >= flow.sent,
+            counted + lost + passed >= flow.sent,
             "{} answered {counted} of {} queries, and {lost} were lost on the way",
             server.name,
             flow.sent

@@ -251,7 +251,12 @@ fn version(kind: Kind, program: &Path) -> Result<String> {
         .unwrap_or_default();
     let from = line.find("PowerDNS").unwrap_or(0);
     let line = line.get(from..).unwrap_or_default();
-    Ok(line.split(" (C)").next().unwrap_or_default().to_owned())
+    // What follows is whose it is, and how it was built.
+    let end = line.find(" (C)").or_else(|| line.find(" <id:"));
+    Ok(line
+        .get(..end.unwrap_or(line.len()))
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Name of the configuration's file.

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use super::Outcome;
 use super::servers::{Role, Server};
 
-/// Octets are none of it: width and height in pixels.
+/// Width and height in pixels.
 const SIZE: (u32, u32) = (900, 540);
 
 /// What is drawn for one server, and in which colour: the same in every plot.
@@ -59,6 +59,7 @@ pub fn answered(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()
             .map_err(|error| anyhow!("{error}"))?;
         chart
             .configure_mesh()
+            .x_labels(6)
             .x_desc("queries a second")
             .y_desc("answers a second")
             .x_label_formatter(&|value| thousands(*value))
@@ -99,21 +100,17 @@ pub fn latency(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()>
     let most = lines
         .iter()
         .map(|line| outcome.measured[line.at].half(|half| half.p99));
-    let most = most.fold(10.0, f64::max) * 2.0;
+    // Room for a name behind the longest bar.
+    let most = most.fold(10.0, f64::max) * 12.0;
     draw(path, |area| {
         let caption = format!("Latency at half load: {}", outcome.scenario.what);
         let mut chart = ChartBuilder::on(area)
             .caption(caption, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(44)
-            .y_label_area_size(150)
+            .y_label_area_size(20)
             .build_cartesian_2d((0.5..most).log_scale(), 0.0..lines.len() as f64)
             .map_err(|error| anyhow!("{error}"))?;
-        let name = |value: &f64| {
-            let place = lines.len().checked_sub(1 + value.floor() as usize);
-            let line = place.and_then(|place| lines.get(place));
-            line.map_or(String::new(), |line| line.server.name.to_owned())
-        };
         chart
             .configure_mesh()
             .x_desc("microseconds: median (dot), 90 % (tick), 99 % (end of the bar)")
@@ -132,8 +129,7 @@ pub fn latency(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()>
             let bar = PathElement::new([(p50, y), (p99, y)], colour.stroke_width(6));
             let tick = PathElement::new([(p90, y - 0.25), (p90, y + 0.25)], colour.stroke_width(2));
             let dot = Circle::new((p50, y), 6, colour.filled());
-            let text = name(&(y - 0.5));
-            let label = Text::new(text, (p99 * 1.15, y + 0.12), ("sans-serif", 14));
+            let label = Text::new(line.server.name, (p99 * 1.15, y + 0.12), ("sans-serif", 14));
             chart
                 .draw_series([bar])
                 .map_err(|error| anyhow!("{error}"))?;

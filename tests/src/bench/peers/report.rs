@@ -135,7 +135,7 @@ impl Report<'_> {
         } = self.place;
         let mut text = format!(
             "# geodns beside other name servers\n\n\
-             {date}, {cpu}, {cpus} CPUs of which one is used, Linux {kernel}; medians of {} rounds. Every server \
+             {date}, {cpu}, {cpus} CPUs of which one is used, Linux {kernel}; rounds: {}, of which medians are shown. Every server \
              has the same zone, and one steered name with {} prefixes to six mirrors, derived from DB-IP City Lite \
              (https://db-ip.com, CC BY 4.0). Repeat it with `cargo xtask bench --peers`.\n\n## What must be\n\n",
             self.rounds, self.prefixes

@@ -325,10 +325,11 @@ impl Battery {
             let counted = difference(&self.counters, &counters);
             self.counters = counters;
             attempts += 1;
-            // A cookie has the second in it that it was made in.
             if fast == slow || attempts == 3 {
                 break (fast, slow, counted);
             }
+            // A cookie has the second in it that it was made in, and the kernel's clock is some ticks late.
+            std::thread::sleep(Duration::from_millis(20));
         };
         counted.retain(|name, _| !NOISE.contains(&name.as_str()));
 

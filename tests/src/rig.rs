@@ -181,42 +181,68 @@ pub fn verified(
     Ok(counts)
 }
 
-/// Tables with other settings.
-pub struct With<'a, T>(pub &'a T, pub Settings);
+/// Tables of which some are other ones.
+pub struct With<'a, T> {
+    tables: &'a T,
+    settings: Settings,
+    zones: Option<Vec<abi::Zone>>,
+}
+
+impl<'a, T: Tables> With<'a, T> {
+    /// With other settings.
+    pub fn settings(tables: &'a T, settings: Settings) -> Self {
+        Self {
+            tables,
+            settings,
+            zones: None,
+        }
+    }
+
+    /// With other zones.
+    pub fn zones(tables: &'a T, zones: Vec<abi::Zone>) -> Self {
+        Self {
+            zones: Some(zones),
+            ..Self::settings(tables, *tables.settings())
+        }
+    }
+}
 
 impl<T: Tables> Tables for With<'_, T> {
     fn settings(&self) -> &Settings {
-        &self.1
+        &self.settings
     }
     fn name(&self, slot: u32) -> Option<&abi::Name> {
-        self.0.name(slot)
+        self.tables.name(slot)
     }
     fn zone(&self, index: u32) -> Option<&abi::Zone> {
-        self.0.zone(index)
+        match &self.zones {
+            Some(zones) => zones.get(index as usize),
+            None => self.tables.zone(index),
+        }
     }
     fn pool(&self, index: u32) -> Option<&abi::Pool> {
-        self.0.pool(index)
+        self.tables.pool(index)
     }
     fn answer(&self, index: u32) -> Option<&abi::Answer> {
-        self.0.answer(index)
+        self.tables.answer(index)
     }
     fn shelf(&self, index: u32) -> Option<&abi::Shelf> {
-        self.0.shelf(index)
+        self.tables.shelf(index)
     }
     fn region(&self, index: u32) -> Option<u64> {
-        self.0.region(index)
+        self.tables.region(index)
     }
     fn slot(&self, index: u32) -> Option<u64> {
-        self.0.slot(index)
+        self.tables.slot(index)
     }
     fn random(&self) -> u32 {
-        self.0.random()
+        self.tables.random()
     }
     fn root(&self, index: u32) -> Option<&Page> {
-        self.0.root(index)
+        self.tables.root(index)
     }
     fn block(&self, number: u32) -> Option<&Block> {
-        self.0.block(number)
+        self.tables.block(number)
     }
 }
 

@@ -21,7 +21,7 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{self, A, AAAA, Query};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC, checksum};
-use geodns_tests::rig::{Action, Outcome, Responder, verified};
+use geodns_tests::rig::{Action, Outcome, Responder, With, verified};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -1159,45 +1159,6 @@ fn nobody_is_answered_when_the_daemon_has_not_been_heard() -> Result<()> {
     Ok(())
 }
 
-/// A plan whose zones are being changed.
-struct Changing<'a, T: Tables>(&'a T, Vec<abi::Zone>);
-
-impl<T: Tables> Tables for Changing<'_, T> {
-    fn settings(&self) -> &abi::Settings {
-        self.0.settings()
-    }
-    fn name(&self, slot: u32) -> Option<&abi::Name> {
-        self.0.name(slot)
-    }
-    fn zone(&self, index: u32) -> Option<&abi::Zone> {
-        self.1.get(index as usize)
-    }
-    fn pool(&self, index: u32) -> Option<&abi::Pool> {
-        self.0.pool(index)
-    }
-    fn answer(&self, index: u32) -> Option<&abi::Answer> {
-        self.0.answer(index)
-    }
-    fn shelf(&self, index: u32) -> Option<&abi::Shelf> {
-        self.0.shelf(index)
-    }
-    fn region(&self, index: u32) -> Option<u64> {
-        self.0.region(index)
-    }
-    fn slot(&self, index: u32) -> Option<u64> {
-        self.0.slot(index)
-    }
-    fn random(&self) -> u32 {
-        self.0.random()
-    }
-    fn root(&self, index: u32) -> Option<&abi::Page> {
-        self.0.root(index)
-    }
-    fn block(&self, number: u32) -> Option<&abi::Block> {
-        self.0.block(number)
-    }
-}
-
 #[test]
 fn a_zone_that_is_being_changed_passes() -> Result<()> {
     needs_root!();
@@ -1214,7 +1175,7 @@ fn a_zone_that_is_being_changed_passes() -> Result<()> {
             .collect();
         fixture
             .responder
-            .another(&Changing(&*plan, zones), plan.capacity(), 0)?
+            .another(&With::zones(&*plan, zones), plan.capacity(), 0)?
     };
     std::mem::swap(&mut fixture.responder.instance, &mut other);
     let result = fixture.passes("changing", &v4(www()).bytes(), Verdict::ZonePass);

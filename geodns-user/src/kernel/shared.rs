@@ -11,7 +11,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -170,33 +170,30 @@ impl Shared {
 
     /// The heartbeat.
     pub fn heartbeat(&self, stale_after: Duration) -> Result<Heartbeat, Error> {
-        let map = self.map("HEARTBEAT")?;
-        let map = data(&map).ok_or_else(|| Error::Object("HEARTBEAT is no array".to_owned()))?;
-        Heartbeat::new(map.fd().as_fd(), stale_after).map_err(|source| Error::Pin {
-            what: "map",
-            path: self.path("HEARTBEAT"),
-            source,
-        })
+        self.mapped("HEARTBEAT", |map| Heartbeat::new(map, stale_after))
     }
 
     /// What cookies are made with.
     pub fn cookies(&self) -> Result<Cookies, Error> {
-        let map = self.map("COOKIES")?;
-        let map = data(&map).ok_or_else(|| Error::Object("COOKIES is no array".to_owned()))?;
-        Cookies::new(map.fd().as_fd()).map_err(|source| Error::Pin {
-            what: "map",
-            path: self.path("COOKIES"),
-            source,
-        })
+        self.mapped("COOKIES", Cookies::new)
     }
 
     /// The listen addresses.
     pub fn listening(&self) -> Result<Listening, Error> {
-        let map = self.map("LISTEN")?;
-        let map = data(&map).ok_or_else(|| Error::Object("LISTEN is no array".to_owned()))?;
-        Listening::new(map.fd().as_fd()).map_err(|source| Error::Pin {
+        self.mapped("LISTEN", Listening::new)
+    }
+
+    /// Maps an array.
+    fn mapped<T>(
+        &self,
+        name: &str,
+        new: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> Result<T, Error> {
+        let map = self.map(name)?;
+        let map = data(&map).ok_or_else(|| Error::Object(format!("{name} is no array")))?;
+        new(map.fd().as_fd()).map_err(|source| Error::Pin {
             what: "map",
-            path: self.path("LISTEN"),
+            path: self.path(name),
             source,
         })
     }

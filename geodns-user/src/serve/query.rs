@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use geodns_common::wire::{OPTION_COOKIE, OPTION_ECS, OPTION_NSID};
 use ipnet::IpNet;
 
 use super::Transport;
@@ -15,9 +16,6 @@ pub const HEADER: usize = 12;
 
 const TYPE_OPT: u16 = 41;
 const TYPE_TSIG: u16 = 250;
-const OPTION_NSID: u16 = 3;
-const OPTION_ECS: u16 = 8;
-const OPTION_COOKIE: u16 = 10;
 const OPTION_PADDING: u16 = 12;
 
 /// What a message asks.

@@ -5,8 +5,8 @@
 //! names in RDATA are not compressed, the OPT is last.
 
 use domain::base::{Name, Rtype};
-
 use geodns_common::cookie;
+use geodns_common::wire::{OPTION_COOKIE, OPTION_ECS, OPTION_NSID};
 
 use super::query::{Ecs, HEADER, Query};
 use crate::zone::RrSet;
@@ -49,9 +49,6 @@ impl<'a> Options<'a> {
 const FLAG_QR: u8 = 0x80;
 const FLAG_AA: u8 = 0x04;
 const FLAG_TC: u8 = 0x02;
-const OPTION_NSID: u16 = 3;
-const OPTION_ECS: u16 = 8;
-const OPTION_COOKIE: u16 = 10;
 const OPTION_PADDING: u16 = 12;
 const OPTION_EXTENDED_ERROR: u16 = 15;
 

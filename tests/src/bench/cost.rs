@@ -81,15 +81,15 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         let (_, first, _) = &questions[0];
         rig.set_template(&first.bytes())?;
         let pass = rig.program("pass")?.fd()?.try_clone()?;
-        let floor = time(&mut rig, &pass, &first.bytes())?;
+        let floor = time(&mut rig, &pass, &first.bytes(), REPEAT)?;
         bare.push(floor);
         let reflect = rig.program("reflect")?.fd()?.try_clone()?;
-        reflected.push(time(&mut rig, &reflect, &first.bytes())? - floor);
+        reflected.push(time(&mut rig, &reflect, &first.bytes(), REPEAT)? - floor);
         for ((what, frame, verdict), times) in questions.iter().zip(&mut times) {
             rig.set_template(&frame.bytes())?;
             let at = *verdict as usize;
             let before = responder.counters()?[at];
-            times.push(time(&mut rig, &responder_fd, &frame.bytes())? - floor);
+            times.push(time(&mut rig, &responder_fd, &frame.bytes(), REPEAT)? - floor);
             let counted = responder.counters()?[at] - before;
             ensure!(
                 counted == u64::from(REPEAT),
@@ -109,14 +109,14 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Nanoseconds of one run of `restore` that calls this program.
-fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8]) -> Result<f64> {
+/// Nanoseconds of one run of `restore` that calls this program, of so many.
+pub fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8], repeat: u32) -> Result<f64> {
     rig.set_target(target)?;
     let restore: &mut Xdp = rig.program("restore")?;
     // Room for the answer, which the next run cuts off again.
     let mut options = TestRunOptions::new();
     options.data_in = Some(frame);
-    options.repeat = REPEAT;
+    options.repeat = repeat;
     let result = restore.test_run(options).context("BPF_PROG_TEST_RUN")?;
     Ok(result.duration.as_nanos() as f64)
 }

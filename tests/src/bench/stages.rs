@@ -1,16 +1,15 @@
 //! What each stage of the fast path costs, without a network: the program is loaded once for each, to give
-//! packets up after it, and timed as in [`cost`](super::cost). What a stage costs is what it takes more than up
+//! packets up after it, and timed as in [`cost`]. What a stage costs is what it takes more than up
 //! to the one before. Where the answer is longer than the query, `grow` has the cutting off in it too that
 //! makes the next query of the frame, which takes about as long.
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use anyhow::Result;
 use geodns_common::abi::{Settings, Stage};
 use geodns_common::tables::Tables;
 
-use super::{Figure, quantile, world};
+use super::{Figure, cost, quantile, world};
 use crate::dns::{A, COOKIE, Query};
 use crate::packet::{Checksum, Frame, SERVER_MAC};
 use crate::rig::{Responder, Rig, With};
@@ -35,14 +34,11 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     let mut instances = Vec::new();
     for stage in Stage::ALL {
         let settings = Settings {
-            stop: if stage == Stage::Turn {
-                0
-            } else {
-                stage as u32
-            },
+            stop: stage as u32,
             ..*plan.settings()
         };
-        let mut instance = responder.another(&With(&*plan, settings), plan.capacity(), 0)?;
+        let mut instance =
+            responder.another(&With::settings(&*plan, settings), plan.capacity(), 0)?;
         programs.push(instance.program()?.fd()?.try_clone()?);
         instances.push(instance);
     }
@@ -71,7 +67,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
             for _ in 0..WINDOWS {
                 for (program, windows) in programs.iter().zip(&mut windows) {
                     responder.heartbeat.beat();
-                    windows.push(time(&mut rig, program, &frame)?);
+                    windows.push(cost::time(&mut rig, program, &frame, REPEAT)?);
                 }
             }
             let fastest: Vec<f64> = windows.iter().map(|of| quantile(of, 0.1)).collect();
@@ -91,15 +87,4 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         );
     }
     Ok(figures)
-}
-
-/// Nanoseconds of one run of `restore` that calls this program.
-fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8]) -> Result<f64> {
-    rig.set_target(target)?;
-    let restore: &mut Xdp = rig.program("restore")?;
-    let mut options = TestRunOptions::new();
-    options.data_in = Some(frame);
-    options.repeat = REPEAT;
-    let result = restore.test_run(options).context("BPF_PROG_TEST_RUN")?;
-    Ok(result.duration.as_nanos() as f64)
 }

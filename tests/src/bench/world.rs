@@ -57,19 +57,20 @@ pub fn setup(listen: &str) -> Setup {
 
 /// The same, compiled.
 pub fn compiled(list: Option<&Path>) -> Result<World> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("geodns.toml");
-    std::fs::write(&path, body(list))?;
-    std::fs::write(folder.path().join("example.org.zone"), EXAMPLE_ZONE)?;
-    let inputs = Inputs::of(Config::load(&path)?)?;
-    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
+    compile(&body(list))
 }
 
 /// The same without prefixes, and with a limit of responses that nobody comes to.
 pub fn limited() -> Result<World> {
+    compile(&format!(
+        "[rrl]\nrate = 1000000\nburst = 10000000\n{}",
+        body(None)
+    ))
+}
+
+fn compile(body: &str) -> Result<World> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("geodns.toml");
-    let body = format!("[rrl]\nrate = 1000000\nburst = 10000000\n{}", body(None));
     std::fs::write(&path, body)?;
     std::fs::write(folder.path().join("example.org.zone"), EXAMPLE_ZONE)?;
     let inputs = Inputs::of(Config::load(&path)?)?;

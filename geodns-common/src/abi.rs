@@ -15,7 +15,7 @@ use crate::cookie::Secret;
 use crate::wire::{self, HASH_KEY_WORDS, HashKey};
 
 /// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
@@ -39,6 +39,10 @@ pub struct Settings {
     pub nsid: [u64; NSID_WORDS],
     /// How much is answered to one prefix.
     pub limit: Limit,
+    /// How much a CPU passes to the slow path for any one reason.
+    pub budget: Rate,
+    /// A tick of the kernel's clock, in nanoseconds, which whoever loads the program knows.
+    pub tick: u64,
     /// The [`Stage`] after which a packet is given up, so that a bench can time those before; 0: none.
     pub stop: u32,
     /// Zero.
@@ -87,18 +91,46 @@ impl Settings {
     }
 }
 
-/// Response rate limiting: see [`limit`](crate::limit). Times are in nanoseconds.
+/// How often something may be: see [`limit`](crate::limit). Times are in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rate {
+    /// Time between two; 0: there is no limit.
+    pub interval: u64,
+    /// Time by which one may be ahead of that.
+    pub burst: u64,
+}
+
+impl Rate {
+    /// No limit.
+    pub const NONE: Self = Self {
+        interval: 0,
+        burst: 0,
+    };
+
+    /// So many a second, and so many at once when there were none before. 0: no limit.
+    pub const fn new(a_second: u32, at_once: u32) -> Self {
+        const SECOND: u64 = 1_000_000_000;
+        if a_second == 0 {
+            return Self::NONE;
+        }
+        let interval = SECOND / a_second as u64;
+        Self {
+            interval,
+            // What is left in a bucket is enough for one.
+            burst: interval * at_once.saturating_sub(1) as u64,
+        }
+    }
+}
+
+/// Response rate limiting.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limit {
-    /// Time between two responses; 0: there is no limit.
-    pub interval: u64,
-    /// Time by which a prefix may be ahead of that.
-    pub burst: u64,
+    /// How often a prefix is answered.
+    pub rate: Rate,
     /// Key of the hash over prefixes.
     pub key: u64,
-    /// A tick of the kernel's clock, which whoever loads the program knows.
-    pub tick: u64,
     /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
     pub slip: u32,
     /// 1: it is counted what would be over the limit, and nothing else happens.
@@ -123,13 +155,13 @@ impl Settings {
             nsid_len: 0,
             nsid: [0; NSID_WORDS],
             limit: Limit {
-                interval: 0,
-                burst: 0,
+                rate: Rate::NONE,
                 key: 0,
-                tick: 0,
                 slip: 0,
                 dry_run: 0,
             },
+            budget: Rate::NONE,
+            tick: 0,
             stop: 0,
             _pad: 0,
         }
@@ -767,7 +799,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 472);
+    assert!(size_of::<Settings>() == 488);
     assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);

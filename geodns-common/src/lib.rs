@@ -6,6 +6,8 @@
 //! - [`wire`]: DNS wire format: names, header, EDNS, checksums
 //! - [`cookie`]: DNS cookies
 //! - [`limit`]: response rate limiting
+//! - [`rules`]: which queries are dropped
+//! - [`watch`]: samples of what is asked and answered, and who asks most
 //! - [`subnet`]: which client subnets say nothing
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
@@ -16,7 +18,9 @@ pub mod abi;
 pub mod cookie;
 pub mod limit;
 pub mod respond;
+pub mod rules;
 pub mod subnet;
 pub mod tables;
 pub mod verdict;
+pub mod watch;
 pub mod wire;

@@ -5,7 +5,8 @@
 //! of each bucket, and pushes nobody out of the table. Two prefixes may share one, which nobody can bring about
 //! who does not know the key.
 
-use crate::abi::{Limit, Row};
+use crate::abi::{Rate, Row};
+use crate::wire;
 
 /// log2 of the number of buckets.
 pub const CELLS_BITS: u32 = 19;
@@ -16,21 +17,33 @@ pub const PAGES: u32 = (1 << CELLS_BITS) / CELLS_OF_PAGE as u32;
 /// A page of buckets.
 pub type Page = [Row; CELLS_OF_PAGE];
 
+/// In a prefix: it is one of IPv6.
+const V6: u64 = 1 << 63;
+
+/// The /24 or /56 of an address, in memory order, as a number.
+#[inline(always)]
+pub fn prefix(address: [u64; 2], is_v6: bool) -> u64 {
+    let first = u64::from_be(address[0]);
+    if is_v6 { V6 | first >> 8 } else { first >> 40 }
+}
+
 /// The number of the bucket for an address, in memory order.
 #[inline(always)]
 pub fn cell(key: u64, address: [u64; 2], is_v6: bool) -> u32 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let first = u64::from_be(address[0]);
-    let prefix = if is_v6 { first >> 8 } else { first >> 40 };
-    // As a half of a word in NH, see `wire`: of two prefixes, 1 in 2^32 keys makes the same of them.
-    let low = (prefix as u32).wrapping_add(key as u32) as u64;
-    let high = ((prefix >> 32) as u32 ^ is_v6 as u32).wrapping_add((key >> 32) as u32) as u64;
-    ((low * high).wrapping_mul(ODD) >> (64 - CELLS_BITS)) as u32
+    place(prefix(address, is_v6), key, CELLS_BITS)
 }
 
-/// An address as the trie of exempt prefixes is indexed: IPv4 mapped (`::ffff:a.b.c.d`), in memory order.
+/// Which of `1 << bits` places a prefix has. Of two prefixes, 1 in 2^32 keys makes the same of them, as of
+/// names (NH, see [`wire`]).
 #[inline(always)]
-pub fn exempt_key(address: [u64; 2], is_v6: bool) -> [u32; 4] {
+pub fn place(prefix: u64, key: u64, bits: u32) -> u32 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    (wire::multiplied(prefix, key).wrapping_mul(ODD) >> (64 - bits)) as u32
+}
+
+/// An address as tries of prefixes are indexed: IPv4 mapped (`::ffff:a.b.c.d`), in memory order.
+#[inline(always)]
+pub fn trie_key(address: [u64; 2], is_v6: bool) -> [u32; 4] {
     let [first, second] = [u64::from_be(address[0]), u64::from_be(address[1])];
     let halves = |word: u64| [((word >> 32) as u32).to_be(), (word as u32).to_be()];
     if is_v6 {
@@ -41,9 +54,14 @@ pub fn exempt_key(address: [u64; 2], is_v6: bool) -> [u32; 4] {
     }
 }
 
+/// An IPv6 address, or one that is mapped, as [`trie_key`] gives it.
+pub fn trie_words(octets: [u8; 16]) -> [u32; 4] {
+    bytemuck::cast(octets)
+}
+
 /// Takes a token. `false`: there is none. CPUs that take one at once may both take the last.
 #[inline(always)]
-pub fn take(cell: &Row, limit: &Limit, now: u64) -> bool {
+pub fn take(cell: &Row, limit: &Rate, now: u64) -> bool {
     let full = cell.load();
     let full = if full > now { full } else { now };
     if full - now > limit.burst {
@@ -65,10 +83,9 @@ mod tests {
     fn a_bucket_gives_its_burst_and_then_its_rate() {
         // 100 tokens a tick of 4 ms, and 1,000 at once.
         let tick = 4_000_000;
-        let limit = Limit {
+        let limit = Rate {
             interval: tick / 100,
             burst: 10 * tick,
-            ..Limit::default()
         };
         let cell = Row::new(0);
         let taken = |number: u64| {

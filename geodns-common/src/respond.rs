@@ -83,6 +83,21 @@ pub struct Scratch {
     chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
     pub heard_at: u64,
+    /// The row of [`Rules`](crate::rules::Rules), at that tick.
+    pub rules: u64,
+    /// The row of [`Watch`](crate::watch::Watch), at that tick.
+    pub watch: u64,
+    /// What this packet is looked at for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE) and the other. Only the
+    /// program does.
+    pub watched: u32,
+    /// Queries that were sampled, or not.
+    pub sampled: u32,
+    /// Queries that were captured, or not.
+    pub captured: u32,
+    /// Order of the client's region.
+    pub order: u64,
+    /// The labels that the name was last hashed without, for a rule.
+    hashed: u32,
     /// The pool that was asked last.
     pub pool: u32,
     /// The slot of the name that was found last.
@@ -128,6 +143,13 @@ impl Scratch {
             records: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
+            rules: 0,
+            watch: 0,
+            watched: 0,
+            sampled: 0,
+            captured: 0,
+            order: 0,
+            hashed: 0,
             pool: 0,
             slot: 0,
             message_len: 0,
@@ -221,8 +243,86 @@ impl Scratch {
             return false;
         };
         let cell = &page[number as usize & (limit::CELLS_OF_PAGE - 1)];
-        !limit::take(cell, limit, tables.ticks().wrapping_mul(limit.tick))
-            && !tables.is_exempt(self.source, is_v6)
+        let now = tables.ticks().wrapping_mul(tables.settings().tick);
+        !limit::take(cell, &limit.rate, now) && !tables.is_exempt(self.source, is_v6)
+    }
+
+    /// Where the packet came from, as tries of prefixes are indexed.
+    #[inline(always)]
+    pub fn source_key(&self) -> [u32; 4] {
+        limit::trie_key(self.source, self.source_is_v6 != 0)
+    }
+
+    /// The /24 or /56 that the packet came from.
+    #[inline(always)]
+    pub fn source_prefix(&self) -> u64 {
+        limit::prefix(self.source, self.source_is_v6 != 0)
+    }
+
+    /// Where the packet came from, in memory order, IPv4 in the first four octets, and whether that is IPv6.
+    #[inline(always)]
+    pub fn source(&self) -> ([u64; 2], bool) {
+        (self.source, self.source_is_v6 != 0)
+    }
+
+    /// Reads the first question of any message, whether the fast path would answer it or not: name,
+    /// lowercased, and type. If there is none, the name has no octets.
+    #[inline(always)]
+    pub fn read_question(&mut self) {
+        self.query.name_len = 0;
+        let message_len = self.message_len;
+        if !(MIN_QUERY..=MAX_QUERY).contains(&message_len) || self.get16(MESSAGE + 4) == 0 {
+            return;
+        }
+        let end = MESSAGE + message_len;
+        let Ok(labels) = walk_name(self, end) else {
+            return;
+        };
+        let labels = self.forget(labels);
+        let name_len = self.forget(self.name_len);
+        let at = NAME + name_len;
+        if at + 4 > end {
+            return;
+        }
+        self.query.labels = labels;
+        self.query.qtype = self.get16(at) as u32;
+        self.hashed = u32::MAX;
+        let mut word = 0;
+        while word < wire::NAME_WORDS / 2 {
+            if 8 * word as u32 >= name_len {
+                break;
+            }
+            lowercase(self, word);
+            word += 1;
+        }
+        self.query.name_len = name_len;
+    }
+
+    /// Octets and labels of the question's name, and its type. No octets: there is none.
+    #[inline(always)]
+    pub fn question(&self) -> (u32, u32, u32) {
+        (self.query.name_len, self.query.labels, self.query.qtype)
+    }
+
+    /// The mirror that is first in the answer.
+    #[inline(always)]
+    pub fn first_mirror(&self) -> u32 {
+        self.chosen[0]
+    }
+
+    /// Hashes the question's name without its first labels, so many, if that is not what was hashed last.
+    #[inline(always)]
+    pub fn hash_suffix<T: Tables>(&mut self, tables: &T, labels: u32) {
+        if self.hashed == labels {
+            return;
+        }
+        self.hashed = labels;
+        let from = if labels >= self.query.labels {
+            self.name_len.wrapping_sub(1)
+        } else {
+            self.labels[labels as usize & (MAX_LABELS - 1)]
+        };
+        tables.hash(self, from);
     }
 
     /// The message.
@@ -415,7 +515,7 @@ pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
 #[inline(always)]
 fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
     let read = read(scratch, tables);
-    if tables.settings().limit.interval != 0 {
+    if tables.settings().limit.rate.interval != 0 {
         let refused = read.err().map_or(UNDERSTOOD, |refused| refused as u32);
         let refused = scratch.forget(refused);
         if let Some(verdict) = limit(scratch, tables, refused)? {
@@ -1019,6 +1119,7 @@ fn pick<T: Tables>(
     } else {
         find_order(tables, pool, family, client, &scratch.client).ok_or(Verdict::NoRegion)?
     };
+    scratch.order = order.0;
     let ttl = pool.ttl.load();
     scratch.ttl = ttl as u32;
     let drawn = tables::is_drawn(pool, ttl);

@@ -75,7 +75,7 @@ pub trait Tables {
         0
     }
 
-    /// Prefixes whose addresses are never limited: what [`limit::exempt_key`] gives, and the length.
+    /// Prefixes whose addresses are never limited: what [`limit::trie_key`] gives, and the length.
     fn exempt(&self) -> &[([u32; 4], u32)] {
         &[]
     }

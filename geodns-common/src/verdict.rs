@@ -1,15 +1,15 @@
 //! What the fast path decides for a packet, and the counter of each decision.
 
-macro_rules! verdicts {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// What the fast path decided for one packet. Each has a counter.
+macro_rules! counted {
+    ($(#[doc = $about:literal])+ $kind:ident: $($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        $(#[doc = $about])+
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Verdict {
+        pub enum $kind {
             $($(#[doc = $doc])+ $variant,)+
         }
 
-        impl Verdict {
+        impl $kind {
             /// All of them, in the order of their counters.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
@@ -26,7 +26,9 @@ macro_rules! verdicts {
     };
 }
 
-verdicts! {
+counted! {
+    /// What the fast path decided for one packet. Each has a counter.
+    Verdict:
     /// Answered with a pool's records.
     Answered = "answered",
     /// Answered with the records of a zone file.
@@ -41,14 +43,14 @@ verdicts! {
     Slipped = "limited_slip",
     /// Dropped: the client's prefix is over the limit of responses.
     Limited = "limited_drop",
+    /// Dropped: a DNS response. Two servers must never talk to each other.
+    Response = "drop_response",
+    /// Dropped: by a rule of `geodns block`, or of the configuration's `[[block]]`.
+    Blocked = "drop_blocked",
     /// The frame could neither be answered nor given back as it came.
     Aborted = "aborted",
     /// Passed: neither IPv4 nor IPv6, or more than two VLAN tags.
     NotIp = "pass_not_ip",
-    /// Passed: IPv4 options or an IPv6 extension header.
-    IpOptions = "pass_ip_options",
-    /// Passed: a fragment.
-    Fragment = "pass_fragment",
     /// Passed: not UDP.
     NotUdp = "pass_not_udp",
     /// Passed: UDP to another port.
@@ -65,10 +67,12 @@ verdicts! {
     Truncated = "pass_truncated",
     /// Passed: the daemon has not been heard for kernel.stale_after.
     Stale = "pass_stale",
+    /// Passed: to an address that we serve, with IPv4 options or an IPv6 extension header.
+    IpOptions = "pass_ip_options",
+    /// Passed: a fragment, to an address that we serve.
+    Fragment = "pass_fragment",
     /// Passed: a DNS message too short or too long for the fast path.
     MessageSize = "pass_message_size",
-    /// Dropped: a DNS response. Two servers must never talk to each other.
-    Response = "drop_response",
     /// Passed: another opcode than QUERY, or header bits that a query does not set.
     Header = "pass_header",
     /// Passed: other than one question, or records beside it and an OPT.
@@ -109,45 +113,24 @@ verdicts! {
     Internal = "pass_internal",
 }
 
-macro_rules! tallies {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// What is counted beside a verdict.
-        #[repr(u32)]
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Tally {
-            $($(#[doc = $doc])+ $variant,)+
-        }
-
-        impl Tally {
-            /// All of them, in the order of their counters.
-            pub const ALL: &[Self] = &[$(Self::$variant,)+];
-
-            /// Name in statistics.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)+ }
-            }
-
-            /// What it means, in a line.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$variant => concat!($($doc),+),)+ }
-            }
-        }
-    };
-}
-
-tallies! {
+counted! {
+    /// What is counted beside a verdict.
+    Tally:
     /// Clients that have shown a good cookie.
     CookieGood = "cookie_good",
     /// Cookies that were made: for clients that have shown none, or one that was not good or old.
     CookieMade = "cookie_made",
     /// Queries over the limit of responses that were answered all the same, with rrl.dry_run.
     OverLimit = "limited_dry_run",
+    /// Samples for `geodns top` or `geodns capture` that found the ring buffer full.
+    WatchLost = "watch_lost",
 }
 
-/// Counters: a power of two above the last verdict, so that an index can be masked; the last ones are tallies'.
-pub const COUNTERS: usize = 64;
+/// Counters, a power of two, so that an index can be masked: those of verdicts; from the half on those of what
+/// was over the budget of each; the last ones are tallies'.
+pub const COUNTERS: usize = 128;
 
-const _: () = assert!(Verdict::ALL.len() <= Tally::FIRST as usize);
+const _: () = assert!(Verdict::ALL.len() <= (Tally::FIRST - Verdict::OVER_BUDGET) as usize);
 
 impl Tally {
     /// Counter of the first one: they are the last counters.
@@ -171,20 +154,22 @@ impl Tally {
 impl Verdict {
     /// Whether the packet was answered.
     pub const fn is_answer(self) -> bool {
-        matches!(
-            self,
-            Self::Answered
-                | Self::Static
-                | Self::Nodata
-                | Self::Nxdomain
-                | Self::Servfail
-                | Self::Slipped
-        )
+        self as u32 <= Self::Slipped as u32
     }
 
     /// Whether the packet goes no further.
     pub const fn is_drop(self) -> bool {
-        matches!(self, Self::Limited | Self::Response)
+        self as u32 >= Self::Limited as u32 && self as u32 <= Self::Blocked as u32
+    }
+
+    /// How far the counter of packets that were dropped, since too many had been passed for the same reason, is
+    /// from that of the verdict.
+    pub const OVER_BUDGET: u32 = COUNTERS as u32 / 2;
+
+    /// Whether the packet is for the slow path, of which each reason has a budget.
+    #[inline(always)]
+    pub const fn has_budget(self) -> bool {
+        self as u32 >= Self::IpOptions as u32 && self as u32 <= Self::NoRoom as u32
     }
 
     /// The verdict with this counter.

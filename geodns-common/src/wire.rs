@@ -154,7 +154,7 @@ impl NameHash {
 
 /// The halves of a word, with those of a key added, multiplied.
 #[inline(always)]
-const fn multiplied(word: u64, key: u64) -> u64 {
+pub(crate) const fn multiplied(word: u64, key: u64) -> u64 {
     let low = (word as u32).wrapping_add(key as u32);
     let high = ((word >> 32) as u32).wrapping_add((key >> 32) as u32);
     low as u64 * high as u64

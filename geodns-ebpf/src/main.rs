@@ -13,11 +13,14 @@
 mod maps;
 mod packet;
 mod turn;
+mod watch;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
+use geodns_common::limit;
 use geodns_common::respond::respond;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -31,10 +34,14 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     let verdict = match answer(&ctx) {
         Ok(verdict) | Err(verdict) => verdict,
     };
-    let counted = count(verdict);
+    let verdict = forgotten(verdict);
+    let is_over_budget = verdict.has_budget() && is_over_budget(verdict);
+    let counted = count(verdict, is_over_budget);
     sample(verdict, counted);
+    watch::report(&ctx, verdict);
     log(&ctx, verdict);
     match verdict {
+        _ if is_over_budget => XDP_DROP,
         verdict if verdict.is_answer() => XDP_TX,
         verdict if verdict.is_drop() => XDP_DROP,
         Verdict::Aborted => XDP_ABORTED,
@@ -47,7 +54,11 @@ fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     let scratch = maps::scratch().ok_or(Verdict::Internal)?;
     let packet = packet::parse(ctx, scratch)?;
     stop(Stage::Headers)?;
-    packet::load(ctx, scratch, &packet)?;
+    let loaded = packet::load(ctx, scratch, &packet);
+    if scratch.rules | scratch.watch != 0 && watch::inspect(ctx, &packet) {
+        return Err(Verdict::Blocked);
+    }
+    loaded?;
     stop(Stage::Load)?;
     // Headers of all kinds are one path from here on.
     let packet = packet.forgotten(scratch);
@@ -69,14 +80,47 @@ fn stop(stage: Stage) -> Result<(), Verdict> {
     }
 }
 
+/// The same verdict, as after [`Scratch::forget`], where each of them would lead through the log for itself.
+///
+/// [`Scratch::forget`]: geodns_common::respond::Scratch::forget
+#[inline(always)]
+fn forgotten(verdict: Verdict) -> Verdict {
+    match maps::scratch() {
+        Some(scratch) if maps::settings().log_every != 0 => {
+            // SAFETY: the number is that of a verdict.
+            unsafe { core::mem::transmute::<u32, Verdict>(scratch.forget(verdict as u32)) }
+        }
+        _ => verdict,
+    }
+}
+
+/// Whether this CPU has passed so many packets for the same reason that this one is dropped.
+#[inline(always)]
+fn is_over_budget(verdict: Verdict) -> bool {
+    let settings = maps::settings();
+    if settings.budget.interval == 0 {
+        return false;
+    }
+    let Some(budgets) = maps::BUDGETS.get_ptr_mut(0) else {
+        return false;
+    };
+    let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS / 2 - 1);
+    // SAFETY: the helper takes nothing; the index is masked.
+    unsafe {
+        let now = bpf_jiffies64().wrapping_mul(settings.tick);
+        !limit::take(&(*budgets)[index], &settings.budget, now)
+    }
+}
+
 /// Counts a verdict on this CPU. Gives how many there are now.
 #[inline(always)]
-fn count(verdict: Verdict) -> u64 {
+fn count(verdict: Verdict, is_over_budget: bool) -> u64 {
     let Some(counters) = maps::COUNTERS.get_ptr_mut(0) else {
         return 0;
     };
+    let index = verdict as u32 + is_over_budget as u32 * Verdict::OVER_BUDGET;
     // LLVM would drop the mask, which the verifier needs.
-    let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS - 1);
+    let index = core::hint::black_box(index) as usize & (COUNTERS - 1);
     // SAFETY: the index is masked; this CPU's copy is not written by another.
     unsafe {
         let counter = &raw mut (*counters)[index];

@@ -6,16 +6,20 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use geodns_common::abi::{
-    Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Seen, Settings, Shelf, Zone,
+    Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone,
 };
 use geodns_common::limit;
 use geodns_common::respond::Scratch;
+use geodns_common::rules::{self, Rules};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
+use geodns_common::watch::{SKETCH_ROWS, Sighting, Sketch, Watch};
 use geodns_common::wire;
 
+/// Octets of the ring buffer.
+const SIGHTINGS_OCTETS: u32 = 2 << 20;
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.
@@ -58,6 +62,33 @@ static CELLS: Array<limit::Page> = Array::with_max_entries(1, 0);
 /// Prefixes that are never limited.
 #[map]
 static EXEMPT: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
+
+/// What is dropped by name or type.
+#[map]
+pub static RULES: Array<Rules> = Array::with_max_entries(1, MMAPABLE);
+/// Prefixes that nothing is taken from: the rule's counter.
+#[map]
+pub static DENIED: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
+/// Packets that were dropped by a rule.
+#[map]
+pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(rules::COUNTERS, 0);
+
+/// What is told of what goes by.
+#[map]
+pub static WATCH: Array<Watch> = Array::with_max_entries(1, MMAPABLE);
+/// Where it is told.
+#[map]
+pub static SIGHTINGS: RingBuf = RingBuf::with_byte_size(SIGHTINGS_OCTETS, 0);
+/// What is told of this packet.
+#[map]
+pub static SIGHTING: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
+/// Two sketches of who asks most.
+#[map]
+pub static SKETCHES: PerCpuArray<Sketch> = PerCpuArray::with_max_entries(2 * SKETCH_ROWS, 0);
+
+/// Packets passed to the slow path, by verdict: the time at which there may be as many again.
+#[map]
+pub static BUDGETS: PerCpuArray<[Row; COUNTERS_LEN / 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Clients answered lately.
 #[map]
@@ -186,16 +217,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn is_exempt(&self, address: [u64; 2], is_v6: bool) -> bool {
-        let [a, b, c, d] = limit::exempt_key(address, is_v6);
-        let mut key = [0_u32; 5];
-        for (to, word) in key.iter_mut().zip([128, a, b, c, d]) {
-            // LLVM would put two at once where none is aligned.
-            // SAFETY: a place of the array.
-            unsafe { core::ptr::write_volatile(to, word) };
-        }
-        // SAFETY: a key is a length and 16 octets, and aligned to no more.
-        let key = unsafe { &*(&raw const key).cast::<Key<[u32; 4]>>() };
-        EXEMPT.get(key).is_some()
+        find_prefix(&EXEMPT, limit::trie_key(address, is_v6)).is_some()
     }
 
     #[inline(always)]
@@ -221,6 +243,21 @@ impl Tables for Maps {
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }
+}
+
+/// What a trie has for the longest prefix around an address.
+#[inline(always)]
+pub fn find_prefix(trie: &LpmTrie<[u32; 4], u32>, address: [u32; 4]) -> Option<u32> {
+    let [a, b, c, d] = address;
+    let mut key = [0_u32; 5];
+    for (to, word) in key.iter_mut().zip([128, a, b, c, d]) {
+        // LLVM would put two at once where none is aligned.
+        // SAFETY: a place of the array.
+        unsafe { core::ptr::write_volatile(to, word) };
+    }
+    // SAFETY: a key is a length and 16 octets, and aligned to no more.
+    let key = unsafe { &*(&raw const key).cast::<Key<[u32; 4]>>() };
+    trie.get(key).copied()
 }
 
 /// [`Scratch::is_over_limit`] of this CPU's scratch. A function of its own, that the verifier checks once.

@@ -133,12 +133,13 @@ fn parse_v4(
     frame_len: u32,
 ) -> Result<Packet, Verdict> {
     let ip: &Ipv4Hdr = header(ctx, at)?;
+    let destination = mapped(u32::from_ne_bytes(ip.dst_addr));
     if ip.vihl != 0x45 {
-        return Err(Verdict::IpOptions);
+        return Err(refuse(ctx, destination, Verdict::IpOptions));
     }
     // More fragments, or an offset; DF is let be.
     if u16::from_be_bytes(ip.frags) & 0x3fff != 0 {
-        return Err(Verdict::Fragment);
+        return Err(refuse(ctx, destination, Verdict::Fragment));
     }
     if ip.proto != IpProto::Udp as u8 {
         return Err(Verdict::NotUdp);
@@ -148,14 +149,13 @@ fn parse_v4(
         return Err(Verdict::Truncated);
     }
     let source = u32::from_ne_bytes(ip.src_addr);
-    let destination = u32::from_ne_bytes(ip.dst_addr);
     let payload_len = total_len - Ipv4Hdr::LEN as u32;
     let message_len = parse_udp(ctx, at + Ipv4Hdr::LEN, payload_len)?;
 
-    check_destination(ctx, scratch, mapped(destination), mac)?;
+    check_destination(ctx, scratch, destination, mac)?;
     // "This network", loopback, multicast, reserved and broadcast (RFC 6890); and ourselves.
     let first = u32::from_be(source) >> 24;
-    if first == 0 || first == 127 || first >= 224 || source == destination {
+    if first == 0 || first == 127 || first >= 224 || mapped(source) == destination {
         return Err(Verdict::Martian);
     }
     scratch.set_source_v4(source);
@@ -182,12 +182,13 @@ fn parse_v6(
         return Err(Verdict::NotIp);
     }
     if ip.next_hdr != IpProto::Udp as u8 {
-        return Err(match ip.next_hdr {
+        let verdict = match ip.next_hdr {
             // Hop-by-hop, routing, fragment, destination options.
             0 | 43 | 60 => Verdict::IpOptions,
             44 => Verdict::Fragment,
-            _ => Verdict::NotUdp,
-        });
+            _ => return Err(Verdict::NotUdp),
+        };
+        return Err(refuse(ctx, words(&ip.dst_addr), verdict));
     }
     let payload_len = u16::from_be_bytes(ip.payload_len) as u32;
     if (at + Ipv6Hdr::LEN) as u32 + payload_len > frame_len {
@@ -243,6 +244,15 @@ fn parse_udp(ctx: &XdpContext, at: usize, payload_len: u32) -> Result<u32, Verdi
     Ok(len - UdpHdr::LEN as u32)
 }
 
+/// What is wrong with a packet, if it is to us. Nobody has looked at the port: it may not be there.
+#[inline(always)]
+fn refuse(ctx: &XdpContext, address: [u64; 2], verdict: Verdict) -> Verdict {
+    match find_listen(address, ctx.ingress_ifindex() as u32) {
+        Some(_) => verdict,
+        None => Verdict::OtherAddress,
+    }
+}
+
 /// Whether the packet is to us, and whether we may answer.
 #[inline(always)]
 fn check_destination(
@@ -293,6 +303,8 @@ fn check_heartbeat(scratch: &mut Scratch) -> Result<(), Verdict> {
         return Err(Verdict::Stale);
     }
     scratch.heard_at = tick;
+    scratch.rules = maps::RULES.get(0).map_or(0, |rules| rules.row.load());
+    scratch.watch = maps::WATCH.get(0).map_or(0, |watch| watch.row.load());
     scratch.now = (now.wrapping_add(heartbeat.epoch.load()) / 1_000_000_000) as u32;
     Ok(())
 }

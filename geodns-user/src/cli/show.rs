@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use geodns_common::verdict::{Tally, Verdict};
 
 use super::check::Summary;
 use crate::control::api::{
     Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status,
     Zone, ZoneRole,
 };
+use crate::observe;
 use crate::serve;
 
 /// Columns of a table: heading, and whether they hold numbers.
@@ -210,11 +210,12 @@ fn pools(pools: Vec<PoolStatus>) -> String {
 
 /// `geodns stats`; with rates since an earlier picture.
 pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> String {
-    let verdicts = Verdict::ALL.iter().map(|v| (v.name(), v.meaning()));
-    let tallies = Tally::ALL.iter().map(|t| (t.name(), t.meaning()));
+    let of_kernel: Vec<(String, String)> = observe::counters::meanings().collect();
     let fast = counters(
         "FAST PATH",
-        verdicts.chain(tallies),
+        of_kernel
+            .iter()
+            .map(|(name, meaning)| (&**name, &**meaning)),
         &now.kernel,
         before.map(|(stats, since)| (&stats.kernel, since)),
         all,

@@ -37,6 +37,10 @@ const MAX_STALE: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEFAULT_NAMES: u32 = 2_000_000;
 /// Names in the program's name table, at the most.
 const MAX_NAMES: u32 = 32_000_000;
+/// Packets a second that are passed to the slow path for a reason.
+const DEFAULT_PASS_LIMIT: u32 = 50_000;
+/// The most of them: more is no limit.
+const MAX_PASS_LIMIT: u32 = 10_000_000;
 
 /// Judges a file.
 pub(super) fn check(
@@ -252,16 +256,11 @@ impl Check<'_> {
         };
         let max_names = match file.max_names {
             None => DEFAULT_NAMES,
-            Some(number) => match u32::try_from(*number.get_ref()) {
-                Ok(names @ 1..=MAX_NAMES) => names,
-                _ => {
-                    let message = format!(
-                        "{} is out of range; write 1 to {MAX_NAMES}",
-                        number.get_ref()
-                    );
-                    return self.error(number.span(), "kernel.max_names", message);
-                }
-            },
+            Some(number) => self.number(number, "kernel.max_names", 1, MAX_NAMES)?,
+        };
+        let pass_limit = match file.pass_limit {
+            None => DEFAULT_PASS_LIMIT,
+            Some(number) => self.number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)?,
         };
         Ok(Kernel {
             interfaces,
@@ -270,6 +269,7 @@ impl Check<'_> {
             stale_after,
             on_stop,
             max_names,
+            pass_limit,
         })
     }
 

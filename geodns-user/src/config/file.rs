@@ -73,6 +73,7 @@ pub(super) struct Kernel {
     pub stale_after: Option<Spanned<String>>,
     pub on_stop: Option<Spanned<String>>,
     pub max_names: Option<Spanned<i64>>,
+    pub pass_limit: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -162,6 +162,8 @@ pub struct Kernel {
     pub on_stop: OnStop,
     /// Names in the program's name table, at the most.
     pub max_names: u32,
+    /// Packets a second that a CPU passes to the slow path for any one reason, at the most; 0: no limit.
+    pub pass_limit: u32,
 }
 
 /// `kernel.mode`

@@ -65,12 +65,12 @@ impl Instance {
         log_every: u32,
         shared: &Shared,
     ) -> Result<Self, Error> {
-        let mut settings = abi::Settings {
+        let settings = abi::Settings {
             log_every,
+            tick: sys::tick(),
             ..*tables.settings()
         };
-        settings.limit.tick = sys::tick();
-        let is_limited = settings.limit.interval != 0;
+        let is_limited = settings.limit.rate.interval != 0;
         let sizes = [
             ("NAMES", capacity.names),
             ("ZONES", capacity.zones),

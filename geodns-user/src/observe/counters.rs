@@ -9,14 +9,37 @@ use geodns_common::verdict::{COUNTERS, Tally, Verdict};
 pub fn by_name(counters: &[u64; COUNTERS]) -> BTreeMap<String, u64> {
     (0u32..)
         .zip(counters)
-        .filter_map(|(index, &count)| {
-            let verdict = Verdict::from_index(index).map(Verdict::name);
-            match verdict.or(Tally::from_index(index).map(Tally::name)) {
-                Some(name) => Some((name.to_owned(), count)),
-                None => (count != 0).then(|| (format!("unknown_{index}"), count)),
-            }
+        .filter_map(|(index, &count)| match name(index) {
+            Some(name) => Some((name, count)),
+            None => (count != 0).then(|| (format!("unknown_{index}"), count)),
         })
         .collect()
+}
+
+/// Every counter's name and what it counts.
+pub fn meanings() -> impl Iterator<Item = (String, String)> {
+    let verdicts = Verdict::ALL.iter().map(|of| (of.name(), of.meaning()));
+    let tallies = Tally::ALL.iter().map(|of| (of.name(), of.meaning()));
+    let over = Verdict::ALL.iter().filter(|of| of.has_budget()).map(|of| {
+        let why = format!("Dropped: more than kernel.pass_limit of {}.", of.name());
+        (over_budget(*of), why)
+    });
+    let owned = |(name, meaning): (&str, &str)| (name.to_owned(), meaning.trim().to_owned());
+    verdicts.map(owned).chain(over).chain(tallies.map(owned))
+}
+
+fn name(index: u32) -> Option<String> {
+    let of_verdict = Verdict::from_index(index).map(Verdict::name);
+    if let Some(name) = of_verdict.or(Tally::from_index(index).map(Tally::name)) {
+        return Some(name.to_owned());
+    }
+    let verdict = Verdict::from_index(index.checked_sub(Verdict::OVER_BUDGET)?)?;
+    verdict.has_budget().then(|| over_budget(verdict))
+}
+
+fn over_budget(verdict: Verdict) -> String {
+    let name = verdict.name();
+    format!("over_budget_{}", name.strip_prefix("pass_").unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -25,14 +48,21 @@ mod tests {
 
     #[test]
     fn every_verdict_has_its_own_name_and_no_count_is_lost() {
-        let counters: [u64; COUNTERS] = std::array::from_fn(|index| 1 << index);
+        let counters: [u64; COUNTERS] = std::array::from_fn(|index| 1 + index as u64);
         let named = by_name(&counters);
         assert_eq!(named.len(), COUNTERS);
-        assert_eq!(named.values().fold(0, |sum, count| sum | count), u64::MAX);
-        assert_eq!(named["answered"], 1 << Verdict::Answered as u32);
-        assert_eq!(named["pass_internal"], 1 << Verdict::Internal as u32);
-        assert_eq!(named["cookie_good"], 1 << Tally::CookieGood.index());
-        let all = Verdict::ALL.len() + Tally::ALL.len();
-        assert_eq!(by_name(&[0; COUNTERS]).len(), all);
+        let sum: u64 = counters.iter().sum();
+        assert_eq!(named.values().sum::<u64>(), sum);
+        assert_eq!(named["answered"], 1 + Verdict::Answered as u64);
+        assert_eq!(named["pass_internal"], 1 + Verdict::Internal as u64);
+        assert_eq!(named["over_budget_counts"], 65 + Verdict::Counts as u64);
+        assert_eq!(
+            named["cookie_good"],
+            1 + u64::from(Tally::CookieGood.index())
+        );
+        let all: Vec<String> = meanings().map(|(name, _)| name).collect();
+        let zeros = by_name(&[0; COUNTERS]);
+        assert_eq!(zeros.len(), all.len());
+        assert!(all.iter().all(|name| zeros.contains_key(name)), "{all:?}");
     }
 }

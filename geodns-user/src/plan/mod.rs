@@ -35,7 +35,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use domain::base::{Name, Rtype};
-use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Row};
+use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Rate, Row};
 use geodns_common::tables::{self, Tables};
 use geodns_common::wire;
 use ipnet::IpNet;
@@ -496,6 +496,9 @@ impl Plan {
         };
         settings.set_nsid(input.identity.as_bytes());
         settings.limit = limit(&input.config.rrl, input.hash_seed);
+        let passed = input.config.kernel.pass_limit;
+        // A tenth of a second's at once: the clock ticks each 1 to 10 ms.
+        settings.budget = Rate::new(passed, passed / 10);
         let mut plan = Self {
             settings,
             exempt: input.config.rrl.allow.iter().map(exempt).collect(),
@@ -1167,17 +1170,9 @@ fn will_be_alike<'a>(
 
 /// The limit of responses. Its key is drawn from the plan's seed, as that of names is.
 fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
-    const SECOND: u64 = 1_000_000_000;
-    let interval = match rrl.rate {
-        0 => 0,
-        rate => SECOND / u64::from(rate),
-    };
     abi::Limit {
-        interval,
-        // What is left in a bucket is enough for one.
-        burst: interval * u64::from(rrl.burst.saturating_sub(1)),
+        rate: Rate::new(rrl.rate, rrl.burst),
         key: wire::siphash(seed, &[u64::MAX], 0, 8),
-        tick: 0,
         slip: rrl.slip,
         dry_run: rrl.dry_run.into(),
     }

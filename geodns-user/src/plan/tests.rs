@@ -51,6 +51,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
             pin: PathBuf::new(),
             stale_after: Duration::from_secs(300),
             max_names: 2_000_000,
+            pass_limit: 0,
             on_stop: OnStop::Detach,
         },
         socket: PathBuf::new(),

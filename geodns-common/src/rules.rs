@@ -1,0 +1,136 @@
+//! What is dropped, and what is looked at: queries by name, type, and where they come from.
+//!
+//! A rule is matched with the question of any message that has one, whether the fast path would answer it
+//! or not.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::abi::Row;
+use crate::limit;
+use crate::respond::{MAX_LABELS, Scratch};
+use crate::tables::Tables;
+
+/// Rules with a name or a type, at the most.
+pub const MAX: usize = 64;
+/// Rules of all kinds, at the most: each has a counter.
+pub const COUNTERS: u32 = 16_384;
+
+/// What a query must be like; what is not asked for does not matter.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Rule {
+    /// [`Rule::NAME`] and [`Rule::BELOW`].
+    pub flags: u32,
+    /// Labels of the name, the root not counted.
+    pub labels: u32,
+    /// Type; 0: any.
+    pub qtype: u32,
+    /// Its counter.
+    pub counter: u32,
+    /// Hash of the lowercased name, by the plan's key.
+    pub hash: [u64; 2],
+    /// Where the packet comes from, as [`limit::trie_key`] has it: the bits of `mask` must be these.
+    pub address: [u32; 4],
+    /// See `address`; all zeros: anywhere.
+    pub mask: [u32; 4],
+}
+
+impl Rule {
+    /// There is a name.
+    pub const NAME: u32 = 1;
+    /// Names below it match too.
+    pub const BELOW: u32 = 2;
+}
+
+/// A list of rules, sorted by the labels of their names, so that few suffixes are hashed.
+pub type List = [Rule; MAX];
+
+/// What an instance of the program drops. Rules of a prefix alone are in a trie.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// [`Rules::row`]. One that is no longer in force may be for a tick of the kernel's clock.
+    pub row: Row,
+    /// Two lists, of which one may be written.
+    pub lists: [ListOfRules; 2],
+}
+
+/// [`List`], with a default.
+#[repr(transparent)]
+#[derive(Clone, Debug)]
+pub struct ListOfRules(pub List);
+
+impl Default for ListOfRules {
+    fn default() -> Self {
+        Self([Rule::zeroed(); MAX])
+    }
+}
+
+impl Rules {
+    /// In a row: there are prefixes.
+    pub const PREFIXES: u64 = 1 << 32;
+
+    /// A row: how many rules are in the list that is in force, and whether there are prefixes. 0: there are
+    /// no rules.
+    pub const fn row(second: bool, rules: u32, prefixes: bool) -> u64 {
+        (second as u64) << 16 | rules as u64 | if prefixes { Self::PREFIXES } else { 0 }
+    }
+
+    /// The list that a row names, and how many of it count.
+    #[inline(always)]
+    pub fn list(&self, row: u64) -> (&List, u32) {
+        let list = &self.lists[(row >> 16) as usize & 1];
+        (&list.0, row as u32 & 0xffff)
+    }
+}
+
+/// The first of the rules that the query in the scratch matches. The question must have been read
+/// ([`Scratch::read_question`]); if there is none, no name and no type matches.
+#[inline(always)]
+pub fn find<T: Tables>(scratch: &mut Scratch, tables: &T, list: &List, rules: u32) -> Option<u32> {
+    let from = scratch.source_key();
+    let mut at = 0;
+    while at < MAX as u32 {
+        if at >= rules {
+            break;
+        }
+        let rule = &list[at as usize & (MAX - 1)];
+        if matches(scratch, tables, rule, from) {
+            return Some(rule.counter);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Whether the query in the scratch matches a rule. `from` is where it comes from.
+#[inline(always)]
+pub fn matches<T: Tables>(scratch: &mut Scratch, tables: &T, rule: &Rule, from: [u32; 4]) -> bool {
+    let mut other = 0;
+    let mut word = 0;
+    while word < 4 {
+        other |= from[word] & rule.mask[word] ^ rule.address[word];
+        word += 1;
+    }
+    let (name_len, labels, qtype) = scratch.question();
+    if other != 0 || rule.qtype != 0 && (name_len == 0 || rule.qtype != qtype) {
+        return false;
+    }
+    if rule.flags & Rule::NAME == 0 {
+        return true;
+    }
+    let deeper = labels.wrapping_sub(rule.labels);
+    if name_len == 0 || deeper > MAX_LABELS as u32 || rule.flags & Rule::BELOW == 0 && deeper != 0 {
+        return false;
+    }
+    scratch.hash_suffix(tables, deeper);
+    scratch.hash[0] == rule.hash[0] && scratch.hash[1] == rule.hash[1]
+}
+
+/// An address's bits that a prefix length leaves, as a mask of a rule; IPv4 is mapped, 96 bits down.
+pub fn mask(len: u32) -> [u32; 4] {
+    let bits = u128::MAX
+        .checked_shl(128 - len.min(128))
+        .unwrap_or_default();
+    limit::trie_words(bits.to_be_bytes())
+}

@@ -134,6 +134,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.kernel.stale_after, Duration::from_secs(300));
     assert_eq!(config.kernel.on_stop, OnStop::Detach);
     assert_eq!(config.kernel.max_names, 2_000_000);
+    assert_eq!(config.kernel.pass_limit, 50_000);
     assert_eq!(config.socket, Path::new("/run/geodns/control.sock"));
     assert_eq!(config.state, Path::new("/var/lib/geodns/state.redb"));
     assert_eq!(config.zones[0].file, Some("/zones/a".into()));
@@ -524,6 +525,11 @@ fn each_wrong_value_is_one_clear_line() {
             "on_stop = \"detach\"",
             "max_names = 32000001",
             "10: kernel.max_names: 32000001 is out of range; write 1 to 32000000",
+        ),
+        (
+            "on_stop = \"detach\"",
+            "pass_limit = -1",
+            "10: kernel.pass_limit: -1 is out of range; write 0 to 10000000",
         ),
         (
             "\"detach\"",

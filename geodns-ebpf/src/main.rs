@@ -152,8 +152,9 @@ fn sample(verdict: Verdict, counted: u64) {
     }
 }
 
-/// Reports one packet in `log_every`: the verdict's number and, if the packet was found to be for us,
-/// the client and the octets of the message. With 0, which the verifier knows, there is no code for it.
+/// Reports one packet in `log_every`: the verdict's number, octets of the message, 0 if the packet was not found
+/// to be for us, and the client: whether its address is an IPv6 one, and the address, IPv4 in the first four
+/// octets. With 0, which the verifier knows, there is no code for it.
 #[inline(always)]
 fn log(ctx: &XdpContext, verdict: Verdict) {
     let every = maps::settings().log_every;
@@ -164,15 +165,15 @@ fn log(ctx: &XdpContext, verdict: Verdict) {
     let Some(scratch) = maps::scratch() else {
         return;
     };
-    let (verdict, octets) = (verdict as u32, scratch.message_len);
-    if octets == 0 {
-        aya_log_ebpf::info!(ctx, "{}", verdict);
-    } else if scratch.client_is_v6 != 0 {
-        aya_log_ebpf::info!(ctx, "{} {:i} {}", verdict, scratch.client, octets);
-    } else {
-        let [a, b, c, d, ..] = scratch.client;
-        aya_log_ebpf::info!(ctx, "{} {:i} {}", verdict, [a, b, c, d], octets);
-    }
+    let (octets, is_v6) = (scratch.message_len, scratch.client_is_v6);
+    aya_log_ebpf::info!(
+        ctx,
+        "{} {} {} {:i}",
+        verdict as u32,
+        octets,
+        is_v6,
+        scratch.client
+    );
 }
 
 /// What is logged of a packet is its own, not what the one before it left in the scratch.

@@ -135,6 +135,10 @@ pub struct Limit {
     pub slip: u32,
     /// 1: it is counted what would be over the limit, and nothing else happens.
     pub dry_run: u32,
+    /// 1: there are prefixes that are exempt.
+    pub has_exempt: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
@@ -159,6 +163,8 @@ impl Settings {
                 key: 0,
                 slip: 0,
                 dry_run: 0,
+                has_exempt: 0,
+                _pad: 0,
             },
             budget: Rate::NONE,
             tick: 0,
@@ -799,7 +805,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 488);
+    assert!(size_of::<Settings>() == 496);
     assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Zone>() == 256);

@@ -145,7 +145,11 @@ fn sample(verdict: Verdict, counted: u64) {
         let version = if scratch.client_is_v6 != 0 { 6 } else { 4 };
         // SAFETY: an element of the map; that others write it at once matters to nobody.
         unsafe {
-            (*seen).client = scratch.client;
+            let client = (&raw const scratch.client).cast::<[u64; 2]>();
+            let [first, second] = client.read_unaligned();
+            let kept = (&raw mut (*seen).client).cast::<u64>();
+            kept.write_unaligned(first);
+            kept.add(1).write_unaligned(second);
             (*seen).pool = scratch.pool;
             (*seen).version = version;
         }

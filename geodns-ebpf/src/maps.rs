@@ -4,6 +4,8 @@
 //! edits them through their mapping. Counters, heartbeat and listen addresses are pinned and
 //! shared by every instance.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
@@ -249,14 +251,14 @@ impl Tables for Maps {
 #[inline(always)]
 pub fn find_prefix(trie: &LpmTrie<[u32; 4], u32>, address: [u32; 4]) -> Option<u32> {
     let [a, b, c, d] = address;
-    let mut key = [0_u32; 5];
-    for (to, word) in key.iter_mut().zip([128, a, b, c, d]) {
+    let mut key = MaybeUninit::<[u32; 5]>::uninit();
+    for (at, word) in [128, a, b, c, d].into_iter().enumerate() {
         // LLVM would put two at once where none is aligned.
         // SAFETY: a place of the array.
-        unsafe { core::ptr::write_volatile(to, word) };
+        unsafe { key.as_mut_ptr().cast::<u32>().add(at).write_volatile(word) };
     }
-    // SAFETY: a key is a length and 16 octets, and aligned to no more.
-    let key = unsafe { &*(&raw const key).cast::<Key<[u32; 4]>>() };
+    // SAFETY: a key is a length and 16 octets, all written, and aligned to no more.
+    let key = unsafe { &*key.as_ptr().cast::<Key<[u32; 4]>>() };
     trie.get(key).copied()
 }
 

@@ -89,6 +89,10 @@ struct Turn {
     made: u32,
     /// How many templates take turns, from 1 to [`TEMPLATES`].
     templates: u32,
+    /// Nanoseconds from one query to the next, at the least; 0: as fast as may be.
+    pace: u64,
+    /// When the next is due, if there is a pace.
+    due: u64,
 }
 
 /// What [`sink`] does besides counting: nothing, or this.
@@ -262,6 +266,9 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
     let turn = TURN.get_ptr_mut(0)?;
     // SAFETY: this CPU's own value; XDP programs are not preempted by one another on a CPU.
     let turn = unsafe { &mut *turn };
+    if turn.pace != 0 {
+        turn.due = wait(turn.due) + turn.pace;
+    }
     turn.made = turn.made.wrapping_add(1);
     let id = turn.made as u16;
     let which = match turn.templates {
@@ -353,6 +360,27 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
     }
     Some(XDP_TX)
 }
+
+/// Looks at the clock, a microsecond or so at the most, until it is time. Gives when it was, or what the time is if
+/// that is long ago.
+#[inline(always)]
+fn wait(due: u64) -> u64 {
+    let mut looks = 0;
+    while looks < MAX_LOOKS {
+        // SAFETY: no arguments, no memory.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if now >= due {
+            return due.max(now.saturating_sub(CATCH_UP));
+        }
+        looks += 1;
+    }
+    due
+}
+
+/// Looks at the clock while a query waits.
+const MAX_LOOKS: u32 = 100;
+/// Nanoseconds by which queries may be late and are still made up for.
+const CATCH_UP: u64 = 20_000;
 
 /// Writes an octet into a frame, and gives what that adds to a sum of 16-bit words.
 #[inline(always)]
@@ -482,7 +510,7 @@ fn frame_len(ctx: &XdpContext) -> u32 {
     core::hint::black_box(ctx.data_end() - ctx.data()) as u32
 }
 
-/// Counts what comes back, and drops it.
+/// Counts what comes back, and drops it; but for what is not UDP, which may be somebody else's.
 #[xdp]
 fn sink(ctx: XdpContext) -> u32 {
     let Some(seen) = SEEN.get_ptr_mut(0) else {
@@ -504,7 +532,7 @@ fn sink(ctx: XdpContext) -> u32 {
         KEEP if is_dns => keep(&ctx),
         _ => Some(()),
     };
-    XDP_DROP
+    if is_dns { XDP_DROP } else { XDP_PASS }
 }
 
 enum Kind {

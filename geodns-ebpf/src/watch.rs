@@ -123,7 +123,8 @@ fn watch(scratch: &mut Scratch, row: u64, frame_len: u32, ifindex: u32) {
     let sighting = unsafe { &mut *sighting };
     let (source, is_v6) = scratch.source();
     let (name_len, _, qtype) = scratch.question();
-    sighting.source = source;
+    // Not at once, for which LLVM would call memmove.
+    (sighting.source[0], sighting.source[1]) = (source[0], source[1]);
     sighting.is_v6 = is_v6 as u32;
     sighting.ifindex = ifindex;
     sighting.qtype = qtype;

@@ -324,6 +324,8 @@ struct Template {
 struct Turn {
     made: u32,
     templates: u32,
+    pace: u64,
+    due: u64,
 }
 
 /// The rig's `Kept`.
@@ -640,6 +642,11 @@ impl Rig {
 
     /// Sets the queries that `generate` makes in turn, [`TEMPLATES`] at the most.
     pub fn set_patterns(&mut self, patterns: &[Pattern]) -> Result<()> {
+        self.set_paced(patterns, Duration::ZERO)
+    }
+
+    /// The same, no two of them closer together than so long.
+    pub fn set_paced(&mut self, patterns: &[Pattern], pace: Duration) -> Result<()> {
         ensure!(
             (1..=TEMPLATES).contains(&patterns.len()),
             "from 1 to {TEMPLATES} queries take turns, not {}",
@@ -655,6 +662,8 @@ impl Rig {
         let turn = Turn {
             made: 0,
             templates: u32::try_from(patterns.len())?,
+            pace: pace.as_nanos() as u64,
+            due: 0,
         };
         let mut map: PerCpuArray<&mut MapData, Turn> =
             PerCpuArray::try_from(self.map_mut("TURN")?)?;

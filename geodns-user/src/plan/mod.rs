@@ -1175,6 +1175,8 @@ fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
         key: wire::siphash(seed, &[u64::MAX], 0, 8),
         slip: rrl.slip,
         dry_run: rrl.dry_run.into(),
+        has_exempt: (!rrl.allow.is_empty()).into(),
+        _pad: 0,
     }
 }
 

@@ -1,7 +1,9 @@
 //! A flood of one name from random sources through a veth pair, everything on one core: the
 //! rig's generator, the responder (or a bare reflector) in native XDP, and the rig's sink.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,6 +121,7 @@ pub struct Flood {
     server_ifindex: u32,
     frame: Vec<u8>,
     sender: Option<Sender>,
+    cpu: usize,
 }
 
 /// What came of a flood.
@@ -234,6 +237,7 @@ impl Flood {
             server_ifindex,
             frame,
             sender: None,
+            cpu: last_cpu()?,
         })
     }
 
@@ -258,10 +262,47 @@ impl Flood {
 
     /// Asks these queries in turn.
     pub fn ask(&mut self, patterns: &[Pattern]) -> Result<()> {
+        self.ask_paced(patterns, Duration::ZERO)
+    }
+
+    /// The same, no two of them closer together than so long.
+    pub fn ask_paced(&mut self, patterns: &[Pattern], pace: Duration) -> Result<()> {
         let longest = patterns.iter().map(|pattern| &pattern.frame);
         let longest = longest.max_by_key(|frame| frame.len());
         self.frame = longest.context("no query")?.clone();
-        self.rig.set_patterns(patterns)
+        self.rig.set_paced(patterns, pace)
+    }
+
+    /// Generates on another CPU from here on. What a veth receives is handled on the CPU of the sender, unless
+    /// threads do that ([`Flood::receive_on`]).
+    pub fn generate_on(&mut self, cpu: usize) {
+        self.cpu = cpu;
+    }
+
+    /// Receives at the server's end by threads of the kernel's (threaded NAPI), on this CPU. A program must be
+    /// attached there already.
+    pub fn receive_on(&self, cpu: usize) -> Result<()> {
+        const NAME: &str = "napi/eth0-";
+        let before = processes(NAME)?;
+        let threaded = "echo 1 > /sys/class/net/eth0/threaded";
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", self.server.name(), "sh", "-c", threaded]);
+        spaces::run(&mut command)?;
+        let new = processes(NAME)?;
+        let mut new = new.difference(&before).peekable();
+        ensure!(
+            new.peek().is_some(),
+            "the kernel has made no thread that receives"
+        );
+        for pid in new {
+            pin(*pid, cpu)?;
+        }
+        Ok(())
+    }
+
+    /// The generator's end.
+    pub fn generator(&self) -> &Space {
+        &self.generator
     }
 
     /// The rig, whose `sink` is on the generator's end.
@@ -390,7 +431,7 @@ impl Flood {
         let program = self.rig.program("generate")?;
         let sender = &mut self.sender;
         let (sent, busy, took) = self.generator.enter(|| {
-            pin_to_last_cpu()?;
+            pin(0, last_cpu()?)?;
             schedule(libc::SCHED_RR, 2)?;
             let idle = idle_of_last_cpu()?;
             let start = Instant::now();
@@ -434,8 +475,9 @@ impl Flood {
     fn send(&mut self, frames: u32) -> Result<()> {
         let (data, context) = self.generated()?;
         let program = self.rig.program("generate")?;
+        let cpu = self.cpu;
         self.generator.enter(|| {
-            pin_to_last_cpu()?;
+            pin(0, cpu)?;
             generate(program, &data, &context, frames, BATCH)
         })
     }
@@ -507,12 +549,28 @@ pub fn last_cpu() -> Result<usize> {
     Ok(usize::try_from(cpus.context("no CPU")? - 1)?)
 }
 
-/// Keeps this thread on the machine's last CPU. What a veth receives is handled on the CPU of the
-/// sender.
-fn pin_to_last_cpu() -> Result<()> {
+/// Keeps a thread on one CPU; 0: this thread.
+pub fn pin(thread: i32, cpu: usize) -> Result<()> {
     use nix::sched::{CpuSet, sched_setaffinity};
     let mut set = CpuSet::new();
-    set.set(last_cpu()?)?;
-    sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)?;
+    set.set(cpu)?;
+    sched_setaffinity(nix::unistd::Pid::from_raw(thread), &set)?;
     Ok(())
+}
+
+/// Processes, and threads of the kernel's, whose name begins so.
+fn processes(name: &str) -> Result<BTreeSet<i32>> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
+            continue;
+        };
+        // It may have ended.
+        let comm = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if comm.starts_with(name) {
+            found.insert(pid);
+        }
+    }
+    Ok(found)
 }

@@ -1,6 +1,7 @@
 //! The benches: what they measure, and how the figures are shown.
 //!
 //! - [`flood`]: answers a second, beside a bare reflector
+//! - [`abuse`]: what others get while one prefix floods
 //! - [`cost`]: nanoseconds a packet, one question after the other
 //! - [`stages`]: the same, stage by stage
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
@@ -13,6 +14,7 @@
 //!
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
 
+pub mod abuse;
 pub mod cost;
 pub mod edit;
 pub mod flip;

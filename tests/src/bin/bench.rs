@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, cost, edit, flip, flood, geography, import, names, peers, slow, stages, table, to_json,
-    verifier,
+    Figure, abuse, cost, edit, flip, flood, geography, import, names, peers, slow, stages, table,
+    to_json, verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
 
@@ -33,11 +33,12 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "verifier",
     "cost",
     "stages",
     "flood",
+    "abuse",
     "import",
     "geography",
     "set",
@@ -99,6 +100,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             "cost" => cost::run(rounds)?,
             "stages" => stages::run(list, rounds)?,
             "flood" => flood::run(list, rounds)?,
+            "abuse" => abuse::run(rounds)?,
             "import" => match list {
                 Some(list) => import::run(list, rounds)?,
                 None => Vec::new(),

@@ -1,0 +1,230 @@
+//! A flood from one prefix, more than could be answered and less than can be dropped: what the others get
+//! meanwhile. The generator is on a core of its own; threads of the kernel's receive (threaded NAPI) on another,
+//! where the daemon is too.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use geodns_common::verdict::Verdict;
+use nix::sched::{CloneFlags, setns};
+
+use super::flood::{Flood, Flow, SERVER, last_cpu, pin};
+use super::{Figure, Goal, quantile, world};
+use crate::daemon::{Daemon, at, difference, ip};
+use crate::dns::{A, COOKIE, MX, Query, Reply};
+use crate::packet::{CLIENT_MAC, Checksum, Frame};
+use crate::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
+use crate::world::Space;
+
+/// How long each flood lasts.
+const TIME: Duration = Duration::from_secs(2);
+/// How long one who asks over TCP waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The prefix that the flood comes from: all but its last octet.
+const PREFIX: [u8; 3] = [20, 1, 2];
+/// Of the same prefix: who has a cookie, and who asks over TCP.
+const WITH_COOKIE: &str = "20.1.2.77";
+const OVER_TCP: &str = "20.1.2.9";
+/// Absent, so that the few that are answered are told from other answers.
+const FLOOD: &str = "none-00000000.example.org";
+const LIMIT: &str =
+    "[rrl]\nrate = 1000\nslip = 100\n[cookies]\nsecrets = [\"e5e973e5a6b2a43f48e7dc849e37bfcf\"]\n";
+
+/// A query from an address.
+fn pattern(query: &Query, source: Clients, from: &str) -> Pattern {
+    let mut frame = Frame::new(from, SERVER, query.bytes());
+    frame.checksum = Checksum::None;
+    Pattern {
+        source,
+        ..Pattern::new(frame.bytes())
+    }
+}
+
+/// What the flood is of.
+fn flooding() -> Pattern {
+    let mut pattern = pattern(&Query::new(FLOOD, A), Clients::Table, "0.0.0.0");
+    let first = Frame::new("0.0.0.0", SERVER, Vec::new()).dns() + 12 + 1;
+    let digits = FLOOD.find('0').unwrap_or_default()..FLOOD.find('.').unwrap_or_default();
+    pattern.digits = first + digits.start..first + digits.end;
+    pattern
+}
+
+/// The flood with one query in [`TEMPLATES`] of somebody else's.
+fn among(pattern: Pattern) -> Vec<Pattern> {
+    let mut patterns = vec![flooding(); TEMPLATES - 1];
+    patterns.push(pattern);
+    patterns
+}
+
+/// Measures what can be answered and dropped, and what others get.
+pub fn run(rounds: usize) -> Result<Vec<Figure>> {
+    let mut flood = Flood::over(Space::new("target")?, world::NAME)?;
+    let mac = CLIENT_MAC.map(|octet| format!("{octet:02x}")).join(":");
+    flood.server().ip_batch(&format!(
+        "address add {SERVER}/24 dev eth0
+         neighbour replace 192.0.2.1 lladdr {mac} dev eth0 nud permanent
+         route add default via 192.0.2.1"
+    ))?;
+    flood.generator().ip_batch(&format!(
+        "address add 192.0.2.1/24 dev eth0
+         address add {OVER_TCP}/32 dev lo"
+    ))?;
+    let mut setup = world::setup(SERVER);
+    setup.body.insert_str(0, LIMIT);
+    let daemon = Daemon::start(flood.server(), &setup)?;
+    let (first, last) = (0, last_cpu()?);
+    ensure!(
+        first != last,
+        "this needs two CPUs: one generates, the other receives"
+    );
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.pid().context("it runs")?))? {
+        pin(task?.file_name().to_string_lossy().parse()?, last)?;
+    }
+    flood.receive_on(last)?;
+    flood.generate_on(first);
+    let clients = (0..CLIENTS).map(|number| {
+        let [a, b, c] = PREFIX;
+        IpAddr::from([a, b, c, (number % 250) as u8 + 1])
+    });
+    flood.rig().set_clients(&clients.collect::<Vec<_>>())?;
+
+    let rounds = (0..rounds).map(|_| round(&mut flood, &daemon));
+    Ok(figures(&rounds.collect::<Result<Vec<_>>>()?))
+}
+
+/// What one round gave.
+struct Round {
+    answerable: f64,
+    dropped: f64,
+    flooded: f64,
+    others: f64,
+    with_cookie: f64,
+    over_tcp: f64,
+}
+
+fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
+    let steered = Query::new(world::NAME, A);
+    let with_cookie = cookie(flood)?;
+
+    flood.ask(&[pattern(&steered, Clients::Random, "0.0.0.0")])?;
+    let flow = flood.run(TIME)?;
+    let answerable = flow.per_second(flow.seen.answers);
+
+    flood.ask(&[flooding()])?;
+    let before = daemon.counters()?;
+    let flow = flood.run(TIME)?;
+    let counted = difference(&before, &daemon.counters()?);
+    let limited = counted.get(Verdict::Limited.name());
+    let dropped = flow.per_second(limited.copied().unwrap_or(0));
+
+    // Twice what can be answered, and some more: each call of the generator takes a moment to begin.
+    let pace = Duration::from_secs_f64(0.45 / answerable);
+    let mut flooded = Vec::new();
+    let mut got = |flow: Flow, answers: u64| {
+        flooded.push(flow.per_second(flow.sent));
+        100.0 * answers as f64 * TEMPLATES as f64 / flow.sent as f64
+    };
+    flood.ask_paced(&among(pattern(&steered, Clients::Random, "0.0.0.0")), pace)?;
+    let flow = flood.run(TIME)?;
+    let others = got(flow, flow.seen.answers);
+    flood.ask_paced(&among(with_cookie), pace)?;
+    let flow = flood.run(TIME)?;
+    let with_cookie = got(flow, flow.seen.nodata);
+
+    flood.ask_paced(&[flooding()], pace)?;
+    let over = AtomicBool::new(false);
+    let space = File::open(flood.generator().path())?;
+    let (asked, answered) = thread::scope(|scope| {
+        let client = scope.spawn(|| ask_over_tcp(space, &over));
+        let flow = flood.run(TIME);
+        over.store(true, Ordering::Relaxed);
+        let asked = client.join().expect("no panic");
+        flow?;
+        asked
+    })?;
+    Ok(Round {
+        answerable,
+        dropped,
+        flooded: quantile(&flooded, 0.5),
+        others,
+        with_cookie,
+        over_tcp: 100.0 * f64::from(answered) / f64::from(asked.max(1)),
+    })
+}
+
+/// A query with a good cookie: for what there is no data of, so that its answers are told from others.
+fn cookie(flood: &mut Flood) -> Result<Pattern> {
+    let query = |cookie: &[u8]| {
+        Query::new(world::NAME, MX)
+            .edns(1232)
+            .option(COOKIE, cookie)
+    };
+    let first = pattern(&query(b"\x01geodns\x01"), Clients::One, WITH_COOKIE);
+    let frame = flood.ask_once(&first, Duration::from_secs(1))?;
+    let frame = frame.context("no answer with a cookie")?;
+    let cookie = frame.get(frame.len().saturating_sub(24)..);
+    Ok(pattern(
+        &query(cookie.context("no cookie")?),
+        Clients::One,
+        WITH_COOKIE,
+    ))
+}
+
+/// Asks over TCP, a connection for each query, until it is over. Gives how many were asked and how many answered.
+fn ask_over_tcp(space: File, over: &AtomicBool) -> Result<(u32, u32)> {
+    setns(space, CloneFlags::CLONE_NEWNET)?;
+    let (mut asked, mut answered) = (0, 0);
+    while !over.load(Ordering::Relaxed) {
+        asked += 1;
+        answered += u32::from(ask_once_over_tcp().is_ok());
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok((asked, answered))
+}
+
+fn ask_once_over_tcp() -> Result<()> {
+    let query = Query::new(world::NAME, A).bytes();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(ip(OVER_TCP), 0).into())?;
+    socket.connect_timeout(&at(SERVER, 53)?.into(), PATIENCE)?;
+    let mut stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&u16::try_from(query.len())?.to_be_bytes())?;
+    stream.write_all(&query)?;
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut reply = vec![0; u16::from_be_bytes(len).into()];
+    stream.read_exact(&mut reply)?;
+    ensure!(!Reply::parse(&reply)?.answers.is_empty());
+    Ok(())
+}
+
+fn figures(rounds: &[Round]) -> Vec<Figure> {
+    let by = |of: fn(&Round) -> f64| rounds.iter().map(of).collect();
+    let figure = |what: &str, unit, of| Figure::new("abuse", what, unit, by(of));
+    let got = |what: &str, of| figure(what, "%", of).goal(Goal::AtLeast(99.0));
+    vec![
+        figure(
+            "one steered A, flooded from everywhere: answered",
+            "answers/s",
+            |of| of.answerable,
+        ),
+        figure("a /24 that floods: dropped", "packets/s", |of| of.dropped),
+        figure(
+            "a /24 that floods while others ask: sent",
+            "packets/s",
+            |of| of.flooded,
+        ),
+        figure("the same, of what can be answered", "x", |of| {
+            of.flooded / of.answerable
+        }),
+        got("others' queries that are answered", |of| of.others),
+        got("the same, from the /24 with a cookie", |of| of.with_cookie),
+        got("the same, from the /24 over TCP", |of| of.over_tcp),
+    ]
+}

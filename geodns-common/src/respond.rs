@@ -244,8 +244,10 @@ impl Scratch {
         };
         let cell = &page[number as usize & (limit::CELLS_OF_PAGE - 1)];
         let now = tables.ticks().wrapping_mul(tables.settings().tick);
-        !limit::take(cell, &limit.rate, now)
-            && !(limit.has_exempt != 0 && tables.is_exempt(self.source, is_v6))
+        if limit::take(cell, &limit.rate, now) {
+            return false;
+        }
+        limit.has_exempt == 0 || !tables.is_exempt(self.source, is_v6)
     }
 
     /// Where the packet came from, as tries of prefixes are indexed.

@@ -21,6 +21,7 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{self, Block, Family, Page};
+use geodns_common::subnet;
 use geodns_common::tables::{self, Tables};
 
 /// Octets of the frame that [`generate`] and [`restore`] write, at the most.
@@ -416,9 +417,12 @@ fn draw_v6(of: u32) -> Option<Option<[u8; 8]>> {
         }
         RANDOM => {
             // 2000::/3 is what is given out.
-            let [a, b, c, d] = (0x2000_0000 | random() & 0x1fff_ffff).to_be_bytes();
-            let [e, f, g, h] = random().to_be_bytes();
-            [a, b, c, d, e, f, g, h]
+            let high = 0x2000_0000 | random() & 0x1fff_ffff;
+            let drawn = (high as u64) << 32 | random() as u64;
+            if subnet::is_special_v6(drawn) {
+                return Some(Some(SOMEBODY_V6.to_be_bytes()));
+            }
+            drawn.to_be_bytes()
         }
         _ => return Some(None),
     };
@@ -481,15 +485,24 @@ fn zipf(random: u32, names: u32, log2_names: u32) -> u32 {
     (rank.wrapping_mul(387_420_489) % names as u64) as u32
 }
 
-/// Makes an address of the unicast space of a random number: nobody asks from 0/8, 127/8, 224/3.
+/// Makes an address of the unicast space of a random number, of none that is nobody's place on the Internet.
 #[inline(always)]
 fn routable(random: u32) -> u32 {
     let low = random & 0x00ff_ffff;
     // 1 to 223, each as likely as the next.
     let first = 1 + (((random >> 24) * 223) >> 8);
-    let first = if first == 127 { 126 } else { first };
-    first << 24 | low
+    let drawn = first << 24 | low;
+    if subnet::is_special_v4(drawn) {
+        SOMEBODY << 24 | low
+    } else {
+        drawn
+    }
 }
+
+/// First octet of what is drawn in place of a special address.
+const SOMEBODY: u32 = 20;
+/// What is drawn in place of a special network.
+const SOMEBODY_V6: u64 = 0x2a00_1450_4001_0000;
 
 /// A frame's length, so that the verifier knows it too: that of Linux 6.1 learns nothing from a
 /// comparison to 0.

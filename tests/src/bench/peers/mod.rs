@@ -96,7 +96,7 @@ fn default_folder(place: &Place) -> PathBuf {
 fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
     let of = |role: Role| {
         let all = servers.iter().zip(&outcome.measured);
-        all.filter(move |(server, _)| server.role == role)
+        all.filter(move |(server, _)| server.role == role && server.takes_part(outcome.scenario))
             .map(|(_, measured)| measured)
     };
     let ours = of(Role::Ours).next().context("ours is there")?;
@@ -127,6 +127,15 @@ fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
             format!("{what}: answered at half load"),
             "%",
             half(|half| half.answered),
+        )
+        .goal(Goal::AtLeast(100.0)),
+    );
+    figures.push(
+        Figure::new(
+            "peers",
+            format!("{what}: answered at any load below 90 % of the best"),
+            "%",
+            vec![ours.answered_below(0.9)],
         )
         .goal(Goal::AtLeast(100.0)),
     );

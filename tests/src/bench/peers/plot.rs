@@ -18,17 +18,24 @@ struct Line<'a> {
     colour: RGBColor,
 }
 
-fn lines(servers: &[Server]) -> Vec<Line<'_>> {
-    let drawn = servers.iter().enumerate();
-    drawn
-        .filter(|(_, server)| server.role != Role::Discard)
-        .zip(COLOURS.iter().cycle())
-        .map(|((at, server), colour)| Line {
-            server,
-            at,
-            colour: *colour,
-        })
-        .collect()
+fn lines<'a>(servers: &'a [Server], outcome: &Outcome) -> Vec<Line<'a>> {
+    let mut names = Vec::new();
+    let mut lines = Vec::new();
+    for (at, server) in servers.iter().enumerate() {
+        if server.role == Role::Discard {
+            continue;
+        }
+        let number = names.iter().position(|name| *name == server.name);
+        let number = number.unwrap_or(names.len());
+        if number == names.len() {
+            names.push(server.name);
+        }
+        if server.takes_part(outcome.scenario) {
+            let colour = COLOURS[number % COLOURS.len()];
+            lines.push(Line { server, at, colour });
+        }
+    }
+    lines
 }
 
 /// Colours that people who see few of them tell apart, too (Okabe and Ito), and black.
@@ -67,7 +74,7 @@ pub fn answered(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()
             .light_line_style(WHITE)
             .draw()
             .map_err(|error| anyhow!("{error}"))?;
-        for Line { server, at, colour } in lines(servers) {
+        for Line { server, at, colour } in lines(servers, outcome) {
             let curve = &outcome.measured[at].curve;
             let style = colour.stroke_width(2);
             chart
@@ -93,7 +100,7 @@ pub fn answered(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()
 
 /// Median, 90th and 99th percentile of how long answers take at half of each server's load.
 pub fn latency(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()> {
-    let lines: Vec<Line<'_>> = lines(servers)
+    let lines: Vec<Line<'_>> = lines(servers, outcome)
         .into_iter()
         .filter(|line| !outcome.measured[line.at].halves.is_empty())
         .collect();

@@ -91,6 +91,7 @@ impl Report<'_> {
             .map(|(_, server)| {
                 json!({
                     "name": server.name,
+                    "limits": server.limits,
                     "version": server.version,
                     "note": server.note,
                     "start_seconds": server.start.as_secs_f64(),
@@ -102,9 +103,9 @@ impl Report<'_> {
             .outcomes
             .iter()
             .map(|outcome| {
-                let measured = self
-                    .shown()
-                    .map(|(at, server)| (server.name.to_owned(), of_server(&outcome.measured[at])));
+                let names = self.names().into_iter();
+                let measured =
+                    names.map(|name| (name.to_owned(), of_server(&self.of_name(name, outcome))));
                 json!({
                     "id": outcome.scenario.id,
                     "what": outcome.scenario.what,
@@ -199,19 +200,38 @@ impl Report<'_> {
         text
     }
 
+    /// What a server of this name did in a scenario, or one of its configurations.
+    fn of_name(&self, name: &str, outcome: &'_ Outcome) -> Measured {
+        let of_name = self.shown().filter(|(_, server)| server.name == name);
+        let mut parts = of_name.filter(|(_, server)| server.takes_part(outcome.scenario));
+        parts
+            .next()
+            .map_or_else(Measured::default, |(at, _)| outcome.measured[at].clone())
+    }
+
+    /// Names of servers, each once.
+    fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for (_, server) in self.shown() {
+            if !names.contains(&server.name) {
+                names.push(server.name);
+            }
+        }
+        names
+    }
+
     /// A table of one figure: a row for each scenario, a column for each server.
     fn rows(&self, text: &mut String, figure: impl Fn(&Measured) -> String) {
-        let names = self.shown().map(|(_, server)| server.name);
-        let names: Vec<&str> = names.collect();
+        let names = self.names();
         let _ = writeln!(text, "| | {} |", names.join(" | "));
         let _ = writeln!(text, "| --- |{}", " ---: |".repeat(names.len()));
         for outcome in self.outcomes {
             let _ = write!(text, "| {} |", outcome.scenario.what);
-            for (at, _) in self.shown() {
-                let of = &outcome.measured[at];
+            for name in &names {
+                let of = self.of_name(name, outcome);
                 let value = match of.rates.is_empty() {
                     true => "–".to_owned(),
-                    false => figure(of),
+                    false => figure(&of),
                 };
                 let _ = write!(text, " {value} |");
             }
@@ -235,12 +255,16 @@ const METHOD: &str = "
   65,536 queries that the same program made, in bursts every 100 microseconds; its figure is the most that it
   answers at any load. Servers run with a real-time priority, so that nothing else of the machine takes their
   turn, and below the generator, as a network card's interrupt is before a server.
+- Answers of a server in userspace leave as socket buffers, which the veth copies for the XDP program that counts
+  them: part of what each of them costs here, as the generator's frames are part of what ours cost.
 - Only an answer with AA, NOERROR (or NXDOMAIN with an SOA) counts. What counts them is an XDP program.
 - Latency is from a query's making to its answer's arrival, at half of each server's own best load, in steps
   of an eighth of a power of two.
 - CPU for an answer is how long the core was not idle, less the same for a load as great that is dropped on
   arrival, for each answer: the way through the network stack counts, and so does the answer's arrival at the
   counter. It means little where other work runs on the machine.
+- Where responses are limited, each server limits them in its own way, to far more than any source asks for; those
+  without a limit are left out. Cookies are made with one secret by all that have them.
 - The mix is a guess: half of it steered names, a third hosts, an eighth names that do not exist, most with
   EDNS, a few with a client subnet.
 ";

@@ -1,8 +1,10 @@
 //! What the servers are asked, one line for each: a scenario is a row of [`SCENARIOS`].
 
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use geodns_common::cookie;
 
 use super::world::{ABSENT, HOST, SERVER_V4, SERVER_V6};
 use crate::bench::world::NAME;
@@ -21,7 +23,12 @@ pub enum Opt {
     Subnet,
     /// A client's cookie, for which a server's is made.
     Cookie,
+    /// The same and a server's, good by [`SECRET`] for this client and for an hour.
+    GoodCookie,
 }
+
+/// What all servers that have cookies make them with, in hexadecimal digits.
+pub const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
 
 /// A question.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +53,8 @@ pub struct Scenario {
     pub is_v6: bool,
     /// Who asks.
     pub source: Clients,
+    /// Whether servers limit their responses, to more than is asked.
+    pub limits: bool,
     /// What our answers a second must be, if anything.
     pub bars: Option<Bars>,
 }
@@ -83,11 +92,12 @@ const STEERED: Scenario = Scenario {
     questions: &[one(NAME, A, Opt::None)],
     is_v6: false,
     source: Clients::Random,
+    limits: false,
     bars: None,
 };
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario {
         id: "one",
         what: "one steered A, one source",
@@ -126,6 +136,23 @@ pub const SCENARIOS: [Scenario; 10] = [
         what: "one steered A with EDNS and a client cookie, random sources",
         questions: &[one(NAME, A, Opt::Cookie)],
         bars: bars(0.60, 5.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "good-cookie",
+        what: "one steered A with EDNS and a good server cookie, one source, responses limited",
+        questions: &[one(NAME, A, Opt::GoodCookie)],
+        source: Clients::One,
+        limits: true,
+        bars: bars(0.60, 5.0),
+        ..STEERED
+    },
+    Scenario {
+        id: "limits",
+        what: "one steered A, 10,000 sources, responses limited to more than that",
+        source: Clients::Table,
+        limits: true,
+        bars: bars(0.70, 5.0),
         ..STEERED
     },
     Scenario {
@@ -172,6 +199,34 @@ pub const SCENARIOS: [Scenario; 10] = [
     },
 ];
 
+/// A client's cookie.
+const CLIENT_COOKIE: &[u8; 8] = b"\x01geodns\x01";
+
+/// A good cookie of a client, made now (RFC 9018 section 4).
+fn good_cookie(client: IpAddr) -> Vec<u8> {
+    let octets = |at: usize| u8::from_str_radix(&SECRET[2 * at..2 * at + 2], 16).unwrap_or(0);
+    let secret = bytemuck::cast::<[u8; 16], [u64; 2]>(std::array::from_fn(octets));
+    let mut address = [0; 16];
+    match client {
+        IpAddr::V4(v4) => address[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => address = v6.octets(),
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs() as u32);
+    let theirs = u64::from_ne_bytes(*CLIENT_COOKIE);
+    let made = cookie::serve(None, now, |_, head| {
+        cookie::hash(
+            secret,
+            theirs,
+            head,
+            bytemuck::cast(address),
+            client.is_ipv6(),
+        )
+    });
+    let words = [theirs, made.head, made.hash];
+    words.into_iter().flat_map(u64::to_ne_bytes).collect()
+}
+
 impl Question {
     /// Its query from a client, and, if it has one, of that client's subnet.
     fn pattern(&self, client: IpAddr) -> Pattern {
@@ -180,7 +235,8 @@ impl Question {
             Opt::None => query,
             Opt::Plain => query.edns(1232),
             Opt::Subnet => query.edns(1232).subnet_of(client, 24),
-            Opt::Cookie => query.edns(1232).option(COOKIE, b"\x01geodns\x01"),
+            Opt::Cookie => query.edns(1232).option(COOKIE, CLIENT_COOKIE),
+            Opt::GoodCookie => query.edns(1232).option(COOKIE, &good_cookie(client)),
         };
         let to = if client.is_ipv6() {
             SERVER_V6
@@ -228,7 +284,7 @@ impl Scenario {
             pattern.source = self.source;
             pattern.subnet_of = match question.opt {
                 Opt::Subnet => Clients::Random,
-                Opt::None | Opt::Plain | Opt::Cookie => Clients::One,
+                Opt::None | Opt::Plain | Opt::Cookie | Opt::GoodCookie => Clients::One,
             };
             patterns.extend(std::iter::repeat_n(pattern, question.weight));
         }

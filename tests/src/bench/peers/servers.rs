@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::scenarios::{Question, SCENARIOS, Scenario};
+use super::scenarios::{Question, SCENARIOS, SECRET, Scenario};
 use super::world::{self, List, SERVER_V4, SERVER_V6, ZONE};
 use crate::bench::flood::{By, Flood, first, last_cpu};
 use crate::bench::on_cpu;
@@ -23,6 +23,11 @@ use crate::peers::{self, Kind, Peer};
 use crate::rig::Pattern;
 use crate::world::Space;
 
+/// Responses a second to each prefix, where they are limited: more than the flood of 10,000 sources asks for, even
+/// if some of them share a prefix.
+const RATE: u32 = 100_000;
+/// The same, of ours.
+const LIMIT: &str = "[rrl]\nrate = 100000\n";
 /// How long a server may take to read the list.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Addresses that the servers are asked from before they are measured.
@@ -57,6 +62,8 @@ pub struct Server {
     pub steers: bool,
     /// Whether it knows client subnets.
     pub knows_subnets: bool,
+    /// Whether it limits its responses.
+    pub limits: bool,
     /// How long it took from its start to its first answer.
     pub start: Duration,
     /// Memory of its process then, in octets.
@@ -81,6 +88,7 @@ struct Entry {
     kind: Kind,
     steers: bool,
     knows_subnets: bool,
+    limits: bool,
     setup: peers::Setup,
 }
 
@@ -92,8 +100,9 @@ pub fn start(list: &Path, read: &List) -> Result<(Vec<Server>, Vec<Missing>)> {
     let mut servers = vec![
         bare("reflector", Role::Reflector, "reflect")?,
         bare("discard", Role::Discard, "discard")?,
-        ours("geodns", Role::Ours, "native", list)?,
-        ours("geodns, userspace", Role::OursSlow, "off", list)?,
+        ours("geodns", Role::Ours, "", list)?,
+        ours("geodns, userspace", Role::OursSlow, "", list)?,
+        ours("geodns", Role::Ours, LIMIT, list)?,
     ];
     let mut missing = Vec::new();
     for entry in entries(read)? {
@@ -120,19 +129,37 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
         zones: vec![(ZONE.to_owned(), world::zone_file(steered))],
         ..base.clone()
     };
-    let knot = |more: &str| -> Result<peers::Setup> {
+    let knot = |more: &str, limits: bool| -> Result<peers::Setup> {
         let module = other_server("geoip.so")?;
+        // It refuses who has no good cookie, so it has them only where all have one, or no OPT at all.
+        let modules = match limits {
+            true => format!(
+                "mod-cookies:\n  - id: shared\n    secret: 0x{SECRET}\n\
+                 mod-rrl:\n  - id: high\n    rate-limit: {RATE}\n\
+                 template:\n  - id: default\n    global-module: [mod-cookies/shared, mod-rrl/high]\n"
+            ),
+            false => String::new(),
+        };
         Ok(peers::Setup {
             files: vec![("world.yaml".to_owned(), list.for_knot().into_bytes())],
             rest: format!(
                 "server:\n  edns-client-subnet: on\n{more}module:\n  - id: mod-geoip\n    file: \"{}\"\n\
                  mod-geoip:\n  - id: world\n    config-file: \"{{folder}}/world.yaml\"\n    ttl: 60\n    \
-                 mode: subnet\n",
+                 mode: subnet\n{modules}",
                 module.display()
             ),
             of_zone: "    module: mod-geoip/world\n".to_owned(),
             ..with_zone(&world::as_records(0))
         })
+    };
+    let nsd = |rate: u32| {
+        format!("server:\n  rrl-ratelimit: {rate}\n  rrl-whitelist-ratelimit: {rate}\n")
+    };
+    let bind = |more: &str| {
+        format!(
+            "  geoip-directory \"{{folder}}\";\n  cookie-algorithm siphash24;\n  \
+             cookie-secret \"{SECRET}\";\n{more}"
+        )
     };
     let (views, files) = world::bind_views();
     let database = list.as_database();
@@ -147,7 +174,8 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Knot,
             steers: true,
             knows_subnets: true,
-            setup: knot("xdp:\n  listen: eth0@53\n")?,
+            limits: false,
+            setup: knot("xdp:\n  listen: eth0@53\n", false)?,
         },
         Entry {
             name: "Knot DNS, UDP",
@@ -155,7 +183,8 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Knot,
             steers: true,
             knows_subnets: true,
-            setup: knot("")?,
+            limits: false,
+            setup: knot("", false)?,
         },
         Entry {
             name: "NSD",
@@ -163,8 +192,9 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Nsd,
             steers: false,
             knows_subnets: false,
+            limits: false,
             setup: peers::Setup {
-                rest: "server:\n  rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n".to_owned(),
+                rest: nsd(0),
                 ..with_zone(&world::as_records(0))
             },
         },
@@ -174,6 +204,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Gdnsd,
             steers: true,
             knows_subnets: true,
+            limits: false,
             setup: peers::Setup {
                 files: vec![("geoip/world".to_owned(), list.for_gdnsd().into_bytes())],
                 rest: world::gdnsd_plugin(),
@@ -187,10 +218,11 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Bind,
             steers: true,
             knows_subnets: false,
+            limits: false,
             setup: peers::Setup {
-                files: bind_files,
-                options: "  geoip-directory \"{folder}\";\n".to_owned(),
-                rest: views,
+                files: bind_files.clone(),
+                options: bind(""),
+                rest: views.clone(),
                 ..base.clone()
             },
         },
@@ -200,6 +232,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Pdns,
             steers: true,
             knows_subnets: true,
+            limits: false,
             setup: peers::Setup {
                 files: vec![
                     ("world.mmdb".to_owned(), database),
@@ -210,7 +243,43 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
                      geoip-database-files={{folder}}/world.mmdb\nedns-subnet-processing=yes\n",
                     backend.display()
                 ),
-                ..base
+                ..base.clone()
+            },
+        },
+        Entry {
+            name: "Knot DNS, AF_XDP",
+            note: "the same, mod-rrl and mod-cookies",
+            kind: Kind::Knot,
+            steers: true,
+            knows_subnets: true,
+            limits: true,
+            setup: knot("xdp:\n  listen: eth0@53\n", true)?,
+        },
+        Entry {
+            name: "NSD",
+            note: "the same, and rrl-ratelimit",
+            kind: Kind::Nsd,
+            steers: false,
+            knows_subnets: false,
+            limits: true,
+            setup: peers::Setup {
+                rest: nsd(RATE),
+                ..with_zone(&world::as_records(0))
+            },
+        },
+        Entry {
+            name: "BIND",
+            note: "the same, and rate-limit",
+            kind: Kind::Bind,
+            steers: true,
+            knows_subnets: false,
+            limits: true,
+            setup: peers::Setup {
+                files: bind_files,
+                // 1,000 is its most.
+                options: bind("  rate-limit { responses-per-second 1000; };\n"),
+                rest: views,
+                ..base.clone()
             },
         },
     ])
@@ -242,6 +311,7 @@ fn bare(name: &'static str, role: Role, program: &str) -> Result<Server> {
         note: "",
         steers: false,
         knows_subnets: false,
+        limits: false,
         start: Duration::ZERO,
         memory: 0,
         config: None,
@@ -250,9 +320,14 @@ fn bare(name: &'static str, role: Role, program: &str) -> Result<Server> {
     })
 }
 
-fn ours(name: &'static str, role: Role, mode: &str, list: &Path) -> Result<Server> {
+fn ours(name: &'static str, role: Role, limit: &str, list: &Path) -> Result<Server> {
     let flood = wire()?;
-    let body = body(Some(list))
+    let mode = match role {
+        Role::Ours => "native",
+        _ => "off",
+    };
+    let cookies = format!("[cookies]\nsecrets = [{SECRET:?}]\n{limit}");
+    let body = (cookies + &body(Some(list)))
         .replace("default = \"iad\"", "default = \"iad\"\nttl = 60")
         .replace(
             "[[steer]]\nname = \"*.cdn.example.org\"\npool = \"www\"\n",
@@ -268,7 +343,8 @@ fn ours(name: &'static str, role: Role, mode: &str, list: &Path) -> Result<Serve
     })?;
     let start = start.elapsed();
     let note = match role {
-        Role::Ours => "policy `table` with the list; native XDP",
+        Role::Ours if limit.is_empty() => "policy `table` with the list; native XDP",
+        Role::Ours => "the same with `[rrl]`",
         _ => "the same with `kernel.mode = \"off\"`",
     };
     Ok(Server {
@@ -278,10 +354,11 @@ fn ours(name: &'static str, role: Role, mode: &str, list: &Path) -> Result<Serve
         note,
         steers: true,
         knows_subnets: true,
+        limits: !limit.is_empty(),
         start,
         memory: memory(daemon.pid().context("it runs")?)?,
         config: Some((
-            format!("{}.toml", file_name(name)),
+            format!("{}.toml", file_name(name, !limit.is_empty())),
             fs::read_to_string(daemon.home.config())?,
         )),
         flood,
@@ -307,18 +384,23 @@ fn peer(entry: Entry) -> Result<Server> {
         note: entry.note,
         steers: entry.steers,
         knows_subnets: entry.knows_subnets,
+        limits: entry.limits,
         start,
         memory: memory(peer.pid())?,
-        config: Some((format!("{}.conf", file_name(entry.name)), config)),
+        config: Some((
+            format!("{}.conf", file_name(entry.name, entry.limits)),
+            config,
+        )),
         flood,
         process: Process::Peer(peer),
     })
 }
 
 /// A server's name as that of a file.
-fn file_name(name: &str) -> String {
+fn file_name(name: &str, limits: bool) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
-    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    let words = words.filter(|word| !word.is_empty());
+    let words: Vec<_> = words.chain(limits.then_some("limits")).collect();
     words.join("-").to_lowercase()
 }
 
@@ -343,6 +425,14 @@ fn memory(pid: u32) -> Result<u64> {
 }
 
 impl Server {
+    /// Whether it is asked in a scenario: where responses are limited, those that limit them.
+    pub fn takes_part(&self, scenario: &Scenario) -> bool {
+        match self.role {
+            Role::Reflector | Role::Discard => true,
+            _ => self.limits == scenario.limits,
+        }
+    }
+
     /// Whether it answers in the kernel, before anything else of the core.
     pub fn is_in_kernel(&self) -> bool {
         matches!(self.role, Role::Reflector | Role::Discard | Role::Ours)
@@ -391,7 +481,8 @@ pub fn check(servers: &mut [Server], list: &List) -> Result<()> {
         .iter_mut()
         .filter(|server| !matches!(server.role, Role::Reflector | Role::Discard))
     {
-        for scenario in &SCENARIOS {
+        let limits = server.limits;
+        for scenario in SCENARIOS.iter().filter(|of| of.limits == limits) {
             let clients = match scenario.is_v6 {
                 true => list.clients_v6(),
                 false => list.clients(),

@@ -18,7 +18,7 @@ pub const PAGES: u32 = (1 << CELLS_BITS) / CELLS_OF_PAGE as u32;
 pub type Page = [Row; CELLS_OF_PAGE];
 
 /// In a prefix: it is one of IPv6.
-const V6: u64 = 1 << 63;
+pub const V6: u64 = 1 << 63;
 
 /// The /24 or /56 of an address, in memory order, as a number.
 #[inline(always)]

@@ -90,8 +90,6 @@ pub struct Scratch {
     /// What this packet is looked at for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE) and the other. Only the
     /// program does.
     pub watched: u32,
-    /// Queries that were sampled, or not.
-    pub sampled: u32,
     /// Queries that were captured, or not.
     pub captured: u32,
     /// Order of the client's region.
@@ -146,7 +144,6 @@ impl Scratch {
             rules: 0,
             watch: 0,
             watched: 0,
-            sampled: 0,
             captured: 0,
             order: 0,
             hashed: 0,

@@ -46,10 +46,10 @@ impl Watch {
         row as u64
     }
 
-    /// Whether the `turn`th query is a sample, by a row.
+    /// Whether a query is a sample, by a row and a random number: queries may come in a pattern of their own.
     #[inline(always)]
-    pub const fn is_sample(row: u64, turn: u32) -> bool {
-        Self::is_turn(row as u32 >> 8 & 0x1f, turn)
+    pub const fn is_sample(row: u64, random: u32) -> bool {
+        Self::is_turn(row as u32 >> 8 & 0x1f, random)
     }
 
     /// Whether the `turn`th query that matches is captured, by a row.

@@ -63,7 +63,8 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     Ok(())
 }
 
-/// Makes the packet longer at its tail, else at its head, where the headers go then.
+/// Makes the packet longer at its head, where the headers go then, else at its tail: that takes longer, since the
+/// kernel fills it with zeros.
 #[inline(always)]
 fn make_room(
     ctx: &XdpContext,
@@ -72,32 +73,24 @@ fn make_room(
     by: i32,
 ) -> Result<(), Verdict> {
     // SAFETY: the helper checks the context and the length.
-    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) } == 0 {
-        return Ok(());
+    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } == 0 {
+        return put_link_header(ctx, scratch, headers_len);
     }
     // SAFETY: as above.
-    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } != 0 {
+    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) } != 0 {
         return Err(Verdict::NoRoom);
     }
-    // From the second chunk on some of it once more: headers are 42 to 70 octets.
-    let last = headers_len.wrapping_sub(CHUNK as u32) & 0x3f;
-    put_headers(ctx, scratch, headers_len, 0)?;
-    put_headers(ctx, scratch, headers_len, last / 2)?;
-    put_headers(ctx, scratch, headers_len, last)
+    Ok(())
 }
 
-/// Writes a chunk of the headers as they came.
+/// Writes what is before the IP header, tags included, as it came: no more than a chunk. What comes behind it is
+/// written over.
 #[inline(always)]
-fn put_headers(
-    ctx: &XdpContext,
-    scratch: &Scratch,
-    headers_len: u32,
-    at: u32,
-) -> Result<(), Verdict> {
-    let to = room::<CHUNK>(ctx, at).ok_or(Verdict::Aborted)?;
-    // SAFETY: `room` has looked; 127 + 63 octets in, a chunk is inside the frame.
+fn put_link_header(ctx: &XdpContext, scratch: &Scratch, headers_len: u32) -> Result<(), Verdict> {
+    let to = room::<CHUNK>(ctx, 0).ok_or(Verdict::Aborted)?;
+    // SAFETY: `room` has looked; 127 octets in, a chunk is inside the frame.
     unsafe {
-        let from = scratch.frame.as_ptr().add(start(headers_len) + at as usize);
+        let from = scratch.frame.as_ptr().add(start(headers_len));
         packet::copy(from.cast(), to.cast());
     }
     Ok(())

@@ -96,8 +96,7 @@ fn watch(scratch: &mut Scratch, row: u64, frame_len: u32, ifindex: u32) {
     let mut kinds = 0;
     if row as u32 & Watch::SAMPLE != 0 {
         sketch(scratch, row);
-        scratch.sampled = scratch.sampled.wrapping_add(1);
-        if Watch::is_sample(row, scratch.sampled) {
+        if Watch::is_sample(row, Maps.random()) {
             kinds |= Watch::SAMPLE;
         }
     }

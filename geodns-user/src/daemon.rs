@@ -9,6 +9,8 @@
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
 //! - `acme`: tokens of ACME challenges
+//! - `blocks`: queries that are dropped
+//! - `watch`: who looks on; `top`: what there is to see
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
 //!   are told of changes
 //! - `promote`: names that are asked often, into the kernel's table
@@ -22,6 +24,7 @@
 mod acme;
 mod announce;
 mod answer;
+mod blocks;
 mod catalogs;
 mod certificates;
 mod change;
@@ -35,6 +38,8 @@ mod privileges;
 mod promote;
 mod secondary;
 mod standing;
+mod top;
+mod watch;
 mod zones;
 
 use std::collections::BTreeSet;
@@ -51,12 +56,15 @@ use tokio::sync::Notify;
 
 use announce::Announcements;
 use answer::Control;
+use blocks::Ledger;
 use catalogs::Catalogs;
 use judge::{Judge, News, Which};
 use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
+use watch::Lookers;
 
+use crate::block::Blocks;
 use crate::config::{Config, Mode, Overrides, Secrets};
 use crate::control::server;
 use crate::geo::Geography;
@@ -117,6 +125,8 @@ struct Daemon {
     announcements: Announcements,
     /// Held for as long as a turn of it takes.
     promotion: Mutex<Promotion>,
+    ledger: Ledger,
+    lookers: Lookers,
     catalogs: Catalogs,
     /// Edits so far: the tables are tidied when it stands still.
     edited: AtomicU64,
@@ -242,6 +252,8 @@ async fn serve(
 
     let world = Arc::new(ArcSwap::from_pointee(world));
     let cookies = cookies::secrets(config, &state)?;
+    let ledger = Ledger::default();
+    let (blocks, _) = ledger.compile(config, &state).map_err(anyhow::Error::msg)?;
     let server = Server::new(
         serve::Options {
             port: config.server.port,
@@ -251,6 +263,7 @@ async fn serve(
         Arc::clone(&world),
         identity(config, cookies),
     );
+    server.set_blocks(Arc::clone(&blocks));
     server.set_tls(config.tls.as_ref().map(|tls| tls.port));
     server.set_certificate(world.load().inputs.certificate.clone());
     let list: Vec<IpAddr> = addresses.iter().copied().collect();
@@ -262,7 +275,8 @@ async fn serve(
     // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let control = server::Socket::bind(socket_path)?;
-    let kernel = attach(&options, config, &world, &addresses, &netdevs, cookies)?;
+    let beside = Beside { cookies, blocks };
+    let kernel = attach(&options, config, &world, &addresses, &netdevs, beside)?;
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
         counters: kernel.as_ref().map(Kernel::counters),
@@ -279,6 +293,8 @@ async fn serve(
         secondaries: Secondaries::default(),
         announcements: Announcements::default(),
         promotion: Mutex::default(),
+        ledger,
+        lookers: Lookers::default(),
         catalogs: Catalogs::default(),
         edited: AtomicU64::new(0),
         expiring: Notify::new(),
@@ -396,6 +412,7 @@ async fn serve(
         // It may have been for want of a file; now there are some.
         detached = daemon.detach();
     }
+    daemon.close_lookers();
     stopping.notify_one();
     control.await??;
     detached
@@ -455,13 +472,19 @@ fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
     }
 }
 
+/// What the program has beside its tables.
+struct Beside {
+    cookies: Option<Secrets>,
+    blocks: Arc<Blocks>,
+}
+
 fn attach(
     options: &Options,
     config: &Config,
     world: &ArcSwap<World>,
     addresses: &BTreeSet<IpAddr>,
     netdevs: &Netdevs,
-    cookies: Option<Secrets>,
+    beside: Beside,
 ) -> anyhow::Result<Option<Kernel>> {
     if config.kernel.mode == Mode::Off {
         tracing::info!("kernel.mode is off: the slow path answers everything");
@@ -476,7 +499,8 @@ fn attach(
         pin: config.kernel.pin.clone(),
         stale_after: config.kernel.stale_after,
         log_every: options.log_packets,
-        cookies,
+        cookies: beside.cookies,
+        blocks: beside.blocks,
     };
     let world = world.load();
     let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@
 //! - [`certificate`]: certificate and key of DNS over TLS
 //! - [`zone`]: zone files, and which names are steered
 //! - [`geo`]: prefix lists: client address to mirror
+//! - [`block`]: which queries are dropped
 //! - [`steering`]: which mirrors, in which order; pure
 //! - [`plan`]: everything the kernel needs, compiled; edits as ordered stores; pure
 //! - [`world`]: one consistent configuration in force: config, zones, plan
@@ -20,6 +21,7 @@
 //! - [`cli`]: the command line
 //! - [`daemon`]: the one that knows everybody
 
+pub mod block;
 pub mod certificate;
 pub mod cli;
 pub mod config;

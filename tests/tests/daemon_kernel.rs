@@ -87,6 +87,7 @@ impl World {
             stale_after: Duration::from_secs(60),
             log_every: 0,
             cookies: None,
+            blocks: Default::default(),
         }
     }
 

@@ -58,6 +58,9 @@ pub enum Command {
     /// Tokens of ACME DNS-01 challenges: TXT records over a zone, for a while
     #[command(subcommand, arg_required_else_help = true)]
     Acme(Acme),
+    /// Which queries are dropped, in the kernel and in the slow path
+    #[command(subcommand, arg_required_else_help = true)]
+    Block(Block),
     /// Which clients get which mirror: overrides and imported lists
     #[command(subcommand, arg_required_else_help = true)]
     Map(Map),
@@ -65,6 +68,13 @@ pub enum Command {
     Status,
     /// Counters of the fast path, by verdict, and of the slow path
     Stats(Stats),
+    /// What is asked and answered now: by name, region, mirror, client and verdict, and how long it takes
+    Top(Top),
+    /// Record queries and the answers that the program gave, for tcpdump and Wireshark
+    ///
+    /// tcpdump does not see what is answered in the kernel. Of what is passed to the slow path the query is
+    /// recorded; its answer is for tcpdump to see. One capture at a time; it costs nothing while there is none.
+    Capture(Capture),
     /// Which mirrors are in service, and what is said of them
     #[command(subcommand, arg_required_else_help = true)]
     Mirror(Mirror),
@@ -184,6 +194,85 @@ pub enum Acme {
         token: Option<String>,
     },
     /// Tokens, and when they go
+    List,
+}
+
+/// `geodns top`
+#[derive(Args, Debug)]
+pub struct Top {
+    /// One picture, of a second, and no more
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// `geodns capture`
+#[derive(Args, Debug)]
+pub struct Capture {
+    /// Queries for this name
+    #[arg(long, value_name = "NAME", conflicts_with = "below")]
+    pub name: Option<String>,
+    /// Queries for this name, or one below it
+    #[arg(long, value_name = "NAME")]
+    pub below: Option<String>,
+    /// Queries for this type, such as ANY or TYPE65280
+    #[arg(long = "type", value_name = "TYPE")]
+    pub qtype: Option<String>,
+    /// Queries from this prefix, such as 192.0.2.0/24
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub from: Option<IpNet>,
+    /// Queries with this verdict, as `geodns stats` names them; given again, with one of them
+    #[arg(long, value_name = "VERDICT")]
+    pub verdict: Vec<String>,
+    /// One in so many of these, a power of two [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub every: Option<u32>,
+    /// So many packets, and no more
+    #[arg(short = 'c', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// For so long, such as 10s
+    #[arg(long = "for", value_name = "TIME", value_parser = holding)]
+    pub seconds: Option<Duration>,
+    /// Where they go; `-`: standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write: PathBuf,
+}
+
+/// `geodns block`
+#[derive(Debug, Subcommand)]
+pub enum Block {
+    /// Drop queries that are all that is said here: durable, and in force in both paths, when it returns
+    ///
+    /// Over UDP they are not answered, over TCP the connection is closed. Rules of the configuration
+    /// ([[block]]) hold beside these.
+    Add {
+        /// Name that is asked for
+        #[arg(long, value_name = "NAME", conflicts_with = "below")]
+        name: Option<String>,
+        /// Name, or one below it, that is asked for
+        #[arg(long, value_name = "NAME")]
+        below: Option<String>,
+        /// Type that is asked for, such as ANY or TYPE65280
+        #[arg(long = "type", value_name = "TYPE")]
+        qtype: Option<String>,
+        /// Where queries come from, such as 192.0.2.0/24; given again, a rule for each
+        #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+        from: Vec<IpNet>,
+        /// File with such prefixes, one on each line; `-`: standard input
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        from_file: Option<PathBuf>,
+        /// Why, for whoever reads the list
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// Take rules back
+    Remove {
+        /// Numbers, as the list has them
+        #[arg(required = true)]
+        numbers: Vec<u32>,
+    },
+    /// Take all rules back but those of the configuration
+    Clear,
+    /// Rules, and how many queries each has dropped
     List,
 }
 
@@ -351,8 +440,8 @@ fn zone_name(text: &str) -> Result<zone::Name, String> {
     zone::parse_name(text)
 }
 
-fn prefix(text: &str) -> Result<IpNet, String> {
-    // An address alone is the prefix of just that address.
+/// A prefix; an address alone is the prefix of just that address.
+pub fn prefix(text: &str) -> Result<IpNet, String> {
     let prefix = match text.parse::<IpAddr>() {
         Ok(address) => IpNet::from(address),
         Err(_) => text.parse().map_err(|_| {

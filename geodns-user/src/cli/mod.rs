@@ -8,7 +8,7 @@
 //! - `watch`: `geodns stats --watch`
 //! - `import`: `geodns map import`, with its progress
 //! - `mirror`: `geodns mirror`
-//! - `acme`: `geodns acme`
+//! - `acme`: `geodns acme`; `block`: `geodns block`; `capture`, `top`: the live ones
 //!
 //! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error of a
 //! zone file; `zone check`: on standard output, as the warnings); 2 for wrong usage; 3 if `explain`
@@ -16,12 +16,15 @@
 
 mod acme;
 pub mod args;
+mod block;
+mod capture;
 mod check;
 mod explain;
 mod import;
 mod mirror;
 mod preview;
 mod show;
+mod top;
 mod watch;
 
 use std::io::{self, Write};
@@ -118,6 +121,9 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Mirrors => mirror::ask(args::Mirror::List, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         Command::Acme(command) => acme::ask(command, client, json).await?,
+        Command::Block(command) => block::ask(command, client, json).await?,
+        Command::Capture(of) => return capture::capture(of, client).await,
+        Command::Top(of) => return top::top(of, client, json).await,
         Command::Zones => show(client.zones().await?, json, show::zones)?,
         Command::Reload { zone } => {
             show(client.reload(&OfZone { zone }).await?, json, show::reloaded)?

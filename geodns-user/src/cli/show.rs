@@ -52,7 +52,7 @@ pub fn pairs(pairs: &[(&str, String)]) -> String {
 }
 
 /// `972,275`, for sentences.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -56,6 +56,7 @@ pub(super) fn check(
     let kernel = check.kernel(file.kernel, overrides)?;
     let cookies = check.cookies(file.cookies)?;
     let rrl = check.rrl(file.rrl)?;
+    let blocks = check.blocks(file.block)?;
     let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
     if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
         let message = format!(
@@ -83,6 +84,7 @@ pub(super) fn check(
         kernel,
         cookies,
         rrl,
+        blocks,
         socket: socket.0,
         state: state.0,
         databases,

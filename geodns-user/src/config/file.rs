@@ -27,6 +27,8 @@ pub(super) struct File {
     #[serde(default)]
     pub rrl: Rrl,
     #[serde(default)]
+    pub block: Vec<Spanned<Block>>,
+    #[serde(default)]
     pub control: Control,
     #[serde(default)]
     pub state: State,
@@ -92,6 +94,17 @@ pub(super) struct Rrl {
     pub slip: Option<Spanned<i64>>,
     pub allow: Option<Spanned<Vec<Spanned<String>>>>,
     pub dry_run: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Block {
+    pub name: Option<String>,
+    pub below: Option<String>,
+    #[serde(rename = "type")]
+    pub qtype: Option<String>,
+    pub from: Option<Vec<Spanned<String>>>,
+    pub note: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

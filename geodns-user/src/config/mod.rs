@@ -5,11 +5,13 @@
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
 //! - `cookies`: the same of the secrets that cookies are made with
+//! - `blocks`: the same of what is dropped
 //! - `rrl`: the same of how much is answered to one prefix
 //! - `transfer`: the same of who gives and takes zones
 //! - `catalog`: the same of zones that list others, and the zones that are listed
 //! - [`time`]: times as people write them
 
+mod blocks;
 mod catalog;
 mod check;
 mod cookies;
@@ -26,6 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use blocks::{Block, check_note};
 pub use catalog::{Catalog, Listing, MAX_ZONES, Template};
 pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
@@ -91,6 +94,8 @@ pub struct Config {
     pub cookies: Cookies,
     /// `[rrl]`
     pub rrl: Rrl,
+    /// `[[block]]`
+    pub blocks: Vec<Block>,
     /// `control.socket`
     pub socket: PathBuf,
     /// `state.path`

@@ -216,6 +216,7 @@ fn the_sample_says_the_truth() {
         ("kernel", "[kernel]\nx = 0"),
         ("cookies", "[cookies]\nx = 0"),
         ("rrl", "[rrl]\nx = 0"),
+        ("block", "[[block]]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
@@ -356,7 +357,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, control, state, geoip, health, tsig, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, block, control, state, geoip, health, tsig, zone, mirror, pool, steer",
         ),
         (
             "path =",

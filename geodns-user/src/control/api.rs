@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -58,6 +60,22 @@ pub trait Service: Send + Sync + 'static {
         &self,
         clear: AcmeClear,
     ) -> impl Future<Output = Result<AcmeChanged, Failure>> + Send;
+    /// `GET /v1/blocks`: rules of what is dropped, those of the configuration first.
+    fn block_list(&self) -> impl Future<Output = Result<Vec<BlockRule>, Failure>> + Send;
+    /// `PUT /v1/blocks`: adds rules; durable and in force in both paths on return.
+    fn block_add(
+        &self,
+        add: BlockAdd,
+    ) -> impl Future<Output = Result<BlockChanged, Failure>> + Send;
+    /// `DELETE /v1/blocks`: takes rules away.
+    fn block_remove(
+        &self,
+        remove: BlockRemove,
+    ) -> impl Future<Output = Result<BlockChanged, Failure>> + Send;
+    /// `GET /v1/top`: a [`Top`] each second, as a line.
+    fn top(&self) -> impl Future<Output = Result<Stream, Failure>> + Send;
+    /// `GET /v1/capture`: a file for tcpdump, as it comes.
+    fn capture(&self, query: CaptureQuery) -> impl Future<Output = Result<Stream, Failure>> + Send;
     /// `GET /v1/map`: the overrides (`map list`), of one pool or all.
     fn map_list(
         &self,
@@ -528,6 +546,160 @@ pub struct AcmeChanged {
     pub serial: Option<u32>,
     /// Tokens that are there now.
     pub tokens: Vec<AcmeToken>,
+}
+
+/// What comes bit by bit, until whoever asked goes.
+pub type Stream = BoxStream<'static, Bytes>;
+
+/// What was asked and answered in a second, or little more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Top {
+    /// How long it was.
+    pub seconds: f64,
+    /// Messages to us that the program saw.
+    pub queries: u64,
+    /// Those that it answered.
+    pub answered: u64,
+    /// Those that it passed to the slow path.
+    pub passed: u64,
+    /// Those that it dropped.
+    pub dropped: u64,
+    /// Messages that the slow path answered.
+    pub answered_in_userspace: u64,
+    /// How many samples names, regions, mirrors and times are of; they are scaled to all queries.
+    pub sampled: u64,
+    /// Samples, and packets that are captured, for which there was no room.
+    pub lost: u64,
+    /// Response codes of both paths, exact.
+    pub rcodes: Vec<Share>,
+    /// Verdicts, exact.
+    pub verdicts: Vec<Share>,
+    /// Names and types.
+    pub names: Vec<Share>,
+    /// Regions: a pool, and its mirrors in the order of preference there.
+    pub regions: Vec<Share>,
+    /// Mirrors that were first in an answer.
+    pub mirrors: Vec<Share>,
+    /// Networks, of 24 bits or 56, that asked most; estimated, of all queries.
+    pub prefixes: Vec<Share>,
+    /// How long the program took.
+    pub latency: Latency,
+}
+
+/// Queries that are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Share {
+    /// In what.
+    pub what: String,
+    /// How many.
+    pub queries: u64,
+}
+
+/// How long the program took for samples, from when a packet was known to be for us until there was a verdict, in
+/// nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Latency {
+    /// Median.
+    pub p50_ns: u32,
+    /// 90 of 100 took no longer.
+    pub p90_ns: u32,
+    /// 99 of 100.
+    pub p99_ns: u32,
+    /// The longest.
+    pub most_ns: u32,
+    /// How many took less than this, and no less than the half of it.
+    pub below_ns: BTreeMap<u32, u64>,
+}
+
+/// `GET /v1/capture?...`: queries that are all that is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CaptureQuery {
+    /// The name that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The name, or one below it, that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub below: Option<String>,
+    /// The type that is asked for.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<String>,
+    /// Where the query comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub from: Option<IpNet>,
+    /// Verdicts, as `/v1/stats` names them, with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<String>,
+    /// One in so many, a power of two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u32>,
+}
+
+/// A rule of what is dropped: queries that are all that it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockRule {
+    /// Its number; none: the configuration has it.
+    pub number: Option<u32>,
+    /// The name that is asked for.
+    pub name: Option<String>,
+    /// The name, or one below it, that is asked for.
+    pub below: Option<String>,
+    /// The type that is asked for.
+    #[serde(rename = "type")]
+    pub qtype: Option<String>,
+    /// Where the query comes from.
+    #[schema(value_type = Option<String>)]
+    pub from: Option<IpNet>,
+    /// Why.
+    pub note: String,
+    /// Queries that it dropped since it is in force.
+    pub dropped: u64,
+}
+
+/// `PUT /v1/blocks`: a rule for each prefix, or one for anywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BlockAdd {
+    /// The name that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The name, or one below it, that is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<String>,
+    /// The type that is asked for.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub qtype: Option<String>,
+    /// Where queries come from; empty: anywhere.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub from: Vec<IpNet>,
+    /// Why.
+    #[serde(default)]
+    #[schema(max_length = 255)]
+    pub note: String,
+}
+
+/// `DELETE /v1/blocks?...`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BlockRemove {
+    /// Numbers, with commas between them; without it, all that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<String>,
+}
+
+/// What came of a change of rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockChanged {
+    /// Those that are new, or gone.
+    pub rules: Vec<BlockRule>,
+    /// How many of those to be added were there already.
+    pub before: u64,
+    /// How many are in force now.
+    pub all: u64,
 }
 
 /// A prefix and its mirror in a pool.

@@ -7,19 +7,21 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1;
 use hyper::http::request::Builder;
-use hyper::{Request, header};
+use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use super::api::{
-    AcmeClear, AcmeSet, ExplainQuery, ImportQuery, LookupQuery, MapDel, MapSet, OfAddress, OfPool,
-    OfZone, Problem, Proposal, SetAdmin, SetHealth, SetWeight,
+    AcmeClear, AcmeSet, BlockAdd, BlockRemove, CaptureQuery, ExplainQuery, ImportQuery,
+    LookupQuery, MapDel, MapSet, OfAddress, OfPool, OfZone, Problem, Proposal, SetAdmin, SetHealth,
+    SetWeight,
 };
 use crate::config::is_id;
 
@@ -69,6 +71,37 @@ impl Reply {
             socket: self.socket.clone(),
             error: format!("not an answer of this version of geodns: {error}"),
         })
+    }
+}
+
+/// What comes bit by bit.
+#[derive(Debug)]
+pub struct Chunks {
+    body: Incoming,
+    connection: JoinHandle<Result<(), hyper::Error>>,
+    client: Client,
+}
+
+impl Chunks {
+    /// The next bit; `None`: that was all.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        loop {
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(self.client.broken(&error)),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Chunks {
+    fn drop(&mut self) {
+        self.connection.abort();
     }
 }
 
@@ -195,6 +228,32 @@ impl Client {
         self.send(request, empty()).await
     }
 
+    /// `GET /v1/top`
+    pub async fn top(&self) -> Result<Chunks, Error> {
+        self.stream("/v1/top").await
+    }
+
+    /// `GET /v1/capture`
+    pub async fn capture(&self, of: &CaptureQuery) -> Result<Chunks, Error> {
+        self.stream(&query("/v1/capture", of)).await
+    }
+
+    /// `GET /v1/blocks`
+    pub async fn block_list(&self) -> Result<Reply, Error> {
+        self.get("/v1/blocks").await
+    }
+
+    /// `PUT /v1/blocks`
+    pub async fn block_add(&self, add: &BlockAdd) -> Result<Reply, Error> {
+        self.send(put("/v1/blocks", JSON), json(add)).await
+    }
+
+    /// `DELETE /v1/blocks`
+    pub async fn block_remove(&self, remove: &BlockRemove) -> Result<Reply, Error> {
+        let request = Request::delete(query("/v1/blocks", remove));
+        self.send(request, empty()).await
+    }
+
     /// `GET /v1/map`
     pub async fn map_list(&self, of: &OfPool) -> Result<Reply, Error> {
         self.get(&query("/v1/map", of)).await
@@ -271,21 +330,50 @@ impl Client {
     }
 
     async fn send(&self, request: Builder, body: Body) -> Result<Reply, Error> {
+        let mut chunks = self.begin(request, body).await?;
+        let mut whole = Vec::new();
+        while let Some(chunk) = chunks.next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(Reply {
+            body: whole.into(),
+            socket: self.socket.clone(),
+        })
+    }
+
+    async fn stream(&self, path: &str) -> Result<Chunks, Error> {
+        self.begin(Request::get(path), empty()).await
+    }
+
+    /// One request, and what comes of it.
+    async fn begin(&self, request: Builder, body: Body) -> Result<Chunks, Error> {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|error| self.no_connection(error))?;
-        self.exchange(stream, request, body)
-            .await
-            .map_err(|error| self.broken(&error))?
+        let exchanged = self.exchange(stream, request, body).await;
+        let (status, mut chunks) = exchanged.map_err(|error| self.broken(&error))?;
+        if status.is_success() {
+            return Ok(chunks);
+        }
+        let mut whole = Vec::new();
+        while let Some(chunk) = chunks.next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Err(match serde_json::from_slice::<Problem>(&whole) {
+            Ok(problem) => Error::Refused(problem.error),
+            Err(_) => Error::Connection {
+                socket: self.socket.clone(),
+                error: format!("HTTP status {status}: is that geodns's control socket?"),
+            },
+        })
     }
 
-    /// One request and its answer. The outer error is the transport's.
     async fn exchange(
         &self,
         stream: UnixStream,
         request: Builder,
         body: Body,
-    ) -> Result<Result<Reply, Error>, hyper::Error> {
+    ) -> Result<(StatusCode, Chunks), hyper::Error> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let request = request
@@ -294,21 +382,12 @@ impl Client {
             .expect("paths and headers are our own");
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        connection.abort();
-        if status.is_success() {
-            return Ok(Ok(Reply {
-                body,
-                socket: self.socket.clone(),
-            }));
-        }
-        Ok(Err(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Error::Refused(problem.error),
-            Err(_) => Error::Connection {
-                socket: self.socket.clone(),
-                error: format!("HTTP status {status}: is that geodns's control socket?"),
-            },
-        }))
+        let chunks = Chunks {
+            body: response.into_body(),
+            connection,
+            client: self.clone(),
+        };
+        Ok((status, chunks))
     }
 
     fn no_connection(&self, error: io::Error) -> Error {

@@ -3,6 +3,7 @@
 //! `curl --unix-socket /run/geodns/control.sock http://geodns/v1/status` works; what there is to ask
 //! stands in `GET /v1/openapi.json`. Every failure is a [`Problem`]: one line of JSON.
 
+use std::convert::Infallible;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::connect_info::Connected;
 use axum::extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Json, Path as Segment};
@@ -24,16 +25,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::serve::IncomingStream;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use ipnet::IpNet;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use utoipa::OpenApi;
 
 use super::api::{
-    AcmeChanged, AcmeClear, AcmeSet, AcmeToken, ExplainQuery, Explanation, Exported, Failure,
-    ImportQuery, Imported, Lookup, LookupQuery, MapChanged, MapDel, MapSet, Mapping, Mirror,
-    MirrorChanged, OfAddress, OfPool, OfZone, Preview, Problem, Proposal, Reloaded, Service,
-    SetAdmin, SetHealth, SetWeight, Stats, Status, Zone, without_host_bits,
+    AcmeChanged, AcmeClear, AcmeSet, AcmeToken, BlockAdd, BlockChanged, BlockRemove, BlockRule,
+    CaptureQuery, ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup,
+    LookupQuery, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool,
+    OfZone, Preview, Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
+    Status, Stream, Top, Zone, without_host_bits,
 };
 use crate::config::is_id;
 
@@ -41,6 +44,8 @@ use crate::config::is_id;
 const BODY_LIMIT: usize = 64 << 10;
 /// Octets of an imported list, at the most: some ten million prefixes.
 const IMPORT_LIMIT: usize = 256 << 20;
+/// Octets of the prefixes that are blocked at once, at the most: 16,384 of them.
+const BLOCKS_LIMIT: usize = 1 << 20;
 /// How long requests under way may take to end after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -250,6 +255,15 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
                 .put(acme_set::<S>)
                 .delete(acme_clear::<S>),
         ),
+        ("/v1/top", get(top::<S>)),
+        ("/v1/capture", get(capture::<S>)),
+        (
+            "/v1/blocks",
+            get(block_list::<S>)
+                .put(block_add::<S>)
+                .delete(block_remove::<S>)
+                .layer(DefaultBodyLimit::max(BLOCKS_LIMIT)),
+        ),
         (
             "/v1/map",
             get(map_list::<S>).put(map_set::<S>).delete(map_del::<S>),
@@ -289,6 +303,11 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         acme_list,
         acme_set,
         acme_clear,
+        top,
+        capture,
+        block_list,
+        block_add,
+        block_remove,
         map_list,
         map_set,
         map_del,
@@ -429,6 +448,58 @@ async fn acme_clear<S: Service>(
 ) -> Answer<AcmeChanged> {
     let Query(clear) = clear?;
     Ok(Json(service.acme_clear(clear).await?))
+}
+
+/// What is asked and answered: a line of JSON each second.
+#[utoipa::path(get, path = "/v1/top", responses(
+    (status = 200, body = Top, content_type = "application/x-ndjson"),
+    (status = "default", body = Problem)))]
+async fn top<S: Service>(State(service): State<Arc<S>>) -> Result<Response, Refusal> {
+    Ok(streamed("application/x-ndjson", service.top().await?))
+}
+
+/// Queries and the answers that the program gave, as a file for tcpdump (pcap), until whoever asked goes.
+#[utoipa::path(get, path = "/v1/capture", params(CaptureQuery), responses(
+    (status = 200, body = Vec<u8>, content_type = "application/vnd.tcpdump.pcap"),
+    (status = "default", body = Problem)))]
+async fn capture<S: Service>(
+    State(service): State<Arc<S>>,
+    query: Result<Query<CaptureQuery>, QueryRejection>,
+) -> Result<Response, Refusal> {
+    let frames = service.capture(query?.0).await?;
+    Ok(streamed("application/vnd.tcpdump.pcap", frames))
+}
+
+fn streamed(content: &'static str, stream: Stream) -> Response {
+    let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, content)], body).into_response()
+}
+
+/// Rules of what is dropped, those of the configuration first, and how often they did so.
+#[utoipa::path(get, path = "/v1/blocks", responses(
+    (status = 200, body = Vec<BlockRule>), (status = "default", body = Problem)))]
+async fn block_list<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<BlockRule>> {
+    Ok(Json(service.block_list().await?))
+}
+
+/// Adds rules: on disk and in force in both paths when this returns.
+#[utoipa::path(put, path = "/v1/blocks", request_body = BlockAdd, responses(
+    (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
+async fn block_add<S: Service>(
+    State(service): State<Arc<S>>,
+    add: Result<Json<BlockAdd>, JsonRejection>,
+) -> Answer<BlockChanged> {
+    Ok(Json(service.block_add(add?.0).await?))
+}
+
+/// Takes rules away: from disk and from both paths when this returns.
+#[utoipa::path(delete, path = "/v1/blocks", params(BlockRemove), responses(
+    (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
+async fn block_remove<S: Service>(
+    State(service): State<Arc<S>>,
+    remove: Result<Query<BlockRemove>, QueryRejection>,
+) -> Answer<BlockChanged> {
+    Ok(Json(service.block_remove(remove?.0).await?))
 }
 
 /// Mirrors: what is said of them, and what comes of it.

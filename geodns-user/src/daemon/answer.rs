@@ -8,13 +8,15 @@ use geodns_common::abi::Family;
 use ipnet::IpNet;
 
 use super::Daemon;
+use super::change::internal;
 use super::standing::now_unix_ms;
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
-    self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, ExplainQuery, Explanation,
-    Failure, Imported, Interface, Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror,
-    MirrorChanged, PoolStatus, Preview, Proposal, Reloaded, Service, SetAdmin, SetHealth,
-    SetWeight, Stats, Status, Zone, ZoneRole,
+    self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, BlockAdd, BlockChanged,
+    BlockRemove, BlockRule, CaptureQuery, ExplainQuery, Explanation, Failure, Imported, Interface,
+    Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, PoolStatus, Preview,
+    Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Stream, Zone,
+    ZoneRole,
 };
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
@@ -138,6 +140,31 @@ impl Service for Control {
 
     async fn acme_clear(&self, clear: AcmeClear) -> Result<AcmeChanged, Failure> {
         self.0.change(move |daemon| daemon.acme_clear(&clear)).await
+    }
+
+    async fn top(&self) -> Result<Stream, Failure> {
+        let daemon = Arc::clone(&self.0);
+        let looks = tokio::task::spawn_blocking(move || daemon.top());
+        looks.await.map_err(internal)?
+    }
+
+    async fn capture(&self, query: CaptureQuery) -> Result<Stream, Failure> {
+        let daemon = Arc::clone(&self.0);
+        let looks = tokio::task::spawn_blocking(move || daemon.capture(&query));
+        looks.await.map_err(internal)?
+    }
+
+    async fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
+        self.0.change(|daemon| daemon.block_list()).await
+    }
+
+    async fn block_add(&self, add: BlockAdd) -> Result<BlockChanged, Failure> {
+        self.0.change(move |daemon| daemon.block_add(&add)).await
+    }
+
+    async fn block_remove(&self, remove: BlockRemove) -> Result<BlockChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.block_remove(&remove);
+        self.0.change(change).await
     }
 
     async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {

@@ -14,7 +14,7 @@ use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::judge::Which;
-use super::{Daemon, acme, catalogs, cookies, load, notify, read, standing, warn_of};
+use super::{Daemon, acme, blocks, catalogs, cookies, load, notify, read, standing, warn_of};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::geo::{self, Layer, Layers};
@@ -576,9 +576,12 @@ impl Daemon {
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
+        // Said before anything is in force.
+        blocks::judge(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;
         catalogs::keep(&self.state, &ledgers)?;
         self.commit(next, instance)?;
+        self.put_blocks(&inputs.config)?;
         standing::warn_of_unknown(
             &inputs.config,
             &self

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use geodns_common::abi::Family;
+use geodns_common::limit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use siphasher::sip::SipHasher13;
 
@@ -287,6 +288,23 @@ pub fn embedded_at(net: IpNet) -> u8 {
 pub const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2002 << 112), 16);
 /// Addresses of Teredo.
 pub const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2001 << 112), 32);
+
+/// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.
+///
+/// [`limit::trie_key`]: geodns_common::limit::trie_key
+pub fn trie_key(prefix: &IpNet) -> ([u32; 4], u32) {
+    match prefix {
+        IpNet::V4(net) => {
+            let mapped = net.network().to_ipv6_mapped();
+            let len = 96 + u32::from(net.prefix_len());
+            (limit::trie_words(mapped.octets()), len)
+        }
+        IpNet::V6(net) => {
+            let words = limit::trie_words(net.network().octets());
+            (words, net.prefix_len().into())
+        }
+    }
+}
 
 /// The IPv4 prefix that an IPv6 one of mapped addresses (`::ffff:a.b.c.d`) stands for. No query comes
 /// from one.

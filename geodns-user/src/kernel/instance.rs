@@ -9,12 +9,15 @@ use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::tables::Tables;
-use geodns_common::{abi, limit};
+use geodns_common::{abi, limit, rules};
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value};
+use super::rules::Rules;
 use super::shared::{self, Shared};
+use super::watch::{Watch, Watching};
 use super::{Error, packet_log, sys};
+use crate::block::Blocks;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
 
@@ -52,6 +55,8 @@ pub struct Instance {
     slots: Mapping,
     roots: Mapping,
     blocks: Mapping,
+    rules: Rules,
+    watch: Watch,
     verified_instructions: u32,
     memory: u64,
 }
@@ -83,6 +88,7 @@ impl Instance {
             ("BLOCKS", capacity.blocks),
             ("CELLS", if is_limited { limit::PAGES } else { 1 }),
             ("EXEMPT", tables.exempt().len() as u32),
+            ("DENIED", rules::COUNTERS),
         ];
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", bytemuck::bytes_of(&settings), true);
@@ -123,6 +129,10 @@ impl Instance {
         fill_words(&mut slots, |index| tables.slot(index));
 
         exempt(&mut ebpf, tables.exempt())?;
+        let rules = Rules::new(array(&ebpf, "RULES")?.0)
+            .map_err(|error| Error::Object(format!("map RULES: {error}")))?;
+        let watch = Watch::new(array(&ebpf, "WATCH")?.0)
+            .map_err(|error| Error::Object(format!("map WATCH: {error}")))?;
 
         let program = program(&mut ebpf)?;
         sys::undisturbed(|| program.load()).map_err(Error::refused)?;
@@ -143,6 +153,8 @@ impl Instance {
             slots,
             roots,
             blocks,
+            rules,
+            watch,
             verified_instructions,
             memory,
         })
@@ -151,6 +163,17 @@ impl Instance {
     /// The program.
     pub fn program(&mut self) -> Result<&mut Xdp, Error> {
         program(&mut self.ebpf)
+    }
+
+    /// Drops what these rules say, and nothing else.
+    pub fn set_rules(&mut self, blocks: &Blocks) -> Result<(), Error> {
+        self.rules
+            .set(&mut self.ebpf, &self.settings.hash_key, blocks)
+    }
+
+    /// Tells this, in place of what was told before.
+    pub fn set_watching(&self, watching: &Watching) {
+        self.watch.set(&self.settings.hash_key, watching);
     }
 
     /// Id of the program in the kernel.

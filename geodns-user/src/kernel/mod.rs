@@ -7,6 +7,8 @@
 //! - [`link`]: the program on an interface
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
+//! - [`rules`]: which queries it drops
+//! - [`watch`]: what it tells of what goes by
 //! - [`netdev`], [`follow`]: the interfaces, and their changes
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
@@ -27,9 +29,11 @@ pub mod listen;
 pub mod mmap;
 pub mod netdev;
 mod packet_log;
+pub mod rules;
 pub mod shared;
 pub mod sys;
 pub mod tables;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -42,6 +46,7 @@ use aya::util::KernelVersion;
 use geodns_common::tables::Tables;
 use tokio::task::JoinHandle;
 
+use crate::block::Blocks;
 use crate::config::{Mode, OnStop, Secrets};
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
@@ -51,7 +56,9 @@ use instance::Instance;
 use link::Attachment;
 use listen::Listening;
 use netdev::Netdevs;
+use rules::Dropped;
 use shared::{Counters, Shared};
+use watch::{Sightings, Sketches, Watching};
 
 /// The eBPF object that this binary carries.
 pub fn object() -> Result<&'static [u8], Error> {
@@ -300,7 +307,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// How the program is to be attached and fed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Interfaces to attach to.
     pub interfaces: Vec<String>,
@@ -314,6 +321,8 @@ pub struct Settings {
     pub log_every: u32,
     /// What cookies are made with; `None`: there are none.
     pub cookies: Option<Secrets>,
+    /// What is dropped.
+    pub blocks: Arc<Blocks>,
 }
 
 /// The program, attached to interfaces and fed.
@@ -327,6 +336,8 @@ pub struct Kernel {
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
     counters: Arc<Counters>,
+    dropped: Dropped,
+    watching: Watching,
     instance: Instance,
     attached: Vec<Attachment>,
     /// Interfaces that did not take the program when they came (back), by index: said once.
@@ -371,15 +382,17 @@ impl Kernel {
         match Self::attach_all(
             &shared, &settings, object, tables, capacity, addresses, netdevs,
         ) {
-            Ok((listening, heartbeat, cookies, counters, instance, attached)) => {
+            Ok((listening, heartbeat, cookies, dropped, instance, attached)) => {
                 let mut kernel = Self {
+                    counters: Arc::new(shared.counters()?),
+                    dropped,
+                    watching: Watching::default(),
                     settings,
                     object,
                     shared,
                     listening,
                     heartbeat,
                     cookies,
-                    counters,
                     instance,
                     attached,
                     refused: BTreeMap::new(),
@@ -413,7 +426,7 @@ impl Kernel {
             Listening,
             Arc<Heartbeat>,
             Cookies,
-            Arc<Counters>,
+            Dropped,
             Instance,
             Vec<Attachment>,
         ),
@@ -422,8 +435,12 @@ impl Kernel {
         let mut listening = shared.listening()?;
         let heartbeat = Arc::new(shared.heartbeat(settings.stale_after)?);
         let cookies = shared.cookies()?;
-        let counters = Arc::new(shared.counters()?);
+        let mut dropped = shared.dropped()?;
         let mut instance = Instance::load(object, tables, capacity, settings.log_every, shared)?;
+        for counter in 0..settings.blocks.len() as u32 {
+            dropped.clear(counter)?;
+        }
+        instance.set_rules(&settings.blocks)?;
 
         // Pins whose interface has gone, or is another one of the same name now.
         let folder = shared.folder();
@@ -499,7 +516,7 @@ impl Kernel {
         }
         attached.extend(fresh);
         attached.extend(taken);
-        Ok((listening, heartbeat, cookies, counters, instance, attached))
+        Ok((listening, heartbeat, cookies, dropped, instance, attached))
     }
 
     /// What loads another plan, without putting it in force: it may fail, and takes time, in which
@@ -522,6 +539,8 @@ impl Kernel {
         if self.stopped {
             return Err(Error::Stopped);
         }
+        next.set_rules(&self.settings.blocks)?;
+        next.set_watching(&self.watching);
         let folder = self.shared.folder();
         for (done, attachment) in self.attached.iter().enumerate() {
             let Err(error) = link::replace(folder, next.program()?, &attachment.name) else {
@@ -561,6 +580,44 @@ impl Kernel {
         if !self.stopped {
             self.cookies.set(secrets);
         }
+    }
+
+    /// Drops what these rules say from here on, and nothing else. `fresh`: whose counters start anew.
+    pub fn set_rules(&mut self, blocks: Arc<Blocks>, fresh: &[u32]) -> Result<(), Error> {
+        if self.stopped {
+            return Err(Error::Stopped);
+        }
+        for &counter in fresh {
+            self.dropped.clear(counter)?;
+        }
+        self.instance.set_rules(&blocks)?;
+        self.settings.blocks = blocks;
+        Ok(())
+    }
+
+    /// Tells this from here on, in place of what was told before.
+    pub fn set_watching(&mut self, watching: Watching) -> Result<(), Error> {
+        if self.stopped {
+            return Err(Error::Stopped);
+        }
+        self.instance.set_watching(&watching);
+        self.watching = watching;
+        Ok(())
+    }
+
+    /// Where it is told.
+    pub fn sightings(&self) -> Result<Sightings, Error> {
+        self.shared.sightings()
+    }
+
+    /// Who asks most.
+    pub fn sketches(&self) -> Result<Sketches, Error> {
+        self.shared.sketches()
+    }
+
+    /// Packets that a rule dropped, by its counter.
+    pub fn dropped(&self, counter: u32) -> Result<u64, Error> {
+        self.dropped.read(counter)
     }
 
     /// Attaches to these interfaces and no others, from the next [`follow`](Self::follow) on.

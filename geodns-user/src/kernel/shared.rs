@@ -1,7 +1,7 @@
 //! What outlives a program instance, and a daemon: the pinned maps.
 //!
 //! ```text
-//! <kernel.pin>/v<layout version>/COUNTERS HEARTBEAT LISTEN COOKIES    maps
+//! <kernel.pin>/v<layout version>/COUNTERS HEARTBEAT LISTEN COOKIES...   maps
 //!                               /links/<interface>           links
 //!                               /rxvlan/<interface>          a folder: rxvlan was on
 //! ```
@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::abi;
 use geodns_common::verdict::COUNTERS;
@@ -24,10 +24,20 @@ use nix::fcntl::{Flock, FlockArg};
 use super::cookies::Cookies;
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
-use super::{Error, bpffs, link, sys};
+use super::rules::Dropped;
+use super::watch::{Sightings, Sketches};
+use super::{Error, bpffs, chain, link, sys};
 
 /// The maps that every instance shares.
-pub const MAPS: [&str; 4] = ["COUNTERS", "HEARTBEAT", "LISTEN", "COOKIES"];
+pub const MAPS: [&str; 7] = [
+    "COUNTERS",
+    "HEARTBEAT",
+    "LISTEN",
+    "COOKIES",
+    "DROPPED",
+    "SIGHTINGS",
+    "SKETCHES",
+];
 
 /// The folder of this layout's pins.
 pub fn folder(pin: &Path) -> PathBuf {
@@ -168,6 +178,28 @@ impl Shared {
             .map_err(Error::counters)
     }
 
+    /// What rules dropped.
+    pub fn dropped(&self) -> Result<Dropped, Error> {
+        PerCpuArray::try_from(self.map("DROPPED")?)
+            .map(Dropped::new)
+            .map_err(Error::counters)
+    }
+
+    /// What the program tells.
+    pub fn sightings(&self) -> Result<Sightings, Error> {
+        RingBuf::try_from(self.map("SIGHTINGS")?)
+            .map(Sightings::new)
+            .map_err(|error| Error::Map {
+                map: "SIGHTINGS",
+                reason: chain(&error),
+            })
+    }
+
+    /// Who asks most.
+    pub fn sketches(&self) -> Result<Sketches, Error> {
+        Sketches::new(self.map("SKETCHES")?)
+    }
+
     /// The heartbeat.
     pub fn heartbeat(&self, stale_after: Duration) -> Result<Heartbeat, Error> {
         self.mapped("HEARTBEAT", |map| Heartbeat::new(map, stale_after))
@@ -258,7 +290,7 @@ fn lock(folder: &Path) -> Result<Flock<File>, Error> {
 
 fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }

@@ -501,7 +501,7 @@ impl Plan {
         settings.budget = Rate::new(passed, passed / 10);
         let mut plan = Self {
             settings,
-            exempt: input.config.rrl.allow.iter().map(exempt).collect(),
+            exempt: input.config.rrl.allow.iter().map(geo::trie_key).collect(),
             zones: rows::zones(input.zones, &names.complete, input.generation),
             names,
             rows,
@@ -1177,18 +1177,6 @@ fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
         dry_run: rrl.dry_run.into(),
         has_exempt: (!rrl.allow.is_empty()).into(),
         _pad: 0,
-    }
-}
-
-/// A prefix that is never limited, as [`Tables::exempt`] has it.
-fn exempt(prefix: &IpNet) -> ([u32; 4], u32) {
-    let words = |octets: [u8; 16]| bytemuck::cast::<_, [u32; 4]>(octets);
-    match prefix {
-        IpNet::V4(net) => {
-            let mapped = net.network().to_ipv6_mapped();
-            (words(mapped.octets()), 96 + u32::from(net.prefix_len()))
-        }
-        IpNet::V6(net) => (words(net.network().octets()), net.prefix_len().into()),
     }
 }
 

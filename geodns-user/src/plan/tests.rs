@@ -45,6 +45,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         },
         cookies: Cookies::Off,
         rrl: Rrl::default(),
+        blocks: Vec::new(),
         kernel: Kernel {
             interfaces: Vec::new(),
             mode: Mode::Off,

@@ -9,18 +9,20 @@ use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
+use domain::base::Rtype;
 use futures_util::stream::BoxStream;
 use tokio::sync::mpsc;
 
 use super::notices::{self, Notice};
 use super::prefetch::prefetch;
-use super::query::Query;
+use super::query::{Query, Question};
 use super::respond::{Outcome, respond_to};
 use super::seldom::Seldom;
 use super::signed::{self, Signature};
 use super::transfer;
 use super::write::{IN, Options, Outline, PLAIN_PAYLOAD, Writer};
 use super::{Identity, Transport};
+use crate::block::Blocks;
 use crate::world::World;
 
 /// A message, and what it is answered from.
@@ -56,6 +58,16 @@ pub type Messages = BoxStream<'static, io::Result<Vec<u8>>>;
 
 /// Answers a message into an empty response.
 pub type Handler = fn(&Request<'_>, &mut Vec<u8>) -> Answer;
+
+/// Whether a message is dropped by a rule, whatever it is, as in the kernel.
+pub fn is_blocked(blocks: &Blocks, client: IpAddr, message: &[u8]) -> bool {
+    if blocks.is_empty() {
+        return false;
+    }
+    let question = Question::leading(message);
+    let question = question.map(|of| (of.name, Rtype::from_int(of.qtype)));
+    blocks.drops(client, question)
+}
 
 /// Answers from the zones and the plan; gives zones away, and hears that others have changed.
 pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {

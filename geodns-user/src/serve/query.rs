@@ -191,6 +191,13 @@ impl<'a> Question<'a> {
         (is_query && is_one).then(|| Self::parse(&mut Reader(rest)))?
     }
 
+    /// The first question of any message that has a sound one.
+    pub fn leading(message: &'a [u8]) -> Option<Self> {
+        let (header, rest) = message.split_first_chunk::<HEADER>()?;
+        let is_there = header[4..6] != [0, 0];
+        is_there.then(|| Self::parse(&mut Reader(rest)))?
+    }
+
     fn parse(reader: &mut Reader<'a>) -> Option<Self> {
         let all = reader.0;
         let mut len = 0;

@@ -22,6 +22,7 @@ use super::handler::{Guarded, Handler, authority};
 use super::notices::{self, Notice};
 use super::seen::{Sample, Seen};
 use super::{Identity, Stats, tcp, udp};
+use crate::block::Blocks;
 use crate::certificate::Certificate;
 use crate::plan::heat;
 use crate::world::World;
@@ -161,6 +162,7 @@ struct Listening {
 pub(super) struct Shared {
     pub world: Arc<ArcSwap<World>>,
     pub identity: ArcSwap<Identity>,
+    pub blocks: ArcSwap<Blocks>,
     pub stats: Arc<Stats>,
     pub seen: Seen,
     pub asked: Asked,
@@ -235,6 +237,7 @@ impl Server {
             shared: Arc::new(Shared {
                 world,
                 identity: ArcSwap::from_pointee(identity),
+                blocks: ArcSwap::default(),
                 connections: Connections::new(&options, Arc::clone(&stats)),
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
@@ -260,6 +263,11 @@ impl Server {
     /// Changes who we say we are.
     pub fn set_identity(&self, identity: Identity) {
         self.shared.identity.store(Arc::new(identity));
+    }
+
+    /// Drops what these rules say from here on, and nothing else.
+    pub fn set_blocks(&self, blocks: Arc<Blocks>) {
+        self.shared.blocks.store(blocks);
     }
 
     /// Speaks DNS over TLS on this port too, or on none, from the next [`Server::set_listen`] on.

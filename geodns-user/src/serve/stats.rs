@@ -29,8 +29,10 @@ counters! {
     QueriesUdp = "queries_udp",
     /// Messages over TCP, TLS or not.
     QueriesTcp = "queries_tcp",
-    /// Not answered: too short, a response, or from port 0.
+    /// Not answered: too short, a response, from port 0, or blocked.
     Dropped = "dropped",
+    /// Not answered by a rule of `geodns block`, or of the configuration's `[[block]]`; counted in `dropped` too.
+    Blocked = "dropped_blocked",
     /// Answered from a pool.
     Steered = "steered",
     /// Answered with TC.

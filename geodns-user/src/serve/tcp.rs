@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Transport;
 use super::connections::Place;
-use super::handler::{Answer, Messages, Panicked, Request};
+use super::handler::{Answer, Messages, Panicked, Request, is_blocked};
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
@@ -267,6 +267,7 @@ impl Desk {
     fn answer(&mut self, input: &mut BytesMut, shared: &Shared) -> Next {
         let world = shared.world.load();
         let identity = shared.identity.load();
+        let blocks = shared.blocks.load();
         let mut next = Next::Query;
         while let Some(len) = whole(input)
             && self.output.len() < FLUSH
@@ -280,7 +281,14 @@ impl Desk {
                 client: self.client,
                 transport: self.transport,
             };
-            let outcome = match shared.handler.answer(&request, &mut self.response) {
+            let answer = match is_blocked(&blocks, self.client, request.message) {
+                true => {
+                    self.tally.add(Counter::Blocked);
+                    Ok(Answer::Nothing)
+                }
+                false => shared.handler.answer(&request, &mut self.response),
+            };
+            let outcome = match answer {
                 Ok(Answer::Message(outcome)) => Some(outcome),
                 Ok(Answer::Stream(outcome, messages)) => {
                     next = Next::Stream(messages);

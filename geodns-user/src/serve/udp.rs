@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Transport;
 use super::batch::Batch;
-use super::handler::{Answer, Panicked, Request, guarded};
+use super::handler::{Answer, Panicked, Request, guarded, is_blocked};
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
@@ -210,11 +210,17 @@ impl Desk {
         };
         let world = shared.world.load();
         let identity = shared.identity.load();
+        let blocks = shared.blocks.load();
         shared.handler.prefetch(&world, self.batch.queries());
         let (tally, turn) = (&mut self.tally, &mut self.turn);
         self.batch.answer(|message, client, response| {
             // Nobody can be reached at port 0.
             if client.port() == 0 {
+                tally.message(Transport::Udp, None);
+                return;
+            }
+            if is_blocked(&blocks, client.ip(), message) {
+                tally.add(Counter::Blocked);
                 tally.message(Transport::Udp, None);
                 return;
             }

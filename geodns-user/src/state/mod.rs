@@ -1,5 +1,5 @@
 //! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
-//! found, tokens of ACME challenges, and who is in which catalog, in one redb file.
+//! found, tokens of ACME challenges, rules of what is dropped, and who is in which catalog, in one redb file.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
 //! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
@@ -24,6 +24,9 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
+use serde::{Deserialize, Serialize};
+
+use crate::block::Said;
 use crate::steering::standing::Standing;
 use crate::zone::catalog::{Ledger, Member};
 use crate::zone::parse_name;
@@ -64,6 +67,9 @@ const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers"
 /// 0 -> the secret that cookies are made with, and since when, in milliseconds since 1970; 1 -> the one before.
 const COOKIES: TableDefinition<'_, u8, ([u8; 16], u64)> = TableDefinition::new("cookies");
 
+/// Number of a rule of `geodns block` -> what it drops, and why: a [`Blocked`] in JSON.
+const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
+
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
 
@@ -84,6 +90,25 @@ pub struct CookieSecrets {
     pub since_unix_ms: u64,
     /// The one before.
     pub previous: Option<[u8; 16]>,
+}
+
+/// A rule of `geodns block`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBlock {
+    /// Its number.
+    pub number: u32,
+    /// What it drops.
+    pub said: Said,
+    /// Why.
+    pub note: String,
+}
+
+/// The row of a [`KeptBlock`].
+#[derive(Serialize, Deserialize)]
+struct Blocked {
+    #[serde(flatten)]
+    said: Said,
+    note: String,
 }
 
 /// One `map set`.
@@ -408,6 +433,49 @@ impl State {
         })
     }
 
+    /// Rules of `geodns block`, by number.
+    pub fn blocks(&self) -> Result<Vec<KeptBlock>, Error> {
+        self.with(|database| {
+            let read = database.begin_read()?;
+            let table = read.open_table(BLOCKS)?;
+            table
+                .iter()?
+                .map(|row| {
+                    let (number, blocked) = row?;
+                    let number = number.value();
+                    let blocked: Blocked =
+                        serde_json::from_slice(blocked.value()).map_err(|error| {
+                            Problem::Damaged(format!("rule {number} of what is dropped: {error}"))
+                        })?;
+                    Ok(KeptBlock {
+                        number,
+                        said: blocked.said,
+                        note: blocked.note,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Keeps rules of `geodns block`, and no longer those of these numbers: all of it or nothing.
+    pub fn save_blocks(&self, new: &[KeptBlock], gone: &[u32]) -> Result<(), Error> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(BLOCKS)?;
+            for number in gone {
+                table.remove(number)?;
+            }
+            for block in new {
+                let blocked = Blocked {
+                    said: block.said.clone(),
+                    note: block.note.clone(),
+                };
+                let json = serde_json::to_vec(&blocked).expect("plain data");
+                table.insert(block.number, json.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
     /// The secrets that cookies are made with, if there were any.
     pub fn cookie_secrets(&self) -> Result<Option<CookieSecrets>, Error> {
         self.with(|database| {
@@ -595,6 +663,7 @@ fn prepare(database: &Database) -> Result<(), Problem> {
         transaction.open_table(MEMBERS)?;
         transaction.open_table(LEDGERS)?;
         transaction.open_table(COOKIES)?;
+        transaction.open_table(BLOCKS)?;
     }
     transaction.commit()?;
     Ok(())

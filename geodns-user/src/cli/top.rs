@@ -1,0 +1,271 @@
+//! `geodns top`: what is asked and answered, second by second.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use crossterm::event::{self, Event, KeyCode, KeyModifiers};
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode, size,
+};
+use crossterm::{cursor, execute, queue};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::show::grouped;
+use super::{args, print, print_bytes};
+use crate::control::api::{Share, Top};
+use crate::control::client::Client;
+
+/// Rows of a list where there is no screen.
+const ROWS: usize = 10;
+/// Columns where there is no screen.
+const COLUMNS: usize = 100;
+
+/// Shows one picture after the other, until somebody has seen enough.
+pub async fn top(of: args::Top, client: &Client, json: bool) -> anyhow::Result<()> {
+    let mut pictures = client.top().await?;
+    let is_screen = io::stdout().is_terminal() && !json && !of.once;
+    let mut screen = match is_screen {
+        true => Some(Screen::open()?),
+        false => None,
+    };
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut line = Vec::new();
+    loop {
+        let quit = async {
+            match &mut screen {
+                Some(screen) => screen.quit.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let chunk = tokio::select! {
+            chunk = pictures.next() => chunk?,
+            _ = quit => None,
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => None,
+        };
+        let Some(chunk) = chunk else { break };
+        line.extend_from_slice(&chunk);
+        while let Some(end) = line.iter().position(|octet| *octet == b'\n') {
+            let picture: Vec<u8> = line.drain(..=end).collect();
+            match &mut screen {
+                None if json => print_bytes(&picture)?,
+                None => print(&text(&serde_json::from_slice(&picture)?, COLUMNS, ROWS))?,
+                Some(screen) => screen.draw(&serde_json::from_slice(&picture)?)?,
+            }
+            if of.once {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The terminal, given back as it was when this goes.
+struct Screen {
+    /// Somebody wants to quit.
+    quit: mpsc::Receiver<()>,
+}
+
+impl Screen {
+    fn open() -> io::Result<Self> {
+        enable_raw_mode()?;
+        let (sender, quit) = mpsc::channel(1);
+        let screen = Self { quit };
+        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide)?;
+        std::thread::spawn(move || {
+            while let Ok(event) = event::read() {
+                if is_quit(&event) && sender.blocking_send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(screen)
+    }
+
+    fn draw(&self, top: &Top) -> io::Result<()> {
+        let (columns, rows) = size()?;
+        let text = text(
+            top,
+            columns.into(),
+            usize::from(rows).saturating_sub(16).max(3) / 2,
+        );
+        let mut output = io::stdout();
+        queue!(output, cursor::MoveTo(0, 0))?;
+        for line in text.lines().take(rows.into()) {
+            let line: String = line.chars().take(columns.into()).collect();
+            queue!(output, Clear(ClearType::CurrentLine))?;
+            // In raw mode nobody else goes to the line's beginning.
+            write!(output, "{line}\r\n")?;
+        }
+        queue!(output, Clear(ClearType::FromCursorDown))?;
+        output.flush()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
+        let _ = disable_raw_mode();
+    }
+}
+
+fn is_quit(event: &Event) -> bool {
+    let Event::Key(key) = event else { return false };
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
+        || control && key.code == KeyCode::Char('c')
+}
+
+/// A picture as text.
+fn text(top: &Top, columns: usize, rows: usize) -> String {
+    let a_second = |count: u64| (count as f64 / top.seconds.max(f64::EPSILON)).round() as u64;
+    let mut text = format!(
+        "{} queries/s: {} answered in the kernel, {} passed, {} dropped; {} answered in userspace\n",
+        grouped(a_second(top.queries)),
+        grouped(a_second(top.answered)),
+        grouped(a_second(top.passed)),
+        grouped(a_second(top.dropped)),
+        grouped(a_second(top.answered_in_userspace)),
+    );
+    let _ = writeln!(
+        text,
+        "one in {} sampled, {} lost\n",
+        grouped(top.queries.checked_div(top.sampled).unwrap_or(1).max(1)),
+        grouped(top.lost)
+    );
+    let few = rows.min(8);
+    let list = |heading: &str, shares: &[Share], rows: usize| column(heading, shares, rows, top);
+    let half = columns / 2;
+    text += &beside(
+        &list("RCODE", &top.rcodes, few),
+        &list("VERDICT", &top.verdicts, few),
+        half,
+    );
+    text += &beside(
+        &list("NAME", &top.names, rows),
+        &list("CLIENTS", &top.prefixes, rows),
+        half,
+    );
+    text += &beside(
+        &list("REGION", &top.regions, few),
+        &list("MIRROR", &top.mirrors, few),
+        half,
+    );
+    text += &latency(top);
+    text
+}
+
+/// A list under its heading: queries a second, and the share of all.
+fn column(heading: &str, shares: &[Share], rows: usize, top: &Top) -> Vec<String> {
+    let mut lines = vec![format!("{:>11} {:>6}  {heading}", "QUERIES/S", "SHARE")];
+    for share in shares.iter().take(rows) {
+        let a_second = share.queries as f64 / top.seconds.max(f64::EPSILON);
+        let part = 100.0 * share.queries as f64 / top.queries.max(1) as f64;
+        lines.push(format!(
+            "{:>11} {part:>5.1}%  {}",
+            grouped(a_second.round() as u64),
+            share.what
+        ));
+    }
+    if shares.is_empty() {
+        lines.push(format!("{:>11} {:>6}  none", "-", "-"));
+    }
+    lines
+}
+
+/// Two lists side by side, and an empty line.
+fn beside(left: &[String], right: &[String], width: usize) -> String {
+    let mut text = String::new();
+    for at in 0..left.len().max(right.len()) {
+        let left = left.get(at).map_or("", String::as_str);
+        let left: String = left.chars().take(width.saturating_sub(1)).collect();
+        let right = right.get(at).map_or("", String::as_str);
+        let _ = writeln!(text, "{}", format!("{left:<width$}{right}").trim_end());
+    }
+    text + "\n"
+}
+
+/// How long the program took.
+fn latency(top: &Top) -> String {
+    const BAR: usize = 40;
+    let latency = &top.latency;
+    let mut text = format!(
+        "time in the program, ns: median {}, 90 % {}, 99 % {}, most {}\n",
+        grouped(latency.p50_ns.into()),
+        grouped(latency.p90_ns.into()),
+        grouped(latency.p99_ns.into()),
+        grouped(latency.most_ns.into()),
+    );
+    let most = latency.below_ns.values().max().copied().unwrap_or(0).max(1);
+    for (below, samples) in &latency.below_ns {
+        let bar = "#".repeat((*samples as usize * BAR).div_ceil(most as usize));
+        let _ = writeln!(
+            text,
+            "{:>11}  {bar}",
+            format!("< {}", grouped((*below).into()))
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::api::Latency;
+
+    #[test]
+    fn a_picture_fits_a_page() {
+        let share = |what: &str, queries| Share {
+            what: what.to_owned(),
+            queries,
+        };
+        let top = Top {
+            seconds: 2.0,
+            queries: 4_000,
+            answered: 3_000,
+            passed: 600,
+            dropped: 400,
+            answered_in_userspace: 590,
+            sampled: 1_000,
+            lost: 0,
+            rcodes: vec![share("NOERROR", 3_590)],
+            verdicts: vec![share("answered", 3_000), share("pass_qtype", 600)],
+            names: vec![share("www.example.org. A", 3_000)],
+            regions: Vec::new(),
+            mirrors: vec![share("ams", 3_000)],
+            prefixes: vec![share("192.0.2.0/24", 1_000)],
+            latency: Latency {
+                p50_ns: 200,
+                p90_ns: 300,
+                p99_ns: 1_200,
+                most_ns: 5_000,
+                below_ns: [(256, 800), (512, 190), (8192, 10)].into(),
+            },
+        };
+        assert_eq!(
+            text(&top, 90, 5),
+            "\
+2,000 queries/s: 1,500 answered in the kernel, 300 passed, 200 dropped; 295 answered in userspace
+one in 4 sampled, 0 lost
+
+  QUERIES/S  SHARE  RCODE                      QUERIES/S  SHARE  VERDICT
+      1,795  89.8%  NOERROR                        1,500  75.0%  answered
+                                                     300  15.0%  pass_qtype
+
+  QUERIES/S  SHARE  NAME                       QUERIES/S  SHARE  CLIENTS
+      1,500  75.0%  www.example.org. A               500  25.0%  192.0.2.0/24
+
+  QUERIES/S  SHARE  REGION                     QUERIES/S  SHARE  MIRROR
+          -      -  none                           1,500  75.0%  ams
+
+time in the program, ns: median 200, 90 % 300, 99 % 1,200, most 5,000
+      < 256  ########################################
+      < 512  ##########
+    < 8,192  #
+"
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Queries that are dropped: rules of the configuration, and those of `geodns block`, which the state has.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Daemon;
+use super::change::internal;
+use crate::block::{Blocks, Counters, Rule, Said};
+use crate::config::{Config, check_note};
+use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule, Failure};
+use crate::state::{self, KeptBlock, State};
+
+/// A rule, and where it is from.
+struct Known {
+    rule: Rule,
+    note: String,
+    /// Its number in the state; `None`: the configuration has it.
+    number: Option<u32>,
+}
+
+/// Rules of the configuration and of the state; what both have is the configuration's.
+fn known(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Known>, String> {
+    let of_file = config.blocks.iter().map(|block| Known {
+        rule: block.rule.clone(),
+        note: block.note.clone(),
+        number: None,
+    });
+    let mut all: Vec<Known> = of_file.collect();
+    let mut there: HashSet<Rule> = all.iter().map(|known| known.rule.clone()).collect();
+    for KeptBlock { number, said, note } in kept {
+        let rule = Rule::new(&said).map_err(|why| format!("rule {number} of the state: {why}"))?;
+        if there.insert(rule.clone()) {
+            all.push(Known {
+                rule,
+                note,
+                number: Some(number),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// Whether these rules can be in force.
+pub(super) fn judge(config: &Config, state: &State) -> Result<(), Failure> {
+    let kept = state.blocks().map_err(internal)?;
+    judged(config, kept).map(drop)
+}
+
+fn judged(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Rule>, Failure> {
+    let rules = known(config, kept).map_err(Failure::Invalid)?;
+    let rules: Vec<Rule> = rules.into_iter().map(|known| known.rule).collect();
+    Blocks::new(Counters::default().assign(&rules).0).map_err(Failure::Invalid)?;
+    Ok(rules)
+}
+
+/// Counters of the rules in force.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Mutex<Counters>);
+
+impl Ledger {
+    /// The rules that are to be in force, and which of the kernel's counters start anew.
+    pub(super) fn compile(
+        &self,
+        config: &Config,
+        state: &State,
+    ) -> Result<(Arc<Blocks>, Vec<u32>), Failure> {
+        // Counters are given to what can be in force alone.
+        let rules = judged(config, state.blocks().map_err(internal)?)?;
+        let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (in_force, fresh) = counters.assign(&rules);
+        let blocks = Blocks::new(in_force).map_err(Failure::Invalid)?;
+        Ok((Arc::new(blocks), fresh))
+    }
+
+    fn of(&self, rule: &Rule) -> Option<(u32, u64)> {
+        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counters.of(rule)
+    }
+}
+
+impl Daemon {
+    /// Puts the rules of a configuration and of the state in force in both paths.
+    pub(super) fn put_blocks(&self, config: &Config) -> Result<(), Failure> {
+        let (blocks, fresh) = self.ledger.compile(config, &self.state)?;
+        // The slow path first: what the kernel no longer drops, it may not answer.
+        self.server.set_blocks(Arc::clone(&blocks));
+        if let Some(mut kernel) = self.lock_kernel() {
+            kernel.set_rules(blocks, &fresh).map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    /// `block list`
+    pub(super) fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        let kept = self.state.blocks().map_err(internal)?;
+        let mut rules = Vec::new();
+        for known in known(config, kept).map_err(Failure::Internal)? {
+            rules.push(self.shown(known)?);
+        }
+        Ok(rules)
+    }
+
+    fn shown(&self, known: Known) -> Result<BlockRule, Failure> {
+        let (counter, in_userspace) = self.ledger.of(&known.rule).unwrap_or_default();
+        let in_kernel = match self.lock_kernel() {
+            Some(kernel) => kernel.dropped(counter).map_err(internal)?,
+            None => 0,
+        };
+        let Said {
+            name,
+            below,
+            qtype,
+            from,
+        } = known.rule.said();
+        Ok(BlockRule {
+            number: known.number,
+            name,
+            below,
+            qtype,
+            from,
+            note: known.note,
+            dropped: in_kernel + in_userspace,
+        })
+    }
+
+    /// `block add`
+    pub(super) fn block_add(&self, add: &BlockAdd) -> Result<BlockChanged, Failure> {
+        check_note(&add.note).map_err(Failure::Invalid)?;
+        let from = add.from.iter().copied().map(Some);
+        let from: Vec<_> = match add.from.is_empty() {
+            true => vec![None],
+            false => from.collect(),
+        };
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        let kept = self.state.blocks().map_err(internal)?;
+        let mut number = kept.iter().map(|block| block.number).max().unwrap_or(0);
+        let all = known(config, kept).map_err(Failure::Internal)?;
+        let mut there: HashSet<Rule> = all.into_iter().map(|known| known.rule).collect();
+        let (mut new, mut before) = (Vec::new(), 0);
+        for from in from {
+            let said = Said {
+                name: add.name.clone(),
+                below: add.below.clone(),
+                qtype: add.qtype.clone(),
+                from,
+            };
+            let rule = Rule::new(&said).map_err(Failure::Invalid)?;
+            if !there.insert(rule.clone()) {
+                before += 1;
+                continue;
+            }
+            number += 1;
+            new.push(KeptBlock {
+                number,
+                said: rule.said(),
+                note: add.note.clone(),
+            });
+        }
+        self.change_blocks(config, &new, &[])?;
+        let mut added = Vec::new();
+        for block in &new {
+            added.push(self.shown(Known {
+                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
+                note: block.note.clone(),
+                number: Some(block.number),
+            })?);
+        }
+        self.changed(added, before)
+    }
+
+    /// `block remove`, `block clear`
+    pub(super) fn block_remove(&self, remove: &BlockRemove) -> Result<BlockChanged, Failure> {
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        let kept = self.state.blocks().map_err(internal)?;
+        let numbers = match &remove.numbers {
+            None => kept.iter().map(|block| block.number).collect(),
+            Some(numbers) => parse_numbers(numbers)?,
+        };
+        let of = |number: &u32| kept.iter().find(|block| block.number == *number).cloned();
+        let mut gone = Vec::new();
+        for number in &numbers {
+            let block = of(number);
+            gone.push(block.ok_or_else(|| {
+                let why = "`geodns block list` has the numbers; rules without one are in";
+                Failure::NotFound(format!(
+                    "there is no rule {number}: {why} {}",
+                    config.path.display()
+                ))
+            })?);
+        }
+        let mut removed = Vec::new();
+        for block in &gone {
+            removed.push(self.shown(Known {
+                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
+                note: block.note.clone(),
+                number: Some(block.number),
+            })?);
+        }
+        self.change_blocks(config, &[], &gone)?;
+        self.changed(removed, 0)
+    }
+
+    /// Changes rules: on disk first, then in both paths. What cannot be put in force is taken back.
+    fn change_blocks(
+        &self,
+        config: &Config,
+        new: &[KeptBlock],
+        gone: &[KeptBlock],
+    ) -> Result<(), Failure> {
+        let numbers = |blocks: &[KeptBlock]| -> Vec<u32> {
+            blocks.iter().map(|block| block.number).collect()
+        };
+        let mut next = self.state.blocks().map_err(internal)?;
+        next.retain(|block| !numbers(gone).contains(&block.number));
+        next.extend(new.iter().cloned());
+        judged(config, next)?;
+        self.state
+            .save_blocks(new, &numbers(gone))
+            .map_err(internal)?;
+        let put = self.put_blocks(config);
+        if put.is_err() {
+            let back: Result<(), state::Error> = self.state.save_blocks(gone, &numbers(new));
+            let back = back
+                .map_err(internal)
+                .and_then(|()| self.put_blocks(config));
+            if let Err(failure) = back {
+                tracing::error!("a failed change of rules could not be taken back: {failure}");
+            }
+        }
+        put
+    }
+
+    fn changed(&self, rules: Vec<BlockRule>, before: u64) -> Result<BlockChanged, Failure> {
+        let world = self.world.load();
+        let kept = self.state.blocks().map_err(internal)?;
+        let all = known(&world.inputs.config, kept).map_err(Failure::Internal)?;
+        Ok(BlockChanged {
+            rules,
+            before,
+            all: all.len() as u64,
+        })
+    }
+}
+
+fn parse_numbers(text: &str) -> Result<Vec<u32>, Failure> {
+    let numbers: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    let mut numbers = numbers
+        .map_err(|_| Failure::Invalid(format!("{text:?} are no numbers: write them like 3,4")))?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}

@@ -242,8 +242,8 @@ pub struct Capture {
 pub enum Block {
     /// Drop queries that are all that is said here: durable, and in force in both paths, when it returns
     ///
-    /// Over UDP they are not answered, over TCP the connection is closed. Rules of the configuration
-    /// ([[block]]) hold beside these.
+    /// Over UDP they are not answered, over TCP the connection is closed. Rules of the configuration hold
+    /// beside these.
     Add {
         /// Name that is asked for
         #[arg(long, value_name = "NAME", conflicts_with = "below")]

@@ -193,10 +193,11 @@ impl Daemon {
             // Not before the program has ended it: the next one's filter is another.
             looking.frames = None;
         }
-        if looking.tops == 0 && looking.frames.is_none() {
-            if let Some(task) = looking.task.take() {
-                task.abort();
-            }
+        if looking.tops == 0
+            && looking.frames.is_none()
+            && let Some(task) = looking.task.take()
+        {
+            task.abort();
         }
     }
 
@@ -347,7 +348,7 @@ impl Reader {
     }
 
     fn drain(&mut self, take: impl Fn(&mut Self, &Sighting)) {
-        while let Some(sighting) = self.sightings.get_mut().next() {
+        while let Some(sighting) = self.sightings.get_mut().take() {
             take(self, &sighting);
         }
     }

@@ -106,7 +106,7 @@ impl Sightings {
     }
 
     /// The next that was told, whole or its head.
-    pub fn next(&mut self) -> Option<Box<Sighting>> {
+    pub fn take(&mut self) -> Option<Box<Sighting>> {
         let item = self.0.next()?;
         let mut sighting: Box<Sighting> = Box::new(Sighting::zeroed());
         let octets = bytemuck::bytes_of_mut(&mut *sighting);

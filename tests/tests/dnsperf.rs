@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::Ipv4Addr;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, difference};
@@ -107,8 +108,13 @@ fn dnsperf_loses_none_of_10_000_and_every_answer_is_right() -> Result<()> {
             .command("dnsperf")
             .args(["-s", "192.0.2.53", "-a", client, "-n", "1", "-t", "5", "-d"])
             .arg(&list));
-        // What is in the ring is on its way to the file.
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        // What is in the ring is on its way to the file, which takes as long as the machine likes.
+        let end = Instant::now() + Duration::from_secs(20);
+        let is_whole =
+            |capture: &[u8]| packets(capture).is_ok_and(|packets| packets.len() as u64 >= QUERIES);
+        while Instant::now() < end && !is_whole(&std::fs::read(&file)?) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         kill(Pid::from_raw(i32::try_from(tcpdump.id())?), Signal::SIGINT)?;
         tcpdump.wait()?;
         let mut end = String::new();

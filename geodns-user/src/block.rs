@@ -188,24 +188,14 @@ fn parse_type(text: &str) -> Result<Rtype, String> {
 }
 
 fn check_prefix(prefix: IpNet) -> Result<(), String> {
-    if let Some(mapped) = geo::mapped(prefix) {
-        return Err(format!(
-            "{prefix} is of IPv4 addresses, mapped; did you mean {mapped}?"
-        ));
+    geo::check_prefix(prefix)?;
+    // The kernel has both families in one space.
+    match prefix {
+        IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
+            "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
+        )),
+        _ => Ok(()),
     }
-    if prefix == prefix.trunc() {
-        // The kernel has both families in one space.
-        return match prefix {
-            IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
-                "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
-            )),
-            _ => Ok(()),
-        };
-    }
-    Err(format!(
-        "{prefix}: bits are set past the prefix length; did you mean {}?",
-        prefix.trunc()
-    ))
 }
 
 /// A rule in force.

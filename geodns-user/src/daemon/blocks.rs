@@ -125,6 +125,17 @@ impl Daemon {
         })
     }
 
+    fn shown_all(&self, blocks: &[KeptBlock]) -> Result<Vec<BlockRule>, Failure> {
+        let shown = blocks.iter().map(|block| {
+            self.shown(Known {
+                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
+                note: block.note.clone(),
+                number: Some(block.number),
+            })
+        });
+        shown.collect()
+    }
+
     /// `block add`
     pub(super) fn block_add(&self, add: &BlockAdd) -> Result<BlockChanged, Failure> {
         check_note(&add.note).map_err(Failure::Invalid)?;
@@ -160,14 +171,7 @@ impl Daemon {
             });
         }
         self.change_blocks(config, &new, &[])?;
-        let mut added = Vec::new();
-        for block in &new {
-            added.push(self.shown(Known {
-                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
-                note: block.note.clone(),
-                number: Some(block.number),
-            })?);
-        }
+        let added = self.shown_all(&new)?;
         self.changed(added, before)
     }
 
@@ -192,14 +196,7 @@ impl Daemon {
                 ))
             })?);
         }
-        let mut removed = Vec::new();
-        for block in &gone {
-            removed.push(self.shown(Known {
-                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
-                note: block.note.clone(),
-                number: Some(block.number),
-            })?);
-        }
+        let removed = self.shown_all(&gone)?;
         self.change_blocks(config, &[], &gone)?;
         self.changed(removed, 0)
     }

@@ -196,7 +196,7 @@ impl Daemon {
         mirror: &str,
         pool: Option<&str>,
     ) -> Result<MapChanged, Failure> {
-        check_prefix(prefix)?;
+        geo::check_prefix(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools = pools_of(config, mirror, pool)?
@@ -208,7 +208,7 @@ impl Daemon {
 
     /// `map del`
     pub(super) fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
-        check_prefix(prefix)?;
+        geo::check_prefix(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools: Vec<usize> = match pool {
@@ -631,21 +631,6 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("state.path", state);
     keep!("health.feed", health_feed);
     changed
-}
-
-fn check_prefix(prefix: IpNet) -> Result<(), Failure> {
-    if let Some(mapped) = geo::mapped(prefix) {
-        return Err(Failure::Invalid(format!(
-            "{prefix} is of IPv4 addresses, mapped; did you mean {mapped}?"
-        )));
-    }
-    if prefix == prefix.trunc() {
-        return Ok(());
-    }
-    Err(Failure::Invalid(format!(
-        "{prefix}: bits are set past the prefix length; did you mean {}?",
-        prefix.trunc()
-    )))
 }
 
 /// The lists that a file has for each pool. Without a pool named, a line is for every pool that

@@ -289,6 +289,22 @@ pub const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2002 
 /// Addresses of Teredo.
 pub const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2001 << 112), 32);
 
+/// What is wrong with a prefix that somebody wrote, if anything.
+pub fn check_prefix(prefix: IpNet) -> Result<(), String> {
+    if let Some(mapped) = mapped(prefix) {
+        return Err(format!(
+            "{prefix} is of IPv4 addresses, mapped; did you mean {mapped}?"
+        ));
+    }
+    if prefix == prefix.trunc() {
+        return Ok(());
+    }
+    Err(format!(
+        "{prefix}: bits are set past the prefix length; did you mean {}?",
+        prefix.trunc()
+    ))
+}
+
 /// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.
 ///
 /// [`limit::trie_key`]: geodns_common::limit::trie_key

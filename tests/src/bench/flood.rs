@@ -14,7 +14,7 @@ use geodns_common::verdict::Verdict;
 use nix::net::if_::if_nametoindex;
 
 use super::sender::{self, Frames, Sender};
-use super::{Figure, Goal, world};
+use super::{Figure, Goal, on_cpu, world};
 use crate::dns::{A, Query};
 use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
 use crate::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
@@ -402,11 +402,9 @@ impl Flood {
 
     /// Has the frames made that [`Flood::paced`] sends, as [`Flood::ask`] has said.
     pub fn frames(&mut self) -> Result<Arc<Frames>> {
-        Ok(Arc::new(Frames::made(
-            &mut self.rig,
-            self.frame.len(),
-            sender::FRAMES,
-        )?))
+        let (rig, longest) = (&mut self.rig, self.frame.len());
+        let frames = on_cpu(self.cpu, || Frames::made(rig, longest, sender::FRAMES))?;
+        Ok(Arc::new(frames))
     }
 
     /// Sends these frames from now on where the load is paced.

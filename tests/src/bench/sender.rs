@@ -30,7 +30,8 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Has the rig's `generate` make so many, as it is set up, the longest of this length.
+    /// Has the rig's `generate` make so many, as it is set up, the longest of this length. Each CPU counts its own
+    /// DNS ids, so no two of them are alike only where this thread stays on one.
     pub fn made(rig: &mut Rig, longest: usize, count: usize) -> Result<Self> {
         let mut frames = Self {
             octets: Vec::new(),
@@ -57,10 +58,12 @@ impl Frames {
         &self.octets[self.starts[at]..self.starts[at + 1]]
     }
 
-    /// The DNS id of each: they were made one after the other.
-    fn first_id(&self, is_v6: bool) -> u16 {
-        let at = if is_v6 { 62 } else { 42 };
-        u16::from_be_bytes([self.octets[at], self.octets[at + 1]])
+    /// The DNS id of one.
+    fn id(&self, number: usize) -> u16 {
+        let frame = self.get(number);
+        // Behind Ethernet, IPv6 or IPv4, and UDP.
+        let at = if frame[12] == 0x86 { 62 } else { 42 };
+        u16::from_be_bytes([frame[at], frame[at + 1]])
     }
 }
 
@@ -69,7 +72,6 @@ impl Frames {
 pub struct Sender {
     socket: OwnedFd,
     frames: Arc<Frames>,
-    first_id: u16,
     sent: usize,
 }
 
@@ -77,10 +79,8 @@ impl Sender {
     /// On `eth0` of a namespace.
     pub fn new(space: &Space, frames: Arc<Frames>) -> Result<Self> {
         let socket = space.enter(|| Ok(socket("eth0")?))?;
-        let is_v6 = frames.octets.get(12) == Some(&0x86);
         Ok(Self {
             socket,
-            first_id: frames.first_id(is_v6),
             frames,
             sent: 0,
         })
@@ -104,7 +104,7 @@ impl Sender {
                 part.iov_base = frame.as_ptr().cast_mut().cast();
                 part.iov_len = frame.len();
                 if let (Some(times), Some(Ok(now))) = (times, &now) {
-                    let id = self.first_id.wrapping_add((number % FRAMES) as u16);
+                    let id = self.frames.id(number);
                     let now = Duration::from(*now).as_nanos() as u64;
                     times.store_u64(id.into(), 0, now);
                 }

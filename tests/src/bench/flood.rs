@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::xdp::XdpMode;
+use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 use nix::net::if_::if_nametoindex;
@@ -117,6 +117,7 @@ pub struct Flood {
     generator: Space,
     server: Space,
     rig: Rig,
+    sink: Option<XdpLinkId>,
     generator_ifindex: u32,
     server_ifindex: u32,
     frame: Vec<u8>,
@@ -211,9 +212,8 @@ impl Flood {
     pub fn over(server: Space, name: &str) -> Result<Self> {
         let generator = Space::new("flood")?;
         join(&generator, "eth0", &server, "eth0")?;
-        let mac = |mac: [u8; 6]| mac.map(|octet| format!("{octet:02x}")).join(":");
-        generator.ip(&format!("link set eth0 address {}", mac(CLIENT_MAC)))?;
-        server.ip(&format!("link set eth0 address {}", mac(SERVER_MAC)))?;
+        set_mac(&generator, CLIENT_MAC)?;
+        set_mac(&server, SERVER_MAC)?;
         let index = || Ok(if_nametoindex("eth0")?);
         let (generator_ifindex, server_ifindex) = (generator.enter(index)?, server.enter(index)?);
 
@@ -222,17 +222,18 @@ impl Flood {
         let frame = query.bytes();
         let mut rig = Rig::load()?;
         rig.set_template(&frame)?;
-        generator.enter(|| {
-            rig.program("sink")?.attach("eth0", XdpMode::Driver)?;
+        let sink = generator.enter(|| {
+            let sink = rig.program("sink")?.attach("eth0", XdpMode::Driver)?;
             // Nothing comes there. But a program that is attached is known to the kernel's dispatcher of XDP
             // programs; without that, each test run would enter it there and wait for RCU's grace period.
             rig.program("generate")?.attach("lo", XdpMode::Skb)?;
-            Ok(())
+            Ok(sink)
         })?;
         Ok(Self {
             generator,
             server,
             rig,
+            sink: Some(sink),
             generator_ifindex,
             server_ifindex,
             frame,
@@ -331,6 +332,22 @@ impl Flood {
     /// The server's end.
     pub fn server(&self) -> &Space {
         &self.server
+    }
+
+    /// Does something while nothing looks at what comes back: the generator's end is somebody else, and drops
+    /// it as soon as it has come.
+    pub fn without_sink<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0xff];
+        if let Some(sink) = self.sink.take() {
+            self.rig.program("sink")?.detach(sink)?;
+        }
+        set_mac(&self.generator, NOBODY)?;
+        let done = f(self);
+        set_mac(&self.generator, CLIENT_MAC)?;
+        let program = self.rig.program("sink")?;
+        let attached = || Ok(program.attach("eth0", XdpMode::Driver)?);
+        self.sink = Some(self.generator.enter(attached)?);
+        done
     }
 
     /// Makes a responder answer here.
@@ -491,6 +508,12 @@ impl Flood {
         context[3] = self.generator_ifindex;
         Ok((data, context))
     }
+}
+
+/// Sets the MAC address of a namespace's `eth0`.
+fn set_mac(space: &Space, mac: [u8; 6]) -> Result<()> {
+    let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+    space.ip(&format!("link set eth0 address {mac}")).map(drop)
 }
 
 /// Runs the generator once, which sends so many frames; the kernel makes so many before it sends them.

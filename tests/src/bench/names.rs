@@ -52,9 +52,9 @@ const ASIDE_CLIENT: &str = "192.0.3.1";
 
 const CONFIG: &str = "[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n";
 
-/// A zone with so many names that have an address each.
+/// A zone with so many names that have an address each, and its server's, `ns`.
 fn zone(names: usize) -> String {
-    let digits = (names - 1).to_string().len();
+    let digits = names.saturating_sub(1).to_string().len();
     let mut text = String::from(
         "$TTL 3600\n@ SOA ns hostmaster 1 7200 900 1209600 300\n@ NS ns\nns A 192.0.2.53\n",
     );
@@ -134,17 +134,15 @@ fn edit(daemon: &Daemon, client: &Space, number: usize) -> Result<f64> {
     Ok(milliseconds)
 }
 
-/// The zones, compiled.
-fn worlds() -> Result<[World; 2]> {
-    let compiled = |names| -> Result<World> {
-        let folder = tempfile::tempdir()?;
-        let path = folder.path().join("geodns.toml");
-        std::fs::write(&path, CONFIG)?;
-        std::fs::write(folder.path().join("example.org.zone"), zone(names))?;
-        let inputs = Inputs::of(Config::load(&path)?)?;
-        Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
-    };
-    Ok([compiled(ZONES[0].0)?, compiled(ZONES[1].0)?])
+/// A zone with so many names, compiled: `ns` and, where they are 10 or a larger power of ten, `h` and a number of
+/// so many digits less one.
+pub(super) fn compiled(names: usize) -> Result<World> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("geodns.toml");
+    std::fs::write(&path, CONFIG)?;
+    std::fs::write(folder.path().join("example.org.zone"), zone(names))?;
+    let inputs = Inputs::of(Config::load(&path)?)?;
+    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
 }
 
 /// What one path takes for a name, in nanoseconds, by [`CASES`].
@@ -152,7 +150,7 @@ type Times = [Vec<f64>; CASES.len()];
 
 /// Lookups of random names of both zones, in the kernel and in the slow path.
 fn lookups(rounds: usize) -> Result<Vec<Figure>> {
-    let worlds = worlds()?;
+    let worlds = [compiled(ZONES[0].0)?, compiled(ZONES[1].0)?];
     let mut flood = Flood::new(ZONES[0].1)?;
     let mut responders = Vec::new();
     for world in &worlds {

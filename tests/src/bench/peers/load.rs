@@ -11,8 +11,9 @@ use anyhow::{Context, Result, ensure};
 use super::scenarios::Scenario;
 use super::servers::{Role, Server};
 use super::world::List;
-use crate::bench::flood::{By, first};
+use crate::bench::flood::{By, Flood, Flow, Paced, first};
 use crate::bench::quantile;
+use crate::rig::Seen;
 
 /// How long one load lasts.
 const TIME: Duration = Duration::from_millis(300);
@@ -29,6 +30,10 @@ const PAST: f64 = 0.5;
 const SENT: f64 = 0.9;
 /// Rounds that a busy machine may spoil, for each that counts.
 const SPOILT: usize = 3;
+/// A core that is busy for so much of the time has none left.
+const ALL: f64 = 0.97;
+/// How often it is measured what counting takes.
+const COUNTINGS: usize = 3;
 
 /// What came of one load.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +60,8 @@ pub struct Half {
     /// The same: 99 of 100 are below.
     pub p99: f64,
     /// Nanoseconds of the core for each answer, above what the same load takes where it is dropped on
-    /// arrival.
-    pub cpu: f64,
+    /// arrival. None where the core was always busy, with something else.
+    pub cpu: Option<f64>,
 }
 
 /// What one server did in one scenario.
@@ -84,6 +89,12 @@ impl Measured {
         let below = self.curve.iter();
         let below = below.filter(|point| point.offered <= share * self.rate());
         below.map(|point| point.share).fold(100.0, f64::min)
+    }
+
+    /// The median of the nanoseconds of the core for an answer, of the rounds in which they are known.
+    pub fn cpu(&self) -> Option<f64> {
+        let known: Vec<f64> = self.halves.iter().filter_map(|half| half.cpu).collect();
+        (!known.is_empty()).then(|| quantile(&known, 0.5))
     }
 
     /// The median of the answers a second.
@@ -143,10 +154,10 @@ fn round(servers: &mut [Server], at: usize, discard: usize, of: &mut Measured) -
         of.curve = sweep(server)?;
     }
     let rate = best(server, of)?;
-    let mut half = half(server, rate / 2.0)?;
+    let (mut half, answering) = half(server, rate / 2.0)?;
     let by = server.by();
-    let dropped = busy(&mut servers[discard], rate / 2.0, by)?;
-    half.cpu = (half.cpu - dropped) * 1e9 / half.offered;
+    let dropping = busy(&mut servers[discard].flood, rate / 2.0, by)?;
+    half.cpu = between(answering, dropping);
     of.rates.push(rate);
     of.halves.push(half);
     Ok(())
@@ -184,7 +195,9 @@ fn offer(server: &mut Server, rate: f64) -> Result<Point> {
 /// The most that a server answers a second.
 fn best(server: &mut Server, so_far: &Measured) -> Result<f64> {
     if server.is_in_kernel() {
-        return flooded(server);
+        let role = server.role;
+        let counted = |seen| role.counted(seen);
+        return flooded(server.name, counted, || server.flood.run(2 * TIME));
     }
     let before = match so_far.rates.is_empty() {
         true => so_far
@@ -202,31 +215,34 @@ fn best(server: &mut Server, so_far: &Measured) -> Result<f64> {
     Ok(best)
 }
 
-/// Answers a second in a flood. One in which frames were lost does not count: something else ran on this
-/// core, and the veth's rings overflowed.
-fn flooded(server: &mut Server) -> Result<f64> {
+/// Answers a second in a flood, which is repeated where it lost frames: something else ran on this core, and the
+/// veth's rings overflowed. `name` is who answers; `counted` says what counts of what came back.
+pub fn flooded(
+    name: &str,
+    counted: impl Fn(Seen) -> u64,
+    mut flood: impl FnMut() -> Result<Flow>,
+) -> Result<f64> {
     for _ in 0..=SPOILT {
-        let flow = first(1, || server.flood.run(2 * TIME))?;
-        let counted = server.counted(flow.seen);
+        let flow = first(1, &mut flood)?;
+        let counted = counted(flow.seen);
         let lost = flow.lost.there + flow.lost.back;
         if lost == 0 && counted == flow.sent {
             return Ok(flow.per_second(counted));
         }
         ensure!(
             counted + lost >= flow.sent,
-            "{} answered {counted} of {} queries, and {lost} were lost on the way",
-            server.name,
+            "{name} answered {counted} of {} queries, and {lost} were lost on the way",
             flow.sent
         );
     }
     anyhow::bail!(
-        "{} lost frames in {SPOILT} floods: the machine is too busy to measure",
-        server.name
+        "{name} lost frames in {} floods: the machine is too busy to measure",
+        SPOILT + 1
     )
 }
 
-/// Half of a load, with times; `cpu` is how many seconds a second the core was busy.
-fn half(server: &mut Server, rate: f64) -> Result<Half> {
+/// Half of a load, with times, and how busy it kept the core.
+fn half(server: &mut Server, rate: f64) -> Result<(Half, Busy)> {
     let paced = server.flood.paced(rate, HALF_TIME, server.by(), true)?;
     let quantile = |share| {
         paced
@@ -234,18 +250,56 @@ fn half(server: &mut Server, rate: f64) -> Result<Half> {
             .quantile(share)
             .with_context(|| format!("{} answers nothing", server.name))
     };
-    Ok(Half {
+    let half = Half {
         offered: paced.per_second(paced.sent),
         answered: 100.0 * server.counted(paced.all) as f64 / paced.sent as f64,
         p50: quantile(0.5)?,
         p90: quantile(0.9)?,
         p99: quantile(0.99)?,
-        cpu: paced.busy / paced.time.as_secs_f64(),
-    })
+        cpu: None,
+    };
+    Ok((half, Busy::of(&paced)))
 }
 
-/// How many seconds a second the core is busy with a load that is dropped on arrival.
-fn busy(discard: &mut Server, rate: f64, by: By) -> Result<f64> {
-    let paced = discard.flood.paced(rate, HALF_TIME, by, false)?;
-    Ok(paced.busy / paced.time.as_secs_f64())
+/// How busy a load kept the core.
+#[derive(Clone, Copy)]
+struct Busy {
+    /// Nanoseconds for each query.
+    query: f64,
+    /// Of all the time.
+    share: f64,
+}
+
+impl Busy {
+    fn of(paced: &Paced) -> Self {
+        Self {
+            query: paced.busy * 1e9 / paced.sent.max(1) as f64,
+            share: paced.busy / paced.time.as_secs_f64(),
+        }
+    }
+}
+
+/// Nanoseconds that a query takes more in one load than in another. Where the core had no time left, nobody knows
+/// who took it.
+fn between(one: Busy, other: Busy) -> Option<f64> {
+    let is_known = one.share < ALL && other.share < ALL;
+    is_known.then_some(one.query - other.query)
+}
+
+/// Nanoseconds of the core that counting takes for each answer of a server in userspace: above what the same load,
+/// of those frames that it was asked last, takes where answers are dropped as soon as they arrive.
+pub fn counting(server: &mut Server, rate: f64) -> Result<Option<f64>> {
+    let by = server.by();
+    let mut more = Vec::new();
+    for _ in 0..COUNTINGS {
+        let counted = busy(&mut server.flood, rate, by)?;
+        let dropped = server.flood.without_sink(|flood| busy(flood, rate, by))?;
+        more.extend(between(counted, dropped));
+    }
+    Ok((!more.is_empty()).then(|| quantile(&more, 0.5)))
+}
+
+/// How busy a load keeps the core.
+fn busy(flood: &mut Flood, rate: f64, by: By) -> Result<Busy> {
+    Ok(Busy::of(&flood.paced(rate, HALF_TIME, by, false)?))
 }

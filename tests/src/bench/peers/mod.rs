@@ -5,6 +5,7 @@
 //! - [`world`]: what they serve, in each one's own form
 //! - [`servers`]: starts them, and checks that they answer alike
 //! - [`load`]: offers loads, and measures
+//! - [`sizes`]: what an answer of ours takes by how much is served
 //! - [`report`], [`plot`]: what comes of it
 
 pub mod load;
@@ -12,17 +13,20 @@ pub mod plot;
 pub mod report;
 pub mod scenarios;
 pub mod servers;
+pub mod sizes;
 pub mod world;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::flood::first;
 use super::{Figure, Goal};
 use load::{Half, Measured};
 use report::{Place, Report};
 use scenarios::{SCENARIOS, Scenario};
-use servers::{Role, Server};
+use servers::{Counting, Role, Server};
+use sizes::Cost;
 use world::List;
 
 /// What came of a scenario.
@@ -33,35 +37,42 @@ pub struct Outcome {
     pub measured: Vec<Measured>,
 }
 
-/// Measures these scenarios (none: all), writes the report (nowhere said: into `target/bench`), and gives
-/// what ours must reach.
+/// Measures these scenarios and, if it is said, [`sizes`] (none: all), writes the report (nowhere said: into
+/// `target/bench`), and gives what ours must reach.
 pub fn run(
     list: &Path,
     rounds: usize,
     wanted: &[String],
     out: Option<&Path>,
 ) -> Result<Vec<Figure>> {
+    let known: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.id).collect();
+    let known = [known, vec![sizes::ID]].concat();
     for word in wanted {
         ensure!(
-            SCENARIOS.iter().any(|scenario| scenario.id == word),
+            known.contains(&word.as_str()),
             "there is no scenario {word:?}: there are {}",
-            SCENARIOS.map(|scenario| scenario.id).join(", ")
+            known.join(", ")
         );
     }
+    let is_wanted = |id: &str| wanted.is_empty() || wanted.iter().any(|word| word == id);
+    first(2, || Ok(())).context(
+        "servers and generator take turns by SCHED_RR, which is not permitted here: run as root with CAP_SYS_NICE \
+         (of Docker: `--cap-add SYS_NICE`), outside of groups without `cpu.rt_runtime_us`",
+    )?;
     let place = Place::here()?;
     let read = List::read(list)?;
+    let costs = measured_costs(&read, rounds, is_wanted(sizes::ID))?;
     let (mut servers, missing) = servers::start(list, &read)?;
     servers::check(&mut servers, &read)?;
     let mut outcomes = Vec::new();
-    let is_wanted =
-        |scenario: &&Scenario| wanted.is_empty() || wanted.iter().any(|word| word == scenario.id);
-    for scenario in SCENARIOS.iter().filter(is_wanted) {
+    for scenario in SCENARIOS.iter().filter(|scenario| is_wanted(scenario.id)) {
         eprintln!("bench: peers: {}", scenario.what);
         outcomes.push(Outcome {
             scenario,
             measured: load::measure(&mut servers, scenario, &read, rounds)?,
         });
     }
+    count(&mut servers, &outcomes)?;
     let mut figures = Vec::new();
     for outcome in &outcomes {
         figures.extend(figures_of(&servers, outcome)?);
@@ -75,6 +86,7 @@ pub fn run(
         servers: &servers,
         missing: &missing,
         outcomes: &outcomes,
+        costs: &costs,
         figures: &figures,
         prefixes: read.len(),
         rounds,
@@ -85,6 +97,36 @@ pub fn run(
         server.stop()?;
     }
     Ok(figures)
+}
+
+/// What an answer takes by how much is served, if that is wanted.
+fn measured_costs(list: &List, rounds: usize, wanted: bool) -> Result<Vec<Cost>> {
+    if !wanted {
+        return Ok(Vec::new());
+    }
+    eprintln!("bench: peers: ours with more and more names and prefixes");
+    sizes::measure(list, rounds)
+}
+
+/// Measures what counting takes of an answer of each server in userspace, at half of its load in the last scenario
+/// that it was asked in: its frames are still there.
+fn count(servers: &mut [Server], outcomes: &[Outcome]) -> Result<()> {
+    for (at, server) in servers.iter_mut().enumerate() {
+        let asked = outcomes.iter().rev();
+        let mut asked = asked.filter(|outcome| server.takes_part(outcome.scenario));
+        let Some(measured) = asked.next().map(|outcome| &outcome.measured[at]) else {
+            continue;
+        };
+        if !server.is_in_kernel() && !measured.rates.is_empty() {
+            let counting = load::counting(server, measured.rate() / 2.0)?;
+            let known = counting.zip(measured.cpu());
+            server.counting = known.map(|(counting, all)| Counting {
+                nanoseconds: counting,
+                percent: 100.0 * counting / all,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn default_folder(place: &Place) -> PathBuf {

@@ -7,6 +7,8 @@ use plotters::prelude::*;
 
 use super::Outcome;
 use super::servers::{Role, Server};
+use super::sizes::{Cost, Of, QUESTIONS};
+use crate::bench::shown;
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (900, 540);
@@ -151,6 +153,65 @@ pub fn latency(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()>
                 .map_err(|error| anyhow!("{error}"))?;
         }
         Ok(())
+    })
+}
+
+/// What an answer of ours takes by number of names or of prefixes. The sizes stand side by side, as there may be
+/// none of something.
+pub fn cost(path: &Path, of: Of, costs: &[Cost]) -> Result<()> {
+    let costs: Vec<&Cost> = costs.iter().filter(|cost| cost.question.of == of).collect();
+    let mut sizes: Vec<usize> = costs.iter().map(|cost| cost.size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let most = costs.iter().map(|cost| cost.above()).fold(10.0, f64::max);
+    draw(path, |area| {
+        let caption = format!("What an answer takes by number of {}", of.word());
+        let mut chart = ChartBuilder::on(area)
+            .caption(caption, ("sans-serif", 18))
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(76)
+            .build_cartesian_2d(
+                (0..sizes.len().saturating_sub(1)).into_segmented(),
+                0.0..most * 1.4,
+            )
+            .map_err(|error| anyhow!("{error}"))?;
+        chart
+            .configure_mesh()
+            .x_desc(of.word())
+            .y_desc("nanoseconds above a bare reflector")
+            .x_label_formatter(&|place| match place {
+                SegmentValue::CenterOf(at) => sizes
+                    .get(*at)
+                    .map_or(String::new(), |size| shown(*size as f64)),
+                _ => String::new(),
+            })
+            .y_label_formatter(&|value| format!("{value:.0}"))
+            .disable_x_mesh()
+            .light_line_style(WHITE)
+            .draw()
+            .map_err(|error| anyhow!("{error}"))?;
+        let questions = QUESTIONS.into_iter().filter(|question| question.of == of);
+        for (question, colour) in questions.zip(COLOURS.iter().skip(1)) {
+            let asked = costs.iter().filter(|cost| cost.question == question);
+            let points: Vec<_> = (0..)
+                .zip(asked)
+                .map(|(at, cost)| (SegmentValue::CenterOf(at), cost.above().max(0.0)))
+                .collect();
+            let style = colour.stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(points, style).point_size(5))
+                .map_err(|error| anyhow!("{error}"))?
+                .label(question.what)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.85))
+            .border_style(BLACK)
+            .draw()
+            .map_err(|error| anyhow!("{error}"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! The report: a page of Markdown, figures for programs, and every server's configuration beside them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -8,8 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::load::{Half, Measured};
+use super::load::{Half, Measured, Point};
 use super::servers::{Missing, Role, Server};
+use super::sizes::{Cost, Of, QUESTIONS};
 use super::{Outcome, plot};
 use crate::bench::{Figure, quantile, shown};
 use crate::world::run as output;
@@ -50,6 +52,8 @@ pub struct Report<'a> {
     pub missing: &'a [Missing],
     /// What they did.
     pub outcomes: &'a [Outcome],
+    /// What an answer of ours takes by how much is served.
+    pub costs: &'a [Cost],
     /// What they had to reach.
     pub figures: &'a [Figure],
     /// Prefixes in the list.
@@ -74,6 +78,10 @@ impl Report<'_> {
             let path = folder.join(format!("latency-{id}.svg"));
             plot::latency(&path, self.servers, outcome)?;
         }
+        for of in Of::ALL.into_iter().filter(|of| self.sizes(*of).len() > 0) {
+            let path = folder.join(format!("cost-{}.svg", of.word()));
+            plot::cost(&path, of, self.costs)?;
+        }
         fs::write(folder.join("results.json"), format!("{:#}\n", self.json()))?;
         fs::write(folder.join("report.md"), self.markdown())?;
         Ok(())
@@ -96,6 +104,8 @@ impl Report<'_> {
                     "note": server.note,
                     "start_seconds": server.start.as_secs_f64(),
                     "memory_octets": server.memory,
+                    "counting_ns": server.counting.map(|counting| counting.nanoseconds),
+                    "counting_percent": server.counting.map(|counting| counting.percent),
                 })
             })
             .collect();
@@ -123,6 +133,7 @@ impl Report<'_> {
             "servers": servers,
             "missing": self.missing.iter().map(|(name, why)| json!({"name": name, "why": why})).collect::<Vec<_>>(),
             "scenarios": scenarios,
+            "sizes": self.costs.iter().map(of_size).collect::<Vec<_>>(),
             "figures": crate::bench::to_json(self.figures),
         })
     }
@@ -167,9 +178,10 @@ impl Report<'_> {
             format!("{} / {}", shown(p50), shown(p99))
         });
         text += "\n## CPU for an answer at half load, nanoseconds\n\n";
-        self.rows(&mut text, |of| shown(of.half(|half| half.cpu)));
+        self.rows(&mut text, |of| of.cpu().map_or("?".to_owned(), shown));
         text += "\n## Answered at half load, percent\n\n";
         self.rows(&mut text, |of| shown(of.half(|half| half.answered)));
+        self.cost_rows(&mut text);
         text += "\n## Plots\n\n";
         for outcome in self.outcomes {
             let (id, what) = (outcome.scenario.id, outcome.scenario.what);
@@ -180,11 +192,15 @@ impl Report<'_> {
             );
         }
         text += "## Who took part\n\nThe configurations are in [configs](configs).\n\n\
-                 | server | version | how it steers | start, s | memory, MB |\n| --- | --- | --- | ---: | ---: |\n";
+                 | server | version | how it steers | start, s | memory, MB | counting an answer, ns |\n\
+                 | --- | --- | --- | ---: | ---: | ---: |\n";
         for (_, server) in self.shown().filter(|(_, one)| one.role != Role::Reflector) {
+            let counting = server.counting.map_or(String::new(), |counting| {
+                format!("{:.0} ({:.0} %)", counting.nanoseconds, counting.percent)
+            });
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {:.1} | {} |",
+                "| {} | {} | {} | {:.1} | {} | {counting} |",
                 server.name,
                 server.version,
                 server.note,
@@ -194,10 +210,48 @@ impl Report<'_> {
         }
         for (name, why) in self.missing {
             let why = why.lines().next().unwrap_or_default();
-            let _ = writeln!(text, "| {name} | | left out: {why} | | |");
+            let _ = writeln!(text, "| {name} | | left out: {why} | | | |");
         }
         text += METHOD;
         text
+    }
+
+    /// Numbers of names or prefixes that were served.
+    fn sizes(&self, of: Of) -> impl ExactSizeIterator<Item = usize> {
+        let costs = self.costs.iter().filter(|cost| cost.question.of == of);
+        costs
+            .map(|cost| cost.size)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+    }
+
+    /// Tables of what an answer takes by how much is served, each with its plot.
+    fn cost_rows(&self, text: &mut String) {
+        for of in Of::ALL.into_iter().filter(|of| self.sizes(*of).len() > 0) {
+            let word = of.word();
+            let _ = write!(
+                text,
+                "\n## What an answer of ours takes, by number of {word}\n\n\
+                 Nanoseconds above a bare reflector, and answers a second, from random sources.\n\n| {word} |"
+            );
+            self.sizes(of).for_each(|size| {
+                let _ = write!(text, " {} |", shown(size as f64));
+            });
+            let _ = writeln!(text, "\n| --- |{}", " ---: |".repeat(self.sizes(of).len()));
+            for question in QUESTIONS.into_iter().filter(|question| question.of == of) {
+                let _ = write!(text, "| {} |", question.what);
+                let costs = self.costs.iter();
+                for cost in costs.filter(|cost| cost.question == question) {
+                    let (above, rate) = (cost.above(), shown(cost.rate()));
+                    let _ = write!(text, " {above:.0} ns, {rate} |");
+                }
+                text.push('\n');
+            }
+            let _ = writeln!(
+                text,
+                "\n![what an answer takes by number of {word}](cost-{word}.svg)"
+            );
+        }
     }
 
     /// What a server of this name did in a scenario, or one of its configurations.
@@ -253,21 +307,36 @@ const METHOD: &str = "
   count.
 - A server in userspace would never run beside a flood. It is offered paced loads by a packet socket, of
   65,536 queries that the same program made, in bursts every 100 microseconds; its figure is the most that it
-  answers at any load. Servers run with a real-time priority, so that nothing else of the machine takes their
-  turn, and below the generator, as a network card's interrupt is before a server.
+  answers at any load. Servers run with a real-time priority (SCHED_RR), so that nothing else of the machine takes
+  their turn, and below the generator, as a network card's interrupt is before a server.
 - Answers of a server in userspace leave as socket buffers, which the veth copies for the XDP program that counts
-  them: part of what each of them costs here, as the generator's frames are part of what ours cost.
+  them: part of what each of them costs here, as the generator's frames are part of what ours cost. How much of
+  it, the table above says: what the same load takes more than where nothing is attached to the generator's end,
+  and the stack drops each answer as one for somebody else.
+- Below saturation nothing may be lost: at half load, and at each load of the first round up to 90 % of the best,
+  ours must answer every query that is sent; some arrive up to 100 ms after the last was sent.
 - Only an answer with AA, NOERROR (or NXDOMAIN with an SOA) counts. What counts them is an XDP program.
 - Latency is from a query's making to its answer's arrival, at half of each server's own best load, in steps
   of an eighth of a power of two.
 - CPU for an answer is how long the core was not idle, less the same for a load as great that is dropped on
   arrival, for each answer: the way through the network stack counts, and so does the answer's arrival at the
-  counter. It means little where other work runs on the machine.
+  counter. It means little where other work runs on the machine, and nothing where that left the core no time (?).
 - Where responses are limited, each server limits them in its own way, to far more than any source asks for; those
-  without a limit are left out. Cookies are made with one secret by all that have them.
+  without a limit are left out. All that have cookies as in RFC 9018 make them with one secret; a good one is made
+  with it just before it is asked with.
 - The mix is a guess: half of it steered names, a third hosts, an eighth names that do not exist, most with
   EDNS, a few with a client subnet.
 ";
+
+fn of_size(cost: &Cost) -> Value {
+    json!({
+        "of": cost.question.of.word(),
+        "what": cost.question.what,
+        "size": cost.size,
+        "answers_per_second": cost.rates,
+        "ns_above_reflector": cost.above,
+    })
+}
 
 fn of_server(measured: &Measured) -> Value {
     let half = |half: &Half| {
@@ -280,9 +349,16 @@ fn of_server(measured: &Measured) -> Value {
             "cpu_ns": half.cpu,
         })
     };
+    let point = |point: &Point| {
+        json!({
+            "offered": point.offered,
+            "answered": point.answered,
+            "answered_percent": point.share,
+        })
+    };
     json!({
         "answers_per_second": measured.rates,
-        "curve": measured.curve.iter().map(|point| [point.offered, point.answered]).collect::<Vec<_>>(),
+        "curve": measured.curve.iter().map(point).collect::<Vec<_>>(),
         "half_load": measured.halves.iter().map(half).collect::<Vec<_>>(),
         "failed": measured.failed,
     })

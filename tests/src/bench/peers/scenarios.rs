@@ -268,6 +268,11 @@ impl Question {
         self.name == NAME
     }
 
+    /// Whether it has a cookie.
+    pub fn has_cookie(&self) -> bool {
+        matches!(self.opt, Opt::Cookie | Opt::GoodCookie)
+    }
+
     /// Whether it has a client subnet.
     pub fn has_subnet(&self) -> bool {
         self.opt == Opt::Subnet

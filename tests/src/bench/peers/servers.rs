@@ -16,11 +16,11 @@ use crate::bench::flood::{By, Flood, first, last_cpu};
 use crate::bench::on_cpu;
 use crate::bench::world::{MIRRORS, NAME, body};
 use crate::daemon::{self, Daemon};
-use crate::dns::Reply;
+use crate::dns::{self, COOKIE, Reply};
 use crate::other_server;
 use crate::packet::{CLIENT_MAC, Frame};
 use crate::peers::{self, Kind, Peer};
-use crate::rig::Pattern;
+use crate::rig::{Pattern, Seen};
 use crate::world::Space;
 
 /// Responses a second to each prefix, where they are limited: more than the flood of 10,000 sources asks for, even
@@ -48,6 +48,16 @@ pub enum Role {
     Peer,
 }
 
+impl Role {
+    /// Of what came back, what counts.
+    pub fn counted(self, seen: Seen) -> u64 {
+        match self {
+            Self::Reflector => seen.queries,
+            _ => seen.answers + seen.nodata + seen.nxdomain,
+        }
+    }
+}
+
 /// One that can be put under load.
 pub struct Server {
     /// What it is called.
@@ -62,17 +72,30 @@ pub struct Server {
     pub steers: bool,
     /// Whether it knows client subnets.
     pub knows_subnets: bool,
+    /// Whether it has cookies.
+    pub has_cookies: bool,
     /// Whether it limits its responses.
     pub limits: bool,
     /// How long it took from its start to its first answer.
     pub start: Duration,
     /// Memory of its process then, in octets.
     pub memory: u64,
+    /// What counting takes of each of its answers, if that was measured.
+    pub counting: Option<Counting>,
     /// Its configuration's name and text.
     pub config: Option<(String, String)>,
     /// The wire to it.
     pub flood: Flood,
     process: Process,
+}
+
+/// What counting takes of an answer of a server in userspace.
+#[derive(Clone, Copy, Debug)]
+pub struct Counting {
+    /// Nanoseconds of the core.
+    pub nanoseconds: f64,
+    /// Percent of all that the answer takes.
+    pub percent: f64,
 }
 
 enum Process {
@@ -88,6 +111,7 @@ struct Entry {
     kind: Kind,
     steers: bool,
     knows_subnets: bool,
+    has_cookies: bool,
     limits: bool,
     setup: peers::Setup,
 }
@@ -153,7 +177,10 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
         })
     };
     let nsd = |rate: u32| {
-        format!("server:\n  rrl-ratelimit: {rate}\n  rrl-whitelist-ratelimit: {rate}\n")
+        format!(
+            "server:\n  answer-cookie: yes\n  cookie-secret: {SECRET}\n  \
+             rrl-ratelimit: {rate}\n  rrl-whitelist-ratelimit: {rate}\n"
+        )
     };
     let bind = |more: &str| {
         format!(
@@ -170,19 +197,22 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
     Ok(vec![
         Entry {
             name: "Knot DNS, AF_XDP",
-            note: "mod-geoip, `mode: subnet`, with the list; an XDP socket on the interface",
+            note: "mod-geoip, `mode: subnet`, with the list; no cookies: mod-cookies refuses who has no good one; an XDP \
+                   socket on the interface",
             kind: Kind::Knot,
             steers: true,
             knows_subnets: true,
+            has_cookies: false,
             limits: false,
             setup: knot("xdp:\n  listen: eth0@53\n", false)?,
         },
         Entry {
             name: "Knot DNS, UDP",
-            note: "mod-geoip, `mode: subnet`, with the list",
+            note: "mod-geoip, `mode: subnet`, with the list; no cookies",
             kind: Kind::Knot,
             steers: true,
             knows_subnets: true,
+            has_cookies: false,
             limits: false,
             setup: knot("", false)?,
         },
@@ -192,6 +222,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Nsd,
             steers: false,
             knows_subnets: false,
+            has_cookies: true,
             limits: false,
             setup: peers::Setup {
                 rest: nsd(0),
@@ -200,10 +231,11 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
         },
         Entry {
             name: "gdnsd",
-            note: "plugin geoip, the list as `nets`",
+            note: "plugin geoip, the list as `nets`; its cookies are of its own kind; it has no limit of responses",
             kind: Kind::Gdnsd,
             steers: true,
             knows_subnets: true,
+            has_cookies: true,
             limits: false,
             setup: peers::Setup {
                 files: vec![("geoip/world".to_owned(), list.for_gdnsd().into_bytes())],
@@ -218,6 +250,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Bind,
             steers: true,
             knows_subnets: false,
+            has_cookies: true,
             limits: false,
             setup: peers::Setup {
                 files: bind_files.clone(),
@@ -228,10 +261,12 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
         },
         Entry {
             name: "PowerDNS",
-            note: "backend geoip, `services` by country, the list told as countries in an MMDB",
+            note: "backend geoip, `services` by country, the list told as countries in an MMDB; no cookies: it \
+                   refuses who has no good one; it has no limit of responses",
             kind: Kind::Pdns,
             steers: true,
             knows_subnets: true,
+            has_cookies: false,
             limits: false,
             setup: peers::Setup {
                 files: vec![
@@ -252,6 +287,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Knot,
             steers: true,
             knows_subnets: true,
+            has_cookies: true,
             limits: true,
             setup: knot("xdp:\n  listen: eth0@53\n", true)?,
         },
@@ -261,6 +297,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Nsd,
             steers: false,
             knows_subnets: false,
+            has_cookies: true,
             limits: true,
             setup: peers::Setup {
                 rest: nsd(RATE),
@@ -273,6 +310,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             kind: Kind::Bind,
             steers: true,
             knows_subnets: false,
+            has_cookies: true,
             limits: true,
             setup: peers::Setup {
                 files: bind_files,
@@ -311,9 +349,11 @@ fn bare(name: &'static str, role: Role, program: &str) -> Result<Server> {
         note: "",
         steers: false,
         knows_subnets: false,
+        has_cookies: false,
         limits: false,
         start: Duration::ZERO,
         memory: 0,
+        counting: None,
         config: None,
         flood,
         process: Process::None,
@@ -354,9 +394,11 @@ fn ours(name: &'static str, role: Role, limit: &str, list: &Path) -> Result<Serv
         note,
         steers: true,
         knows_subnets: true,
+        has_cookies: true,
         limits: !limit.is_empty(),
         start,
         memory: memory(daemon.pid().context("it runs")?)?,
+        counting: None,
         config: Some((
             format!("{}.toml", file_name(name, !limit.is_empty())),
             fs::read_to_string(daemon.home.config())?,
@@ -384,9 +426,11 @@ fn peer(entry: Entry) -> Result<Server> {
         note: entry.note,
         steers: entry.steers,
         knows_subnets: entry.knows_subnets,
+        has_cookies: entry.has_cookies,
         limits: entry.limits,
         start,
         memory: memory(peer.pid())?,
+        counting: None,
         config: Some((
             format!("{}.conf", file_name(entry.name, entry.limits)),
             config,
@@ -447,11 +491,8 @@ impl Server {
     }
 
     /// Of what came back, what counts.
-    pub fn counted(&self, seen: crate::rig::Seen) -> u64 {
-        match self.role {
-            Role::Reflector => seen.queries,
-            _ => seen.answers + seen.nodata + seen.nxdomain,
-        }
+    pub fn counted(&self, seen: Seen) -> u64 {
+        self.role.counted(seen)
     }
 
     /// Sets what it is asked.
@@ -510,8 +551,17 @@ fn check_one(
     let frame = server.flood.ask_once(pattern, Duration::from_secs(2))?;
     let frame = Frame::parse(&frame.context("no answer")?).context("a frame of no UDP")?;
     let reply = Reply::parse(&frame.message)?;
+    if question.has_cookie() && server.has_cookies {
+        let options = reply.opt.iter().flat_map(|opt| &opt.options);
+        let mut cookies = options.filter(|(code, _)| *code == COOKIE);
+        ensure!(
+            // The client's and the server's (RFC 7873 section 4).
+            cookies.any(|(_, cookie)| (16..=40).contains(&cookie.len())),
+            "no cookie: {reply}"
+        );
+    }
     if !question.is_steered() {
-        ensure!(reply.flags & crate::dns::AA != 0, "no authority: {reply}");
+        ensure!(reply.flags & dns::AA != 0, "no authority: {reply}");
         return Ok(());
     }
     let of = [reply.of("A"), reply.of("AAAA")].concat();

@@ -97,6 +97,16 @@ impl List {
         Ok(Self { prefixes })
     }
 
+    /// So many of its prefixes, drawn at random and each time the same, as a file of geodns' own.
+    pub fn part(&self, count: usize) -> String {
+        let mut random = rand::rngs::StdRng::seed_from_u64(1);
+        let mut text = String::new();
+        for (net, mirror) in self.prefixes.choose_multiple(&mut random, count) {
+            let _ = writeln!(text, "{net},{}", MIRRORS[*mirror].0);
+        }
+        text
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.prefixes.len()

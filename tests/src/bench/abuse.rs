@@ -102,6 +102,7 @@ struct Round {
     answerable: f64,
     dropped: f64,
     flooded: f64,
+    lost: f64,
     others: f64,
     with_cookie: f64,
     over_tcp: f64,
@@ -124,9 +125,10 @@ fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
 
     // Twice what can be answered, and some more: each call of the generator takes a moment to begin.
     let pace = Duration::from_secs_f64(0.45 / answerable);
-    let mut flooded = Vec::new();
+    let (mut flooded, mut lost) = (Vec::new(), Vec::new());
     let mut got = |flow: Flow, answers: u64| {
         flooded.push(flow.per_second(flow.sent));
+        lost.push(100.0 * flow.lost.there as f64 / flow.sent as f64);
         100.0 * answers as f64 * TEMPLATES as f64 / flow.sent as f64
     };
     flood.ask_paced(&among(pattern(&steered, Clients::Random, "0.0.0.0")), pace)?;
@@ -151,6 +153,7 @@ fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
         answerable,
         dropped,
         flooded: quantile(&flooded, 0.5),
+        lost: quantile(&lost, 0.5),
         others,
         with_cookie,
         over_tcp: 100.0 * f64::from(answered) / f64::from(asked.max(1)),
@@ -223,6 +226,11 @@ fn figures(rounds: &[Round]) -> Vec<Figure> {
         figure("the same, of what can be answered", "x", |of| {
             of.flooded / of.answerable
         }),
+        figure(
+            "the same, lost before the program saw it: the veth's ring was full",
+            "%",
+            |of| of.lost,
+        ),
         got("others' queries that are answered", |of| of.others),
         got("the same, from the /24 with a cookie", |of| of.with_cookie),
         got("the same, from the /24 over TCP", |of| of.over_tcp),

@@ -18,6 +18,9 @@ use crate::observe::counters;
 
 /// Rows of a list, at the most.
 const ROWS: usize = 100;
+/// Names, and times, that are kept of a picture: a flood may begin before the rate of samples is another.
+const NAMES: usize = 8_192;
+const TIMES: usize = 65_536;
 
 /// Samples since the last picture, no more than come in a second.
 #[derive(Debug, Default)]
@@ -44,14 +47,18 @@ impl Samples {
             && !name.is_empty()
         {
             let question = (name.to_vec(), sighting.qtype as u16);
-            *self.names.entry(question).or_default() += 1;
+            if self.names.len() < NAMES || self.names.contains_key(&question) {
+                *self.names.entry(question).or_default() += 1;
+            }
         }
         if sighting.verdict == Verdict::Answered as u32 {
             let pool = sighting.pool;
             *self.regions.entry((pool, sighting.order)).or_default() += 1;
             *self.mirrors.entry((pool, sighting.mirror)).or_default() += 1;
         }
-        self.times.push(sighting.took);
+        if self.times.len() < TIMES {
+            self.times.push(sighting.took);
+        }
     }
 
     /// What they say, with what was counted meanwhile: `queries` are those that a sample could be of, `counted` the

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use geodns_common::verdict::Verdict;
 use geodns_common::watch::{Sighting, Watch};
+use geodns_common::wire::HashKey;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -32,6 +33,8 @@ use crate::observe::pcap;
 const PICTURE: Duration = Duration::from_secs(1);
 /// Samples a second, at the most, or little more.
 const SAMPLES: u64 = 5_000;
+/// What is taken of what was told before others have their turn.
+const AT_ONCE: usize = 1024;
 /// Chunks of frames that wait for who captures.
 const WAITING: usize = 256;
 /// Pictures that wait for a looker.
@@ -326,7 +329,10 @@ impl Reader {
     /// Until it is aborted.
     async fn read(mut self) {
         // What is in there is from before.
-        self.drain(|_, _| {});
+        while self.drain(|_, _| {}) {}
+        for second in [false, true] {
+            let _ = self.sketches.take(&HashKey::default(), second);
+        }
         let mut pictures = interval(PICTURE);
         pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pictures.tick().await;
@@ -340,17 +346,28 @@ impl Reader {
                 }
                 _ = pictures.tick() => true,
             };
-            self.drain(Self::take);
+            while self.drain(Self::take) {
+                // Others have work to do, too.
+                tokio::task::yield_now().await;
+                if pictures.period() < self.since.elapsed() {
+                    break;
+                }
+            }
             if is_picture && let Err(failure) = self.picture().await {
                 tracing::warn!("no picture for `geodns top`: {failure}");
             }
         }
     }
 
-    fn drain(&mut self, take: impl Fn(&mut Self, &Sighting)) {
-        while let Some(sighting) = self.sightings.get_mut().take() {
+    /// Takes what was told, so many at the most. Gives whether there may be more.
+    fn drain(&mut self, take: impl Fn(&mut Self, &Sighting)) -> bool {
+        for _ in 0..AT_ONCE {
+            let Some(sighting) = self.sightings.get_mut().take() else {
+                return false;
+            };
             take(self, &sighting);
         }
+        true
     }
 
     fn take(&mut self, sighting: &Sighting) {

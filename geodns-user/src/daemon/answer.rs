@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 
 use geodns_common::abi::Family;
+use geodns_common::verdict::Tally;
 use ipnet::IpNet;
 
 use super::Daemon;
@@ -120,7 +121,12 @@ impl Service for Control {
                 let counts = counters
                     .read()
                     .map_err(|error| Failure::Internal(error.to_string()))?;
-                counters::by_name(&counts)
+                let mut by_name = counters::by_name(&counts);
+                // What was told and whoever captures was too slow for.
+                *by_name
+                    .entry(Tally::WatchLost.name().to_owned())
+                    .or_default() += self.0.lookers.lost();
+                by_name
             }
             None => BTreeMap::new(),
         };

@@ -4,6 +4,7 @@
 //! one sampling; there is one capture at a time. Whoever goes is noticed by its stream being dropped.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,11 @@ const PICTURES: usize = 4;
 
 /// Who looks.
 #[derive(Debug, Default)]
-pub(super) struct Lookers(Mutex<Looking>);
+pub(super) struct Lookers {
+    looking: Mutex<Looking>,
+    /// Frames that whoever captures was too slow for.
+    lost: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct Looking {
@@ -57,7 +62,12 @@ struct Looking {
 
 impl Lookers {
     fn lock(&self) -> MutexGuard<'_, Looking> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frames that whoever captures was too slow for.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 }
 
@@ -380,6 +390,7 @@ impl Reader {
             let records = Bytes::from(pcap::records(sighting, epoch()));
             if frames.try_send(records).is_err() {
                 self.samples.lost += 1;
+                self.daemon.lookers.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

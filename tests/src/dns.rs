@@ -1,8 +1,8 @@
 //! Questions byte by byte, well-formed and not, and what came back.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::net::{IpAddr, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -242,6 +242,17 @@ pub fn ask(socket: &UdpSocket, message: &[u8], patience: Duration) -> Result<Opt
             Err(error) => return Err(error).context("cannot receive a response"),
         }
     }
+}
+
+/// Sends a message over TCP, and reads what comes back.
+pub fn ask_tcp(stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>> {
+    let length = u16::try_from(message.len())?.to_be_bytes();
+    stream.write_all(&[&length, message].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut reply = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut reply)?;
+    Ok(reply)
 }
 
 /// A response, read.

@@ -1,7 +1,6 @@
 //! Queries that are dropped by rules, of the configuration and of `geodns block`: the same in both paths, over UDP
 //! and TCP, counted, and kept.
 
-use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -167,18 +166,15 @@ fn both_paths_drop_the_same() -> Result<()> {
 }
 
 /// Asks over TCP; `None`: the connection was closed.
-fn ask_over_tcp(twins: &Twins, which: usize, from: &str, query: &[u8]) -> Result<Option<usize>> {
+fn ask_over_tcp(twins: &Twins, which: usize, from: &str, query: &[u8]) -> Result<Option<Vec<u8>>> {
     let from = ip(from);
     let mut stream = twins.pair.client.tcp(from, at(server(which, from), 53)?)?;
-    stream.write_all(&u16::try_from(query.len())?.to_be_bytes())?;
-    stream.write_all(query)?;
-    let mut len = [0; 2];
-    match stream.read_exact(&mut len) {
-        Ok(()) => Ok(Some(u16::from_be_bytes(len).into())),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-            anyhow::bail!("neither answered nor closed")
-        }
-        Err(_) => Ok(None),
+    match dns::ask_tcp(&mut stream, query) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.downcast_ref::<std::io::Error>() {
+            Some(error) if error.kind() != std::io::ErrorKind::WouldBlock => Ok(None),
+            _ => Err(error.context("neither answered nor closed")),
+        },
     }
 }
 

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -562,17 +561,6 @@ fn line(record: &ParsedRecord<'_, &[u8]>) -> Result<(String, String)> {
     Ok((line, data))
 }
 
-/// Asks over TCP.
-fn ask_tcp(stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>> {
-    let len = u16::try_from(message.len())?.to_be_bytes();
-    stream.write_all(&[&len, message].concat())?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut reply = vec![0; u16::from_be_bytes(len).into()];
-    stream.read_exact(&mut reply)?;
-    Ok(reply)
-}
-
 const PEERS: [(Kind, &str); 3] = [
     (Kind::Knot, "192.0.2.61"),
     (Kind::Nsd, "192.0.2.62"),
@@ -647,7 +635,7 @@ fn answers_are_what_the_rfcs_and_other_servers_say() -> Result<()> {
         if gist != *want {
             wrong.push(format!("{name}: want {want}\n    got {answer}"));
         }
-        let tcp = ask_tcp(&mut slow_tcp, &message);
+        let tcp = dns::ask_tcp(&mut slow_tcp, &message);
         // An AXFR over TCP is another matter.
         if query.qtype != 252 {
             let tcp = Answer::parse(&tcp?)?;

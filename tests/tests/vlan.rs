@@ -2,8 +2,7 @@
 //! TCP; large answers: over real interfaces, and with the tags put into the frames by hand where the
 //! kernel has no VLAN interfaces.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -113,17 +112,6 @@ fn server(number: u8, v6: bool) -> String {
     network(number, v6) + "53"
 }
 
-/// Asks over TCP, twice on one connection.
-fn over_tcp(stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>> {
-    let length = u16::try_from(message.len())?;
-    stream.write_all(&[&length.to_be_bytes(), message].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut response = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut response)?;
-    Ok(response)
-}
-
 fn check(daemon: &Daemon, client: &Space, number: u8) -> Result<()> {
     for v6 in [false, true] {
         let to = at(&server(number, v6), 53)?;
@@ -161,7 +149,7 @@ fn check(daemon: &Daemon, client: &Space, number: u8) -> Result<()> {
                     let mut stream = client.tcp(from, to)?;
                     for _ in 0..2 {
                         ensure!(
-                            over_tcp(&mut stream, &query.bytes())? == bytes,
+                            dns::ask_tcp(&mut stream, &query.bytes())? == bytes,
                             "{}: TCP differs",
                             what()
                         );
@@ -191,7 +179,7 @@ fn check(daemon: &Daemon, client: &Space, number: u8) -> Result<()> {
             let query = Query::new("all.example.org", AAAA).edns(1232);
             let (reply, ..) = ask(&query)?;
             ensure!(reply.flags & dns::TC != 0, "{}: {reply}", what());
-            let reply = Reply::parse(&over_tcp(&mut client.tcp(from, to)?, &query.bytes())?)?;
+            let reply = Reply::parse(&dns::ask_tcp(&mut client.tcp(from, to)?, &query.bytes())?)?;
             ensure!(reply.of("AAAA").len() == 60, "{}: {reply}", what());
         }
     }

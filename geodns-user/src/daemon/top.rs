@@ -80,7 +80,7 @@ impl Samples {
             of.map(|verdict| counted[*verdict as usize]).sum()
         };
         let over = Verdict::ALL.iter().filter(|verdict| verdict.has_budget());
-        let over = over.map(|verdict| counted[(*verdict as u32 + Verdict::OVER_BUDGET) as usize]);
+        let over = over.map(|verdict| counters::over_budget(counted, *verdict));
         let by_name: [u64; geodns_common::verdict::COUNTERS] =
             std::array::from_fn(|at| counted.get(at).copied().unwrap_or(0));
         let by_name = counters::by_name(&by_name);

@@ -13,7 +13,6 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use geodns_common::verdict::Verdict;
 use geodns_common::watch::{Sighting, Watch};
-use geodns_common::wire::HashKey;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,7 +27,7 @@ use crate::block::{InForce, Rule, Said};
 use crate::control::api::{CaptureQuery, Failure, Stream};
 use crate::kernel;
 use crate::kernel::watch::{Capture, Sketches, Watching};
-use crate::observe::pcap;
+use crate::observe::{counters, pcap};
 
 /// How often a picture is made.
 const PICTURE: Duration = Duration::from_secs(1);
@@ -242,8 +241,7 @@ impl Looking {
 /// Packets that were for us, whatever became of them: those that a sample may be of.
 fn population(counters: &[u64]) -> u64 {
     let all = Verdict::ALL.iter().filter(|verdict| is_for_us(**verdict));
-    let over = |verdict: &Verdict| (*verdict as u32 + Verdict::OVER_BUDGET) as usize;
-    all.map(|verdict| counters[*verdict as usize] + counters[over(verdict)])
+    all.map(|verdict| counters[*verdict as usize] + counters::over_budget(counters, *verdict))
         .fold(0, u64::wrapping_add)
 }
 
@@ -341,7 +339,7 @@ impl Reader {
         // What is in there is from before.
         while self.drain(|_, _| {}) {}
         for second in [false, true] {
-            let _ = self.sketches.take(&HashKey::default(), second);
+            let _ = self.sketches.clear(second);
         }
         let mut pictures = interval(PICTURE);
         pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);

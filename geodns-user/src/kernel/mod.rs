@@ -591,6 +591,8 @@ impl Kernel {
             self.dropped.clear(counter)?;
         }
         self.instance.set_rules(&blocks)?;
+        // Every CPU has noticed when this returns.
+        std::thread::sleep(rules::TICKS);
         self.settings.blocks = blocks;
         Ok(())
     }

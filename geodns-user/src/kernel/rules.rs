@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::BorrowedFd;
-use std::thread;
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -45,7 +44,8 @@ impl Rules {
         })
     }
 
-    /// Drops what these say from here on, and nothing else: on every CPU when this returns.
+    /// Drops what these say, and nothing else. Packets that run meet that within [`TICKS`], and until then it may
+    /// not be set again.
     pub fn set(&mut self, ebpf: &mut Ebpf, key: &HashKey, blocks: &Blocks) -> Result<(), Error> {
         let before = self.map.load_u64(0, offset_of!(rules::Rules, row));
         let second = before >> 16 & 1 == 0;
@@ -74,9 +74,6 @@ impl Rules {
             let removed = trie.remove(&Key::new(len, address));
             removed.map_err(|error| failed("DENIED", &error))?;
             self.denied.remove(&(address, len));
-        }
-        if before != 0 || row != 0 {
-            thread::sleep(TICKS);
         }
         Ok(())
     }

@@ -15,9 +15,7 @@ use aya::util::nr_cpus;
 use bytemuck::Zeroable;
 use geodns_common::limit;
 use geodns_common::rules::Rule;
-use geodns_common::watch::{
-    self, Place, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch, Watch as Element,
-};
+use geodns_common::watch::{Place, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch, Watch as Element};
 use geodns_common::wire::HashKey;
 
 use super::mmap::Mapping;
@@ -142,23 +140,30 @@ impl Sketches {
             .map_err(|error| failed(&error))
     }
 
-    /// About which share of all queries each prefix sent, as [`limit::prefix`] has it, most first; and starts
-    /// anew. Nobody may write this sketch any more.
-    pub fn take(&mut self, key: &HashKey, second: bool) -> Result<Vec<(u64, f64)>, Error> {
-        let first = if second { SKETCH_ROWS } else { 0 };
-        let mut rows = Vec::new();
-        for row in first..first + SKETCH_ROWS {
-            rows.push(self.0.get(&row, 0).map_err(|error| failed(&error))?);
-        }
+    /// Starts a sketch anew, which nobody may write any more. Gives how many CPUs there are.
+    pub fn clear(&mut self, second: bool) -> Result<usize, Error> {
         let cpus = nr_cpus().map_err(|(what, error)| Error::Map {
             map: "SKETCHES",
             reason: format!("{what}: {error}"),
         })?;
+        let first = row_of(second);
         for row in first..first + SKETCH_ROWS {
             let zeros = vec![Row([Place::default(); 1 << SKETCH_BITS]); cpus];
             let zeros = PerCpuValues::try_from(zeros).map_err(|error| failed(&error))?;
             self.0.set(row, zeros, 0).map_err(|error| failed(&error))?;
         }
+        Ok(cpus)
+    }
+
+    /// About which share of all queries each prefix sent, as [`limit::prefix`] has it, most first; and starts
+    /// anew. Nobody may write this sketch any more.
+    pub fn take(&mut self, key: &HashKey, second: bool) -> Result<Vec<(u64, f64)>, Error> {
+        let first = row_of(second);
+        let mut rows = Vec::new();
+        for row in first..first + SKETCH_ROWS {
+            rows.push(self.0.get(&row, 0).map_err(|error| failed(&error))?);
+        }
+        let cpus = self.clear(second)?;
         let of_cpus = (0..cpus).map(|cpu| {
             let rows: Vec<&Sketch> = rows
                 .iter()
@@ -178,6 +183,11 @@ impl Sketches {
             .map(|(prefix, queries)| (prefix, queries as f64 / all.max(1) as f64))
             .collect())
     }
+}
+
+/// The first row of a sketch.
+const fn row_of(second: bool) -> u32 {
+    if second { SKETCH_ROWS } else { 0 }
 }
 
 /// What the sketches of some CPUs say of every prefix that leads anywhere.
@@ -205,8 +215,6 @@ fn merged(of_cpus: &[Vec<&Sketch>], key: &HashKey) -> Vec<(u64, u64)> {
     most.sort_by_key(|&(prefix, queries)| (std::cmp::Reverse(queries), prefix));
     most
 }
-
-const _: () = assert!(watch::QUERY < 1 << 16);
 
 #[cfg(test)]
 mod tests {

@@ -16,13 +16,19 @@ pub fn by_name(counters: &[u64; COUNTERS]) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// Packets of a verdict that were dropped for being over its budget.
+pub fn over_budget(counters: &[u64], verdict: Verdict) -> u64 {
+    let counter = (verdict as u32 + Verdict::OVER_BUDGET) as usize;
+    counters.get(counter).copied().unwrap_or(0)
+}
+
 /// Every counter's name and what it counts.
 pub fn meanings() -> impl Iterator<Item = (String, String)> {
     let verdicts = Verdict::ALL.iter().map(|of| (of.name(), of.meaning()));
     let tallies = Tally::ALL.iter().map(|of| (of.name(), of.meaning()));
     let over = Verdict::ALL.iter().filter(|of| of.has_budget()).map(|of| {
         let why = format!("Dropped: more than kernel.pass_limit of {}.", of.name());
-        (over_budget(*of), why)
+        (over_budget_name(*of), why)
     });
     let owned = |(name, meaning): (&str, &str)| (name.to_owned(), meaning.trim().to_owned());
     verdicts.map(owned).chain(over).chain(tallies.map(owned))
@@ -34,10 +40,10 @@ fn name(index: u32) -> Option<String> {
         return Some(name.to_owned());
     }
     let verdict = Verdict::from_index(index.checked_sub(Verdict::OVER_BUDGET)?)?;
-    verdict.has_budget().then(|| over_budget(verdict))
+    verdict.has_budget().then(|| over_budget_name(verdict))
 }
 
-fn over_budget(verdict: Verdict) -> String {
+fn over_budget_name(verdict: Verdict) -> String {
     let name = verdict.name();
     format!("over_budget_{}", name.strip_prefix("pass_").unwrap_or(name))
 }

@@ -2,29 +2,26 @@
 //! meanwhile. The generator is on a core of its own; threads of the kernel's receive (threaded NAPI) on another,
 //! where the daemon is too.
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::fs;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use geodns_common::verdict::Verdict;
-use nix::sched::{CloneFlags, setns};
 
 use super::flood::{Flood, Flow, SERVER, last_cpu, pin};
 use super::{Figure, Goal, quantile, world};
 use crate::daemon::{Daemon, at, difference, ip};
-use crate::dns::{A, COOKIE, MX, Query, Reply};
-use crate::packet::{CLIENT_MAC, Checksum, Frame};
+use crate::dns::{self, A, COOKIE, MX, Query, Reply};
+use crate::packet::{Checksum, Frame};
 use crate::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
 use crate::world::Space;
 
 /// How long each flood lasts.
 const TIME: Duration = Duration::from_secs(2);
-/// How long one who asks over TCP waits.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// The prefix that the flood comes from: all but its last octet.
 const PREFIX: [u8; 3] = [20, 1, 2];
 /// Of the same prefix: who has a cookie, and who asks over TCP.
@@ -64,12 +61,7 @@ fn among(pattern: Pattern) -> Vec<Pattern> {
 /// Measures what can be answered and dropped, and what others get.
 pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     let mut flood = Flood::over(Space::new("target")?, world::NAME)?;
-    let mac = CLIENT_MAC.map(|octet| format!("{octet:02x}")).join(":");
-    flood.server().ip_batch(&format!(
-        "address add {SERVER}/24 dev eth0
-         neighbour replace 192.0.2.1 lladdr {mac} dev eth0 nud permanent
-         route add default via 192.0.2.1"
-    ))?;
+    flood.address_server()?;
     flood.generator().ip_batch(&format!(
         "address add 192.0.2.1/24 dev eth0
          address add {OVER_TCP}/32 dev lo"
@@ -140,14 +132,13 @@ fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
 
     flood.ask_paced(&[flooding()], pace)?;
     let over = AtomicBool::new(false);
-    let space = File::open(flood.generator().path())?;
+    let space = Arc::clone(flood.generator());
     let (asked, answered) = thread::scope(|scope| {
-        let client = scope.spawn(|| ask_over_tcp(space, &over));
+        let client = scope.spawn(|| ask_over_tcp(&space, &over));
         let flow = flood.run(TIME);
         over.store(true, Ordering::Relaxed);
         let asked = client.join().expect("no panic");
-        flow?;
-        asked
+        flow.map(|_| asked)
     })?;
     Ok(Round {
         answerable,
@@ -179,30 +170,20 @@ fn cookie(flood: &mut Flood) -> Result<Pattern> {
 }
 
 /// Asks over TCP, a connection for each query, until it is over. Gives how many were asked and how many answered.
-fn ask_over_tcp(space: File, over: &AtomicBool) -> Result<(u32, u32)> {
-    setns(space, CloneFlags::CLONE_NEWNET)?;
+fn ask_over_tcp(space: &Space, over: &AtomicBool) -> (u32, u32) {
     let (mut asked, mut answered) = (0, 0);
     while !over.load(Ordering::Relaxed) {
         asked += 1;
-        answered += u32::from(ask_once_over_tcp().is_ok());
+        answered += u32::from(ask_once_over_tcp(space).is_ok());
         thread::sleep(Duration::from_millis(2));
     }
-    Ok((asked, answered))
+    (asked, answered)
 }
 
-fn ask_once_over_tcp() -> Result<()> {
+fn ask_once_over_tcp(space: &Space) -> Result<()> {
     let query = Query::new(world::NAME, A).bytes();
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(ip(OVER_TCP), 0).into())?;
-    socket.connect_timeout(&at(SERVER, 53)?.into(), PATIENCE)?;
-    let mut stream: TcpStream = socket.into();
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(&u16::try_from(query.len())?.to_be_bytes())?;
-    stream.write_all(&query)?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut reply = vec![0; u16::from_be_bytes(len).into()];
-    stream.read_exact(&mut reply)?;
+    let mut stream = space.tcp(ip(OVER_TCP), at(SERVER, 53)?)?;
+    let reply = dns::ask_tcp(&mut stream, &query)?;
     ensure!(!Reply::parse(&reply)?.answers.is_empty());
     Ok(())
 }

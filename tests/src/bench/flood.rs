@@ -22,6 +22,8 @@ use crate::world::{self as spaces, Space, join};
 
 /// The server's address.
 pub const SERVER: &str = "192.0.2.53";
+/// The same over IPv6.
+pub const SERVER_V6: &str = "2001:db8::53";
 /// Frames of one call of the generator: some tens of milliseconds.
 const CALL: u32 = 65_536;
 /// Frames that the kernel makes before it sends them.
@@ -114,7 +116,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
 
 /// The two ends, with generator and sink on one.
 pub struct Flood {
-    generator: Space,
+    generator: Arc<Space>,
     server: Space,
     rig: Rig,
     sink: Option<XdpLinkId>,
@@ -210,7 +212,7 @@ impl Flood {
 
     /// The same with this namespace for the server's end.
     pub fn over(server: Space, name: &str) -> Result<Self> {
-        let generator = Space::new("flood")?;
+        let generator = Arc::new(Space::new("flood")?);
         join(&generator, "eth0", &server, "eth0")?;
         set_mac(&generator, CLIENT_MAC)?;
         set_mac(&server, SERVER_MAC)?;
@@ -301,8 +303,21 @@ impl Flood {
         Ok(())
     }
 
+    /// Gives the server's end addresses, and puts everything behind the generator.
+    pub fn address_server(&self) -> Result<()> {
+        let mac = shown_mac(CLIENT_MAC);
+        self.server.ip_batch(&format!(
+            "address add {SERVER}/24 dev eth0
+             address add {SERVER_V6}/64 dev eth0 nodad
+             neighbour replace 192.0.2.1 lladdr {mac} dev eth0 nud permanent
+             neighbour replace 2001:db8::1 lladdr {mac} dev eth0 nud permanent
+             route add default via 192.0.2.1
+             route add default via 2001:db8::1"
+        ))
+    }
+
     /// The generator's end.
-    pub fn generator(&self) -> &Space {
+    pub fn generator(&self) -> &Arc<Space> {
         &self.generator
     }
 
@@ -511,8 +526,12 @@ impl Flood {
 }
 
 /// Sets the MAC address of a namespace's `eth0`.
+fn shown_mac(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
 fn set_mac(space: &Space, mac: [u8; 6]) -> Result<()> {
-    let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+    let mac = shown_mac(mac);
     space.ip(&format!("link set eth0 address {mac}")).map(drop)
 }
 

@@ -2,7 +2,6 @@
 //! exist.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -409,14 +408,7 @@ fn absent(rounds: usize) -> Result<Vec<Figure>> {
 
 /// What is answered to a message over TCP.
 fn by_tcp(client: &Space, from: &str, to: &str, message: &[u8]) -> Result<Vec<u8>> {
-    let mut stream = client.tcp(from.parse()?, at(to, 53)?)?;
-    let len = u16::try_from(message.len())?.to_be_bytes();
-    stream.write_all(&[&len, message].concat())?;
-    let mut len = [0; 2];
-    stream.read_exact(&mut len)?;
-    let mut answer = vec![0; u16::from_be_bytes(len).into()];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+    dns::ask_tcp(&mut client.tcp(from.parse()?, at(to, 53)?)?, message)
 }
 
 #[cfg(test)]

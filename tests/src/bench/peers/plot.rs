@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use plotters::coord::CoordTranslate;
 use plotters::prelude::*;
 
 use super::Outcome;
@@ -90,13 +91,7 @@ pub fn answered(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()
                 .label(server.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK)
-            .draw()
-            .map_err(|error| anyhow!("{error}"))
+        legend(&mut chart)
     })
 }
 
@@ -205,14 +200,21 @@ pub fn cost(path: &Path, of: Of, costs: &[Cost]) -> Result<()> {
                 .label(question.what)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK)
-            .draw()
-            .map_err(|error| anyhow!("{error}"))
+        legend(&mut chart)
     })
+}
+
+/// Says which line is whose.
+fn legend<'a, 'b: 'a, Place: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'b>, Place>,
+) -> Result<()> {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK)
+        .draw()
+        .map_err(|error| anyhow!("{error}"))
 }
 
 /// An SVG of this, on white.

@@ -18,7 +18,7 @@ use crate::bench::world::{MIRRORS, NAME, body};
 use crate::daemon::{self, Daemon};
 use crate::dns::{self, COOKIE, Reply};
 use crate::other_server;
-use crate::packet::{CLIENT_MAC, Frame};
+use crate::packet::Frame;
 use crate::peers::{self, Kind, Peer};
 use crate::rig::{Pattern, Seen};
 use crate::world::Space;
@@ -326,15 +326,7 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
 /// The wire: addresses on the server's end, and everything behind the generator.
 fn wire() -> Result<Flood> {
     let flood = Flood::new(NAME)?;
-    let mac = CLIENT_MAC.map(|octet| format!("{octet:02x}")).join(":");
-    flood.server().ip_batch(&format!(
-        "address add {SERVER_V4}/24 dev eth0
-         address add {SERVER_V6}/64 dev eth0 nodad
-         neighbour replace 192.0.2.1 lladdr {mac} dev eth0 nud permanent
-         neighbour replace 2001:db8::1 lladdr {mac} dev eth0 nud permanent
-         route add default via 192.0.2.1
-         route add default via 2001:db8::1"
-    ))?;
+    flood.address_server()?;
     Ok(flood)
 }
 

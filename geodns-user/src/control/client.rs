@@ -97,6 +97,15 @@ impl Chunks {
             }
         }
     }
+
+    /// All that is left.
+    async fn all(&mut self) -> Result<Bytes, Error> {
+        let mut whole = Vec::new();
+        while let Some(chunk) = self.next().await? {
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.into())
+    }
 }
 
 impl Drop for Chunks {
@@ -331,12 +340,8 @@ impl Client {
 
     async fn send(&self, request: Builder, body: Body) -> Result<Reply, Error> {
         let mut chunks = self.begin(request, body).await?;
-        let mut whole = Vec::new();
-        while let Some(chunk) = chunks.next().await? {
-            whole.extend_from_slice(&chunk);
-        }
         Ok(Reply {
-            body: whole.into(),
+            body: chunks.all().await?,
             socket: self.socket.clone(),
         })
     }
@@ -355,17 +360,15 @@ impl Client {
         if status.is_success() {
             return Ok(chunks);
         }
-        let mut whole = Vec::new();
-        while let Some(chunk) = chunks.next().await? {
-            whole.extend_from_slice(&chunk);
-        }
-        Err(match serde_json::from_slice::<Problem>(&whole) {
-            Ok(problem) => Error::Refused(problem.error),
-            Err(_) => Error::Connection {
-                socket: self.socket.clone(),
-                error: format!("HTTP status {status}: is that geodns's control socket?"),
+        Err(
+            match serde_json::from_slice::<Problem>(&chunks.all().await?) {
+                Ok(problem) => Error::Refused(problem.error),
+                Err(_) => Error::Connection {
+                    socket: self.socket.clone(),
+                    error: format!("HTTP status {status}: is that geodns's control socket?"),
+                },
             },
-        })
+        )
     }
 
     async fn exchange(

@@ -592,7 +592,9 @@ impl Kernel {
         }
         self.instance.set_rules(&blocks)?;
         // Every CPU has noticed when this returns.
-        std::thread::sleep(rules::TICKS);
+        if !(blocks.is_empty() && self.settings.blocks.is_empty()) {
+            std::thread::sleep(rules::TICKS);
+        }
         self.settings.blocks = blocks;
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -78,7 +78,7 @@ impl Rule {
             None => None,
         };
         if let Some(from) = said.from {
-            check_prefix(from)?;
+            geo::check_trie_prefix(from)?;
         }
         let rule = Self {
             name,
@@ -174,9 +174,6 @@ impl Pattern {
     }
 }
 
-/// The first IPv4 address, mapped.
-const MAPPED: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
-
 /// A type by its mnemonic or number.
 fn parse_type(text: &str) -> Result<Rtype, String> {
     match text.to_ascii_uppercase().parse() {
@@ -184,17 +181,6 @@ fn parse_type(text: &str) -> Result<Rtype, String> {
         _ => Err(format!(
             "{text:?} is not a type: write it like ANY, TXT or TYPE65280"
         )),
-    }
-}
-
-fn check_prefix(prefix: IpNet) -> Result<(), String> {
-    geo::check_prefix(prefix)?;
-    // The kernel has both families in one space.
-    match prefix {
-        IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
-            "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -461,6 +461,25 @@ impl Check<'_> {
         Ok((self.folder.join(value.get_ref()), value.span()))
     }
 
+    /// What is in a file that is named, and where that stands.
+    pub(super) fn text_of(
+        &self,
+        file: Spanned<String>,
+        key: &str,
+    ) -> Result<(String, Range<usize>), Error> {
+        let (path, span) = self.path(Some(file), key, "")?;
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok((text, span)),
+            Err(error) => {
+                let message = format!(
+                    "cannot read {}: {error}; check the path and its permissions",
+                    path.display()
+                );
+                self.error(span, key, message)
+            }
+        }
+    }
+
     /// A number in a range.
     pub(super) fn number(
         &self,

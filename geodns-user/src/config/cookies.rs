@@ -90,21 +90,10 @@ impl Check<'_> {
     /// The lines of a file of secrets.
     fn secrets_file(&self, file: Spanned<String>) -> Result<Lines, Error> {
         const KEY: &str = "cookies.secrets_file";
-        let (path, span) = self.path(Some(file), KEY, "")?;
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-                let lines = lines.map(|line| (span.clone(), line.to_owned())).collect();
-                Ok((span, KEY, lines))
-            }
-            Err(error) => {
-                let message = format!(
-                    "cannot read {}: {error}; check the path and its permissions",
-                    path.display()
-                );
-                self.error(span, KEY, message)
-            }
-        }
+        let (text, span) = self.text_of(file, KEY)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines = lines.map(|line| (span.clone(), line.to_owned())).collect();
+        Ok((span, KEY, lines))
     }
 }
 

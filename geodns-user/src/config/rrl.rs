@@ -5,6 +5,7 @@ use toml::Spanned;
 
 use super::check::Check;
 use super::{Error, file};
+use crate::geo;
 
 /// Responses a second, at the most: more is no limit.
 const MAX_RATE: u32 = 1_000_000;
@@ -54,7 +55,10 @@ impl Check<'_> {
         let mut allow = Vec::new();
         for text in &list {
             match self.network(text, "rrl.allow")? {
-                Some(prefix) if allow.len() < MAX_ALLOW => allow.push(prefix),
+                Some(prefix) if allow.len() < MAX_ALLOW => match geo::check_trie_prefix(prefix) {
+                    Ok(()) => allow.push(prefix),
+                    Err(message) => return self.error(text.span(), "rrl.allow", message),
+                },
                 Some(_) => {
                     let message = format!("{} prefixes; {MAX_ALLOW} is the most", list.len());
                     return self.error(text.span(), "rrl.allow", message);

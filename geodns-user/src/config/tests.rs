@@ -931,6 +931,14 @@ fn the_limit_of_responses_is_what_it_says() {
             "allow = [\"me\"]",
             "2: rrl.allow: \"me\" is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
         ),
+        (
+            "allow = [\"::/0\"]",
+            "2: rrl.allow: ::/0 has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3",
+        ),
+        (
+            "allow = [\"::ffff:192.0.2.0/120\"]",
+            "2: rrl.allow: ::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; did you mean 192.0.2.0/24?",
+        ),
     ] {
         check_error(with(section), &format!("etc/g.toml:{expect}"));
     }

@@ -145,17 +145,8 @@ impl Check<'_> {
             (Some(secret), None) => (secret.get_ref().clone(), secret.span(), "tsig.secret"),
             (None, Some(file)) => {
                 const KEY: &str = "tsig.secret_file";
-                let (path, span) = self.path(Some(file.clone()), KEY, "")?;
-                match std::fs::read_to_string(&path) {
-                    Ok(text) => (text, span, KEY),
-                    Err(error) => {
-                        let message = format!(
-                            "cannot read {}: {error}; check the path and its permissions",
-                            path.display()
-                        );
-                        return self.error(span, KEY, message);
-                    }
-                }
+                let (text, span) = self.text_of(file.clone(), KEY)?;
+                (text, span, KEY)
             }
             (Some(_), Some(file)) => {
                 let message = "a secret or a file with one, not both; remove one";

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -303,6 +303,18 @@ pub fn check_prefix(prefix: IpNet) -> Result<(), String> {
         "{prefix}: bits are set past the prefix length; did you mean {}?",
         prefix.trunc()
     ))
+}
+
+/// The same, of a prefix for one of the kernel's tries, which have both families in one space ([`trie_key`]).
+pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
+    const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+    check_prefix(prefix)?;
+    match prefix {
+        IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
+            "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.

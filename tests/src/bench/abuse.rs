@@ -77,15 +77,21 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     for task in fs::read_dir(format!("/proc/{}/task", daemon.pid().context("it runs")?))? {
         pin(task?.file_name().to_string_lossy().parse()?, last)?;
     }
-    flood.receive_on(last)?;
-    flood.generate_on(first);
-    let clients = (0..CLIENTS).map(|number| {
-        let [a, b, c] = PREFIX;
-        IpAddr::from([a, b, c, (number % 250) as u8 + 1])
-    });
-    flood.rig().set_clients(&clients.collect::<Vec<_>>())?;
+    let mut control = Flood::new(world::NAME)?;
+    control.attach("discard")?;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let [a, b, c] = PREFIX;
+            IpAddr::from([a, b, c, (number % 250) as u8 + 1])
+        })
+        .collect();
+    for flood in [&mut flood, &mut control] {
+        flood.receive_on(last)?;
+        flood.generate_on(first);
+        flood.rig().set_clients(&clients)?;
+    }
 
-    let rounds = (0..rounds).map(|_| round(&mut flood, &daemon));
+    let rounds = (0..rounds).map(|_| round(&mut flood, &mut control, &daemon));
     Ok(figures(&rounds.collect::<Result<Vec<_>>>()?))
 }
 
@@ -95,12 +101,14 @@ struct Round {
     dropped: f64,
     flooded: f64,
     lost: f64,
+    lost_by_control: f64,
     others: f64,
     with_cookie: f64,
     over_tcp: f64,
 }
 
-fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
+/// `control` is another pair of ends, where everything is dropped: what it loses, the machine loses.
+fn round(flood: &mut Flood, control: &mut Flood, daemon: &Daemon) -> Result<Round> {
     let steered = Query::new(world::NAME, A);
     let with_cookie = cookie(flood)?;
 
@@ -118,9 +126,10 @@ fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
     // Twice what can be answered, and some more: each call of the generator takes a moment to begin.
     let pace = Duration::from_secs_f64(0.45 / answerable);
     let (mut flooded, mut lost) = (Vec::new(), Vec::new());
+    let share_lost = |flow: &Flow| 100.0 * flow.lost.there as f64 / flow.sent as f64;
     let mut got = |flow: Flow, answers: u64| {
         flooded.push(flow.per_second(flow.sent));
-        lost.push(100.0 * flow.lost.there as f64 / flow.sent as f64);
+        lost.push(share_lost(&flow));
         100.0 * answers as f64 * TEMPLATES as f64 / flow.sent as f64
     };
     flood.ask_paced(&among(pattern(&steered, Clients::Random, "0.0.0.0")), pace)?;
@@ -140,11 +149,14 @@ fn round(flood: &mut Flood, daemon: &Daemon) -> Result<Round> {
         let asked = client.join().expect("no panic");
         flow.map(|_| asked)
     })?;
+    control.ask_paced(&[flooding()], pace)?;
+    let lost_by_control = share_lost(&control.run(TIME)?);
     Ok(Round {
         answerable,
         dropped,
         flooded: quantile(&flooded, 0.5),
         lost: quantile(&lost, 0.5),
+        lost_by_control,
         others,
         with_cookie,
         over_tcp: 100.0 * f64::from(answered) / f64::from(asked.max(1)),
@@ -211,6 +223,11 @@ fn figures(rounds: &[Round]) -> Vec<Figure> {
             "the same, lost before the program saw it: the veth's ring was full",
             "%",
             |of| of.lost,
+        ),
+        figure(
+            "the same, lost before a program that drops everything saw it",
+            "%",
+            |of| of.lost_by_control,
         ),
         got("others' queries that are answered", |of| of.others),
         got("the same, from the /24 with a cookie", |of| of.with_cookie),

@@ -370,13 +370,16 @@ impl Flood {
         responder.listen(&[(SERVER.parse()?, self.server_ifindex, SERVER_MAC)])
     }
 
+    /// Attaches a program of the rig to the server's end.
+    pub fn attach(&mut self, program: &str) -> Result<XdpLinkId> {
+        let program = self.rig.program(program)?;
+        self.server
+            .enter(|| Ok(program.attach("eth0", XdpMode::Driver)?))
+    }
+
     /// Floods the bare reflector.
     pub fn reflector(&mut self, time: Duration) -> Result<Flow> {
-        let link = {
-            let program = self.rig.program("reflect")?;
-            self.server
-                .enter(|| Ok(program.attach("eth0", XdpMode::Driver)?))?
-        };
+        let link = self.attach("reflect")?;
         let flow = self.run(time);
         self.rig.program("reflect")?.detach(link)?;
         flow

@@ -9,14 +9,17 @@
 //! - [`rules`]: which queries are dropped
 //! - [`watch`]: samples of what is asked and answered, and who asks most
 //! - [`subnet`]: which client subnets say nothing
+//! - [`opaque`]: what LLVM is not to know
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
 pub mod cookie;
 pub mod limit;
+pub mod opaque;
 pub mod respond;
 pub mod rules;
 pub mod subnet;

@@ -1,5 +1,7 @@
 //! What the fast path decides for a packet, and the counter of each decision.
 
+use crate::opaque::opaque;
+
 macro_rules! counted {
     ($(#[doc = $about:literal])+ $kind:ident: $($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         $(#[doc = $about])+
@@ -173,11 +175,8 @@ impl Verdict {
     }
 
     /// The verdict with this counter.
-    pub const fn from_index(index: u32) -> Option<Self> {
-        if (index as usize) < Self::ALL.len() {
-            Some(Self::ALL[index as usize])
-        } else {
-            None
-        }
+    #[inline(always)]
+    pub fn from_index(index: u32) -> Option<Self> {
+        Self::ALL.get(opaque(index as usize)).copied()
     }
 }

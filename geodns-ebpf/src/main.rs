@@ -21,6 +21,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
 use geodns_common::limit;
+use geodns_common::opaque::opaque;
 use geodns_common::respond::respond;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -104,7 +105,7 @@ fn is_over_budget(verdict: Verdict) -> bool {
     let Some(budgets) = maps::BUDGETS.get_ptr_mut(0) else {
         return false;
     };
-    let index = core::hint::black_box(verdict as u32) as usize & (COUNTERS / 2 - 1);
+    let index = opaque(verdict as usize) & (COUNTERS / 2 - 1);
     // SAFETY: the helper takes nothing; the index is masked.
     unsafe {
         let now = bpf_jiffies64().wrapping_mul(settings.tick);
@@ -120,7 +121,7 @@ fn count(verdict: Verdict, is_over_budget: bool) -> u64 {
     };
     let index = verdict as u32 + is_over_budget as u32 * Verdict::OVER_BUDGET;
     // LLVM would drop the mask, which the verifier needs.
-    let index = core::hint::black_box(index) as usize & (COUNTERS - 1);
+    let index = opaque(index as usize) & (COUNTERS - 1);
     // SAFETY: the index is masked; this CPU's copy is not written by another.
     unsafe {
         let counter = &raw mut (*counters)[index];

@@ -13,6 +13,7 @@ use geodns_common::abi::{
     Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone,
 };
 use geodns_common::limit;
+use geodns_common::opaque::opaque_ref;
 use geodns_common::respond::Scratch;
 use geodns_common::rules::{self, Rules};
 use geodns_common::tables::Tables;
@@ -35,7 +36,7 @@ pub static SETTINGS: Settings = Settings::new();
 /// [`SETTINGS`], of which LLVM is not to know what it is: it would put the zeros in that stand there.
 #[inline(always)]
 pub fn settings() -> &'static Settings {
-    core::hint::black_box(&SETTINGS)
+    opaque_ref(&SETTINGS)
 }
 
 // Sizes of the tables are the loader's to set.

@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Listen;
+use geodns_common::opaque::opaque;
 use geodns_common::respond::{MAX_QUERY, MESSAGE, MIN_QUERY, Scratch};
 use geodns_common::tables::Address;
 use geodns_common::verdict::Verdict;
@@ -318,7 +319,7 @@ const QUERY_CHUNKS: u32 = (MESSAGE + MAX_QUERY).div_ceil(CHUNK as u32);
 /// comparison with the packet's end one of lengths, from which the verifier learns nothing.
 #[inline(always)]
 pub fn room<const OCTETS: usize>(ctx: &XdpContext, at: u32) -> Option<*mut u8> {
-    let start = (ctx.data() + core::hint::black_box(at) as usize) as *mut u8;
+    let start = (ctx.data() + opaque(at as usize)) as *mut u8;
     if start as usize + OCTETS > ctx.data_end() {
         return None;
     }
@@ -350,9 +351,9 @@ pub fn load(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     if packet.message_len < MIN_QUERY || packet.message_len > MAX_QUERY {
         return Err(Verdict::MessageSize);
     }
-    let start = core::hint::black_box(MESSAGE - packet.headers_len) & 0x7f;
+    let start = opaque((MESSAGE - packet.headers_len) as usize) & 0x7f;
     // SAFETY: 127 octets in, 1,024 octets are inside the frame.
-    let frame = unsafe { scratch.frame.as_mut_ptr().add(start as usize) };
+    let frame = unsafe { scratch.frame.as_mut_ptr().add(start) };
     let mut copied = 0;
     while copied < QUERY_CHUNKS {
         let at = copied * CHUNK as u32;
@@ -365,7 +366,7 @@ pub fn load(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     }
     if copied < QUERY_CHUNKS {
         // The end of the packet, some of it a second time: none that comes so far is shorter than a chunk.
-        let at = core::hint::black_box(packet.frame_len - CHUNK as u32) & 0x3ff;
+        let at = opaque((packet.frame_len - CHUNK as u32) as usize) as u32 & 0x3ff;
         let from = room::<CHUNK>(ctx, at).ok_or(Verdict::Truncated)?;
         // SAFETY: as above; 127 + 1,023 octets in, a chunk is inside the frame.
         unsafe { copy(from.cast(), frame.add(at as usize).cast()) };

@@ -7,6 +7,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Stage;
+use geodns_common::opaque::opaque;
 use geodns_common::respond::{MESSAGE, Scratch};
 use geodns_common::verdict::Verdict;
 use geodns_common::wire::{self, MAX_UDP_SIZE};
@@ -37,8 +38,8 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     }
     // LLVM would leave out masks for the bound it has just seen. The verifier of Linux 6.1 does not
     // know it: what was spilled before a comparison learns nothing from that.
-    let message_len = core::hint::black_box(scratch.message_len) & 0x7ff;
-    let headers_len = core::hint::black_box(packet.headers_len) & 0x7f;
+    let message_len = opaque(scratch.message_len as usize) as u32 & 0x7ff;
+    let headers_len = opaque(packet.headers_len as usize) as u32 & 0x7f;
     let grow = (headers_len + message_len) as i32 - packet.frame_len as i32;
     if grow > 0 {
         make_room(ctx, scratch, headers_len, grow)?;
@@ -148,7 +149,7 @@ fn put_message(
     }
     let sum = scratch.forget64(sum);
     // The last octets, the ones before them once more: no message is as short as a word.
-    let last = core::hint::black_box(message_len.wrapping_sub(4)) & 0x7ff;
+    let last = opaque(message_len.wrapping_sub(4) as usize) as u32 & 0x7ff;
     let to = room::<4>(ctx, headers_len + last).ok_or(Verdict::Aborted)?;
     // SAFETY: `room` has looked; 76 + 1,236 octets in, a word is inside the frame.
     unsafe {

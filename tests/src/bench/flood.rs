@@ -2,9 +2,12 @@
 //! rig's generator, the responder (or a bare reflector) in native XDP, and the rig's sink.
 
 use std::collections::BTreeSet;
+use std::ops::Sub;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -168,6 +171,8 @@ pub struct Paced {
     pub seen: Seen,
     /// The same, and what came soon after.
     pub all: Seen,
+    /// What was lost on the way, as the machine has other things to do.
+    pub lost: Lost,
     /// How long answers took, if that was wanted.
     pub times: Times,
     /// Seconds that the core was not idle.
@@ -190,6 +195,24 @@ pub struct Lost {
     pub there: u64,
     /// On the way back.
     pub back: u64,
+}
+
+impl Lost {
+    /// Whether nothing was.
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl Sub for Lost {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            there: self.there - before.there,
+            back: self.back - before.back,
+        }
+    }
 }
 
 impl Flow {
@@ -399,23 +422,31 @@ impl Flood {
 
     /// Floods what is attached to the server's end.
     pub fn run(&mut self, time: Duration) -> Result<Flow> {
+        self.flood(CALL, time)
+    }
+
+    /// The same with no more than so many frames.
+    pub fn run_once(&mut self, frames: u32) -> Result<Flow> {
+        self.flood(frames, Duration::ZERO)
+    }
+
+    /// Floods for so long, and at least with so many frames.
+    fn flood(&mut self, frames: u32, time: Duration) -> Result<Flow> {
         self.send(1)?;
         let (before, lost) = (self.rig.seen()?, self.lost()?);
         let start = Instant::now();
         let mut sent = 0;
-        while start.elapsed() < time {
-            self.send(CALL)?;
-            sent += u64::from(CALL);
+        while sent == 0 || start.elapsed() < time {
+            self.send(frames)?;
+            sent += u64::from(frames);
         }
         let time = start.elapsed();
-        let (after, lost_now) = (self.rig.seen()?, self.lost()?);
+        // In this order: what is under way has arrived when `ethtool` is done.
+        let lost = self.lost()? - lost;
         Ok(Flow {
             sent,
-            seen: after - before,
-            lost: Lost {
-                there: lost_now.there - lost.there,
-                back: lost_now.back - lost.back,
-            },
+            seen: self.rig.seen()? - before,
+            lost,
             time,
         })
     }
@@ -460,7 +491,7 @@ impl Flood {
         self.rig.set_besides(besides)?;
         let times = sender::sent_times(&self.rig)?;
         let times = timed.then_some(&times);
-        let before = self.rig.seen()?;
+        let (before, lost) = (self.rig.seen()?, self.lost()?);
         let program = self.rig.program("generate")?;
         let sender = &mut self.sender;
         let (sent, busy, took) = self.generator.enter(|| {
@@ -498,6 +529,7 @@ impl Flood {
             sent,
             seen,
             all,
+            lost: self.lost()? - lost,
             times: self.rig.times()?,
             busy,
             time: took,
@@ -556,6 +588,43 @@ pub fn first<T>(priority: i32, f: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = f();
     schedule(libc::SCHED_OTHER, 0)?;
     done
+}
+
+/// Keeps a CPU from halting while it has nothing to do, as long as this is there: a virtual one takes longer to wake
+/// than a veth's ring lasts in a flood. Whatever else there is to run comes first.
+pub struct Awake {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Awake {
+    /// Keeps this one awake.
+    pub fn keep(cpu: usize) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let thread = std::thread::spawn(move || {
+            pin(0, cpu)?;
+            schedule(libc::SCHED_IDLE, 0)?;
+            while !seen.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        });
+        Self {
+            over,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !matches!(ended, Some(Ok(Ok(())))) && !std::thread::panicking() {
+            eprintln!("bench: a CPU was not kept awake");
+        }
+    }
 }
 
 /// Sets how this thread is scheduled.

@@ -314,7 +314,8 @@ const METHOD: &str = "
   it, the table above says: what the same load takes more than where nothing is attached to the generator's end,
   and the stack drops each answer as one for somebody else.
 - Below saturation nothing may be lost: at half load, and at each load of the first round up to 90 % of the best,
-  ours must answer every query that is sent; some arrive up to 100 ms after the last was sent.
+  ours must answer every query that is sent; some arrive up to 100 ms after the last was sent. Such a load is
+  repeated, three times at the most, where the wire lost frames.
 - Only an answer with AA, NOERROR (or NXDOMAIN with an SOA) counts. What counts them is an XDP program.
 - Latency is from a query's making to its answer's arrival, at half of each server's own best load, in steps
   of an eighth of a power of two.

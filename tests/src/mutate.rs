@@ -7,6 +7,9 @@ use rand::seq::IndexedRandom;
 
 use crate::dns::{self, Query};
 
+/// Octets of a query, at the most: what Ethernet carries over IPv4 and UDP.
+const LONGEST: usize = 1472;
+
 /// Makes queries around a set of names: good ones, and good ones with something wrong.
 pub struct Mutator {
     seeds: Vec<Vec<u8>>,
@@ -104,6 +107,7 @@ impl Mutator {
             _ => {
                 let piece = query[at..].to_vec();
                 query.extend_from_slice(&piece);
+                query.truncate(LONGEST);
             }
         }
     }

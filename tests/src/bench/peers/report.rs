@@ -37,7 +37,13 @@ impl Place {
             date: output(Command::new("date").arg("+%F"))?.trim().to_owned(),
             cpu: model.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: std::thread::available_parallelism()?.get(),
-            kernel: output(Command::new("uname").arg("-r"))?.trim().to_owned(),
+            // Without what whoever built it adds.
+            kernel: output(Command::new("uname").arg("-r"))?
+                .trim()
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
         })
     }
 }
@@ -68,7 +74,12 @@ impl Report<'_> {
         let configs = folder.join("configs");
         fs::create_dir_all(&configs)
             .with_context(|| format!("cannot make {}", configs.display()))?;
+        let home = std::env::var("HOME").unwrap_or_default();
         for (name, text) in self.servers.iter().filter_map(|one| one.config.as_ref()) {
+            let text = match home.is_empty() {
+                true => text.clone(),
+                false => text.replace(&home, "~"),
+            };
             fs::write(configs.join(name), text)?;
         }
         for outcome in self.outcomes {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -396,10 +397,11 @@ impl Server {
             .tcp_socket(address, self.options.port)
             .map_err(failed("TCP"))?;
         let at = tcp.local_addr().map_err(failed("TCP"))?;
-        // Without SO_REUSEPORT first: with it, we would share the port with another server of the
-        // same user and each would get a part of the queries.
-        self.udp_socket(at, false).map_err(failed("UDP"))?;
-        let opened = self.open(at, workers);
+        // Bound without SO_REUSEPORT: with it, we would share the port with another server of the
+        // same user and each would get a part of the queries. It stays: closed, it might live on for a moment in
+        // a child that has not become another program yet.
+        let first = self.udp_socket(at, false).map_err(failed("UDP"))?;
+        let opened = self.open(at, first, workers);
         if opened.is_err() {
             // Those that some workers may have.
             for worker in &*workers {
@@ -416,9 +418,16 @@ impl Server {
     }
 
     /// Gives each worker a socket, and starts those that there are not yet.
-    fn open(&self, at: SocketAddr, workers: &mut Vec<udp::Worker>) -> io::Result<()> {
-        let sockets = (0..self.options.workers())
-            .map(|_| self.udp_socket(at, true))
+    fn open(
+        &self,
+        at: SocketAddr,
+        first: Socket,
+        workers: &mut Vec<udp::Worker>,
+    ) -> io::Result<()> {
+        first.set_reuse_port(true)?;
+        let others = (1..self.options.workers()).map(|_| self.udp_socket(at, true));
+        let sockets = iter::once(Ok(first))
+            .chain(others)
             .collect::<io::Result<Vec<_>>>()?;
         for number in workers.len()..self.options.workers() {
             workers.push(udp::Worker::start(number, Arc::clone(&self.shared))?);

@@ -637,9 +637,9 @@ fn put_found<T: Tables>(
     tables: &T,
     target: u64,
 ) -> Result<Verdict, Verdict> {
-    let mut pool = (target >> 32) as u32;
+    let mut number = (target >> 32) as u32;
     if target & KIND == Target::STATIC {
-        let records = set_from(scratch, tables, pool)?;
+        let records = set_from(scratch, tables, number)?;
         if records == 0 {
             return Ok(Verdict::Nodata);
         }
@@ -647,10 +647,9 @@ fn put_found<T: Tables>(
             scratch.records = records;
             return Ok(Verdict::Static);
         }
-        pool = scratch.pool;
+        number = scratch.pool;
     }
-    scratch.pool = pool;
-    let number = pool;
+    scratch.pool = number;
     let pool = tables.pool(number).ok_or(Verdict::Internal)?;
     let query = scratch.query;
     let family = query.family();

@@ -1,7 +1,6 @@
 //! DNS cookies (RFC 7873, RFC 9018): both paths give the same octets, servers that share a secret give the
 //! same cookies, and a secret is rolled without a gap.
 
-use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -158,13 +157,7 @@ fn cookies_go_with_every_answer() -> Result<()> {
     let made = exchange(&pair.client, SERVER, &OURS)?;
     let by_tcp = |message: &[u8]| -> Result<Vec<u8>> {
         let mut stream = pair.client.tcp(ip(CLIENT), at(SERVER, 53)?)?;
-        let len = (message.len() as u16).to_be_bytes();
-        stream.write_all(&[&len, message].concat())?;
-        let mut len = [0; 2];
-        stream.read_exact(&mut len)?;
-        let mut response = vec![0; u16::from_be_bytes(len).into()];
-        stream.read_exact(&mut response)?;
-        Ok(response)
+        dns::ask_tcp(&mut stream, message)
     };
     // Errors, and what only the slow path answers.
     for (question, rcode) in [

@@ -560,11 +560,12 @@ impl Flood {
     }
 }
 
-/// Sets the MAC address of a namespace's `eth0`.
+/// A MAC address as it is written.
 fn shown_mac(mac: [u8; 6]) -> String {
     mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
+/// Sets the MAC address of a namespace's `eth0`.
 fn set_mac(space: &Space, mac: [u8; 6]) -> Result<()> {
     let mac = shown_mac(mac);
     space.ip(&format!("link set eth0 address {mac}")).map(drop)

@@ -16,10 +16,8 @@ use crate::bench::world::MIRRORS;
 use crate::mmdb;
 use crate::rig::CLIENTS;
 
-/// The servers' IPv4 address.
-pub const SERVER_V4: &str = "192.0.2.53";
-/// The servers' IPv6 address.
-pub const SERVER_V6: &str = "2001:db8::53";
+/// Where all of them answer.
+pub use crate::bench::flood::{SERVER as SERVER_V4, SERVER_V6};
 /// The hosts of the zone; zeros are any digits.
 pub const HOST: &str = "h000.example.org";
 /// A name that is not in it; zeros are any digits.

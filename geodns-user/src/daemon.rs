@@ -163,6 +163,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut inputs = read(config, &members, None, &|zone| zones::kept(&keep, zone))?;
     warn_of(&inputs);
     let config = Arc::clone(&inputs.config);
+    keep.sweep(config.zones.iter().map(|zone| &zone.name));
     let zones = Arc::make_mut(&mut inputs.zones);
     acme::put_over_all(&config, &state, zones)?;
     catalogs::keep(&state, &catalogs::produce(&config, &state, zones)?)?;

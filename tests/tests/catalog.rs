@@ -583,8 +583,9 @@ fn the_kernel_knows_no_catalog() -> Result<()> {
     const TYPES: [u16; 5] = [1, 6, 12, 16, 43];
     for (name, wanted) in [
         ("one.example", "SERVFAIL"),
-        ("sub.own.example", "SERVFAIL"),
-        ("x.sub.own.example", "SERVFAIL"),
+        // It is left alone: the names are those of the zone above it.
+        ("sub.own.example", "NXDOMAIN"),
+        ("x.sub.own.example", "NXDOMAIN"),
     ] {
         twins.comes_to(from, name, 16, wanted)?;
     }
@@ -608,7 +609,6 @@ fn the_kernel_knows_no_catalog() -> Result<()> {
             twins.ask(from, &Query::new(name, qtype))?;
         }
     }
-    // Without the one below, the zone of the file has its names back.
     let setup = of_a_file(&catalog(2, "2", &members[..1]));
     twins.change(&setup)?;
     twins.comes_to(from, "x.sub.own.example", 16, "NXDOMAIN")?;
@@ -616,4 +616,97 @@ fn the_kernel_knows_no_catalog() -> Result<()> {
     twins.change(&of_a_file(&catalog(3, "2", &[])))?;
     twins.comes_to(from, "one.example", 16, "REFUSED")?;
     Ok(())
+}
+
+/// A catalog has no part of a name of the configuration or of another catalog, whatever comes first: at a
+/// start, after a restart, and when the configuration has a zone more.
+#[test]
+fn a_catalog_has_no_part_of_what_others_have() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let space = &pair.client;
+    let mut peer = producer(Kind::Nsd, 1, "2", &[]);
+    for name in [".", "example", "x.own.example", "sub.one.example"] {
+        let zone = name.trim_end_matches('.');
+        peer.zones.push((name.to_owned(), member(zone, 1, "taken")));
+    }
+    let other = Peer::start(space, Kind::Nsd, &peer)?;
+    let hostile = catalog(
+        1,
+        "2",
+        &[
+            ("a", "."),
+            ("b", "example"),
+            ("c", "x.own.example"),
+            ("d", "one.example"),
+        ],
+    )
+    .replace("PTR ..", "PTR .");
+    let second = catalog(1, "2", &[("a", "sub.one.example"), ("b", "two.example")]);
+    let setup = of_a_file(&hostile);
+    let more = format!(
+        "[[zone]]\nname = \"new.test\"\nfile = \"new.zone\"\ncatalog = \"consumer\"\n\
+         [[zone.members]]\ntsig = \"xfr\"\nprimaries = [\"{OTHER}\"]\n"
+    );
+    let setup = setup.clone().body(&format!("{}{more}", setup.body));
+    let setup = setup.file("new.zone", &second.replace(CATALOG, "new.test"));
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let holds = |daemon: &Daemon| -> Result<()> {
+        for name in ["one.example", "two.example"] {
+            until(space, OURS, name, name, || daemon.log())?;
+        }
+        for (name, wanted) in [
+            ("own.example", "own"),
+            ("x.own.example", "NXDOMAIN"),
+            ("y.x.own.example", "NXDOMAIN"),
+            ("sub.one.example", "NXDOMAIN"),
+            ("example", "REFUSED"),
+            ("elsewhere.test", "REFUSED"),
+        ] {
+            let said = says(space, OURS, name)?;
+            ensure!(said == wanted, "{name}: {said}\n{}", daemon.log());
+        }
+        Ok(())
+    };
+    holds(&daemon)?;
+    for line in [
+        "catalog catalog.test: . is above own.example, a zone of the configuration, and left alone",
+        "catalog catalog.test: example is above own.example, a zone of the configuration",
+        "catalog catalog.test: x.own.example is below own.example, a zone of the configuration",
+        "catalog new.test: sub.one.example is below one.example, a member of catalog catalog.test",
+    ] {
+        daemon.logged(line)?;
+    }
+    ensure!(daemon.ok("status")?.contains("is above own.example"));
+    daemon.stop()?;
+    daemon.again(&pair.server, &setup)?;
+    holds(&daemon)?;
+
+    // A zone more in the configuration, above a member and below another.
+    let more = "[[zone]]\nname = \"a.two.example\"\nfile = \"own.zone\"\n";
+    let grown = setup.clone().body(&format!("{}{more}", setup.body));
+    let zone = "$TTL 9\n@ SOA a b 1 2 3 4 5\n@ NS a.test.\n@ TXT \"own\"\n";
+    let grown = grown.file("own.zone", zone);
+    let refused = |daemon: &Daemon| until(space, OURS, "two.example", "REFUSED", || daemon.log());
+    let kept = daemon.home.folder.path().join("zones/two.example.zone");
+    ensure!(kept.exists());
+    daemon.home.write(&grown)?;
+    daemon.ok("reload")?;
+    // From the first moment: nothing of it is in force before the catalogs are looked at.
+    ensure!(says(space, OURS, "two.example")? == "REFUSED");
+    ensure!(says(space, OURS, "a.two.example")? == "own");
+    daemon.logged("two.example is above a.two.example, a zone of the configuration")?;
+    let end = Instant::now() + PATIENCE;
+    while kept.exists() {
+        ensure!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.stop()?;
+    daemon.again(&pair.server, &grown)?;
+    refused(&daemon)?;
+    daemon.home.write(&setup)?;
+    daemon.ok("reload")?;
+    holds(&daemon)?;
+    daemon.stop()?;
+    other.stop()
 }

@@ -8,6 +8,7 @@ use super::check::Check;
 use super::transfer::{Allowed, Key, Keys, Peer, Steered};
 use super::{Config, Error, ZoneFile, file};
 use crate::zone::Name;
+use crate::zone::catalog::claims::Claims;
 use crate::zone::catalog::{MAX_PRODUCER, Member};
 
 /// Zones that there may be, at the most: their numbers have 16 bits.
@@ -261,16 +262,25 @@ impl Config {
         MAX_ZONES.saturating_sub(own.count())
     }
 
+    /// What the zones of the file have of all names.
+    pub fn claims(&self) -> Claims {
+        let own = self.zones.iter().filter(|zone| zone.member.is_none());
+        Claims::of(own.map(|zone| (&zone.name, zone.catalog.is_some())))
+    }
+
     /// Puts the members of catalogs behind the zones of the file, in the place of all that were there. Those
-    /// whose name is taken, or whose catalog is not there, are left out, and so are those that there is no
-    /// room for.
+    /// whose name, or a part of it, is taken, or whose catalog is not there, are left out, and so are those
+    /// that there is no room for.
     pub fn set_members(&mut self, members: &[Member]) {
         self.zones.retain(|zone| zone.member.is_none());
-        let names: HashSet<&Name> = self.zones.iter().map(|zone| &zone.name).collect();
+        let mut claims = self.claims();
         let consumers = self.zones.iter().filter(|zone| zone.is_consumer());
         let consumers: HashMap<_, _> = consumers.map(|zone| (&zone.name, zone)).collect();
-        let members = members.iter().filter(|one| !names.contains(&one.name));
-        let members = members.filter_map(|one| consumers.get(&one.catalog)?.of_member(one));
+        let members = members.iter().filter_map(|one| {
+            let zone = consumers.get(&one.catalog)?.of_member(one)?;
+            claims.take(&one.name, &one.catalog).ok()?;
+            Some(zone)
+        });
         let members: Vec<_> = members.take(self.room_for_members()).collect();
         self.zones.extend(members);
     }

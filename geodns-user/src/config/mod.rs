@@ -224,6 +224,11 @@ impl ZoneFile {
         matches!(self.catalog, Some(Catalog::Producer))
     }
 
+    /// Of a member, the label that it stands at in its catalog.
+    pub fn label(&self) -> Option<&[u8]> {
+        self.member.as_ref().map(|member| &*member.id)
+    }
+
     /// Whether its content decides what zones there are.
     pub fn is_consumer(&self) -> bool {
         matches!(self.catalog, Some(Catalog::Consumer(_)))

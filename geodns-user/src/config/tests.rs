@@ -1035,6 +1035,8 @@ fn catalogs_are_what_it_says() {
         member("c.example", "theirs", &["two", "one"]),
         // Taken, and of no catalog that has members.
         member("example.org", "theirs", &[]),
+        member("x.example.org", "theirs", &[]),
+        member("org", "theirs", &[]),
         member("d.example", "ours", &[]),
         member("e.example", "gone", &[]),
     ];

@@ -2,7 +2,7 @@
 //!
 //! The state has the members that there are: a catalog that is broken, expires, or is away at a start
 //! changes nothing. What a catalog says anew is put in force as a reload is, with a plan of its own, and
-//! written to the state before.
+//! written to the state before; what is kept of members that have gone is removed after that.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::config::{Config, Listing};
 use crate::control::api::Failure;
 use crate::state::State;
 use crate::world::Inputs;
-use crate::zone::catalog::{self, Ledger, Merged, Said};
+use crate::zone::catalog::{self, Ledger, Member, Merged, Said};
 use crate::zone::{self, Name, Zone, Zones};
 
 /// How long changes are collected.
@@ -170,14 +170,8 @@ impl Daemon {
         let zones = world.zones.load_full();
         let (said, mut complaints) = said(config, &zones);
         let before = self.state.members().map_err(internal)?;
-        let configured: HashSet<&Name> = config
-            .zones
-            .iter()
-            .filter(|zone| zone.member.is_none())
-            .map(|zone| &zone.name)
-            .collect();
-        let is_configured = |name: &Name| configured.contains(name);
-        let merged = catalog::merge(&said, &before, &is_configured, config.room_for_members());
+        let room = config.room_for_members();
+        let merged = catalog::merge(&said, &before, config.claims(), room);
         complaints.extend(merged.complaints.iter().cloned());
         if merged.members == before && merged.members.iter().eq(config.members()) {
             return Ok(Outcome {
@@ -188,12 +182,6 @@ impl Daemon {
         let inputs = with_members(&world.inputs_now(), &merged)?;
         let next = self.compile(&inputs, &world.layers(), world.generation + 1)?;
         let instance = self.prepare(&next)?;
-        let names: HashSet<&Name> = merged.members.iter().map(|member| &member.name).collect();
-        let gone = before.iter().map(|member| &member.name);
-        let gone = gone.filter(|name| !names.contains(name) && !is_configured(name));
-        // Before the state has others of these names.
-        gone.chain(&merged.fresh)
-            .for_each(|name| self.keep.remove(name));
         self.state.save_members(&merged.members).map_err(internal)?;
         if let Err(failure) = self.commit(next, instance) {
             if let Err(error) = self.state.save_members(&before) {
@@ -201,10 +189,27 @@ impl Daemon {
             }
             return Err(failure);
         }
+        self.forget(config, &before, &merged);
         Ok(Outcome {
             changed: Some([before.len(), merged.members.len()]),
             complaints,
         })
+    }
+}
+
+impl Daemon {
+    /// Removes what is kept of members that have gone, or are others now. The state knows of it already.
+    fn forget(&self, config: &Config, before: &[Member], merged: &Merged) {
+        let own = config.zones.iter().filter(|zone| zone.member.is_none());
+        let own: HashSet<&Name> = own.map(|zone| &zone.name).collect();
+        let now: HashSet<&Name> = merged.members.iter().map(|member| &member.name).collect();
+        for gone in before.iter().filter(|member| !now.contains(&member.name)) {
+            match own.contains(&gone.name) {
+                true => self.keep.remove_member(&gone.name, &gone.id),
+                false => self.keep.remove(&gone.name),
+            }
+        }
+        merged.fresh.iter().for_each(|name| self.keep.remove(name));
     }
 }
 

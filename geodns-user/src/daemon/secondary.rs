@@ -204,6 +204,11 @@ fn begins_anew(before: &Option<Member>, now: &Option<Member>) -> bool {
     place(before) != place(now)
 }
 
+/// The label at which its catalog has a member.
+fn label(member: &Option<Member>) -> Option<Vec<u8>> {
+    member.as_ref().map(|member| member.id.clone())
+}
+
 /// What is known of a zone.
 struct Look {
     daemon: Arc<Daemon>,
@@ -230,15 +235,8 @@ async fn look_after(
     mut woken: mpsc::Receiver<Wake>,
 ) {
     let kept = {
-        let (daemon, apex) = (Arc::clone(&daemon), apex.clone());
-        let read = move || {
-            daemon
-                .keep
-                .read(&apex)
-                .ok()
-                .flatten()
-                .map(|kept| kept.checked)
-        };
+        let (keep, apex, label) = (daemon.keep.clone(), apex.clone(), label(&member));
+        let read = move || keep.checked(&apex, label.as_deref());
         tokio::task::spawn_blocking(read).await.ok().flatten()
     };
     checked.set(kept.unwrap_or(SystemTime::UNIX_EPOCH));
@@ -458,8 +456,9 @@ impl Look {
         self.save = None;
         self.saved = Instant::now();
         let Some(zone) = self.zone() else { return };
-        let keep = self.daemon.keep.clone();
-        let written = tokio::task::spawn_blocking(move || keep.write(&zone)).await;
+        let (keep, label) = (self.daemon.keep.clone(), label(&self.member));
+        let write = move || keep.write(&zone, label.as_deref());
+        let written = tokio::task::spawn_blocking(write).await;
         let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         if let Err(error) = written {
             error!("{}: not kept on disk: {error}", self.apex);

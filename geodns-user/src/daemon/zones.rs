@@ -18,7 +18,7 @@ use crate::zone::{self, Name, Zone, Zones};
 
 /// What is kept of a transferred zone, as long as it has not expired.
 pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
-    let kept = match keep.read(&zone.name) {
+    let kept = match keep.read(&zone.name, zone.label()) {
         Ok(kept) => kept?,
         Err(line) => {
             error!("{line}");
@@ -47,7 +47,9 @@ impl Daemon {
     pub(super) fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
         let world = self.world.load();
         let number = number(&world, &zone.name);
-        let there = number.filter(|&at| world.inputs.config.zones[at].file.is_none());
+        // A member's label is another one where its zone is another.
+        let is_it = |of: &ZoneFile| of.file.is_none() && of.label() == zone.label();
+        let there = number.filter(|&at| is_it(&world.inputs.config.zones[at]));
         match there {
             Some(number) => {
                 let there = Arc::clone(&world.zones.load()[number]);

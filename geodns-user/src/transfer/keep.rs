@@ -1,8 +1,12 @@
 //! Transferred zones on disk: one file each, in a folder beside the state, for its owner only. A file is
 //! whole or not there; it was last known to be good when it was last modified.
+//!
+//! A file of a catalog's member says which member it is of, and is not there for any other zone of that name.
+//! So it does not matter when the file of a member that has gone is removed.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -11,6 +15,8 @@ use crate::zone::{Name, Run, Zone, take};
 
 /// What a file begins with.
 const HEAD: &[u8] = b"geodns zone 1\n";
+/// The same of a catalog's member: its label in the catalog follows, behind an octet of its length.
+const HEAD_OF_MEMBER: &[u8] = b"geodns zone 2\n";
 
 /// A zone from the disk.
 #[derive(Debug)]
@@ -55,8 +61,9 @@ impl Keep {
         self.folder.join(name + ".zone")
     }
 
-    /// Reads a zone. `Ok(None)`: there is none. Errors display as one line with the path.
-    pub fn read(&self, apex: &Name) -> Result<Option<Kept>, String> {
+    /// Reads a zone, of the member with this label in its catalog, or of the configuration. `Ok(None)`: there
+    /// is none. Errors display as one line with the path.
+    pub fn read(&self, apex: &Name, member: Option<&[u8]>) -> Result<Option<Kept>, String> {
         let path = self.path(apex);
         let wrong = |what: String| format!("{}: {what}", path.display());
         let (octets, checked) = match fs::read(&path) {
@@ -68,15 +75,26 @@ impl Keep {
             Err(error) => return Err(wrong(error.to_string())),
         };
         let damaged = || wrong("damaged: the zone will be transferred anew".to_owned());
-        let records = octets.strip_prefix(HEAD).ok_or_else(damaged)?;
+        let (of, records) = split(&octets).ok_or_else(damaged)?;
+        if !is_of(of, member) {
+            return Ok(None);
+        }
         let run = Run::from_octets(records.to_vec()).ok_or_else(damaged)?;
         let zone =
             take::from_run(apex, &run).map_err(|error| wrong(format!("damaged: {error}")))?;
         Ok(Some(Kept { zone, checked }))
     }
 
-    /// Writes a zone, in the place of what was kept of it.
-    pub fn write(&self, zone: &Zone) -> io::Result<()> {
+    /// When a primary last had no newer zone than the one that [`Keep::read`] gives.
+    pub fn checked(&self, apex: &Name, member: Option<&[u8]>) -> Option<SystemTime> {
+        let path = self.path(apex);
+        let of = whose(&path)?;
+        let modified = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        modified.ok().filter(|_| is_of(of.as_deref(), member))
+    }
+
+    /// Writes a zone, in the place of what was kept of its name.
+    pub fn write(&self, zone: &Zone, member: Option<&[u8]>) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -84,7 +102,13 @@ impl Keep {
         let mut file = tempfile::Builder::new()
             .prefix(".")
             .tempfile_in(&self.folder)?;
-        file.write_all(HEAD)?;
+        match member {
+            None => file.write_all(HEAD)?,
+            Some(label) => {
+                let len = u8::try_from(label.len()).map_err(io::Error::other)?;
+                file.write_all(&[HEAD_OF_MEMBER, &[len], label].concat())?;
+            }
+        }
         file.write_all(Run::from(zone).as_octets())?;
         file.as_file().sync_all()?;
         file.persist(self.path(&zone.apex))?;
@@ -102,5 +126,96 @@ impl Keep {
     /// Forgets a zone; no matter if there is none.
     pub fn remove(&self, apex: &Name) {
         let _ = fs::remove_file(self.path(apex));
+    }
+
+    /// Forgets a member of a catalog whose name is another zone's now, unless that has been kept already.
+    pub fn remove_member(&self, apex: &Name, label: &[u8]) {
+        let path = self.path(apex);
+        if whose(&path).flatten().as_deref() == Some(label) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Forgets members of catalogs that are none any more. `zones`: those that there are.
+    pub fn sweep<'a>(&self, zones: impl Iterator<Item = &'a Name>) {
+        let Ok(files) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        let there: HashSet<PathBuf> = zones.map(|apex| self.path(apex)).collect();
+        let files = files.flatten().map(|file| file.path());
+        for path in files.filter(|path| !there.contains(path)) {
+            if whose(&path).flatten().is_some() {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Whose a file is, and its records: of the member with a label, or of no member. `None`: it is damaged.
+fn split(octets: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    if let Some(records) = octets.strip_prefix(HEAD) {
+        return Some((None, records));
+    }
+    let (&len, rest) = octets.strip_prefix(HEAD_OF_MEMBER)?.split_first()?;
+    let (label, records) = rest.split_at_checked(len.into())?;
+    Some((Some(label), records))
+}
+
+/// [`split`], of a file.
+fn whose(path: &Path) -> Option<Option<Vec<u8>>> {
+    let mut head = Vec::new();
+    // A label has 63 octets.
+    let file = File::open(path).ok()?;
+    file.take(HEAD.len() as u64 + 64)
+        .read_to_end(&mut head)
+        .ok()?;
+    let (of, _) = split(&head)?;
+    Some(of.map(<[u8]>::to_vec))
+}
+
+/// Whether a file is of that zone. A member that an earlier version has kept says nothing of its label.
+fn is_of(of: Option<&[u8]>, member: Option<&[u8]>) -> bool {
+    of.is_none() || of == member
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{parse, parse_name};
+
+    #[test]
+    fn a_file_is_there_for_the_member_that_it_is_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Keep::beside(&folder.path().join("state.redb"));
+        let apex = parse_name("a.example").unwrap();
+        let text = b"$TTL 9\n@ SOA a b 1 2 3 4 5\n@ NS a.test.\n";
+        let zone = parse(&apex, Path::new("zone"), text).zone.unwrap();
+        let is_there = |member: Option<&[u8]>| {
+            let read = keep.read(&apex, member).unwrap().is_some();
+            assert_eq!(keep.checked(&apex, member).is_some(), read);
+            read
+        };
+        assert!(!is_there(None) && !is_there(Some(b"x")));
+        keep.write(&zone, Some(b"x")).unwrap();
+        assert!(is_there(Some(b"x")) && !is_there(Some(b"y")) && !is_there(None));
+        // Gone, with another zone in its place that has or has not been written yet.
+        keep.remove_member(&apex, b"y");
+        assert!(is_there(Some(b"x")));
+        keep.remove_member(&apex, b"x");
+        assert!(!is_there(Some(b"x")));
+        keep.write(&zone, None).unwrap();
+        keep.remove_member(&apex, b"x");
+        assert!(is_there(None));
+        // A member whose removal was cut short goes at the next start; zones of the configuration stay.
+        keep.sweep(std::iter::empty());
+        assert!(is_there(None));
+        keep.write(&zone, Some(b"x")).unwrap();
+        keep.sweep([&apex].into_iter());
+        assert!(is_there(Some(b"x")));
+        keep.sweep(std::iter::empty());
+        assert!(!is_there(Some(b"x")));
+        // Damage is said.
+        fs::write(keep.path(&apex), [HEAD_OF_MEMBER, b"\x05x"].concat()).unwrap();
+        assert!(keep.read(&apex, Some(b"x")).is_err());
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`read`]: a catalog to its entries, or why it is broken
 //! - [`merge`]: what several catalogs say, and who was a member before, to the members that there are
+//! - [`claims`]: which names a catalog may not have
 //! - [`Ledger`], [`write()`]: zones to a catalog that lists them
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,6 +16,10 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::Name;
 use super::acme::next;
 use super::store::{Node, Record, TooLarge, Zone};
+
+pub mod claims;
+
+use claims::Claims;
 
 /// The version of the format that this reads and writes (section 4.2.1).
 const VERSION: &[u8] = b"2";
@@ -197,14 +202,10 @@ pub struct Merged {
 
 /// The members that there are, from what all catalogs say and who was a member before.
 ///
-/// A name that is taken, by the configuration or another catalog, is left alone (section 5.2), unless its
-/// catalog hands it over (section 4.4.1). `room`: so many members, at the most.
-pub fn merge(
-    said: &[Said],
-    before: &[Member],
-    is_configured: &dyn Fn(&Name) -> bool,
-    room: usize,
-) -> Merged {
+/// A name that the configuration or another catalog has, or has a part of, is left alone (section 5.2), unless
+/// its catalog hands it over (section 4.4.1). `claims`: what the configuration has. `room`: how many members
+/// there may be.
+pub fn merge(said: &[Said], before: &[Member], mut claims: Claims, room: usize) -> Merged {
     let entries: HashMap<&Name, Option<HashMap<&Name, &Entry>>> = said
         .iter()
         .map(|said| (&said.catalog, said.by_name()))
@@ -212,16 +213,20 @@ pub fn merge(
     let entry = |catalog: &Name, name: &Name| entries.get(catalog)?.as_ref()?.get(name).copied();
     let mut members: BTreeMap<Name, Member> = BTreeMap::new();
     let mut merged = Merged::default();
-    let put = |member: Member, members: &mut BTreeMap<Name, Member>| {
+    let mut without_room = Vec::new();
+    let mut put = |member: Member, members: &mut BTreeMap<Name, Member>| {
         let fits = members.len() < room;
         if fits {
             members.insert(member.name.clone(), member);
+        } else {
+            without_room.push(member.name);
         }
         fits
     };
-    let mut without_room = Vec::new();
 
-    for old in before.iter().filter(|old| !is_configured(&old.name)) {
+    // Whoever was here before comes first, and whoever stays with its catalog before those handed over.
+    let mut handed_over = Vec::new();
+    for old in before {
         let now = match entries.get(&old.catalog) {
             None => continue,
             Some(None) => old.clone(),
@@ -230,39 +235,47 @@ pub fn merge(
                     continue;
                 };
                 let heir = own.coo.as_ref();
-                let heir = heir.and_then(|heir| Some((heir, entry(heir, &old.name)?)));
-                match heir {
-                    Some((heir, taken)) => taken.member_of(heir),
-                    None => own.member_of(&old.catalog),
+                let heir = heir.and_then(|heir| entry(heir, &old.name)?.member_of(heir).into());
+                if let Some(heir) = heir {
+                    handed_over.push((old, heir, own.member_of(&old.catalog)));
+                    continue;
                 }
+                own.member_of(&old.catalog)
             }
         };
-        let (name, is_fresh) = (now.name.clone(), now.id != old.id);
-        if !put(now, &mut members) {
-            without_room.push(name);
-        } else if is_fresh {
-            merged.fresh.insert(name);
+        // What is said of it is said below, where its catalog lists it.
+        if claims.take(&now.name, &now.catalog).is_ok() {
+            let (name, is_fresh) = (now.name.clone(), now.id != old.id);
+            if put(now, &mut members) && is_fresh {
+                merged.fresh.insert(name);
+            }
+        }
+    }
+    for (old, heir, own) in handed_over {
+        let mut heirs = [heir, own].into_iter();
+        let now = heirs.find(|one| claims.take(&one.name, &one.catalog).is_ok());
+        if let Some(now) = now {
+            let is_fresh = now.id != old.id;
+            if put(now, &mut members) && is_fresh {
+                merged.fresh.insert(old.name.clone());
+            }
         }
     }
     for Said { catalog, entries } in said {
         for one in entries.iter().flatten() {
-            let name = &one.name;
-            if is_configured(name) {
-                let line = format!(
-                    "catalog {catalog}: {name} is a zone of the configuration, and left alone"
-                );
-                merged.complaints.push(line);
+            let owner = members.get(&one.name).map(|member| &member.catalog);
+            if owner.is_some_and(|owner| owner == catalog || one.coo.as_ref() == Some(owner)) {
                 continue;
             }
-            match members.get(name).map(|member| member.catalog.clone()) {
-                Some(owner) if owner == *catalog || one.coo.as_ref() == Some(&owner) => {}
-                Some(owner) => merged.complaints.push(format!(
-                    "catalog {catalog}: {name} is a member of catalog {owner} already, and left alone"
-                )),
-                None if put(one.member_of(catalog), &mut members) => {
-                    merged.fresh.insert(name.clone());
+            match claims.take(&one.name, catalog) {
+                Ok(()) => {
+                    if put(one.member_of(catalog), &mut members) {
+                        merged.fresh.insert(one.name.clone());
+                    }
                 }
-                None => without_room.push(name.clone()),
+                Err(clash) => merged
+                    .complaints
+                    .push(format!("catalog {catalog}: {clash}")),
             }
         }
     }

@@ -95,7 +95,8 @@ fn said(catalog: &str, entries: &[Entry]) -> Said {
 /// Merges, nothing but `taken.example` being in the configuration: `name@catalog/id`, with `!` if it is
 /// fresh; and the complaints.
 fn merged(said: &[Said], before: &mut Vec<Member>) -> (Vec<String>, Vec<String>) {
-    let merged = merge(said, before, &|name| name.to_string() == "taken.example", 4);
+    let claims = Claims::of([(&name("taken.example"), false)]);
+    let merged = merge(said, before, claims, 4);
     let shown = merged.members.iter().map(|member| {
         let id = String::from_utf8_lossy(&member.id);
         let fresh = if merged.fresh.contains(&member.name) {
@@ -189,6 +190,87 @@ fn a_catalog_hands_a_member_over() {
             let (now, complaints) = merged(&[old, new()], &mut members);
             assert_eq!(now, [then.trim_end_matches('!')]);
             assert!(complaints.is_empty(), "{complaints:?}");
+        }
+    }
+}
+
+/// Names below and above those of others are left alone as their own names are, whoever was here before.
+#[test]
+fn parts_of_a_name_that_is_taken_are_left_alone() {
+    let mut members = Vec::new();
+    let hostile = [
+        entry(".", "1"),
+        entry("example", "2"),
+        entry("x.taken.example", "3"),
+        entry("free.example", "4"),
+    ];
+    let (now, complaints) = merged(&[said("one", &hostile)], &mut members);
+    assert_eq!(now, ["free.example@one/4!"]);
+    assert_eq!(
+        complaints,
+        [
+            "catalog one: . is above taken.example, a zone of the configuration, and left alone",
+            "catalog one: example is above taken.example, a zone of the configuration, and left alone",
+            "catalog one: x.taken.example is below taken.example, a zone of the configuration, and left alone",
+        ]
+    );
+    // Of another catalog, which comes later; its order is of no matter.
+    let two = || said("two", &[entry("x.free.example", "1"), entry("org", "2")]);
+    let one = || said("one", &[entry("free.example", "4"), entry("a.org", "5")]);
+    merged(&[one()], &mut members);
+    let (now, complaints) = merged(&[two(), one()], &mut members);
+    assert_eq!(now, ["free.example@one/4", "a.org@one/5"]);
+    assert_eq!(
+        complaints,
+        [
+            "catalog two: x.free.example is below free.example, a member of catalog one already, and left alone",
+            "catalog two: org is above a.org, a member of catalog one already, and left alone",
+        ]
+    );
+    // The state of a server that knew no such rule, or whose configuration has grown.
+    let mut members = vec![
+        entry("a.example", "1").member_of(&name("one")),
+        entry("b.a.example", "1").member_of(&name("two")),
+        entry("x.taken.example", "1").member_of(&name("two")),
+    ];
+    let one = said("one", &[entry("a.example", "1")]);
+    let two = said(
+        "two",
+        &[entry("b.a.example", "1"), entry("x.taken.example", "1")],
+    );
+    let (now, complaints) = merged(&[two, one], &mut members);
+    assert_eq!(now, ["a.example@one/1"]);
+    assert_eq!(complaints.len(), 2, "{complaints:?}");
+}
+
+/// A part of a zone is not handed over while another has the rest; all of it may be.
+#[test]
+fn a_part_of_a_zone_is_not_handed_over() {
+    let handed = |member| Entry {
+        coo: Some(name("new")),
+        ..entry(member, "1")
+    };
+    let both = [entry("a.example", "1"), entry("b.a.example", "1")];
+    let new = || said("new", &both);
+    for (old, then) in [
+        (
+            vec![entry("a.example", "1"), handed("b.a.example")],
+            ["a.example@old/1", "b.a.example@old/1"],
+        ),
+        (
+            vec![handed("a.example"), entry("b.a.example", "1")],
+            ["a.example@old/1", "b.a.example@old/1"],
+        ),
+        (
+            vec![handed("a.example"), handed("b.a.example")],
+            ["a.example@new/1", "b.a.example@new/1"],
+        ),
+    ] {
+        let mut members = Vec::new();
+        merged(&[said("old", &both)], &mut members);
+        for _ in 0..2 {
+            let (now, _) = merged(&[new(), said("old", &old)], &mut members);
+            assert_eq!(now, then);
         }
     }
 }

@@ -14,7 +14,6 @@ use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, PerCpuValues, ProgramArray
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
-use geodns::kernel::bpffs;
 use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
@@ -25,7 +24,6 @@ use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
 use crate::bench::world;
-use crate::world::unique;
 
 /// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
 pub fn responder_object() -> Result<Vec<u8>> {
@@ -45,17 +43,7 @@ fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
         .with_context(|| format!("cannot read {}: run `cargo xtask build`", path.display()))
 }
 
-/// A folder in bpffs for the responder's shared maps; removed when dropped.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The responder, loaded and attached nowhere, with pins of its own.
+/// The responder, loaded and attached nowhere, with shared maps of its own.
 pub struct Responder {
     /// The program and its tables.
     pub instance: Instance,
@@ -65,16 +53,13 @@ pub struct Responder {
     listening: Listening,
     shared: Shared,
     object: Vec<u8>,
-    _folder: Folder,
 }
 
 impl Responder {
     /// Loads it with these tables. It answers nowhere yet, for an hour.
     pub fn load(tables: &impl Tables, capacity: Capacity) -> Result<Self> {
-        let folder = Folder(Path::new("/sys/fs/bpf").join(unique("rig")));
-        bpffs::ensure(&folder.0)?;
         let object = responder_object()?;
-        let shared = Shared::open(&folder.0, &object)?;
+        let shared = Shared::new(&object)?;
         let instance = Instance::load(&object, tables, capacity, 0, &shared)?;
         let heartbeat = shared.heartbeat(Duration::from_secs(3600))?;
         heartbeat.beat();
@@ -85,7 +70,6 @@ impl Responder {
             listening: shared.listening()?,
             shared,
             object,
-            _folder: folder,
         })
     }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use geodns::kernel::pins;
 use geodns_tests::daemon::{
     Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Home, Setup, at, binary, difference,
 };
@@ -795,21 +796,51 @@ fn a_start_that_fails_late_takes_nothing_from_the_daemon_before() -> Result<()> 
 fn a_link_that_somebody_takes_away_is_put_back() -> Result<()> {
     needs_root!();
     let mut site = Site::example()?;
-    let link = site
-        .daemon
-        .home
-        .pins
-        .path()
-        .join(format!("v{}/links/eth0", geodns_common::abi::VERSION));
-    let ways: [(&str, &[&str]); 2] = [("bpftool", &["link", "detach", "pinned"]), ("rm", &[])];
-    for (program, words) in ways {
-        run(site.pair.server.command(program).args(words).arg(&link))?;
-        ensure!(!site.attached()?, "{program} has not detached it");
-        site.daemon.ok("reload")?;
-        ensure!(site.attached()?, "not put back after {program}");
-        ensure!(site.www("10.1.0.1")? == IAD);
-    }
+    let link = pins::home(site.daemon.home.pins.path()).join("links/eth0");
+    let mut bpftool = site.pair.server.command("bpftool");
+    run(bpftool.args(["link", "detach", "pinned"]).arg(&link))?;
+    ensure!(!site.attached()?, "bpftool has not detached it");
+    site.daemon.ok("reload")?;
+    ensure!(site.attached()?, "not put back");
+    ensure!(site.www("10.1.0.1")? == IAD);
     ensure!(site.daemon.log().contains("attaching it again"));
+    site.daemon.stop()?;
+    ensure!(site.daemon.home.pins.list().is_empty() && !site.attached()?);
+    Ok(())
+}
+
+#[test]
+fn pins_that_somebody_removes_leave_the_fast_path_alive() -> Result<()> {
+    needs_root!();
+    let mut setup = Setup::example(&[SERVER, "2001:db8::53"]);
+    // Short, so that a program that nobody feeds would be found out.
+    setup.stale_after = "2s".into();
+    let mut site = Site::new(setup)?;
+    let pins = site.daemon.home.pins.list();
+    let asked = without_a_gap(&mut site, |site| {
+        std::fs::remove_dir_all(site.daemon.home.pins.path())?;
+        std::thread::sleep(Duration::from_millis(200));
+        site.daemon.ok("reload")?;
+        std::thread::sleep(Duration::from_secs(3));
+        let before = site.daemon.counters()?["answered"];
+        std::thread::sleep(Duration::from_millis(100));
+        ensure!(
+            site.daemon.counters()?["answered"] > before,
+            "the kernel is silent"
+        );
+        ensure!(
+            site.daemon.home.pins.list() == pins,
+            "not all is pinned again"
+        );
+        site.daemon.logged("pinned again")?;
+        // And again, with a crash, which takes nothing that is pinned.
+        std::fs::remove_dir_all(site.daemon.home.pins.path())?;
+        site.daemon.ok("reload")?;
+        site.daemon.crash()?;
+        ensure!(site.attached()?, "a crash must leave the program");
+        site.daemon.again(&site.pair.server, &site.setup)
+    })?;
+    println!("{asked} questions, none lost");
     site.daemon.stop()?;
     ensure!(site.daemon.home.pins.list().is_empty() && !site.attached()?);
     Ok(())

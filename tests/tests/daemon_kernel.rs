@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use aya::maps::MapData;
 use geodns::config::{Mode, OnStop};
+use geodns::kernel::link::Link;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::netdev::{self, Netdevs};
-use geodns::kernel::{self, Error, Kernel, Settings, link, shared};
+use geodns::kernel::{self, Error, Kernel, Settings, pins};
 use geodns::plan::{Capacity, Store};
 use geodns::publish::Backend;
 use geodns_common::abi;
@@ -103,8 +104,35 @@ impl World {
         )
     }
 
-    fn folder(&self) -> PathBuf {
-        shared::folder(&self.pin)
+    /// Where the links are pinned.
+    fn links(&self) -> PathBuf {
+        pins::home(&self.pin).join("links")
+    }
+
+    /// Number of the link that is pinned for `lan0`.
+    fn link(&self) -> Option<u32> {
+        Link::open(&self.links().join("lan0")).unwrap()?.id()
+    }
+
+    /// How many are pinned.
+    fn links_pinned(&self) -> usize {
+        std::fs::read_dir(self.links()).map_or(0, |files| files.count())
+    }
+
+    /// Everything below the folder of the pins.
+    fn pinned(&self) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        let mut folders = vec![self.pin.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.insert(path.strip_prefix(&self.pin).unwrap().to_owned());
+            }
+        }
+        found
     }
 }
 
@@ -304,8 +332,7 @@ fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
             "the dead one's program is never adopted"
         );
         assert_eq!(attached().unwrap().program, Some(second_id));
-        let links = link::pinned(&world.folder()).unwrap();
-        assert_eq!(links.len(), 1, "{links:?}");
+        assert_eq!(world.links_pinned(), 1);
 
         second.stop(OnStop::Keep).unwrap();
         drop(second);
@@ -430,7 +457,9 @@ fn somebody_elses_program_is_left_alone() {
                 matches!(&error, Error::Occupied { program, .. } if *program == Some(id)),
                 "{error}"
             );
-            assert!(!world.folder().exists());
+            let running = format!("a geodns that runs with kernel.pin = {other:?} uses it");
+            assert!(error.to_string().contains(&running), "{error}");
+            assert!(!pins::home(&world.pin).exists());
         }
         assert_eq!(attached().unwrap().program, Some(id));
         assert!(
@@ -469,33 +498,269 @@ fn pins_go_nowhere_but_in_a_bpffs() {
 }
 
 #[test]
+fn what_is_left_below_another_folder_is_found_and_can_be_detached() {
+    let Some(world) = World::new() else { return };
+    let other = world.pin.join("it's other");
+    world.enter(|| {
+        let before = Settings {
+            pin: other.clone(),
+            ..world.settings()
+        };
+        drop(world.start(before, 1).unwrap());
+        let error = world.start(world.settings(), 2).err().unwrap().to_string();
+        let left = format!("a geodns that had kernel.pin = {other:?} has left it");
+        assert!(error.contains(&left), "{error}");
+        let (_, command) = error.split_once("detach it with `").unwrap();
+        sh(command.split_once('`').unwrap().0);
+        let mut kernel = world.start(world.settings(), 3).unwrap();
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn what_others_have_attached_is_named_with_what_detaches_it() {
+    let Some(world) = World::new() else { return };
+    let mut rig = aya::Ebpf::load(&geodns_tests::rig::rig_object().unwrap()).unwrap();
+    let pass: &mut aya::programs::Xdp = rig.program_mut("pass").unwrap().try_into().unwrap();
+    pass.load().unwrap();
+    let id = pass.info().unwrap().id();
+    for mode in ["xdpdrv", "xdpgeneric"] {
+        world.enter(|| {
+            sh(&format!("bpftool net attach {mode} id {id} dev lan0"));
+            let error = world.start(world.settings(), 1).err().unwrap().to_string();
+            let (_, command) = error.split_once("detach it with `").unwrap();
+            assert!(command.contains(mode), "{error}");
+            sh(command.split_once('`').unwrap().0);
+            assert_eq!(attached(), None);
+        });
+    }
+}
+
+#[test]
 fn a_pinned_map_of_another_shape_is_not_trusted() {
     let Some(world) = World::new() else { return };
     world.enter(|| {
         let kernel = world.start(world.settings(), 1).unwrap();
         // What another layout might have left in the place of LISTEN.
-        let pin = world.folder().join("LISTEN");
-        let wrong = MapData::from_pin(world.folder().join("COUNTERS")).unwrap();
+        let pin = pins::maps(&world.pin).join("LISTEN");
+        let wrong = MapData::from_pin(pins::maps(&world.pin).join("COUNTERS")).unwrap();
         std::fs::remove_file(&pin).unwrap();
         wrong.pin(&pin).unwrap();
         drop(kernel);
+        let link = world.link();
 
-        let error = world.start(world.settings(), 2).err().unwrap();
-        assert!(
-            matches!(&error, Error::Mismatch { interface, .. } if interface == "lan0"),
-            "{error}"
-        );
-        assert!(attached().is_some(), "the program that uses it goes on");
-
-        link::detach(&world.folder(), "lan0").unwrap();
-        let mut kernel = world.start(world.settings(), 3).unwrap();
+        let mut kernel = world.start(world.settings(), 2).unwrap();
         assert_eq!(listening(&world).len(), 2, "a fresh map, filled");
+        assert_eq!(world.link(), link, "and no gap");
         kernel.stop(OnStop::Detach).unwrap();
     });
 }
 
+#[test]
+fn links_of_every_layout_are_taken_over_and_nothing_else_of_it_stays() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        drop(world.start(world.settings(), 1).unwrap());
+        let link = world.link();
+        let usual = world.pinned();
+        // An earlier layout had all in one folder, and who knows what else; a later one has only maps elsewhere.
+        for layout in [1, 5, 7, 4_000_000] {
+            let folder = world.pin.join(format!("v{layout}"));
+            let (home, maps) = (pins::home(&world.pin), pins::maps(&world.pin));
+            if layout < 6 {
+                std::fs::create_dir(&folder).unwrap();
+                for name in ["links", "rxvlan"] {
+                    std::fs::rename(home.join(name), folder.join(name)).unwrap();
+                }
+                std::fs::rename(maps.join("COUNTERS"), folder.join("LISTEN")).unwrap();
+                std::fs::create_dir(folder.join("more")).unwrap();
+                std::fs::rename(maps.join("LISTEN"), folder.join("more").join("MORE")).unwrap();
+            } else if folder != maps {
+                std::fs::create_dir(&folder).unwrap();
+                std::fs::rename(maps.join("COUNTERS"), folder.join("OTHERS")).unwrap();
+            }
+            let before = attached().unwrap().program;
+            let mut kernel = world.start(world.settings(), 2).unwrap();
+            assert_eq!(
+                world.link(),
+                link,
+                "the same link: no packet met no program"
+            );
+            assert_ne!(attached().unwrap().program, before, "with another program");
+            assert_eq!(
+                attached().unwrap().program,
+                Some(kernel.program_id().unwrap())
+            );
+            assert_eq!(world.pinned(), usual, "layout {layout}");
+            if layout == 4_000_000 {
+                kernel.stop(OnStop::Detach).unwrap();
+            }
+        }
+        assert_eq!(attached(), None);
+        assert!(
+            netdev::rxvlan("lan0").unwrap(),
+            "as it was before the first"
+        );
+        assert!(!world.pin.exists());
+    });
+}
+
+#[test]
+fn a_daemon_of_an_earlier_layout_keeps_its_folder() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let folder = world.pin.join("v5");
+        std::fs::create_dir_all(&folder).unwrap();
+        let lock = std::fs::File::open(&folder).unwrap();
+        lock.lock().unwrap();
+        let error = world.start(world.settings(), 1).err().unwrap();
+        assert!(
+            matches!(&error, Error::InUse { path } if *path == folder),
+            "{error}"
+        );
+        assert_eq!(world.pinned().len(), 1, "nothing half-made stays");
+    });
+}
+
+#[test]
+fn what_was_left_in_another_network_namespace_is_not_taken_for_ours() {
+    let (Some(here), Some(there)) = (World::new(), World::new()) else {
+        return;
+    };
+    let at = |world: &World| world.enter(|| netdevs().named("lan0").unwrap().ifindex);
+    assert_eq!(at(&here), at(&there), "the same name and index");
+    there.enter(|| drop(there.start(there.settings(), 1).unwrap()));
+    let settings = || Settings {
+        pin: there.pin.clone(),
+        ..here.settings()
+    };
+    // A start that fails leaves the other as it is.
+    let left = there.enter(attached);
+    here.enter(|| {
+        let mut settings = settings();
+        settings.interfaces.push("lo".to_owned());
+        settings.mode = Mode::Native;
+        let error = here.start(settings, 2).err().unwrap();
+        assert!(matches!(error, Error::NoNative { .. }), "{error}");
+        assert_eq!(attached(), None);
+    });
+    assert_eq!(there.enter(attached), left);
+    assert!(there.link().is_some(), "and pinned");
+    here.enter(|| {
+        let mut kernel = here.start(settings(), 3).unwrap();
+        assert_eq!(
+            attached().unwrap().program,
+            Some(kernel.program_id().unwrap())
+        );
+        assert_eq!(there.enter(attached), None, "nobody feeds it any more");
+        kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+#[test]
+fn pins_that_somebody_removes_are_missed_by_nobody_and_put_back() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let (usual, link) = (world.pinned(), world.link());
+        std::fs::remove_dir_all(&world.pin).unwrap();
+        // Before anybody has noticed: a new plan goes in, and shares what all share.
+        let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
+        kernel.commit(next).unwrap();
+        let id = kernel.program_id().unwrap();
+        assert_eq!(attached().unwrap().program, Some(id));
+        assert!(!world.pin.exists(), "nobody needed a pin for that");
+
+        let now = netdevs();
+        let addresses = now.addresses(&["lan0".to_owned()]);
+        kernel.follow(&addresses, &now).unwrap();
+        assert_eq!(world.pinned(), usual);
+        assert_eq!(world.link(), link);
+        assert_eq!(listening(&world).len(), 2, "the table that is in use");
+        let in_use = maps_of(id);
+        for entry in std::fs::read_dir(pins::maps(&world.pin)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let map = MapData::from_pin(&path).unwrap().info().unwrap().id();
+                assert!(
+                    in_use.contains(&map),
+                    "{}: not the map in use",
+                    path.display()
+                );
+            }
+        }
+        // Each alone, and something else in its place.
+        for pin in usual {
+            let path = world.pin.join(pin);
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+            } else {
+                std::fs::remove_file(&path).unwrap();
+                let other = aya::maps::Array::<MapData, u32>::create(1, 0).unwrap();
+                other.pin(&path).unwrap();
+            }
+            kernel.follow(&addresses, &now).unwrap();
+            assert!(path.exists(), "{}", path.display());
+            assert_eq!(world.link(), link);
+            let listen = MapData::from_pin(pins::maps(&world.pin).join("LISTEN")).unwrap();
+            assert!(in_use.contains(&listen.info().unwrap().id()));
+        }
+        let error = world.start(world.settings(), 3).err().unwrap();
+        assert!(
+            matches!(error, Error::InUse { .. }),
+            "locked as before: {error}"
+        );
+        drop(kernel);
+        assert_eq!(attached().unwrap().program, Some(id), "a crash keeps it");
+        let mut kernel = world.start(world.settings(), 4).unwrap();
+        kernel.stop(OnStop::Detach).unwrap();
+        assert!(
+            netdev::rxvlan("lan0").unwrap(),
+            "as it was before the first"
+        );
+    });
+}
+
+/// Ids of the maps that a program uses.
+fn maps_of(program: u32) -> Vec<u32> {
+    let all: Vec<_> = aya::programs::loaded_programs().collect();
+    let of = all.into_iter().flatten().find(|info| info.id() == program);
+    of.unwrap().map_ids().unwrap().unwrap()
+}
+
+#[test]
+fn a_bpffs_that_goes_takes_nothing_with_it() {
+    let Some(world) = World::new() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().display().to_string();
+    sh(&format!("mount -t bpf bpf {at}"));
+    world.enter(|| {
+        let settings = || Settings {
+            pin: folder.path().join("geodns"),
+            ..world.settings()
+        };
+        let mut kernel = world.start(settings(), 1).unwrap();
+        let now = netdevs();
+        let addresses = now.addresses(&["lan0".to_owned()]);
+        sh(&format!("umount --lazy {at}"));
+        kernel.follow(&addresses, &now).unwrap();
+        let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
+        kernel.commit(next).unwrap();
+        let id = kernel.program_id().unwrap();
+        assert_eq!(attached().unwrap().program, Some(id));
+        sh(&format!("mount -t bpf bpf {at}"));
+        kernel.follow(&addresses, &now).unwrap();
+        drop(kernel);
+        assert_eq!(attached().unwrap().program, Some(id), "pinned again");
+        let mut kernel = world.start(settings(), 3).unwrap();
+        kernel.stop(OnStop::Detach).unwrap();
+        assert_eq!(attached(), None);
+    });
+    sh(&format!("umount {at}"));
+}
+
 fn listening(world: &World) -> BTreeMap<listen::Key, u64> {
-    let map = MapData::from_pin(world.folder().join("LISTEN")).unwrap();
+    let map = MapData::from_pin(pins::maps(&world.pin).join("LISTEN")).unwrap();
     Listening::new(map.fd().as_fd()).unwrap().rows()
 }
 
@@ -542,8 +807,8 @@ fn an_interface_that_comes_back_is_attached_to_again() {
         let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
         kernel.commit(next).unwrap();
         kernel.follow(&BTreeSet::new(), &netdevs()).unwrap();
-        assert_eq!(kernel.attached(), []);
-        assert_eq!(link::pinned(&world.folder()).unwrap(), []);
+        assert!(kernel.attached().is_empty());
+        assert_eq!(world.links_pinned(), 0);
         assert_eq!(listening(&world), BTreeMap::new());
 
         world.add_veth();
@@ -567,7 +832,7 @@ fn a_stale_pin_of_an_interface_that_has_gone_is_removed() {
         world.add_veth();
         let mut kernel = world.start(world.settings(), 2).unwrap();
         assert!(attached().is_some());
-        assert_eq!(link::pinned(&world.folder()).unwrap().len(), 1);
+        assert_eq!(world.links_pinned(), 1);
         kernel.stop(OnStop::Detach).unwrap();
     });
 }

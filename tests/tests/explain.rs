@@ -224,11 +224,7 @@ fn a_map_that_somebody_spoilt_is_noticed() -> Result<()> {
     let region = step(&right, "region");
     let region: u32 = region.split(',').next().context("a region")?.parse()?;
     let regions = map_of(
-        &daemon
-            .home
-            .pins
-            .path()
-            .join(format!("v{}/links/eth0", geodns_common::abi::VERSION)),
+        &geodns::kernel::pins::home(daemon.home.pins.path()).join("links/eth0"),
         "REGIONS",
     )?;
     // The third mirror, and no other.

@@ -77,6 +77,59 @@ pub fn list(folder: &Path) -> io::Result<Vec<String>> {
         .collect()
 }
 
+/// Everything below the folders that a bpffs is mounted on, as far as it can be read, up to a bound.
+pub fn all() -> Vec<PathBuf> {
+    const MOST: usize = 10_000;
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let folder = fields.next()?;
+            (fields.next() == Some("bpf")).then(|| PathBuf::from(folder))
+        })
+        .collect();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if found.len() >= MOST {
+                return found;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// Removes a folder and all that is in it, if it is there.
+pub fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a folder if there is nothing in it.
+pub fn remove_empty(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::DirectoryNotEmpty
+                    // A bpffs is mounted on it.
+                    | io::ErrorKind::ResourceBusy
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 /// Removes a pin, if it is there.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

@@ -95,10 +95,12 @@ impl Instance {
         for (name, entries) in sizes {
             loader.map_max_entries(name, entries.max(1));
         }
+        // In the place of these come the shared ones.
         for name in shared::MAPS {
-            loader.map_pin_path(name, shared.path(name));
+            loader.map_max_entries(name, 1);
         }
         let mut ebpf = sys::undisturbed(|| loader.load(object)).map_err(Error::load)?;
+        shared.put_into(&mut ebpf)?;
 
         let mut memory = 0;
         let mut map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
@@ -158,6 +160,12 @@ impl Instance {
             verified_instructions,
             memory,
         })
+    }
+
+    /// Descriptor of the program.
+    pub fn program_fd(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        let program = self.program()?;
+        Ok(program.fd().map_err(Error::refused)?.as_fd())
     }
 
     /// The program.

@@ -1,24 +1,92 @@
-//! The program on an interface: a pinned `bpf_link`.
+//! The program on an interface: a `bpf_link`, pinned and held open.
 //!
-//! The pin, and nothing else, keeps the program attached: descriptors are opened for one call and
-//! closed. So a daemon that dies leaves everything as it is, and the next one replaces the
-//! program inside the link without a packet in between.
+//! The pin keeps the program attached when the daemon dies, and the next one replaces the program inside the link
+//! without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
+//! puts it back).
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
-
-use super::netdev::{self, Netdev};
-use super::{Error, bpffs, sys};
+use super::netdev::{self, Netdev, Netdevs};
+use super::pins::{Left, Pins};
+use super::{Error, bpffs, pins, sys};
 use crate::config::Mode;
 
+/// A link, open: the program stays attached for as long as this lives, or a pin.
+#[derive(Debug)]
+pub struct Link(OwnedFd);
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Link {
+    /// Opens what is pinned at a path; `None`: it is no link, or gone.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        let link = match sys::obj_get(path) {
+            Ok(object) => Self(object),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || path.is_dir() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(link.id().is_some().then_some(link))
+    }
+
+    fn number(&self, field: &str) -> Option<u32> {
+        let number = sys::fdinfo(self.as_fd(), field).ok().flatten()?;
+        u32::try_from(number).ok().filter(|&number| number != 0)
+    }
+
+    /// Its number in the kernel.
+    pub fn id(&self) -> Option<u32> {
+        self.number("link_id")
+    }
+
+    /// Index of the interface that it is attached to; `None`: that interface has gone, or the link was detached.
+    pub fn ifindex(&self) -> Option<u32> {
+        self.number("ifindex")
+    }
+
+    /// Id of the program in it.
+    pub fn program(&self) -> Option<u32> {
+        self.number("prog_id")
+    }
+
+    /// Puts another program in it, in one step.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        sys::link_update(self.as_fd(), program)
+    }
+
+    /// Detaches it at once, whoever else holds it.
+    pub fn detach(&self) -> io::Result<()> {
+        match sys::link_detach(self.as_fd()) {
+            // The interface has gone, and the attachment with it.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The interface of this network namespace that it is attached to. One of another namespace may have the same
+    /// name and index, but not the same program on it.
+    pub fn interface<'a>(&self, netdevs: &'a Netdevs) -> Option<&'a Netdev> {
+        let netdev = netdevs.at(self.ifindex()?)?;
+        let program = self.program();
+        let has_it = netdev
+            .xdp
+            .is_some_and(|xdp| program.is_some() && xdp.program == program);
+        has_it.then_some(netdev)
+    }
+}
+
 /// An interface that the program is attached to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Attachment {
     /// The interface's name.
     pub name: String,
@@ -26,79 +94,63 @@ pub struct Attachment {
     pub ifindex: u32,
     /// Whether the program runs in the stack's receive path, not in the driver.
     pub generic: bool,
+    /// What attaches it.
+    pub link: Link,
+    /// Whether rxvlan was on before.
+    pub had_rxvlan: bool,
 }
 
 impl Attachment {
-    /// Whether its link is pinned and holds.
-    pub fn is_among(&self, pinned: &[Pinned]) -> bool {
-        pinned
-            .iter()
-            .any(|link| link.name == self.name && link.ifindex == Some(self.ifindex))
+    /// Whether its link still holds.
+    pub fn holds(&self) -> bool {
+        self.link.ifindex() == Some(self.ifindex)
     }
 
     /// `native` or `generic`.
     pub fn mode(&self) -> &'static str {
         if self.generic { "generic" } else { "native" }
     }
+
+    /// What a daemon before us has left on an interface.
+    pub fn taken_over(left: Left, netdev: &Netdev) -> Self {
+        Self {
+            name: netdev.name.clone(),
+            ifindex: netdev.ifindex,
+            generic: netdev.xdp.is_some_and(|xdp| xdp.generic),
+            link: left.link,
+            had_rxvlan: left.had_rxvlan,
+        }
+    }
+
+    /// Puts another program on the interface, in one step.
+    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        self.link.replace(program).map_err(|error| Error::Replace {
+            interface: self.name.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Detaches it, unpins it, and gives the interface back as it was.
+    pub fn detach(&self, pins: &Pins) -> Result<(), Error> {
+        let path = pins.link(&self.name);
+        let detached = self.link.detach().and_then(|()| bpffs::remove(&path));
+        detached.map_err(|source| Error::Pin {
+            what: "detach the link at",
+            path,
+            source,
+        })?;
+        let _ = fs::remove_dir(pins.note(&self.name));
+        if self.had_rxvlan {
+            restore_rxvlan(&self.name);
+        }
+        Ok(())
+    }
 }
 
-/// A pinned link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pinned {
-    /// The interface's name when it was pinned.
-    pub name: String,
-    /// Index of the interface that it is attached to; `None`: that interface has gone.
-    pub ifindex: Option<u32>,
-}
-
-/// Where links are pinned.
-pub fn folder(shared: &Path) -> PathBuf {
-    shared.join("links")
-}
-
-/// Where it is noted which interfaces had rxvlan on.
-pub fn rxvlan_folder(shared: &Path) -> PathBuf {
-    shared.join("rxvlan")
-}
-
-/// A file name for an interface. bpffs takes no dots; interfaces have no colons.
-fn file_name(interface: &str) -> String {
-    interface.replace('.', ":")
-}
-
-fn pin_path(shared: &Path, interface: &str) -> PathBuf {
-    folder(shared).join(file_name(interface))
-}
-
-/// The links that are pinned, whoever did it.
-pub fn pinned(shared: &Path) -> Result<Vec<Pinned>, Error> {
-    let folder = folder(shared);
-    let examine = || {
-        bpffs::list(&folder)?
-            .into_iter()
-            .map(|file| {
-                let link = sys::obj_get(&folder.join(&file))?;
-                let ifindex = sys::fdinfo(link.as_fd(), "ifindex")?;
-                Ok(Pinned {
-                    name: file.replace(':', "."),
-                    ifindex: ifindex
-                        .and_then(|index| u32::try_from(index).ok())
-                        .filter(|&index| index != 0),
-                })
-            })
-            .collect::<io::Result<_>>()
-    };
-    examine().map_err(|source| Error::Pin {
-        what: "examine the links in",
-        path: folder.clone(),
-        source,
-    })
-}
-
-/// Attaches a program to an interface that has none, and pins the link.
+/// Attaches a program to an interface that has none.
 pub fn attach(
-    shared: &Path,
-    program: &mut Xdp,
+    pins: &Pins,
+    program: BorrowedFd<'_>,
     netdev: &Netdev,
     mode: Mode,
 ) -> Result<Attachment, Error> {
@@ -116,168 +168,111 @@ pub fn attach(
             (true, None)
         }
         // Whatever the driver's reason, the stack can.
-        Mode::Auto => match try_attach(shared, program, netdev, false) {
-            Ok(()) => return Ok(attachment(netdev, false)),
+        Mode::Auto => match try_attach(pins, program, netdev, false) {
+            Ok(attachment) => return Ok(attachment),
             Err(error @ (Error::NoNative { .. } | Error::VlanStripped { .. })) => {
                 (true, Some(error))
             }
             Err(error) => return Err(error),
         },
     };
-    try_attach(shared, program, netdev, generic)?;
+    let attachment = try_attach(pins, program, netdev, generic)?;
     if let Some(reason) = fallback {
         tracing::warn!("{reason}: attached in generic mode");
     }
-    Ok(attachment(netdev, generic))
-}
-
-fn attachment(netdev: &Netdev, generic: bool) -> Attachment {
-    Attachment {
-        name: netdev.name.clone(),
-        ifindex: netdev.ifindex,
-        generic,
-    }
+    Ok(attachment)
 }
 
 fn try_attach(
-    shared: &Path,
-    program: &mut Xdp,
+    pins: &Pins,
+    program: BorrowedFd<'_>,
     netdev: &Netdev,
     generic: bool,
-) -> Result<(), Error> {
-    let path = pin_path(shared, &netdev.name);
-    bpffs::create_dir(&folder(shared))?;
-    keep_vlan_tags(shared, &netdev.name, generic)?;
-    let undo = |error| {
-        restore_rxvlan(shared, &netdev.name);
-        error
+) -> Result<Attachment, Error> {
+    let note = pins.note(&netdev.name);
+    // A daemon before us may have turned it off, and its link be gone.
+    let had_rxvlan = keep_vlan_tags(&netdev.name, generic)? || note.exists();
+    let attach = || {
+        if had_rxvlan {
+            bpffs::create_dir(&note)?;
+        }
+        let link = sys::link_xdp(program, netdev.ifindex, generic)
+            .map_err(|error| refusal(netdev, generic, &error))?;
+        let link = Link(link);
+        pins.put_link(&netdev.name, &link)?;
+        Ok(link)
     };
-    let mode = if generic {
-        XdpMode::Skb
-    } else {
-        XdpMode::Driver
-    };
-    let id = program
-        .attach_to_if_index(netdev.ifindex, mode)
-        .map_err(|error| undo(refusal(netdev, generic, error)))?;
-    let link = program.take_link(id).map_err(Error::refused)?;
-    // Where the kernel has no bpf_link for XDP, aya attaches by netlink; that cannot be pinned.
-    // `Kernel::start` has refused such kernels.
-    let link = FdLink::try_from(link).map_err(|_| {
-        undo(Error::NoLink {
-            interface: netdev.name.clone(),
-        })
-    })?;
-    link.pin(&path).map_err(|error| {
-        undo(Error::Pin {
-            what: "pin the link at",
-            path,
-            source: io::Error::other(error),
-        })
-    })?;
-    Ok(())
+    match attach() {
+        Ok(link) => Ok(Attachment {
+            name: netdev.name.clone(),
+            ifindex: netdev.ifindex,
+            generic,
+            link,
+            had_rxvlan,
+        }),
+        Err(error) => {
+            let _ = fs::remove_dir(&note);
+            if had_rxvlan {
+                restore_rxvlan(&netdev.name);
+            }
+            Err(error)
+        }
+    }
 }
 
 /// Why an interface did not take the program.
-fn refusal(netdev: &Netdev, generic: bool, error: ProgramError) -> Error {
-    let errno = match &error {
-        ProgramError::SyscallError(call) => call.io_error.raw_os_error(),
-        _ => None,
-    };
+fn refusal(netdev: &Netdev, generic: bool, error: &io::Error) -> Error {
     let interface = netdev.name.clone();
-    match errno {
-        Some(libc::EBUSY | libc::EEXIST) => Error::Occupied {
-            interface,
-            program: netdev.xdp.and_then(|xdp| xdp.program),
-        },
-        Some(libc::EPERM | libc::ENODEV | libc::ENOENT) => Error::Attach {
-            interface,
-            reason: super::chain(&error),
-        },
-        _ if !generic => Error::NoNative {
-            interface,
-            reason: super::chain(&error),
-        },
-        _ => Error::Attach {
-            interface,
-            reason: super::chain(&error),
-        },
+    let reason = error.to_string();
+    match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => occupied(netdev),
+        Some(libc::EPERM | libc::ENODEV | libc::ENOENT) => Error::Attach { interface, reason },
+        _ if !generic => Error::NoNative { interface, reason },
+        _ => Error::Attach { interface, reason },
     }
 }
 
-/// Replaces the program of a pinned link by another one, in one step.
-pub fn replace(shared: &Path, program: &mut Xdp, interface: &str) -> Result<(), Error> {
-    let failed = |reason: String| Error::Replace {
-        interface: interface.to_owned(),
-        reason,
+fn occupied(netdev: &Netdev) -> Error {
+    let program = netdev.xdp.and_then(|xdp| xdp.program);
+    let off = match netdev.xdp {
+        Some(xdp) if xdp.generic => "xdpgeneric",
+        _ => "xdpdrv",
     };
-    let link = PinnedLink::from_pin(pin_path(shared, interface))
-        .map_err(|error| failed(super::chain(&error)))?;
-    let link =
-        XdpLink::try_from(FdLink::from(link)).map_err(|error| failed(super::chain(&error)))?;
-    // aya closes the descriptor on an error; the pin stays.
-    let id = program
-        .attach_to_link(link)
-        .map_err(|error| failed(super::chain(&error)))?;
-    program
-        .take_link(id)
-        .map_err(|error| failed(super::chain(&error)))?;
-    Ok(())
-}
-
-/// Detaches and unpins, if there is a pin, and gives the interface back as it was.
-pub fn detach(shared: &Path, interface: &str) -> Result<(), Error> {
-    let path = pin_path(shared, interface);
-    let detach = || {
-        match sys::obj_get(&path) {
-            // ENODEV or EINVAL: the interface has gone, and the attachment with it.
-            Ok(link) => match sys::link_detach(link.as_fd()) {
-                Err(error)
-                    if !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) =>
-                {
-                    return Err(error);
-                }
-                _ => {}
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        bpffs::remove(&path)
-    };
-    detach().map_err(|source| Error::Pin {
-        what: "detach the link at",
-        path: path.clone(),
-        source,
-    })?;
-    restore_rxvlan(shared, interface);
-    Ok(())
+    let hint = program.and_then(pins::whose).unwrap_or_else(|| {
+        format!(
+            "detach it with `ip link set dev {} {off} off`, or end the process that holds its link",
+            netdev.name
+        )
+    });
+    Error::Occupied {
+        interface: netdev.name.clone(),
+        program,
+        hint,
+    }
 }
 
 /// Has the interface leave VLAN tags in the packet: XDP would neither see a stripped one nor send
-/// it back. Notes what was, in the bpffs, so that a later daemon can restore it too.
-fn keep_vlan_tags(shared: &Path, interface: &str, generic: bool) -> Result<(), Error> {
+/// it back. Whether it did not do so before.
+fn keep_vlan_tags(interface: &str, generic: bool) -> Result<bool, Error> {
     match netdev::rxvlan(interface) {
         Ok(true) => {}
         // Interfaces without ethtool strip nothing.
-        Ok(false) | Err(_) => return Ok(()),
+        Ok(false) | Err(_) => return Ok(false),
     }
-    if let Err(source) = netdev::set_rxvlan(interface, false) {
+    match netdev::set_rxvlan(interface, false) {
+        Ok(()) => Ok(true),
         // In generic mode the tag travels beside the packet, and comes back with it.
-        return if generic {
-            Ok(())
-        } else {
-            Err(Error::VlanStripped {
-                interface: interface.to_owned(),
-                source,
-            })
-        };
+        Err(_) if generic => Ok(false),
+        Err(source) => Err(Error::VlanStripped {
+            interface: interface.to_owned(),
+            source,
+        }),
     }
-    bpffs::create_dir(&rxvlan_folder(shared).join(file_name(interface)))
 }
 
-fn restore_rxvlan(shared: &Path, interface: &str) {
-    if fs::remove_dir(rxvlan_folder(shared).join(file_name(interface))).is_ok()
-        && let Err(error) = netdev::set_rxvlan(interface, true)
+/// Has the interface take VLAN tags off again.
+pub fn restore_rxvlan(interface: &str) {
+    if let Err(error) = netdev::set_rxvlan(interface, true)
         && error.raw_os_error() != Some(libc::ENODEV)
     {
         tracing::warn!("{interface}: rxvlan stays off: {error}");

@@ -3,8 +3,9 @@
 //! - [`Kernel`]: the program, attached, pinned and fed
 //! - [`instance`]: one loaded program with tables of its own: a plan in the kernel
 //! - [`tables`]: those tables, read as the program reads them
-//! - [`shared`]: the pinned maps that outlive instances and daemons
+//! - [`shared`]: the maps that outlive instances and daemons
 //! - [`link`]: the program on an interface
+//! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
 //! - [`rules`]: which queries it drops
@@ -17,7 +18,8 @@
 //! - On any failure, what was in force before stays in force.
 //! - A program never runs with the tables of another one: an instance has its own, filled before
 //!   it is put into a link.
-//! - Links and shared maps are pinned. Only an orderly stop removes them.
+//! - Links and shared maps are held by descriptor, and pinned for the next daemon. Only an orderly stop removes
+//!   the pins.
 
 pub mod bpffs;
 pub mod cookies;
@@ -29,6 +31,7 @@ pub mod listen;
 pub mod mmap;
 pub mod netdev;
 mod packet_log;
+pub mod pins;
 pub mod rules;
 pub mod shared;
 pub mod sys;
@@ -56,6 +59,7 @@ use instance::Instance;
 use link::Attachment;
 use listen::Listening;
 use netdev::Netdevs;
+use pins::{Left, Pins};
 use rules::Dropped;
 use shared::{Counters, Shared};
 use watch::{Sightings, Sketches, Watching};
@@ -129,21 +133,6 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// A pinned map of another shape, in use.
-    #[error(
-        "{path:?} is not the map that this geodns made: {difference}; a program on {interface} \
-         still uses it: remove its links ({links:?}), then start again"
-    )]
-    Mismatch {
-        /// The pin.
-        path: PathBuf,
-        /// What is different.
-        difference: String,
-        /// An interface that is attached to.
-        interface: String,
-        /// Where the links are.
-        links: PathBuf,
-    },
     /// No interface to attach to.
     #[error(
         "no interface to attach to: give --iface, set kernel.interfaces, or kernel.mode = \"off\""
@@ -159,8 +148,7 @@ pub enum Error {
     },
     /// Somebody else's program is attached.
     #[error(
-        "{interface}: another XDP program{} is attached: detach it (ip link set dev {interface} xdp off, \
-         or end what holds its link), or leave {interface} out of kernel.interfaces",
+        "{interface}: another XDP program{} is attached: {hint}; or leave {interface} out of kernel.interfaces",
         .program.map(|id| format!(" (id {id})")).unwrap_or_default()
     )]
     Occupied {
@@ -168,6 +156,8 @@ pub enum Error {
         interface: String,
         /// Id of the program, if known.
         program: Option<u32>,
+        /// Whose it is, if that can be found, and how to detach it.
+        hint: String,
     },
     /// The driver refuses.
     #[error("{interface}: its driver does not take the program in native mode ({reason})")]
@@ -184,12 +174,6 @@ pub enum Error {
         interface: String,
         /// What the kernel said.
         reason: String,
-    },
-    /// Only netlink attached.
-    #[error("{interface}: the kernel gives no bpf_link for XDP, so nothing could be pinned")]
-    NoLink {
-        /// The interface.
-        interface: String,
     },
     /// VLAN tags would be lost.
     #[error(
@@ -331,6 +315,7 @@ pub struct Settings {
 pub struct Kernel {
     settings: Settings,
     object: &'static [u8],
+    pins: Pins,
     shared: Arc<Shared>,
     listening: Listening,
     heartbeat: Arc<Heartbeat>,
@@ -342,6 +327,8 @@ pub struct Kernel {
     attached: Vec<Attachment>,
     /// Interfaces that did not take the program when they came (back), by index: said once.
     refused: BTreeMap<String, u32>,
+    /// Why pins cannot be put back: said once.
+    unpinned: Option<String>,
     packet_log: Option<JoinHandle<()>>,
     /// After [`Kernel::stop`]: nothing may be attached any more.
     stopped: bool,
@@ -377,146 +364,63 @@ impl Kernel {
                 });
             }
         }
-        bpffs::ensure(&settings.pin)?;
-        let shared = Arc::new(Shared::open(&settings.pin, object)?);
-        match Self::attach_all(
-            &shared, &settings, object, tables, capacity, addresses, netdevs,
-        ) {
-            Ok((listening, heartbeat, cookies, dropped, instance, attached)) => {
-                let mut kernel = Self {
-                    counters: Arc::new(shared.counters()?),
-                    dropped,
-                    watching: Watching::default(),
-                    settings,
-                    object,
-                    shared,
-                    listening,
-                    heartbeat,
-                    cookies,
-                    instance,
-                    attached,
-                    refused: BTreeMap::new(),
-                    packet_log: None,
-                    stopped: false,
-                };
-                kernel.log_packets();
-                Ok(kernel)
-            }
-            Err(error) => {
-                shared.remove_unused();
-                Err(error)
-            }
-        }
+        let mut pins = Pins::open(&settings.pin)?;
+        let started = Self::load(&pins, &settings, object, tables, capacity).and_then(
+            |(shared, mut parts)| {
+                let attached =
+                    parts.attach_all(&mut pins, &shared, &settings, addresses, netdevs)?;
+                Ok((shared, parts, attached))
+            },
+        );
+        // Nothing half-made stays; what another daemon has left attached stays for the next start.
+        let (shared, parts, attached) = started.inspect_err(|_| {
+            let _ = pins.remove_unused();
+        })?;
+        let mut kernel = Self {
+            counters: Arc::new(shared.counters()?),
+            dropped: parts.dropped,
+            watching: Watching::default(),
+            settings,
+            object,
+            pins,
+            shared: Arc::new(shared),
+            listening: parts.listening,
+            heartbeat: parts.heartbeat,
+            cookies: parts.cookies,
+            instance: parts.instance,
+            attached,
+            refused: BTreeMap::new(),
+            unpinned: None,
+            packet_log: None,
+            stopped: false,
+        };
+        kernel.log_packets();
+        Ok(kernel)
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "the parts of a Kernel, taken apart once"
-    )]
-    fn attach_all(
-        shared: &Shared,
+    /// Loads everything, and attaches nothing.
+    fn load(
+        pins: &Pins,
         settings: &Settings,
         object: &[u8],
         tables: &impl Tables,
         capacity: Capacity,
-        addresses: &BTreeSet<IpAddr>,
-        netdevs: &Netdevs,
-    ) -> Result<
-        (
-            Listening,
-            Arc<Heartbeat>,
-            Cookies,
-            Dropped,
-            Instance,
-            Vec<Attachment>,
-        ),
-        Error,
-    > {
-        let mut listening = shared.listening()?;
-        let heartbeat = Arc::new(shared.heartbeat(settings.stale_after)?);
-        let cookies = shared.cookies()?;
+    ) -> Result<(Shared, Parts), Error> {
+        let shared = Shared::adopt(object, pins)?;
         let mut dropped = shared.dropped()?;
-        let mut instance = Instance::load(object, tables, capacity, settings.log_every, shared)?;
+        let mut instance = Instance::load(object, tables, capacity, settings.log_every, &shared)?;
         for counter in 0..settings.blocks.len() as u32 {
             dropped.clear(counter)?;
         }
         instance.set_rules(&settings.blocks)?;
-
-        // Pins whose interface has gone, or is another one of the same name now.
-        let folder = shared.folder();
-        let mut left = Vec::new();
-        for pinned in link::pinned(folder)? {
-            let now = netdevs.named(&pinned.name).map(|netdev| netdev.ifindex);
-            if pinned.ifindex.is_some() && pinned.ifindex == now {
-                left.push(pinned.name);
-            } else {
-                link::detach(folder, &pinned.name)?;
-            }
-        }
-
-        // New attachments first: they are what may fail.
-        let (mut attached, mut fresh, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-        let mut attach = || -> Result<(), Error> {
-            for name in &settings.interfaces {
-                let Some(netdev) = netdevs.named(name) else {
-                    continue;
-                };
-                if left.contains(name) {
-                    let generic = netdev.xdp.is_some_and(|xdp| xdp.generic);
-                    let fits = match settings.mode {
-                        Mode::Native => !generic,
-                        Mode::Generic => generic,
-                        Mode::Auto | Mode::Off => true,
-                    };
-                    if fits {
-                        taken.push(Attachment {
-                            name: name.clone(),
-                            ifindex: netdev.ifindex,
-                            generic,
-                        });
-                        continue;
-                    }
-                    tracing::info!(
-                        "{name}: attached in another mode than kernel.mode: attaching anew"
-                    );
-                    link::detach(folder, name)?;
-                }
-                let attachment = link::attach(folder, instance.program()?, netdev, settings.mode)?;
-                fresh.push(attachment);
-            }
-            let ifindexes = || fresh.iter().chain(&taken).map(|attached| attached.ifindex);
-            listening.sync(listen::rows(addresses, ifindexes(), netdevs))?;
-            heartbeat.beat();
-            cookies.set(settings.cookies.as_ref());
-            for attachment in &taken {
-                link::replace(folder, instance.program()?, &attachment.name)?;
-            }
-            Ok(())
+        let parts = Parts {
+            listening: shared.listening()?,
+            heartbeat: Arc::new(shared.heartbeat(settings.stale_after)?),
+            cookies: shared.cookies()?,
+            dropped,
+            instance,
         };
-        if let Err(error) = attach() {
-            for attachment in &fresh {
-                let _ = link::detach(folder, &attachment.name);
-            }
-            return Err(error);
-        }
-        for name in &left {
-            if !settings.interfaces.contains(name) {
-                link::detach(folder, name)?;
-                tracing::info!("{name}: detached, it is no longer in kernel.interfaces");
-            }
-        }
-        for attachment in &taken {
-            tracing::info!(
-                "{} (taken over from the daemon before)",
-                describe(attachment)
-            );
-        }
-        for attachment in &fresh {
-            tracing::info!("{}", describe(attachment));
-        }
-        attached.extend(fresh);
-        attached.extend(taken);
-        Ok((listening, heartbeat, cookies, dropped, instance, attached))
+        Ok((shared, parts))
     }
 
     /// What loads another plan, without putting it in force: it may fail, and takes time, in which
@@ -541,18 +445,17 @@ impl Kernel {
         }
         next.set_rules(&self.settings.blocks)?;
         next.set_watching(&self.watching);
-        let folder = self.shared.folder();
         for (done, attachment) in self.attached.iter().enumerate() {
-            let Err(error) = link::replace(folder, next.program()?, &attachment.name) else {
+            let Err(error) = attachment.replace(next.program_fd()?) else {
                 continue;
             };
             // An interface that went away took its link with it, or somebody detached it: not this
             // plan's fault, and for `follow` to mend.
-            if !attachment.is_among(&link::pinned(folder)?) {
+            if !attachment.holds() {
                 continue;
             }
             for attachment in &self.attached[..done] {
-                link::replace(folder, self.instance.program()?, &attachment.name)?;
+                attachment.replace(self.instance.program_fd()?)?;
             }
             return Err(error);
         }
@@ -631,21 +534,19 @@ impl Kernel {
     }
 
     /// Answers on these addresses, on the interfaces as they are now: follows their MAC addresses,
-    /// and attaches to those that have come back.
+    /// attaches to those that have come back, and puts back the pins that somebody has removed.
     pub fn follow(&mut self, addresses: &BTreeSet<IpAddr>, netdevs: &Netdevs) -> Result<(), Error> {
         if self.stopped {
             return Ok(());
         }
-        let folder = self.shared.folder();
-        let pinned = link::pinned(folder)?;
         let interfaces = &self.settings.interfaces;
         while let Some(place) = self
             .attached
             .iter()
             .position(|at| !interfaces.contains(&at.name))
         {
+            self.attached[place].detach(&self.pins)?;
             let gone = self.attached.remove(place);
-            link::detach(folder, &gone.name)?;
             tracing::info!(
                 "{}: detached, it is no longer in kernel.interfaces",
                 gone.name
@@ -653,30 +554,28 @@ impl Kernel {
         }
         for name in interfaces {
             let netdev = netdevs.named(name);
-            let attached = self.attached.iter().position(|at| &at.name == name);
-            if let Some(place) = attached
-                && netdev.map(|netdev| netdev.ifindex) != Some(self.attached[place].ifindex)
-            {
-                tracing::warn!("{name}: the interface has gone");
+            if let Some(place) = self.attached.iter().position(|at| &at.name == name) {
+                let attachment = &self.attached[place];
+                let has_gone = netdev.map(|netdev| netdev.ifindex) != Some(attachment.ifindex);
+                if has_gone {
+                    tracing::warn!("{name}: the interface has gone");
+                } else if !attachment.holds() {
+                    tracing::warn!("{name}: somebody has detached the program: attaching it again");
+                } else {
+                    continue;
+                }
+                attachment.detach(&self.pins)?;
                 self.attached.remove(place);
-                link::detach(folder, name)?;
-            } else if let Some(place) = attached
-                && !self.attached[place].is_among(&pinned)
-            {
-                tracing::warn!("{name}: somebody has detached the program: attaching it again");
-                self.attached.remove(place);
-                link::detach(folder, name)?;
             }
             let Some(netdev) = netdev else {
                 self.refused.remove(name);
                 continue;
             };
-            if self.attached.iter().any(|at| &at.name == name)
-                || self.refused.get(name) == Some(&netdev.ifindex)
-            {
+            if self.refused.get(name) == Some(&netdev.ifindex) {
                 continue;
             }
-            match link::attach(folder, self.instance.program()?, netdev, self.settings.mode) {
+            let program = self.instance.program_fd()?;
+            match link::attach(&self.pins, program, netdev, self.settings.mode) {
                 Ok(attachment) => {
                     tracing::info!("{}", describe(&attachment));
                     self.attached.push(attachment);
@@ -687,9 +586,36 @@ impl Kernel {
                 }
             }
         }
+        self.look_after_pins();
         let ifindexes = self.attached.iter().map(|attached| attached.ifindex);
         self.listening
             .sync(listen::rows(addresses, ifindexes, netdevs))
+    }
+
+    /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
+    fn look_after_pins(&mut self) {
+        match self.pins.put(&self.shared, self.attached.iter()) {
+            Ok(put) => {
+                self.unpinned = None;
+                if !put.is_empty() {
+                    tracing::warn!(
+                        "{}: somebody has removed {}: pinned again",
+                        self.pins.path().display(),
+                        put.join(", ")
+                    );
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.unpinned.as_ref() != Some(&error) {
+                    tracing::error!(
+                        "somebody has removed pins, and they cannot be put back; the program is detached when \
+                         this process ends: {error}"
+                    );
+                    self.unpinned = Some(error);
+                }
+            }
+        }
     }
 
     /// Where the program is attached.
@@ -732,6 +658,7 @@ impl Kernel {
         }
         match on_stop {
             OnStop::Keep => {
+                self.look_after_pins();
                 self.heartbeat.beat();
                 tracing::info!(
                     "the program stays attached and answers for {:?} more",
@@ -740,13 +667,109 @@ impl Kernel {
                 Ok(())
             }
             OnStop::Detach => {
-                for pinned in link::pinned(self.shared.folder())? {
-                    link::detach(self.shared.folder(), &pinned.name)?;
+                while let Some(last) = self.attached.last() {
+                    last.detach(&self.pins)?;
+                    self.attached.pop();
                 }
-                self.attached.clear();
-                self.shared.remove()
+                self.pins.remove()
             }
         }
+    }
+}
+
+/// What a [`Kernel`] attaches.
+struct Parts {
+    listening: Listening,
+    heartbeat: Arc<Heartbeat>,
+    cookies: Cookies,
+    dropped: Dropped,
+    instance: Instance,
+}
+
+impl Parts {
+    /// Attaches the program, or puts it into the links that a daemon before us has left. On an error nothing is
+    /// attached that was not before.
+    fn attach_all(
+        &mut self,
+        pins: &mut Pins,
+        shared: &Shared,
+        settings: &Settings,
+        addresses: &BTreeSet<IpAddr>,
+        netdevs: &Netdevs,
+    ) -> Result<Vec<Attachment>, Error> {
+        // Links of our interfaces, and others: of interfaces that have gone, of another network namespace, no
+        // longer configured.
+        let (mut taken, mut others): (Vec<Attachment>, Vec<Left>) = (Vec::new(), Vec::new());
+        for left in pins.left()? {
+            match left.link.interface(netdevs) {
+                Some(netdev) if settings.interfaces.contains(&netdev.name) => {
+                    let attachment = Attachment::taken_over(left, netdev);
+                    let fits = match settings.mode {
+                        Mode::Native => !attachment.generic,
+                        Mode::Generic => attachment.generic,
+                        Mode::Auto | Mode::Off => true,
+                    };
+                    if fits {
+                        taken.push(attachment);
+                    } else {
+                        tracing::info!(
+                            "{}: attached in another mode than kernel.mode: attaching anew",
+                            attachment.name
+                        );
+                        attachment.detach(pins)?;
+                    }
+                }
+                _ => others.push(left),
+            }
+        }
+        // New attachments first: they are what may fail.
+        let mut fresh: Vec<Attachment> = Vec::new();
+        let mut attach = || -> Result<(), Error> {
+            for name in &settings.interfaces {
+                let Some(netdev) = netdevs.named(name) else {
+                    continue;
+                };
+                if taken.iter().all(|attachment| attachment.name != *name) {
+                    let program = self.instance.program_fd()?;
+                    fresh.push(link::attach(pins, program, netdev, settings.mode)?);
+                }
+            }
+            let all = || fresh.iter().chain(&taken);
+            let ifindexes = all().map(|attached| attached.ifindex);
+            self.listening
+                .sync(listen::rows(addresses, ifindexes, netdevs))?;
+            self.heartbeat.beat();
+            self.cookies.set(settings.cookies.as_ref());
+            pins.put(shared, all())?;
+            for attachment in &taken {
+                attachment.replace(self.instance.program_fd()?)?;
+            }
+            Ok(())
+        };
+        if let Err(error) = attach() {
+            for attachment in &fresh {
+                let _ = attachment.detach(pins);
+            }
+            for left in &others {
+                let _ = pins.put_back(left);
+            }
+            return Err(error);
+        }
+        for attachment in &taken {
+            tracing::info!(
+                "{} (taken over from the daemon before)",
+                describe(attachment)
+            );
+        }
+        for attachment in &fresh {
+            tracing::info!("{}", describe(attachment));
+        }
+        for left in &others {
+            left.detach(netdevs)?;
+        }
+        fresh.append(&mut taken);
+        pins.clear(&fresh)?;
+        Ok(fresh)
     }
 }
 

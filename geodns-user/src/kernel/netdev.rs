@@ -103,6 +103,11 @@ impl Netdevs {
         self.0.iter().find(|netdev| netdev.name == name)
     }
 
+    /// The interface with an index.
+    pub fn at(&self, ifindex: u32) -> Option<&Netdev> {
+        self.0.iter().find(|netdev| netdev.ifindex == ifindex)
+    }
+
     /// The names, for messages.
     pub fn names(&self) -> String {
         let names: Vec<_> = self.0.iter().map(|netdev| netdev.name.as_str()).collect();

@@ -1,32 +1,25 @@
-//! What outlives a program instance, and a daemon: the pinned maps.
+//! What outlives a program instance, and a daemon: the maps that all instances share.
 //!
-//! ```text
-//! <kernel.pin>/v<layout version>/COUNTERS HEARTBEAT LISTEN COOKIES...   maps
-//!                               /links/<interface>           links
-//!                               /rxvlan/<interface>          a folder: rxvlan was on
-//! ```
+//! They are held by descriptor, and instances get them by descriptor: what stands at their pins
+//! ([`pins`](super::pins)) matters to the next daemon alone.
 //!
-//! A pin is found by its name alone, so what is there is compared with what the program wants
-//! before it is trusted.
+//! A pin is found by its name, so what is there is compared with what the program wants before it is trusted.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
-use geodns_common::abi;
 use geodns_common::verdict::COUNTERS;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::cookies::Cookies;
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
+use super::pins::Pins;
 use super::rules::Dropped;
 use super::watch::{Sightings, Sketches};
-use super::{Error, bpffs, chain, link, sys};
+use super::{Error, chain, sys};
 
 /// The maps that every instance shares.
 pub const MAPS: [&str; 7] = [
@@ -39,17 +32,9 @@ pub const MAPS: [&str; 7] = [
     "SKETCHES",
 ];
 
-/// The folder of this layout's pins.
-pub fn folder(pin: &Path) -> PathBuf {
-    pin.join(format!("v{}", abi::VERSION))
-}
-
-/// The shared maps, open. Nobody else uses the folder as long as this lives.
+/// The shared maps, open.
 #[derive(Debug)]
-pub struct Shared {
-    folder: PathBuf,
-    _lock: Flock<File>,
-}
+pub struct Shared(Vec<(&'static str, OwnedFd)>);
 
 /// Packets by verdict.
 pub struct Counters(PerCpuArray<MapData, [u64; COUNTERS]>);
@@ -68,106 +53,70 @@ impl Counters {
 }
 
 impl Shared {
-    /// Takes over the pins of this layout, or makes them.
-    pub fn open(pin: &Path, object: &[u8]) -> Result<Self, Error> {
-        let folder = folder(pin);
-        bpffs::create_dir(&folder)?;
-        let lock = lock(&folder)?;
-        let shared = Self {
-            folder,
-            _lock: lock,
-        };
-        if let Err(error) = shared.adopt_or_pin_all(object) {
-            shared.remove_unused();
-            return Err(error);
-        }
-        Ok(shared)
+    /// New ones.
+    pub fn new(object: &[u8]) -> Result<Self, Error> {
+        Self::open(object, &|_| None)
     }
 
-    fn adopt_or_pin_all(&self, object: &[u8]) -> Result<(), Error> {
+    /// Those that a daemon before us has pinned, new ones where there are none. Pins stay as they are.
+    pub fn adopt(object: &[u8], pins: &Pins) -> Result<Self, Error> {
+        Self::open(object, &|name| Some(pins.map(name)))
+    }
+
+    fn open(
+        object: &[u8],
+        pin: &dyn Fn(&str) -> Option<std::path::PathBuf>,
+    ) -> Result<Self, Error> {
         // The object itself says what the maps must be like.
-        let mut fresh = sys::undisturbed(|| EbpfLoader::new().load(object)).map_err(Error::load)?;
-        for name in MAPS {
-            self.adopt_or_pin(name, &mut fresh)?;
+        let fresh = sys::undisturbed(|| EbpfLoader::new().load(object)).map_err(Error::load)?;
+        let open = |name| {
+            let fresh = data(&fresh, name)?;
+            let pin = pin(name).filter(|path| path.exists());
+            let adopted = pin.and_then(|path| {
+                adopt(&path, fresh)
+                    .inspect_err(|reason| {
+                        tracing::warn!("{}: {reason}: a new map is made", path.display());
+                    })
+                    .ok()
+            });
+            let map = match adopted {
+                Some(map) => Ok(map),
+                None => fresh.fd().as_fd().try_clone_to_owned(),
+            };
+            Ok((name, map.map_err(|error| failed(name, &error))?))
+        };
+        MAPS.into_iter()
+            .map(open)
+            .collect::<Result<_, Error>>()
+            .map(Self)
+    }
+
+    /// Their names and descriptors.
+    pub fn maps(&self) -> impl Iterator<Item = (&'static str, BorrowedFd<'_>)> {
+        self.0.iter().map(|(name, map)| (*name, map.as_fd()))
+    }
+
+    /// Has a loaded object use them in place of the maps of their names that were made for it: its program is
+    /// loaded after this, and it is by the number of a descriptor that its code names a map.
+    pub fn put_into(&self, ebpf: &mut Ebpf) -> Result<(), Error> {
+        for (name, map) in self.maps() {
+            let theirs = data(ebpf, name)?.fd().as_fd();
+            sys::stand_for(map, theirs).map_err(|error| failed(name, &error))?;
         }
         Ok(())
     }
 
-    /// After a failed start: nothing half-made stays; what another daemon has left attached stays
-    /// for the next start, and all that it needs.
-    pub fn remove_unused(&self) {
-        if link::pinned(&self.folder).is_ok_and(|links| links.is_empty()) {
-            let _ = self.remove();
-        }
-    }
-
-    /// The folder of this layout's pins.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Where a map is pinned.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn adopt_or_pin(&self, name: &str, fresh: &mut Ebpf) -> Result<(), Error> {
-        let path = self.path(name);
-        let map = fresh
-            .take_map(name)
-            .ok_or_else(|| Error::Object(format!("it has no map {name}")))?;
-        let wanted = data(&map)
-            .ok_or_else(|| Error::Object(format!("its map {name} is of an unknown type")))?
-            .info()
-            .map_err(|error| Error::Object(format!("map {name}: {error}")))?;
-        let difference = match MapInfo::from_pin(&path) {
-            Ok(found) => difference(&found, &wanted),
-            Err(_) if !path.exists() => {
-                return map.pin(&path).map_err(|error| Error::Pin {
-                    what: "pin a map at",
-                    path,
-                    source: io::Error::other(error),
-                });
-            }
-            Err(_) => Some("it is no map".to_owned()),
-        };
-        let Some(difference) = difference else {
-            return Ok(());
-        };
-        let attached = link::pinned(&self.folder)?
-            .into_iter()
-            .find(|link| link.ifindex.is_some());
-        if let Some(link) = attached {
-            return Err(Error::Mismatch {
-                path,
-                difference,
-                interface: link.name,
-                links: link::folder(&self.folder),
-            });
-        }
-        tracing::warn!(
-            "{}: {difference}; nothing is attached that uses it, so it is made anew",
-            path.display()
-        );
-        let replace = || {
-            bpffs::remove(&path)?;
-            map.pin(&path).map_err(io::Error::other)
-        };
-        replace().map_err(|source| Error::Pin {
-            what: "replace the map at",
-            path: path.clone(),
-            source,
-        })
-    }
-
-    fn map(&self, name: &str) -> Result<Map, Error> {
-        let path = self.path(name);
-        MapData::from_pin(&path)
+    fn map(&self, name: &'static str) -> Result<Map, Error> {
+        let found = self.maps().find(|(other, _)| *other == name);
+        let (_, map) = found.ok_or_else(|| Error::Object(format!("no map {name}")))?;
+        let map = map
+            .try_clone_to_owned()
+            .map_err(|error| failed(name, &error))?;
+        MapData::from_fd(map)
             .and_then(Map::from_map_data)
-            .map_err(|error| Error::Pin {
-                what: "open the map at",
-                path,
-                source: io::Error::other(error),
+            .map_err(|error| Error::Map {
+                map: name,
+                reason: chain(&error),
             })
     }
 
@@ -218,80 +167,46 @@ impl Shared {
     /// Maps an array.
     fn mapped<T>(
         &self,
-        name: &str,
+        name: &'static str,
         new: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
     ) -> Result<T, Error> {
-        let map = self.map(name)?;
-        let map = data(&map).ok_or_else(|| Error::Object(format!("{name} is no array")))?;
-        new(map.fd().as_fd()).map_err(|source| Error::Pin {
-            what: "map",
-            path: self.path(name),
-            source,
-        })
-    }
-
-    /// Removes every pin of this layout, and the folders that are empty then.
-    pub fn remove(&self) -> Result<(), Error> {
-        for name in MAPS {
-            let path = self.path(name);
-            bpffs::remove(&path).map_err(|source| Error::Pin {
-                what: "remove",
-                path,
-                source,
-            })?;
-        }
-        for folder in [
-            link::folder(&self.folder).as_path(),
-            link::rxvlan_folder(&self.folder).as_path(),
-            &self.folder,
-        ]
-        .into_iter()
-        .chain(self.folder.parent())
-        {
-            match fs::remove_dir(folder) {
-                Ok(()) => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-                    ) => {}
-                // bpffs itself may be the folder above.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
-                Err(source) => {
-                    return Err(Error::Pin {
-                        what: "remove",
-                        path: folder.to_path_buf(),
-                        source,
-                    });
-                }
-            }
-        }
-        Ok(())
+        let mut maps = self.maps();
+        let (_, map) = maps
+            .find(|(other, _)| *other == name)
+            .ok_or_else(|| Error::Object(format!("no map {name}")))?;
+        new(map).map_err(|error| failed(name, &error))
     }
 }
 
-fn lock(folder: &Path) -> Result<Flock<File>, Error> {
-    let open = File::open(folder).map_err(|source| Error::Pin {
-        what: "open",
-        path: folder.to_path_buf(),
-        source,
-    })?;
-    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::Error::EWOULDBLOCK => Error::InUse {
-            path: folder.to_path_buf(),
-        },
-        error => Error::Pin {
-            what: "lock",
-            path: folder.to_path_buf(),
-            source: error.into(),
-        },
-    })
+fn failed(map: &'static str, error: &io::Error) -> Error {
+    Error::Map {
+        map,
+        reason: error.to_string(),
+    }
 }
 
-fn data(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data) => Some(data),
-        _ => None,
+/// What is pinned at a path, if it is a map like another one; else why it is not taken.
+fn adopt(path: &std::path::Path, wanted: &MapData) -> Result<OwnedFd, String> {
+    let found = sys::obj_get(path).map_err(|error| error.to_string())?;
+    let copy = found.try_clone().map_err(|error| error.to_string())?;
+    let info = MapData::from_fd(copy)
+        .and_then(|map| map.info())
+        .map_err(|_| "it is no map".to_owned())?;
+    let wanted = wanted.info().map_err(|error| chain(&error))?;
+    match difference(&info, &wanted) {
+        None => Ok(found),
+        Some(difference) => Err(difference),
+    }
+}
+
+/// A map of a loaded object.
+fn data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Error> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::PerCpuArray(data) | Map::RingBuf(data)) => Ok(data),
+        Some(_) => Err(Error::Object(format!(
+            "its map {name} is of an unknown type"
+        ))),
+        None => Err(Error::Object(format!("it has no map {name}"))),
     }
 }
 

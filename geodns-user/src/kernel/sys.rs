@@ -12,8 +12,16 @@ use nix::time::{ClockId, clock_getres};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
+
+/// The attach type of XDP programs.
+const BPF_XDP: u32 = 37;
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
@@ -57,24 +65,88 @@ fn owned(fd: i64) -> OwnedFd {
 
 #[repr(C)]
 #[derive(Default)]
-struct ObjGet {
+struct Obj {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
 }
-impl Attr for ObjGet {}
+impl Attr for Obj {}
 
 /// Opens what is pinned at a path.
 pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     bpf(
         BPF_OBJ_GET,
-        &ObjGet {
+        &Obj {
             pathname: path.as_ptr() as u64,
-            ..ObjGet::default()
+            ..Obj::default()
         },
     )
     .map(owned)
+}
+
+/// Pins a map, link or program at a path where nothing is.
+pub fn obj_pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    bpf(
+        BPF_OBJ_PIN,
+        &Obj {
+            pathname: path.as_ptr() as u64,
+            bpf_fd: object.as_raw_fd() as u32,
+            ..Obj::default()
+        },
+    )
+    .map(drop)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_ifindex: u32,
+    attach_type: u32,
+    flags: u32,
+}
+impl Attr for LinkCreate {}
+
+/// Attaches an XDP program to an interface that has none.
+pub fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, generic: bool) -> io::Result<OwnedFd> {
+    bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate {
+            prog_fd: program.as_raw_fd() as u32,
+            target_ifindex: ifindex,
+            attach_type: BPF_XDP,
+            flags: match generic {
+                true => XDP_FLAGS_SKB_MODE,
+                false => XDP_FLAGS_DRV_MODE,
+            },
+        },
+    )
+    .map(owned)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+impl Attr for LinkUpdate {}
+
+/// Puts a program in the place of the one in a link: no packet meets neither.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(
+        BPF_LINK_UPDATE,
+        &LinkUpdate {
+            link_fd: link.as_raw_fd() as u32,
+            new_prog_fd: program.as_raw_fd() as u32,
+            ..LinkUpdate::default()
+        },
+    )
+    .map(drop)
 }
 
 #[repr(C)]
@@ -195,6 +267,15 @@ pub fn tick() -> u64 {
 /// Waits until every program that runs now has ended.
 pub fn grace() -> io::Result<()> {
     membarrier().or_else(|_| Barrier::new()?.wait())
+}
+
+/// Makes a descriptor lead to what another one does. What it led to before is closed.
+pub fn stand_for(what: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both are open, and `place` stays so, with the same owner, whatever it leads to.
+    match unsafe { libc::dup3(what.as_raw_fd(), place.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// A number that the kernel shows in a descriptor's `fdinfo`.

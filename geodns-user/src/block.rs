@@ -409,11 +409,11 @@ mod tests {
             ),
             (
                 said("", "", "", "192.0.2.1/24"),
-                "192.0.2.1/24: bits are set past the prefix length; did you mean 192.0.2.0/24?",
+                "192.0.2.1/24 has bits set past its length; write 192.0.2.0/24",
             ),
             (
                 said("", "", "", "::ffff:192.0.2.0/120"),
-                "::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; did you mean 192.0.2.0/24?",
+                "::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; write 192.0.2.0/24",
             ),
         ] {
             assert_eq!(Rule::new(&said).unwrap_err(), wrong);

@@ -267,7 +267,10 @@ fn a_map_set_is_in_the_kernels_answers_at_once_and_survives() -> Result<()> {
     // A list puts its own below the single ones, and is replaced whole by the next.
     let folder = site.daemon.home.folder.path();
     let (first, second) = (folder.join("first.csv"), folder.join("second.csv"));
-    std::fs::write(&first, "prefix,mirror\n10.9.0.0/16,sin\n10.1.0.0/24,iad\n")?;
+    std::fs::write(
+        &first,
+        "prefix,mirror\n10.9.0.0/16,sin,iad\n10.1.0.0/24,iad\n",
+    )?;
     std::fs::write(&second, "10.2.0.0/24,ams\n")?;
     site.daemon.ok(&format!("map import {}", first.display()))?;
     ensure!(site.www("10.9.0.1")? == SIN);
@@ -275,6 +278,12 @@ fn a_map_set_is_in_the_kernels_answers_at_once_and_survives() -> Result<()> {
     site.restart()?;
     ensure!(site.www("10.9.0.1")? == SIN);
     ensure!(site.www("10.1.0.1")? == AMS);
+    // The second of an order follows the first, over a restart too.
+    site.daemon.ok("mirror down sin")?;
+    ensure!(site.www("10.9.0.1")? == IAD);
+    site.daemon.ok("mirror auto sin")?;
+    let exported = site.daemon.ok("map export")?;
+    ensure!(exported.contains("\n10.9.0.0/16,sin,iad\n"), "{exported}");
     let imported = site
         .daemon
         .json(&format!("map import {}", second.display()))?;

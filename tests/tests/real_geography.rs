@@ -41,7 +41,7 @@ impl Truth {
                 let (place, last) = cursor.seek(first);
                 let order = *orders.entry(place).or_insert_with(|| {
                     let place = Whereabouts::of(&inputs.geography.place(place));
-                    steering.order(&place.place(), None, None)
+                    steering.order(&place.place(), &[], None)
                 });
                 if runs.last().is_none_or(|(_, before)| *before != order) {
                     runs.push((first, order));

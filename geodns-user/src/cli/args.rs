@@ -9,7 +9,8 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 
 use crate::config::{is_id, time};
-use crate::control::api::{MAX_ACME_TTL, MAX_TIME, MAX_WEIGHT, check_token, without_host_bits};
+use crate::control::api::{MAX_ACME_TTL, MAX_TIME, MAX_WEIGHT, check_token};
+use crate::geo::network;
 use crate::observe::logs;
 use crate::zone;
 
@@ -113,7 +114,7 @@ pub struct Explain {
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub client: IpAddr,
     /// Client subnet that the query has, such as 192.0.2.0/24 [default: none]
-    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    #[arg(long, value_name = "PREFIX", value_parser = subnet)]
     pub ecs: Option<IpNet>,
     /// Type that is asked for
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
@@ -314,7 +315,7 @@ pub enum Map {
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Put a list of `prefix,mirror` lines in place of the last one imported, in one transaction
+    /// Put a list of `prefix,mirror,...` lines in place of the last one imported, in one transaction
     Import {
         /// The list; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
@@ -323,7 +324,7 @@ pub enum Map {
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Write every prefix in force, as `prefix,mirror` lines
+    /// Write every prefix in force, as `prefix,mirror,...` lines
     Export {
         /// Pool [default: all]
         #[arg(long)]
@@ -442,13 +443,15 @@ fn zone_name(text: &str) -> Result<zone::Name, String> {
 
 /// A prefix; an address alone is the prefix of just that address.
 pub fn prefix(text: &str) -> Result<IpNet, String> {
-    let prefix = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse().map_err(|_| {
-            "not an address prefix: write it like 192.0.2.0/24 or 2001:db8::/32".to_owned()
-        })?,
-    };
-    without_host_bits(prefix)
+    network::parse(text)
+}
+
+/// A client subnet, which may have mapped addresses.
+fn subnet(text: &str) -> Result<IpNet, String> {
+    match network::spelled(text) {
+        Some(subnet) => network::check_host_bits(subnet),
+        None => network::parse(text),
+    }
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
@@ -572,7 +575,7 @@ mod tests {
         }
         let message = usage("geodns map set 192.0.2.1/24 ams");
         assert!(
-            message.contains("host bits are set: did you mean 192.0.2.0/24?"),
+            message.contains("192.0.2.1/24 has bits set past its length; write 192.0.2.0/24"),
             "{message}"
         );
         for wrong in ["192.0.2.0/33", "192.0.2/24", "::/129", "ams", "/8"] {

@@ -6,6 +6,7 @@ use toml::Spanned;
 use super::check::Check;
 use super::{Error, file};
 use crate::block::{Blocks, Counters, Rule, Said};
+use crate::geo::network;
 
 /// `[[block]]`: queries that are dropped. One rule for each prefix of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,15 +75,9 @@ impl Check<'_> {
         };
         let mut prefixes = Vec::new();
         for text in &list {
-            match self.network(text, "block.from")? {
-                Some(prefix) => prefixes.push(Some(prefix)),
-                None => {
-                    let message = format!(
-                        "{:?} is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
-                        text.get_ref()
-                    );
-                    return self.error(text.span(), "block.from", message);
-                }
+            match network::parse(text.get_ref()) {
+                Ok(prefix) => prefixes.push(Some(prefix)),
+                Err(message) => return self.error(text.span(), "block.from", message),
             }
         }
         Ok(prefixes)

@@ -336,13 +336,12 @@ impl Pool {
         groups.chain(mirrors)
     }
 
-    /// Prefixes of the rules, with the numbers that stand for them in a prefix list.
-    pub fn prefix_rules(&self) -> impl Iterator<Item = (IpNet, u8)> {
-        let prefixes = self.rules.iter().filter_map(|rule| match rule.matches {
-            Matches::Prefix(prefix) => Some(prefix),
+    /// Prefixes of the rules, with their members.
+    pub fn prefix_rules(&self) -> impl Iterator<Item = (IpNet, &[u8])> {
+        self.rules.iter().filter_map(|rule| match rule.matches {
+            Matches::Prefix(prefix) => Some((prefix, &rule.members[..])),
             _ => None,
-        });
-        prefixes.zip(FIRST_PREFIX_RULE..)
+        })
     }
 
     /// Whether its mirrors are aliases, not addresses: all are alike in this.
@@ -375,10 +374,6 @@ impl Pool {
         }
     }
 }
-
-/// In a prefix list, a number below it is a member's; from it on they stand for the pool's rules by
-/// prefix, in their order.
-pub const FIRST_PREFIX_RULE: u8 = (abi::MAX_MIRRORS + abi::MAX_GROUPS) as u8;
 
 /// Mirrors of a pool that are chosen among by weight, or in turn.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,12 +10,11 @@ use toml::Spanned;
 use super::check::{Check, MAX_TTL, the_pool_has, there_are};
 use super::file;
 use super::{Choice, Error, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
+use crate::geo::network;
 use crate::zone;
 
-/// Rules of a pool, at the most.
+/// Rules of a pool, at the most, those by prefix left out: they are part of its prefix list.
 const MAX_RULES: usize = 10_000;
-/// Rules by prefix of a pool, at the most: a prefix list names each by a number beside the members'.
-const MAX_PREFIX_RULES: usize = 120;
 
 /// Indices by id.
 type ById = HashMap<String, usize>;
@@ -696,16 +695,14 @@ impl Check<'_> {
             }
             return Ok(Vec::new());
         };
-        if list.get_ref().len() > MAX_RULES {
-            let message = format!(
-                "{} are too many; {MAX_RULES} is the most",
-                list.get_ref().len()
-            );
+        let placed = list.get_ref().iter().filter(|rule| rule.prefix.is_none());
+        let placed = placed.count();
+        if placed > MAX_RULES {
+            let message = format!("{placed} are too many; {MAX_RULES} is the most");
             return self.error(list.span(), KEY, message);
         }
         let mut rules: Vec<Rule> = Vec::new();
         let mut lines: HashMap<Matches, usize> = HashMap::new();
-        let mut prefixes = 0;
         for rule in list.get_ref() {
             let span = rule.mirrors.span();
             let line = self.source.line(span.start);
@@ -713,13 +710,6 @@ impl Check<'_> {
             if let Some(first) = lines.insert(matches.clone(), line) {
                 let message = format!(
                     "the rule of line {first} is for the same clients; keep one of the two"
-                );
-                return self.error(span, KEY, message);
-            }
-            prefixes += usize::from(matches!(matches, Matches::Prefix(_)));
-            if prefixes > MAX_PREFIX_RULES {
-                let message = format!(
-                    "more than {MAX_PREFIX_RULES} are for a prefix; list them in a file, with prefixes"
                 );
                 return self.error(span, KEY, message);
             }
@@ -844,32 +834,7 @@ impl Check<'_> {
 
     fn prefix(&self, text: &Spanned<String>) -> Result<IpNet, Error> {
         const KEY: &str = "pool.rules.prefix";
-        let Ok(prefix) = text.get_ref().parse::<IpNet>() else {
-            let message = format!(
-                "{:?} is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32",
-                text.get_ref()
-            );
-            return self.error(text.span(), KEY, message);
-        };
-        if prefix != prefix.trunc() {
-            let message = format!(
-                "{prefix} has bits set past its length; write {}",
-                prefix.trunc()
-            );
-            return self.error(text.span(), KEY, message);
-        }
-        let mapped = match prefix {
-            IpNet::V6(prefix) if prefix.prefix_len() >= 96 => prefix.addr().to_ipv4_mapped(),
-            _ => None,
-        };
-        if let Some(address) = mapped {
-            let message = format!(
-                "{prefix} is of IPv4 addresses, mapped; write {address}/{}",
-                prefix.prefix_len() - 96
-            );
-            return self.error(text.span(), KEY, message);
-        }
-        Ok(prefix)
+        network::parse(text.get_ref()).or_else(|message| self.error(text.span(), KEY, message))
     }
 
     /// The names that pools give to each of their mirrors: a pool of just that mirror, steered to.

@@ -5,7 +5,7 @@ use toml::Spanned;
 
 use super::check::Check;
 use super::{Error, file};
-use crate::geo;
+use crate::geo::{self, network};
 
 /// Responses a second, at the most: more is no limit.
 const MAX_RATE: u32 = 1_000_000;
@@ -54,22 +54,14 @@ impl Check<'_> {
         let list = file.allow.map(Spanned::into_inner).unwrap_or_default();
         let mut allow = Vec::new();
         for text in &list {
-            match self.network(text, "rrl.allow")? {
-                Some(prefix) if allow.len() < MAX_ALLOW => match geo::check_trie_prefix(prefix) {
-                    Ok(()) => allow.push(prefix),
-                    Err(message) => return self.error(text.span(), "rrl.allow", message),
-                },
-                Some(_) => {
+            let prefix = network::parse(text.get_ref());
+            match prefix.and_then(|prefix| geo::check_trie_prefix(prefix).map(|()| prefix)) {
+                Ok(prefix) if allow.len() < MAX_ALLOW => allow.push(prefix),
+                Ok(_) => {
                     let message = format!("{} prefixes; {MAX_ALLOW} is the most", list.len());
                     return self.error(text.span(), "rrl.allow", message);
                 }
-                None => {
-                    let message = format!(
-                        "{:?} is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
-                        text.get_ref()
-                    );
-                    return self.error(text.span(), "rrl.allow", message);
-                }
+                Err(message) => return self.error(text.span(), "rrl.allow", message),
             }
         }
         Ok(Rrl {

@@ -864,7 +864,7 @@ fn zones_are_given_and_taken_as_it_says() {
         ),
         (
             "file = \"z\"\nallow_transfer = [\"192.0.2.1/24\"]",
-            "18: zone.allow_transfer: 192.0.2.1/24: bits are set past the prefix length; did you mean 192.0.2.0/24?",
+            "18: zone.allow_transfer: 192.0.2.1/24 has bits set past its length; write 192.0.2.0/24",
         ),
         (
             "file = \"z\"\nallow_transfer = [\"nobody\"]",
@@ -925,11 +925,11 @@ fn the_limit_of_responses_is_what_it_says() {
         ),
         (
             "allow = [\"192.0.2.1/24\"]",
-            "2: rrl.allow: 192.0.2.1/24: bits are set past the prefix length; did you mean 192.0.2.0/24?",
+            "2: rrl.allow: 192.0.2.1/24 has bits set past its length; write 192.0.2.0/24",
         ),
         (
             "allow = [\"me\"]",
-            "2: rrl.allow: \"me\" is neither an address nor a prefix; write one, as \"192.0.2.0/24\"",
+            "2: rrl.allow: \"me\" is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32, or an address",
         ),
         (
             "allow = [\"::/0\"]",
@@ -937,7 +937,7 @@ fn the_limit_of_responses_is_what_it_says() {
         ),
         (
             "allow = [\"::ffff:192.0.2.0/120\"]",
-            "2: rrl.allow: ::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; did you mean 192.0.2.0/24?",
+            "2: rrl.allow: ::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; write 192.0.2.0/24",
         ),
     ] {
         check_error(with(section), &format!("etc/g.toml:{expect}"));

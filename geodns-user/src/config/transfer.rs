@@ -15,6 +15,7 @@ use toml::Spanned;
 use super::catalog::{Catalog, MAX_ZONES};
 use super::check::{Check, address, there_are};
 use super::{Error, ZoneFile, file};
+use crate::geo::network;
 use crate::zone::Name;
 
 /// Servers of a list, at the most.
@@ -357,20 +358,10 @@ impl Check<'_> {
         text: &Spanned<String>,
         place: &str,
     ) -> Result<Option<IpNet>, Error> {
-        if let Ok(address) = text.get_ref().parse::<IpAddr>() {
-            return Ok(Some(address.into()));
+        match network::spelled(text.get_ref()).map(network::check) {
+            Some(Err(message)) => self.error(text.span(), place, message),
+            prefix => Ok(prefix.and_then(Result::ok)),
         }
-        let Ok(prefix) = text.get_ref().parse::<IpNet>() else {
-            return Ok(None);
-        };
-        if prefix != prefix.trunc() {
-            let message = format!(
-                "{prefix}: bits are set past the prefix length; did you mean {}?",
-                prefix.trunc()
-            );
-            return self.error(text.span(), place, message);
-        }
-        Ok(Some(prefix))
     }
 
     pub(super) fn allowed(

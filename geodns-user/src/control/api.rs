@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::geo::network;
+
 /// Answers the API. The daemon implements it.
 pub trait Service: Send + Sync + 'static {
     /// `GET /v1/status`
@@ -92,7 +94,7 @@ pub trait Service: Send + Sync + 'static {
         pool: Option<String>,
     ) -> impl Future<Output = Result<Vec<Lookup>, Failure>> + Send;
     /// `GET /v1/map/export`: every prefix in force (list, import, overrides merged by precedence;
-    /// an equal prefix of a higher layer hides the lower), as CSV `prefix,mirror`.
+    /// an equal prefix of a higher layer hides the lower), as CSV `prefix,mirror,...`.
     fn map_export(
         &self,
         pool: Option<String>,
@@ -672,7 +674,7 @@ pub struct BlockAdd {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub qtype: Option<String>,
     /// Where queries come from; empty: anywhere.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "network::deserialize_all")]
     #[schema(value_type = Vec<String>)]
     pub from: Vec<IpNet>,
     /// Why.
@@ -719,6 +721,7 @@ pub struct Mapping {
 #[serde(deny_unknown_fields)]
 pub struct MapSet {
     /// Address prefix, host bits zero.
+    #[serde(deserialize_with = "network::deserialize")]
     #[schema(value_type = String)]
     pub prefix: IpNet,
     /// Mirror's id.
@@ -734,6 +737,7 @@ pub struct MapSet {
 #[into_params(parameter_in = Query)]
 pub struct MapDel {
     /// Address prefix, host bits zero.
+    #[serde(deserialize_with = "network::deserialize")]
     #[param(value_type = String)]
     pub prefix: IpNet,
     /// Pool's id; without it, every pool that has such an override.
@@ -1054,7 +1058,7 @@ pub struct ExplainQuery {
 pub struct Exported {
     /// Address prefix.
     pub prefix: String,
-    /// Mirror's id.
+    /// Mirror's id; of several, the best first, with commas between them.
     pub mirror: String,
 }
 
@@ -1133,17 +1137,5 @@ fn check_time(key: &str, millis: Option<u64>, least: u64) -> Result<(), String> 
             "{key}: {millis} is out of range; write {least} to {most}, in milliseconds"
         )),
         _ => Ok(()),
-    }
-}
-
-/// The prefix, if its host bits are zero; else what to write instead.
-pub fn without_host_bits(prefix: IpNet) -> Result<IpNet, String> {
-    if prefix.trunc() == prefix {
-        Ok(prefix)
-    } else {
-        Err(format!(
-            "host bits are set: did you mean {}?",
-            prefix.trunc()
-        ))
     }
 }

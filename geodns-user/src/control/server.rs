@@ -36,9 +36,10 @@ use super::api::{
     CaptureQuery, ExplainQuery, Explanation, Exported, Failure, ImportQuery, Imported, Lookup,
     LookupQuery, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, OfAddress, OfPool,
     OfZone, Preview, Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
-    Status, Stream, Top, Zone, without_host_bits,
+    Status, Stream, Top, Zone,
 };
 use crate::config::is_id;
+use crate::geo::network;
 
 /// Octets of a body, at the most.
 const BODY_LIMIT: usize = 64 << 10;
@@ -391,7 +392,7 @@ async fn no_method(method: Method, uri: Uri) -> Refusal {
 }
 
 fn strict(prefix: IpNet) -> Result<IpNet, Refusal> {
-    without_host_bits(prefix).map_err(|error| Refusal::invalid(format!("prefix {prefix}: {error}")))
+    network::check(prefix).map_err(|error| Refusal::invalid(format!("prefix: {error}")))
 }
 
 type Id = Result<Segment<String>, PathRejection>;
@@ -635,7 +636,7 @@ async fn map_lookup<S: Service>(
     Ok(Json(service.map_get(address, pool).await?))
 }
 
-/// Every prefix in force, as `prefix,mirror` lines, or as JSON if the request accepts that.
+/// Every prefix in force, as lines `prefix,mirror,...` (best first), or as JSON if the request accepts that.
 #[utoipa::path(get, path = "/v1/map/export", params(OfPool), responses(
     (status = 200, content((String = "text/csv"), (Vec<Exported> = "application/json"))),
     (status = "default", body = Problem)))]
@@ -663,7 +664,7 @@ async fn map_export<S: Service>(
     Ok(Json(lines).into_response())
 }
 
-/// Replaces the imported list by these `prefix,mirror` lines, in one transaction.
+/// Replaces the imported list by these `prefix,mirror,...` lines, in one transaction.
 #[utoipa::path(put, path = "/v1/map/import", params(ImportQuery),
     request_body(content = String, content_type = "text/csv"), responses(
     (status = 200, body = Imported), (status = "default", body = Problem)))]
@@ -699,7 +700,8 @@ async fn explain<S: Service>(
 ) -> Answer<Explanation> {
     let question = query?.0;
     if let Some(subnet) = question.ecs {
-        strict(subnet)?;
+        let wrong = |error| Refusal::invalid(format!("ecs: {error}"));
+        network::check_host_bits(subnet).map_err(wrong)?;
     }
     Ok(Json(service.explain(question).await?))
 }

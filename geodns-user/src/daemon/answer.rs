@@ -387,20 +387,26 @@ pub(super) fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr)
     }
 }
 
-/// Every prefix in force as `prefix,mirror`. Of all pools at once only if none contradict.
+/// Every prefix in force as `prefix,mirror,mirror,...`. Of all pools at once only if none contradict.
 fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
     let config = &world.inputs.config;
     let plan = read(world);
-    let mut all: BTreeMap<IpNet, (&str, &str)> = BTreeMap::new();
+    let mut all: BTreeMap<IpNet, (usize, &[u8])> = BTreeMap::new();
+    let ids = |(pool, members): (usize, &[u8])| {
+        let ids = members.iter().map(|&member| config.mirror_id(pool, member));
+        ids.collect::<Vec<_>>().join(",")
+    };
     for pool in pools(config, pool)? {
-        let id = config.pools[pool].id.as_str();
-        for (prefix, mirror) in plan.layers(pool).in_force() {
-            let mirror = config.mirror_id(pool, mirror);
-            match all.insert(prefix, (mirror, id)) {
-                Some((other, of)) if other != mirror => {
+        for (prefix, members) in plan.layers(pool).in_force() {
+            let here = (pool, members);
+            match all.insert(prefix, here) {
+                Some(other) if ids(other) != ids(here) => {
                     return Err(Failure::Invalid(format!(
-                        "{prefix} is {other} in pool {of} and {mirror} in pool {id}: name one \
-                         with --pool"
+                        "{prefix} is {} in pool {} and {} in pool {}: name one with --pool",
+                        ids(other),
+                        config.pools[other.0].id,
+                        ids(here),
+                        config.pools[pool].id
                     )));
                 }
                 _ => {}
@@ -408,9 +414,10 @@ fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
         }
     }
     let mut csv = String::from("prefix,mirror\n");
-    for (prefix, (mirror, _)) in all {
+    for (prefix, here) in all {
         use std::fmt::Write;
-        writeln!(csv, "{prefix},{mirror}").map_err(|error| Failure::Internal(error.to_string()))?;
+        writeln!(csv, "{prefix},{}", ids(here))
+            .map_err(|error| Failure::Internal(error.to_string()))?;
     }
     Ok(csv)
 }

@@ -78,7 +78,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
 }
 
 /// An imported list, from the numbers that mirrors had then to those that they have now.
-fn renumber(config: &Config, pool: usize, mirrors: &[String], mut layer: Layer) -> Layer {
+fn renumber(config: &Config, pool: usize, mirrors: &[String], layer: Layer) -> Layer {
     let now: Vec<Option<u8>> = mirrors
         .iter()
         .map(|id| config.mirror_in_pool(pool, id))
@@ -95,16 +95,7 @@ fn renumber(config: &Config, pool: usize, mirrors: &[String], mut layer: Layer) 
             );
         }
     }
-    let renumbered = |mirror: &mut u8| match now.get(usize::from(*mirror)) {
-        Some(&Some(now)) => {
-            *mirror = now;
-            true
-        }
-        _ => false,
-    };
-    layer.v4.retain_mut(|(_, _, mirror)| renumbered(mirror));
-    layer.v6.retain_mut(|(_, _, mirror)| renumbered(mirror));
-    layer
+    layer.renumber(|mirror| now.get(usize::from(mirror)).copied().flatten())
 }
 
 fn table_pool(config: &Config, id: &str) -> Option<usize> {
@@ -196,7 +187,7 @@ impl Daemon {
         mirror: &str,
         pool: Option<&str>,
     ) -> Result<MapChanged, Failure> {
-        geo::check_prefix(prefix).map_err(Failure::Invalid)?;
+        geo::network::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools = pools_of(config, mirror, pool)?
@@ -208,7 +199,7 @@ impl Daemon {
 
     /// `map del`
     pub(super) fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
-        geo::check_prefix(prefix).map_err(Failure::Invalid)?;
+        geo::network::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools: Vec<usize> = match pool {

@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use super::answer::{look_up, read};
 use super::change::internal;
 use super::{Daemon, identity};
-use crate::config::{self, Config, FIRST_PREFIX_RULE, Matches, Policy};
+use crate::config::{self, Config, Matches, Policy};
 use crate::control::api::{
     AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
 };
@@ -498,35 +498,29 @@ impl Explained<'_> {
         let of = &self.config.pools[pool];
         let origin = self.plan.origin(pool, counted);
         let id = |member: u8| self.config.mirror_id(pool, member).to_owned();
-        let says = |prefix: IpNet, member: u8| format!("{prefix} -> {}", id(member));
+        let says = |prefix: IpNet, members: &[u8]| {
+            let ids: Vec<_> = members.iter().copied().map(id).collect();
+            format!("{prefix} -> {}", ids.join(", "))
+        };
         let overriding = match origin.overriding {
-            Some((prefix, member)) => (says(prefix, member), "geodns map set"),
+            Some((prefix, member)) => (says(prefix, &[member]), "geodns map set"),
             None => ("none".to_owned(), "geodns map list"),
         };
-        let listed =
-            origin.listed.map(
-                |(prefix, number)| match number.checked_sub(FIRST_PREFIX_RULE) {
-                    Some(rule) => {
-                        let by_prefix =
-                            |rule: &&config::Rule| matches!(rule.matches, Matches::Prefix(_));
-                        let rule = of.rules.iter().filter(by_prefix).nth(usize::from(rule));
-                        let line = rule.map_or(of.line, |rule| rule.line);
-                        let members = rule.map_or(&[][..], |rule| &rule.members);
-                        let members: Vec<_> = members.iter().map(|&member| id(member)).collect();
-                        let says = format!("prefix = \"{prefix}\" -> {}", members.join(", "));
-                        ("rule", says, self.line(line))
-                    }
-                    None if origin.imported => (
-                        "import",
-                        says(prefix, number),
-                        "geodns map import".to_owned(),
-                    ),
-                    None => {
-                        let file = of.prefixes.as_ref().map(|file| self.file(file));
-                        ("list", says(prefix, number), file.unwrap_or_default())
-                    }
-                },
-            );
+        let listed = origin.listed.as_ref().map(|(prefix, members)| {
+            let is_it = |rule: &&config::Rule| rule.matches == Matches::Prefix(*prefix);
+            let says = says(*prefix, members);
+            if origin.imported {
+                return ("import", says, "geodns map import".to_owned());
+            }
+            // A rule goes before a line of the list with the same prefix.
+            match of.rules.iter().find(is_it) {
+                Some(rule) => ("rule", says, self.line(rule.line)),
+                None => {
+                    let file = of.prefixes.as_ref().map(|file| self.file(file));
+                    ("list", says, file.unwrap_or_default())
+                }
+            }
+        });
         self.step("override", overriding.0, overriding.1);
         if let Some((step, says, from)) = &listed {
             self.step(step, says.clone(), from.clone());
@@ -535,9 +529,12 @@ impl Explained<'_> {
         }
         let known = self.databases(counted);
         let steering = Steering::of(of, &self.config.mirrors);
-        let number = origin.listed.map(|(_, number)| number);
+        let members = origin
+            .listed
+            .as_ref()
+            .map_or(&[][..], |(_, members)| members);
         let member = origin.overriding.map(|(_, member)| member);
-        let reasons = steering.reasons(&known.place(), number, member);
+        let reasons = steering.reasons(&known.place(), members, member);
         if let Some(rule) = reasons.iter().find_map(|(_, reason)| match reason {
             Reason::Rule(matches) => of.rules.iter().find(|rule| rule.matches == *matches),
             _ => None,

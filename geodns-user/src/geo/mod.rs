@@ -1,210 +1,44 @@
 //! Prefix lists: which mirror an address prefix belongs to. GeoIP databases: where it is.
 //!
-//! - [`Layer`]: one list, parsed, looked up and packed here
+//! - [`Layer`]: one list, parsed, looked up and packed
 //! - [`Layers`]: the lists of a pool, one over the other
 //! - [`Walk`]: the layers of a part of the address space, flattened to runs
 //! - [`Geography`]: GeoIP databases: where addresses are ([`Place`])
+//! - [`network`]: prefixes as people write them
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use geodns_common::abi::Family;
 use geodns_common::limit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use siphasher::sip::SipHasher13;
 
-use crate::config::{Config, Error, FIRST_PREFIX_RULE};
+use crate::config::{Config, Error};
 
 mod country;
+mod layer;
 pub mod mmdb;
+pub mod network;
 mod parse;
 mod place;
 mod prefix;
 mod walk;
 
 pub use country::Code;
+pub use layer::{Layer, MAX_ORDERS, TooMany, members};
 pub use mmdb::{Geography, PlaceId};
 pub use place::{Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
 pub use prefix::Prefix;
 pub use walk::{Run, Walk};
 
-/// One list of prefixes, each with the number of a pool's mirror; sorted by address, then length,
-/// without repeats, host bits zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layer {
-    /// IPv4: address in host order, prefix length, mirror.
-    pub v4: Vec<(u32, u8, u8)>,
-    /// IPv6: the same.
-    pub v6: Vec<(u128, u8, u8)>,
-}
-
-impl Layer {
-    /// Parses a `prefix,mirror` list. `mirror` gives the number for an id (`None`: leave such lines
-    /// out), or says what is wrong with it; it is asked once for each id. Blank lines and `#`
-    /// comments are skipped; a first line `prefix,mirror` is a header. Host bits set, a repeated
-    /// prefix, anything unparsable: an error with the line.
-    pub fn parse(
-        text: &str,
-        file: &Path,
-        mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
-    ) -> Result<Self, Error> {
-        parse::parse(text, mirror).map_err(|wrong| Error {
-            file: file.to_owned(),
-            line: Some(wrong.line),
-            key: None,
-            message: wrong.message,
-        })
-    }
-
-    /// Adds prefixes, or puts them in the place of the same ones.
-    fn insert_all(&mut self, prefixes: impl Iterator<Item = (IpNet, u8)>) {
-        fn insert<A: Copy + Ord>(list: &mut Vec<(A, u8, u8)>, (first, len, mirror): (A, u8, u8)) {
-            match list.binary_search_by_key(&(first, len), |&(first, len, _)| (first, len)) {
-                Ok(at) => list[at].2 = mirror,
-                Err(at) => list.insert(at, (first, len, mirror)),
-            }
-        }
-        for (net, mirror) in prefixes {
-            let len = net.prefix_len();
-            match net.addr() {
-                IpAddr::V4(first) => insert(&mut self.v4, (first.to_bits(), len, mirror)),
-                IpAddr::V6(first) => insert(&mut self.v6, (first.to_bits(), len, mirror)),
-            }
-        }
-    }
-
-    /// Prefixes in the list.
-    pub fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The longest prefix that an address is in.
-    pub fn lookup(&self, address: IpAddr) -> Option<(IpNet, u8)> {
-        self.covering(Prefix::host(address))
-    }
-
-    /// The longest prefix that covers another one whole.
-    fn covering(&self, prefix: Prefix) -> Option<(IpNet, u8)> {
-        let (found, mirror) = prefix.longest(|key| self.at_most(key))?;
-        Some((found.net(), mirror))
-    }
-
-    /// The greatest prefix that does not sort after another one.
-    fn at_most(&self, key: Prefix) -> Option<(Prefix, u8)> {
-        let Prefix { family, first, len } = key;
-        let (first, len, mirror) = match family {
-            Family::V4 => {
-                let key = ((first >> 96) as u32, len);
-                let after = self.v4.partition_point(|&(a, l, _)| (a, l) <= key);
-                let (first, len, mirror) = self.v4[after.checked_sub(1)?];
-                ((first as u128) << 96, len, mirror)
-            }
-            Family::V6 => {
-                let key = (first, len);
-                let after = self.v6.partition_point(|&(a, l, _)| (a, l) <= key);
-                self.v6[after.checked_sub(1)?]
-            }
-        };
-        Some((Prefix { family, first, len }, mirror))
-    }
-
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (IpNet, u8)> {
-        let v4 = self.v4.iter().map(|&(first, len, mirror)| {
-            let net = Ipv4Net::new_assert(first.into(), len);
-            (IpNet::V4(net), mirror)
-        });
-        let v6 = self.v6.iter().map(|&(first, len, mirror)| {
-            let net = Ipv6Net::new_assert(first.into(), len);
-            (IpNet::V6(net), mirror)
-        });
-        v4.chain(v6)
-    }
-
-    /// Packed for keeping: magic, counts, prefixes, SipHash-1-3 of all that; little-endian.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(20 + self.v4.len() * 6 + self.v6.len() * 18);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&(self.v4.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(self.v6.len() as u32).to_le_bytes());
-        for &(address, len, mirror) in &self.v4 {
-            bytes.extend_from_slice(&address.to_le_bytes());
-            bytes.extend_from_slice(&[len, mirror]);
-        }
-        for &(address, len, mirror) in &self.v6 {
-            bytes.extend_from_slice(&address.to_le_bytes());
-            bytes.extend_from_slice(&[len, mirror]);
-        }
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
-        bytes
-    }
-
-    /// What [`Layer::to_bytes`] packed; `None` if it is damaged.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (body, sum) = bytes.split_last_chunk::<8>()?;
-        if checksum(body) != u64::from_le_bytes(*sum) {
-            return None;
-        }
-        let rest = body.strip_prefix(MAGIC)?;
-        let (count_v4, rest) = rest.split_first_chunk::<4>()?;
-        let (count_v6, rest) = rest.split_first_chunk::<4>()?;
-        let count_v4 = u32::from_le_bytes(*count_v4) as usize;
-        let count_v6 = u32::from_le_bytes(*count_v6) as usize;
-        let (v4, v6) = rest.split_at_checked(count_v4.checked_mul(6)?)?;
-        if v6.len() != count_v6.checked_mul(18)? {
-            return None;
-        }
-        let layer = Self {
-            v4: v4
-                .as_chunks::<6>()
-                .0
-                .iter()
-                .map(|&[a, b, c, d, len, mirror]| (u32::from_le_bytes([a, b, c, d]), len, mirror))
-                .collect(),
-            v6: v6
-                .as_chunks::<18>()
-                .0
-                .iter()
-                .map(|chunk| {
-                    let (address, rest) = chunk.split_first_chunk().expect("18 > 16");
-                    (u128::from_le_bytes(*address), rest[0], rest[1])
-                })
-                .collect(),
-        };
-        layer.is_valid().then_some(layer)
-    }
-
-    /// Whether the promises of the type hold.
-    fn is_valid(&self) -> bool {
-        fn good<A: Copy + Ord>(list: &[(A, u8, u8)], whole: impl Fn(A, u8) -> bool) -> bool {
-            list.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1))
-                && list
-                    .iter()
-                    .all(|&(a, len, mirror)| whole(a, len) && mirror < FIRST_PREFIX_RULE)
-        }
-        good(&self.v4, |a, len| {
-            len <= 32 && a & u32::MAX.checked_shr(len.into()).unwrap_or(0) == 0
-        }) && good(&self.v6, |a, len| {
-            len <= 128 && a & u128::MAX.checked_shr(len.into()).unwrap_or(0) == 0
-        })
-    }
-}
-
-const MAGIC: &[u8; 4] = b"gdl1";
-
-fn checksum(bytes: &[u8]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(bytes);
-    hasher.finish()
+/// What a prefix list says of a client: a number of the list ([`Layer::members`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Listed {
+    /// In the configuration's own list.
+    Base(u16),
+    /// In the last `map import`.
+    Imported(u16),
 }
 
 /// What says which mirror a pool's clients get, lowest first.
@@ -237,21 +71,37 @@ impl Layers {
         Some((found.net(), mirror))
     }
 
-    /// The longest listed prefix that an address is in, and whether it is from the import.
-    pub fn listed(&self, address: IpAddr) -> Option<(IpNet, u8, bool)> {
-        let imported = self.imported.lookup(address).map(|(net, m)| (net, m, true));
-        imported.or_else(|| self.base.lookup(address).map(|(net, m)| (net, m, false)))
+    /// The longest listed prefix that an address is in.
+    pub fn listed(&self, address: IpAddr) -> Option<(IpNet, Listed)> {
+        let imported = self.imported.lookup(address);
+        let imported = imported.map(|(net, number)| (net, Listed::Imported(number)));
+        imported.or_else(|| {
+            let (net, number) = self.base.lookup(address)?;
+            Some((net, Listed::Base(number)))
+        })
     }
 
-    /// One list that says the same as all the layers: what a higher layer hides is left out.
-    pub fn in_force(&self) -> Vec<(IpNet, u8)> {
+    /// The members that a listed prefix has, best first.
+    pub fn members(&self, listed: Listed) -> &[u8] {
+        match listed {
+            Listed::Base(number) => self.base.members(number),
+            Listed::Imported(number) => self.imported.members(number),
+        }
+    }
+
+    /// One list that says the same as all the layers, with the members of each prefix: what a higher layer
+    /// hides is left out.
+    pub fn in_force(&self) -> Vec<(IpNet, &[u8])> {
         let overridden = |net| self.overriding_all(Prefix::of(net)).is_some();
         let reimported = |net| self.imported.covering(Prefix::of(net)).is_some();
         let imported = self.imported.iter().filter(|&(net, _)| !overridden(net));
+        let imported = imported.map(|(net, number)| (net, self.imported.members(number)));
         let base = self.base.iter();
         let base = base.filter(|&(net, _)| !overridden(net) && !reimported(net));
+        let base = base.map(|(net, number)| (net, self.base.members(number)));
         let mut all: Vec<_> = imported.chain(base).collect();
-        all.extend(self.overrides.iter().map(|(&net, &mirror)| (net, mirror)));
+        let overrides = self.overrides.iter();
+        all.extend(overrides.map(|(&net, &mirror)| (net, members(mirror))));
         all.sort_unstable();
         all
     }
@@ -289,27 +139,11 @@ pub const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2002 
 /// Addresses of Teredo.
 pub const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2001 << 112), 32);
 
-/// What is wrong with a prefix that somebody wrote, if anything.
-pub fn check_prefix(prefix: IpNet) -> Result<(), String> {
-    if let Some(mapped) = mapped(prefix) {
-        return Err(format!(
-            "{prefix} is of IPv4 addresses, mapped; did you mean {mapped}?"
-        ));
-    }
-    if prefix == prefix.trunc() {
-        return Ok(());
-    }
-    Err(format!(
-        "{prefix}: bits are set past the prefix length; did you mean {}?",
-        prefix.trunc()
-    ))
-}
-
-/// The same, of a prefix for one of the kernel's tries, which have both families in one space ([`trie_key`]).
+/// What is wrong with a prefix for one of the kernel's tries, if anything: they have both families in one space
+/// ([`trie_key`]).
 pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
     const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    check_prefix(prefix)?;
-    match prefix {
+    match network::check(prefix)? {
         IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
             "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
         )),
@@ -360,7 +194,13 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
             };
         }
         if pool.prefix_rules().next().is_some() {
-            Arc::make_mut(&mut layer).insert_all(pool.prefix_rules());
+            let added = Arc::make_mut(&mut layer).insert_all(pool.prefix_rules());
+            added.map_err(|error| Error {
+                file: config.path.clone(),
+                line: Some(pool.line),
+                key: Some("pool.rules".into()),
+                message: error.to_string(),
+            })?;
         }
         lists.push(layer);
     }

@@ -1,11 +1,11 @@
-//! Reads `prefix,mirror` lists. A million lines are common, so the usual line is taken apart by
+//! Reads `prefix,mirror,mirror,...` lists. A million lines are common, so the usual line is taken apart by
 //! hand and anything else by the standard parsers.
 
 use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use super::{Layer, Prefix};
+use super::{Layer, Prefix, network};
 
 /// What is wrong, and in which line (from 1).
 #[derive(Debug)]
@@ -20,54 +20,45 @@ pub fn parse<'a>(
 ) -> Result<Layer, Wrong> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut layer = Layer::default();
-    let mut known: HashMap<&'a str, Option<u8>> = HashMap::new();
-    let mut latest: Option<(&'a str, Option<u8>)> = None;
+    // What stands behind the prefix, and its number: lines that are alike are common, and stand together.
+    let mut known: HashMap<&'a str, Option<u16>> = HashMap::new();
+    let mut latest: Option<(&'a str, Option<u16>)> = None;
     let mut header_allowed = true;
     for (line, content) in lines(text) {
         let wrong = |message| Wrong { line, message };
-        let Some((prefix, id)) = content.split_once(',') else {
+        let Some((prefix, ids)) = content.split_once(',') else {
             return Err(wrong(format!(
                 "{content:?} is not of the form prefix,mirror"
             )));
         };
-        let (prefix, id) = (field(prefix), field(id));
-        if std::mem::take(&mut header_allowed) && (prefix, id) == ("prefix", "mirror") {
+        let prefix = field(prefix);
+        let is_header = || prefix == "prefix" && fields(ids).all(|id| id == "mirror");
+        if std::mem::take(&mut header_allowed) && is_header() {
             continue;
         }
         let number = match latest {
-            Some((known, number)) if known == id => number,
-            _ => match known.get(id) {
+            Some((known, number)) if known == ids => number,
+            _ => match known.get(ids) {
                 Some(&number) => number,
                 None => {
-                    let number = mirror(id).map_err(wrong)?;
-                    known.insert(id, number);
+                    let order = order(ids, &mut mirror).map_err(wrong)?;
+                    let number = layer.number(&order);
+                    let number = number.map_err(|error| wrong(error.to_string()))?;
+                    known.insert(ids, number);
                     number
                 }
             },
         };
-        latest = Some((id, number));
-        if let Some((first, len)) = v4(prefix.as_bytes()) {
-            if first.checked_shl(len.into()).unwrap_or(0) != 0 {
-                return Err(wrong(host_bits(prefix)));
-            }
+        latest = Some((ids, number));
+        if let Some((first, len)) = v4(prefix.as_bytes())
+            && first.checked_shl(len.into()).unwrap_or(0) == 0
+        {
             if let Some(number) = number {
                 layer.v4.push((first, len, number));
             }
             continue;
         }
-        let net: IpNet = prefix.parse().map_err(|_| {
-            wrong(format!(
-                "{prefix:?} is not an address prefix such as 192.0.2.0/24 or 2001:db8::/32"
-            ))
-        })?;
-        if net != net.trunc() {
-            return Err(wrong(host_bits(prefix)));
-        }
-        if let Some(mapped) = super::mapped(net) {
-            return Err(wrong(format!(
-                "{net} is of IPv4 addresses, mapped; write {mapped}"
-            )));
-        }
+        let net = network::parse(prefix).map_err(wrong)?;
         if let Some(number) = number {
             match net {
                 IpNet::V4(net) => layer
@@ -96,6 +87,29 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// The members of a line, best first.
+fn order(
+    ids: &str,
+    mut mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
+) -> Result<Vec<u8>, String> {
+    let mut order = Vec::new();
+    for id in fields(ids) {
+        match mirror(id)? {
+            Some(member) if order.contains(&member) => {
+                return Err(format!("mirror \"{id}\" stands in it twice; remove one"));
+            }
+            member => order.extend(member),
+        }
+    }
+    Ok(order)
+}
+
+/// The fields of a line; spreadsheets pad lines with empty ones at the end.
+fn fields(text: &str) -> impl Iterator<Item = &str> {
+    let padded = text.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
+    padded.split(',').map(field)
+}
+
 /// A field without the blanks and quotes around it.
 fn field(field: &str) -> &str {
     let field = field.trim();
@@ -103,16 +117,6 @@ fn field(field: &str) -> &str {
         .strip_prefix('"')
         .and_then(|field| field.strip_suffix('"'))
         .unwrap_or(field)
-}
-
-fn host_bits(prefix: &str) -> String {
-    match prefix.parse::<IpNet>() {
-        Ok(net) => format!(
-            "{prefix} has bits set past its length; write {}",
-            net.trunc()
-        ),
-        Err(_) => format!("{prefix} has bits set past its length"),
-    }
 }
 
 /// `a.b.c.d/len` in plain decimal without leading zeros; everything else is for the real parser.
@@ -153,7 +157,7 @@ fn decimal(text: &[u8]) -> Option<(u32, &[u8])> {
 }
 
 /// Sorts by address and length; gives a prefix that is there twice.
-fn sort<A: Copy + Ord>(list: &mut [(A, u8, u8)]) -> Option<(A, u8)> {
+fn sort<A: Copy + Ord>(list: &mut [(A, u8, u16)]) -> Option<(A, u8)> {
     if list.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)) {
         return None;
     }
@@ -167,7 +171,7 @@ fn sort<A: Copy + Ord>(list: &mut [(A, u8, u8)]) -> Option<(A, u8)> {
 /// The line where a prefix stands for the second time.
 fn find_repeated(text: &str, first: u128, len: u8, v4: bool) -> Wrong {
     let mut places = lines(text).filter_map(|(line, content)| {
-        let net: IpNet = field(content.split_once(',')?.0).parse().ok()?;
+        let net = network::spelled(field(content.split_once(',')?.0))?;
         let prefix = Prefix::of(net);
         let same = (prefix.first, prefix.len) == (first, len) && matches!(net, IpNet::V4(_)) == v4;
         same.then_some((line, net))

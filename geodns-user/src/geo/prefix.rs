@@ -109,7 +109,7 @@ impl Prefix {
 
     /// The longest prefix that covers this one, among those of a sorted list; `at_most` gives the
     /// greatest of the list that does not sort after its argument.
-    pub fn longest(self, at_most: impl Fn(Self) -> Option<(Self, u8)>) -> Option<(Self, u8)> {
+    pub fn longest<T>(self, at_most: impl Fn(Self) -> Option<(Self, T)>) -> Option<(Self, T)> {
         let mut key = self;
         loop {
             let (found, mirror) = at_most(key)?;

@@ -15,9 +15,10 @@ fn parse(text: &str) -> Result<Layer, String> {
     Layer::parse(text, Path::new("world.csv"), mirror).map_err(|error| error.to_string())
 }
 
-fn nets(layer: &Layer) -> Vec<(String, u8)> {
+fn nets(layer: &Layer) -> Vec<(String, &[u8])> {
     let all = layer.iter();
-    all.map(|(net, mirror)| (net.to_string(), mirror)).collect()
+    all.map(|(net, number)| (net.to_string(), layer.members(number)))
+        .collect()
 }
 
 #[test]
@@ -31,17 +32,107 @@ fn a_list_is_read_and_sorted() {
         10.0.0.0/8,elsewhere\n\
         0.0.0.0/0,iad\n\
         255.255.255.255/32,ams";
-    let expected = [
-        ("0.0.0.0/0", 1),
-        ("192.0.2.0/24", 0),
-        ("192.0.2.128/25", 1),
-        ("255.255.255.255/32", 0),
-        ("2001:db8::/32", 0),
+    let expected: [(_, &[u8]); 5] = [
+        ("0.0.0.0/0", &[1]),
+        ("192.0.2.0/24", &[0]),
+        ("192.0.2.128/25", &[1]),
+        ("255.255.255.255/32", &[0]),
+        ("2001:db8::/32", &[0]),
     ];
     let layer = parse(text).unwrap();
     assert_eq!(nets(&layer), expected.map(|(net, m)| (net.to_owned(), m)));
     assert_eq!(layer.len(), 5);
     assert!(parse("").unwrap().is_empty());
+}
+
+#[test]
+fn a_line_may_have_an_order_of_mirrors() {
+    let text = "prefix,mirror,mirror,mirror\n\
+        192.0.2.0/24,iad,ams\n\
+        # Padded, as spreadsheets do it.\n\
+        198.51.100.0/24, \"ams\" ,iad,,\n\
+        203.0.113.0/24,elsewhere,iad,\n\
+        10.0.0.0/8,elsewhere,ams,iad\n\
+        11.0.0.0/8,elsewhere,,\n";
+    let expected: [(_, &[u8]); 4] = [
+        ("10.0.0.0/8", &[0, 1]),
+        ("192.0.2.0/24", &[1, 0]),
+        ("198.51.100.0/24", &[0, 1]),
+        ("203.0.113.0/24", &[1]),
+    ];
+    let layer = parse(text).unwrap();
+    assert_eq!(nets(&layer), expected.map(|(net, m)| (net.to_owned(), m)));
+    // Members that have other numbers now, or are gone.
+    let swapped = layer.clone().renumber(|member| Some(1 - member));
+    let others: [&[u8]; 4] = [&[1, 0], &[0, 1], &[1, 0], &[0]];
+    let orders: Vec<_> = nets(&swapped).into_iter().map(|(_, order)| order).collect();
+    assert_eq!(orders, others);
+    let one = layer.renumber(|member| (member == 0).then_some(5));
+    assert_eq!(one.len(), 3);
+    assert!(nets(&one).iter().all(|(_, order)| *order == [5]));
+}
+
+#[test]
+fn orders_are_bounded_and_prefixes_are_not() {
+    // All orders of eight mirrors are fewer than the bound, those of nine are more.
+    let mut order: Vec<u8> = (0..9).collect();
+    let mut text = String::new();
+    let mut count = 0usize;
+    loop {
+        let ids: Vec<_> = order.iter().map(u8::to_string).collect();
+        let net = Ipv4Addr::from_bits((count as u32) << 8);
+        text += &format!("{net}/24,{}\n", ids.join(","));
+        count += 1;
+        // The next permutation.
+        let Some(at) = order.windows(2).rposition(|pair| pair[0] < pair[1]) else {
+            break;
+        };
+        let next = order
+            .iter()
+            .rposition(|&member| member > order[at])
+            .unwrap();
+        order.swap(at, next);
+        order[at + 1..].reverse();
+    }
+    let number = |id: &str| Ok(Some(id.parse().unwrap()));
+    let parse = |text: &str| Layer::parse(text, Path::new("list.csv"), number);
+    let fits: Vec<_> = text.lines().take(MAX_ORDERS).collect();
+    let mut fits = fits.join("\n");
+    assert_eq!(parse(&fits).unwrap().len(), MAX_ORDERS);
+    fits += "\n255.0.0.0/8,0,1,2,3,4,5,6,7,8\n254.0.0.0/8,3\n";
+    let layer = parse(&fits).unwrap();
+    assert_eq!(layer.len(), MAX_ORDERS + 2);
+    assert_eq!(Layer::from_bytes(&layer.to_bytes()), Some(layer));
+    let error = parse(&text).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("list.csv:{}: {TooMany}", MAX_ORDERS + 1)
+    );
+    assert!(
+        TooMany
+            .to_string()
+            .contains("more than 65408 different orders")
+    );
+}
+
+#[test]
+fn rules_go_before_lines_of_a_list() {
+    let mut layer = parse("10.0.0.0/8,ams\n192.0.2.0/24,ams\n::/0,ams").unwrap();
+    let rules: [(&str, &[u8]); 3] = [
+        ("192.0.2.0/24", &[1, 0]),
+        ("0.0.0.0/0", &[1]),
+        ("2001:db8::/32", &[1, 0]),
+    ];
+    let rules = rules.map(|(net, order)| (net.parse().unwrap(), order));
+    layer.insert_all(rules.into_iter()).unwrap();
+    let expected: [(_, &[u8]); 5] = [
+        ("0.0.0.0/0", &[1]),
+        ("10.0.0.0/8", &[0]),
+        ("192.0.2.0/24", &[1, 0]),
+        ("::/0", &[0]),
+        ("2001:db8::/32", &[1, 0]),
+    ];
+    assert_eq!(nets(&layer), expected.map(|(net, m)| (net.to_owned(), m)));
 }
 
 #[test]
@@ -68,6 +159,13 @@ fn what_is_wrong_is_said_with_its_line() {
             "world.csv:1: 10.0.0.1/0 has bits set past its length; write 0.0.0.0/0",
         ),
         ("# x\n10.0.0.0/8,sin", "world.csv:2: no mirror \"sin\""),
+        ("10.0.0.0/8,ams,sin", "world.csv:1: no mirror \"sin\""),
+        ("10.0.0.0/8,", "world.csv:1: no mirror \"\""),
+        ("10.0.0.0/8,ams,,iad", "world.csv:1: no mirror \"\""),
+        (
+            "10.0.0.0/8,iad,ams,iad",
+            "world.csv:1: mirror \"iad\" stands in it twice; remove one",
+        ),
         (
             "10.0.0.0/8,ams\n11.0.0.0/8,ams\n10.0.0.0/8,iad",
             "world.csv:3: 10.0.0.0/8 stands in line 1 already; keep one of the two",
@@ -84,7 +182,6 @@ fn what_is_wrong_is_said_with_its_line() {
         assert_eq!(parse(text).unwrap_err(), expected);
     }
     for prefix in [
-        "10.0.0.0",
         "10.0.0.0/33",
         "10.0.0/8",
         "10.0.0.256/32",
@@ -101,8 +198,8 @@ fn what_is_wrong_is_said_with_its_line() {
         assert_eq!(
             parse(&format!("{prefix},ams")).unwrap_err(),
             format!(
-                "world.csv:1: {prefix:?} is not an address prefix such as 192.0.2.0/24 or \
-                 2001:db8::/32"
+                "world.csv:1: {prefix:?} is not an address prefix; write one, as 192.0.2.0/24 or \
+                 2001:db8::/32, or an address"
             )
         );
     }
@@ -110,26 +207,30 @@ fn what_is_wrong_is_said_with_its_line() {
 
 #[test]
 fn damage_to_a_packed_list_is_noticed() {
-    let layer = parse("10.0.0.0/8,ams\n10.0.0.0/9,iad\n2001:db8::/32,iad").unwrap();
-    let bytes = layer.to_bytes();
-    assert_eq!(Layer::from_bytes(&bytes).as_ref(), Some(&layer));
-    for at in 0..bytes.len() {
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 1;
-        assert_eq!(Layer::from_bytes(&damaged), None, "octet {at}");
-        assert_eq!(Layer::from_bytes(&bytes[..at]), None, "cut at {at}");
+    for text in [
+        "10.0.0.0/8,ams\n10.0.0.0/9,iad\n2001:db8::/32,iad",
+        "10.0.0.0/8,ams,iad\n10.0.0.0/9,iad,ams\n2001:db8::/32,iad",
+    ] {
+        let layer = parse(text).unwrap();
+        let bytes = layer.to_bytes();
+        assert_eq!(Layer::from_bytes(&bytes).as_ref(), Some(&layer));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(Layer::from_bytes(&damaged), None, "octet {at}");
+            assert_eq!(Layer::from_bytes(&bytes[..at]), None, "cut at {at}");
+        }
     }
     // Whole, but not what a list may be.
-    let unsorted = Layer {
-        v4: vec![(1 << 24, 8, 0), (0, 8, 0)],
-        v6: Vec::new(),
-    };
+    let mut unsorted = Layer::default();
+    unsorted.v4 = vec![(1 << 24, 8, 0), (0, 8, 0)];
     assert_eq!(Layer::from_bytes(&unsorted.to_bytes()), None);
-    let host_bits = Layer {
-        v4: vec![(1, 8, 0)],
-        v6: Vec::new(),
-    };
+    let mut host_bits = Layer::default();
+    host_bits.v4 = vec![(1, 8, 0)];
     assert_eq!(Layer::from_bytes(&host_bits.to_bytes()), None);
+    let mut no_such_order = parse("10.0.0.0/8,ams,iad").unwrap();
+    no_such_order.v4[0].2 += 1;
+    assert_eq!(Layer::from_bytes(&no_such_order.to_bytes()), None);
 }
 
 fn net() -> impl Strategy<Value = IpNet> {
@@ -146,7 +247,8 @@ fn net() -> impl Strategy<Value = IpNet> {
 }
 
 fn layer() -> impl Strategy<Value = Layer> {
-    btree_map(net(), 0..3u8, 0..12).prop_map(|all| {
+    let order = prop::sample::select(vec!["0", "1", "2", "0,1", "2,1", "0,2,1"]);
+    btree_map(net(), order, 0..12).prop_map(|all| {
         let text: String = all.iter().map(|(net, m)| format!("{net},{m}\n")).collect();
         let number = |id: &str| id.parse().map(Some).map_err(|_| "no number".to_owned());
         Layer::parse(&text, Path::new("list"), number).unwrap()
@@ -163,7 +265,7 @@ fn layers() -> impl Strategy<Value = Layers> {
     })
 }
 
-fn naive(all: impl Iterator<Item = (IpNet, u8)>, address: IpAddr) -> Option<(IpNet, u8)> {
+fn naive<T>(all: impl Iterator<Item = (IpNet, T)>, address: IpAddr) -> Option<(IpNet, T)> {
     all.filter(|(net, _)| net.contains(&address))
         .max_by_key(|(net, _)| net.prefix_len())
 }
@@ -218,7 +320,7 @@ proptest! {
             }
             let run = runs.iter().find(|run| (run.first..=run.last).contains(&host.first));
             let run = run.unwrap();
-            prop_assert_eq!(run.listed, layers.listed(address).map(|(_, m, _)| m));
+            prop_assert_eq!(run.listed, layers.listed(address).map(|(_, listed)| listed));
             prop_assert_eq!(run.overriding, layers.overriding(address).map(|(_, m)| m));
         }
     }
@@ -227,8 +329,9 @@ proptest! {
     fn one_list_in_force_says_what_the_layers_say(layers in layers()) {
         let merged = layers.in_force();
         for address in addresses("::/0".parse().unwrap()) {
-            let expected = layers.overriding(address);
-            let expected = expected.or(layers.listed(address).map(|(net, m, _)| (net, m)));
+            let expected = layers.overriding(address).map(|(net, m)| (net, members(m)));
+            let listed = layers.listed(address);
+            let expected = expected.or(listed.map(|(net, m)| (net, layers.members(m))));
             prop_assert_eq!(naive(merged.iter().copied(), address), expected);
         }
     }

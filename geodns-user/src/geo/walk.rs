@@ -9,7 +9,7 @@ use std::slice;
 use geodns_common::abi::Family;
 use ipnet::IpNet;
 
-use super::{Layer, Layers, Prefix};
+use super::{Layer, Layers, Listed, Prefix};
 
 /// Neighbouring addresses for which the layers say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Run {
     pub first: u128,
     /// Last address.
     pub last: u128,
-    /// Mirror of the prefix list (the import's, where it has the address, else the base's).
-    pub listed: Option<u8>,
+    /// What the prefix list says (the import's, where it has the address, else the base's).
+    pub listed: Option<Listed>,
     /// Mirror of the override.
     pub overriding: Option<u8>,
 }
@@ -27,9 +27,9 @@ pub struct Run {
 /// Walks the runs of a window: together they are the window. Costs what the window holds, however
 /// large the layers are. Neighbouring runs may be alike.
 pub struct Walk<'a> {
-    base: Cursor<'a>,
-    imported: Cursor<'a>,
-    overrides: Cursor<'a>,
+    base: Cursor<Listing<'a>>,
+    imported: Cursor<Listing<'a>>,
+    overrides: Cursor<Overrides<'a>>,
     next: Option<u128>,
     last: u128,
 }
@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
             overrides: Cursor {
                 outside: layers.overriding_all(window).map(|(_, mirror)| mirror),
                 within: Vec::new(),
-                ahead: Items::Overrides(layers.overrides.range(inside)).peekable(),
+                ahead: Overrides(layers.overrides.range(inside)).peekable(),
             },
             next: Some(window.first),
             last: window.last(),
@@ -69,90 +69,112 @@ impl Iterator for Walk<'_> {
         Some(Run {
             first,
             last,
-            listed: imported.or(base),
+            listed: imported.map(Listed::Imported).or(base.map(Listed::Base)),
             overriding,
         })
     }
 }
 
-/// A place in one layer.
-struct Cursor<'a> {
-    /// Mirror of the longest prefix that covers the whole window.
-    outside: Option<u8>,
-    /// Prefixes of the window that the place is in, the longest last: last address and mirror.
-    within: Vec<(u128, u8)>,
-    ahead: Peekable<Items<'a>>,
+/// The prefixes of a layer from some place on, in order, and what each has.
+trait Items: Iterator<Item = (Prefix, Self::Value)> {
+    type Value: Copy;
 }
 
-impl<'a> Cursor<'a> {
+/// A place in one layer.
+struct Cursor<I: Items> {
+    /// What the longest prefix that covers the whole window has.
+    outside: Option<I::Value>,
+    /// Prefixes of the window that the place is in, the longest last: last address, and what it has.
+    within: Vec<(u128, I::Value)>,
+    ahead: Peekable<I>,
+}
+
+impl<'a> Cursor<Listing<'a>> {
     fn of(layer: &'a Layer, window: Prefix) -> Self {
         let items = match window.family {
             Family::V4 => {
                 let key = ((window.first >> 96) as u32, window.len);
                 let start = layer.v4.partition_point(|&(a, len, _)| (a, len) <= key);
-                Items::V4(layer.v4[start..].iter())
+                Listing::V4(layer.v4[start..].iter())
             }
             Family::V6 => {
                 let key = (window.first, window.len);
                 let start = layer.v6.partition_point(|&(a, len, _)| (a, len) <= key);
-                Items::V6(layer.v6[start..].iter())
+                Listing::V6(layer.v6[start..].iter())
             }
         };
         Self {
-            outside: layer.covering(window).map(|(_, mirror)| mirror),
+            outside: layer.covering(window).map(|(_, number)| number),
             within: Vec::new(),
             ahead: items.peekable(),
         }
     }
+}
 
-    /// Goes on to an address, no further than where the last answer ended plus one. Gives the
-    /// mirror there, and the last address for which that holds.
-    fn seek(&mut self, address: u128) -> (Option<u8>, u128) {
+impl<I: Items> Cursor<I> {
+    /// Goes on to an address, no further than where the last answer ended plus one. Gives what the
+    /// layer has there, and the last address for which that holds.
+    fn seek(&mut self, address: u128) -> (Option<I::Value>, u128) {
         while self.within.last().is_some_and(|&(last, _)| last < address) {
             self.within.pop();
         }
-        while let Some((prefix, mirror)) = self.ahead.next_if(|(next, _)| next.first <= address) {
-            self.within.push((prefix.last(), mirror));
+        while let Some((prefix, value)) = self.ahead.next_if(|(next, _)| next.first <= address) {
+            self.within.push((prefix.last(), value));
         }
-        let (mut last, mirror) = match self.within.last() {
-            Some(&(last, mirror)) => (last, Some(mirror)),
+        let (mut last, value) = match self.within.last() {
+            Some(&(last, value)) => (last, Some(value)),
             None => (u128::MAX, self.outside),
         };
         if let Some((next, _)) = self.ahead.peek() {
             last = last.min(next.first - 1);
         }
-        (mirror, last)
+        (value, last)
     }
 }
 
-/// The prefixes of a layer from some place on, in order.
-enum Items<'a> {
-    V4(slice::Iter<'a, (u32, u8, u8)>),
-    V6(slice::Iter<'a, (u128, u8, u8)>),
-    Overrides(btree_map::Range<'a, IpNet, u8>),
+/// Prefixes of a list.
+enum Listing<'a> {
+    V4(slice::Iter<'a, (u32, u8, u16)>),
+    V6(slice::Iter<'a, (u128, u8, u16)>),
 }
 
-impl Iterator for Items<'_> {
-    type Item = (Prefix, u8);
+impl Items for Listing<'_> {
+    type Value = u16;
+}
+
+impl Iterator for Listing<'_> {
+    type Item = (Prefix, u16);
 
     #[inline]
-    fn next(&mut self) -> Option<(Prefix, u8)> {
+    fn next(&mut self) -> Option<Self::Item> {
         Some(match self {
             Self::V4(items) => {
-                let &(first, len, mirror) = items.next()?;
+                let &(first, len, number) = items.next()?;
                 let first = u128::from(first) << 96;
                 let family = Family::V4;
-                (Prefix { family, first, len }, mirror)
+                (Prefix { family, first, len }, number)
             }
             Self::V6(items) => {
-                let &(first, len, mirror) = items.next()?;
+                let &(first, len, number) = items.next()?;
                 let family = Family::V6;
-                (Prefix { family, first, len }, mirror)
-            }
-            Self::Overrides(items) => {
-                let (&net, &mirror) = items.next()?;
-                (Prefix::of(net), mirror)
+                (Prefix { family, first, len }, number)
             }
         })
+    }
+}
+
+/// Overrides.
+struct Overrides<'a>(btree_map::Range<'a, IpNet, u8>);
+
+impl Items for Overrides<'_> {
+    type Value = u8;
+}
+
+impl Iterator for Overrides<'_> {
+    type Item = (Prefix, u8);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&net, &mirror) = self.0.next()?;
+        Some((Prefix::of(net), mirror))
     }
 }

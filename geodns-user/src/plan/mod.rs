@@ -48,7 +48,7 @@ pub use self::path::Path;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
 use crate::config::{Config, Policy, Pool, Rrl};
-use crate::geo::{self, Geography, Layers, Prefix, Wanted};
+use crate::geo::{self, Geography, Layers, Listed, Prefix, Wanted};
 use crate::steering::{Service, Steering};
 use crate::zone::Zones;
 
@@ -341,8 +341,8 @@ impl fmt::Debug for Mirrors {
 pub struct Origin {
     /// The `map set` that matches, if any.
     pub overriding: Option<(IpNet, u8)>,
-    /// The listed prefix that matches, if any.
-    pub listed: Option<(IpNet, u8)>,
+    /// The listed prefix that matches, if any, and its members.
+    pub listed: Option<(IpNet, Vec<u8>)>,
     /// Whether the listed prefix is from `map import`.
     pub imported: bool,
 }
@@ -773,8 +773,8 @@ impl Plan {
         let listed = layers.listed(client);
         Origin {
             overriding: layers.overriding(client),
-            listed: listed.map(|(net, mirror, _)| (net, mirror)),
-            imported: listed.is_some_and(|(_, _, imported)| imported),
+            listed: listed.map(|(net, listed)| (net, layers.members(listed).to_vec())),
+            imported: matches!(listed, Some((_, Listed::Imported(_)))),
         }
     }
 

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use ipnet::Ipv6Net;
 
 use crate::geo::{
-    Geography, Layers, PlaceId, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk, Wanted, mmdb,
+    Geography, Layers, Listed, PlaceId, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk, Wanted, mmdb,
 };
 use crate::steering::{Steering, Whereabouts};
 
@@ -32,7 +32,7 @@ struct Orders<'a> {
     /// By place, where the layers say nothing: half a million of them, asked for six million times.
     /// For whole address spaces alone, since there it is worth its length.
     by_place: Option<Vec<Order>>,
-    known: HashMap<(PlaceId, Option<u8>, Option<u8>), Order>,
+    known: HashMap<(PlaceId, Option<Listed>, Option<u8>), Order>,
 }
 
 /// Not worked out yet. No order packs to it.
@@ -60,9 +60,12 @@ impl Orders<'_> {
 /// Works out an order.
 fn order(source: Source<'_>, run: &Run, place: PlaceId) -> Order {
     let place = Whereabouts::of(&source.geography.place(place));
+    let listed = run
+        .listed
+        .map_or(&[][..], |listed| source.layers.members(listed));
     source
         .steering
-        .order(&place.place(), run.listed, run.overriding)
+        .order(&place.place(), listed, run.overriding)
 }
 
 /// In place of an order: addresses that stand for IPv4 ones, which the slow path looks up. No order

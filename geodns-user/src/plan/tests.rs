@@ -94,17 +94,19 @@ fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) 
 }
 
 pub(super) fn layer(prefixes: &BTreeMap<IpNet, u8>) -> Arc<Layer> {
+    let prefixes = prefixes.iter();
+    list(
+        &prefixes
+            .map(|(&net, &mirror)| (net, vec![mirror]))
+            .collect(),
+    )
+}
+
+/// A list of these prefixes, each with an order of mirrors.
+fn list(prefixes: &BTreeMap<IpNet, Vec<u8>>) -> Arc<Layer> {
     let mut layer = Layer::default();
-    for (net, &mirror) in prefixes {
-        match net {
-            IpNet::V4(net) => layer
-                .v4
-                .push((net.addr().to_bits(), net.prefix_len(), mirror)),
-            IpNet::V6(net) => layer
-                .v6
-                .push((net.addr().to_bits(), net.prefix_len(), mirror)),
-        }
-    }
+    let prefixes = prefixes.iter().map(|(net, order)| (*net, &order[..]));
+    layer.insert_all(prefixes).unwrap();
     Arc::new(layer)
 }
 
@@ -125,21 +127,24 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
         return naive_order(pool, layers, v4);
     }
     let (listed, overriding) = naive_match(layers, address);
-    Steering::of(pool, &MIRROR_LIST).order(&Place::default(), listed, overriding)
+    Steering::of(pool, &MIRROR_LIST).order(&Place::default(), &listed, overriding)
 }
 
 /// What is listed and overriding, word for word.
-fn naive_match(layers: &Layers, address: IpAddr) -> (Option<u8>, Option<u8>) {
-    fn longest(prefixes: impl Iterator<Item = (IpNet, u8)>, address: IpAddr) -> Option<u8> {
+fn naive_match(layers: &Layers, address: IpAddr) -> (Vec<u8>, Option<u8>) {
+    fn longest<T>(prefixes: impl Iterator<Item = (IpNet, T)>, address: IpAddr) -> Option<T> {
         let matching = prefixes.filter(|(net, _)| net.contains(&address));
         matching
             .max_by_key(|(net, _)| net.prefix_len())
-            .map(|(_, mirror)| mirror)
+            .map(|(_, value)| value)
     }
     let overrides = layers.overrides.iter().map(|(&net, &mirror)| (net, mirror));
-    let listed = longest(layers.imported.iter(), address);
-    let listed = listed.or_else(|| longest(layers.base.iter(), address));
-    (listed, longest(overrides, address))
+    let of = |layer: &Layer| {
+        let number = longest(layer.iter(), address)?;
+        Some(layer.members(number).to_vec())
+    };
+    let listed = of(&layers.imported).or_else(|| of(&layers.base));
+    (listed.unwrap_or_default(), longest(overrides, address))
 }
 
 /// What a scope is, word for word: the length of the shortest prefix around an address of which
@@ -240,10 +245,20 @@ fn prefixes(most: usize) -> impl Strategy<Value = BTreeMap<IpNet, u8>> {
     prop::collection::btree_map(prefix(), 0..MIRRORS as u8, 0..most)
 }
 
+/// Prefixes, each with an order of one mirror, some or all.
+fn orders(most: usize) -> impl Strategy<Value = BTreeMap<IpNet, Vec<u8>>> {
+    let all = (0..MIRRORS as u8).collect::<Vec<_>>();
+    let order = (Just(all).prop_shuffle(), 1..=MIRRORS).prop_map(|(mut order, len)| {
+        order.truncate(len);
+        order
+    });
+    prop::collection::btree_map(prefix(), order, 0..most)
+}
+
 fn layers() -> impl Strategy<Value = Layers> {
-    (prefixes(12), prefixes(6), prefixes(6)).prop_map(|(base, imported, overrides)| Layers {
-        base: layer(&base),
-        imported: layer(&imported),
+    (orders(12), orders(6), prefixes(6)).prop_map(|(base, imported, overrides)| Layers {
+        base: list(&base),
+        imported: list(&imported),
         overrides,
     })
 }
@@ -518,7 +533,7 @@ fn city_list(count: usize) -> Layer {
         if random(3) == 0 {
             mirror = random(MIRRORS as u64) as u8;
         }
-        layer.v4.push((at as u32, len as u8, mirror));
+        layer.v4.push((at as u32, len as u8, mirror.into()));
         at += size;
     }
     layer
@@ -538,7 +553,7 @@ fn an_edit_writes_a_few_blocks_and_only_the_entries_whose_scope_it_moves() {
         let (first, len, mirror) = layers.base.v4[n * 199];
         let prefix = IpNet::new(IpAddr::V4(first.into()), len.max(20)).unwrap();
         let stores = plan
-            .set_override(0, prefix, Some((mirror + 1) % MIRRORS as u8))
+            .set_override(0, prefix, Some((mirror as u8 + 1) % MIRRORS as u8))
             .unwrap();
         let blocks = |store: &&Store| matches!(store, Store::Block { .. });
         assert!(stores.iter().filter(blocks).count() <= 5, "{prefix}");
@@ -642,7 +657,10 @@ fn what_decided_is_the_highest_layer_that_matches() {
     let plan = compile(&config(&[0]), &[layers]);
     let origin = plan.origin(0, "10.0.0.1".parse().unwrap());
     assert_eq!(origin.overriding, Some(("10.0.0.0/8".parse().unwrap(), 3)));
-    assert_eq!(origin.listed, Some(("10.0.0.0/16".parse().unwrap(), 2)));
+    assert_eq!(
+        origin.listed,
+        Some(("10.0.0.0/16".parse().unwrap(), vec![2]))
+    );
     assert!(origin.imported);
     let selection = plan.select(0, Family::V4, "10.0.0.1".parse().unwrap());
     assert_eq!(selection.mirrors[..], [3, 2, 0, 1]);
@@ -677,6 +695,66 @@ fn world(toml: &str, zones: &[(&str, &str)]) -> (Inputs, Plan) {
         hash_seed: [3, 4],
     });
     (inputs, plan.unwrap())
+}
+
+#[test]
+fn each_of_many_nets_may_have_an_order_of_its_own() {
+    // As a real configuration has it: 783 nets, 699 of them with other second choices than their neighbours.
+    const NETS: usize = 783;
+    let mut mirrors: Vec<usize> = (0..12).collect();
+    let nets: Vec<(String, Vec<usize>)> = (0..NETS)
+        .map(|net| {
+            // Each order differs from all others in its first eight.
+            let first = net % 12;
+            mirrors.rotate_left(1 + net / 12 % 11);
+            mirrors.swap(3, 4 + net % 7);
+            let rest = mirrors.iter().copied().filter(|&mirror| mirror != first);
+            let order = std::iter::once(first).chain(rest).collect();
+            let text = match net % 5 {
+                0 => format!("2001:db8:{net:x}::/48"),
+                _ => format!("10.{}.{}.0/24", net / 256, net % 256),
+            };
+            (text, order)
+        })
+        .collect();
+    let ids = |order: &[usize], separator: &str| {
+        let ids: Vec<_> = order.iter().map(|mirror| format!("m{mirror}")).collect();
+        ids.join(separator)
+    };
+    let mut toml = String::from("[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n");
+    for mirror in 0..12 {
+        toml += &format!("[[mirror]]\nid = \"m{mirror}\"\naddresses = [\"192.0.2.1{mirror}\"]\n");
+    }
+    let all: Vec<usize> = (0..12).collect();
+    let all = ids(&all, "\", \"");
+    let pool = format!("mirrors = [\"{all}\"]\ndefault = \"m0\"\ndepth = 8\n");
+    toml += &format!(
+        "[[pool]]\nid = \"listed\"\npolicy = \"geo\"\n{pool}prefixes = \"nets.csv\"\n[[pool]]\n\
+         id = \"ruled\"\npolicy = \"geo\"\n{pool}rules = [\n"
+    );
+    let mut csv = String::from("prefix,mirror,mirror\n");
+    for (net, order) in &nets {
+        toml += &format!(
+            "  {{ prefix = \"{net}\", mirrors = [\"{}\"] }},\n",
+            ids(order, "\", \"")
+        );
+        csv += &format!("{net},{}\n", ids(order, ","));
+    }
+    toml += "]\n";
+    let zone =
+        "@ 60 IN SOA ns1 hostmaster 1 1h 15m 1w 1m\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.53\n";
+    let (_, plan) = world(&toml, &[("nets.csv", &csv), ("example.org.zone", zone)]);
+    // Alike, and one prefix table for both.
+    assert_eq!(plan.atlases().len(), 1);
+    let mut orders = std::collections::HashSet::new();
+    for (net, order) in &nets {
+        let net: IpNet = net.parse().unwrap();
+        let expected: Vec<u8> = order[..8].iter().map(|&mirror| mirror as u8).collect();
+        let (found, _) = plan.order(1, Family::V4, Prefix::host(net.broadcast()));
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{net}");
+        orders.insert(expected);
+    }
+    assert!(orders.len() > 700, "{}", orders.len());
 }
 
 const TOML: &str = r#"

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use geodns_common::abi::{Family, MAX_MIRRORS, Order};
 
-use crate::config::{Config, FIRST_PREFIX_RULE, Location, Matches, Mirror, Policy, Pool, Rule};
+use crate::config::{Config, Location, Matches, Mirror, Policy, Pool, Rule};
 use crate::geo::Wanted;
 
 pub use service::{Health, Service, answered_by, service};
@@ -52,8 +52,6 @@ pub struct Steering {
     located: Vec<Located>,
     /// Rules but those by prefix.
     rules: HashMap<Matches, Vec<u8>>,
-    /// Rules by prefix: their members.
-    lists: Vec<Vec<u8>>,
     /// Members of a region.
     depth: usize,
     /// Masks of the members that have records, by family.
@@ -96,8 +94,8 @@ impl Steering {
                 bias: mirrors[pool.mirrors[usize::from(*of)]].bias,
             })
         };
-        let (by_prefix, rules): (Vec<_>, Vec<_>) =
-            pool.rules.iter().partition(|rule| is_by_prefix(rule));
+        // Those by prefix are in the pool's list.
+        let rules = pool.rules.iter().filter(|rule| !is_by_prefix(rule));
         let families = [Family::V4, Family::V6];
         Self {
             mirrors: pool.mirrors.len() as u8,
@@ -109,12 +107,7 @@ impl Steering {
                 Vec::new()
             },
             rules: rules
-                .into_iter()
                 .map(|rule| (rule.matches.clone(), rule.members.clone()))
-                .collect(),
-            lists: by_prefix
-                .into_iter()
-                .map(|rule| rule.members.clone())
                 .collect(),
             depth: pool.depth.into(),
             has: families.map(|family| {
@@ -125,14 +118,6 @@ impl Steering {
                     mask | u128::from(any) << Order::group(number as u8)
                 })
             }),
-        }
-    }
-
-    /// Members that a number of a prefix list stands for: a rule's, or one.
-    fn list_of<'a>(&'a self, number: &'a u8) -> &'a [u8] {
-        match number.checked_sub(FIRST_PREFIX_RULE) {
-            Some(rule) => self.lists.get(usize::from(rule)).map_or(&[], Vec::as_slice),
-            None => std::slice::from_ref(number),
         }
     }
 
@@ -178,10 +163,10 @@ impl Steering {
     /// family that the pool has.
     ///
     /// Numbers that the pool does not have are left out.
-    pub fn order(&self, place: &Place<'_>, listed: Option<u8>, overriding: Option<u8>) -> Order {
+    pub fn order(&self, place: &Place<'_>, listed: &[u8], overriding: Option<u8>) -> Order {
         let mut preferred: Vec<u8> = Vec::with_capacity(self.default.len() + 8);
         preferred.extend(overriding);
-        preferred.extend(listed.iter().flat_map(|number| self.list_of(number)));
+        preferred.extend(listed);
         if preferred.len() < self.depth || !self.is_complete(&preferred) {
             preferred.extend(self.ruled(place).map_or(&[][..], |(_, members)| members));
             preferred.extend(self.nearest(place).into_iter().map(|(member, ..)| member));
@@ -194,13 +179,12 @@ impl Steering {
     pub fn reasons(
         &self,
         place: &Place<'_>,
-        listed: Option<u8>,
+        listed: &[u8],
         overriding: Option<u8>,
     ) -> Vec<(u8, Reason)> {
         let mut reasons: Vec<(u8, Reason)> = Vec::new();
         reasons.extend(overriding.map(|member| (member, Reason::Override)));
-        let listed = listed.iter().flat_map(|number| self.list_of(number));
-        reasons.extend(listed.map(|&member| (member, Reason::Listed)));
+        reasons.extend(listed.iter().map(|&member| (member, Reason::Listed)));
         if let Some((matches, members)) = self.ruled(place) {
             reasons.extend(
                 members

@@ -226,9 +226,8 @@ rules = [
         assert_eq!(rule.line, LINES + 7 + number);
     }
     assert_eq!(pool.rules.len(), 9);
-    let numbered: Vec<_> = pool.prefix_rules().collect();
-    let first = super::super::FIRST_PREFIX_RULE;
-    assert_eq!(numbered, [(prefixes[0], first), (prefixes[1], first + 1)]);
+    let by_prefix: Vec<_> = pool.prefix_rules().collect();
+    assert_eq!(by_prefix, [(prefixes[0], &[3, 0][..]), (prefixes[1], &[2])]);
     assert_eq!(pool.default, [0, 1, 2, 3]);
 }
 
@@ -736,7 +735,7 @@ fn each_wrong_rule_is_one_clear_line() {
         ("[{ continent = \"Europe\", mirrors = [\"ams\"] }]", "pool.rules.continent: \"Europe\" is no code of two letters; write one".to_owned()),
         ("[{ continent = \"XX\", mirrors = [\"ams\"] }]", "pool.rules.continent: no continent \"XX\"; there are AF, AN, AS, EU, NA, OC, SA".to_owned()),
         ("[{ asn = 0, mirrors = [\"ams\"] }]", "pool.rules.asn: 0 is out of range; write 1 to 4294967295".to_owned()),
-        ("[{ prefix = \"192.0.2.0\", mirrors = [\"ams\"] }]", "pool.rules.prefix: \"192.0.2.0\" is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32".to_owned()),
+        ("[{ prefix = \"192.0.2\", mirrors = [\"ams\"] }]", "pool.rules.prefix: \"192.0.2\" is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32, or an address".to_owned()),
         ("[{ prefix = \"192.0.2.1/24\", mirrors = [\"ams\"] }]", "pool.rules.prefix: 192.0.2.1/24 has bits set past its length; write 192.0.2.0/24".to_owned()),
         ("[{ prefix = \"::ffff:192.0.2.0/120\", mirrors = [\"ams\"] }]", "pool.rules.prefix: ::ffff:192.0.2.0/120 is of IPv4 addresses, mapped; write 192.0.2.0/24".to_owned()),
         // To whom.
@@ -808,16 +807,14 @@ fn there_are_bounds_to_rules() {
             "[[pool]]\nid = \"p\"\nmirrors = [\"ams\"]\npolicy = \"nearest\"\nrules = [{rules}]\n"
         )
     };
-    let prefix = |n: usize| format!("{{ prefix = \"10.{n}.0.0/16\", mirrors = [\"ams\"] }}");
-    let prefixes: Vec<_> = (0..=MAX_PREFIX_RULES).map(prefix).collect();
-    assert_eq!(
-        pools(&with(&prefixes[1..])).pools[0].prefix_rules().count(),
-        MAX_PREFIX_RULES
-    );
-    check_error(
-        &with(&prefixes),
-        "5: pool.rules: more than 120 are for a prefix; list them in a file, with prefixes",
-    );
+    // Those by prefix are not counted: they are part of the prefix list.
+    let prefix = |n: usize| {
+        let net = std::net::Ipv4Addr::from(0x0a00_0000 + ((n as u32) << 8));
+        format!("{{ prefix = \"{net}/24\", mirrors = [\"ams\"] }}")
+    };
+    let prefixes: Vec<_> = (0..=MAX_RULES).map(prefix).collect();
+    let pool = &pools(&with(&prefixes)).pools[0];
+    assert_eq!(pool.prefix_rules().count(), MAX_RULES + 1);
     let asn = |n: usize| format!("{{ asn = {}, mirrors = [\"ams\"] }}", n + 1);
     let rules: Vec<_> = (0..=MAX_RULES).map(asn).collect();
     check_error(

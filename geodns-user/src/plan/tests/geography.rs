@@ -180,7 +180,7 @@ impl<'a> Naive<'a> {
         let address = embedded(address).unwrap_or(address);
         let (listed, overriding) = naive_match(self.layers, address);
         let place = Whereabouts::of(&self.geography.lookup(address).place);
-        self.steering.order(&place.place(), listed, overriding)
+        self.steering.order(&place.place(), &listed, overriding)
     }
 
     fn scope(&self, address: IpAddr) -> u8 {

@@ -2,6 +2,7 @@
 //!
 //! Data flows one way, and a room uses only rooms that stand before it here:
 //!
+//! - [`printable`]: text that is safe to show
 //! - [`config`]: `geodns.toml`, parsed and validated
 //! - [`certificate`]: certificate and key of DNS over TLS
 //! - [`zone`]: zone files, and which names are steered
@@ -32,6 +33,7 @@ pub mod health;
 pub mod kernel;
 pub mod observe;
 pub mod plan;
+pub mod printable;
 pub mod publish;
 pub mod serve;
 pub mod state;

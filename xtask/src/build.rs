@@ -19,7 +19,6 @@ pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
     let mut cargo = toolchain.cargo();
     cargo.args([
         subcommand,
-        "--quiet",
         "--package",
         "geodns-ebpf",
         "--release",
@@ -29,10 +28,12 @@ pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
     cargo.arg(place::root().join("target/ebpf"));
     // BTF names the types of maps, and lets the verifier check global functions once each. Loads and stores
     // need not be aligned: x86-64 and arm64 can do that, and the verifier takes it there. The linker
-    // is told, which makes the code; rustc, which does not know the feature, would warn of it.
+    // is told, which makes the code; rustc, which does not know the feature, would warn of it. The release
+    // profile strips the daemon; here that would take the BTF away.
     cargo.env(
         "RUSTFLAGS",
-        "-Cdebuginfo=2 -Clink-arg=--btf -Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+        "-Cdebuginfo=2 -Cstrip=none -Clink-arg=--btf \
+         -Clink-arg=--cpu-features=+allows-misaligned-mem-access",
     );
     cargo
 }

@@ -64,7 +64,7 @@ fn clippy() -> Result<()> {
     component("clippy", "clippy")?;
     let mut clippy = cmd::cargo();
     clippy
-        .args(["clippy", "--quiet"])
+        .arg("clippy")
         .args(HOST)
         .args(["--all-targets", "--", "-D", "warnings"]);
     cmd::run(&mut clippy)
@@ -79,7 +79,7 @@ fn clippy_ebpf() -> Result<()> {
 
 fn docs() -> Result<()> {
     let mut doc = cmd::cargo();
-    doc.args(["doc", "--quiet", "--no-deps"])
+    doc.args(["doc", "--no-deps"])
         .args(HOST)
         .env("RUSTDOCFLAGS", "-D warnings");
     cmd::run(&mut doc)
@@ -163,7 +163,6 @@ fn tool((name, version): (&str, &str)) -> Result<PathBuf> {
                 "--version",
                 version,
                 "--locked",
-                "--quiet",
                 "--debug",
                 "--root",
             ])

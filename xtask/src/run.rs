@@ -81,10 +81,10 @@ fn built(name: &str, args: &Rest) -> Result<Command> {
         debian::install(test::DEBIAN, &format!("the {name}"))?;
     }
     build::release()?;
+    say(format!("building the {name} (release)"));
     cmd::run(cmd::cargo().args([
         "build",
         "--release",
-        "--quiet",
         "--locked",
         "--package",
         "geodns-tests",

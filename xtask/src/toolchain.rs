@@ -327,7 +327,6 @@ fn with_rustup(name: String, rustc: PathBuf) -> Result<Toolchain> {
             "--version",
             LINKER_FOR_RUSTUP,
             "--locked",
-            "--quiet",
         ]);
         install
             .args([
@@ -360,7 +359,6 @@ fn with_debian() -> Result<Toolchain> {
             "--version",
             LINKER_FOR_DEBIAN,
             "--locked",
-            "--quiet",
         ]);
         install
             .args(["--no-default-features", "--features", "llvm-22", "--root"])

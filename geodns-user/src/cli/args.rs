@@ -40,6 +40,9 @@ pub struct Global {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show how it looks inside, too: tables, rows and draws
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 }
 
 /// The commands.

@@ -2,7 +2,7 @@
 
 use super::args::Explain;
 use super::show::{NUMBER, TEXT, pairs, table};
-use super::{print, print_bytes, with_newline};
+use super::{print, print_json};
 use crate::control::api::{AdminState, Candidate, ExplainQuery, Explanation, InKernel, Response};
 use crate::control::client::Client;
 
@@ -15,7 +15,12 @@ pub const DISAGREEMENT: u8 = 3;
 pub struct Disagreement(String);
 
 /// Asks the daemon and prints what it says; an error if the kernel disagrees.
-pub async fn ask(question: Explain, client: &Client, json: bool) -> anyhow::Result<()> {
+pub async fn ask(
+    question: Explain,
+    client: &Client,
+    json: bool,
+    verbose: bool,
+) -> anyhow::Result<()> {
     let question = ExplainQuery {
         name: question.name,
         client: question.client,
@@ -25,9 +30,9 @@ pub async fn ask(question: Explain, client: &Client, json: bool) -> anyhow::Resu
     let reply = client.explain(&question).await?;
     let explanation: Explanation = reply.json()?;
     if json {
-        print_bytes(&with_newline(&reply.body))?;
+        print_json(&reply.body)?;
     } else {
-        print(&text(&explanation))?;
+        print(&text(&explanation, verbose))?;
     }
     if explanation.agrees {
         return Ok(());
@@ -37,8 +42,8 @@ pub async fn ask(question: Explain, client: &Client, json: bool) -> anyhow::Resu
     Err(Disagreement(what).into())
 }
 
-/// What a person reads.
-fn text(explanation: &Explanation) -> String {
+/// What a person reads; with where the kernel's tables have it, if that is wanted.
+fn text(explanation: &Explanation, verbose: bool) -> String {
     let Explanation {
         name,
         qtype,
@@ -57,7 +62,12 @@ fn text(explanation: &Explanation) -> String {
             // What several say of the same has one heading.
             let again = std::mem::replace(&mut before, &step.step) == step.step;
             let heading = if again { "" } else { &step.step };
-            [heading.to_owned(), step.says.clone(), step.from.clone()]
+            let mut from = step.from.clone();
+            if verbose && !step.detail.is_empty() {
+                let between = if from.is_empty() { "" } else { "; " };
+                from = format!("{from}{between}{}", step.detail);
+            }
+            [heading.to_owned(), step.says.clone(), from]
         }),
     );
     let mirrors = match &*explanation.mirrors {
@@ -81,7 +91,7 @@ fn candidates(mirrors: &[Candidate]) -> String {
             ("MIRROR", TEXT),
             ("BECAUSE OF", TEXT),
             ("CHOSEN", TEXT),
-            ("IN THE TABLES", TEXT),
+            ("FOR THIS CLIENT", TEXT),
             ("SERVICE", TEXT),
             ("ADMIN", TEXT),
             ("WEIGHT", NUMBER),
@@ -133,7 +143,9 @@ fn in_kernel(kernel: &InKernel, ought: &Response) -> String {
     };
     if !kernel.compared {
         let given = response(given);
-        return format!("{verdict}: {given}; not compared, each query draws anew ({plan})");
+        return format!(
+            "{verdict}: {given}; not compared, since each query gets a mirror at random ({plan})"
+        );
     }
     let octets = given.octets.len() / 2;
     if given == ought {
@@ -178,6 +190,7 @@ mod tests {
             step: step.into(),
             says: says.into(),
             from: from.into(),
+            detail: format!("row of {step}"),
         };
         let mirror = |id: &str, group: Option<&str>, has_records, in_row| Candidate {
             mirror: id.into(),
@@ -234,7 +247,7 @@ STEP      SAYS                  FROM
 database  10.0.0.0/8: NL EU     city.mmdb: country
           10.1.0.0/16: AS64500  asn.mmdb: asn
 
-MIRROR         BECAUSE OF             CHOSEN  IN THE TABLES    SERVICE  ADMIN  WEIGHT  WHY
+MIRROR         BECAUSE OF             CHOSEN  FOR THIS CLIENT  SERVICE  ADMIN  WEIGHT  WHY
 ams of europe  212 km, counts as 191  yes     in               in       down      100  the operator says down
 sin            212 km, counts as 191          out              out      down      100  the operator says down
 iad            212 km, counts as 191          no such address  out      down      100  the operator says down
@@ -242,7 +255,16 @@ iad            212 km, counts as 191          no such address  out      down    
 answer  NOERROR, 192.0.2.10, TTL 60, scope /16
 kernel  answered: the same 62 octets (plan 7)
 ";
-        assert_eq!(text(&sample()), expected);
+        assert_eq!(text(&sample(), false), expected);
+    }
+
+    #[test]
+    fn where_the_tables_have_it_is_shown_to_those_who_ask() {
+        let text = text(&sample(), true);
+        assert!(
+            text.contains("city.mmdb: country; row of database\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -250,7 +272,7 @@ kernel  answered: the same 62 octets (plan 7)
         let mut explanation = sample();
         explanation.mirrors.clear();
         let last = |explanation: &Explanation| {
-            let text = text(explanation);
+            let text = text(explanation, false);
             let (_, answers) = text.split_once("\nanswer").unwrap();
             answers.lines().skip(1).collect::<Vec<_>>().join("\n")
         };
@@ -264,7 +286,9 @@ kernel  answered: the same 62 octets (plan 7)
         );
         let kernel = explanation.kernel.as_mut().unwrap();
         (kernel.compared, kernel.difference) = (false, None);
-        assert!(last(&explanation).contains("not compared, each query draws anew"));
+        assert!(
+            last(&explanation).contains("not compared, since each query gets a mirror at random")
+        );
         let kernel = explanation.kernel.as_mut().unwrap();
         kernel.response = None;
         kernel.verdict = "pass_qtype".into();

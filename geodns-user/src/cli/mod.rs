@@ -38,6 +38,7 @@ use crate::config::DEFAULT_SOCKET;
 use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
+use crate::printable;
 use args::{Arguments, Command, Global, Map};
 
 /// Configuration file, unless `--config` names one.
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
         Err(error) if error.is::<check::Broken>() => ExitCode::FAILURE,
         Err(error) => {
             for line in format!("{error:#}").lines() {
-                let _ = writeln!(io::stderr(), "geodns: {line}");
+                let _ = writeln!(io::stderr(), "geodns: {}", printable::line(line));
             }
             match error.is::<explain::Disagreement>() {
                 true => ExitCode::from(explain::DISAGREEMENT),
@@ -99,14 +100,14 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "geodns", &mut script);
-            print_bytes(&script)
+            print_raw(&script)
         }
         command => {
             let client = Client::new(&socket(&global)?);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            let result = runtime.block_on(ask(command, &client, global.json));
+            let result = runtime.block_on(ask(command, &client, &global));
             // A read of standard input may still wait: nothing here does.
             runtime.shutdown_background();
             result
@@ -115,9 +116,12 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// A command that the daemon answers.
-async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()> {
+async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Result<()> {
+    let &Global { json, verbose, .. } = global;
     let answer = match command {
-        Command::Status => show(client.status().await?, json, show::status)?,
+        Command::Status => show(client.status().await?, json, |status| {
+            show::status(status, verbose)
+        })?,
         Command::Mirrors => mirror::ask(args::Mirror::List, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         Command::Acme(command) => acme::ask(command, client, json).await?,
@@ -128,7 +132,7 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Reload { zone } => {
             show(client.reload(&OfZone { zone }).await?, json, show::reloaded)?
         }
-        Command::Explain(question) => return explain::ask(question, client, json).await,
+        Command::Explain(question) => return explain::ask(question, client, json, verbose).await,
         Command::Preview { file } => {
             let config = std::path::absolute(&file)?.display().to_string();
             let reply = client.preview(&Proposal { config }).await?;
@@ -137,7 +141,7 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         Command::Stats(stats) => match stats.watch {
             Some(interval) => return watch::watch(client, interval, stats.all, json).await,
             None => show(client.stats().await?, json, |now: api::Stats| {
-                show::stats(&now, None, stats.all)
+                show::stats(&now, None, stats.all, show::terminal_width())
             })?,
         },
         Command::Map(Map::Set {
@@ -171,7 +175,7 @@ async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<()
         }
         Command::Map(Map::Export { pool }) => {
             let reply = client.map_export(&OfPool { pool }, json).await?;
-            return print_bytes(&with_newline(&reply.body));
+            return print_json(&reply.body);
         }
         Command::Run(_)
         | Command::Check { .. }
@@ -204,12 +208,18 @@ fn with_newline(body: &[u8]) -> Vec<u8> {
     body
 }
 
+/// Prints text that may quote strangers: a terminal obeys none of it.
 fn print(text: &str) -> anyhow::Result<()> {
-    print_bytes(text.as_bytes())
+    print_raw(printable::lines(text).as_bytes())
+}
+
+/// Prints an answer of the API as it is, but for characters that a terminal obeys.
+fn print_json(body: &[u8]) -> anyhow::Result<()> {
+    print(&String::from_utf8_lossy(&with_newline(body)))
 }
 
 /// Not `println!`, which panics when nobody reads any more.
-fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+fn print_raw(bytes: &[u8]) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(bytes)?;
     output.flush()?;
@@ -293,6 +303,7 @@ mod tests {
             config: Some("/nonexistent.toml".into()),
             socket: Some("/s".into()),
             json: false,
+            verbose: false,
         };
         assert_eq!(socket(&global).unwrap(), Path::new("/s"));
     }

@@ -1,9 +1,11 @@
 //! Answers as text for people: tables without lines, numbers to the right.
 
+use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::check::Summary;
 use crate::control::api::{
@@ -11,6 +13,7 @@ use crate::control::api::{
     Zone, ZoneRole,
 };
 use crate::observe;
+use crate::printable;
 use crate::serve;
 
 /// Columns of a table: heading, and whether they hold numbers.
@@ -22,23 +25,44 @@ pub fn table<const N: usize>(
     columns: &[(&str, bool); N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    render(columns, rows.into_iter().map(Vec::from))
+    render(columns, rows.into_iter().map(Vec::from), None)
 }
 
-fn render(columns: Columns<'_>, rows: impl Iterator<Item = Vec<String>>) -> String {
+/// A table; if it must fit a width, text of the last column is folded.
+fn render(
+    columns: Columns<'_>,
+    rows: impl Iterator<Item = Vec<String>>,
+    width: Option<u16>,
+) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(columns.iter().map(|(heading, _)| *heading))
-        .add_rows(rows);
+        .add_rows(rows.map(|row| row.into_iter().map(one_line)));
     for (index, (_, number)) in columns.iter().enumerate() {
         let column = table.column_mut(index).expect("the header has made it");
         column.set_padding((0, 2));
         if *number {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        if index + 1 < columns.len() {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    if let Some(width) = width {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
     }
     table.trim_fmt() + "\n"
+}
+
+/// A cell, made safe before the table is measured: it stays one line, and as wide as it is shown.
+fn one_line(cell: String) -> String {
+    match printable::line(&cell) {
+        Cow::Borrowed(_) => cell,
+        Cow::Owned(safe) => safe,
+    }
 }
 
 /// `key  value` lines.
@@ -46,7 +70,7 @@ pub fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     let mut text = String::new();
     for (key, value) in pairs {
-        let _ = writeln!(text, "{key:width$}  {value}");
+        let _ = writeln!(text, "{key:width$}  {}", printable::line(value));
     }
     text
 }
@@ -99,8 +123,8 @@ pub fn joined<T: ToString>(items: &[T]) -> String {
     items.join(", ")
 }
 
-/// `geodns status`
-pub fn status(status: Status) -> String {
+/// `geodns status`; with the prefix tables and who shares them, if that is wanted.
+pub fn status(status: Status, verbose: bool) -> String {
     let attached: Vec<_> = status
         .interfaces
         .iter()
@@ -136,7 +160,7 @@ pub fn status(status: Status) -> String {
             ),
         ));
     }
-    if !status.atlases.is_empty() {
+    if verbose && !status.atlases.is_empty() {
         lines.push((
             "atlases",
             format!(
@@ -208,8 +232,20 @@ fn pools(pools: Vec<PoolStatus>) -> String {
     )
 }
 
-/// `geodns stats`; with rates since an earlier picture.
-pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> String {
+/// Columns of the terminal; none where the output is none.
+pub fn terminal_width() -> Option<u16> {
+    let is_terminal = io::stdout().is_terminal();
+    let size = is_terminal.then(crossterm::terminal::size);
+    size.and_then(Result::ok).map(|(columns, _)| columns)
+}
+
+/// `geodns stats`; with rates since an earlier picture, and folded to a width.
+pub fn stats(
+    now: &Stats,
+    before: Option<(&Stats, Duration)>,
+    all: bool,
+    width: Option<u16>,
+) -> String {
     let of_kernel: Vec<(String, String)> = observe::counters::meanings().collect();
     let fast = counters(
         "FAST PATH",
@@ -219,6 +255,7 @@ pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> Stri
         &now.kernel,
         before.map(|(stats, since)| (&stats.kernel, since)),
         all,
+        width,
     );
     let slow = counters(
         "SLOW PATH",
@@ -226,6 +263,7 @@ pub fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool) -> Stri
         &now.slow,
         before.map(|(stats, since)| (&stats.slow, since)),
         all,
+        width,
     );
     format!("{fast}\n{slow}")
 }
@@ -238,6 +276,7 @@ fn counters<'a>(
     now: &Counts,
     before: Option<(&Counts, Duration)>,
     all: bool,
+    width: Option<u16>,
 ) -> String {
     let meanings: Vec<_> = meanings.collect();
     // A daemon of another version may know more counters than we do.
@@ -283,6 +322,7 @@ fn counters<'a>(
             row.push(meaning.trim().to_owned());
             row
         }),
+        width,
     )
 }
 
@@ -326,6 +366,7 @@ pub fn zones(zones: Vec<Zone>) -> String {
             }
             row
         }),
+        None,
     );
     let steered: Vec<_> = zones
         .into_iter()
@@ -515,6 +556,33 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn counters_fit_the_terminal() {
+        let named = observe::counters::meanings().map(|(name, _)| (name, 1_234_567_890));
+        let slow = serve::Stats::MEANINGS
+            .iter()
+            .map(|(name, _)| ((*name).to_owned(), 7));
+        let now = Stats {
+            kernel: named.collect(),
+            slow: slow.collect(),
+        };
+        let whole = stats(&now, None, true, None);
+        for width in [80, 100, 200] {
+            let before = Some((&now, Duration::from_secs(1)));
+            let text = stats(&now, before, true, Some(width));
+            for line in text.lines() {
+                assert!(
+                    line.chars().count() <= usize::from(width),
+                    "{width}: {line}"
+                );
+            }
+            // Nothing is lost on the way: each word of each meaning is there.
+            for word in whole.split_whitespace() {
+                assert!(text.contains(word), "{width}: {word}");
+            }
+        }
+    }
 
     #[test]
     fn a_zone_has_a_role_and_a_secondary_its_times() {

@@ -230,7 +230,7 @@ pub struct AtlasStatus {
 pub struct PoolStatus {
     /// Its id.
     pub id: String,
-    /// `table` or `all`.
+    /// Its policy, as the configuration writes it.
     pub policy: String,
     /// Its mirrors.
     pub mirrors: Vec<String>,
@@ -852,6 +852,9 @@ pub struct Step {
     pub says: String,
     /// Where that stands, such as a file and line; may be empty.
     pub from: String,
+    /// Where the kernel's tables have it, for those who know them; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// A mirror of a client's order.

@@ -170,7 +170,7 @@ fn summary(explanation: &Explanation) -> String {
         }
         (None, _) => "the kernel passes it up to the slow path, which answers".to_owned(),
         (Some(_), _) if !kernel.compared => {
-            "answered in the kernel, by a mirror drawn for each query anew".to_owned()
+            "answered in the kernel, by a mirror that is chosen at random for each query".to_owned()
         }
         (Some(_), _) => "answered in the kernel, just as the slow path would".to_owned(),
     }
@@ -335,10 +335,22 @@ struct Explained<'a> {
 
 impl Explained<'_> {
     fn step(&mut self, step: &str, says: impl Into<String>, from: impl Into<String>) {
+        self.detailed(step, says, from, "");
+    }
+
+    /// A step of which the kernel's tables have a part.
+    fn detailed(
+        &mut self,
+        step: &str,
+        says: impl Into<String>,
+        from: impl Into<String>,
+        detail: impl Into<String>,
+    ) {
         self.explanation.steps.push(Step {
             step: step.to_owned(),
             says: says.into(),
             from: from.into(),
+            detail: detail.into(),
         });
     }
 
@@ -696,15 +708,16 @@ impl Explained<'_> {
             way += &format!(", block {block}[{at}]");
         }
         if path.entry == Entry::DEEPER {
-            return self.step(
+            return self.detailed(
                 "region",
                 "longer prefixes than /64: the slow path looks",
+                "",
                 way,
             );
         }
         let around = Prefix::host(client).around(path.entry.scope()).net();
         let says = format!("{}, all of {around}", path.entry.region());
-        self.step("region", says, way);
+        self.detailed("region", says, "", way);
     }
 
     /// The pool's row, and what is drawn for the client.
@@ -716,15 +729,10 @@ impl Explained<'_> {
         let split = row.ttl.load() & abi::Pool::SPLIT != 0;
         let groups = row.flags & abi::Pool::GROUPS != 0;
         let share = tables::share(draw);
-        let drawn = match groups {
-            true => format!(
-                "slot {} of {}, share {share} of {}",
-                tables::slot(draw),
-                abi::SLOTS,
-                abi::SHARES
-            ),
-            false => format!("share {share} of {}", abi::SHARES),
-        };
+        let mut drawn = format!("share {share} of {}", abi::SHARES);
+        if groups {
+            drawn = format!("slot {} of {}, {drawn}", tables::slot(draw), abi::SLOTS);
+        }
         let mask = row.in_service[family.index()][share].load() & row.has[family.index()];
         let numbers = (0..abi::MAX_MIRRORS as u8).filter(|&mirror| mask >> mirror & 1 != 0);
         let ids: Vec<_> = numbers
@@ -738,10 +746,13 @@ impl Explained<'_> {
         let drained = if split { ", a drain is on" } else { "" };
         let says = format!("in service {ids}; TTL {ttl}{drained}");
         match self.drawn_anew {
-            true => self.step("draw", "for each query anew", ""),
-            false => self.step("draw", drawn, format!("drawn for {alike}")),
+            true => self.step("choice", "for each query anew, at random", ""),
+            false if groups || split => {
+                self.detailed("choice", format!("the same for all of {alike}"), "", drawn);
+            }
+            false => {}
         }
-        self.step("row", says, format!("pool {pool} of the tables"));
+        self.detailed("service", says, "", format!("row of pool {pool}"));
     }
 
     /// What the answer may be kept for.
@@ -759,7 +770,10 @@ impl Explained<'_> {
                 "the special block".to_owned(),
             )
         } else if selection.scope > region {
-            let from = format!("the region's is /{region}; what is drawn is longer");
+            let from = format!(
+                "the region's is /{region}; a mirror is chosen for each /{}",
+                selection.scope
+            );
             (format!("/{}", selection.scope), from)
         } else {
             (format!("/{}", selection.scope), "the region's".to_owned())

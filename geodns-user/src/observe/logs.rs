@@ -2,6 +2,10 @@
 //!
 //! What is logged is `GEODNS_LOG`'s to say, else `RUST_LOG`'s (`debug`, `info,geodns::serve=debug`);
 //! else `info` and above. Where systemd's journal listens, lines carry no time of their own.
+//!
+//! An event is one line, whatever it quotes: [`Printable`] lets no character through that a terminal obeys.
+//!
+//! An event is one line, whatever it quotes: [`Printable`] lets no character through that a terminal obeys.
 
 use std::env::{self, VarError};
 use std::io::{self, IsTerminal};
@@ -11,6 +15,8 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::printable;
 
 /// Form of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,16 +77,57 @@ fn subscriber<W>(style: Style, filter: EnvFilter, writer: W) -> Box<dyn Subscrib
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let colour = style.colour && style.format == Format::Human;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(style.colour && style.format == Format::Human)
-        .with_writer(writer);
+        .with_ansi(colour)
+        .with_writer(Printable { writer, colour });
     match (style.format, style.journal) {
         (Format::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
         (Format::Human, false) => Box::new(lines.compact().with_target(false).finish()),
         (Format::Human, true) => {
             Box::new(lines.compact().with_target(false).without_time().finish())
         }
+    }
+}
+
+/// Writes events as [`printable`] has them.
+struct Printable<W> {
+    writer: W,
+    /// The formatter colours.
+    colour: bool,
+}
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Printable<W> {
+    type Writer = Printable<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Printable {
+            writer: self.writer.make_writer(),
+            colour: self.colour,
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for Printable<W> {
+    /// Takes a whole event, as the formatter writes it: one line and its line feed.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let (text, end) = match text.strip_suffix('\n') {
+            Some(text) => (text, "\n"),
+            None => (&*text, ""),
+        };
+        let mut line = match self.colour {
+            true => printable::coloured_line(text),
+            false => printable::line(text).into_owned(),
+        };
+        line.push_str(end);
+        self.writer.write_all(line.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }
 
@@ -91,16 +138,20 @@ mod tests {
     use super::*;
 
     fn line(style: Style) -> String {
+        logged(style, || {
+            tracing::info!(interface = "eth0", "attached");
+            tracing::debug!("hidden");
+        })
+    }
+
+    fn logged(style: Style, log: impl FnOnce()) -> String {
         let written = Arc::new(Mutex::new(Vec::new()));
         let writer = {
             let written = written.clone();
             move || Writer(written.clone())
         };
         let filter = filter(|_| Err(VarError::NotPresent)).unwrap();
-        tracing::subscriber::with_default(subscriber(style, filter, writer), || {
-            tracing::info!(interface = "eth0", "attached");
-            tracing::debug!("hidden");
-        });
+        tracing::subscriber::with_default(subscriber(style, filter, writer), log);
         let written = written.lock().unwrap();
         String::from_utf8(written.clone()).unwrap()
     }
@@ -137,6 +188,52 @@ mod tests {
         assert_eq!(json["level"], "INFO");
         assert_eq!(json["message"], "attached");
         assert_eq!(json["interface"], "eth0");
+    }
+
+    /// Each way in which an event can quote a stranger, in each form of line.
+    #[test]
+    fn an_event_is_one_line_that_no_terminal_obeys() {
+        let evil = "\u{1b}[2J\u{9b}31m\u{7}\r\nforged\u{202e}\u{2028}\u{0}";
+        for (format, journal, colour) in [
+            (Format::Human, false, false),
+            (Format::Human, true, false),
+            (Format::Human, false, true),
+            (Format::Json, false, false),
+        ] {
+            let style = Style {
+                format,
+                colour,
+                journal,
+            };
+            let text = logged(style, || {
+                tracing::warn!(reason = evil, shown = %evil, debugged = ?evil, "down: {evil}");
+                tracing::warn!("{evil}");
+            });
+            assert_eq!(text.matches('\n').count(), 2, "{style:?}: {text:?}");
+            let is_colour = |part: &str| {
+                let digits = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+                part.starts_with(|c: char| c.is_ascii_digit()) && digits.starts_with('m')
+            };
+            for line in text.lines() {
+                let plain = match colour {
+                    true => {
+                        let parts = line.split("\u{1b}[");
+                        assert!(parts.clone().skip(1).all(is_colour), "{line:?}");
+                        parts.collect::<String>()
+                    }
+                    false => line.to_owned(),
+                };
+                assert!(
+                    !plain.contains(printable::is_obeyed),
+                    "{style:?}: {plain:?}"
+                );
+                assert!(plain.contains("forged"), "{plain:?}");
+                if format == Format::Json {
+                    let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                    assert!(event["message"].as_str().unwrap().ends_with(evil));
+                }
+            }
+        }
     }
 
     #[test]

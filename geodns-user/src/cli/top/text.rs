@@ -1,126 +1,12 @@
-//! `geodns top`: what is asked and answered, second by second.
+//! One picture as plain text: for `--once`, and where there is no terminal.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
 
-use crossterm::event::{self, Event, KeyCode, KeyModifiers};
-use crossterm::terminal::{
-    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
-    enable_raw_mode, size,
-};
-use crossterm::{cursor, execute, queue};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
-
-use super::show::grouped;
-use super::{args, print, print_bytes};
+use super::super::show::grouped;
 use crate::control::api::{Share, Top};
-use crate::control::client::Client;
-
-/// Rows of a list where there is no screen.
-const ROWS: usize = 10;
-/// Columns where there is no screen.
-const COLUMNS: usize = 100;
-
-/// Shows one picture after the other, until somebody has seen enough.
-pub async fn top(of: args::Top, client: &Client, json: bool) -> anyhow::Result<()> {
-    let mut pictures = client.top().await?;
-    let is_screen = io::stdout().is_terminal() && !json && !of.once;
-    let mut screen = match is_screen {
-        true => Some(Screen::open()?),
-        false => None,
-    };
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut line = Vec::new();
-    loop {
-        let quit = async {
-            match &mut screen {
-                Some(screen) => screen.quit.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        let chunk = tokio::select! {
-            chunk = pictures.next() => chunk?,
-            _ = quit => None,
-            _ = interrupt.recv() => None,
-            _ = terminate.recv() => None,
-        };
-        let Some(chunk) = chunk else { break };
-        line.extend_from_slice(&chunk);
-        while let Some(end) = line.iter().position(|octet| *octet == b'\n') {
-            let picture: Vec<u8> = line.drain(..=end).collect();
-            match &mut screen {
-                None if json => print_bytes(&picture)?,
-                None => print(&text(&serde_json::from_slice(&picture)?, COLUMNS, ROWS))?,
-                Some(screen) => screen.draw(&serde_json::from_slice(&picture)?)?,
-            }
-            if of.once {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The terminal, given back as it was when this goes.
-struct Screen {
-    /// Somebody wants to quit.
-    quit: mpsc::Receiver<()>,
-}
-
-impl Screen {
-    fn open() -> io::Result<Self> {
-        enable_raw_mode()?;
-        let (sender, quit) = mpsc::channel(1);
-        let screen = Self { quit };
-        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide)?;
-        std::thread::spawn(move || {
-            while let Ok(event) = event::read() {
-                if is_quit(&event) && sender.blocking_send(()).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(screen)
-    }
-
-    fn draw(&self, top: &Top) -> io::Result<()> {
-        let (columns, rows) = size()?;
-        let text = text(
-            top,
-            columns.into(),
-            usize::from(rows).saturating_sub(16).max(3) / 2,
-        );
-        let mut output = io::stdout();
-        queue!(output, cursor::MoveTo(0, 0))?;
-        for line in text.lines().take(rows.into()) {
-            let line: String = line.chars().take(columns.into()).collect();
-            queue!(output, Clear(ClearType::CurrentLine))?;
-            // In raw mode nobody else goes to the line's beginning.
-            write!(output, "{line}\r\n")?;
-        }
-        queue!(output, Clear(ClearType::FromCursorDown))?;
-        output.flush()
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
-        let _ = disable_raw_mode();
-    }
-}
-
-fn is_quit(event: &Event) -> bool {
-    let Event::Key(key) = event else { return false };
-    let control = key.modifiers.contains(KeyModifiers::CONTROL);
-    matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
-        || control && key.code == KeyCode::Char('c')
-}
 
 /// A picture as text.
-fn text(top: &Top, columns: usize, rows: usize) -> String {
+pub fn text(top: &Top, columns: usize, rows: usize) -> String {
     let a_second = |count: u64| (count as f64 / top.seconds.max(f64::EPSILON)).round() as u64;
     let mut text = format!(
         "{} queries/s: {} answered in the kernel, {} passed, {} dropped; {} answered in userspace\n",

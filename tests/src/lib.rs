@@ -5,6 +5,7 @@
 //! - [`daemon`]: `geodns run` with a configuration, a pin path and a socket of its own
 //! - [`dns`]: queries, well-formed and not, and what came back
 //! - [`packet`]: the same in Ethernet frames
+//! - [`terminal`]: a program on a pseudo terminal, and what is to be seen there
 //! - [`tap`]: frames sent and seen on an interface
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
@@ -25,6 +26,7 @@ pub mod packet;
 pub mod peers;
 pub mod rig;
 pub mod tap;
+pub mod terminal;
 pub mod twins;
 pub mod web;
 pub mod world;
@@ -55,6 +57,14 @@ pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
     places
         .find(|path| path.is_file())
         .with_context(|| format!("there is no {program}: run `cargo xtask test`, which fetches it"))
+}
+
+/// A Python program that `cargo xtask test` installs in the cache.
+pub fn python_program(program: &str) -> anyhow::Result<PathBuf> {
+    let path = cache().map(|cache| cache.join("python/bin").join(program));
+    path.filter(|path| path.is_file()).with_context(|| {
+        format!("there is no {program}: run `cargo xtask test`, which installs it")
+    })
 }
 
 fn cache() -> Option<PathBuf> {

@@ -20,6 +20,7 @@ mod debian;
 mod guest;
 mod kernel;
 mod place;
+mod python;
 mod run;
 mod test;
 mod toolchain;

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::cmd::{self, say};
-use crate::{build, debian, guest, place};
+use crate::{build, debian, guest, place, python};
 
 /// The real clients and tools that the network tests drive.
 pub const DEBIAN: &[&str] = &[
@@ -42,6 +42,7 @@ pub fn test(args: &Args) -> Result<()> {
     if place::is_root() {
         debian::install(DEBIAN, "the network tests")?;
         debian::servers("the network tests")?;
+        python::ready("the tests of the API")?;
     } else {
         say(
             "not root: tests that load programs or make network namespaces will be skipped; each is listed at the end",

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::document::{Address, Id, Name, Prefix, RecordType};
 use crate::geo::network;
 
 /// Answers the API. The daemon implements it.
@@ -146,7 +147,7 @@ pub struct Status {
     /// Number of the plan in force.
     pub generation: u64,
     /// Addresses answered on.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub listen: Vec<IpAddr>,
     /// UDP and TCP port.
     pub port: u16,
@@ -257,7 +258,7 @@ pub struct Mirror {
     /// Its id.
     pub id: String,
     /// Its addresses.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub addresses: Vec<IpAddr>,
     /// The pools it is in.
     pub pools: Vec<String>,
@@ -339,7 +340,7 @@ pub enum CheckState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MirrorCheck {
     /// The address.
-    #[schema(value_type = String)]
+    #[schema(value_type = Address)]
     pub address: IpAddr,
     /// What was found.
     pub state: CheckState,
@@ -357,7 +358,7 @@ pub struct Verdict {
     /// Whether it found the mirror in order.
     pub up: bool,
     /// The address; none: all that have no verdict of their own.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
     /// Since when.
     pub since_unix_ms: u64,
@@ -375,6 +376,7 @@ pub struct SetAdmin {
     pub state: AdminState,
     /// How long a drain takes, in milliseconds, evenly; without it, it is complete at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 31_536_000_000_u64)]
     pub over_ms: Option<u64>,
 }
 
@@ -387,6 +389,7 @@ pub struct SetWeight {
     pub value: u32,
     /// How long it takes from the weight in force, in milliseconds, evenly; without it, at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 31_536_000_000_u64)]
     pub over_ms: Option<u64>,
 }
 
@@ -398,14 +401,15 @@ pub struct SetHealth {
     pub up: bool,
     /// An address of it; without one, all that have no verdict of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
     /// After how many milliseconds the verdict expires; without it, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
     /// Why, in a line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub reason: String,
 }
 
@@ -416,7 +420,7 @@ pub struct SetHealth {
 pub struct OfAddress {
     /// Address whose verdict is taken back; without one, every verdict on the mirror.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
 }
 
@@ -504,9 +508,10 @@ pub struct AcmeToken {
 pub struct AcmeSet {
     /// Name that is proved, with the label `_acme-challenge` or without; of a wildcard, the name that it is
     /// below.
+    #[schema(value_type = Name)]
     pub name: String,
     /// Printable ASCII.
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]*$")]
     pub token: String,
     /// TTL, seconds.
     #[serde(default = "acme_ttl")]
@@ -514,6 +519,7 @@ pub struct AcmeSet {
     pub ttl: u32,
     /// After how many milliseconds it goes; without it, an hour.
     #[serde(default = "acme_for_ms")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: u64,
 }
 
@@ -531,6 +537,7 @@ fn acme_for_ms() -> u64 {
 #[into_params(parameter_in = Query)]
 pub struct AcmeClear {
     /// Name, as it was set.
+    #[param(value_type = Name)]
     pub name: String,
     /// Token; without it, all of the name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -620,22 +627,26 @@ pub struct Latency {
 pub struct CaptureQuery {
     /// The name that is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Name>)]
     pub name: Option<String>,
     /// The name, or one below it, that is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Name>)]
     pub below: Option<String>,
     /// The type that is asked for.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
     /// Where the query comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<Prefix>)]
     pub from: Option<IpNet>,
     /// Verdicts, as `/v1/stats` names them, with commas between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdicts: Option<String>,
     /// One in so many, a power of two.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1)]
     pub every: Option<u32>,
 }
 
@@ -652,7 +663,7 @@ pub struct BlockRule {
     #[serde(rename = "type")]
     pub qtype: Option<String>,
     /// Where the query comes from.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Prefix>)]
     pub from: Option<IpNet>,
     /// Why.
     pub note: String,
@@ -666,20 +677,23 @@ pub struct BlockRule {
 pub struct BlockAdd {
     /// The name that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
     /// The name, or one below it, that is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Name>)]
     pub below: Option<String>,
     /// The type that is asked for.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
     /// Where queries come from; empty: anywhere.
     #[serde(default, deserialize_with = "network::deserialize_all")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Prefix>)]
     pub from: Vec<IpNet>,
     /// Why.
     #[serde(default)]
-    #[schema(max_length = 255)]
+    #[schema(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub note: String,
 }
 
@@ -690,6 +704,7 @@ pub struct BlockAdd {
 pub struct BlockRemove {
     /// Numbers, with commas between them; without it, all that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(pattern = "^[0-9]+(,[0-9]+)*$")]
     pub numbers: Option<String>,
 }
 
@@ -708,7 +723,7 @@ pub struct BlockChanged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Mapping {
     /// Address prefix.
-    #[schema(value_type = String)]
+    #[schema(value_type = Prefix)]
     pub prefix: IpNet,
     /// Mirror's id.
     pub mirror: String,
@@ -722,12 +737,14 @@ pub struct Mapping {
 pub struct MapSet {
     /// Address prefix, host bits zero.
     #[serde(deserialize_with = "network::deserialize")]
-    #[schema(value_type = String)]
+    #[schema(value_type = Prefix)]
     pub prefix: IpNet,
     /// Mirror's id.
+    #[schema(value_type = Id)]
     pub mirror: String,
     /// Pool's id; without it, every pool that holds the mirror, but those of policy "all".
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Id>)]
     pub pool: Option<String>,
 }
 
@@ -738,10 +755,11 @@ pub struct MapSet {
 pub struct MapDel {
     /// Address prefix, host bits zero.
     #[serde(deserialize_with = "network::deserialize")]
-    #[param(value_type = String)]
+    #[param(value_type = Prefix)]
     pub prefix: IpNet,
     /// Pool's id; without it, every pool that has such an override.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Id>)]
     pub pool: Option<String>,
 }
 
@@ -749,7 +767,7 @@ pub struct MapDel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MapChanged {
     /// The prefix.
-    #[schema(value_type = String)]
+    #[schema(value_type = Prefix)]
     pub prefix: IpNet,
     /// What it says now, in each pool that it applies to.
     pub changes: Vec<Change>,
@@ -778,7 +796,7 @@ pub struct Lookup {
     /// ECS scope prefix length of the answer.
     pub scope: u8,
     /// Prefix that decided; none: the pool's default (or its policy is `all`).
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Prefix>)]
     pub prefix: Option<IpNet>,
     /// What decided: `override`, `import`, `list`, `default`, `all`.
     pub source: String,
@@ -810,10 +828,10 @@ pub struct Explanation {
     #[serde(rename = "type")]
     pub qtype: String,
     /// Who asks: the address that the query comes from.
-    #[schema(value_type = String)]
+    #[schema(value_type = Address)]
     pub client: IpAddr,
     /// Client subnet of the query, if it has one.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Prefix>)]
     pub ecs: Option<IpNet>,
     /// Zone that the name is in.
     pub zone: Option<String>,
@@ -822,10 +840,10 @@ pub struct Explanation {
     /// What the pool that answers gives the client that counts.
     pub lookup: Option<Lookup>,
     /// Addresses of the answer to A, in order.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub a: Vec<IpAddr>,
     /// Addresses of the answer to AAAA, in order.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub aaaa: Vec<IpAddr>,
     /// TTL of the pool's records.
     pub ttl: Option<u32>,
@@ -921,6 +939,7 @@ pub struct InKernel {
 #[serde(deny_unknown_fields)]
 pub struct Proposal {
     /// Absolute path of a configuration file, which the daemon reads.
+    #[schema(pattern = "^/")]
     pub config: String,
 }
 
@@ -997,6 +1016,7 @@ pub struct Reloaded {
 pub struct OfPool {
     /// Pool's id; without it, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Id>)]
     pub pool: Option<String>,
 }
 
@@ -1008,6 +1028,7 @@ pub struct OfZone {
     /// Apex of a zone: its file alone is read again, or its primaries are asked. Without it, the
     /// configuration and everything that it names.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Name>)]
     pub zone: Option<String>,
 }
 
@@ -1017,10 +1038,11 @@ pub struct OfZone {
 #[into_params(parameter_in = Query)]
 pub struct LookupQuery {
     /// Address of the client.
-    #[param(value_type = String)]
+    #[param(value_type = Address)]
     pub address: IpAddr,
     /// Pool's id; without it, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Id>)]
     pub pool: Option<String>,
 }
 
@@ -1034,6 +1056,7 @@ pub struct ImportQuery {
     pub name: Option<String>,
     /// Pool's id; without it, every pool that has a table.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<Id>)]
     pub pool: Option<String>,
 }
 
@@ -1043,16 +1066,18 @@ pub struct ImportQuery {
 #[into_params(parameter_in = Query)]
 pub struct ExplainQuery {
     /// Name that is asked about.
+    #[param(value_type = Name)]
     pub name: String,
     /// Address that the query comes from: the resolver's.
-    #[param(value_type = String)]
+    #[param(value_type = Address)]
     pub client: IpAddr,
     /// Client subnet (RFC 7871) in the query, host bits zero; without it, the query has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<Prefix>)]
     pub ecs: Option<IpNet>,
     /// Type that is asked for; without it, A.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
 }
 

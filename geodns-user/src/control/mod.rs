@@ -2,10 +2,12 @@
 //!
 //! - [`api`]: what goes over the socket, and the trait that the daemon implements
 //! - [`server`]: HTTP over the Unix socket
+//! - [`document`]: the OpenAPI document of it
 //! - [`client`]: what the command line uses
 
 pub mod api;
 pub mod client;
+pub mod document;
 pub mod server;
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ use super::api::{
     OfZone, Preview, Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
     Status, Stream, Top, Zone,
 };
+use super::document::{self, Described};
 use crate::config::is_id;
 use crate::geo::network;
 
@@ -320,7 +321,8 @@ fn routes<S: Service>() -> Vec<(&'static str, MethodRouter<Arc<S>>)> {
         reload,
         openapi
     ),
-    components(schemas(Problem))
+    components(schemas(Problem, document::Address, document::Id, document::Name, document::Prefix, document::RecordType)),
+    modifiers(&Described)
 )]
 struct Document;
 
@@ -511,7 +513,7 @@ async fn mirrors<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Mirror
 }
 
 /// One mirror.
-#[utoipa::path(get, path = "/v1/mirrors/{id}", params(("id" = String, Path, description = "Mirror's id")),
+#[utoipa::path(get, path = "/v1/mirrors/{id}", params(("id" = document::Id, Path, description = "Mirror's id")),
     responses((status = 200, body = Mirror), (status = "default", body = Problem)))]
 async fn mirror<S: Service>(State(service): State<Arc<S>>, id: Id) -> Answer<Mirror> {
     Ok(Json(service.mirror(mirror_id(id)?).await?))
@@ -520,7 +522,7 @@ async fn mirror<S: Service>(State(service): State<Arc<S>>, id: Id) -> Answer<Mir
 /// Says what the operator wants of a mirror, over everything that checks say: on disk and in force when
 /// this returns. A drain goes on from what is drained already.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/admin", request_body = SetAdmin,
-    params(("id" = String, Path, description = "Mirror's id")), responses(
+    params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
 async fn mirror_admin<S: Service>(
     State(service): State<Arc<S>>,
@@ -534,7 +536,7 @@ async fn mirror_admin<S: Service>(
 
 /// Gives a mirror another weight than the configuration's, at once or bit by bit.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/weight", request_body = SetWeight,
-    params(("id" = String, Path, description = "Mirror's id")), responses(
+    params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
 async fn mirror_weight<S: Service>(
     State(service): State<Arc<S>>,
@@ -548,7 +550,7 @@ async fn mirror_weight<S: Service>(
 
 /// Gives a mirror the configuration's weight back.
 #[utoipa::path(delete, path = "/v1/mirrors/{id}/weight",
-    params(("id" = String, Path, description = "Mirror's id")), responses(
+    params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
 async fn mirror_weight_reset<S: Service>(
     State(service): State<Arc<S>>,
@@ -559,7 +561,7 @@ async fn mirror_weight_reset<S: Service>(
 
 /// Takes another monitor's verdict on a mirror: below what the operator says, above our own checks.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/health", request_body = SetHealth,
-    params(("id" = String, Path, description = "Mirror's id")), responses(
+    params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
 async fn mirror_health<S: Service>(
     State(service): State<Arc<S>>,
@@ -573,7 +575,7 @@ async fn mirror_health<S: Service>(
 
 /// Takes a verdict back, or all of them.
 #[utoipa::path(delete, path = "/v1/mirrors/{id}/health",
-    params(("id" = String, Path, description = "Mirror's id"), OfAddress), responses(
+    params(("id" = document::Id, Path, description = "Mirror's id"), OfAddress), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
 async fn mirror_health_clear<S: Service>(
     State(service): State<Arc<S>>,
@@ -727,7 +729,8 @@ async fn reload<S: Service>(
 }
 
 /// This document.
-#[utoipa::path(get, path = "/v1/openapi.json", responses((status = 200, body = Object)))]
+#[utoipa::path(get, path = "/v1/openapi.json", responses(
+    (status = 200, body = Object), (status = "default", body = Problem)))]
 async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(Document::openapi())
 }

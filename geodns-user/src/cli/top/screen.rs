@@ -16,7 +16,7 @@ const WIDE: u16 = 70;
 /// Rows that a list has at least, its heading included, where lists share the screen.
 const LEAST_ROWS: u16 = 4;
 /// Rows of the histogram of times, which is shown where they are left over.
-const HISTOGRAM: u16 = 6;
+const HISTOGRAM: u16 = 10;
 /// Columns of a number and a share, with the spaces behind them.
 const NUMBERS: usize = 21;
 
@@ -65,7 +65,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, top: Option<&Top>) {
         list(frame, right, view, List::ALL[2 * pair + 1], top);
     }
     if histogram > 0 {
-        frame.render_widget(Paragraph::new(slowest(top, times)), times);
+        frame.render_widget(Paragraph::new(latency(top, times)), times);
     }
 }
 
@@ -158,8 +158,8 @@ fn row(share: &Share, top: &Top, width: u16) -> String {
     )
 }
 
-/// How long the program took: the slowest of the powers of two that samples are in.
-fn slowest(top: &Top, area: Rect) -> Vec<Line<'static>> {
+/// How long the program took, in powers of two.
+fn latency(top: &Top, area: Rect) -> Vec<Line<'static>> {
     let below = &top.latency.below_ns;
     let most = below.values().max().copied().unwrap_or(0).max(1);
     let bars = u64::from(area.width.saturating_sub(14));
@@ -168,12 +168,17 @@ fn slowest(top: &Top, area: Rect) -> Vec<Line<'static>> {
         Line::raw(""),
         Line::styled("time in the program, ns", STRONG),
     ];
-    let shown = below.iter().skip(below.len().saturating_sub(rows));
+    // Of those that there is no room for all, as many in a row as have the most samples.
+    let buckets: Vec<(&u32, &u64)> = below.iter().collect();
+    let windows = buckets.windows(rows.clamp(1, buckets.len().max(1)));
+    let shown =
+        windows.max_by_key(|window| window.iter().map(|(_, samples)| **samples).sum::<u64>());
+    let shown = shown.unwrap_or_default().iter();
     lines.extend(shown.map(|(below, samples)| {
-        let bar = "#".repeat(samples.saturating_mul(bars).div_ceil(most) as usize);
+        let bar = "#".repeat((**samples).saturating_mul(bars).div_ceil(most) as usize);
         Line::raw(format!(
             "{:>11}  {bar}",
-            format!("< {}", grouped((*below).into()))
+            format!("< {}", grouped((**below).into()))
         ))
     }));
     lines

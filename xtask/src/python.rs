@@ -1,0 +1,40 @@
+//! Python programs that tests drive, in an environment of their own in the cache.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cmd::{self, say};
+use crate::{debian, place};
+
+/// PyPI's packages: a validator of OpenAPI documents, and a fuzzer that reads them.
+const PACKAGES: [&str; 2] = ["openapi-spec-validator==0.9.0", "schemathesis==4.32.5"];
+
+/// Makes the environment, if it is not there with just these packages; `why` completes "… for WHY".
+pub fn ready(why: &str) -> Result<()> {
+    let home = place::cache()?.join("python");
+    let mark = home.join("packages");
+    let wanted = PACKAGES.join("\n");
+    if fs::read_to_string(&mark).is_ok_and(|packages| packages == wanted) {
+        return Ok(());
+    }
+    say(format!(
+        "installing Python packages for {why}, into the cache: {}",
+        PACKAGES.join(" ")
+    ));
+    if home.exists() {
+        fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
+    }
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(&home);
+    if cmd::output(&mut venv).is_err() {
+        debian::install(&["python3", "python3-venv"], why)?;
+        cmd::output(&mut venv)?;
+    }
+    let mut pip = Command::new(home.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+    cmd::output(pip.args(PACKAGES))?;
+    // Written last: what was interrupted is made anew.
+    fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))
+}

@@ -109,6 +109,24 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// What putting a query back takes, without a network: how fast this machine is, beside what answers take on it.
+pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
+    let mut frame = Frame::new(CLIENT, SERVER, Query::new(world::NAME, A).bytes());
+    frame.checksum = Checksum::None;
+    let frame = frame.bytes();
+    let mut rig = Rig::load()?;
+    rig.set_template(&frame)?;
+    let pass = rig.program("pass")?.fd()?.try_clone()?;
+    let times = (0..rounds).map(|_| time(&mut rig, &pass, &frame, REPEAT));
+    let times = times.collect::<Result<_>>()?;
+    Ok(Figure::new(
+        bench,
+        "putting a query back, without a network",
+        "ns",
+        times,
+    ))
+}
+
 /// Nanoseconds of one run of `restore` that calls this program, of so many.
 pub fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8], repeat: u32) -> Result<f64> {
     rig.set_target(target)?;

@@ -69,6 +69,8 @@ pub struct Half {
 pub struct Measured {
     /// Answers a second (of the reflector, frames), one a round.
     pub rates: Vec<f64>,
+    /// Answers a second of one in userspace that has a core to itself, one a round.
+    pub alone: Vec<f64>,
     /// What it answered of what it was offered, in the first round.
     pub curve: Vec<Point>,
     /// Half of the load, one a round.
@@ -100,6 +102,15 @@ impl Measured {
     /// The median of the answers a second.
     pub fn rate(&self) -> f64 {
         quantile(&self.rates, 0.5)
+    }
+
+    /// The same with a core to itself. Of one in the kernel it is no other figure, and a lower bound: generator and
+    /// sink stay on its core.
+    pub fn rate_alone(&self) -> f64 {
+        match self.alone.is_empty() {
+            true => self.rate(),
+            false => quantile(&self.alone, 0.5),
+        }
     }
 }
 
@@ -160,6 +171,11 @@ fn round(servers: &mut [Server], at: usize, discard: usize, of: &mut Measured) -
     half.cpu = between(answering, dropping);
     of.rates.push(rate);
     of.halves.push(half);
+    let server = &mut servers[at];
+    if !server.is_in_kernel() {
+        let most = alone(server, of)?;
+        of.alone.push(most);
+    }
     Ok(())
 }
 
@@ -181,6 +197,47 @@ fn sweep(server: &mut Server) -> Result<Vec<Point>> {
         rate *= STEP;
     }
     Ok(points)
+}
+
+/// The most that a server in userspace answers a second with a core to itself. Its loads come by live frames from the
+/// other core.
+fn alone(server: &mut Server, so_far: &Measured) -> Result<f64> {
+    let patterns = server.patterns.clone();
+    let counts = server.role;
+    let name = server.name;
+    let flood = &mut server.flood;
+    let most = flood.apart(|flood| {
+        let mut offer = |rate: f64| -> Result<(f64, f64)> {
+            flood.ask_paced(&patterns, Duration::from_secs_f64(1.0 / rate))?;
+            let flow = flood.run_once((rate * TIME.as_secs_f64()) as u32)?;
+            Ok((
+                flow.per_second(flow.sent),
+                flow.per_second(counts.counted(flow.seen)),
+            ))
+        };
+        let mut best: f64 = 0.0;
+        if !so_far.alone.is_empty() {
+            for share in AROUND {
+                best = best.max(offer(share * so_far.rate_alone())?.1);
+            }
+            return Ok(best);
+        }
+        let mut rate = so_far.rate() / STEP;
+        let mut past = 0;
+        while past < 2 {
+            let (sent, answered) = offer(rate)?;
+            best = best.max(answered);
+            let is_past = answered < PAST * best || sent < SENT * rate;
+            past = if is_past { past + 1 } else { 0 };
+            rate *= STEP;
+        }
+        Ok(best)
+    });
+    // As it was asked before.
+    server.flood.ask(&server.patterns)?;
+    let most = most?;
+    ensure!(most > 0.0, "{name} answers nothing with a core to itself");
+    Ok(most)
 }
 
 fn offer(server: &mut Server, rate: f64) -> Result<Point> {

@@ -1,5 +1,6 @@
-//! `cargo xtask bench --peers`: ours beside other name servers, all with the same zone and list of prefixes,
-//! on one core, asked by the same generator; and a report of it.
+//! `cargo xtask bench --peers`: ours beside other name servers, all with the same zone and list of prefixes, asked by
+//! the same generator; and a report of it. Each server is measured in two ways: one core for all (server, generator and
+//! sink share it), and, of those in userspace, with a core to itself.
 //!
 //! - [`scenarios`]: what they are asked, and what ours must reach; one row each
 //! - [`world`]: what they serve, in each one's own form
@@ -20,8 +21,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::flood::first;
-use super::{Figure, Goal};
+use super::flood::{above, first};
+use super::{Figure, Goal, cost};
 use load::{Half, Measured};
 use report::{Place, Report};
 use scenarios::{SCENARIOS, Scenario};
@@ -73,7 +74,7 @@ pub fn run(
         });
     }
     count(&mut servers, &outcomes)?;
-    let mut figures = Vec::new();
+    let mut figures = vec![cost::putting_back("peers", rounds)?];
     for outcome in &outcomes {
         figures.extend(figures_of(&servers, outcome)?);
     }
@@ -155,11 +156,13 @@ fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
     };
     let rounds = || ours.rates.iter().enumerate();
     let to_reflector = rounds().map(|(round, rate)| rate / reflector.rates[round]);
+    let above = rounds().map(|(round, rate)| above(*rate, reflector.rates[round]));
     let mut figures = vec![
         Figure::new("peers", *what, "answers/s", ours.rates.clone()),
+        Figure::new("peers", *what, "x reflector", to_reflector.collect()),
         with_goal(
-            Figure::new("peers", *what, "x reflector", to_reflector.collect()),
-            bars.map(|bars| Goal::AtLeast(bars.reflector)),
+            Figure::new("peers", *what, "ns above reflector", above.collect()),
+            bars.map(|bars| Goal::Below(bars.above_ns)),
         ),
     ];
     let half = |figure: fn(&Half) -> f64| ours.halves.iter().map(figure).collect();
@@ -184,10 +187,26 @@ fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
     if peers.is_empty() {
         return Ok(figures);
     }
-    let to_best = rounds().map(|(round, rate)| rate / best(round));
+    let best_alone = |round: usize| {
+        let alone = peers.iter().filter_map(|peer| peer.alone.get(round));
+        alone.copied().fold(0.0, f64::max)
+    };
+    let to_alone = rounds().map(|(round, rate)| rate / best_alone(round));
     figures.push(with_goal(
-        Figure::new("peers", *what, "x best peer", to_best.collect()),
+        Figure::new(
+            "peers",
+            *what,
+            "x best peer with a core to itself",
+            to_alone.collect(),
+        ),
         bars.map(|bars| Goal::AtLeast(bars.peers)),
+    ));
+    let to_best = rounds().map(|(round, rate)| rate / best(round));
+    figures.push(Figure::new(
+        "peers",
+        *what,
+        "x best peer, one core for all",
+        to_best.collect(),
     ));
     let mut latency = |name: &str, of: fn(&Half) -> f64| {
         let least = peers.iter().map(|peer| peer.half(of));

@@ -84,6 +84,8 @@ pub struct Server {
     pub counting: Option<Counting>,
     /// Its configuration's name and text.
     pub config: Option<(String, String)>,
+    /// What it is asked.
+    pub patterns: Vec<Pattern>,
     /// The wire to it.
     pub flood: Flood,
     process: Process,
@@ -347,6 +349,7 @@ fn bare(name: &'static str, role: Role, program: &str) -> Result<Server> {
         memory: 0,
         counting: None,
         config: None,
+        patterns: Vec::new(),
         flood,
         process: Process::None,
     })
@@ -395,6 +398,7 @@ fn ours(name: &'static str, role: Role, limit: &str, list: &Path) -> Result<Serv
             format!("{}.toml", file_name(name, !limit.is_empty())),
             fs::read_to_string(daemon.home.config())?,
         )),
+        patterns: Vec::new(),
         flood,
         process: Process::Ours(daemon),
     })
@@ -427,6 +431,7 @@ fn peer(entry: Entry) -> Result<Server> {
             format!("{}.conf", file_name(entry.name, entry.limits)),
             config,
         )),
+        patterns: Vec::new(),
         flood,
         process: Process::Peer(peer),
     })
@@ -494,7 +499,8 @@ impl Server {
             false => list.clients(),
         };
         self.flood.rig().set_clients(&clients)?;
-        self.flood.ask(&scenario.patterns()?)
+        self.patterns = scenario.patterns()?;
+        self.flood.ask(&self.patterns)
     }
 
     /// Ends it.

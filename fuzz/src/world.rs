@@ -16,7 +16,8 @@ pub static WORLD: LazyLock<World> = LazyLock::new(world);
 /// Who the slow path says it is.
 pub static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
     id: WORLD.inputs.config.server.id(),
-    version: "0".into(),
+    nsid: WORLD.inputs.config.server.nsid(),
+    version: Some("0".into()),
     cookies: None,
 });
 

@@ -468,7 +468,8 @@ fn addresses(config: &Config, netdevs: &Netdevs) -> BTreeSet<IpAddr> {
 fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
     Identity {
         id: config.server.id(),
-        version: format!("geodns {}", env!("CARGO_PKG_VERSION")),
+        nsid: config.server.nsid(),
+        version: config.server.version(),
         cookies,
     }
 }

@@ -132,7 +132,7 @@ impl Inputs {
             geography: &self.geography,
             layers,
             generation,
-            identity: &self.config.server.id(),
+            nsid: self.config.server.nsid().as_deref(),
             hash_seed,
         })
         .map_err(|error| Error {

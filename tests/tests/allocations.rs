@@ -43,8 +43,9 @@ static ALLOCATOR: Counting = Counting;
 fn an_answer_allocates_nothing() -> Result<()> {
     let world = world::compiled(None)?;
     let identity = Identity {
-        id: "test".to_owned(),
-        version: "geodns test".to_owned(),
+        id: Some("test".to_owned()),
+        nsid: Some("test".to_owned()),
+        version: Some("geodns test".to_owned()),
         cookies: None,
     };
     let client: IpAddr = "192.0.2.1".parse()?;

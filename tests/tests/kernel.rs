@@ -205,7 +205,8 @@ impl Fixture {
     fn slow(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         let identity = Identity {
             id: self.world.inputs.config.server.id(),
-            version: "geodns".into(),
+            nsid: self.world.inputs.config.server.nsid(),
+            version: Some("geodns".into()),
             cookies: None,
         };
         let mut response = Vec::new();

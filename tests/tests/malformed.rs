@@ -143,7 +143,8 @@ fn world() -> Result<World> {
 fn throw(world: &World, seed: u64, queries: u64) -> Result<Vec<u64>> {
     let identity = Identity {
         id: world.inputs.config.server.id(),
-        version: "test".into(),
+        nsid: world.inputs.config.server.nsid(),
+        version: Some("test".into()),
         cookies: None,
     };
     let clients = CLIENTS

@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use geodns_common::abi;
 use toml::Spanned;
 
 use super::file::{self, Source};
 use super::time::duration;
 use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
-    Steer, is_id, monitor,
+    Steer, Told, is_id, monitor,
 };
 use crate::zone::{self, Name};
 
@@ -134,25 +135,44 @@ impl Check<'_> {
             None => 53,
             Some(port) => self.number(port, "server.port", 1, u16::MAX.into())? as u16,
         };
-        let identity = match file.identity {
-            None => None,
-            // A character-string of `id.server` (RFC 4892) holds 255 octets.
-            Some(id) if id.get_ref().is_empty() || id.get_ref().len() > 255 => {
-                let message = format!(
-                    "{} octets; write 1 to 255, or leave the key out for the host name",
-                    id.get_ref().len()
-                );
-                return self.error(id.span(), "server.identity", message);
-            }
-            Some(id) => Some(id.into_inner()),
-        };
         Ok(Server {
             listen,
             port,
-            identity,
+            // A character-string of `id.server` (RFC 4892) holds 255 octets.
+            identity: self.told(file.identity, "server.identity", 255)?,
+            nsid: self.told(file.nsid, "server.nsid", abi::NSID_MAX)?,
+            version: self.told(file.version, "server.version", 255)?,
             // Judged with the pools.
             site: file.site.map(Spanned::into_inner),
         })
+    }
+
+    /// What is told to those who ask, so many octets at the most.
+    fn told(
+        &self,
+        told: Option<Spanned<file::Told>>,
+        key: &str,
+        most: usize,
+    ) -> Result<Told, Error> {
+        let Some(told) = told else {
+            return Ok(Told::Default);
+        };
+        let span = told.span();
+        let message = match told.into_inner() {
+            file::Told::Is(false) => return Ok(Told::Nothing),
+            file::Told::Text(text) if (1..=most).contains(&text.len()) => {
+                return Ok(Told::Text(text));
+            }
+            file::Told::Text(text) => format!(
+                "{} octets; write 1 to {most}, or false to tell nobody, or leave the key out",
+                text.len()
+            ),
+            file::Told::Is(true) => {
+                "true; write a text in quotes, or false to tell nobody, or leave the key out"
+                    .to_owned()
+            }
+        };
+        self.error(span, key, message)
     }
 
     fn tls(&self, file: file::Tls, plain: u16) -> Result<Option<DnsOverTls>, Error> {

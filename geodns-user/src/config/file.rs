@@ -3,10 +3,12 @@
 //! Nothing is judged here but the shape: unknown keys, missing keys, wrong types. What the values
 //! mean is judged in [`check`](super::check).
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -53,8 +55,39 @@ pub(super) struct File {
 pub(super) struct Server {
     pub listen: Option<Spanned<Vec<Spanned<String>>>>,
     pub port: Option<Spanned<i64>>,
-    pub identity: Option<Spanned<String>>,
+    pub identity: Option<Spanned<Told>>,
+    pub nsid: Option<Spanned<Told>>,
+    pub version: Option<Spanned<Told>>,
     pub site: Option<Spanned<String>>,
+}
+
+/// What is told to those who ask: a text, or, with `false`, nothing.
+#[derive(Debug)]
+pub(super) enum Told {
+    Text(String),
+    Is(bool),
+}
+
+impl<'de> Deserialize<'de> for Told {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrFalse;
+        impl Visitor<'_> for TextOrFalse {
+            type Value = Told;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes, or false")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Told, E> {
+                Ok(Told::Text(text.to_owned()))
+            }
+
+            fn visit_bool<E>(self, is: bool) -> Result<Told, E> {
+                Ok(Told::Is(is))
+            }
+        }
+        deserializer.deserialize_any(TextOrFalse)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -123,21 +123,58 @@ pub struct Server {
     pub listen: Option<Vec<IpAddr>>,
     /// UDP and TCP port.
     pub port: u16,
-    /// NSID (RFC 5001) and `id.server`; `None`: the host name.
-    pub identity: Option<String>,
+    /// `id.server` and `hostname.bind`; of itself the host name.
+    pub identity: Told,
+    /// NSID (RFC 5001); of itself as `identity`.
+    pub nsid: Told,
+    /// `version.bind` and `version.server`; of itself name and version of the program.
+    pub version: Told,
     /// Mirror or nested pool that this node stands beside.
     pub site: Option<String>,
 }
 
+/// What is told to those who ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// What is told where nothing is configured.
+    #[default]
+    Default,
+    /// This text.
+    Text(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl Told {
+    fn or(&self, default: impl FnOnce() -> Option<String>) -> Option<String> {
+        match self {
+            Self::Default => default(),
+            Self::Text(text) => Some(text.clone()),
+            Self::Nothing => None,
+        }
+    }
+}
+
 impl Server {
-    /// Who this server says it is.
-    pub fn id(&self) -> String {
+    /// Which server this is; `None`: nobody is told.
+    pub fn id(&self) -> Option<String> {
         let host_name = || {
             let name = nix::sys::utsname::uname();
-            name.map(|name| name.nodename().to_string_lossy().into_owned())
-                .unwrap_or_default()
+            let name = name.map(|name| name.nodename().to_string_lossy().into_owned());
+            name.ok().filter(|name| !name.is_empty())
         };
-        self.identity.clone().unwrap_or_else(host_name)
+        self.identity.or(host_name)
+    }
+
+    /// NSID; `None`: nobody is told.
+    pub fn nsid(&self) -> Option<String> {
+        self.nsid.or(|| self.id())
+    }
+
+    /// What is running; `None`: nobody is told.
+    pub fn version(&self) -> Option<String> {
+        let version = format!("geodns {}", env!("CARGO_PKG_VERSION"));
+        self.version.or(|| Some(version))
     }
 }
 

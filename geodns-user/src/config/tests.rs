@@ -77,7 +77,7 @@ fn every_key_is_read() {
         ])
     );
     assert_eq!(config.server.port, 53);
-    assert_eq!(config.server.identity.as_deref(), Some("ams1"));
+    assert_eq!(config.server.id().as_deref(), Some("ams1"));
     assert_eq!(config.kernel.interfaces, ["eth0"]);
     assert_eq!(config.kernel.mode, Mode::Auto);
     assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
@@ -127,7 +127,10 @@ fn what_is_left_out_has_its_default() {
     let config = parse(text).unwrap();
     assert_eq!(config.server.listen, None);
     assert_eq!(config.server.port, 53);
-    assert_eq!(config.server.identity, None);
+    assert_eq!(config.server.identity, Told::Default);
+    assert_eq!(config.server.nsid(), config.server.id());
+    let version = format!("geodns {}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(config.server.version(), Some(version));
     assert!(config.kernel.interfaces.is_empty());
     assert_eq!(config.kernel.mode, Mode::Auto);
     assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
@@ -207,8 +210,8 @@ fn the_sample_says_the_truth() {
     let without = uncommented.lines().filter(secret_file);
     let without = without.collect::<Vec<_>>().join("\n");
     let all = Config::parse(path, without.as_bytes(), &Overrides::default()).unwrap();
-    assert_eq!(all.server.listen.map(|list| list.len()), Some(2));
-    assert_eq!(all.server.identity.as_deref(), Some("ams1"));
+    assert_eq!(all.server.listen.as_ref().map(Vec::len), Some(2));
+    assert_eq!(all.server.id().as_deref(), Some("ams1"));
     let table: toml::Table = uncommented.parse().unwrap();
     for (header, unknown) in [
         ("server", "[server]\nx = 0"),
@@ -346,13 +349,31 @@ fn interfaces_are_needed_where_something_attaches() {
 }
 
 #[test]
+fn who_asks_is_told_what_is_written_or_nothing() {
+    let told = |lines: &str| {
+        let text = BASE.replace("identity = \"ams1\"", lines);
+        let server = parse(text).unwrap().server;
+        let told = [server.id(), server.nsid(), server.version()];
+        told.map(|text| text.unwrap_or_else(|| "-".into()))
+    };
+    let version = format!("geodns {}", env!("CARGO_PKG_VERSION"));
+    let version = version.as_str();
+    assert_eq!(told("identity = \"a\""), ["a", "a", version]);
+    assert_eq!(told("identity = false"), ["-", "-", version]);
+    let nsid = "identity = false\nnsid = \"n\"\nversion = \"v\"";
+    assert_eq!(told(nsid), ["-", "n", "v"]);
+    let nsid = "identity = \"a\"\nnsid = false\nversion = false";
+    assert_eq!(told(nsid), ["a", "-", "-"]);
+}
+
+#[test]
 fn each_wrong_value_is_one_clear_line() {
     for (from, to, expect) in [
         // Shape.
         (
             "port",
             "prot",
-            "3: server.prot: unknown key; known: listen, port, identity, site",
+            "3: server.prot: unknown key; known: listen, port, identity, nsid, version, site",
         ),
         (
             "[control]",
@@ -474,7 +495,22 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "\"ams1\"",
             "\"\"",
-            "4: server.identity: 0 octets; write 1 to 255, or leave the key out for the host name",
+            "4: server.identity: 0 octets; write 1 to 255, or false to tell nobody, or leave the key out",
+        ),
+        (
+            "\"ams1\"",
+            "true",
+            "4: server.identity: true; write a text in quotes, or false to tell nobody, or leave the key out",
+        ),
+        (
+            "\"ams1\"",
+            "7",
+            "4: server.identity: a whole number; write a text in quotes, or false",
+        ),
+        (
+            "identity = \"ams1\"",
+            "version = []",
+            "4: server.version: a list; write a text in quotes, or false",
         ),
         // Kernel.
         (

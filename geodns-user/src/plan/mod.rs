@@ -65,8 +65,8 @@ pub struct Input<'a> {
     pub layers: &'a [Layers],
     /// Number of the plan.
     pub generation: u64,
-    /// NSID (RFC 5001).
-    pub identity: &'a str,
+    /// NSID (RFC 5001); `None`: there is none, and the slow path answers who asks for it.
+    pub nsid: Option<&'a str>,
     /// What the key of the hash over names is drawn from.
     pub hash_seed: [u64; 2],
 }
@@ -494,7 +494,9 @@ impl Plan {
             walk: names.complete.contains(&true).into(),
             ..abi::Settings::default()
         };
-        settings.set_nsid(input.identity.as_bytes());
+        if let Some(nsid) = input.nsid {
+            settings.set_nsid(nsid.as_bytes());
+        }
         settings.limit = limit(&input.config.rrl, input.hash_seed);
         let passed = input.config.kernel.pass_limit;
         // A tenth of a second's at once: the clock ticks each 1 to 10 ms.

@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Rrl, Server};
+use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Rrl, Server, Told};
 use crate::geo::Layer;
 use crate::publish::{Backend, Twin};
 use crate::steering::Place;
@@ -40,7 +40,9 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         server: Server {
             listen: None,
             port: 53,
-            identity: None,
+            identity: Told::Default,
+            nsid: Told::Default,
+            version: Told::Default,
             site: None,
         },
         cookies: Cookies::Off,
@@ -87,7 +89,7 @@ fn compile_with(config: &Config, geography: &Arc<Geography>, layers: &[Layers]) 
         geography,
         layers,
         generation: 1,
-        identity: "test",
+        nsid: Some("test"),
         hash_seed: [1, 2],
     };
     Plan::compile(input).unwrap()
@@ -691,7 +693,7 @@ fn world(toml: &str, zones: &[(&str, &str)]) -> (Inputs, Plan) {
         geography: &inputs.geography,
         layers: &layers,
         generation: 7,
-        identity: "test",
+        nsid: Some("test"),
         hash_seed: [3, 4],
     });
     (inputs, plan.unwrap())
@@ -905,7 +907,7 @@ fn with_names(max_names: u32) -> Result<Plan, CompileError> {
         geography: &inputs.geography,
         layers: &inputs.layers(),
         generation: 7,
-        identity: "test",
+        nsid: Some("test"),
         hash_seed: [3, 4],
     })
 }

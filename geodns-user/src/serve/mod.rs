@@ -8,7 +8,7 @@
 //! - [`Sample`]: clients that it answered lately
 //!
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes (with `cookies`). Around it, the
-//! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections`) ask
+//! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
 
@@ -63,19 +63,21 @@ pub enum Transport {
 /// Who we say we are.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// NSID (RFC 5001; its first 128 octets), `id.server` and `hostname.bind` in class CH.
-    pub id: String,
+    /// `id.server` and `hostname.bind` in class CH; `None`: nobody is told, as of the others.
+    pub id: Option<String>,
+    /// NSID (RFC 5001), its first 128 octets.
+    pub nsid: Option<String>,
     /// `version.bind` and `version.server` in class CH.
-    pub version: String,
+    pub version: Option<String>,
     /// What cookies are made with; `None`: none are.
     pub cookies: Option<Secrets>,
 }
 
 impl Identity {
     /// NSID.
-    fn nsid(&self) -> &[u8] {
-        let id = self.id.as_bytes();
-        &id[..id.len().min(abi::NSID_MAX)]
+    fn nsid(&self) -> Option<&[u8]> {
+        let id = self.nsid.as_ref()?.as_bytes();
+        Some(&id[..id.len().min(abi::NSID_MAX)])
     }
 }
 

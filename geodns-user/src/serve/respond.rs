@@ -115,7 +115,7 @@ pub fn respond_to(
     };
     let cookie = served.unwrap_or_default();
     let options = Options {
-        nsid: edns.and_then(|edns| edns.nsid.then_some(identity.nsid())),
+        nsid: edns.filter(|edns| edns.nsid).and_then(|_| identity.nsid()),
         ecs: edns.and_then(|edns| edns.ecs),
         cookie: cookie.map(|cookie| cookie.data),
     };
@@ -185,9 +185,12 @@ impl Reply<'_> {
             b"\x02id\x06server\0" | b"\x08hostname\x04bind\0" => &identity.id,
             _ => return rcode::REFUSED,
         };
-        if question.qtype != Rtype::TXT.to_int() {
+        let Some(text) = text
+            .as_ref()
+            .filter(|_| question.qtype == Rtype::TXT.to_int())
+        else {
             return rcode::REFUSED;
-        }
+        };
         let Ok(owner) = Name::from_slice(question.name) else {
             return rcode::FORMERR;
         };

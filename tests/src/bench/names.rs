@@ -279,8 +279,9 @@ impl Questions {
     /// them.
     fn answer(&self, world: &World, at_once: usize, turn: usize) -> Result<Duration> {
         let identity = Identity {
-            id: "bench".to_owned(),
-            version: "bench".to_owned(),
+            id: Some("bench".to_owned()),
+            nsid: Some("bench".to_owned()),
+            version: Some("bench".to_owned()),
             cookies: None,
         };
         let client: IpAddr = "192.0.2.1".parse()?;

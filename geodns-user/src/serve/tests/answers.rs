@@ -581,7 +581,7 @@ fn over_tls_responses_are_padded_to_blocks_if_queries_are_padded() {
         "example.org ANY",
     ] {
         let [plain, padded] = [3, PADDING].map(|code| ask(question).option(code, &[]));
-        let nsid = 4 + identity().id.len();
+        let nsid = 4 + "test1".len();
         let len = |ask: &Ask| bytes_of(ask).len();
         // What anybody can read is not padded (RFC 7830 section 6), nor is what is not asked for.
         assert_eq!(len(&padded), len(&plain) - nsid, "{question}");
@@ -879,6 +879,55 @@ fn class_ch_says_who_we_are() {
     for question in ["version.bind A", "authors.bind TXT", "www.example.org A"] {
         check(&chaos(question), &["REFUSED"]);
     }
+}
+
+#[test]
+fn what_is_told_to_nobody_is_refused_and_an_nsid_is_left_out() {
+    let silent = Identity {
+        id: None,
+        nsid: None,
+        version: None,
+        cookies: None,
+    };
+    let partly = Identity {
+        nsid: Some("n1".into()),
+        version: Some("DNS".into()),
+        ..silent.clone()
+    };
+    let told = |identity: &Identity, query: &[u8]| {
+        let mut response = Vec::new();
+        let client = [192, 0, 2, 1].into();
+        assert!(answer(
+            &WORLD,
+            identity,
+            query,
+            client,
+            Transport::Udp,
+            &mut response
+        ));
+        response
+    };
+    for (name, says_partly) in [
+        ("version.bind", true),
+        ("version.server", true),
+        ("id.server", false),
+        ("hostname.bind", false),
+    ] {
+        let mut query = ask(&format!("{name} TXT"));
+        query.qclass = 3;
+        let query = query.wire();
+        let refused = told(&silent, &query);
+        assert_eq!((refused[3] & 15, refused[7]), (5, 0), "{name}");
+        let answers = told(&partly, &query)[7];
+        assert_eq!(answers, u8::from(says_partly), "{name}");
+    }
+    let nsid = ask("www.example.org A")
+        .opt(1232, 0, 0, &[0, 3, 0, 0])
+        .wire();
+    let without = ask("www.example.org A").opt(1232, 0, 0, &[]).wire();
+    assert_eq!(told(&silent, &nsid), told(&silent, &without));
+    let with = told(&partly, &nsid);
+    assert!(with.ends_with(&[0, 6, 0, 3, 0, 2, b'n', b'1']), "{with:?}");
 }
 
 /// What the fast path gives for a message, if it answers.

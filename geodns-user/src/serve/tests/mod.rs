@@ -290,8 +290,9 @@ impl Ask {
 
 fn identity() -> Identity {
     Identity {
-        id: "test1".to_owned(),
-        version: "geodns test".to_owned(),
+        id: Some("test1".to_owned()),
+        nsid: Some("test1".to_owned()),
+        version: Some("geodns test".to_owned()),
         cookies: None,
     }
 }

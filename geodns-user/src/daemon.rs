@@ -15,6 +15,7 @@
 //!   are told of changes
 //! - `promote`: names that are asked often, into the kernel's table
 //! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
+//! - `listen`: which addresses are listened on
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -32,6 +33,7 @@ mod cookies;
 mod explain;
 mod geography;
 mod judge;
+mod listen;
 mod notify;
 mod preview;
 mod privileges;
@@ -59,6 +61,7 @@ use answer::Control;
 use blocks::Ledger;
 use catalogs::Catalogs;
 use judge::{Judge, News, Which};
+use listen::{Complaints, Listening};
 use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
@@ -74,7 +77,7 @@ use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Counters;
 use crate::kernel::{self, Kernel, bpffs};
 use crate::observe::logs;
-use crate::serve::{self, Identity, Server};
+use crate::serve::{self, Endpoint, Identity, Server};
 use crate::state::State;
 use crate::transfer::keep::Keep;
 use crate::world::{Inputs, World};
@@ -135,14 +138,8 @@ struct Daemon {
     untidy: Notify,
     /// Interfaces and their changes; held by whoever sets what is listened on.
     follow: tokio::sync::Mutex<Listening>,
+    complaints: Complaints,
     last_error: Mutex<Option<String>>,
-}
-
-/// Where the interfaces are asked, and what was wrong with them the last time.
-struct Listening {
-    netlink: rtnetlink::Handle,
-    addresses: BTreeSet<IpAddr>,
-    complaints: BTreeSet<String>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -173,6 +170,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let world = inputs.compile(&layers, 1, rand::random())?;
     if config.kernel.mode != Mode::Off {
         kernel::object()?;
+        privileges::require_for_program()?;
         bpffs::ensure(&config.kernel.pin)?;
     }
     privileges::raise_file_limit();
@@ -234,7 +232,8 @@ async fn serve(
     let netdevs = Netdevs::read(&follow.netlink())
         .await
         .context("cannot ask for interfaces (netlink)")?;
-    let addresses = addresses(config, &netdevs);
+    let endpoints = listen::endpoints(config, &netdevs);
+    let addresses = listen::addresses(&endpoints);
     // Nobody is sent to a mirror that was down before: all of this comes before the first answer.
     let (news, heeded) = mpsc::channel();
     let monitor = start_monitor(config, &state, news.clone())?;
@@ -259,7 +258,7 @@ async fn serve(
         serve::Options {
             port: config.server.port,
             freebind: true,
-            ..serve::Options::for_addresses(addresses.len())
+            ..serve::Options::default()
         },
         Arc::clone(&world),
         identity(config, cookies),
@@ -267,7 +266,7 @@ async fn serve(
     server.set_blocks(Arc::clone(&blocks));
     server.set_tls(config.tls.as_ref().map(|tls| tls.port));
     server.set_certificate(world.load().inputs.certificate.clone());
-    let list: Vec<IpAddr> = addresses.iter().copied().collect();
+    let list: Vec<Endpoint> = endpoints.iter().cloned().collect();
     if let Some(error) = server.set_listen(&list).await.into_iter().next() {
         return Err(anyhow::Error::msg(error.to_string()));
     }
@@ -278,6 +277,10 @@ async fn serve(
     let control = server::Socket::bind(socket_path)?;
     let beside = Beside { cookies, blocks };
     let kernel = attach(&options, config, &world, &addresses, &netdevs, beside)?;
+    let nowhere = listen::nowhere(config, &netdevs, &endpoints);
+    if let Some(complaint) = &nowhere {
+        tracing::warn!("{complaint}");
+    }
     let daemon = Arc::new(Daemon {
         started: Instant::now(),
         counters: kernel.as_ref().map(Kernel::counters),
@@ -302,9 +305,9 @@ async fn serve(
         untidy: Notify::new(),
         follow: tokio::sync::Mutex::new(Listening {
             netlink: follow.netlink(),
-            addresses,
-            complaints: BTreeSet::new(),
+            endpoints,
         }),
+        complaints: Complaints::new(nowhere),
         last_error: Mutex::default(),
         options: options.clone(),
     });
@@ -457,14 +460,6 @@ async fn tick(interval: &mut Option<tokio::time::Interval>) {
     }
 }
 
-/// What is answered on.
-fn addresses(config: &Config, netdevs: &Netdevs) -> BTreeSet<IpAddr> {
-    match &config.server.listen {
-        Some(listen) => listen.iter().copied().collect(),
-        None => netdevs.addresses(&config.kernel.interfaces),
-    }
-}
-
 fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
     Identity {
         id: config.server.id(),
@@ -526,41 +521,6 @@ impl Daemon {
             .map(|kernel| kernel.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Answers on the addresses that the configuration says, or that the interfaces have now.
-    async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
-        let mut follow = self.follow.lock().await;
-        let netdevs = Netdevs::read(&follow.netlink)
-            .await
-            .context("cannot ask for interfaces (netlink)")?;
-        let wanted = addresses(&self.world.load().inputs.config, &netdevs);
-        let list: Vec<IpAddr> = wanted.iter().copied().collect();
-        let complaints: BTreeSet<String> = self
-            .server
-            .set_listen(&list)
-            .await
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        for complaint in complaints.difference(&follow.complaints) {
-            tracing::error!("{complaint}");
-        }
-        follow.complaints = complaints;
-        for address in wanted.difference(&follow.addresses) {
-            tracing::info!("{address}: answered on from now on");
-        }
-        for address in follow.addresses.difference(&wanted) {
-            tracing::info!("{address}: no longer answered on");
-        }
-        follow.addresses.clone_from(&wanted);
-        let daemon = Arc::clone(self);
-        tokio::task::spawn_blocking(move || match daemon.lock_kernel() {
-            Some(mut kernel) => kernel.follow(&wanted, &netdevs),
-            None => Ok(()),
-        })
-        .await??;
-        Ok(())
-    }
-
     /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.
     fn detach(&self) -> anyhow::Result<()> {
         let on_stop = self.world.load().inputs.config.kernel.on_stop;
@@ -583,8 +543,12 @@ impl Daemon {
                 .collect::<Vec<_>>()
                 .join(", "),
         };
+        let nowhere = match self.complaints.is_nowhere() {
+            true => "; no address to listen on",
+            false => "",
+        };
         format!(
-            "{} zones, {} steered names, {} pools; {attached}; plan {}",
+            "{} zones, {} steered names, {} pools; {attached}; plan {}{nowhere}",
             config.zones.len(),
             config.steers.len(),
             config.pools.len(),

@@ -11,6 +11,7 @@
 //! - [`peers`]: other name servers
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
+//! - [`crowd`]: clients that hold all the connections they can
 //! - [`mutate`]: queries with something wrong, by the million
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
@@ -18,6 +19,7 @@
 
 pub mod authority;
 pub mod bench;
+pub mod crowd;
 pub mod daemon;
 pub mod dns;
 pub mod mmdb;

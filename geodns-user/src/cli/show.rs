@@ -141,6 +141,12 @@ pub fn status(status: Status, verbose: bool) -> String {
         ("listen", joined(&status.listen)),
         ("port", status.port.to_string()),
     ];
+    lines.extend(
+        status
+            .not_listening
+            .into_iter()
+            .map(|line| ("not listening", line)),
+    );
     if let Some(port) = status.tls_port {
         lines.push(("TLS port", port.to_string()));
     }

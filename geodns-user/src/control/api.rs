@@ -149,6 +149,9 @@ pub struct Status {
     /// Addresses answered on.
     #[schema(value_type = Vec<Address>)]
     pub listen: Vec<IpAddr>,
+    /// What is not answered on, and why: an address that cannot be bound, or that there is none.
+    #[serde(default)]
+    pub not_listening: Vec<String>,
     /// UDP and TCP port.
     pub port: u16,
     /// Port of DNS over TLS; none: nobody listens there.

@@ -90,6 +90,7 @@ impl Service for Memory {
             uptime_seconds: 5,
             generation: 1,
             listen: vec!["192.0.2.53".parse().unwrap()],
+            not_listening: Vec::new(),
             port: 53,
             tls_port: None,
             interfaces: Vec::new(),

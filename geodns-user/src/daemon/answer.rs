@@ -93,6 +93,7 @@ impl Service for Control {
             uptime_seconds: daemon.started.elapsed().as_secs(),
             generation: world.generation,
             listen: listen.iter().map(|at| at.ip()).collect(),
+            not_listening: daemon.complaints.all(),
             port: config.server.port,
             tls_port: config.tls.as_ref().map(|tls| tls.port),
             interfaces,

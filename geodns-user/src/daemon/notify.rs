@@ -15,6 +15,11 @@ pub fn ready(status: &str) {
     say(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// The state of things has changed.
+pub fn status(status: &str) {
+    say(&[NotifyState::Status(status)]);
+}
+
 /// Reloading; [`ready`] must follow.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {

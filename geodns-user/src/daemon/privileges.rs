@@ -20,6 +20,34 @@ const KEPT: [Capability; 6] = [
     Capability::CAP_DAC_OVERRIDE,
 ];
 
+/// What it takes to load the program and attach it.
+const FOR_PROGRAM: [Capability; 3] = [
+    Capability::CAP_BPF,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_PERFMON,
+];
+
+/// Fails if we may not load the program or attach it, and says what is missing: the verifier would say of a missing
+/// CAP_PERFMON that the program is wrong.
+pub fn require_for_program() -> anyhow::Result<()> {
+    let have = caps::read(None, CapSet::Permitted).context("cannot read capabilities")?;
+    let missing = FOR_PROGRAM.iter().filter(|needed| !have.contains(needed));
+    let missing: Vec<String> = missing.map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let given = KEPT
+        .iter()
+        .filter(|&&kept| kept != Capability::CAP_DAC_OVERRIDE);
+    let given: Vec<String> = given.map(ToString::to_string).collect();
+    anyhow::bail!(
+        "cannot load the eBPF program without {}: run as root, or give it to geodns (systemd: AmbientCapabilities={} \
+         and the same in CapabilityBoundingSet=; containers: --cap-add), or set kernel.mode = \"off\"",
+        missing.join(", "),
+        given.join(" ")
+    )
+}
+
 /// Lets the process open as many files as it may: each listen address is several sockets, and TCP
 /// connections of strangers must not take what the control socket needs.
 pub fn raise_file_limit() {

@@ -172,9 +172,12 @@ mod tests {
             name: name.to_owned(),
             mac: u64::from(ifindex) << 8,
             vlan_of,
+            master: None,
+            is_vrf: false,
             is_veth: false,
             xdp: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            link_local: BTreeSet::new(),
         }
     }
 

@@ -94,8 +94,9 @@ pub enum Error {
     Load(String),
     /// No right to.
     #[error(
-        "cannot load the eBPF program: permission denied; run as root, or with CAP_BPF, \
-         CAP_NET_ADMIN and CAP_PERFMON, or set kernel.mode = \"off\""
+        "cannot load the eBPF program: permission denied, though CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are there: \
+         those of a user namespace (a rootless container) do not count, and kernel lockdown or a security module may \
+         forbid it; run on the host, or set kernel.mode = \"off\""
     )]
     Permission,
     /// `kernel.pin` is elsewhere.
@@ -118,7 +119,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Something with a pin failed.
-    #[error("cannot {what} {path:?}: {source}")]
+    #[error("cannot {what} {path:?}: {source}{}", whose(source))]
     Pin {
         /// What was to be done.
         what: &'static str,
@@ -214,6 +215,16 @@ pub enum Error {
         /// What the kernel said.
         reason: String,
     },
+}
+
+/// What to do about a folder that is not ours.
+fn whose(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run as root, or set kernel.pin to a folder in the bpffs that belongs to geodns' user"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

@@ -36,12 +36,18 @@ pub struct Netdev {
     pub mac: Mac,
     /// The interface that this one is a VLAN of.
     pub vlan_of: Option<u32>,
+    /// The interface that this one belongs to: a bridge, a bond, a VRF.
+    pub master: Option<u32>,
+    /// Whether it is a VRF.
+    pub is_vrf: bool,
     /// Whether it is one end of a veth pair.
     pub is_veth: bool,
     /// Program attached.
     pub xdp: Option<Xdp>,
     /// Its addresses that can be served: no link-local ones, none that another host has too.
     pub addresses: BTreeSet<IpAddr>,
+    /// Its link-local addresses.
+    pub link_local: BTreeSet<IpAddr>,
 }
 
 /// All interfaces of the network namespace at one moment.
@@ -83,16 +89,16 @@ impl Netdevs {
             let Some(ip) = local.or(address) else {
                 continue;
             };
-            let servable = match ip {
-                IpAddr::V4(ip) => !ip.is_link_local(),
-                IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+            let is_link_local = match ip {
+                IpAddr::V4(ip) => ip.is_link_local(),
+                IpAddr::V6(ip) => ip.is_unicast_link_local(),
             };
-            if servable
-                && let Some(netdev) = netdevs
-                    .iter_mut()
-                    .find(|netdev| netdev.ifindex == message.header.index)
-            {
-                netdev.addresses.insert(ip);
+            let mut netdevs = netdevs.iter_mut();
+            if let Some(netdev) = netdevs.find(|netdev| netdev.ifindex == message.header.index) {
+                match is_link_local {
+                    true => netdev.link_local.insert(ip),
+                    false => netdev.addresses.insert(ip),
+                };
             }
         }
         Ok(Self(netdevs))
@@ -142,6 +148,38 @@ impl Netdevs {
             .flat_map(|netdev| netdev.addresses.iter().copied())
             .collect()
     }
+
+    /// The VRFs that an address is to be listened on in; `None` is outside of all. Where one of these interfaces has
+    /// it, else where any has it, else where these interfaces are, on which it may come.
+    pub fn vrfs(&self, address: IpAddr, names: &[String]) -> BTreeSet<Option<String>> {
+        let ours = || {
+            let ours = names.iter().filter_map(|name| self.named(name));
+            ours.flat_map(|netdev| self.with_vlans(netdev.ifindex))
+        };
+        let has = |netdev: &&Netdev| netdev.addresses.contains(&address);
+        let mut vrfs: BTreeSet<_> = ours().filter(has).map(|netdev| self.vrf(netdev)).collect();
+        if vrfs.is_empty() {
+            vrfs = self.0.iter().filter(has).map(|of| self.vrf(of)).collect();
+        }
+        if vrfs.is_empty() {
+            vrfs = ours().map(|netdev| self.vrf(netdev)).collect();
+        }
+        if vrfs.is_empty() {
+            vrfs.insert(None);
+        }
+        vrfs
+    }
+
+    /// The name of the VRF that an interface is in, or is.
+    fn vrf(&self, netdev: &Netdev) -> Option<String> {
+        if netdev.is_vrf {
+            return Some(netdev.name.clone());
+        }
+        let master = netdev.master?;
+        let mut netdevs = self.0.iter();
+        let master = netdevs.find(|other| other.ifindex == master && other.is_vrf)?;
+        Some(master.name.clone())
+    }
 }
 
 fn netdev(link: &LinkMessage) -> Netdev {
@@ -150,9 +188,12 @@ fn netdev(link: &LinkMessage) -> Netdev {
         name: String::new(),
         mac: 0,
         vlan_of: None,
+        master: None,
+        is_vrf: false,
         is_veth: false,
         xdp: None,
         addresses: BTreeSet::new(),
+        link_local: BTreeSet::new(),
     };
     let (mut lower, mut vlan) = (None, false);
     for attribute in &link.attributes {
@@ -164,9 +205,11 @@ fn netdev(link: &LinkMessage) -> Netdev {
                     .fold(0, |mac, &octet| mac << 8 | u64::from(octet));
             }
             LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::Controller(index) => netdev.master = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     vlan |= matches!(info, LinkInfo::Kind(InfoKind::Vlan));
+                    netdev.is_vrf |= matches!(info, LinkInfo::Kind(InfoKind::Vrf));
                     netdev.is_veth |= matches!(info, LinkInfo::Kind(InfoKind::Veth));
                 }
             }
@@ -249,5 +292,70 @@ fn ethtool(name: &str, command: u32, data: u32) -> io::Result<u32> {
     match unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(value.data),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn netdev(ifindex: u32, name: &str, addresses: &[&str]) -> Netdev {
+        Netdev {
+            ifindex,
+            name: name.to_owned(),
+            mac: 0,
+            vlan_of: None,
+            master: None,
+            is_vrf: false,
+            is_veth: false,
+            xdp: None,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            link_local: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn an_address_is_listened_on_in_the_vrfs_that_it_may_be_asked_in() {
+        let netdevs = Netdevs(vec![
+            netdev(1, "lo", &["127.0.0.1", "198.51.100.2"]),
+            Netdev {
+                is_vrf: true,
+                ..netdev(2, "blue", &["198.51.100.1"])
+            },
+            Netdev {
+                master: Some(2),
+                ..netdev(3, "eth0", &["192.0.2.1"])
+            },
+            Netdev {
+                vlan_of: Some(3),
+                ..netdev(4, "eth0.5", &["192.0.2.2"])
+            },
+            // A bridge is no VRF.
+            netdev(5, "br0", &["192.0.2.3"]),
+            Netdev {
+                master: Some(5),
+                ..netdev(6, "eth1", &["192.0.2.4", "192.0.2.1"])
+            },
+        ]);
+        let blue = Some("blue");
+        for (address, names, expected) in [
+            ("192.0.2.1", &["eth0"][..], &[blue][..]),
+            ("192.0.2.1", &["eth1"], &[None]),
+            ("192.0.2.1", &["eth0", "eth1"], &[None, blue]),
+            // A VLAN may be outside of the VRF that its interface is in.
+            ("192.0.2.2", &["eth0"], &[None]),
+            // Addresses of a VRF or of loopback, that belong to no interface of ours.
+            ("198.51.100.1", &["eth0"], &[blue]),
+            ("198.51.100.2", &["eth0"], &[None]),
+            // One that is to come.
+            ("203.0.113.1", &["eth1"], &[None]),
+            ("203.0.113.1", &["eth0", "eth1"], &[None, blue]),
+            ("203.0.113.1", &[], &[None]),
+        ] {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let vrfs = netdevs.vrfs(address.parse().unwrap(), &names);
+            let expected = expected.iter().map(|vrf| vrf.map(str::to_owned));
+            assert_eq!(vrfs, expected.collect(), "{address} {names:?}");
+        }
     }
 }

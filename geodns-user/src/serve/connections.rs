@@ -1,43 +1,91 @@
-//! How many TCP connections there may be, in all and from one network.
+//! How many TCP connections there may be, and who has to go when more come. TLS has places of its own.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use std::net::IpAddr;
+
+use tokio::sync::Notify;
+
+use super::places::{Number, Places};
 use super::server::Shared;
 use super::stats::Counter;
 use super::{Options, Stats};
 
-/// How many connections there are, and of whom.
+/// The connections that there are, and of whom.
 #[derive(Debug)]
 pub struct Connections {
-    total: usize,
-    per_network: usize,
     idle: Duration,
     stats: Arc<Stats>,
-    open: Mutex<HashMap<IpAddr, usize>>,
+    tcp: Kind,
+    tls: Kind,
+}
+
+/// Those of TCP, or those of TLS.
+#[derive(Debug)]
+struct Kind {
+    /// With each place, who is told that it is lost.
+    places: Mutex<Places<Arc<Notify>>>,
+    is_crowded: AtomicBool,
+}
+
+impl Kind {
+    fn new(limit: usize) -> Self {
+        Self {
+            places: Mutex::new(Places::new(limit)),
+            is_crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes the places. Gives what the change gives.
+    fn change<T>(&self, change: impl FnOnce(&mut Places<Arc<Notify>>) -> T) -> T {
+        let mut places: MutexGuard<'_, _> =
+            self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut places);
+        let is_crowded = places.is_crowded();
+        self.is_crowded.store(is_crowded, Ordering::Relaxed);
+        changed
+    }
 }
 
 impl Connections {
-    /// None yet.
+    /// None yet, and no TLS.
     pub fn new(options: &Options, stats: Arc<Stats>) -> Self {
         Self {
-            total: options.tcp_connections,
-            per_network: options.tcp_connections_per_network,
             idle: options.tcp_idle,
             stats,
-            open: Mutex::default(),
+            tcp: Kind::new(options.tcp_connections),
+            tls: Kind::new(1),
+        }
+    }
+
+    /// From here on there are so many places. Where TLS is spoken, half of them are for TLS alone.
+    pub fn set_limit(&self, places: usize, with_tls: bool) {
+        let tls = if with_tls { places / 2 } else { 0 };
+        for (kind, limit) in [(&self.tcp, places - tls), (&self.tls, tls)] {
+            let lost = kind.change(|places| places.set_limit(limit));
+            self.tell(&lost);
         }
     }
 
     /// How long to wait for a client: less when there are many.
-    pub fn patience(&self) -> Duration {
-        let open = self.stats.added(Counter::TcpOpen);
-        if usize::try_from(open).is_ok_and(|open| open > self.total / 2) {
-            self.idle / 5
-        } else {
-            self.idle
+    pub fn patience(&self, with_tls: bool) -> Duration {
+        match self.kind(with_tls).is_crowded.load(Ordering::Relaxed) {
+            true => self.idle / 5,
+            false => self.idle,
+        }
+    }
+
+    fn kind(&self, with_tls: bool) -> &Kind {
+        if with_tls { &self.tls } else { &self.tcp }
+    }
+
+    /// Tells connections that they have lost their places.
+    fn tell(&self, lost: &[Arc<Notify>]) {
+        for lost in lost {
+            self.stats.add(Counter::TcpDisplaced);
+            lost.notify_one();
         }
     }
 }
@@ -46,60 +94,83 @@ impl Connections {
 pub struct Place {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    network: IpAddr,
+    with_tls: bool,
+    number: Number,
+    lost: Arc<Notify>,
+    /// Answers that the client is being sent.
+    answers: AtomicUsize,
 }
 
 impl Place {
-    /// Takes a place, if there is one for this client.
-    pub fn take(shared: &Arc<Shared>, client: IpAddr) -> Option<Self> {
+    /// Takes a place for a client. If there is none, another connection loses its own.
+    pub fn take(shared: &Arc<Shared>, client: IpAddr, with_tls: bool) -> Self {
         let connections = &shared.connections;
-        let network = network(client);
-        let mut open = connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, the gauge is the sum of the map.
-        if connections.stats.added(Counter::TcpOpen) >= connections.total as u64 {
-            return None;
-        }
-        let of_network = open.entry(network).or_default();
-        if *of_network >= connections.per_network {
-            return None;
-        }
-        *of_network += 1;
+        let lost = Arc::new(Notify::new());
+        let (number, others) = connections
+            .kind(with_tls)
+            .change(|places| places.take(client, Instant::now(), Arc::clone(&lost)));
+        connections.tell(&others);
         connections.stats.add(Counter::TcpOpen);
-        drop(open);
-        Some(Self {
+        Self {
             shared: Arc::clone(shared),
-            network,
-        })
+            with_tls,
+            number,
+            lost,
+            answers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns when the place is lost to another connection.
+    pub async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// How long to wait for the client.
+    pub fn patience(&self) -> Duration {
+        self.shared.connections.patience(self.with_tls)
+    }
+
+    /// The client has asked something: it has been idle since then only.
+    pub fn asked(&self) {
+        if self.answers.load(Ordering::Relaxed) == 0 {
+            self.change(Places::rest);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Places<Arc<Notify>>, Number, Instant)) {
+        let kind = self.shared.connections.kind(self.with_tls);
+        kind.change(|places| change(places, self.number, Instant::now()));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let connections = &self.shared.connections;
-        let mut open = connections
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        connections.stats.subtract(Counter::TcpOpen);
-        if let Some(of_network) = open.get_mut(&self.network) {
-            *of_network -= 1;
-            if *of_network == 0 {
-                open.remove(&self.network);
-            }
-        }
+        self.change(|places, number, _| places.leave(number));
+        self.shared.stats.subtract(Counter::TcpOpen);
     }
 }
 
-/// The network whose connections are counted together: /24 or /56.
-fn network(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(address) => IpAddr::V4((u32::from(address) & !0xff).into()),
-        IpAddr::V6(address) => {
-            let mask = u128::MAX << (128 - 56);
-            IpAddr::V6(Ipv6Addr::from(u128::from(address) & mask))
-        }
+/// As long as it lives, the client is being sent an answer that takes its time.
+pub struct Answering(Arc<Place>);
+
+impl Answering {
+    /// Begins.
+    pub fn begin(place: &Arc<Place>) -> Self {
+        place.change(|places, number, now| {
+            if place.answers.fetch_add(1, Ordering::Relaxed) == 0 {
+                places.work(number, now);
+            }
+        });
+        Self(Arc::clone(place))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.change(|places, number, now| {
+            if self.0.answers.fetch_sub(1, Ordering::Relaxed) == 1 {
+                places.rest(number, now);
+            }
+        });
     }
 }

@@ -3,7 +3,7 @@
 //! - [`authority`]: one DNS message in; none, one or many out: whatever arrives
 //! - [`answer`]: a query in, one message out; what it writes for a steered name is byte for byte what
 //!   the fast path would
-//! - [`Server`]: sockets and workers, on addresses that may change
+//! - [`Server`]: sockets and workers, on addresses that may change (each an [`Endpoint`])
 //! - [`Stats`]: what it counted
 //! - [`Sample`]: clients that it answered lately
 //!
@@ -16,9 +16,11 @@ mod asked;
 mod batch;
 mod connections;
 mod cookies;
+mod endpoint;
 mod handler;
 pub mod lookup;
 mod notices;
+mod places;
 mod prefetch;
 mod query;
 mod respond;
@@ -37,6 +39,7 @@ mod write;
 use std::net::IpAddr;
 
 pub use batch::BATCH;
+pub use endpoint::Endpoint;
 pub use handler::{Answer, Messages, Request, authority};
 pub use notices::Notice;
 pub use respond::{Outcome, special_purpose};

@@ -22,7 +22,7 @@ use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
 use super::notices::{self, Notice};
 use super::seen::{Sample, Seen};
-use super::{Identity, Stats, tcp, udp};
+use super::{Endpoint, Identity, Stats, tcp, udp};
 use crate::block::Blocks;
 use crate::certificate::Certificate;
 use crate::plan::heat;
@@ -37,10 +37,10 @@ pub struct Options {
     pub freebind: bool,
     /// Threads that answer over UDP, each with a socket for each address.
     pub workers: usize,
-    /// TCP connections, at the most.
+    /// TCP and TLS connections, at the most. There are fewer where files are short.
     pub tcp_connections: usize,
-    /// TCP connections from one /24 or /56, at the most.
-    pub tcp_connections_per_network: usize,
+    /// Files that the process may open.
+    pub files: usize,
     /// How long a TCP client may take to send a whole query, and to take the answers; a fifth of it
     /// while more than half of the connections are in use.
     pub tcp_idle: Duration,
@@ -48,23 +48,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self::for_addresses(1)
-    }
-}
-
-impl Options {
-    /// As many TCP connections as leave files for the sockets of so many addresses, and for all else.
-    pub fn for_addresses(addresses: usize) -> Self {
-        let workers = available_parallelism().map_or(1, NonZero::get).min(16);
-        let sockets = addresses * (workers + 2);
-        let spare = file_limit().saturating_sub(sockets + FILES_FOR_ELSE);
-        let tcp_connections = (spare / 2).clamp(16, MAX_CONNECTIONS);
         Self {
             port: 53,
             freebind: false,
-            workers,
-            tcp_connections,
-            tcp_connections_per_network: (tcp_connections / 4).max(1),
+            workers: available_parallelism().map_or(1, NonZero::get).min(16),
+            tcp_connections: 4096,
+            files: file_limit(),
             tcp_idle: Duration::from_secs(10),
         }
     }
@@ -74,12 +63,20 @@ impl Options {
     fn workers(&self) -> usize {
         self.workers.max(1)
     }
+
+    /// As many TCP connections as leave files for the sockets of so many addresses, and for all else.
+    fn connections(&self, addresses: usize) -> usize {
+        // Of UDP, TCP and TLS.
+        let sockets = addresses * (self.workers() + 2);
+        let spare = self.files.saturating_sub(sockets + FILES_FOR_ELSE);
+        self.tcp_connections.min((spare / 2).max(LEAST_CONNECTIONS))
+    }
 }
 
 /// Octets of a UDP socket's receive buffer.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// More connections make no sense.
-const MAX_CONNECTIONS: usize = 4096;
+/// TCP connections that there may be however short files are.
+const LEAST_CONNECTIONS: usize = 16;
 /// Files that are no sockets of ours: maps, state, the control socket and who uses it.
 const FILES_FOR_ELSE: usize = 128;
 
@@ -94,7 +91,7 @@ fn file_limit() -> usize {
 #[derive(Debug)]
 pub struct ListenError {
     /// The address.
-    pub address: IpAddr,
+    pub at: Endpoint,
     /// The port.
     pub port: u16,
     /// `UDP`, `TCP` or `TLS`.
@@ -112,12 +109,12 @@ impl std::error::Error for ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            address,
+            at,
             port,
             protocol,
             source,
         } = self;
-        write!(f, "{address} port {port} ({protocol}): ")?;
+        write!(f, "{at} port {port} ({protocol}): ")?;
         match source.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
@@ -131,7 +128,8 @@ impl fmt::Display for ListenError {
             ),
             io::ErrorKind::PermissionDenied => write!(
                 f,
-                "not permitted; run as root, or with the capability CAP_NET_BIND_SERVICE"
+                "not permitted; run as root, or give geodns the capability CAP_NET_BIND_SERVICE (systemd: \
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE)"
             ),
             _ => write!(f, "{source}"),
         }
@@ -153,7 +151,7 @@ pub struct Server {
 /// What listens.
 #[derive(Debug, Default)]
 struct Listening {
-    addresses: BTreeMap<IpAddr, Listener>,
+    addresses: BTreeMap<Endpoint, Listener>,
     /// Empty as long as nothing was listened on.
     workers: Vec<udp::Worker>,
 }
@@ -185,9 +183,10 @@ struct Listener {
 
 impl Listener {
     /// Closes the sockets, for certain.
-    async fn close(mut self, address: IpAddr, workers: &[udp::Worker]) {
+    async fn close(mut self, at: &Endpoint, workers: &[udp::Worker]) {
         // All are told before the first is waited for.
-        let closing: Vec<_> = workers.iter().map(|worker| worker.close(address)).collect();
+        let closing = workers.iter().map(|worker| worker.close(at.clone()));
+        let closing: Vec<_> = closing.collect();
         for closed in closing {
             closed.await;
         }
@@ -258,7 +257,7 @@ impl Server {
     /// Closes every socket, for good.
     pub async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
-        self.set_listen(&[]).await;
+        self.set_listen::<Endpoint>(&[]).await;
     }
 
     /// Changes who we say we are.
@@ -311,37 +310,42 @@ impl Server {
     }
 
     /// Listens on these addresses and no others. Addresses that stay are not disturbed; those that
-    /// fail are left out, each with its reason.
+    /// fail are left out, each with its reason. There are as many TCP connections as they leave files for.
     ///
     /// Must run inside the tokio runtime that the workers shall run in.
-    pub async fn set_listen(&self, addresses: &[IpAddr]) -> Vec<ListenError> {
+    pub async fn set_listen<T: Clone + Into<Endpoint>>(&self, wanted: &[T]) -> Vec<ListenError> {
         let mut listening = self.listening.lock().await;
         let closed = self.closed.load(Ordering::Relaxed);
-        let addresses = if closed { &[] } else { addresses };
+        let wanted: Vec<Endpoint> = match closed {
+            true => Vec::new(),
+            false => wanted.iter().cloned().map(Into::into).collect(),
+        };
         let gone: Vec<_> = listening
             .addresses
-            .extract_if(.., |address, _| !addresses.contains(address))
+            .extract_if(.., |at, _| !wanted.contains(at))
             .collect();
-        for (address, listener) in gone {
-            listener.close(address, &listening.workers).await;
+        for (at, listener) in gone {
+            listener.close(&at, &listening.workers).await;
         }
         if closed {
             listening.workers.clear();
         }
+        let port = self.tls.load(Ordering::Relaxed);
+        let connections = self.options.connections(wanted.len());
+        self.shared.connections.set_limit(connections, port != 0);
         let mut errors = Vec::new();
-        for &address in addresses {
-            if listening.addresses.contains_key(&address) {
+        for at in wanted {
+            if listening.addresses.contains_key(&at) {
                 continue;
             }
-            match self.listen(address, &mut listening.workers).await {
+            match self.listen(&at, &mut listening.workers).await {
                 Ok(listener) => {
-                    listening.addresses.insert(address, listener);
+                    listening.addresses.insert(at, listener);
                 }
                 Err(error) => errors.push(error),
             }
         }
-        let port = self.tls.load(Ordering::Relaxed);
-        for (&address, listener) in &mut listening.addresses {
+        for (at, listener) in &mut listening.addresses {
             if listener.tls.as_ref().map_or(0, |(port, _)| *port) == port {
                 continue;
             }
@@ -349,13 +353,13 @@ impl Server {
             if port == 0 {
                 continue;
             }
-            match self.tcp_socket(address, port) {
+            match self.tcp_socket(at, port) {
                 Ok(socket) => {
                     let work = tcp::work(socket, Arc::clone(&self.shared), true);
                     listener.tls = Some((port, tokio::spawn(work)));
                 }
                 Err(source) => errors.push(ListenError {
-                    address,
+                    at: at.clone(),
                     port,
                     protocol: "TLS",
                     source,
@@ -369,49 +373,52 @@ impl Server {
     pub async fn listening(&self) -> Vec<SocketAddr> {
         let listening = self.listening.lock().await;
         let addresses = listening.addresses.iter();
-        addresses
-            .map(|(&address, listener)| SocketAddr::new(address, listener.port))
-            .collect()
+        let mut all: Vec<_> = addresses
+            .map(|(at, listener)| SocketAddr::new(at.address, listener.port))
+            .collect();
+        // In several VRFs.
+        all.dedup();
+        all
     }
 
     async fn listen(
         &self,
-        address: IpAddr,
+        at: &Endpoint,
         workers: &mut Vec<udp::Worker>,
     ) -> Result<Listener, ListenError> {
         let failed = |protocol| {
             move |source| ListenError {
-                address,
+                at: at.clone(),
                 port: self.options.port,
                 protocol,
                 source,
             }
         };
-        if address.is_unspecified() {
+        if at.address.is_unspecified() {
             return Err(failed("UDP")(io::Error::other(
                 "answers must leave from the address that was asked; name each address, or leave \
                  server.listen out to follow the interfaces",
             )));
         }
         let tcp = self
-            .tcp_socket(address, self.options.port)
+            .tcp_socket(at, self.options.port)
             .map_err(failed("TCP"))?;
-        let at = tcp.local_addr().map_err(failed("TCP"))?;
+        let port = tcp.local_addr().map_err(failed("TCP"))?.port();
         // Bound without SO_REUSEPORT: with it, we would share the port with another server of the
         // same user and each would get a part of the queries. It stays: closed, it might live on for a moment in
         // a child that has not become another program yet.
-        let first = self.udp_socket(at, false).map_err(failed("UDP"))?;
-        let opened = self.open(at, first, workers);
+        let first = self.udp_socket(at, port, false).map_err(failed("UDP"))?;
+        let opened = self.open(at, port, first, workers);
         if opened.is_err() {
             // Those that some workers may have.
             for worker in &*workers {
-                worker.close(address).await;
+                worker.close(at.clone()).await;
             }
         }
         opened.map_err(failed("UDP"))?;
         let tcp = tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared), false));
         Ok(Listener {
-            port: at.port(),
+            port,
             tcp,
             tls: None,
         })
@@ -420,12 +427,13 @@ impl Server {
     /// Gives each worker a socket, and starts those that there are not yet.
     fn open(
         &self,
-        at: SocketAddr,
+        at: &Endpoint,
+        port: u16,
         first: Socket,
         workers: &mut Vec<udp::Worker>,
     ) -> io::Result<()> {
         first.set_reuse_port(true)?;
-        let others = (1..self.options.workers()).map(|_| self.udp_socket(at, true));
+        let others = (1..self.options.workers()).map(|_| self.udp_socket(at, port, true));
         let sockets = iter::once(Ok(first))
             .chain(others)
             .collect::<io::Result<Vec<_>>>()?;
@@ -433,17 +441,21 @@ impl Server {
             workers.push(udp::Worker::start(number, Arc::clone(&self.shared))?);
         }
         let mut pairs = workers.iter().zip(sockets);
-        pairs.try_for_each(|(worker, socket)| worker.open(at.ip(), socket))
+        pairs.try_for_each(|(worker, socket)| worker.open(at.clone(), socket))
     }
 
-    fn socket(&self, address: IpAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-        let domain = match address {
+    fn socket(&self, at: &Endpoint, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+        let domain = match at.address {
             IpAddr::V4(_) => Domain::IPV4,
             IpAddr::V6(_) => Domain::IPV6,
         };
         let socket = Socket::new(domain, kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
-        match address {
+        // What is in a VRF reaches nobody outside of it: to such sockets the stack would say that no one listens.
+        if let Some(vrf) = &at.vrf {
+            socket.bind_device(Some(vrf.as_bytes()))?;
+        }
+        match at.address {
             IpAddr::V4(_) => socket.set_freebind_v4(self.options.freebind)?,
             IpAddr::V6(_) => {
                 socket.set_only_v6(true)?;
@@ -453,23 +465,23 @@ impl Server {
         Ok(socket)
     }
 
-    fn udp_socket(&self, at: SocketAddr, share: bool) -> io::Result<Socket> {
-        let socket = self.socket(at.ip(), Type::DGRAM, Protocol::UDP)?;
+    fn udp_socket(&self, at: &Endpoint, port: u16, share: bool) -> io::Result<Socket> {
+        let socket = self.socket(at, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(share)?;
         // Bursts wait instead of being lost: past what the system gives anybody, if we may.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
-        udp::ignore_path_mtu(&socket, at.ip())?;
-        socket.bind(&at.into())?;
+        udp::ignore_path_mtu(&socket, at.address)?;
+        socket.bind(&SocketAddr::new(at.address, port).into())?;
         Ok(socket)
     }
 
-    fn tcp_socket(&self, address: IpAddr, port: u16) -> io::Result<tokio::net::TcpListener> {
-        let socket = self.socket(address, Type::STREAM, Protocol::TCP)?;
+    fn tcp_socket(&self, at: &Endpoint, port: u16) -> io::Result<tokio::net::TcpListener> {
+        let socket = self.socket(at, Type::STREAM, Protocol::TCP)?;
         // Connections of the process before us may still be in TIME-WAIT.
         socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::new(address, port).into())?;
+        socket.bind(&SocketAddr::new(at.address, port).into())?;
         socket.listen(1024)?;
         tokio::net::TcpListener::from_std(socket.into())
     }

@@ -63,8 +63,8 @@ counters! {
     TcpConnections = "tcp_connections",
     /// TCP connections open now.
     TcpOpen = "tcp_open",
-    /// TCP connections closed at once, for there were too many, or too many of the client's network.
-    TcpRefused = "tcp_refused",
+    /// TCP connections closed to make room for others: the longest idle ones of the networks that held most.
+    TcpDisplaced = "tcp_displaced",
     /// TCP connections closed because the client sent or read too little for too long.
     TcpTimeouts = "tcp_timeouts",
     /// TCP connections that speak TLS: handshakes done.
@@ -129,11 +129,6 @@ impl Stats {
     /// Takes one back that [`Stats::add`] counted.
     pub(super) fn subtract(&self, counter: Counter) {
         self.sets[0].0[counter as usize].fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// What [`Stats::add`] counted.
-    pub(super) fn added(&self, counter: Counter) -> u64 {
-        self.sets[0].0[counter as usize].load(Ordering::Relaxed)
     }
 }
 

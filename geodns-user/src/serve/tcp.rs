@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::Transport;
-use super::connections::Place;
+use super::connections::{Answering, Place};
 use super::handler::{Answer, Messages, Panicked, Request, is_blocked};
 use super::seen::Turn;
 use super::server::Shared;
@@ -29,15 +29,20 @@ use super::stats::{Counter, Tally};
 const READ: usize = 4096;
 /// Octets of answers that are gathered before they are written.
 const FLUSH: usize = 16 * 1024;
+/// Octets of answers after which it is the others' turn.
+const MANY: usize = 2048;
 /// Octets of a buffer that is kept for the next answers.
 const KEEP: usize = 2 * FLUSH;
+/// How exactly it is known since when a connection is idle.
+const TICK: Duration = Duration::from_millis(10);
 /// Answers of many messages that a connection's client is sent at the same time. With one more, what
 /// comes behind it waits.
 const STREAMS: usize = 4;
 
 /// Accepts connections, for ever. Ends them when it is dropped.
 ///
-/// With `tls`, each begins with a handshake (RFC 7858), which takes no longer than a query may.
+/// With `tls`, each begins with a handshake (RFC 7858), which takes no longer than a query may. A connection ends
+/// when it loses its place to another one.
 pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
@@ -54,17 +59,20 @@ pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
             }
         };
         shared.stats.add(Counter::TcpConnections);
-        let Some(place) = Place::take(&shared, client.ip()) else {
-            shared.stats.add(Counter::TcpRefused);
-            continue;
-        };
+        let place = Arc::new(Place::take(&shared, client.ip(), tls));
         number = number.wrapping_add(1);
         let turn = Turn::of_connection(number);
         connections.spawn(async move {
-            let served = if tls {
-                speak_tls(stream, client.ip(), &place, turn).await
-            } else {
-                speak(stream, client.ip(), &place, turn).await
+            let serving = async {
+                if tls {
+                    speak_tls(stream, client.ip(), &place, turn).await
+                } else {
+                    speak(stream, client.ip(), &place, turn).await
+                }
+            };
+            let served = tokio::select! {
+                served = serving => served,
+                () = place.lost() => Ok(()),
             };
             if served.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                 place.shared.stats.add(Counter::TcpTimeouts);
@@ -73,20 +81,30 @@ pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
     }
 }
 
-async fn speak(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
+async fn speak(
+    stream: TcpStream,
+    client: IpAddr,
+    place: &Arc<Place>,
+    turn: Turn,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
     serve(reader, writer, (client, Transport::Tcp), place, turn).await
 }
 
-async fn speak_tls(stream: TcpStream, client: IpAddr, place: &Place, turn: Turn) -> io::Result<()> {
+async fn speak_tls(
+    stream: TcpStream,
+    client: IpAddr,
+    place: &Arc<Place>,
+    turn: Turn,
+) -> io::Result<()> {
     let shared = &place.shared;
     stream.set_nodelay(true)?;
     let Some(certificate) = shared.certificate.load_full() else {
         return Ok(());
     };
     let acceptor = TlsAcceptor::from(certificate.server_config());
-    let shaken = timeout(shared.connections.patience(), acceptor.accept(stream)).await;
+    let shaken = timeout(place.patience(), acceptor.accept(stream)).await;
     let shaken = shaken.unwrap_or_else(|late| Err(late.into()));
     shared.stats.add(match shaken {
         Ok(_) => Counter::TlsConnections,
@@ -101,7 +119,7 @@ async fn serve<R, W>(
     mut reader: R,
     writer: W,
     (client, transport): (IpAddr, Transport),
-    place: &Place,
+    place: &Arc<Place>,
     turn: Turn,
 ) -> io::Result<()>
 where
@@ -111,7 +129,7 @@ where
     let shared = &place.shared;
     let writer = Arc::new(Writer {
         half: Mutex::new(writer),
-        shared: Arc::clone(shared),
+        place: Arc::clone(place),
     });
     let mut streams = JoinSet::new();
     let mut input = BytesMut::new();
@@ -123,10 +141,11 @@ where
         tally: Tally::default(),
         turn,
     };
-    let mut deadline = Deadline::after(shared.connections.patience());
+    let mut deadline = Deadline::after(place.patience());
+    let mut asked = Instant::now();
     loop {
         // A whole query has to come by then; a few octets now and then do not help.
-        deadline.set(shared.connections.patience());
+        deadline.set(place.patience());
         while whole(&input).is_none() {
             input.reserve(READ);
             tokio::select! {
@@ -141,20 +160,29 @@ where
                 },
                 Some(ended) = streams.join_next(), if !streams.is_empty() => {
                     ended??;
-                    deadline.set(shared.connections.patience());
+                    deadline.set(place.patience());
                 }
                 () = deadline.reached() => {
                     // A stream has a deadline for each write.
                     if streams.is_empty() || !input.is_empty() {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
-                    deadline.set(shared.connections.patience());
+                    deadline.set(place.patience());
                 }
             }
+        }
+        let now = Instant::now();
+        if now - asked >= TICK {
+            asked = now;
+            place.asked();
         }
         let next = desk.answer(&mut input, shared);
         if !desk.output.is_empty() {
             writer.write(&desk.output).await?;
+            // Who asks much at once waits for those who ask little: else many of them would have all the CPUs.
+            if desk.output.len() >= MANY {
+                tokio::task::yield_now().await;
+            }
             desk.output.clear();
             desk.output.shrink_to(KEEP);
             desk.response.shrink_to(KEEP);
@@ -167,7 +195,12 @@ where
                 {
                     ended??;
                 }
-                streams.spawn(stream(messages, Arc::clone(&writer)));
+                let answering = Answering::begin(place);
+                let writer = Arc::clone(&writer);
+                streams.spawn(async move {
+                    let _answering = answering;
+                    stream(messages, writer).await
+                });
             }
             Next::Close => return Ok(()),
         }
@@ -220,7 +253,7 @@ fn whole(input: &[u8]) -> Option<usize> {
 /// connection: half of a message may be on its way.
 struct Writer<W> {
     half: Mutex<W>,
-    shared: Arc<Shared>,
+    place: Arc<Place>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -231,13 +264,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             half.write_all(messages).await?;
             half.flush().await
         };
-        timeout(self.shared.connections.patience(), write).await?
+        let mut write = pin!(write);
+        if let Some(written) = write.as_mut().now_or_never() {
+            return written;
+        }
+        let _answering = Answering::begin(&self.place);
+        timeout(self.place.patience(), write).await?
     }
 
     /// Says that nothing more comes.
     async fn close(&self) -> io::Result<()> {
         let close = async { self.half.lock().await.shutdown().await };
-        timeout(self.shared.connections.patience(), close).await?
+        timeout(self.place.patience(), close).await?
     }
 }
 

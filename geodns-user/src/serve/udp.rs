@@ -15,12 +15,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
 use tokio::sync::oneshot;
 
-use super::Transport;
 use super::batch::Batch;
 use super::handler::{Answer, Panicked, Request, guarded, is_blocked};
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
+use super::{Endpoint, Transport};
 
 /// Sockets that epoll tells of at once.
 const EVENTS: usize = 64;
@@ -42,9 +42,9 @@ pub struct Worker {
 #[derive(Debug)]
 enum Order {
     /// Answer on this socket too.
-    Open(IpAddr, Socket),
+    Open(Endpoint, Socket),
     /// Close the socket of an address; the sender is dropped when it is.
-    Close(IpAddr, oneshot::Sender<()>),
+    Close(Endpoint, oneshot::Sender<()>),
 }
 
 impl Worker {
@@ -78,18 +78,18 @@ impl Worker {
     }
 
     /// Answers on this socket from now on. Fails for want of kernel memory.
-    pub fn open(&self, address: IpAddr, socket: Socket) -> io::Result<()> {
+    pub fn open(&self, at: Endpoint, socket: Socket) -> io::Result<()> {
         // The worker passes over what epoll tells of it until the order is there.
         let event = EpollEvent::new(EpollFlags::EPOLLIN, name(&socket));
         self.epoll.add(&socket, event)?;
-        self.order(Order::Open(address, socket));
+        self.order(Order::Open(at, socket));
         Ok(())
     }
 
     /// Closes the socket of an address; is done when it is closed.
-    pub fn close(&self, address: IpAddr) -> impl Future<Output = ()> + use<> {
+    pub fn close(&self, at: Endpoint) -> impl Future<Output = ()> + use<> {
         let (closed, is_closed) = oneshot::channel();
-        self.order(Order::Close(address, closed));
+        self.order(Order::Close(at, closed));
         async move {
             // An error: the sender was dropped, as it is meant to be.
             let _ = is_closed.await;
@@ -130,7 +130,7 @@ struct Work {
     shared: Arc<Shared>,
     epoll: Arc<Epoll>,
     /// By what epoll calls them.
-    sockets: HashMap<u64, (IpAddr, Socket)>,
+    sockets: HashMap<u64, (Endpoint, Socket)>,
     orders: mpsc::Receiver<Order>,
     wake: Arc<EventFd>,
     end: Arc<AtomicBool>,
@@ -172,11 +172,11 @@ impl Work {
         let _ = self.wake.read();
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Open(address, socket) => {
-                    self.sockets.insert(name(&socket), (address, socket));
+                Order::Open(at, socket) => {
+                    self.sockets.insert(name(&socket), (at, socket));
                 }
                 Order::Close(closing, _closed) => {
-                    self.sockets.retain(|_, (address, _)| *address != closing);
+                    self.sockets.retain(|_, (at, _)| *at != closing);
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! - [`flood`]: answers a second, beside a bare reflector
 //! - [`abuse`]: what others get while one prefix floods
+//! - [`connections`]: what others get while some hold all connections
 //! - [`cost`]: nanoseconds a packet, one question after the other
 //! - [`stages`]: the same, stage by stage
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
@@ -15,6 +16,7 @@
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
 
 pub mod abuse;
+pub mod connections;
 pub mod cost;
 pub mod edit;
 pub mod flip;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use geodns_tests::bench::{
-    Figure, abuse, cost, edit, flip, flood, geography, import, names, peers, slow, stages, table,
-    to_json, verifier,
+    Figure, abuse, connections, cost, edit, flip, flood, geography, import, names, peers, slow,
+    stages, table, to_json, verifier,
 };
 use geodns_tests::{real_databases, real_prefixes};
 
@@ -100,7 +100,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             "cost" => cost::run(rounds)?,
             "stages" => stages::run(list, rounds)?,
             "flood" => flood::run(list, rounds)?,
-            "abuse" => abuse::run(rounds)?,
+            "abuse" => [abuse::run(rounds)?, connections::run(rounds)?].concat(),
             "import" => match list {
                 Some(list) => import::run(list, rounds)?,
                 None => Vec::new(),

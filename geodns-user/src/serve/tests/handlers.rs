@@ -29,7 +29,7 @@ const NOERROR: Outcome = Outcome {
 async fn with(handler: Handler, options: Options) -> (Server, SocketAddr) {
     let world = Arc::new(ArcSwap::new(Arc::clone(&WORLD)));
     let server = Server::with_handler(options, world, identity(), handler);
-    let errors = server.set_listen(&[Ipv4Addr::LOCALHOST.into()]).await;
+    let errors = server.set_listen(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]).await;
     assert!(errors.is_empty(), "{errors:?}");
     let at = server.listening().await[0];
     (server, at)

@@ -30,7 +30,7 @@ pub(super) fn server(options: Options) -> Server {
 /// A server on 127.0.0.1, and where it is.
 pub(super) async fn on_loopback(options: Options) -> (Server, SocketAddr) {
     let server = server(options);
-    let errors = server.set_listen(&[Ipv4Addr::LOCALHOST.into()]).await;
+    let errors = server.set_listen(&[IpAddr::V4(Ipv4Addr::LOCALHOST)]).await;
     assert!(errors.is_empty(), "{errors:?}");
     let at = server.listening().await[0];
     (server, at)
@@ -243,35 +243,126 @@ async fn who_reads_too_slowly_is_disconnected() {
     counted(&server, "tcp_open", 0).await;
 }
 
+/// A connection from an address.
+async fn connect(at: SocketAddr, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(at).await.unwrap()
+}
+
+/// Asks and is answered over a connection.
+async fn is_served(stream: &mut TcpStream) -> bool {
+    let query = framed(&ask("www.example.org A").wire());
+    // What has been closed is told by the answer that does not come.
+    let _ = stream.write_all(&query).await;
+    let read = timeout(SOON, stream.read_u16()).await.expect("a word");
+    let Ok(len) = read else { return false };
+    let mut response = vec![0; len.into()];
+    stream.read_exact(&mut response).await.is_ok()
+}
+
 #[tokio::test]
-async fn connections_are_bounded_in_all_and_by_network() {
+async fn the_longest_idle_of_whoever_holds_most_makes_room() {
     let (server, at) = on_loopback(Options {
         tcp_connections: 3,
-        tcp_connections_per_network: 2,
         ..options()
     })
     .await;
-    let connect = async |from: [u8; 4]| {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        socket.connect(at).await.unwrap()
-    };
-    let query = framed(&ask("www.example.org A").wire());
-    let mut first = connect([127, 0, 0, 1]).await;
-    let _second = connect([127, 0, 0, 200]).await;
-    assert!(is_closed(&mut connect([127, 0, 0, 77]).await).await);
-    let _third = connect([127, 0, 1, 1]).await;
-    assert!(is_closed(&mut connect([127, 0, 2, 1]).await).await);
-    first.write_all(&query).await.unwrap();
-    read_message(&mut first).await;
-    assert_eq!(count(&server, "tcp_open"), 3);
-    assert_eq!(count(&server, "tcp_refused"), 2);
+    let mut first = connect(at, [127, 0, 0, 1]).await;
+    let mut second = connect(at, [127, 0, 0, 200]).await;
+    let mut alone = connect(at, [127, 0, 1, 1]).await;
+    counted(&server, "tcp_open", 3).await;
+    sleep(Duration::from_millis(20)).await;
+    assert!(is_served(&mut first).await);
+    // The second one has been idle for longer than the first, and the third network holds one only.
+    let mut new = connect(at, [127, 0, 2, 1]).await;
+    assert!(is_closed(&mut second).await);
+    for stream in [&mut first, &mut alone, &mut new] {
+        assert!(is_served(stream).await);
+    }
+    counted(&server, "tcp_open", 3).await;
+    assert_eq!(count(&server, "tcp_displaced"), 1);
     // A place that is given back can be taken.
     drop(first);
     counted(&server, "tcp_open", 2).await;
-    let mut fourth = connect([127, 0, 0, 1]).await;
-    fourth.write_all(&query).await.unwrap();
-    read_message(&mut fourth).await;
+    let mut fourth = connect(at, [127, 0, 0, 1]).await;
+    assert!(is_served(&mut fourth).await);
+    assert_eq!(count(&server, "tcp_displaced"), 1);
+}
+
+#[tokio::test]
+async fn who_does_not_take_answers_goes_after_the_idle_and_before_newcomers() {
+    let (server, at) = on_loopback(Options {
+        tcp_connections: 4,
+        ..options()
+    })
+    .await;
+    let query = framed(&ask("big.example.org TXT").wire()).repeat(100);
+    let deaf = async || {
+        let stream = connect(at, [127, 0, 0, 1]).await;
+        // Until neither side takes any more.
+        while let Ok(Ok(())) = timeout(Duration::from_millis(200), stream.writable()).await {
+            let _ = stream.try_write(&query);
+        }
+        stream
+    };
+    let _first = deaf().await;
+    let _second = deaf().await;
+    let mut idle = connect(at, [127, 0, 0, 2]).await;
+    let mut third = deaf().await;
+    counted(&server, "tcp_open", 4).await;
+    let mut one = connect(at, [127, 0, 1, 1]).await;
+    assert!(is_closed(&mut idle).await);
+    assert!(is_served(&mut one).await);
+    // From now on the deaf ones go: who came to be served stays.
+    let mut two = connect(at, [127, 0, 2, 1]).await;
+    let mut three = connect(at, [127, 0, 3, 1]).await;
+    for stream in [&mut one, &mut two, &mut three] {
+        assert!(is_served(stream).await);
+    }
+    counted(&server, "tcp_displaced", 3).await;
+    let mut rest = Vec::new();
+    let end = timeout(Duration::from_millis(300), third.read_to_end(&mut rest)).await;
+    assert!(end.is_err(), "the last that was deaf is closed too");
+}
+
+#[tokio::test]
+async fn there_are_as_many_connections_as_the_addresses_leave_files_for() {
+    // With two workers, an address takes four files: 12 addresses leave 144, of which half are for connections.
+    let (server, at) = on_loopback(Options {
+        files: 128 + 12 * 4 + 144,
+        ..options()
+    })
+    .await;
+    let addresses = |count: u8| -> Vec<IpAddr> {
+        let others = (2..=count).map(|host| IpAddr::from([127, 0, 0, host]));
+        std::iter::once(at.ip()).chain(others).collect()
+    };
+    let mut open = Vec::new();
+    let mut fill = async |places: u64| {
+        while count(&server, "tcp_displaced") == 0 {
+            open.push(connect(at, [127, 0, 9, 1]).await);
+            counted(&server, "tcp_connections", open.len() as u64).await;
+            assert!(open.len() < 200);
+        }
+        counted(&server, "tcp_open", places).await;
+        assert!(is_served(open.last_mut().unwrap()).await);
+    };
+    fill((11 * 4 + 144) / 2).await;
+    // Those that there are too many of go at once.
+    assert!(server.set_listen(&addresses(12)).await.is_empty());
+    counted(&server, "tcp_open", 144 / 2).await;
+    assert!(is_served(open.last_mut().unwrap()).await);
+    // As many as there have been come again when the addresses have gone.
+    assert!(server.set_listen(&addresses(1)).await.is_empty());
+    let displaced = count(&server, "tcp_displaced");
+    for place in 72..94 {
+        open.push(connect(at, [127, 0, 9, 1]).await);
+        counted(&server, "tcp_open", place + 1).await;
+    }
+    assert_eq!(count(&server, "tcp_displaced"), displaced);
+    open.push(connect(at, [127, 0, 9, 1]).await);
+    counted(&server, "tcp_displaced", displaced + 1).await;
 }
 
 #[tokio::test]

@@ -179,3 +179,37 @@ async fn a_new_certificate_is_for_new_connections_and_tls_comes_and_goes() {
     assert!(server.set_listen(&[at.ip()]).await.is_empty());
     connect(at, &new).await.unwrap();
 }
+
+#[tokio::test]
+async fn tls_has_places_of_its_own_and_who_does_not_shake_hands_holds_none_for_long() {
+    let (certificate, client) = certificate();
+    let client = Arc::new(client);
+    let options = Options {
+        tcp_connections: 8,
+        ..options()
+    };
+    let (server, at) = speaking(options, certificate).await;
+    let plain = server.listening().await[0];
+    let query = ask("mail.example.org A").tcp().wire();
+    let mut kept = connect(at, &client).await.unwrap();
+    let mut open = Vec::new();
+    // Floods of TCP take nothing from TLS.
+    for _ in 0..20 {
+        open.push(TcpStream::connect(plain).await.unwrap());
+    }
+    counted(&server, "tcp_displaced", 16).await;
+    kept.write_all(&framed(&query)).await.unwrap();
+    read_message(&mut kept).await;
+    // Nor the other way round: handshakes that hang give way, to each other and to one that does not.
+    for _ in 0..20 {
+        open.push(TcpStream::connect(at).await.unwrap());
+    }
+    counted(&server, "tcp_displaced", 16 + 17).await;
+    let mut last = connect(at, &client).await.unwrap();
+    last.write_all(&framed(&query)).await.unwrap();
+    read_message(&mut last).await;
+    let mut other = open.swap_remove(19);
+    other.write_all(&framed(&query)).await.unwrap();
+    read_message(&mut other).await;
+    counted(&server, "tcp_open", 8).await;
+}

@@ -1,0 +1,147 @@
+//! Where is listened: on the configuration's addresses or those of the interfaces, in their VRFs, as they come and
+//! go. What cannot be listened on is logged once, and in the status for as long as it lasts.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+
+use super::{Daemon, notify};
+use crate::config::Config;
+use crate::kernel::netdev::Netdevs;
+use crate::serve::{Endpoint, ListenError};
+
+/// Where the interfaces are asked, and what was listened on the last time.
+pub(super) struct Listening {
+    pub netlink: rtnetlink::Handle,
+    pub endpoints: BTreeSet<Endpoint>,
+}
+
+/// What is not listened on, and why, a line for each.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(Mutex<Said>);
+
+#[derive(Clone, Debug, Default)]
+struct Said {
+    /// There is no address at all.
+    nowhere: Option<String>,
+    failed: BTreeSet<String>,
+}
+
+impl Complaints {
+    /// What a start has found.
+    pub fn new(nowhere: Option<String>) -> Self {
+        Self(Mutex::new(Said {
+            nowhere,
+            failed: BTreeSet::new(),
+        }))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<String> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.nowhere.iter().chain(&said.failed).cloned().collect()
+    }
+
+    /// Whether there is no address to listen on.
+    pub fn is_nowhere(&self) -> bool {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        said.nowhere.is_some()
+    }
+
+    /// Puts these in the place of the others, and logs those that are new. Gives whether there was an address and is
+    /// none now, or the other way round.
+    fn put(&self, nowhere: Option<String>, failed: &[ListenError]) -> bool {
+        let failed = failed.iter().map(ToString::to_string).collect();
+        let now = Said { nowhere, failed };
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *said, now.clone());
+        drop(said);
+        for complaint in now.failed.difference(&before.failed) {
+            tracing::error!("{complaint}");
+        }
+        if let Some(complaint) = &now.nowhere
+            && before.nowhere.is_none()
+        {
+            tracing::warn!("{complaint}");
+        }
+        now.nowhere.is_some() != before.nowhere.is_some()
+    }
+}
+
+/// What is to be listened on.
+pub(super) fn endpoints(config: &Config, netdevs: &Netdevs) -> BTreeSet<Endpoint> {
+    let interfaces = &config.kernel.interfaces;
+    let addresses = match &config.server.listen {
+        Some(listen) => listen.iter().copied().collect(),
+        None => netdevs.addresses(interfaces),
+    };
+    let of = |address| {
+        let vrfs = netdevs.vrfs(address, interfaces).into_iter();
+        vrfs.map(move |vrf| Endpoint { address, vrf })
+    };
+    addresses.into_iter().flat_map(of).collect()
+}
+
+/// The addresses of endpoints.
+pub(super) fn addresses(endpoints: &BTreeSet<Endpoint>) -> BTreeSet<IpAddr> {
+    endpoints.iter().map(|at| at.address).collect()
+}
+
+/// Why nothing is listened on, if it is so.
+pub(super) fn nowhere(
+    config: &Config,
+    netdevs: &Netdevs,
+    endpoints: &BTreeSet<Endpoint>,
+) -> Option<String> {
+    if !endpoints.is_empty() {
+        return None;
+    }
+    let of = |name: &String| match netdevs.named(name) {
+        None => format!("{name} is not there"),
+        Some(netdev) if netdev.link_local.is_empty() => format!("{name} has none"),
+        Some(_) => format!("{name} has only link-local ones, which nobody is told to ask"),
+    };
+    let interfaces: Vec<String> = config.kernel.interfaces.iter().map(of).collect();
+    Some(format!(
+        "no address to listen on: {}; nobody is answered until an address is added to an interface (ip address add), \
+         or named in server.listen",
+        interfaces.join(", ")
+    ))
+}
+
+impl Daemon {
+    /// Answers on the addresses that the configuration says, or that the interfaces have now.
+    pub(super) async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
+        let mut follow = self.follow.lock().await;
+        let netdevs = Netdevs::read(&follow.netlink)
+            .await
+            .context("cannot ask for interfaces (netlink)")?;
+        let config = Arc::clone(&self.world.load().inputs.config);
+        let wanted = endpoints(&config, &netdevs);
+        let list: Vec<Endpoint> = wanted.iter().cloned().collect();
+        let failed = self.server.set_listen(&list).await;
+        for at in wanted.difference(&follow.endpoints) {
+            tracing::info!("{at}: answered on from now on");
+        }
+        for at in follow.endpoints.difference(&wanted) {
+            tracing::info!("{at}: no longer answered on");
+        }
+        if self
+            .complaints
+            .put(nowhere(&config, &netdevs, &wanted), &failed)
+        {
+            notify::status(&self.summary());
+        }
+        let addresses = addresses(&wanted);
+        follow.endpoints = wanted;
+        let daemon = Arc::clone(self);
+        tokio::task::spawn_blocking(move || match daemon.lock_kernel() {
+            Some(mut kernel) => kernel.follow(&addresses, &netdevs),
+            None => Ok(()),
+        })
+        .await??;
+        Ok(())
+    }
+}

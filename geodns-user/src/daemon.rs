@@ -68,7 +68,7 @@ use standing::{Standings, now_unix_ms};
 use watch::Lookers;
 
 use crate::block::Blocks;
-use crate::config::{Config, Mode, Overrides, Secrets};
+use crate::config::{Config, Mode, Overrides, Secrets, ZoneFile};
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
@@ -157,7 +157,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let state = State::open(&config.state)?;
     let keep = Keep::beside(&config.state);
     let members = state.members()?;
-    let mut inputs = read(config, &members, None, &|zone| zones::kept(&keep, zone))?;
+    let of = config.clone();
+    let kept = |zone: &ZoneFile| zones::kept_for(&of, &keep, zone);
+    let mut inputs = read(config, &members, None, &kept)?;
     warn_of(&inputs);
     let config = Arc::clone(&inputs.config);
     keep.sweep(config.zones.iter().map(|zone| &zone.name));

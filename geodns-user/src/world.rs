@@ -106,8 +106,12 @@ impl Inputs {
                 config.path.display()
             )
         });
+        // Of those from files, the reading has said so.
+        let zones = self.zones.iter().zip(&config.zones);
+        let signed = zones.filter(|(zone, of)| of.file.is_none() && zone.is_signed());
+        let signed = signed.map(|(zone, _)| format!("{}: {}", zone.apex, zone::SIGNED));
         let pools = config.pools.iter().filter_map(lacking);
-        pools.chain(too_many).collect()
+        pools.chain(too_many).chain(signed).collect()
     }
 
     /// The layers of each pool with nothing but the configuration's lists.

@@ -167,6 +167,14 @@ child    IN NS ns1.child
 ns1.child IN A 192.0.2.77
 to-geo   IN CNAME geo.example.
 moved    IN DNAME example.org.
+2t7b4g4vsa5smi47k61mv5bv1a22bojr IN NSEC3 1 0 0 - 35mthgpgcu1qg68fab165klnsnk3dpvl NS SOA MX RRSIG
+2t7b4g4vsa5smi47k61mv5bv1a22bojr IN RRSIG NSEC3 8 3 300 20300101000000 20200101000000 1 @ AAEC
+35mthgpgcu1qg68fab165klnsnk3dpvl IN NSEC3 1 0 0 - 2t7b4g4vsa5smi47k61mv5bv1a22bojr A
+35mthgpgcu1qg68fab165klnsnk3dpvl IN TXT "a name all the same"
+signed   60 IN A 192.0.2.61
+signed   600 IN TXT "signed"
+signed   60 IN RRSIG A 8 3 60 20300101000000 20200101000000 1 @ AAEC
+signed   600 IN RRSIG TXT 8 3 600 20300101000000 20200101000000 1 @ AAEC
 "#;
 
 const GEO_ZONE: &str = r#"$ORIGIN geo.example.
@@ -192,6 +200,7 @@ _ssh._tcp.host1  3600 IN SRV 0 0 22 host1
 _ssh._tcp.host2  3600 IN SRV 0 0 22 host2
 subdel           3600 IN NS ns.elsewhere.com.
 subdel           3600 IN NS ns.elsewhere.net.
+2t7b4g4vsa5smi47k61mv5bv1a22bojr 3600 IN NSEC3 1 0 0 - 35mthgpgcu1qg68fab165klnsnk3dpvl A
 "#;
 
 const INNER: &str = r#"$ORIGIN inner.deeper.example.org.
@@ -227,6 +236,9 @@ const NOISE: [&str; 8] = [
     "cookie_good",
     "cookie_made",
 ];
+
+const RRSIG: u16 = 46;
+const NSEC3: u16 = 50;
 
 struct Battery {
     fast: Daemon,
@@ -848,6 +860,50 @@ fn zone_files_are_answered_alike() -> Result<()> {
             ("below.txt.cdn.example.org", A, "nxdomain", "NXDOMAIN"),
             ("below.exact.cdn.example.org", A, "nxdomain", "NXDOMAIN"),
             ("x.ent.wild.example.org", A, "nxdomain", "NXDOMAIN"),
+            // Who owns NSEC3 records alone is no name (RFC 5155 section 7.2.8).
+            (
+                "2t7b4g4vsa5smi47k61mv5bv1a22bojr.example.org",
+                A,
+                "nxdomain",
+                "NXDOMAIN",
+            ),
+            (
+                "2T7B4G4VSA5SMI47K61MV5BV1A22BOJR.example.org",
+                NSEC3,
+                "nxdomain",
+                "NXDOMAIN",
+            ),
+            (
+                "x.2t7b4g4vsa5smi47k61mv5bv1a22bojr.example.org",
+                A,
+                "nxdomain",
+                "NXDOMAIN",
+            ),
+            (
+                "35mthgpgcu1qg68fab165klnsnk3dpvl.example.org",
+                A,
+                "nodata",
+                "NODATA",
+            ),
+            (
+                "35mthgpgcu1qg68fab165klnsnk3dpvl.example.org",
+                dns::TXT,
+                "static",
+                "TXT \"a name all the same\"",
+            ),
+            (
+                "2t7b4g4vsa5smi47k61mv5bv1a22bojr.wildcard.test",
+                dns::TXT,
+                "static",
+                "TXT \"this is a wildcard\"",
+            ),
+            // Signatures of two types, with two TTLs.
+            (
+                "signed.example.org",
+                RRSIG,
+                "static",
+                "RRSIG A 8 3 60 1893456000 1577836800 1 example.org. AAEC RRSIG TXT 8 3 600 1893456000 1577836800 1 example.org. AAEC",
+            ),
             // Wildcards of the zone file.
             ("any.wild.example.org", A, "static", "192.0.2.99"),
             (

@@ -193,6 +193,13 @@ pub fn status(status: Status, verbose: bool) -> String {
             plural(status.pools.len() as u64, "pool")
         ),
     ));
+    if !status.signed_zones.is_empty() {
+        let zones = few(&status.signed_zones);
+        lines.push((
+            "warning",
+            format!("signed, and served without signatures: {zones}"),
+        ));
+    }
     let names = status.names;
     if names.most > 0 {
         let mut text = format!(
@@ -600,6 +607,7 @@ mod tests {
             catalog: None,
             member_of: None,
             role,
+            signed: false,
             checked_unix_ms,
             expires_unix_ms,
             now_unix_ms: 100_000,

@@ -446,7 +446,8 @@ impl Check<'_> {
         let mut lines: HashMap<Name, usize> = HashMap::new();
         for steer in file {
             let line = self.source.line(steer.name.span().start);
-            let name = self.name(&steer.name, "steer.name")?;
+            let name = zone::parse_owner(steer.name.get_ref())
+                .or_else(|message| self.error(steer.name.span(), "steer.name", message))?;
             if let Some(first) = lines.insert(name.clone(), line) {
                 let message = format!("{name} is already steered by line {first}; remove one");
                 return self.error(steer.name.span(), "steer.name", message);

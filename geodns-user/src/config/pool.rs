@@ -860,7 +860,7 @@ impl Check<'_> {
             for mirror in pools[number].mirrors.clone() {
                 let id = &mirrors[mirror].id;
                 let text = template.get_ref().replace("{mirror}", id);
-                let name = zone::parse_name(&text)
+                let name = zone::parse_owner(&text)
                     .or_else(|message| self.error(template.span(), KEY, message))?;
                 if let Some(other) = steers.iter().find(|steer| steer.name == name) {
                     let message = format!(

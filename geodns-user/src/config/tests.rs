@@ -725,6 +725,11 @@ fn each_wrong_value_is_one_clear_line() {
         ),
         (
             "\"WWW.example.org.\"",
+            "\"a.*.example.org\"",
+            "37: steer.name: \"a.*.example.org\" has a * that is not its first label: *.example.org would answer for no other name; write * as the first label only",
+        ),
+        (
+            "\"WWW.example.org.\"",
             "\".www\"",
             "37: steer.name: \".www\" is not a domain name (empty label); write one, as \"www.example.org\"",
         ),

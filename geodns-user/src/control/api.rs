@@ -167,6 +167,9 @@ pub struct Status {
     /// Zones that are there because a catalog lists them (RFC 9432).
     #[serde(default)]
     pub members: u64,
+    /// Signed zones: they are served without their signatures.
+    #[serde(default)]
+    pub signed_zones: Vec<String>,
     /// Steered names.
     pub steered_names: u64,
     /// The kernel's table of names.
@@ -456,6 +459,9 @@ pub struct Zone {
     /// Where it comes from.
     #[serde(default)]
     pub role: ZoneRole,
+    /// Whether it is signed. It is served without its signatures.
+    #[serde(default)]
+    pub signed: bool,
     /// Of a secondary: when a primary last had nothing newer. None: never.
     #[serde(default)]
     pub checked_unix_ms: Option<u64>,

@@ -97,6 +97,7 @@ impl Service for Memory {
             missing_interfaces: Vec::new(),
             zones: 1,
             members: 0,
+            signed_zones: Vec::new(),
             steered_names: 1,
             names: NamesStatus::default(),
             pools: Vec::new(),

@@ -246,6 +246,7 @@ impl Daemon {
                 let known = self.state.serials(&apex).map_err(internal)?;
                 let served = next.serial();
                 acme::put(&mut next, owner, &was, &now).map_err(internal)?;
+                zone::fits(&next, owner).map_err(Failure::Invalid)?;
                 let serials = match known {
                     // What was kept came of a reload that failed: no file's content is known to be served.
                     Some(known) if known.served != served => Serials {

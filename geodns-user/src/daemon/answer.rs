@@ -100,6 +100,12 @@ impl Service for Control {
             missing_interfaces: missing,
             zones: world.zones.load().len() as u64,
             members: config.members().count() as u64,
+            signed_zones: {
+                let zones = world.zones.load();
+                let signed = zones.iter().filter(|zone| zone.is_signed());
+                let names = signed.map(|zone| zone.apex.fmt_with_dot().to_string());
+                names.collect()
+            },
             steered_names: config.steers.len() as u64,
             names,
             pools,
@@ -248,6 +254,7 @@ impl Service for Control {
                     true => ZoneRole::Primary,
                     false => ZoneRole::Secondary,
                 },
+                signed: zone.is_signed(),
                 checked_unix_ms,
                 expires_unix_ms: expires.map(|at| at + 1000 * zone.expire().as_secs()),
                 now_unix_ms,

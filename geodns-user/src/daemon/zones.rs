@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::change::internal;
 use super::{Daemon, acme, notify};
-use crate::config::ZoneFile;
+use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
 use crate::kernel;
 use crate::plan::{EditError, Plan, Store};
@@ -34,6 +34,22 @@ pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
         return None;
     }
     Some(Arc::new(kept.zone))
+}
+
+/// The same, if it may be put in force: a configuration that steers names of it may have changed since, and the
+/// others are served all the same.
+pub(super) fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
+    let kept = kept(keep, zone)?;
+    match zone::may_be_put(config, &kept) {
+        Ok(()) => Some(kept),
+        Err(why) => {
+            error!(
+                "{}: what was kept of it is not served: {why}; SERVFAIL until it is transferred",
+                zone.name
+            );
+            None
+        }
+    }
 }
 
 /// Number of a zone of the configuration in force.
@@ -76,6 +92,9 @@ impl Daemon {
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         zones.make_offers(config, &before, Some(number));
         let changed = before[number].serial() != zones[number].serial();
+        if zones[number].is_signed() && !before[number].is_signed() {
+            warn!("{apex}: {}", zone::SIGNED);
+        }
         self.put_zones(&world, zones, number)?;
         if changed {
             self.announce(&apex);

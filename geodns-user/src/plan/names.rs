@@ -210,7 +210,7 @@ impl<'a> View<'a> {
         if !self.owns(name) {
             return None;
         }
-        let node = self.zone.node(name)?;
+        let node = self.zone.named(name)?;
         // Below a cut or a DNAME nothing answers, no wildcard either.
         if redirects(self.zone, node) || self.zone.is_occluded(name) {
             return Some([Content::PASS, Content::Row(Target::None)]);
@@ -253,7 +253,7 @@ impl<'a> View<'a> {
     fn wildcard(&self, name: &Name<[u8]>) -> Content {
         let child = [b"\x01*", name.as_slice()].concat();
         let child = Name::from_slice(&child).ok();
-        let Some(node) = child.and_then(|child| self.zone.node(child)) else {
+        let Some(node) = child.and_then(|child| self.zone.named(child)) else {
             return Content::Row(Target::None);
         };
         // Of a zone that is not all here, an absent name may exist.

@@ -12,7 +12,7 @@ use domain::base::Rtype;
 use geodns_common::abi::{SHELF_WORDS, Set, SetType, Shelf};
 
 use super::rows::put_owned;
-use crate::zone::{Node, RrSet};
+use crate::zone::{Node, Record, RrSet};
 
 /// Where [`Shelves`] always has the set of a name without records.
 pub const EMPTY: u32 = 0;
@@ -198,20 +198,24 @@ pub fn render(node: Node<'_>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<u64> {
         Some(pool) => Set::POOL | (pool as u64) << 32,
         None => 0,
     };
-    let mut rrsets: Vec<RrSet<'_>> = node.rrsets().collect();
-    if let Some(at) = rrsets.iter().position(|rrset| rrset.rtype == Rtype::CNAME) {
+    let rrsets: Vec<RrSet<'_>> = node.rrsets().collect();
+    // Signatures are several RRsets of one type, which are asked for together.
+    let mut types: Vec<&[RrSet<'_>]> = rrsets
+        .chunk_by(|one, next| one.rtype == next.rtype)
+        .collect();
+    if let Some(at) = types.iter().position(|of| of[0].rtype == Rtype::CNAME) {
         // First, where it is looked for.
-        rrsets[..=at].rotate_right(1);
-        head |= match is_ours(rrsets[0].first()) {
+        types[..=at].rotate_right(1);
+        head |= match is_ours(types[0][0].first()) {
             true => Set::MORE,
             false => Set::CNAME,
         };
     }
-    if rrsets.len() > Set::MAX_TYPES as usize {
-        rrsets.truncate(Set::MAX_TYPES as usize);
+    if types.len() > Set::MAX_TYPES as usize {
+        types.truncate(Set::MAX_TYPES as usize);
         head |= Set::MORE;
     }
-    let mut rendered: Vec<Vec<u8>> = rrsets.iter().map(render_rrset).collect();
+    let mut rendered: Vec<Vec<u8>> = types.iter().map(|of| render_type(of)).collect();
     let words = |rendered: &[Vec<u8>]| -> usize {
         let of_each = rendered.iter().map(|octets| octets.len().div_ceil(8));
         1 + rendered.len() + of_each.sum::<usize>()
@@ -223,11 +227,12 @@ pub fn render(node: Node<'_>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<u64> {
             None => break,
         }
     }
-    let mut set = vec![head | rrsets.len() as u64];
-    let mut start = 1 + rrsets.len();
-    for (rrset, octets) in rrsets.iter().zip(&rendered) {
+    let mut set = vec![head | types.len() as u64];
+    let mut start = 1 + types.len();
+    for (of, octets) in types.iter().zip(&rendered) {
         // Those that are more than 16 bits can count are too long as well.
-        let (rtype, records) = (rrset.rtype.to_int(), rrset.rdata().count() as u16);
+        let records = of.iter().flat_map(|rrset| rrset.rdata()).count() as u16;
+        let rtype = of[0].rtype.to_int();
         set.push(SetType::new(rtype, records, octets.len() as u16, start as u16).0);
         start += octets.len().div_ceil(8);
     }
@@ -241,11 +246,11 @@ pub fn render(node: Node<'_>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<u64> {
     set
 }
 
-/// The records of an RRset; none if they are more than the fast path copies.
-fn render_rrset(rrset: &RrSet<'_>) -> Vec<u8> {
+/// The records of a type; none if they are more than the fast path copies.
+fn render_type(rrsets: &[RrSet<'_>]) -> Vec<u8> {
     let mut octets = Vec::new();
-    for rdata in rrset.rdata() {
-        put_owned(&mut octets, rrset.rtype.to_int(), rrset.ttl, rdata);
+    for Record { rtype, rdata, ttl } in rrsets.iter().flat_map(|rrset| rrset.records()) {
+        put_owned(&mut octets, rtype.to_int(), ttl, rdata);
         if octets.len() > SetType::MAX_OCTETS as usize {
             return Vec::new();
         }
@@ -256,7 +261,7 @@ fn render_rrset(rrset: &RrSet<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Record, Zone, parse_name};
+    use crate::zone::{Zone, parse_name};
 
     /// The set of a node with RRsets: types, each with a TTL and the octets of its RDATA; and a pool.
     fn set_of(rrsets: &[(u16, u32, &[usize])], pool: Option<usize>, ours: bool) -> Vec<u64> {
@@ -336,6 +341,24 @@ mod tests {
             let set = set_of(&[(1, 60, &[4]), (5, 60, &[9])], None, ours);
             assert_eq!((set[0], SetType(set[1]).rtype()), (head, 5));
         }
+    }
+
+    #[test]
+    fn signatures_of_several_types_are_one_list_and_keep_their_ttls() {
+        let name = parse_name("a.example").unwrap();
+        let mut zone = Zone::empty(parse_name("example").unwrap());
+        let of = |rdata, ttl| Record {
+            rtype: Rtype::RRSIG,
+            rdata,
+            ttl,
+        };
+        let mut records = [of(&[0, 2, 9], 7), of(&[0, 1, 9], 60)];
+        zone.set(name.for_slice(), &mut records).unwrap();
+        let set = render(zone.node(name.for_slice()).unwrap(), |_| false);
+        assert_eq!(listed(&set), [SetType::new(46, 2, 30, 2)]);
+        let octets: &[u8] = bytemuck::cast_slice(&set[2..]);
+        let ttls = [octets[9], octets[15 + 9]];
+        assert_eq!(ttls, [60, 7]);
     }
 
     #[test]

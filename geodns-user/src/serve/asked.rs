@@ -83,7 +83,7 @@ impl Asked {
         let Some((zone, there)) = zones.find(parsed) else {
             return;
         };
-        if plan.is_partial(zone) && there.node(parsed).is_some() {
+        if plan.is_partial(zone) && there.named(parsed).is_some() {
             let qtype = Rtype::from_int(sketch.scratch.qtype());
             sketch.count(name, qtype, count as u32);
         }

@@ -46,7 +46,7 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> 
         let node = if at == apex_at {
             zone.apex_node()
         } else {
-            zone.node(name.slice_from(at))
+            zone.named(name.slice_from(at))
         };
         let Some(node) = node else { break };
         let whole = at == 0;
@@ -75,7 +75,7 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> 
     wildcard[2..2 + rest.len()].copy_from_slice(rest);
     Name::from_slice(&wildcard[..2 + rest.len()])
         .ok()
-        .and_then(|wildcard| zone.node(wildcard))
+        .and_then(|wildcard| zone.named(wildcard))
         .map_or(Found::Missing, Found::Node)
 }
 

@@ -14,7 +14,7 @@ use super::seen::Sample;
 use super::signed::Signature;
 use super::transfer;
 use super::write::{
-    CH, ExtendedError, IN, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
+    CH, ExtendedError, IN, Mark, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
 };
 use super::{Identity, Transport, cookies};
 use crate::geo;
@@ -128,6 +128,8 @@ pub fn respond_to(
         outline: Outline::default(),
         steered: false,
         sample: None,
+        chain: None,
+        is_datagram: transport == Transport::Udp,
     };
     reply.outline.rcode = match &query.question {
         // The body of another opcode's message may look different.
@@ -143,6 +145,16 @@ pub fn respond_to(
         Some(_) => rcode::REFUSED,
     };
     let mut truncated = reply.writer.is_full();
+    if truncated
+        && transport != Transport::Udp
+        && let Some(mark) = reply.chain.take()
+    {
+        // An RRset fits, and need not fit behind a chain. That is true, and what it leads to is the resolver's to
+        // ask for.
+        reply.writer.rewind(&mark);
+        reply.outline.rcode = rcode::NOERROR;
+        truncated = false;
+    }
     if truncated {
         reply.writer.clear();
         if transport != Transport::Udp {
@@ -175,6 +187,9 @@ struct Reply<'a> {
     outline: Outline,
     steered: bool,
     sample: Option<Sample>,
+    /// Behind the last alias of a chain that has been followed.
+    chain: Option<Mark>,
+    is_datagram: bool,
 }
 
 impl Reply<'_> {
@@ -272,6 +287,9 @@ impl Reply<'_> {
                 return rcode::NOERROR;
             }
             seen.push(std::mem::replace(&mut target, next));
+            if !self.writer.is_full() {
+                self.chain = Some(self.writer.mark());
+            }
         }
     }
 
@@ -304,6 +322,10 @@ impl Reply<'_> {
         }
         if let Some(rrset) = node.rrset(qtype) {
             self.rrset(Section::Answer, name, rrset);
+            if matches!(qtype, Rtype::RRSIG | Rtype::SIG) {
+                let others = node.rrsets().filter(|other| other.rtype == qtype).skip(1);
+                others.for_each(|other| self.rrset(Section::Answer, name, other));
+            }
             return Err(rcode::NOERROR);
         }
         let Some(cname) = node.rrset(Rtype::CNAME) else {
@@ -406,7 +428,14 @@ impl Reply<'_> {
             names.filter_map(|name| Some((name, zone.node(name)?)))
         };
         for (name, node) in servers().filter(|(name, _)| name.ends_with(cut)) {
+            let mark = self.writer.mark();
+            let was_full = self.writer.is_full();
             self.addresses(name, node);
+            // TC is of no use over TCP: the servers that it has addresses of will do.
+            if self.writer.is_full() && !was_full && !self.is_datagram {
+                self.writer.rewind(&mark);
+                return;
+            }
         }
         if self.writer.is_full() {
             return;

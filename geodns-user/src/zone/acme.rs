@@ -37,9 +37,15 @@ pub fn may_stand(steers: &[Steer], zone: &Zone, owner: &Name) -> Result<(), Stri
     if zone.is_empty() {
         return Err(format!("{apex} has no data"));
     }
-    if zone.top().has(Rtype::DNSKEY) {
+    if zone.is_signed() {
         return Err(format!(
             "{apex} is signed, and a token would not be; put it in the zone before it is signed"
+        ));
+    }
+    if owner.iter().any(|label| label.as_slice() == b"*") {
+        return Err(format!(
+            "{owner} is below a wildcard, which it would make a name that is there and answers for no other \
+             (RFC 4592 section 2.2.2); write * as the first label only"
         ));
     }
     if zone.is_cut(owner.for_slice()) || zone.is_occluded(owner.for_slice()) {
@@ -59,7 +65,7 @@ pub fn may_stand(steers: &[Steer], zone: &Zone, owner: &Name) -> Result<(), Stri
     }
     // A record below a name makes it be there, and the wildcard would no more answer for it (RFC 4592
     // section 2.2.2).
-    let there = |name: &DomainName<[u8]>| zone.node(name).is_some() || steered(name);
+    let there = |name: &DomainName<[u8]>| zone.named(name).is_some() || steered(name);
     for above in ancestors(owner.for_slice(), apex) {
         if there(above) {
             break;
@@ -105,7 +111,8 @@ pub fn put(
         run.push(name, record);
     }
     let mut records: Vec<_> = run.iter().map(|(_, record)| record).collect();
-    zone.set(name, &mut records)
+    zone.set(name, &mut records)?;
+    zone.forget_digest()
 }
 
 /// One character-string (RFC 1035 section 3.3.14).
@@ -132,7 +139,8 @@ pub fn set_serial(zone: &mut Zone, serial: u32) -> Result<(), TooLarge> {
         run.push(name, Record { rdata, ..record });
     }
     let mut records: Vec<_> = run.iter().map(|(_, record)| record).collect();
-    zone.set(name, &mut records)
+    zone.set(name, &mut records)?;
+    zone.forget_digest()
 }
 
 /// The next serial (RFC 1982 section 3.1).
@@ -168,7 +176,8 @@ mod tests {
     use super::*;
 
     fn zone() -> Zone {
-        let text = "$TTL 300\n@ SOA ns hm 4294967295 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n*.wild A 192.0.2.2\n\
+        let text = "$TTL 300\n@ SOA ns hm 4294967295 2 3 4 5\n@ NS ns\n\
+                    @ ZONEMD 4294967295 1 240 000102030405060708090a0b\nns A 192.0.2.1\n*.wild A 192.0.2.2\n\
                     there.wild A 192.0.2.3\nsub NS ns\nold DNAME x.test.\n_acme-challenge.alias CNAME ns\n\
                     _acme-challenge.cut NS ns\n_acme-challenge.ns TXT \"file\"\n";
         let apex = parse_name("example.org").unwrap();
@@ -214,6 +223,11 @@ mod tests {
             ("alias", "CNAME"),
             ("x.wild", "*.wild.example.org alone"),
             ("x.y.wild", "*.wild.example.org alone"),
+            // Each would make *.example.org an empty non-terminal, and NODATA of each absent name.
+            ("*.*", "first label only"),
+            ("a.*", "first label only"),
+            ("*.a.*", "first label only"),
+            ("_acme-challenge.*", "first label only"),
         ] {
             let error = may(name).unwrap_err();
             assert!(error.contains(why), "{name}: {error}");
@@ -231,11 +245,14 @@ mod tests {
             records.map(|r| (r.ttl, r.rdata[1..].to_vec())).collect()
         };
         let new = owner("a.b.example.org").unwrap();
+        assert!(zone.top().has(Rtype::ZONEMD));
         put(&mut zone, &new, &[], &[(60, "one"), (60, "two")]).unwrap();
         assert_eq!(
             texts(&zone, &new),
             [(60, b"one".into()), (60, b"two".into())]
         );
+        // It was the digest of the zone without them.
+        assert!(!zone.top().has(Rtype::ZONEMD) && zone.top().has(Rtype::NS));
         put(&mut zone, &new, &[(60, "one"), (60, "two")], &[(90, "two")]).unwrap();
         assert_eq!(texts(&zone, &new), [(90, b"two".into())]);
         put(&mut zone, &new, &[(90, "two")], &[]).unwrap();

@@ -6,15 +6,15 @@ use std::hash::BuildHasher as _;
 use domain::base::{Name as DomainName, Rtype};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::Name;
 use super::problems::{At, Problems};
-use super::store::{Record, TooLarge, Zone};
+use super::store::{self, Record, TooLarge, Zone};
+use super::{Name, size};
 
 /// No further record.
 const END: u32 = u32::MAX;
 
-/// Octets of a message, at the most.
-const MAX_MESSAGE: usize = u16::MAX as usize;
+/// RDATA of more octets is looked at even if it stands alone.
+const LONG: u16 = 10_000;
 
 /// Owners and their records.
 pub(super) struct Draft {
@@ -200,7 +200,7 @@ impl Draft {
         for owner in &self.owners {
             places.clear();
             places.extend(self.chain(owner));
-            if places.len() > 1 {
+            if places.len() > 1 || places.iter().any(|place: &&Place| place.rdata_len > LONG) {
                 self.beside(owner, &mut places, problems);
             }
             records.clear();
@@ -233,20 +233,21 @@ impl Draft {
             );
             problems.error(later.at(), key(later.rtype), message);
         }
-        places.sort_by_key(|place| place.rtype);
-        for rrset in places.chunk_by_mut(|one, next| one.rtype == next.rtype) {
+        let kind = |place: &Place| store::kind(place.rtype, self.rdata(place));
+        places.sort_by_key(|place| kind(place));
+        for rrset in places.chunk_by_mut(|one, next| kind(one) == kind(next)) {
             if rrset.len() > 1 {
-                self.together(owner, rrset, problems, key);
-            } else if rrset[0].rdata_len > 65_000 {
-                self.fits(owner, rrset, problems, key);
+                self.together(rrset, problems, key);
             }
+        }
+        for of_type in places.chunk_by(|one, next| one.rtype == next.rtype) {
+            self.fits(of_type, problems, key);
         }
     }
 
     /// Looks at an RRset, in the order of the files, and puts it in the order of its RDATA.
     fn together(
         &self,
-        owner: &Owner,
         rrset: &mut [&Place],
         problems: &mut Problems,
         key: impl Fn(Rtype) -> Option<String>,
@@ -283,28 +284,20 @@ impl Draft {
                 problems.warning(place.at(), key(rtype), message);
             }
         }
-        self.fits(owner, rrset, problems, key);
     }
 
-    /// Whether an RRset fits into a message, with the question.
+    /// Whether the records of a type, sorted, fit into a message.
     fn fits(
         &self,
-        owner: &Owner,
-        rrset: &[&Place],
+        records: &[&Place],
         problems: &mut Problems,
         key: impl Fn(Rtype) -> Option<String>,
     ) {
-        let single = rrset.chunk_by(|one, next| self.rdata(one) == self.rdata(next));
-        let records: usize = single.map(|same| 12 + usize::from(same[0].rdata_len)).sum();
-        let octets = 12 + usize::from(owner.name_len) + 4 + records;
-        if octets > MAX_MESSAGE {
-            let first = rrset
-                .iter()
-                .min_by_key(|place| place.at())
-                .unwrap_or(&rrset[0]);
-            let message = format!(
-                "the RRset takes {octets} octets of a message, which holds {MAX_MESSAGE}; remove some"
-            );
+        let single = records.chunk_by(|one, next| self.rdata(one) == self.rdata(next));
+        let lens = single.map(|same| usize::from(same[0].rdata_len));
+        if let Err(message) = size::check(lens)
+            && let Some(first) = records.iter().min_by_key(|place| place.at())
+        {
             problems.error(first.at(), key(first.rtype), message);
         }
     }

@@ -26,7 +26,13 @@ pub(super) struct Integrity<'a> {
     pub problems: &'a mut Problems,
     /// Whether anything is below a cut or a DNAME.
     has_cuts: bool,
+    /// Whether a key has been seen.
+    has_key: bool,
 }
+
+/// What is said of a signed zone.
+pub const SIGNED: &str = "the zone is signed, and is served without its signatures: resolvers that validate \
+    refuse its answers if the parent has a DS record; remove that, or serve the zone by a server that gives signatures";
 
 /// What a name that a record points to comes to.
 enum Target {
@@ -57,6 +63,7 @@ impl<'a> Integrity<'a> {
             doubtful,
             problems,
             has_cuts: false,
+            has_key: false,
         }
     }
 
@@ -81,6 +88,7 @@ impl<'a> Integrity<'a> {
                 Rtype::PTR => self.ptr(&record),
                 Rtype::DNAME => self.dname(&record),
                 Rtype::DS | Rtype::CDS | Rtype::CDNSKEY => self.delegation_signer(&record),
+                Rtype::DNSKEY => self.key(&record),
                 Rtype::SPF => self.spf(&record),
                 _ => {}
             }
@@ -333,6 +341,17 @@ impl<'a> Integrity<'a> {
                 self.warn(record, message);
             }
             _ => {}
+        }
+    }
+
+    /// The first key of the apex says that the zone is signed.
+    fn key(&mut self, record: &Written<'_>) {
+        let is_first = !std::mem::replace(&mut self.has_key, true);
+        if !self.is_apex(record.owner) {
+            let message = "stands at the apex of a zone only (RFC 4035 section 2.1); remove it";
+            self.warn(record, message);
+        } else if is_first {
+            self.warn(record, SIGNED);
         }
     }
 

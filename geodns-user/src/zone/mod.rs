@@ -9,6 +9,7 @@
 //! - `generate`: `$GENERATE`
 //! - `read`, `draft`: entries to a [`Zone`]: what may stand where (RFC 1034, 2181)
 //! - `integrity`: whether what a zone says fits together
+//! - `size`: whether its records fit into messages
 //! - `problems`: what was found on the way
 //! - `steer`: the configuration's steered names put on the zones
 //! - `delta`: what is different between two versions of a zone
@@ -27,6 +28,7 @@ mod offer;
 mod problems;
 mod rdata;
 mod read;
+mod size;
 mod steer;
 mod store;
 pub mod take;
@@ -43,6 +45,7 @@ use bytes::Bytes;
 pub use delta::{Delta, Misfit, Run};
 use domain::base::Rtype;
 use hashbrown::{HashMap, HashSet};
+pub use integrity::SIGNED;
 pub use offer::Offer;
 pub use problems::Findings;
 pub use store::{NameHash, Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
@@ -316,6 +319,19 @@ pub fn steered(config: &Config, readings: Vec<Reading>, kept: Kept<'_>) -> Resul
     arranged(config, zones)
 }
 
+/// Whether what is kept of a zone that comes from elsewhere may be put in force under a configuration, or why not.
+pub fn may_be_put(config: &Config, zone: &Arc<Zone>) -> Result<(), Error> {
+    let mut steered = config.steers.iter();
+    if !steered.any(|steer| steer.name.ends_with(&zone.apex)) {
+        return Ok(());
+    }
+    let alone = config.zones.iter().map(|of| match of.name == zone.apex {
+        true => Arc::clone(zone),
+        false => Arc::new(Zone::empty(of.name.clone())),
+    });
+    arranged(config, alone.collect()).map(drop)
+}
+
 /// Zones that are there already, one for each of the configuration's, in its order, with its steered names
 /// marked on them.
 pub fn arranged(config: &Config, zones: Vec<Arc<Zone>>) -> Result<Zones, Error> {
@@ -390,6 +406,13 @@ fn make_room(config: &Config, zones: &mut Zones, only: Option<usize>) -> Result<
     Ok(())
 }
 
+/// Whether the records of a name fit into messages, or why not.
+pub fn fits(zone: &Zone, name: &Name) -> Result<(), String> {
+    let node = zone.node(name.for_slice());
+    let fits = node.map_or(Ok(()), size::check_node);
+    fits.map_err(|(rtype, message)| format!("{name} {rtype}: {message}"))
+}
+
 /// A name in presentation format, absolute with or without its last dot; in lower case. Or what is
 /// wrong with it.
 pub fn parse_name(text: &str) -> Result<Name, String> {
@@ -408,6 +431,19 @@ pub fn parse_name(text: &str) -> Result<Name, String> {
     name.make_canonical();
     Name::from_octets(name.into_octets().into())
         .map_err(|_| format!("{text:?} is not a domain name; correct it"))
+}
+
+/// A name to put something at, as [`parse_name`] has it. Below a wildcard it would make that wildcard a name
+/// that is there, which answers for no other (RFC 4592 section 2.2.2).
+pub fn parse_owner(text: &str) -> Result<Name, String> {
+    let name = parse_name(text)?;
+    match name.iter().skip(1).any(|label| label.as_slice() == b"*") {
+        true => Err(format!(
+            "{text:?} has a * that is not its first label: *.example.org would answer for no other name; \
+             write * as the first label only"
+        )),
+        false => Ok(name),
+    }
 }
 
 /// The octets of each name above `name`, nearest first, down to and with `apex`.

@@ -105,6 +105,7 @@ fn export(config: &Config, number: usize, zones: &Zones) -> Result<Arc<Zone>, To
     }
     let mut plain = Zone::clone(zone);
     plain.clear_pools();
+    plain.forget_digest()?;
     if config.zones[number].steered == Steered::LeaveOut {
         return Ok(Arc::new(plain));
     }

@@ -4,7 +4,8 @@
 //! that cannot be read, or is outside the zone; a SOA that is missing, elsewhere or second; no NS at the
 //! apex; data beside a CNAME (RFC 2181 section 10.1). Reading goes on after an error, so that all of them
 //! are found. Of TTLs that differ within an RRset the least counts (RFC 2181 section 5.2). A record that
-//! stands there twice is one. `$INCLUDE` is relative to the file that it stands in.
+//! stands there twice is one. `$INCLUDE` is relative to the file that it stands in; after it, origin and last
+//! owner are as before (RFC 1035 section 5.1), and the TTLs are those of the included file, as in BIND and NSD.
 
 use std::fs;
 use std::io;
@@ -210,13 +211,14 @@ impl<'r> Reader<'r> {
         Ok(())
     }
 
-    /// Reads an included file; what it sets ends with it (RFC 1035 section 5.1).
+    /// Reads an included file. Its `$ORIGIN` and its last owner end with it (RFC 1035 section 5.1); RFC 2308
+    /// section 4 says nothing of its `$TTL`, which holds on after it in BIND and in NSD, and so here.
     fn include(
         &mut self,
         file: u16,
         line: u32,
         tokens: &[Token<'_>],
-        scope: &Scope,
+        scope: &mut Scope,
     ) -> Result<(), Refused> {
         let refuse = |message: String| {
             Err(Refused {
@@ -278,6 +280,7 @@ impl<'r> Reader<'r> {
         self.stack.push(real);
         self.text(number, &bytes, &mut inner);
         self.stack.pop();
+        (scope.ttl, scope.last_ttl) = (inner.ttl, inner.last_ttl);
         Ok(())
     }
 

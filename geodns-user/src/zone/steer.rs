@@ -96,6 +96,12 @@ fn may_be_alias(zone: &Zone, steer: &Steer) -> Result<(), String> {
 fn may_stand(zone: &Zone, steer: &Steer) -> Result<(), String> {
     let name = &steer.name;
     let apex = &zone.apex;
+    if zone.is_signed() {
+        return Err(format!(
+            "{apex} is signed (it has a DNSKEY), and what a pool answers for {name} would not be: resolvers that \
+             validate take it for forged; steer names of an unsigned zone, if need be one of its own for {name}"
+        ));
+    }
     let has = |name: &domain::base::Name<[u8]>, rtype| {
         zone.node(name).is_some_and(|node| node.has(rtype))
     };

@@ -14,12 +14,14 @@ use domain::base::{Name as DomainName, Rtype};
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Index, hash_of};
-use super::{Name, ancestors, memory};
+use super::{Name, Run, ancestors, memory};
 
 /// In place of a pool: none.
 const NO_POOL: u32 = u32::MAX;
 /// In place of a pool: the node is not one any more.
 const GONE: u32 = u32::MAX - 1;
+/// In place of a pool: none, and nothing but NSEC3 records and their signatures ([`Zone::named`]).
+const DENIAL: u32 = u32::MAX - 2;
 
 const POOL: usize = 4;
 const CHILDREN: usize = 8;
@@ -67,8 +69,9 @@ pub struct NameHash(u32);
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a>(&'a [u8]);
 
-/// Records of one owner and type. One TTL for all of them, RDATA in canonical form (RFC 4034 section
-/// 6.2: names uncompressed and in lower case), sorted, without repeats.
+/// Records of one owner and type; of signatures (RRSIG, SIG), those of one covered type, since their TTL is that
+/// of the RRset that they cover (RFC 4034 section 3). One TTL for all of them, RDATA in canonical form (RFC 4034
+/// section 6.2: names uncompressed and in lower case), sorted, without repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RrSet<'a> {
     /// Type.
@@ -88,6 +91,37 @@ pub struct Record<'a> {
     pub rdata: &'a [u8],
     /// TTL, seconds.
     pub ttl: u32,
+}
+
+/// A type, and of a signature the type that it covers: records of one kind are an RRset.
+type Kind = (Rtype, Option<Rtype>);
+
+/// The kind of a record.
+pub(super) fn kind(rtype: Rtype, rdata: &[u8]) -> Kind {
+    // In the order of the RDATA, whatever that is.
+    let octet = |at: usize| rdata.get(at).copied().unwrap_or(0);
+    let covered = matches!(rtype, Rtype::RRSIG | Rtype::SIG)
+        .then(|| Rtype::from_int(u16::from_be_bytes([octet(0), octet(1)])));
+    (rtype, covered)
+}
+
+impl Record<'_> {
+    fn kind(&self) -> Kind {
+        kind(self.rtype, self.rdata)
+    }
+}
+
+/// What stands in place of a pool at a node with records of these kinds.
+fn no_pool(kinds: impl Iterator<Item = Kind>) -> u32 {
+    let mut has_denial = false;
+    for (rtype, covered) in kinds {
+        match (rtype, covered) {
+            (Rtype::NSEC3, _) => has_denial = true,
+            (Rtype::RRSIG, Some(Rtype::NSEC3)) => {}
+            _ => return NO_POOL,
+        }
+    }
+    if has_denial { DENIAL } else { NO_POOL }
 }
 
 impl Clone for Zone {
@@ -166,6 +200,12 @@ impl Zone {
     /// What stands at a name, which is in lower case.
     pub fn node(&self, name: &DomainName<[u8]>) -> Option<Node<'_>> {
         self.place(name.as_slice()).map(|at| self.node_at(at))
+    }
+
+    /// What stands at a name, which is in lower case, as far as it is one: the owner of NSEC3 records, where
+    /// there is nothing else at it or below, is answered as if it did not exist (RFC 5155 section 7.2.8).
+    pub fn named(&self, name: &DomainName<[u8]>) -> Option<Node<'_>> {
+        self.node(name).filter(|node| !node.is_denial())
     }
 
     /// All nodes, in no order that means anything.
@@ -298,7 +338,7 @@ impl Zone {
             None => self.put(name, NO_POOL, &mut [])?,
         };
         // No configuration has that many pools.
-        let pool = (pool as u32).min(GONE - 1);
+        let pool = (pool as u32).min(DENIAL - 1);
         self.put32(at, POOL, pool);
         Ok(())
     }
@@ -309,10 +349,32 @@ impl Zone {
         let names: Vec<_> = self.nodes().filter_map(steered).collect();
         for name in names {
             if let Some(at) = self.place(&name) {
-                self.put32(at, POOL, NO_POOL);
+                let none = no_pool(self.node_at(at).rrsets().map(|rrset| rrset.kind()));
+                self.put32(at, POOL, none);
                 self.prune(&name);
             }
         }
+    }
+
+    /// Takes the zone's digest of itself away (ZONEMD, RFC 8976): it is of the zone as it came, and whoever
+    /// verifies would refuse what has been changed since.
+    pub fn forget_digest(&mut self) -> Result<(), TooLarge> {
+        if !self.top().has(Rtype::ZONEMD) {
+            return Ok(());
+        }
+        let apex = self.apex.clone();
+        let mut others = Run::default();
+        let records = self.top().records();
+        for record in records.filter(|record| record.rtype != Rtype::ZONEMD) {
+            others.push(apex.for_slice(), record);
+        }
+        let mut others: Vec<_> = others.iter().map(|(_, record)| record).collect();
+        self.set(apex.for_slice(), &mut others)
+    }
+
+    /// Whether it is signed. Signatures are in no answer yet, and none could be made for a pool's.
+    pub fn is_signed(&self) -> bool {
+        self.top().has(Rtype::DNSKEY)
     }
 
     /// Puts records in the place of all that stand at a name, in any order: repeats are left out, and of
@@ -350,6 +412,10 @@ impl Zone {
         pool: u32,
         records: &mut [Record<'_>],
     ) -> Result<u32, TooLarge> {
+        let pool = match pool {
+            NO_POOL | DENIAL => no_pool(records.iter().map(Record::kind)),
+            pool => pool,
+        };
         let before = self.place(name.as_slice());
         let children = before.map_or(0, |at| self.get32(at, CHILDREN));
         let at = self.octets.len();
@@ -358,7 +424,7 @@ impl Zone {
         }
         self.octets.extend_from_slice(name.as_slice());
         records.sort_unstable();
-        for rrset in records.chunk_by(|one, next| one.rtype == next.rtype) {
+        for rrset in records.chunk_by(|one, next| one.kind() == next.kind()) {
             self.put_rrset(rrset);
         }
         if self.octets.len() > MAX_OCTETS {
@@ -422,7 +488,7 @@ impl Zone {
                 return;
             };
             let node = self.node_at(place);
-            if node.pool() != NO_POOL || !node.is_empty() || self.get32(place, CHILDREN) > 0 {
+            if node.steer().is_some() || !node.is_empty() || self.get32(place, CHILDREN) > 0 {
                 return;
             }
             self.index.remove(self.hash(name), place);
@@ -502,9 +568,14 @@ impl<'a> Node<'a> {
     /// The pool that A and AAAA come from (index into [`crate::config::Config::pools`]).
     pub fn steer(self) -> Option<usize> {
         match self.pool() {
-            NO_POOL | GONE => None,
+            NO_POOL | GONE | DENIAL => None,
             pool => Some(pool as usize),
         }
+    }
+
+    /// Whether there is nothing but NSEC3 records and their signatures here, and nothing below.
+    pub fn is_denial(self) -> bool {
+        self.pool() == DENIAL && get32(self.0, CHILDREN) == 0
     }
 
     fn pool(self) -> u32 {
@@ -521,12 +592,17 @@ impl<'a> Node<'a> {
         self.rrset(rtype).is_some()
     }
 
-    /// The RRset of a type.
+    /// The RRset of a type; of signatures, the first.
     pub fn rrset(self, rtype: Rtype) -> Option<RrSet<'a>> {
         self.rrsets().find(|rrset| rrset.rtype == rtype)
     }
 
-    /// The RRsets, in ascending order of their types.
+    /// The RRset of the same type as one of another node, and with signatures of the same covered type.
+    pub fn counterpart(self, of: RrSet<'_>) -> Option<RrSet<'a>> {
+        self.rrsets().find(|rrset| rrset.kind() == of.kind())
+    }
+
+    /// The RRsets, in ascending order of their types, and of the types that signatures cover.
     pub fn rrsets(self) -> impl Iterator<Item = RrSet<'a>> {
         let mut rest = self.octets();
         std::iter::from_fn(move || {
@@ -546,6 +622,11 @@ impl<'a> Node<'a> {
         self.rrsets().flat_map(RrSet::records)
     }
 
+    /// Octets of its RRsets as they are stored.
+    pub fn size(self) -> usize {
+        self.octets().len()
+    }
+
     /// Whether the same RRsets stand at both.
     pub fn has_same_records(self, other: Node<'_>) -> bool {
         self.octets() == other.octets()
@@ -559,6 +640,10 @@ impl<'a> Node<'a> {
 }
 
 impl<'a> RrSet<'a> {
+    fn kind(self) -> Kind {
+        kind(self.rtype, self.first())
+    }
+
     /// RDATA of each record.
     pub fn rdata(self) -> impl Iterator<Item = &'a [u8]> {
         let mut rest = self.records;
@@ -615,8 +700,8 @@ mod tests {
     use super::super::parse_name;
     use super::*;
 
-    /// What a zone holds: TTL and RDATA by owner and type.
-    type Model = BTreeMap<String, BTreeMap<u16, (u32, BTreeSet<Vec<u8>>)>>;
+    /// What a zone holds: TTL and RDATA by owner, type and covered type.
+    type Model = BTreeMap<String, BTreeMap<(u16, u16), (u32, BTreeSet<Vec<u8>>)>>;
     /// Records of a name: type, TTL and RDATA.
     type Change = (String, Vec<(u16, u32, Vec<u8>)>);
 
@@ -624,9 +709,10 @@ mod tests {
         let label = prop::sample::select(vec!["a", "b", "c", "*"]);
         let labels = prop::collection::vec(label, 0..4);
         let record = (
-            prop::sample::select(vec![1u16, 16, 28]),
+            prop::sample::select(vec![1u16, 16, 28, 46, 50]),
             0..3u32,
-            prop::collection::vec(0..3u8, 0..3),
+            // Of a signature, the covered type first.
+            prop::sample::select(vec![vec![0, 1], vec![0, 50], vec![0, 1, 2], vec![7]]),
         );
         let records = prop::collection::vec(record, 0..5);
         (labels, records).prop_map(|(labels, records)| {
@@ -657,7 +743,13 @@ mod tests {
                 model.remove(owner);
                 for (rtype, ttl, rdata) in records {
                     let of = model.entry(owner.clone()).or_default();
-                    let (least, all) = of.entry(*rtype).or_insert((*ttl, BTreeSet::new()));
+                    let covered = match (*rtype, &rdata[..]) {
+                        (46, [high, low, ..]) => u16::from_be_bytes([*high, *low]),
+                        (46, [high]) => u16::from_be_bytes([*high, 0]),
+                        _ => 0,
+                    };
+                    let set = of.entry((*rtype, covered));
+                    let (least, all) = set.or_insert((*ttl, BTreeSet::new()));
                     *least = (*least).min(*ttl);
                     all.insert(rdata.clone());
                 }
@@ -680,9 +772,19 @@ mod tests {
                     let rdata: Vec<Vec<u8>> = rrset.rdata().map(<[u8]>::to_vec).collect();
                     let sorted: BTreeSet<Vec<u8>> = rdata.iter().cloned().collect();
                     assert!(rdata.is_sorted() && rdata.len() == sorted.len());
-                    (rrset.rtype.to_int(), (rrset.ttl, sorted))
+                    let (rtype, covered) = rrset.kind();
+                    let covered = covered.map_or(0, Rtype::to_int);
+                    ((rtype.to_int(), covered), (rrset.ttl, sorted))
                 });
-                let twice = found.insert(node.name().to_string(), rrsets.collect());
+                let rrsets: BTreeMap<_, _> = rrsets.collect();
+                // RFC 5155 section 7.2.8.
+                let denies = rrsets.keys().any(|(rtype, _)| *rtype == 50);
+                let only = rrsets.keys().all(|key| matches!(key, (50, _) | (46, 50)));
+                let leaf = zone.nodes().all(|other| {
+                    other.name() == node.name() || !other.name().ends_with(node.name())
+                });
+                prop_assert_eq!(zone.named(node.name()).is_none(), denies && only && leaf);
+                let twice = found.insert(node.name().to_string(), rrsets);
                 prop_assert!(twice.is_none());
                 let by_name = zone.node(node.name()).unwrap();
                 prop_assert_eq!(by_name.0.as_ptr(), node.0.as_ptr());

@@ -4,7 +4,7 @@ use domain::base::{Name as DomainName, Rtype};
 
 use super::delta::{Delta, Run};
 use super::store::{Node, Record, Zone};
-use super::{Name, ancestors};
+use super::{Name, ancestors, rdata, size};
 
 /// Records, one after the other in any order, to a zone.
 pub struct Taker {
@@ -34,7 +34,7 @@ impl Taker {
         ttl: u32,
         rdata: &[u8],
     ) -> Result<(), String> {
-        may_stand(&self.apex, owner, rtype)?;
+        may_stand(&self.apex, owner, rtype, rdata)?;
         self.records.push(owner, Record { rtype, rdata, ttl });
         Ok(())
     }
@@ -66,6 +66,7 @@ impl Taker {
         let has_dnames = zone.nodes().any(|node| node.has(Rtype::DNAME));
         for node in zone.nodes() {
             alone(node.name(), node)?;
+            fits(node)?;
             if has_dnames {
                 below_dname(&zone, node.name())?;
             }
@@ -87,11 +88,12 @@ pub fn from_run(apex: &Name, run: &Run) -> Result<Zone, String> {
 pub fn check(zone: &Zone, delta: &Delta) -> Result<(), String> {
     is_whole(zone)?;
     for (owner, record) in delta.added.iter() {
-        may_stand(&zone.apex, owner, record.rtype)?;
+        may_stand(&zone.apex, owner, record.rtype, record.rdata)?;
         let Some(node) = zone.node(owner) else {
             continue;
         };
         alone(owner, node)?;
+        fits(node)?;
         below_dname(zone, owner)?;
         if record.rtype == Rtype::DNAME {
             let is_below = |node: &Node<'_>| {
@@ -121,6 +123,11 @@ fn below_dname(zone: &Zone, name: &DomainName<[u8]>) -> Result<(), String> {
     }
 }
 
+/// Whether the records of a name fit into messages.
+fn fits(node: Node<'_>) -> Result<(), String> {
+    size::check_node(node).map_err(|(rtype, message)| format!("{} {rtype}: {message}", node.name()))
+}
+
 /// Whether a zone has what each must have.
 fn is_whole(zone: &Zone) -> Result<(), String> {
     let top = zone.top();
@@ -135,13 +142,20 @@ fn is_whole(zone: &Zone) -> Result<(), String> {
 }
 
 /// Whether a record may stand in a zone, whatever else does.
-fn may_stand(apex: &Name, owner: &DomainName<[u8]>, rtype: Rtype) -> Result<(), String> {
+fn may_stand(
+    apex: &Name,
+    owner: &DomainName<[u8]>,
+    rtype: Rtype,
+    rdata: &[u8],
+) -> Result<(), String> {
     if !owner.ends_with(apex) {
         return Err(format!("{owner} is outside the zone"));
     }
     if matches!(rtype.to_int(), 0 | 41 | 128..=255) {
         return Err(format!("{owner} has {rtype}, a type for messages"));
     }
+    rdata::canonical(rtype, rdata, &mut Vec::new())
+        .map_err(|message| format!("{owner} {rtype}: {message}"))?;
     let at_apex = owner.as_slice() == apex.as_slice();
     match rtype {
         Rtype::SOA if !at_apex => Err(format!("{owner} has a SOA record below the apex")),

@@ -696,6 +696,10 @@ fn each_wrong_key_of_a_pool_is_one_clear_line() {
             "5: pool.names: \"ams..example.org\" is not a domain name (empty label); write one, as \"www.example.org\"",
         ),
         (
+            "policy = \"all\"\nnames = \"{mirror}.*.example.org\"",
+            "5: pool.names: \"ams.*.example.org\" has a * that is not its first label: *.example.org would answer for no other name; write * as the first label only",
+        ),
+        (
             "policy = \"all\"\nnames = \"{mirror}.example.org\"\n[[steer]]\nname = \"SIN.example.org\"\npool = \"p\"",
             "5: pool.names: sin.example.org is already steered by line 43; change the template",
         ),

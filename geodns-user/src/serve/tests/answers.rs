@@ -703,6 +703,79 @@ fn truncation_leaves_question_and_opt() {
     assert_eq!((over_tcp[0].as_str(), over_tcp.len()), ("NOERROR aa", 21));
 }
 
+#[test]
+fn over_tcp_what_fits_alone_is_answered_whatever_stands_around_it() {
+    use std::fmt::Write as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[server]\nlisten = [\"127.0.0.1\"]\n[kernel]\nmode = \"off\"\n[[zone]]\nname = \"t\"\nfile = \"t\"\n";
+    let mut zone = "$TTL 60\n@ SOA ns.x. host.x. 1 7200 3600 1209600 60\n@ NS ns.x.\n".to_owned();
+    // The largest RRset that a zone may have, at a wildcard and behind aliases.
+    let most = format!("TYPE65280 \\# 64693 {}", "00".repeat(64_693));
+    let label = format!("{0}.{0}", "x".repeat(60));
+    let _ = writeln!(zone, "*.w {most}\nbig {most}");
+    for alias in 0..12 {
+        let (one, next) = (
+            format!("a{alias}.{label}"),
+            format!("a{}.{label}", alias + 1),
+        );
+        let _ = writeln!(
+            zone,
+            "{one} CNAME {}",
+            if alias == 11 { "big" } else { &next }
+        );
+    }
+    // Servers that fit, with more addresses than do.
+    for server in 0..1500 {
+        let _ = writeln!(
+            zone,
+            "cut NS n{server}.cut\nn{server}.cut A 192.0.2.1\nn{server}.cut AAAA 2001:db8::1"
+        );
+    }
+    std::fs::write(folder.path().join("t"), zone).unwrap();
+    std::fs::write(folder.path().join("geodns.toml"), config).unwrap();
+    let inputs = Inputs::read(&folder.path().join("geodns.toml")).unwrap();
+    let world = inputs.compile(&[], 1, [17, 4]).unwrap();
+    let lines = |ask: Ask| {
+        let mut response = Vec::new();
+        let ask = ask.tcp();
+        assert!(answer(
+            &world,
+            &identity(),
+            &ask.wire(),
+            ask.client,
+            ask.transport,
+            &mut response
+        ));
+        show(&response)
+    };
+    // NSID and a client subnet beside it.
+    let options = b"\0\x03\0\0\0\x08\0\x14\0\x02\x80\0\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01";
+    let longest = format!(
+        "{}{}.w.t",
+        format!("{}.", "y".repeat(62)).repeat(3),
+        "z".repeat(60)
+    );
+    let asked = ask(&format!("{longest} TYPE65280"));
+    assert_eq!(asked.name.len(), 255);
+    let whole = lines(asked.opt(1232, 0, 0, options));
+    assert_eq!((whole[0].as_str(), whole.len()), ("NOERROR aa", 3));
+    // The aliases, and not SERVFAIL.
+    let chain = lines(ask(&format!("a0.{label}.t TYPE65280")));
+    assert_eq!((chain[0].as_str(), chain.len()), ("NOERROR aa", 13));
+    let referral = lines(ask("x.cut.t A"));
+    let glue = referral
+        .iter()
+        .filter(|line| line.starts_with("ar "))
+        .count();
+    assert_eq!(referral[0], "NOERROR");
+    assert!(
+        glue > 100 && referral.len() == 1 + 1500 + glue,
+        "{glue} of {}",
+        referral.len()
+    );
+}
+
 /// Scope of the answer for a subnet, and the answer.
 fn scoped(question: &str, net: &str, client: &str) -> (u8, Vec<String>) {
     let query = ask(question).subnet(net).from(client);

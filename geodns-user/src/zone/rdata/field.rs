@@ -6,7 +6,7 @@ use domain::base::iana::SecurityAlgorithm;
 use domain::utils::{base16, base64};
 
 use super::super::text::{Token, Wrong};
-use super::{Data, odd, rtype};
+use super::{Data, odd, rtype, svcb};
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,16 @@ pub(super) enum Field {
     Prefixes,
     Identity,
     Relay,
+    /// Kind of gateway, algorithm, gateway and key of an IPSECKEY.
+    Gateway,
+    /// A number of a hash algorithm of NSEC3, or its name.
+    HashAlgorithm,
+    /// Octets in hexadecimal, or `-` for none, behind their length.
+    Salt,
+    /// Octets in Base32 (RFC 4648 section 7), behind their length.
+    Hashed,
+    /// Parameters of SVCB.
+    Parameters,
 }
 
 /// Names of certificates' types.
@@ -182,6 +192,17 @@ impl Field {
             Self::Prefixes => odd::prefixes(data, out)?,
             Self::Identity => odd::identity(data, out)?,
             Self::Relay => odd::relay(data, out)?,
+            Self::Gateway => odd::gateway(data, out)?,
+            Self::HashAlgorithm => {
+                let token = data.next()?;
+                out.push(match token.is("SHA-1") {
+                    true => 1,
+                    false => token.number(u8::MAX.into())? as u8,
+                });
+            }
+            Self::Salt => odd::salt(data, out)?,
+            Self::Hashed => odd::hashed(data, out)?,
+            Self::Parameters => svcb::scan(data, out)?,
         }
         Ok(())
     }
@@ -189,14 +210,16 @@ impl Field {
     /// Takes it from octets, and appends it in canonical form.
     pub fn copy(self, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
         let len = match self {
-            Self::U8 | Self::Algorithm | Self::Scheme => 1,
+            Self::U8 | Self::Algorithm | Self::Scheme | Self::HashAlgorithm => 1,
             Self::U16 | Self::Type | Self::CertType => 2,
             Self::U32 | Self::Time | Self::Moment | Self::Ipv4 => 4,
             Self::U64 | Self::Locator => 8,
             Self::Ipv6 => 16,
             Self::Eui(len) => len,
             Self::Name | Self::NameAsWritten => name_len(rest)?,
-            Self::Text => text_len(rest)?,
+            Self::Text | Self::Salt => text_len(rest)?,
+            // A hash has an octet at least.
+            Self::Hashed => text_len(rest).filter(|&len| len > 1)?,
             Self::TextIfAny if rest.is_empty() => 0,
             Self::TextIfAny => text_len(rest)?,
             Self::Texts => {
@@ -220,6 +243,8 @@ impl Field {
             Self::Prefixes => odd::are_prefixes(rest).then_some(rest.len())?,
             Self::Identity => odd::is_identity(rest).then_some(rest.len())?,
             Self::Relay => odd::is_relay(rest).then_some(rest.len())?,
+            Self::Gateway => odd::is_gateway(rest).then_some(rest.len())?,
+            Self::Parameters => svcb::are_params(rest).then_some(rest.len())?,
             Self::A6 => odd::is_a6(rest).then_some(rest.len())?,
         };
         let (field, after) = rest.split_at_checked(len)?;

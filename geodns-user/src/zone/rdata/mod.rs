@@ -4,11 +4,11 @@
 //! - here: what fields each type has, and what must hold beyond them
 //! - `field`: one field, from tokens and from octets
 //! - `odd`: fields with rules of their own: LOC, APL, HIP and the like
-//! - `scanner`: the types that the scanner of `domain` reads
+//! - `svcb`: the parameters of SVCB and HTTPS
 
 mod field;
 mod odd;
-mod scanner;
+mod svcb;
 
 use domain::base::Rtype;
 use field::Field;
@@ -78,8 +78,9 @@ pub(super) fn scan(
         }
         sane(rtype, &out[start..]).map_err(|message| data.wrong(message))?;
     } else {
-        let octets = scanner::scan(rtype, &mut data)?;
-        canonical(rtype, &octets, out).map_err(|message| data.wrong(message))?;
+        return Err(data.wrong(format!(
+            "data of {rtype} records has no other form than \\# LENGTH HEX (RFC 3597); write that"
+        )));
     }
     if out.len() - start > MAX_LEN {
         return Err(data.wrong(format!(
@@ -118,7 +119,10 @@ pub(super) fn canonical(rtype: Rtype, octets: &[u8], out: &mut Vec<u8>) -> Resul
                 .all(|field| field.copy(&mut rest, out).is_some());
             read && rest.is_empty()
         }
-        None => scanner::canonical(rtype, octets, out).is_some(),
+        None => {
+            out.extend_from_slice(octets);
+            true
+        }
     };
     if !whole {
         return Err(format!(
@@ -140,7 +144,7 @@ pub(super) fn rtype(token: &Token<'_>) -> Option<Rtype> {
     }
 }
 
-/// The fields of a type; `None` for types that `domain` scans, and for unknown ones.
+/// The fields of a type; `None` for unknown ones.
 #[rustfmt::skip]
 fn fields(rtype: Rtype) -> Option<&'static [Field]> {
     use Field::*;
@@ -182,13 +186,17 @@ fn fields(rtype: Rtype) -> Option<&'static [Field]> {
         // DS (RFC 4034), CDS (RFC 7344), TA, DLV (RFC 4431).
         43 | 59 | 32768 | 32769 => &[U16, Algorithm, U8, Hex],
         44 => &[U8, U8, Hex],                               // SSHFP (RFC 4255)
+        45 => &[U8, Gateway],                               // IPSECKEY (RFC 4025)
         47 => &[NameAsWritten, Types],                      // NSEC (RFC 4034)
+        50 => &[HashAlgorithm, U8, U16, Salt, Hashed, Types], // NSEC3 (RFC 5155)
+        51 => &[HashAlgorithm, U8, U16, Salt],              // NSEC3PARAM
         49 | 61 => &[Base64],                               // DHCID (RFC 4701), OPENPGPKEY (RFC 7929)
         52 | 53 => &[U8, U8, U8, Hex],                      // TLSA (RFC 6698), SMIMEA (RFC 8162)
         55 => &[Identity],                                  // HIP (RFC 8005)
         58 => &[NameAsWritten, NameAsWritten],              // TALINK
         62 => &[U32, U16, Types],                           // CSYNC (RFC 7477)
         63 => &[U32, U8, U8, Hex],                          // ZONEMD (RFC 8976)
+        64 | 65 => &[U16, NameAsWritten, Parameters],       // SVCB, HTTPS (RFC 9460)
         66 => &[Type, Scheme, U16, NameAsWritten],          // DSYNC (RFC 9859)
         104 | 106 => &[U16, Locator],                       // NID, L64 (RFC 6742)
         105 => &[U16, Ipv4],                                // L32
@@ -227,10 +235,15 @@ fn sane(rtype: Rtype, rdata: &[u8]) -> Result<(), &'static str> {
             if !digest(rest, &[(1, 20), (2, 32)], *kind) => {
                 return Err("the fingerprint has not the length of its kind; copy it anew");
             }
-        (63, [_, _, _, _, _, kind, rest @ ..])
-            if (rest.len() < 12 || !digest(rest, &[(1, 48), (2, 64)], *kind)) => {
+        // Of other schemes than SIMPLE nothing is known but that a digest has 12 octets (RFC 8976 section 2.2).
+        (63, [_, _, _, _, scheme, kind, rest @ ..])
+            if (rest.len() < 12 || (*scheme == 1 && !digest(rest, &[(1, 48), (2, 64)], *kind))) => {
                 return Err("the digest has not the length of its kind; copy it anew");
             }
+        (64 | 65, [_, _, rest @ ..]) => {
+            let target = field::name_len(rest).unwrap_or(rest.len());
+            svcb::sane(&rest[target..])?;
+        }
         (257, [_, rest @ ..]) => {
             let (len, rest) = rest.split_first().unwrap_or((&0, &[]));
             let tag = rest.get(..usize::from(*len)).unwrap_or(&[]);

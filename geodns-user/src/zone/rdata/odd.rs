@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use domain::utils::base16;
+use domain::utils::{base16, base32};
 
 use super::super::text::{Token, Wrong};
 use super::Data;
@@ -350,4 +350,73 @@ pub(super) fn is_relay(rdata: &[u8]) -> bool {
         3 => name_len(relay) == Some(relay.len()),
         _ => true,
     }
+}
+
+/// IPSECKEY (RFC 4025) behind its precedence: kind of gateway, algorithm, gateway, and a key if there is one.
+pub(super) fn gateway(data: &mut Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
+    let kind = data.next()?.number(3)? as u8;
+    let algorithm = data.next()?.number(u8::MAX.into())? as u8;
+    out.extend([kind, algorithm]);
+    let gateway = data.next()?;
+    match kind {
+        0 if gateway.is(".") => {}
+        0 => return Err(gateway.wrong("a gateway of kind 0 is none; write a dot")),
+        1 => out.extend_from_slice(&ipv4(gateway)?.octets()),
+        2 => out.extend_from_slice(&ipv6(gateway)?.octets()),
+        _ => gateway.name(data.origin, out)?,
+    }
+    if !data.tokens.is_empty() {
+        let key = joined(data)?;
+        base64_of(&key, data, out)?;
+    }
+    Ok(())
+}
+
+pub(super) fn is_gateway(rdata: &[u8]) -> bool {
+    let [kind, _, rest @ ..] = rdata else {
+        return false;
+    };
+    match kind {
+        1 => rest.len() >= 4,
+        2 => rest.len() >= 16,
+        3 => name_len(rest).is_some(),
+        // Of other kinds nothing is known.
+        _ => true,
+    }
+}
+
+/// The salt of NSEC3 and NSEC3PARAM (RFC 5155 section 3.3).
+pub(super) fn salt(data: &mut Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
+    let token = data.next()?;
+    let salt: Option<Vec<u8>> = match token.word() {
+        "-" => Some(Vec::new()),
+        "" => None,
+        word => base16::decode(word).ok(),
+    };
+    behind_length(salt, out).ok_or_else(|| {
+        token.wrong(format!(
+            "{} is not a salt; write a dash for none, or up to 255 octets in hexadecimal",
+            token.shown()
+        ))
+    })
+}
+
+/// The next hash of NSEC3 (RFC 5155 section 3.3).
+pub(super) fn hashed(data: &mut Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
+    let token = data.next()?;
+    let hash: Option<Vec<u8>> = base32::decode_hex(token.word()).ok();
+    let hash = hash.filter(|hash| !hash.is_empty());
+    behind_length(hash, out).ok_or_else(|| {
+        token.wrong(format!(
+            "{} is not a hash in Base32 (RFC 4648 section 7); copy it anew",
+            token.shown()
+        ))
+    })
+}
+
+fn behind_length(octets: Option<Vec<u8>>, out: &mut Vec<u8>) -> Option<()> {
+    let octets = octets?;
+    out.push(u8::try_from(octets.len()).ok()?);
+    out.extend(octets);
+    Some(())
 }

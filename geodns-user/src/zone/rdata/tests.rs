@@ -268,6 +268,16 @@ const RIGHT: &[(&str, &str)] = &[
         "ZONEMD 1 2 240 000102030405060708090a0b",
         "0000000102f0000102030405060708090a0b",
     ),
+    // The digests of RFC 8976 appendix A.3 that are not of the scheme SIMPLE, or of a private algorithm; BIND
+    // has a length for SHA-384 and SHA-512 under every scheme, and refuses the second.
+    (
+        "ZONEMD 2018031900 1 240 e2d523f654b9422a96c5a8f44607bbee",
+        "7848b91c01f0e2d523f654b9422a96c5a8f44607bbee",
+    ),
+    (
+        "ZONEMD 2018031900 241 1 e1846540e33a9e4189792d18d5d131f605fc283e",
+        "7848b91cf101e1846540e33a9e4189792d18d5d131f605fc283e",
+    ),
     ("ISDN \"\" \"\"", "0000"),
     ("HINFO \"\" \"\"", "0000"),
     ("NSAP 0x4700", "4700"),
@@ -509,7 +519,7 @@ fn a_missing_and_a_surplus_field_are_told_by_their_lines() {
     );
     assert_eq!(
         wrong("HTTPS 1 . alpn"),
-        "1: data of HTTPS: expected at least one alpn-id value; correct it"
+        "1: alpn without a value; write one"
     );
 }
 

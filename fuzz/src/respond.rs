@@ -8,8 +8,7 @@ use domain::rdata::Soa;
 use domain::rdata::tsig::Time48;
 use domain::tsig::ClientTransaction;
 use futures_util::{FutureExt, StreamExt};
-use geodns::serve::{Answer, Request, Transport, authority};
-use tokio::sync::mpsc;
+use geodns::serve::{Answer, Notices, Request, Transport, authority};
 
 use crate::message::{Parts, check};
 use crate::world::{self, IDENTITY, KEY, WORLD};
@@ -39,7 +38,7 @@ pub fn respond(data: &[u8]) {
 
 /// Asks. Gives the messages of the answer.
 fn ask(client: IpAddr, transport: Transport, query: &[u8]) -> Vec<Vec<u8>> {
-    let (notices, _heard) = mpsc::channel(1);
+    let notices = Notices::default();
     let request = Request {
         world: &WORLD,
         notices: &notices,

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use domain::base::{Message, Rtype};
+use geodns::transfer::budget::{Budget, Limits};
 use geodns::transfer::receive::{Received, Receiver};
 use geodns::zone::{Delta, Name, Run, Zone, parse, parse_name, take};
 
@@ -53,18 +54,23 @@ pub fn transfer(octets: &[u8]) {
 }
 
 fn received(octets: &[u8]) -> Option<Received> {
-    let mut receiver = Receiver::new(APEX.clone());
+    let limits = Limits {
+        zone: 1 << 30,
+        all: 1 << 30,
+    };
+    let budget = Budget::default();
+    let mut receiver = Receiver::new(APEX.clone(), Some(1), budget.share(), limits);
     let mut rest = octets;
     while let Some((&[high, low], after)) = rest.split_first_chunk() {
         let len = u16::from_be_bytes([high, low]);
         let (message, after) = after.split_at_checked(len.into())?;
         rest = after;
         let message = Message::from_octets(Bytes::copy_from_slice(message)).ok()?;
-        if receiver.take(message).ok()? {
+        if receiver.take(&message).ok()? {
             break;
         }
     }
-    receiver.finish().ok()
+    Some(receiver.finish().ok()?.received)
 }
 
 /// The zone with deltas applied, as the daemon does it.

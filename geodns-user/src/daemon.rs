@@ -11,7 +11,7 @@
 //! - `acme`: tokens of ACME challenges
 //! - `blocks`: queries that are dropped
 //! - `watch`: who looks on; `top`: what there is to see
-//! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `announce`: others
+//! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `notices`: they say that they have changed; `announce`: others
 //!   are told of changes
 //! - `promote`: names that are asked often, into the kernel's table
 //! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
@@ -34,6 +34,7 @@ mod explain;
 mod geography;
 mod judge;
 mod listen;
+mod notices;
 mod notify;
 mod preview;
 mod privileges;

@@ -9,6 +9,7 @@
 //! - [`tap`]: frames sent and seen on an interface
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
+//! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
 //! - [`crowd`]: clients that hold all the connections they can
@@ -26,6 +27,7 @@ pub mod mmdb;
 pub mod mutate;
 pub mod packet;
 pub mod peers;
+pub mod primary;
 pub mod rig;
 pub mod tap;
 pub mod terminal;

@@ -45,7 +45,7 @@ pub struct Setup {
     pub files: Vec<(String, Vec<u8>)>,
     /// More lines of a zone's section (Knot), of `zone:` (NSD), of `zone { }` (BIND), for each of them.
     pub of_zone: String,
-    /// More lines of `options { }` (BIND).
+    /// More lines of `options { }` (BIND), of `server:` (Knot).
     pub options: String,
     /// The rest of the configuration; `{folder}` is where the files are.
     pub rest: String,
@@ -297,8 +297,12 @@ fn text(kind: Kind, folder: &Path, setup: &Setup) -> String {
             for address in listen {
                 text += &format!("  listen: \"{address}@53\"\n");
             }
+            let workers = match options.contains("background-workers") {
+                true => "",
+                false => "  background-workers: 1\n",
+            };
             text += &format!(
-                "  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n\
+                "  udp-workers: 1\n  tcp-workers: 1\n{workers}{options}\
                  database:\n  storage: \"{at}/db\"\n\
                  log:\n  - target: stderr\n    any: info\n{rest}\nzone:\n"
             );

@@ -71,6 +71,7 @@ pub(super) fn check(
         Some(feed) => Some(check.path(Some(feed), "health.feed", "")?.0),
         None => None,
     };
+    let transfer = check.inward(file.transfer)?;
     let keys = check.keys(file.tsig)?;
     let zones = check.zones(file.zone, &keys)?;
     let (mirrors, by_id) = check.mirrors(file.mirror)?;
@@ -90,6 +91,7 @@ pub(super) fn check(
         state: state.0,
         databases,
         health_feed,
+        transfer,
         keys,
         zones,
         mirrors,

@@ -39,6 +39,8 @@ pub(super) struct File {
     #[serde(default)]
     pub health: Health,
     #[serde(default)]
+    pub transfer: Transfer,
+    #[serde(default)]
     pub tsig: Vec<Tsig>,
     #[serde(default)]
     pub zone: Vec<Zone>,
@@ -162,6 +164,15 @@ pub(super) struct Geoip {
 #[serde(deny_unknown_fields)]
 pub(super) struct Health {
     pub feed: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Transfer {
+    pub max_zone: Option<Spanned<String>>,
+    pub max_all: Option<Spanned<String>>,
+    pub notify_rate: Option<Spanned<i64>>,
+    pub notify_rate_all: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Deserialize)]

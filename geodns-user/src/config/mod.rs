@@ -8,17 +8,20 @@
 //! - `blocks`: the same of what is dropped
 //! - `rrl`: the same of how much is answered to one prefix
 //! - `transfer`: the same of who gives and takes zones
+//! - `inward`: the same of how much zones from elsewhere may take
 //! - `catalog`: the same of zones that list others, and the zones that are listed
-//! - [`time`]: times as people write them
+//! - [`time`], [`size`]: times and amounts of memory as people write them
 
 mod blocks;
 mod catalog;
 mod check;
 mod cookies;
 mod file;
+mod inward;
 mod monitor;
 mod pool;
 mod rrl;
+pub mod size;
 pub mod time;
 mod transfer;
 
@@ -32,6 +35,7 @@ pub use blocks::{Block, check_note};
 pub use catalog::{Catalog, Listing, MAX_ZONES, Template};
 pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
+pub use inward::Inward;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use rrl::Rrl;
@@ -104,6 +108,8 @@ pub struct Config {
     pub databases: Vec<PathBuf>,
     /// `health.feed`: file of other monitors' verdicts.
     pub health_feed: Option<PathBuf>,
+    /// `[transfer]`
+    pub transfer: Inward,
     /// `[[tsig]]`
     pub keys: Keys,
     /// `[[zone]]`

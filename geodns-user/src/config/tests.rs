@@ -224,6 +224,7 @@ fn the_sample_says_the_truth() {
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
         ("health", "[health]\nx = 0"),
+        ("transfer", "[transfer]\nx = 0"),
         ("tsig", "[[tsig]]\nx = 0"),
         ("zone", "[[zone]]\nx = 0"),
         ("mirror", "[[mirror]]\nx = 0"),
@@ -378,7 +379,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, block, control, state, geoip, health, tsig, zone, mirror, pool, steer",
+            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, block, control, state, geoip, health, transfer, tsig, zone, mirror, pool, steer",
         ),
         (
             "path =",
@@ -1184,4 +1185,35 @@ fn a_steered_name_is_in_a_zone_of_the_file() {
         error.to_string(),
         "etc/g.toml:37: steer.name: a.example is outside every zone; add a [[zone]] that holds it"
     );
+}
+
+#[test]
+fn what_zones_from_elsewhere_may_take_is_what_it_says() {
+    let with = |keys: &str| parse(format!("[transfer]\n{keys}\n{BASE}"));
+    assert_eq!(parse(BASE).unwrap().transfer, Inward::default());
+    let all = "max_zone = \"64KiB\"\nmax_all = \"2GiB\"\nnotify_rate = 1\nnotify_rate_all = 7";
+    let expected = Inward {
+        max_zone: 64 << 10,
+        max_all: 2 << 30,
+        notify_rate: 1,
+        notify_rate_all: 7,
+    };
+    assert_eq!(with(all).unwrap().transfer, expected);
+    for (keys, said) in [
+        (
+            "max_zone = \"8GiB\"",
+            "2: transfer.max_zone: 8GiB is out of range; write 64KiB to 4GiB",
+        ),
+        (
+            "max_all = \"1 GB\"",
+            "2: transfer.max_all: \"1 GB\" is not a size; write a number and KiB, MiB or GiB, as \"256MiB\"",
+        ),
+        (
+            "notify_rate = 0",
+            "2: transfer.notify_rate: 0 is out of range; write 1 to 100000",
+        ),
+    ] {
+        let error = with(keys).unwrap_err();
+        assert_eq!(error.to_string(), format!("etc/g.toml:{said}"));
+    }
 }

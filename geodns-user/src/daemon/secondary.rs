@@ -3,10 +3,10 @@
 //!
 //! Each zone has a task of its own, and so one transfer at a time.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use domain::base::Serial;
@@ -20,19 +20,26 @@ use super::{Daemon, zones};
 use crate::config::{Config, Peer};
 use crate::control::api::Failure;
 use crate::serve::Notice;
+use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
 use crate::transfer::client;
-use crate::transfer::receive::Received;
+use crate::transfer::pace::Pace;
+use crate::transfer::receive::{Arrived, Received, Stranger};
+use crate::transfer::turns::Turns;
 use crate::zone::catalog::Member;
-use crate::zone::{Delta, Name, Zone, take};
+use crate::zone::{Delta, Name, Zone, memory, take};
 
-/// Transfers under way, at the most.
-const TRANSFERS: usize = 10;
 /// Serials that are being asked for, at the most.
 const ASKING: usize = 256;
 /// Bounds of the times that a SOA record sets: nobody asks more often, or less.
 const REFRESH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(14 * 24 * 3600)];
 /// Retries of a zone that was never transferred: the first pause, and the longest.
 const FIRST: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(600)];
+/// That a primary has nothing newer is noted on the disk no more often than so, nor than in this part of the time
+/// in which the zone expires.
+const NOTED: Duration = Duration::from_secs(60);
+const NOTED_OF_EXPIRY: u32 = 16;
+/// Octets of a zone whose memory matters.
+const LARGE: usize = 1 << 20;
 /// A zone is written to the disk no more often than once in a second for each MiB that it has.
 const PER_MIB: Duration = Duration::from_secs(1);
 
@@ -40,16 +47,22 @@ const PER_MIB: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Secondaries {
     tasks: Mutex<HashMap<Name, Task>>,
-    turns: Semaphore,
+    turns: Turns,
     asking: Semaphore,
+    /// What all of them take.
+    budget: Budget,
+    /// Of queries that NOTIFYs cause.
+    pace: Mutex<Pace>,
 }
 
 impl Default for Secondaries {
     fn default() -> Self {
         Self {
             tasks: Mutex::default(),
-            turns: Semaphore::new(TRANSFERS),
+            turns: Turns::default(),
             asking: Semaphore::new(ASKING),
+            budget: Budget::default(),
+            pace: Mutex::default(),
         }
     }
 }
@@ -64,6 +77,17 @@ struct Task {
     /// Which member of a catalog it is for: another one of that name begins anew.
     member: Option<Member>,
     checked: Arc<Checked>,
+    told: Arc<Told>,
+}
+
+/// Primaries that have said that there is another version, and have not been asked yet.
+#[derive(Debug, Default)]
+struct Told(Mutex<BTreeSet<IpAddr>>);
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// When a primary of a zone last had no newer version, in milliseconds since 1970; 0: never.
@@ -87,8 +111,8 @@ impl Checked {
 /// Why to look now.
 #[derive(Clone, Copy, Debug)]
 enum Wake {
-    /// A primary says that there is another version, with this serial if it says so.
-    Notified(IpAddr, Option<u32>),
+    /// Primaries say that there is another version.
+    Told,
     /// Somebody wants to know.
     Asked,
     /// All of it is to be had anew.
@@ -143,13 +167,15 @@ impl Daemon {
             let daemon = Arc::clone(self);
             let member = zone.member.clone();
             let checked = Arc::new(Checked::default());
-            let task = look_after(
+            let told = Arc::new(Told::default());
+            let look = Look::new(
                 daemon,
                 first.clone(),
                 member.clone(),
                 Arc::clone(&checked),
-                woken,
+                Arc::clone(&told),
             );
+            let task = look.for_ever(woken);
             let abort = tokio::spawn(task).abort_handle();
             tasks.insert(
                 first,
@@ -159,6 +185,7 @@ impl Daemon {
                     is_for,
                     member,
                     checked,
+                    told,
                 },
             );
         }
@@ -179,19 +206,33 @@ impl Daemon {
         (at > 0).then_some(at)
     }
 
-    /// Heeds what primaries say, for ever.
-    pub(super) async fn heed_notices(&self, mut notices: mpsc::Receiver<Notice>) {
-        while let Some(Notice { apex, from, serial }) = notices.recv().await {
-            if let Some(task) = self.secondaries.lock().get(&apex) {
-                let _ = task.wake.try_send(Wake::Notified(from, serial));
+    /// Asks a primary about a zone that it has sent a NOTIFY of. `false`: not now, for others were faster.
+    pub(super) fn ask_for(&self, notice: &Notice) -> bool {
+        let tasks = self.secondaries.lock();
+        let Some(task) = tasks.get(&notice.apex) else {
+            return true;
+        };
+        let mut told = task.told.lock();
+        if !told.contains(&notice.from) {
+            if !self.may_ask(notice.from) {
+                return false;
             }
+            told.insert(notice.from);
+            // If there is no room, it is going to look anyway.
+            let _ = task.wake.try_send(Wake::Told);
         }
+        true
     }
 }
 
 impl Secondaries {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Task>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Task>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pace of queries that NOTIFYs cause.
+    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,59 +258,39 @@ struct Look {
     member: Option<Member>,
     /// When a primary last had no newer version; before 1970 if never.
     checked: Arc<Checked>,
-    /// Attempts since then that have failed.
+    /// Who says that there is a newer one.
+    told: Arc<Told>,
+    /// Primaries that answer over TCP alone.
+    tcp: HashSet<SocketAddr>,
+    /// What it takes of the memory that there is for all.
+    share: Share,
+    /// What was last logged as left out of it.
+    left_out: Option<Stranger>,
+    /// Attempts since `checked` that have failed.
     failed: u32,
     /// When to look again.
     next: Instant,
     /// When to write it to the disk.
     save: Option<Instant>,
     saved: Instant,
+    /// When the disk was last told of `checked`.
+    noted: Instant,
 }
 
-/// Looks after a zone, for ever.
-async fn look_after(
-    daemon: Arc<Daemon>,
-    apex: Name,
-    member: Option<Member>,
-    checked: Arc<Checked>,
-    mut woken: mpsc::Receiver<Wake>,
-) {
-    let kept = {
-        let (keep, apex, label) = (daemon.keep.clone(), apex.clone(), label(&member));
-        let read = move || keep.checked(&apex, label.as_deref());
-        tokio::task::spawn_blocking(read).await.ok().flatten()
-    };
-    checked.set(kept.unwrap_or(SystemTime::UNIX_EPOCH));
-    let mut look = Look {
-        daemon,
-        apex,
-        member,
-        checked,
-        failed: 0,
-        // All at once would be a burst.
-        next: Instant::now() + jitter(Duration::from_millis(500)),
-        save: None,
-        saved: Instant::now() - Duration::from_secs(3600),
-    };
-    loop {
-        let wake = tokio::select! {
-            () = tokio::time::sleep_until(look.next) => Some(Wake::Asked),
-            () = at(look.save) => {
-                look.save().await;
-                continue;
-            }
-            wake = woken.recv() => wake,
-            () = tokio::time::sleep(look.until_expiry()) => {
-                look.expire().await;
-                continue;
-            }
-        };
-        let Some(wake) = wake else { return };
-        look.look(wake).await;
-    }
+/// What a primary is for.
+enum Found {
+    /// It had a newer version, which is in force.
+    Newer,
+    /// It has the version that is in force.
+    Current,
+    /// It has a newer version, which could not be had.
+    Missed(String),
+    /// It does not say, or has an older version.
+    NoHelp(String),
 }
 
-async fn at(when: Option<Instant>) {
+/// Waits until then, or for ever.
+pub(super) async fn at(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
@@ -282,6 +303,67 @@ fn jitter(time: Duration) -> Duration {
 }
 
 impl Look {
+    fn new(
+        daemon: Arc<Daemon>,
+        apex: Name,
+        member: Option<Member>,
+        checked: Arc<Checked>,
+        told: Arc<Told>,
+    ) -> Self {
+        let share = daemon.secondaries.budget.share();
+        let long_ago = Instant::now() - Duration::from_secs(3600);
+        Self {
+            daemon,
+            apex,
+            member,
+            checked,
+            told,
+            tcp: HashSet::new(),
+            share,
+            left_out: None,
+            failed: 0,
+            // All at once would be a burst.
+            next: Instant::now() + jitter(Duration::from_millis(500)),
+            save: None,
+            saved: long_ago,
+            noted: long_ago,
+        }
+    }
+
+    /// Looks after the zone, for ever.
+    async fn for_ever(mut self, mut woken: mpsc::Receiver<Wake>) {
+        let kept = {
+            let (keep, apex) = (self.daemon.keep.clone(), self.apex.clone());
+            let label = label(&self.member);
+            let read = move || keep.checked(&apex, label.as_deref());
+            tokio::task::spawn_blocking(read).await.ok().flatten()
+        };
+        self.checked.set(kept.unwrap_or(SystemTime::UNIX_EPOCH));
+        self.weigh();
+        loop {
+            let wake = tokio::select! {
+                () = tokio::time::sleep_until(self.next) => Some(Wake::Asked),
+                () = at(self.save) => {
+                    self.save().await;
+                    continue;
+                }
+                wake = woken.recv() => wake,
+                () = tokio::time::sleep(self.until_expiry()) => {
+                    self.expire().await;
+                    continue;
+                }
+            };
+            let Some(wake) = wake else { return };
+            self.look(wake).await;
+        }
+    }
+
+    /// Takes as much of the memory for all as the zone in force needs.
+    fn weigh(&mut self) {
+        let octets = self.zone().map_or(0, |zone| zone.size());
+        self.share.set(octets);
+    }
+
     /// The zone in force.
     fn zone(&self) -> Option<Arc<Zone>> {
         let world = self.daemon.world.load();
@@ -297,58 +379,89 @@ impl Look {
         number.map_or(Vec::new(), |number| config.zones[number].primaries.clone())
     }
 
-    /// Asks the primaries, one after the other, until one is of help.
+    /// Asks the primaries, one after the other: one that is behind the others must not hide them. Those that
+    /// have sent a NOTIFY are asked alone, the others only if they are of no help.
     async fn look(&mut self, wake: Wake) {
         let mut peers = self.peers();
         let mut whole = matches!(wake, Wake::Whole);
-        if let Wake::Notified(from, serial) = wake {
-            let ours = self.zone().map(|zone| Serial(zone.serial()));
-            if let (Some(ours), Some(theirs)) = (ours, serial)
-                && ours >= Serial(theirs)
-            {
-                debug!(
-                    "{}: {from} says serial {theirs}, and we have {ours}",
-                    self.apex
-                );
+        let told = std::mem::take(&mut *self.told.lock());
+        let is_told = matches!(wake, Wake::Told);
+        if is_told {
+            if told.is_empty() {
                 return;
             }
-            // Who says so has it.
-            peers.sort_by_key(|peer| peer.address != from);
+            peers.sort_by_key(|peer| !told.contains(&peer.address));
         }
+        let (mut newer, mut current, mut missed) = (false, false, false);
         let mut said = Vec::new();
+        let mut asked = 0;
         for peer in &peers {
-            match self.ask(peer, &mut whole).await {
-                Ok(()) => {
-                    self.checked.set(SystemTime::now());
-                    self.failed = 0;
-                    let refresh = self.zone().map_or(0, |zone| zone.soa_number(1));
-                    self.again(Duration::from_secs(refresh.into()));
-                    return;
-                }
-                Err(line) => said.push(format!("{peer}: {line}")),
+            if is_told
+                && !told.contains(&peer.address)
+                && (newer || current || !self.daemon.may_ask(peer.address))
+            {
+                continue;
             }
+            asked += 1;
+            let line = match self.ask(peer, &mut whole).await {
+                Found::Newer => {
+                    newer = true;
+                    continue;
+                }
+                Found::Current => {
+                    current = true;
+                    continue;
+                }
+                Found::Missed(line) => {
+                    missed = true;
+                    line
+                }
+                Found::NoHelp(line) => line,
+            };
+            said.push(format!("{peer}: {line}"));
+        }
+        // A newer version that is there and cannot be had makes the one in force no younger.
+        if newer || (current && !missed && asked == peers.len()) {
+            self.checked.set(SystemTime::now());
+            self.failed = 0;
+            let refresh = self.zone().map_or(0, |zone| zone.soa_number(1));
+            self.again(Duration::from_secs(refresh.into()));
+            if !newer {
+                self.note().await;
+            }
+            return;
+        }
+        if asked == 0 || (current && !missed) {
+            // What the others have, the next refresh shows.
+            return;
         }
         self.failed += 1;
-        let said = said.join("; ");
         let retry = match self.zone() {
             Some(zone) => Duration::from_secs(zone.soa_number(2).into()),
             None => FIRST[1].min(FIRST[0] * (1 << self.failed.min(12)) / 2),
         };
+        let before = self.next;
         self.again(retry);
+        if is_told {
+            // However often somebody says so.
+            self.next = self.next.min(before);
+        }
+        let said = said.join("; ");
         let seconds = self
             .next
             .saturating_duration_since(Instant::now())
             .as_secs();
-        match self.zone() {
-            Some(zone) => warn!(
-                "{}: no primary is of help ({said}); serving serial {} on, next attempt in {seconds} s",
-                self.apex,
-                zone.serial()
-            ),
-            None => warn!(
-                "{}: no primary is of help ({said}); SERVFAIL until then, next attempt in {seconds} s",
-                self.apex
-            ),
+        let then = match self.zone() {
+            Some(zone) => format!("serving serial {} on", zone.serial()),
+            None => "SERVFAIL until then".to_owned(),
+        };
+        let line = format!(
+            "{}: no primary is of help ({said}); {then}, next attempt in {seconds} s",
+            self.apex
+        );
+        match is_told && self.failed > 1 {
+            true => debug!("{line}"),
+            false => warn!("{line}"),
         }
     }
 
@@ -357,57 +470,106 @@ impl Look {
         self.next = Instant::now() + jitter(time.clamp(least, most)).max(least);
     }
 
-    /// Asks one primary for its serial and, if that is newer, for the zone. Or says why it is of no help.
-    async fn ask(&mut self, peer: &Peer, whole: &mut bool) -> Result<(), String> {
+    /// Asks one primary for its serial and, if that is newer, for the zone.
+    async fn ask(&mut self, peer: &Peer, whole: &mut bool) -> Found {
         let zone = self.zone();
-        let daemon = Arc::clone(&self.daemon);
-        let asking = daemon.secondaries.asking.acquire().await;
-        let theirs = client::serial(peer, &self.apex).await;
-        drop(asking);
-        let theirs = theirs.map_err(|failure| failure.to_string())?;
+        let at = SocketAddr::new(peer.address, peer.port);
+        let mut tcp = self.tcp.contains(&at);
+        let theirs = {
+            let _asking = self.daemon.secondaries.asking.acquire().await;
+            client::serial(peer, &self.apex, &mut tcp).await
+        };
+        match tcp {
+            true => self.tcp.insert(at),
+            false => self.tcp.remove(&at),
+        };
+        let theirs = match theirs {
+            Ok(theirs) => Serial(theirs),
+            Err(failure) => return Found::NoHelp(failure.to_string()),
+        };
         if let Some(zone) = zone.as_ref().filter(|_| !*whole) {
-            let (ours, theirs) = (Serial(zone.serial()), Serial(theirs));
+            let ours = Serial(zone.serial());
             if ours == theirs {
-                self.touch().await;
-                return Ok(());
+                return Found::Current;
             }
             if ours.partial_cmp(&theirs) != Some(std::cmp::Ordering::Less) {
-                return Err(format!("its serial {theirs} is older than ours, {ours}"));
+                return Found::NoHelp(format!("its serial {theirs} is older than ours, {ours}"));
             }
         }
-        let turn = daemon.secondaries.turns.acquire().await;
+        match self.fetch(peer, zone, *whole).await {
+            Ok(()) => {
+                *whole = false;
+                Found::Newer
+            }
+            Err(line) => Found::Missed(line),
+        }
+    }
+
+    /// Transfers the zone from a primary: what has changed, or else all of it. Or says why it cannot be had.
+    async fn fetch(
+        &mut self,
+        peer: &Peer,
+        zone: Option<Arc<Zone>>,
+        whole: bool,
+    ) -> Result<(), String> {
+        let daemon = Arc::clone(&self.daemon);
+        let turn = daemon.secondaries.turns.of(peer.address).await;
         let _turn = turn.map_err(|error| error.to_string())?;
         let started = Instant::now();
-        if let Some(zone) = zone.filter(|_| !*whole) {
-            match client::transfer(peer, &self.apex, Some(&zone)).await {
-                Ok(Received::Nothing) => {
+        let apex = self.apex.clone();
+        let limits = self.limits();
+        let transfer = async |since: Option<&Zone>| {
+            let share = daemon.secondaries.budget.share();
+            client::transfer(peer, &apex, since, share, limits).await
+        };
+        if let Some(zone) = zone.filter(|_| !whole) {
+            match transfer(Some(&zone)).await {
+                Ok(Arrived {
+                    received: Received::Nothing,
+                    ..
+                }) => {
                     debug!("{}: {peer} has no deltas over TCP either", self.apex);
                 }
-                Ok(received) => match self.put(received).await {
+                Ok(arrived) => match self.put(peer, arrived).await {
                     Ok(how) => return self.done(peer, &how, started).await,
                     Err(failure) => debug!("{}: IXFR from {peer}: {failure}", self.apex),
                 },
-                Err(failure) if failure.is_of_content() => {
-                    debug!("{}: IXFR from {peer}: {failure}", self.apex);
+                Err(failure @ client::Failure::Signature(_)) => {
+                    return Err(format!("IXFR: {failure}"));
                 }
-                Err(failure) => return Err(format!("IXFR: {failure}")),
+                Err(failure) => debug!("{}: IXFR from {peer}: {failure}", self.apex),
             }
         }
-        let received = client::transfer(peer, &self.apex, None).await;
-        let received = received.map_err(|failure| format!("AXFR: {failure}"))?;
+        let arrived = transfer(None).await;
+        let arrived = arrived.map_err(|failure| format!("AXFR: {failure}"))?;
         let how = self
-            .put(received)
+            .put(peer, arrived)
             .await
             .map_err(|failure| format!("AXFR: {failure}"))?;
-        *whole = false;
         self.done(peer, &how, started).await
     }
 
+    fn limits(&self) -> Limits {
+        let transfer = self.daemon.world.load().inputs.config.transfer;
+        Limits {
+            zone: transfer.max_zone,
+            all: transfer.max_all,
+        }
+    }
+
     /// Puts in force what a transfer has brought. Gives what it was.
-    async fn put(&self, received: Received) -> Result<String, Failure> {
+    async fn put(&mut self, peer: &Peer, arrived: Arrived) -> Result<String, Failure> {
+        let Arrived {
+            received,
+            left_out,
+            share,
+        } = arrived;
         let apex = self.apex.clone();
         let member = self.member.clone();
+        let limits = self.limits();
         let put = move |daemon: &Daemon| {
+            // What has come takes memory until it is in force.
+            let mut share = share;
             let world = daemon.world.load_full();
             let config = &world.inputs.config;
             // What was asked for may be another's by now.
@@ -425,11 +587,30 @@ impl Look {
                 Received::Deltas(deltas) => deltas,
             };
             let mut zone = Zone::clone(&world.zones.load()[number]);
+            let before = zone.size();
             apply(config, &mut zone, &deltas).map_err(Failure::Invalid)?;
+            let too_large = |error: TooLarge| Failure::Invalid(error.to_string());
+            if zone.size() > limits.zone.max(before) {
+                return Err(too_large(TooLarge::Zone(limits.zone)));
+            }
+            let more = zone.size().saturating_sub(before);
+            share.grow(more, limits).map_err(too_large)?;
             daemon.put_zone(zone)?;
             Ok(format!("IXFR of {} deltas", deltas.len()))
         };
-        self.daemon.change(put).await
+        let how = self.daemon.change(put).await?;
+        self.weigh();
+        if let Some(first) = left_out
+            .first
+            .filter(|first| self.left_out.as_ref() != Some(first))
+        {
+            warn!(
+                "{}: {peer} has {} records that are none of it, which are left out: the first is {first}",
+                self.apex, left_out.count
+            );
+            self.left_out = Some(first);
+        }
+        Ok(how)
     }
 
     async fn done(&mut self, peer: &Peer, how: &str, started: Instant) -> Result<(), String> {
@@ -442,6 +623,10 @@ impl Look {
             zone.serial(),
             started.elapsed().as_millis()
         );
+        if zone.size() > LARGE {
+            // The version before, and what came over the network.
+            let _ = tokio::task::spawn_blocking(memory::give_back).await;
+        }
         let pause = PER_MIB * u32::try_from(zone.size() >> 20).unwrap_or(u32::MAX);
         if self.saved.elapsed() >= pause {
             self.save().await;
@@ -455,6 +640,7 @@ impl Look {
     async fn save(&mut self) {
         self.save = None;
         self.saved = Instant::now();
+        self.noted = self.saved;
         let Some(zone) = self.zone() else { return };
         let (keep, label) = (self.daemon.keep.clone(), label(&self.member));
         let write = move || keep.write(&zone, label.as_deref());
@@ -465,11 +651,14 @@ impl Look {
         }
     }
 
-    /// Notes that there is nothing newer.
-    async fn touch(&mut self) {
-        if self.save.is_some() {
+    /// Notes on the disk that there is nothing newer: not each time, so a restart may find the zone a little
+    /// older than it is.
+    async fn note(&mut self) {
+        let expire = self.zone().map_or(Duration::ZERO, |zone| zone.expire());
+        if self.save.is_some() || self.noted.elapsed() < NOTED.min(expire / NOTED_OF_EXPIRY) {
             return;
         }
+        self.noted = Instant::now();
         let (keep, apex) = (self.daemon.keep.clone(), self.apex.clone());
         let touch = move || keep.touch(&apex, SystemTime::now());
         let touched = tokio::task::spawn_blocking(touch).await;
@@ -501,6 +690,7 @@ impl Look {
             error!("{}: {failure}", self.apex);
             tokio::time::sleep(FIRST[0]).await;
         }
+        self.weigh();
     }
 }
 

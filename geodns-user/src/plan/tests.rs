@@ -59,6 +59,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         },
         socket: PathBuf::new(),
         health_feed: None,
+        transfer: crate::config::Inward::default(),
         state: PathBuf::new(),
         databases: Vec::new(),
         keys: crate::config::Keys::default(),

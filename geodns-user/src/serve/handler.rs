@@ -11,9 +11,8 @@ use std::sync::Once;
 
 use domain::base::Rtype;
 use futures_util::stream::BoxStream;
-use tokio::sync::mpsc;
 
-use super::notices::{self, Notice};
+use super::notices::{self, Notices};
 use super::prefetch::prefetch;
 use super::query::{Query, Question};
 use super::respond::{Outcome, respond_to};
@@ -31,7 +30,7 @@ pub struct Request<'a> {
     /// The configuration in force.
     pub world: &'a World,
     /// Where to tell that a zone has changed elsewhere.
-    pub notices: &'a mpsc::Sender<Notice>,
+    pub notices: &'a Notices,
     /// Who we are.
     pub identity: &'a Identity,
     /// The message, without the length that TCP puts before it.

@@ -41,7 +41,7 @@ use std::net::IpAddr;
 pub use batch::BATCH;
 pub use endpoint::Endpoint;
 pub use handler::{Answer, Messages, Request, authority};
-pub use notices::Notice;
+pub use notices::{Notice, Notices};
 pub use respond::{Outcome, special_purpose};
 pub use seen::Sample;
 pub use server::{ListenError, Options, Server};

@@ -1,21 +1,24 @@
 //! NOTIFY (RFC 1996): a primary says that a zone has changed.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use domain::base::Rtype;
+use tokio::sync::mpsc;
 
 use super::handler::{Answer, Request, code};
 use super::query::{Query, Question, first_soa};
 use super::respond::{LowerName, rcode};
 use super::seldom::REFUSALS;
 use super::signed::Signature;
+use super::stats::{Counter, Stats};
 use super::write::Outline;
 use crate::zone::Name;
 
 /// NOTIFY.
 pub const OPCODE: u8 = 4;
 /// Notices that nobody has looked at yet, at the most. More are dropped: they come again.
-pub const WAITING: usize = 256;
+const WAITING: usize = 256;
 
 /// A zone has changed at its primary, as that says.
 #[derive(Clone, Debug)]
@@ -26,6 +29,26 @@ pub struct Notice {
     pub from: IpAddr,
     /// The serial that it has now, if it says so.
     pub serial: Option<u32>,
+}
+
+/// Where it is told that a zone has changed elsewhere. Nobody listens to the default.
+#[derive(Debug, Default)]
+pub struct Notices(Option<(mpsc::Sender<Notice>, Arc<Stats>)>);
+
+impl Notices {
+    /// Those that are heard of here, and counted there.
+    pub(super) fn new(stats: Arc<Stats>) -> (Self, mpsc::Receiver<Notice>) {
+        let (tell, heard) = mpsc::channel(WAITING);
+        (Self(Some((tell, stats))), heard)
+    }
+
+    fn tell(&self, notice: Notice) {
+        let Some((tell, stats)) = &self.0 else { return };
+        stats.add(Counter::NotifyHeard);
+        if tell.try_send(notice).is_err() {
+            stats.add(Counter::NotifyMerged);
+        }
+    }
 }
 
 /// Answers a NOTIFY, and passes it on if it comes from a primary of the zone.
@@ -80,7 +103,7 @@ pub fn hear(
         outline.rcode = rcode::REFUSED;
         return code(query, outline, response);
     }
-    let _ = request.notices.try_send(Notice {
+    request.notices.tell(Notice {
         apex: zone.apex.clone(),
         from: request.client.to_canonical(),
         serial: first_soa(request.message).map(|soa| soa.serial),

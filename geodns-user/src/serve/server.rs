@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::asked::Asked;
 use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
-use super::notices::{self, Notice};
+use super::notices::{Notice, Notices};
 use super::seen::{Sample, Seen};
 use super::{Endpoint, Identity, Stats, tcp, udp};
 use crate::block::Blocks;
@@ -169,7 +169,7 @@ pub(super) struct Shared {
     pub handler: Guarded,
     pub certificate: ArcSwapOption<Certificate>,
     /// Where it is told that a zone has changed elsewhere.
-    pub notices: mpsc::Sender<Notice>,
+    pub notices: Notices,
 }
 
 /// An address that is answered on. Its UDP sockets are the workers'.
@@ -232,7 +232,7 @@ impl Server {
         handler: Handler,
     ) -> Self {
         let stats = Arc::new(Stats::new(options.workers()));
-        let (notices, heard) = mpsc::channel(notices::WAITING);
+        let (notices, heard) = Notices::new(Arc::clone(&stats));
         Self {
             shared: Arc::new(Shared {
                 world,

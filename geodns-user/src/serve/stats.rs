@@ -57,6 +57,12 @@ counters! {
     OtherRcode = "rcode_other",
     /// Answered SERVFAIL after a fault of ours: the log has the query.
     Panics = "panics",
+    /// NOTIFYs of primaries that were heard.
+    NotifyHeard = "notify_heard",
+    /// NOTIFYs that found another one of the zone and primary waiting for its turn, or too many waiting.
+    NotifyMerged = "notify_merged",
+    /// SOA queries that NOTIFYs were the reason for.
+    NotifyAsked = "notify_asked",
     /// Datagrams that could not be sent.
     UdpSendFailed = "udp_send_failed",
     /// TCP connections accepted.
@@ -119,6 +125,16 @@ impl Stats {
                 *counted = 0;
             }
         }
+    }
+
+    /// Counts a NOTIFY that was merged with another one.
+    pub fn count_notify_merged(&self) {
+        self.add(Counter::NotifyMerged);
+    }
+
+    /// Counts a query that a NOTIFY was the reason for.
+    pub fn count_notify_asked(&self) {
+        self.add(Counter::NotifyAsked);
     }
 
     /// Counts one more of what is rare.

@@ -16,12 +16,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 
-use super::receive::{Broken, Received, Receiver};
+use super::budget::{Limits, Share};
+use super::receive::{Arrived, Broken, Receiver};
 use crate::config::Peer;
-use crate::zone::{Name, Zone};
+use crate::zone::{Name, Zone, memory};
 
-/// How long an answer in one message may take.
+/// How long an answer in one message may take, over TCP and to a NOTIFY.
 const ANSWER: Duration = Duration::from_secs(4);
+/// How long the answer to a first and to a second query over UDP may take.
+const TRIES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
+/// How long more than the SOA record may take that an IXFR is answered with.
+const MORE: Duration = Duration::from_secs(3);
 /// How long the next octets of a transfer may take.
 const IDLE: Duration = Duration::from_secs(15);
 /// How long a whole transfer may take.
@@ -48,6 +53,9 @@ pub enum Failure {
     /// It has no authority over the zone.
     #[error("it is not authoritative for the zone")]
     Lame,
+    /// It cannot be reached in either way.
+    #[error("{0} over UDP, and over TCP: {1}")]
+    Neither(Box<Failure>, Box<Failure>),
     /// What it transfers is of no use.
     #[error("{0}")]
     Broken(#[from] Broken),
@@ -57,6 +65,11 @@ impl Failure {
     /// Whether another way of transfer may do.
     pub fn is_of_content(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Broken(_) | Self::Malformed)
+    }
+
+    /// Whether nothing has come, for which the network may be to blame.
+    fn is_of_network(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Silent)
     }
 }
 
@@ -125,16 +138,38 @@ fn sign(
         .map_err(|error| Failure::Signature(error.to_string()))
 }
 
-/// The serial that a zone has at a server.
-pub async fn serial(peer: &Peer, apex: &Name) -> Result<u32, Failure> {
+/// The serial that a zone has at a server. `tcp`: whether to ask over TCP first, and then, whether that was
+/// the only way.
+pub async fn serial(peer: &Peer, apex: &Name, tcp: &mut bool) -> Result<u32, Failure> {
     let build = || query(apex, Rtype::SOA, None, Opcode::QUERY);
-    let answer = match exchange(peer, build, 2).await {
-        Ok(answer) if answer.header().rcode() != Rcode::REFUSED => answer,
-        // Knot DNS has catalogs over TCP alone, and says REFUSED without a signature.
-        Ok(_) | Err(Failure::Signature(_)) => over_tcp(peer, build()?).await?,
-        Err(failure) => return Err(failure),
+    if std::mem::take(tcp)
+        && let Ok(answer) = over_tcp(peer, build()?).await
+    {
+        *tcp = true;
+        return serial_in(&answer, apex);
+    }
+    let failed = match exchange(peer, build, &TRIES).await {
+        Ok(answer) if answer.header().rcode() == Rcode::NOERROR => return serial_in(&answer, apex),
+        Ok(answer) => Failure::Refused(answer.header().rcode()),
+        Err(failure) => failure,
     };
-    check(&answer)?;
+    // Some have TCP only, behind a firewall (RFC 7766 section 5). Knot DNS has catalogs over TCP alone, and
+    // says REFUSED without a signature.
+    match over_tcp(peer, build()?).await {
+        Ok(answer) => {
+            *tcp = failed.is_of_network();
+            serial_in(&answer, apex)
+        }
+        Err(failure) if failed.is_of_network() => {
+            Err(Failure::Neither(Box::new(failed), Box::new(failure)))
+        }
+        Err(_) => Err(failed),
+    }
+}
+
+/// The serial that an answer says.
+fn serial_in(answer: &Message<Vec<u8>>, apex: &Name) -> Result<u32, Failure> {
+    check(answer)?;
     if !answer.header().aa() {
         return Err(Failure::Lame);
     }
@@ -148,10 +183,16 @@ pub async fn serial(peer: &Peer, apex: &Name) -> Result<u32, Failure> {
     Err(Failure::Lame)
 }
 
-/// Tells a server that a zone has changed (RFC 1996): once, and waits for its answer.
+/// Tells a server that a zone has changed (RFC 1996): once over UDP, and if nothing comes, over TCP (section
+/// 3.4). Waits for its answer.
 pub async fn notify(peer: &Peer, zone: &Zone) -> Result<(), Failure> {
     let build = || query(&zone.apex, Rtype::SOA, Some(zone), Opcode::NOTIFY);
-    let answer = exchange(peer, build, 1).await?;
+    let answer = match exchange(peer, build, &[ANSWER]).await {
+        Err(failed) if failed.is_of_network() => over_tcp(peer, build()?)
+            .await
+            .map_err(|failure| Failure::Neither(Box::new(failed), Box::new(failure)))?,
+        answer => answer?,
+    };
     check(&answer)
 }
 
@@ -162,11 +203,11 @@ fn check(answer: &Message<Vec<u8>>) -> Result<(), Failure> {
     }
 }
 
-/// Asks over UDP, so many times, and over TCP what is truncated.
+/// Asks over UDP, once for each of these times, and over TCP what is truncated.
 async fn exchange(
     peer: &Peer,
     build: impl Fn() -> Result<Builder, Failure>,
-    times: usize,
+    tries: &[Duration],
 ) -> Result<Message<Vec<u8>>, Failure> {
     let at = SocketAddr::new(peer.address, peer.port);
     let any: SocketAddr = match at {
@@ -174,14 +215,17 @@ async fn exchange(
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     let mut last = Failure::Silent;
-    for _ in 0..times {
+    for &patience in tries {
         let mut message = build()?;
         let transaction = sign(peer, &mut message)?;
         let message = message.finish();
         let socket = UdpSocket::bind(any).await?;
         socket.connect(at).await?;
-        socket.send(&message).await?;
-        match timeout(ANSWER, receive(&socket, &message, transaction)).await {
+        if let Err(error) = socket.send(&message).await {
+            last = error.into();
+            continue;
+        }
+        match timeout(patience, receive(&socket, &message, transaction)).await {
             Ok(Ok(answer)) if answer.header().tc() => return over_tcp(peer, build()?).await,
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(failure)) => last = failure,
@@ -236,7 +280,7 @@ async fn over_tcp(peer: &Peer, mut message: Builder) -> Result<Message<Vec<u8>>,
         let mut stream = connect(peer).await?;
         send(&mut stream, &message).await?;
         let mut answer =
-            Message::from_octets(read(&mut stream).await?).map_err(|_| Failure::Malformed)?;
+            Message::from_octets(read(&mut stream, IDLE).await?).map_err(|_| Failure::Malformed)?;
         if !is_answer(&answer, &message) {
             return Err(Failure::Malformed);
         }
@@ -266,14 +310,14 @@ async fn send(stream: &mut TcpStream, message: &[u8]) -> Result<(), Failure> {
 }
 
 /// One message.
-async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
+async fn read(stream: &mut TcpStream, patience: Duration) -> Result<Vec<u8>, Failure> {
     let reading = async {
         let len = stream.read_u16().await?;
         let mut message = vec![0; len.into()];
         stream.read_exact(&mut message).await?;
         Ok::<_, io::Error>(message)
     };
-    match timeout(IDLE, reading).await {
+    match timeout(patience, reading).await {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(Failure::Broken(Broken::Cut))
@@ -283,8 +327,15 @@ async fn read(stream: &mut TcpStream) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Transfers a zone: what has changed since a version of it, or all.
-pub async fn transfer(peer: &Peer, apex: &Name, since: Option<&Zone>) -> Result<Received, Failure> {
+/// Transfers a zone: what has changed since a version of it, or all. What comes is taken from a share, within
+/// limits.
+pub async fn transfer(
+    peer: &Peer,
+    apex: &Name,
+    since: Option<&Zone>,
+    share: Share,
+    limits: Limits,
+) -> Result<Arrived, Failure> {
     let qtype = match since {
         Some(_) => Rtype::IXFR,
         None => Rtype::AXFR,
@@ -298,32 +349,67 @@ pub async fn transfer(peer: &Peer, apex: &Name, since: Option<&Zone>) -> Result<
     let message = message.finish();
     let mut stream = connect(peer).await?;
     send(&mut stream, &message).await?;
-    let mut receiver = Receiver::new(apex.clone());
+    let mut receiver = Receiver::new(apex.clone(), since.map(Zone::serial), share, limits);
+    if let Err(failure) = receive_all(&mut stream, &message, &mut sequence, &mut receiver).await {
+        finish(receiver, |_| ()).await?;
+        return Err(failure);
+    }
+    if let Some(sequence) = sequence {
+        let verified = sequence.done();
+        verified.map_err(|error| Failure::Signature(error.to_string()))?;
+    }
+    Ok(finish(receiver, Receiver::finish).await??)
+}
+
+/// Ends with a receiver, which takes its time if it has a large zone: sorting it, or giving its memory back.
+async fn finish<T: Send + 'static>(
+    receiver: Receiver,
+    end: impl FnOnce(Receiver) -> T + Send + 'static,
+) -> io::Result<T> {
+    let ended = tokio::task::spawn_blocking(|| {
+        let is_large = receiver.is_large();
+        let ended = end(receiver);
+        if is_large {
+            memory::give_back();
+        }
+        ended
+    });
+    ended.await.map_err(io::Error::other)
+}
+
+/// Takes message after message, to the last.
+async fn receive_all(
+    stream: &mut TcpStream,
+    query: &[u8],
+    sequence: &mut Option<ClientSequence<Arc<Key>>>,
+    receiver: &mut Receiver,
+) -> Result<(), Failure> {
     let started = Instant::now();
     loop {
-        let answer = read(&mut stream).await?;
+        let patience = if receiver.may_be_all() { MORE } else { IDLE };
+        let answer = match read(stream, patience).await {
+            Err(Failure::Silent) if receiver.may_be_all() => return Ok(()),
+            answer => answer?,
+        };
         if started.elapsed() > WHOLE {
             return Err(Failure::Silent);
         }
         let mut answer = Message::from_octets(answer).map_err(|_| Failure::Malformed)?;
-        if !is_answer(&answer, &message) {
+        // Others take it for a response whatever its bit says, over a connection that they have opened.
+        answer.header_mut().set_qr(true);
+        if !is_answer(&answer, query) {
             return Err(Failure::Malformed);
         }
-        if let Some(sequence) = &mut sequence {
+        if let Some(sequence) = sequence {
             let verified = sequence.answer(&mut answer, Time48::now());
             verified.map_err(|error| Failure::Signature(error.to_string()))?;
         }
         check(&answer)?;
         let answer = Message::from_octets(Bytes::from(answer.into_octets()))
             .map_err(|_| Failure::Malformed)?;
-        // Parsing and sorting a record at a time: other tasks go on between two messages.
-        if receiver.take(answer)? {
-            break;
+        // Parsing a record at a time: other tasks go on between two messages.
+        if receiver.take(&answer)? {
+            return Ok(());
         }
     }
-    if let Some(sequence) = sequence {
-        let verified = sequence.done();
-        verified.map_err(|error| Failure::Signature(error.to_string()))?;
-    }
-    Ok(receiver.finish()?)
 }

@@ -3,8 +3,14 @@
 //!
 //! - [`client`]: queries sent and answers received, signed where there is a key
 //! - [`receive`]: from the messages of a transfer to a zone or to deltas; pure
+//! - [`budget`]: how much memory they may take
+//! - [`turns`]: how many are under way
+//! - [`pace`]: how many queries NOTIFYs may cause
 //! - [`keep`]: zones on disk, over a restart
 
+pub mod budget;
 pub mod client;
 pub mod keep;
+pub mod pace;
 pub mod receive;
+pub mod turns;

@@ -1,21 +1,33 @@
 //! From the messages of a transfer, in their order, to a zone (AXFR, RFC 5936) or to deltas (IXFR, RFC
 //! 1995). Whatever a message says, memory is bounded and nothing panics.
+//!
+//! What cannot be of the zone is left out, and what is left out is told: records outside of it, and those of
+//! another class. What is of it and may not stand in it refuses the whole transfer.
+
+use std::fmt;
 
 use bytes::Bytes;
+use domain::base::iana::Class;
 use domain::base::name::ToName;
 use domain::base::rdata::ComposeRecordData;
-use domain::base::{Message, ParsedName, Rtype};
-use domain::net::xfr::protocol::{IterationError, XfrResponseInterpreter};
+use domain::base::record::ParsedRecord;
+use domain::base::{Message, ParsedName, Rtype, Serial};
 use domain::rdata::ZoneRecordData;
-use domain::zonetree::types::ZoneUpdate;
 
+use super::budget::{Limits, PER_RECORD, Share, TooLarge};
 use crate::zone::take::Taker;
 use crate::zone::{Delta, Name, Record, Run, Zone};
 
-/// Octets of names and data that a transfer may bring.
-pub const MAX_OCTETS: usize = 2 << 30;
 /// TTLs are below 2^31 (RFC 2181 section 8); a greater one counts as 0.
 const MAX_TTL: u32 = i32::MAX as u32;
+/// Octets of a transfer that matter.
+const LARGE: usize = 1 << 20;
+/// What a delta takes beside its records: its runs, and the octets that an allocator gives each of them more.
+const PER_DELTA: usize = size_of::<Delta>() + 4 * 32;
+
+/// Octets of messages for each octet that a zone may take: a message for each record, and its signature, are
+/// less, and more is talk that leads to nothing.
+const IDLE_TALK: usize = 8;
 
 /// What a transfer has brought.
 #[derive(Debug)]
@@ -28,6 +40,45 @@ pub enum Received {
     Nothing,
 }
 
+/// A transfer that has come to its end.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What it has brought.
+    pub received: Received,
+    /// What was not of the zone.
+    pub left_out: LeftOut,
+    /// What it takes of the memory that there is for all.
+    pub share: Share,
+}
+
+/// Records that a transfer had and that are not of the zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub count: usize,
+    /// The first of them.
+    pub first: Option<Stranger>,
+}
+
+/// A record that is not of the zone. Displays as owner, type and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    owner: Name,
+    rtype: Rtype,
+    /// Its class, if it is another one: else it is outside.
+    class: Option<Class>,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, ", self.owner, self.rtype)?;
+        match self.class {
+            Some(class) => write!(f, "of class {class}"),
+            None => f.write_str("outside the zone"),
+        }
+    }
+}
+
 /// Why a transfer is of no use. Displays as the middle of a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
@@ -38,8 +89,8 @@ pub enum Broken {
     #[error("{0}")]
     Record(String),
     /// There is too much of it.
-    #[error("it is larger than {} MiB", MAX_OCTETS >> 20)]
-    TooLarge,
+    #[error("{0}")]
+    TooLarge(#[from] TooLarge),
     /// It has not come to its end.
     #[error("it ends too early")]
     Cut,
@@ -50,10 +101,34 @@ type Parsed = domain::base::Record<ParsedName<Bytes>, ZoneRecordData<Bytes, Pars
 /// Takes the messages of one transfer.
 pub struct Receiver {
     apex: Name,
-    interpreter: XfrResponseInterpreter,
+    /// The serial that there is, where deltas were asked for.
+    since: Option<Serial>,
+    stage: Stage,
+    /// The SOA record that it begins with, and must end with.
+    first: Run,
     taken: Taken,
-    size: usize,
-    finished: bool,
+    share: Share,
+    limits: Limits,
+    left_out: LeftOut,
+    /// Octets of messages.
+    came: usize,
+}
+
+/// What has come so far, and so, what may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing: a SOA record.
+    Start,
+    /// A SOA record in answer to an IXFR: another one, and deltas follow, or else the zone.
+    First,
+    /// Records of the zone: more of them, or the first SOA record.
+    Whole,
+    /// Records that a delta removes: more of them, or a SOA record, and what it adds.
+    Removed,
+    /// Records that a delta adds: more of them, or a SOA record: the first, or that of another delta.
+    Added,
+    /// The last record: nothing.
+    Done,
 }
 
 enum Taken {
@@ -63,143 +138,241 @@ enum Taken {
 }
 
 impl Receiver {
-    /// One that waits for the first message.
-    pub fn new(apex: Name) -> Self {
+    /// One that waits for the first message, of an IXFR from a serial or of an AXFR. What comes is taken from
+    /// this share, within these limits.
+    pub fn new(apex: Name, since: Option<u32>, share: Share, limits: Limits) -> Self {
         Self {
             apex,
-            interpreter: XfrResponseInterpreter::new(),
+            since: since.map(Serial),
+            stage: Stage::Start,
+            first: Run::default(),
             taken: Taken::Nothing,
-            size: 0,
-            finished: false,
+            share,
+            limits,
+            left_out: LeftOut::default(),
+            came: 0,
         }
     }
 
     /// Takes a message, without its signature. `true`: it was the last.
-    pub fn take(&mut self, message: Message<Bytes>) -> Result<bool, Broken> {
-        let Self {
-            apex,
-            interpreter,
-            taken,
-            size,
-            ..
-        } = self;
-        let updates = interpreter.interpret_response(message);
-        for update in updates.map_err(|error| Broken::Message(error.to_string()))? {
-            match update {
-                Ok(update) => taken.update(apex, size, update)?,
-                Err(IterationError::SingleSoaIxfrTcpRetrySignal) => {}
-                Err(IterationError::ParseError(error)) => {
-                    return Err(Broken::Message(error.to_string()));
-                }
-                Err(error) => return Err(Broken::Message(format!("{error:?}"))),
-            }
-            if *size > MAX_OCTETS {
-                return Err(Broken::TooLarge);
-            }
+    pub fn take(&mut self, message: &Message<Bytes>) -> Result<bool, Broken> {
+        self.came += message.as_slice().len();
+        if self.came / IDLE_TALK > self.limits.zone {
+            return Err(TooLarge::Zone(self.limits.zone).into());
         }
-        self.finished = interpreter.is_finished();
-        Ok(self.finished)
+        let malformed = |error: domain::base::wire::ParseError| Broken::Message(error.to_string());
+        for record in message.answer().map_err(malformed)? {
+            self.record(&record.map_err(malformed)?)?;
+        }
+        // With the serial that is there, or an older one, it is all that there is to say.
+        if self.stage == Stage::First && self.since >= self.serial() {
+            self.stage = Stage::Done;
+        }
+        Ok(self.stage == Stage::Done)
+    }
+
+    /// Whether the server may have said all that it has to say: it has a newer version, and gives no deltas.
+    pub fn may_be_all(&self) -> bool {
+        self.stage == Stage::First
+    }
+
+    /// Whether what has come is so much that it matters who has its memory when it is dropped.
+    pub fn is_large(&self) -> bool {
+        self.share.octets() > LARGE
     }
 
     /// What has come.
-    pub fn finish(self) -> Result<Received, Broken> {
-        if !self.finished {
+    pub fn finish(self) -> Result<Arrived, Broken> {
+        if !matches!(self.stage, Stage::Done | Stage::First) {
             return Err(Broken::Cut);
         }
-        Ok(match self.taken {
+        let received = match self.taken {
             Taken::Nothing => Received::Nothing,
             Taken::Zone(taker) => Received::Zone(Box::new(taker.finish().map_err(Broken::Record)?)),
             Taken::Deltas(deltas) => Received::Deltas(deltas),
+        };
+        Ok(Arrived {
+            received,
+            left_out: self.left_out,
+            share: self.share,
         })
     }
-}
 
-impl Taken {
-    fn update(
-        &mut self,
-        apex: &Name,
-        size: &mut usize,
-        update: ZoneUpdate<Parsed>,
-    ) -> Result<(), Broken> {
-        match update {
-            ZoneUpdate::DeleteAllRecords => *self = Self::Zone(Box::new(Taker::new(apex.clone()))),
-            ZoneUpdate::DeleteRecord(record) => {
-                self.change(apex, size, &record, |delta| &mut delta.removed)?
+    /// The serial that it ends with.
+    fn serial(&self) -> Option<Serial> {
+        let (_, soa) = self.first.iter().next()?;
+        let &[a, b, c, d, ..] = soa.rdata.last_chunk::<20>()?;
+        Some(Serial(u32::from_be_bytes([a, b, c, d])))
+    }
+
+    fn record(&mut self, record: &ParsedRecord<'_, Bytes>) -> Result<(), Broken> {
+        let owner = lower_case(&record.owner())?;
+        let (rtype, class) = (record.rtype(), record.class());
+        let is_soa = rtype == Rtype::SOA && owner == self.apex && class == Class::IN;
+        match self.stage {
+            Stage::Start if !is_soa => {
+                return Err(Broken::Message(format!(
+                    "it begins with {owner} {class} {rtype}, and not with the SOA record of {}",
+                    self.apex
+                )));
             }
-            ZoneUpdate::AddRecord(record) => match self {
-                Self::Zone(taker) => add(taker, size, &record)?,
-                _ => self.change(apex, size, &record, |delta| &mut delta.added)?,
-            },
-            ZoneUpdate::BeginBatchDelete(soa) => {
-                if !matches!(self, Self::Deltas(_)) {
-                    *self = Self::Deltas(Vec::new());
-                }
-                if let Self::Deltas(deltas) = self {
-                    deltas.push(Delta {
-                        old_soa: Run::default(),
-                        new_soa: Run::default(),
-                        removed: Run::default(),
-                        added: Run::default(),
-                    });
-                }
-                self.change(apex, size, &soa, |delta| &mut delta.old_soa)?;
+            Stage::Done => {
+                return Err(Broken::Message(format!(
+                    "{owner} {rtype} after the last SOA record"
+                )));
             }
-            ZoneUpdate::BeginBatchAdd(soa) => {
-                self.change(apex, size, &soa, |delta| &mut delta.new_soa)?;
-            }
-            ZoneUpdate::Finished(soa) => match self {
-                Self::Zone(taker) => add(taker, size, &soa)?,
-                Self::Deltas(deltas) => {
-                    let ends = deltas.last().map(|delta| &delta.new_soa);
-                    let mut last = Run::default();
-                    put(apex, &soa, &mut last)?;
-                    if ends != Some(&last) {
-                        let message = "its last delta does not end at its last SOA record";
-                        return Err(Broken::Record(message.to_owned()));
-                    }
-                }
-                Self::Nothing => {}
-            },
-            _ => return Err(Broken::Message("it is of no known form".to_owned())),
+            _ => {}
         }
-        Ok(())
+        let other_class = Some(class).filter(|&class| class != Class::IN);
+        if other_class.is_some() || !owner.ends_with(&self.apex) {
+            self.left_out.count += 1;
+            self.left_out.first.get_or_insert(Stranger {
+                owner,
+                rtype,
+                class: other_class,
+            });
+            return Ok(());
+        }
+        let parsed: Parsed = record
+            .to_record()
+            .map_err(|error| Broken::Message(format!("{owner} {rtype}: {error}")))?
+            .ok_or_else(|| Broken::Message(format!("{owner} {rtype}")))?;
+        let rdata = canonical(&owner, &parsed)?;
+        if rtype == Rtype::TXT && rdata.is_empty() {
+            // One string or more (RFC 1035 section 3.3.14): who asks for it takes the answer for malformed.
+            return Err(Broken::Record(format!("{owner} TXT is empty")));
+        }
+        let record = Record {
+            rtype,
+            ttl: ttl(&parsed),
+            rdata: &rdata,
+        };
+        self.place(&owner, record, is_soa)
+    }
+
+    /// Puts a record of the zone where it belongs.
+    fn place(&mut self, owner: &Name, record: Record<'_>, is_soa: bool) -> Result<(), Broken> {
+        let ends = is_soa && {
+            let mut first = self.first.iter().map(|(_, soa)| soa.rdata);
+            first.next() == Some(record.rdata)
+        };
+        match self.stage {
+            Stage::Start => {
+                self.first.push(owner.for_slice(), record);
+                self.stage = match self.since {
+                    Some(_) => Stage::First,
+                    None => self.whole(),
+                };
+                Ok(())
+            }
+            Stage::First if is_soa && !ends => self.delta(owner, record),
+            Stage::First => {
+                self.stage = self.whole();
+                self.place(owner, record, is_soa)
+            }
+            Stage::Whole if is_soa && !ends => Err(Broken::Message(
+                "it has another SOA record than it began with".to_owned(),
+            )),
+            Stage::Whole => {
+                if ends {
+                    self.stage = Stage::Done;
+                }
+                self.add(owner, record)
+            }
+            Stage::Removed if is_soa => {
+                self.stage = Stage::Added;
+                self.change(owner, record, |delta| &mut delta.new_soa)
+            }
+            Stage::Removed => self.change(owner, record, |delta| &mut delta.removed),
+            Stage::Added if ends => {
+                self.stage = Stage::Done;
+                self.is_last(record)
+            }
+            Stage::Added if is_soa => self.delta(owner, record),
+            Stage::Added => self.change(owner, record, |delta| &mut delta.added),
+            Stage::Done => Ok(()),
+        }
+    }
+
+    /// From here on it is a whole zone.
+    fn whole(&mut self) -> Stage {
+        self.taken = Taken::Zone(Box::new(Taker::new(self.apex.clone())));
+        Stage::Whole
+    }
+
+    fn add(&mut self, owner: &Name, record: Record<'_>) -> Result<(), Broken> {
+        let octets = owner.len() + record.rdata.len() + PER_RECORD;
+        self.share.grow(octets, self.limits)?;
+        let Taken::Zone(taker) = &mut self.taken else {
+            return Ok(());
+        };
+        let added = taker.add(owner.for_slice(), record.rtype, record.ttl, record.rdata);
+        added.map_err(Broken::Record)
+    }
+
+    /// Another delta begins, with the SOA record that it leads from.
+    fn delta(&mut self, owner: &Name, soa: Record<'_>) -> Result<(), Broken> {
+        self.share.grow(PER_DELTA, self.limits)?;
+        self.stage = Stage::Removed;
+        let delta = Delta {
+            old_soa: Run::default(),
+            new_soa: Run::default(),
+            removed: Run::default(),
+            added: Run::default(),
+        };
+        match &mut self.taken {
+            Taken::Deltas(deltas) => deltas.push(delta),
+            taken => *taken = Taken::Deltas(vec![delta]),
+        }
+        self.change(owner, soa, |delta| &mut delta.old_soa)
     }
 
     fn change(
         &mut self,
-        apex: &Name,
-        size: &mut usize,
-        record: &Parsed,
+        owner: &Name,
+        record: Record<'_>,
         which: fn(&mut Delta) -> &mut Run,
     ) -> Result<(), Broken> {
-        let Self::Deltas(deltas) = self else {
-            return Err(Broken::Message(
-                "a change without its SOA record".to_owned(),
-            ));
-        };
-        if let Some(delta) = deltas.last_mut() {
-            let run = which(delta);
-            let before = run.size();
-            put(apex, record, run)?;
-            *size += run.size() - before;
+        let octets = owner.len() + record.rdata.len() + PER_RECORD;
+        self.share.grow(octets, self.limits)?;
+        if let Taken::Deltas(deltas) = &mut self.taken
+            && let Some(delta) = deltas.last_mut()
+        {
+            which(delta).push(owner.for_slice(), record);
         }
         Ok(())
     }
+
+    /// Whether the last delta leads to the last SOA record.
+    fn is_last(&self, soa: Record<'_>) -> Result<(), Broken> {
+        let Taken::Deltas(deltas) = &self.taken else {
+            return Ok(());
+        };
+        let ends = deltas.last().and_then(|delta| delta.new_soa.iter().next());
+        match ends.is_some_and(|(_, ends)| ends.rdata == soa.rdata) {
+            true => Ok(()),
+            false => Err(Broken::Record(
+                "its last delta does not end at its last SOA record".to_owned(),
+            )),
+        }
+    }
 }
 
-/// Owner in lower case, and RDATA in canonical form.
-fn canonical(record: &Parsed) -> Result<(Name, Vec<u8>), Broken> {
-    let mut owner = record.owner().to_vec();
-    owner.make_canonical();
-    let owner = Name::from_octets(owner.into_octets().into())
-        .map_err(|error| Broken::Message(error.to_string()))?;
+fn lower_case(name: &impl ToName) -> Result<Name, Broken> {
+    let mut name = name.to_vec();
+    name.make_canonical();
+    Name::from_octets(name.into_octets().into()).map_err(|error| Broken::Message(error.to_string()))
+}
+
+/// RDATA in canonical form.
+fn canonical(owner: &Name, record: &Parsed) -> Result<Vec<u8>, Broken> {
     let mut rdata = Vec::new();
     let composed = record.data().compose_canonical_rdata(&mut rdata);
     if composed.is_err() || rdata.len() > usize::from(u16::MAX) {
         let message = format!("the data of {owner} {} is too long", record.rtype());
         return Err(Broken::Record(message));
     }
-    Ok((owner, rdata))
+    Ok(rdata)
 }
 
 fn ttl(record: &Parsed) -> u32 {
@@ -209,35 +382,11 @@ fn ttl(record: &Parsed) -> u32 {
     }
 }
 
-fn add(taker: &mut Taker, size: &mut usize, record: &Parsed) -> Result<(), Broken> {
-    let (owner, rdata) = canonical(record)?;
-    let added = taker.add(owner.for_slice(), record.rtype(), ttl(record), &rdata);
-    // A record takes some octets even if it has none.
-    *size = taker.size().max(*size + 16);
-    added.map_err(Broken::Record)
-}
-
-fn put(apex: &Name, record: &Parsed, run: &mut Run) -> Result<(), Broken> {
-    let (owner, rdata) = canonical(record)?;
-    let is_outside = !owner.ends_with(apex);
-    if is_outside || (record.rtype() == Rtype::SOA && owner != *apex) {
-        return Err(Broken::Record(format!("{owner} is outside the zone")));
-    }
-    run.push(
-        owner.for_slice(),
-        Record {
-            rtype: record.rtype(),
-            ttl: ttl(record),
-            rdata: &rdata,
-        },
-    );
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::budget::Budget;
     use super::*;
     use crate::zone::parse_name;
 
@@ -266,11 +415,54 @@ mod tests {
     }
 
     fn take(octets: &[u8]) -> Result<Received, Broken> {
-        let mut receiver = Receiver::new(parse_name("example.org").unwrap());
+        let limits = Limits {
+            zone: 1 << 20,
+            all: 1 << 20,
+        };
+        take_within(octets, &Budget::default(), limits)
+    }
+
+    fn take_within(octets: &[u8], budget: &Budget, limits: Limits) -> Result<Received, Broken> {
+        let apex = parse_name("example.org").unwrap();
+        let mut receiver = Receiver::new(apex, Some(1), budget.share(), limits);
         let message = Message::from_octets(Bytes::copy_from_slice(octets))
             .map_err(|error| Broken::Message(error.to_string()))?;
-        receiver.take(message)?;
-        receiver.finish()
+        receiver.take(&message)?;
+        Ok(receiver.finish()?.received)
+    }
+
+    #[test]
+    fn what_is_over_a_limit_is_refused_and_given_back() {
+        let budget = Budget::default();
+        let needs = (1..4096).find(|&most| {
+            let limits = Limits {
+                zone: most,
+                all: 1 << 20,
+            };
+            let taken = take_within(&ixfr(), &budget, limits);
+            assert!(matches!(
+                taken,
+                Ok(_) | Err(Broken::TooLarge(TooLarge::Zone(_)))
+            ));
+            assert_eq!(budget.taken(), 0);
+            taken.is_ok()
+        });
+        let all = needs.unwrap();
+        // Memory of six records and a delta.
+        assert!((6 * PER_RECORD + PER_DELTA..1024).contains(&all), "{all}");
+        let zone = 1 << 20;
+        let there = |octets| {
+            let mut share = budget.share();
+            share.set(octets);
+            share
+        };
+        let _there = there(100);
+        for (all, fits) in [(all + 100, true), (all + 99, false)] {
+            let taken = take_within(&ixfr(), &budget, Limits { zone, all });
+            let is_refused = matches!(taken, Err(Broken::TooLarge(TooLarge::All(_))));
+            assert_eq!((taken.is_ok(), is_refused), (fits, !fits));
+            assert_eq!(budget.taken(), 100);
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ use claims::Claims;
 const VERSION: &[u8] = b"2";
 /// Octets of a producer's name, at the most: there is room for the longest name below it.
 pub const MAX_PRODUCER: usize = 200;
+/// Members that are said to be left alone, each in its own line, at the most.
+const MAX_COMPLAINTS: usize = 100;
 /// Of a catalog's SOA record: refresh, retry, expire, and the TTL of negative answers, in seconds.
 const TIMES: [u32; 4] = [3600, 600, i32::MAX as u32 - 1, 0];
 
@@ -261,6 +263,7 @@ pub fn merge(said: &[Said], before: &[Member], mut claims: Claims, room: usize) 
             }
         }
     }
+    let mut unsaid = 0usize;
     for Said { catalog, entries } in said {
         for one in entries.iter().flatten() {
             let owner = members.get(&one.name).map(|member| &member.catalog);
@@ -273,11 +276,18 @@ pub fn merge(said: &[Said], before: &[Member], mut claims: Claims, room: usize) 
                         merged.fresh.insert(one.name.clone());
                     }
                 }
-                Err(clash) => merged
-                    .complaints
-                    .push(format!("catalog {catalog}: {clash}")),
+                Err(clash) if merged.complaints.len() < MAX_COMPLAINTS => {
+                    merged
+                        .complaints
+                        .push(format!("catalog {catalog}: {clash}"));
+                }
+                Err(_) => unsaid += 1,
             }
         }
+    }
+    if unsaid > 0 {
+        let line = format!("catalogs: {unsaid} more members are left alone");
+        merged.complaints.push(line);
     }
     without_room.sort_unstable();
     without_room.dedup();

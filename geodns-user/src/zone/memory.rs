@@ -38,6 +38,16 @@ pub fn copy<T: Clone>(values: &[T], more: usize) -> Vec<T> {
     copy
 }
 
+/// Gives memory back to the system that was freed: the allocator would keep it for later. It takes some
+/// milliseconds, so it is for who has freed much.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Gives advice on the large pages that values span whole.
 fn advise<T>(values: &[T], advice: libc::c_int) {
     const LARGE: usize = 2 << 20;

@@ -23,7 +23,7 @@ mod draft;
 mod generate;
 mod index;
 mod integrity;
-mod memory;
+pub mod memory;
 mod offer;
 mod problems;
 mod rdata;

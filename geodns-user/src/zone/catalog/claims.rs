@@ -1,22 +1,22 @@
 //! Who has which names. Zones of the configuration come first; a member of a catalog stands neither at, nor
 //! below, nor above one of them, nor a member of another catalog.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 
 use crate::zone::Name;
 
-/// Zones that are there, and whose they are.
+/// Zones that are there, and whose they are. In the order of names those below one follow it.
 #[derive(Debug, Default)]
-pub struct Claims {
-    zones: HashMap<Name, Owner>,
-    /// For each name above a zone: a zone below it, and one of another owner, if there is such.
-    below: HashMap<Name, Vec<(Name, Owner)>>,
-}
+pub struct Claims(BTreeMap<Name, Owner>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Owner {
-    Configuration,
+    Configuration {
+        /// Nobody is answered from it, so it is in nobody's way above it.
+        is_catalog: bool,
+    },
     Catalog(Name),
 }
 
@@ -38,25 +38,20 @@ enum Place {
 }
 
 impl Claims {
-    /// Those of the configuration's own zones, each with whether it is a catalog: nobody is answered from a
-    /// catalog, so a member may stand above one.
+    /// Those of the configuration's own zones, each with whether it is a catalog: a member may stand above one.
     pub fn of<'a>(zones: impl IntoIterator<Item = (&'a Name, bool)>) -> Self {
-        let mut claims = Self::default();
-        for (name, is_catalog) in zones {
-            claims.zones.insert(name.clone(), Owner::Configuration);
-            if !is_catalog {
-                claims.put_below(name, &Owner::Configuration);
-            }
-        }
-        claims
+        let zones = zones.into_iter().map(|(name, is_catalog)| {
+            let owner = Owner::Configuration { is_catalog };
+            (name.clone(), owner)
+        });
+        Self(zones.collect())
     }
 
     /// Claims a name for a catalog, unless the configuration or another catalog stands in the way.
     pub fn take(&mut self, name: &Name, catalog: &Name) -> Result<(), Clash> {
         let owner = Owner::Catalog(catalog.clone());
         self.check(name, &owner)?;
-        self.put_below(name, &owner);
-        self.zones.insert(name.clone(), owner);
+        self.0.insert(name.clone(), owner);
         Ok(())
     }
 
@@ -70,7 +65,7 @@ impl Claims {
             })
         };
         for above in name.iter_suffixes() {
-            let Some((other, holder)) = self.zones.get_key_value(&above) else {
+            let Some((other, holder)) = self.0.get_key_value(&above) else {
                 continue;
             };
             if holder != owner {
@@ -79,19 +74,16 @@ impl Claims {
                 return clash(place, other, holder);
             }
         }
-        let below = self.below.get(name).into_iter().flatten();
-        match below.into_iter().find(|(_, holder)| holder != owner) {
+        let follow = self
+            .0
+            .range::<Name, _>((Bound::Excluded(name), Bound::Unbounded));
+        let below = follow.take_while(|(other, _)| other.ends_with(name));
+        let in_the_way = |holder: &Owner| {
+            holder != owner && *holder != Owner::Configuration { is_catalog: true }
+        };
+        match below.into_iter().find(|(_, holder)| in_the_way(holder)) {
             Some((other, holder)) => clash(Place::Above, other, holder),
             None => Ok(()),
-        }
-    }
-
-    fn put_below(&mut self, name: &Name, owner: &Owner) {
-        for above in name.iter_suffixes().skip(1) {
-            let below = self.below.entry(above).or_default();
-            if below.len() < 2 && below.iter().all(|(_, holder)| holder != owner) {
-                below.push((name.clone(), owner.clone()));
-            }
         }
     }
 }
@@ -110,7 +102,7 @@ impl fmt::Display for Clash {
             Place::Above => write!(f, "{name} is above {other}, ")?,
         }
         match owner {
-            Owner::Configuration => f.write_str("a zone of the configuration")?,
+            Owner::Configuration { .. } => f.write_str("a zone of the configuration")?,
             Owner::Catalog(catalog) => write!(f, "a member of catalog {catalog} already")?,
         }
         f.write_str(", and left alone")

@@ -16,6 +16,7 @@
 //! - `promote`: names that are asked often, into the kernel's table
 //! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
 //! - `listen`: which addresses are listened on
+//! - `summary`: what the daemon says of itself in one line
 //! - `privileges`, `notify`: what the process may do, what systemd is told
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
@@ -41,6 +42,7 @@ mod privileges;
 mod promote;
 mod secondary;
 mod standing;
+mod summary;
 mod top;
 mod watch;
 mod zones;
@@ -391,7 +393,7 @@ async fn serve(
         tasks.spawn(async move { daemon.heed_notices(notices).await });
     }
     daemon.follow_zones(None);
-    tracing::info!("ready: {}", daemon.summary());
+    tracing::info!("ready: {}", daemon.announcement().await);
     let mut watchdog = notify::alive_every().map(tokio::time::interval);
     loop {
         tokio::select! {
@@ -531,31 +533,5 @@ impl Daemon {
             tokio::task::block_in_place(|| kernel.stop(on_stop))?;
         }
         Ok(())
-    }
-
-    /// The state of things in a line.
-    fn summary(&self) -> String {
-        let world = self.world.load();
-        let config = &world.inputs.config;
-        let attached = match self.lock_kernel() {
-            None => "slow path only".to_owned(),
-            Some(kernel) => kernel
-                .attached()
-                .iter()
-                .map(|at| format!("{} ({})", at.name, at.mode()))
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-        let nowhere = match self.complaints.is_nowhere() {
-            true => "; no address to listen on",
-            false => "",
-        };
-        format!(
-            "{} zones, {} steered names, {} pools; {attached}; plan {}{nowhere}",
-            config.zones.len(),
-            config.steers.len(),
-            config.pools.len(),
-            world.generation
-        )
     }
 }

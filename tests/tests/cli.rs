@@ -166,6 +166,23 @@ fn every_command_answers_people_and_programs() -> Result<()> {
             );
         }
     }
+    // Words of operators, but for those who ask for the others.
+    for (words, inner) in [
+        ("status", "atlases"),
+        ("explain www.example.org --client 10.2.0.1", "atlas"),
+    ] {
+        let plain = daemon.ok(words)?;
+        ensure!(!plain.contains(inner), "geodns {words}:\n{plain}");
+        let verbose = daemon.ok(&format!("{words} --verbose"))?;
+        ensure!(verbose.contains(inner), "geodns {words}:\n{verbose}");
+    }
+    let log = daemon.log();
+    for part in [
+        "ready: answers on 192.0.2.53, 2001:db8::53, port 53; ",
+        "; try: dig @192.0.2.53 www.example.org",
+    ] {
+        ensure!(log.contains(part), "the log does not say {part}:\n{log}");
+    }
     let status = daemon.json("status")?;
     ensure!(status["atlases"][0]["pools"][0] == "www", "{status}");
     ensure!(status["generation"] == 2, "{status}");

@@ -1,0 +1,94 @@
+//! What the daemon says of itself in one line: in the log when it is ready, and to systemd as its status.
+
+use std::net::IpAddr;
+
+use super::Daemon;
+use super::listen::addresses;
+use crate::config::Config;
+
+/// Addresses that are named; of more, only the number is.
+const NAMED: usize = 4;
+
+impl Daemon {
+    /// What is served, by which interfaces, in one line.
+    pub(super) fn summary(&self) -> String {
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        let attached = match self.lock_kernel() {
+            None => "slow path only".to_owned(),
+            Some(kernel) => kernel
+                .attached()
+                .iter()
+                .map(|at| format!("{} ({})", at.name, at.mode()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let nowhere = match self.complaints.is_nowhere() {
+            true => "; no address to listen on",
+            false => "",
+        };
+        format!(
+            "{}, {}, {}; {attached}; plan {}{nowhere}",
+            plural(config.zones.len(), "zone"),
+            plural(config.steers.len(), "steered name"),
+            plural(config.pools.len(), "pool"),
+            world.generation
+        )
+    }
+
+    /// The same at a start, with the addresses that are answered on, and a question to try.
+    pub(super) async fn announcement(&self) -> String {
+        let listening = addresses(&self.follow.lock().await.endpoints);
+        let listening: Vec<IpAddr> = listening.into_iter().collect();
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        format!(
+            "{}{}{}",
+            answers_on(&listening, config.server.port),
+            self.summary(),
+            to_try(&listening, config)
+        )
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
+/// `answers on 192.0.2.53 and 2001:db8::53, port 53; `
+fn answers_on(listening: &[IpAddr], port: u16) -> String {
+    if listening.is_empty() {
+        return String::new();
+    }
+    let named = listening.iter().take(NAMED).map(IpAddr::to_string);
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if listening.len() > NAMED {
+        named += &format!(" and {} more", listening.len() - NAMED);
+    }
+    format!("answers on {named}, port {port}; ")
+}
+
+/// `; try: dig @192.0.2.53 www.example.org`
+fn to_try(listening: &[IpAddr], config: &Config) -> String {
+    // Loopback and link-local addresses are right for nobody else.
+    let is_far = |address: &&IpAddr| match address {
+        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let Some(address) = listening.iter().find(is_far).or(listening.first()) else {
+        return String::new();
+    };
+    let port = match config.server.port {
+        53 => String::new(),
+        port => format!(" -p {port}"),
+    };
+    let steered = config.steers.iter().map(|steer| steer.name.to_string());
+    let steered = steered.into_iter().find(|name| !name.starts_with('*'));
+    let question = match (steered, config.zones.first()) {
+        (Some(name), _) => name,
+        (None, Some(zone)) => format!("{} SOA", zone.name),
+        (None, None) => return String::new(),
+    };
+    format!("; try: dig @{address}{port} {question}")
+}

@@ -440,13 +440,9 @@ fn start_monitor(
         };
         (key, saved)
     });
-    // As many at once as there may be if no target answers.
-    let waiting: f64 = judge::targets(config)
-        .map(|target| target.check.timeout.as_secs_f64() / target.check.interval.as_secs_f64())
-        .sum();
     let options = health::Options {
-        in_flight: (waiting.ceil() as usize).clamp(256, 4096),
         saved: saved.collect(),
+        ..health::Options::default()
     };
     let monitor = Monitor::start(options, move |event| {
         let _ = news.send(News::Checked(event));

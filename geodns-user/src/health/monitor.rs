@@ -8,7 +8,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -32,9 +34,9 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 /// How a monitor runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The most checks under way at once. More must wait, and are late: so many divided by the
-    /// timeout is how many checks a second there can be if no target answers.
-    pub in_flight: usize,
+    /// The most checks under way at once: as many as there are if no target answers, within this range. More must
+    /// wait, and are late.
+    pub in_flight: RangeInclusive<usize>,
     /// Verdicts of before a restart, by [`Target::key`]. They hold until results overthrow them, as
     /// if there had been no restart.
     pub saved: HashMap<String, Saved>,
@@ -43,7 +45,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            in_flight: 256,
+            in_flight: 256..=4096,
             saved: HashMap::new(),
         }
     }
@@ -153,11 +155,12 @@ impl Monitor {
                 ..Table::new()
             }),
             changed: Notify::new(),
+            most: AtomicUsize::new(*options.in_flight.start()),
+            in_flight: options.in_flight,
             prepare,
         });
         let keeper = Keeper {
             inner: inner.clone(),
-            most: options.in_flight.max(1),
             running: JoinSet::new(),
             whose: HashMap::new(),
             tell: Box::new(tell),
@@ -181,6 +184,13 @@ impl Monitor {
                 wanted.push(target);
             }
         }
+        let waiting = |target: &Arc<Target>| {
+            target.check.timeout.as_secs_f64() / target.check.interval.as_secs_f64()
+        };
+        let waiting: f64 = wanted.iter().map(waiting).sum();
+        let (least, most) = (*self.inner.in_flight.start(), *self.inner.in_flight.end());
+        let most = (waiting.ceil() as usize).min(most).max(least);
+        self.inner.most.store(most, Ordering::Relaxed);
         let runs = (self.inner.prepare)(wanted.clone());
         self.inner.table().replace(wanted, runs);
         self.inner.changed.notify_one();
@@ -227,10 +237,18 @@ struct Inner {
     table: Mutex<Table>,
     /// There are other targets.
     changed: Notify,
+    in_flight: RangeInclusive<usize>,
+    /// Of these targets.
+    most: AtomicUsize,
     prepare: Box<Prepare>,
 }
 
 impl Inner {
+    /// The most checks under way at once.
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed).max(1)
+    }
+
     /// Locked for moments only, never across an await.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -474,7 +492,6 @@ struct Done {
 /// Starts checks at their turns and takes their results.
 struct Keeper {
     inner: Arc<Inner>,
-    most: usize,
     running: JoinSet<Done>,
     /// Which target a task checks.
     whose: HashMap<task::Id, u64>,
@@ -487,7 +504,7 @@ impl Keeper {
         loop {
             self.start_due();
             // With as many in flight as there may be, the next can only start when one is over.
-            let full = self.running.len() >= self.most;
+            let full = self.running.len() >= self.inner.most();
             let due = self.inner.table().due().filter(|_| !full);
             let timer = async {
                 match due {
@@ -508,7 +525,7 @@ impl Keeper {
         let inner = self.inner.clone();
         let mut table = inner.table();
         let now = Instant::now();
-        while self.running.len() < self.most
+        while self.running.len() < inner.most()
             && let Some(&Reverse((due, number))) = table.turns.peek()
             && due <= now
         {

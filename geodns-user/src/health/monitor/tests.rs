@@ -256,7 +256,7 @@ async fn a_reload_keeps_what_stays() {
 #[tokio::test(start_paused = true)]
 async fn a_target_that_goes_takes_its_check_along() {
     let (fake, monitor, mut events) = Fake::start(Options {
-        in_flight: 1,
+        in_flight: 1..=1,
         ..Options::default()
     });
     let (one, two) = (target(1), target(2));
@@ -301,7 +301,7 @@ async fn what_was_saved_holds_until_it_is_overthrown() {
 #[tokio::test(start_paused = true)]
 async fn as_many_checks_run_as_may_and_none_is_forgotten() {
     let (fake, monitor, _events) = Fake::start(Options {
-        in_flight: 10,
+        in_flight: 10..=10,
         ..Options::default()
     });
     // Ten at once that take two seconds: 100 need twenty.
@@ -315,6 +315,24 @@ async fn as_many_checks_run_as_may_and_none_is_forgotten() {
     for host in 0..100 {
         let starts = fake.starts(&target(host));
         assert!((9..=11).contains(&starts), "{starts}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_more_targets_more_checks_may_run_at_once() {
+    let (fake, monitor, _events) = Fake::start(Options {
+        in_flight: 1..=100,
+        ..Options::default()
+    });
+    for host in 0..1000 {
+        let slow = (Duration::from_secs(2), failed());
+        fake.next.lock().unwrap().insert(target(host).address, slow);
+    }
+    // Two seconds in five, if none answers.
+    for (targets, most) in [(10, 4), (100, 40), (1000, 100)] {
+        monitor.set_targets((0..targets).map(target));
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(fake.most_running.load(Ordering::Relaxed), most, "{targets}");
     }
 }
 

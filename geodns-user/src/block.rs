@@ -280,7 +280,7 @@ fn is_v6(prefix: IpNet) -> bool {
 }
 
 /// Counters of rules: each keeps its own for as long as it is in force.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counters(HashMap<Rule, (u32, Arc<AtomicU64>)>);
 
 impl Counters {

@@ -1,8 +1,6 @@
 //! The certificate and key of DNS over TLS (RFC 7858): from PEM files to what a handshake needs.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::config::{DnsOverTls, Error};
+use crate::files;
 
 /// Octets of a file, at the most. A chain takes some thousands.
 const FILE_MAX: u64 = 1 << 20;
@@ -120,20 +119,7 @@ impl Certificate {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let cannot_read = |problem| Error::cannot_read(path, &problem);
-    // Before it is opened: that would wait for the writer of a pipe.
-    if !fs::metadata(path).map_err(cannot_read)?.is_file() {
-        return Err(error(path, "is no file; name a PEM file".to_owned()));
-    }
-    let mut contents = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut contents))
-        .map_err(cannot_read)?;
-    if contents.len() as u64 > FILE_MAX {
-        let message = format!("is larger than {FILE_MAX} octets; name a PEM file");
-        return Err(error(path, message));
-    }
-    Ok(contents)
+    files::read_at_most(path, FILE_MAX).map_err(|problem| Error::cannot_read(path, &problem))
 }
 
 fn error(file: &Path, message: String) -> Error {
@@ -147,6 +133,8 @@ fn error(file: &Path, message: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Certificate and key, in PEM.
@@ -208,10 +196,16 @@ mod tests {
         assert!(!good.is_of(&Contents::read(&tls).unwrap()));
         let large = "#".repeat(FILE_MAX as usize + 1);
         let line = read(&large, &key).unwrap_err();
-        assert!(line.starts_with("cert.pem: is larger"), "{line}");
+        assert!(
+            line.starts_with("cert.pem: cannot read: it is larger"),
+            "{line}"
+        );
         fs::remove_file(&tls.key).unwrap();
         let line = Certificate::read(&tls).unwrap_err().to_string();
-        assert!(line.contains("cert.pem: is larger"), "{line}");
+        assert!(
+            line.contains("cert.pem: cannot read: it is larger"),
+            "{line}"
+        );
         fs::write(&tls.certificate, &certificate).unwrap();
         let line = Certificate::read(&tls).unwrap_err().to_string();
         assert!(
@@ -221,7 +215,7 @@ mod tests {
         fs::create_dir(&tls.key).unwrap();
         let line = Certificate::read(&tls).unwrap_err().to_string();
         assert!(
-            line.ends_with("key.pem: is no file; name a PEM file"),
+            line.contains("key.pem: cannot read: it is a folder, and must be a regular file"),
             "{line}"
         );
     }

@@ -3,7 +3,8 @@
 //! - [`run`]: up, until a signal; then down
 //! - `change`: what changes the world: edits, imports, reloads
 //! - `geography`, `certificates`: GeoIP databases and certificates that change
-//! - `answer`: what the control socket asks
+//! - `durably`: on disk, then in force, else taken back
+//! - `answer`: what the control socket asks; `edits`: who changed what, for the log
 //! - `explain`: the way of a question to its answer, and what the kernel says
 //! - `preview`: what another configuration would move
 //! - `standing`: what an operator and other monitors say of mirrors
@@ -18,6 +19,7 @@
 //! - `listen`: which addresses are listened on
 //! - `summary`: what the daemon says of itself in one line
 //! - `privileges`, `notify`: what the process may do, what systemd is told
+//! - `stop`: the end, within its time whatever hangs
 //!
 //! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
 //! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
@@ -31,6 +33,8 @@ mod catalogs;
 mod certificates;
 mod change;
 mod cookies;
+mod durably;
+mod edits;
 mod explain;
 mod geography;
 mod judge;
@@ -42,6 +46,7 @@ mod privileges;
 mod promote;
 mod secondary;
 mod standing;
+mod stop;
 mod summary;
 mod top;
 mod watch;
@@ -50,14 +55,16 @@ mod zones;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use announce::Announcements;
 use answer::Control;
@@ -65,6 +72,7 @@ use blocks::Ledger;
 use catalogs::Catalogs;
 use judge::{Judge, News, Which};
 use listen::{Complaints, Listening};
+use notify::Pulse;
 use promote::Promotion;
 use secondary::Secondaries;
 use standing::{Standings, now_unix_ms};
@@ -72,6 +80,7 @@ use watch::Lookers;
 
 use crate::block::Blocks;
 use crate::config::{Config, Mode, Overrides, Secrets, ZoneFile};
+use crate::control::by::By;
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
@@ -82,6 +91,7 @@ use crate::kernel::{self, Kernel, bpffs};
 use crate::observe::logs;
 use crate::serve::{self, Endpoint, Identity, Server};
 use crate::state::State;
+use crate::supervise::{self, Never, forever};
 use crate::transfer::keep::Keep;
 use crate::world::{Inputs, World};
 use crate::zone::catalog::Member;
@@ -123,8 +133,13 @@ struct Daemon {
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
     server: Server,
-    /// Held by whoever changes the world.
+    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
     edits: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever reads files that are to be put in force; before `edits`.
+    reading: tokio::sync::Mutex<()>,
+    /// The kernel's tables may be other than the plan: a new one is due.
+    out_of_step: AtomicBool,
+    pulse: Pulse,
     /// Transferred zones on disk.
     keep: Keep,
     secondaries: Secondaries,
@@ -155,6 +170,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         logs::Format::Human
     };
     logs::start(format).map_err(anyhow::Error::msg)?;
+    supervise::log_panics();
 
     let config = load(&options.config, &options)?;
     let state = State::open(&config.state)?;
@@ -178,6 +194,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         privileges::require_for_program()?;
         bpffs::ensure(&config.kernel.pin)?;
     }
+    // Before there are handlers of signals: on some file systems it may take for ever.
+    let feed = config.health_feed.as_deref().map(|path| {
+        let mut feed = Feed::new(path);
+        feed.look();
+        feed
+    });
     privileges::raise_file_limit();
     privileges::drop_all_but_needed()?;
 
@@ -185,7 +207,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let result = runtime.block_on(serve(options, &config, state, standings, world));
+    let begun = Begun {
+        state,
+        standings,
+        world,
+        feed,
+    };
+    let result = runtime.block_on(serve(options, &config, begun));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -222,18 +250,26 @@ fn warn_of(inputs: &Inputs) {
     }
 }
 
-async fn serve(
-    options: Options,
-    config: &Config,
+/// What there is before anybody is answered.
+struct Begun {
     state: State,
     standings: Standings,
     world: World,
-) -> anyhow::Result<()> {
+    feed: Option<Feed>,
+}
+
+async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Result<()> {
+    let Begun {
+        state,
+        standings,
+        world,
+        feed,
+    } = begun;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let mut follow = Follow::start().context("cannot ask for interfaces (netlink)")?;
+    let follow = Follow::start().context("cannot ask for interfaces (netlink)")?;
     let netdevs = Netdevs::read(&follow.netlink())
         .await
         .context("cannot ask for interfaces (netlink)")?;
@@ -244,10 +280,7 @@ async fn serve(
     let monitor = start_monitor(config, &state, news.clone())?;
     let mut judge = Judge::default();
     judge.take(monitor.snapshot());
-    let mut feed = config.health_feed.as_deref().map(Feed::new);
-    if let Some(feed) = &mut feed
-        && feed.look()
-    {
+    if let Some(feed) = &feed {
         judge.feed(feed.verdicts());
     }
     {
@@ -258,7 +291,9 @@ async fn serve(
     let world = Arc::new(ArcSwap::from_pointee(world));
     let cookies = cookies::secrets(config, &state)?;
     let ledger = Ledger::default();
-    let (blocks, _) = ledger.compile(config, &state).map_err(anyhow::Error::msg)?;
+    let rules = ledger.compile(config, &state).map_err(anyhow::Error::msg)?;
+    let blocks = Arc::clone(&rules.blocks);
+    ledger.put(rules);
     let server = Server::new(
         serve::Options {
             port: config.server.port,
@@ -279,7 +314,7 @@ async fn serve(
     // Before the program: nothing that comes after it may fail, since it may have taken over what a
     // daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
-    let control = server::Socket::bind(socket_path)?;
+    let control_socket = server::Socket::bind(socket_path)?;
     let beside = Beside { cookies, blocks };
     let kernel = attach(&options, config, &world, &addresses, &netdevs, beside)?;
     let nowhere = listen::nowhere(config, &netdevs, &endpoints);
@@ -298,6 +333,9 @@ async fn serve(
         news,
         server,
         edits: Arc::default(),
+        reading: tokio::sync::Mutex::default(),
+        out_of_step: AtomicBool::new(false),
+        pulse: Pulse::default(),
         keep: Keep::beside(&config.state),
         secondaries: Secondaries::default(),
         announcements: Announcements::default(),
@@ -317,84 +355,24 @@ async fn serve(
         options: options.clone(),
     });
     tracing::info!("control socket {}", socket_path.display());
-    let stopping = Arc::new(Notify::new());
+    let closing = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
-        control,
+        control_socket,
         Arc::new(Control(Arc::clone(&daemon))),
-        {
-            let stopping = Arc::clone(&stopping);
-            async move { stopping.notified().await }
-        },
+        Arc::clone(&closing).notified_owned(),
     ));
-    let mut tasks = tokio::task::JoinSet::new();
-    if let Some(heartbeat) = daemon.lock_kernel().map(|kernel| kernel.heartbeat()) {
-        tasks.spawn(async move {
-            let mut beat = tokio::time::interval(heartbeat.interval());
-            loop {
-                beat.tick().await;
-                heartbeat.beat();
-            }
-        });
-    }
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move {
-            loop {
-                // Whoever detaches our program or removes its pin tells nobody.
-                let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
-                daemon.follow.lock().await.netlink = follow.netlink();
-                if let Err(error) = daemon.follow_interfaces().await {
-                    tracing::warn!("{error:#}");
-                }
-            }
-        }
-    });
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.tidy().await }
-    });
-    tasks.spawn(Arc::clone(&daemon).roll_cookies());
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.follow_databases().await }
-    });
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.follow_certificate().await }
-    });
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.follow_tokens().await }
-    });
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.promote().await }
-    });
-    tasks.spawn({
-        let daemon = Arc::clone(&daemon);
-        async move { daemon.follow_catalogs().await }
-    });
-
+    let mut tasks = JoinSet::new();
+    daemon.start_tasks(&mut tasks, follow);
     let heeding = daemon.heed_news(heeded).context("cannot start a thread")?;
     daemon.heed(&Which::All).map_err(anyhow::Error::msg)?;
     if let Some(feed) = feed {
         daemon.warn_of_strangers(feed.verdicts());
-        let news = daemon.news.clone();
-        tasks.spawn(async move {
-            let tell = move |verdicts: &[Verdict]| {
-                let _ = news.send(News::Feed(verdicts.to_vec()));
-            };
-            feed.watch(tell).await;
-        });
-    }
-
-    if let Some(notices) = daemon.server.notices() {
-        let daemon = Arc::clone(&daemon);
-        tasks.spawn(async move { daemon.heed_notices(notices).await });
+        daemon.follow_feed(&mut tasks, feed);
     }
     daemon.follow_zones(None);
     tracing::info!("ready: {}", daemon.announcement().await);
-    let mut watchdog = notify::alive_every().map(tokio::time::interval);
+    let limit = notify::alive_limit();
+    let mut watchdog = limit.map(|limit| tokio::time::interval(limit / 2));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -402,29 +380,18 @@ async fn serve(
             _ = hangup.recv() => {
                 let daemon = Arc::clone(&daemon);
                 // The outcome is in the log.
-                tokio::spawn(async move { daemon.reload_all().await });
+                tokio::spawn(async move { daemon.reload_all(&By::Signal("SIGHUP")).await });
             }
-            () = tick(&mut watchdog) => notify::alive(),
+            () = tick(&mut watchdog) => daemon.pulse.tell(limit),
         }
     }
-
-    tracing::info!("stopping");
-    notify::stopping();
-    tasks.shutdown().await;
-    let _ = daemon.news.send(News::Stop);
-    let _ = tokio::task::spawn_blocking(move || heeding.join()).await;
-    // Nobody may be changing anything any more.
-    let _edits = daemon.edits.lock().await;
-    let mut detached = daemon.detach();
-    daemon.server.close().await;
-    if detached.is_err() {
-        // It may have been for want of a file; now there are some.
-        detached = daemon.detach();
-    }
-    daemon.close_lookers();
-    stopping.notify_one();
-    control.await??;
-    detached
+    let parts = stop::Parts {
+        tasks,
+        heeding,
+        closing,
+        control,
+    };
+    stop::stop(daemon, parts).await
 }
 
 /// Starts the checks, from where they were before a restart.
@@ -516,6 +483,80 @@ fn attach(
 }
 
 impl Daemon {
+    /// Starts what goes on for as long as the daemon lives.
+    fn start_tasks(self: &Arc<Self>, tasks: &mut JoinSet<Never>, follow: Follow) {
+        let mut start = |name: &'static str, work: fn(Arc<Self>) -> BoxFuture<'static, Never>| {
+            let daemon = Arc::clone(self);
+            tasks.spawn(forever(name, move || work(Arc::clone(&daemon))));
+        };
+        start("heartbeat", |daemon| Box::pin(daemon.beat()));
+        start("tidying", |daemon| Box::pin(daemon.tidy()));
+        start("cookies", |daemon| Box::pin(daemon.roll_cookies()));
+        start("databases", |daemon| Box::pin(daemon.follow_databases()));
+        start("certificate", |daemon| {
+            Box::pin(daemon.follow_certificate())
+        });
+        start("tokens", |daemon| Box::pin(daemon.follow_tokens()));
+        start("catalogs", |daemon| Box::pin(daemon.follow_catalogs()));
+        if self.kernel.is_some() {
+            start("promotion", |daemon| Box::pin(daemon.promote()));
+        }
+        let follow = Arc::new(tokio::sync::Mutex::new(follow));
+        let daemon = Arc::clone(self);
+        tasks.spawn(forever("interfaces", move || {
+            Arc::clone(&daemon).follow_changes(Arc::clone(&follow))
+        }));
+        if let Some(notices) = self.server.notices() {
+            let notices = Arc::new(tokio::sync::Mutex::new(notices));
+            let daemon = Arc::clone(self);
+            tasks.spawn(forever("notices", move || {
+                Arc::clone(&daemon).heed_notices(Arc::clone(&notices))
+            }));
+        }
+    }
+
+    /// Heeds what other monitors' file says, for as long as the daemon lives.
+    fn follow_feed(&self, tasks: &mut JoinSet<Never>, feed: Feed) {
+        let feed = Arc::new(Mutex::new(feed));
+        let news = self.news.clone();
+        tasks.spawn(forever("feed", move || {
+            let news = news.clone();
+            let tell = move |verdicts: &[Verdict]| {
+                let _ = news.send(News::Feed(verdicts.to_vec()));
+            };
+            Feed::watch(Arc::clone(&feed), tell)
+        }));
+    }
+
+    /// Lets the program answer, for ever.
+    async fn beat(self: Arc<Self>) -> Never {
+        let heartbeat = self.lock_kernel().map(|kernel| kernel.heartbeat());
+        let every = heartbeat
+            .as_ref()
+            .map_or(notify::PULSE, |beat| beat.interval());
+        let mut beat = tokio::time::interval(every.min(notify::PULSE));
+        loop {
+            beat.tick().await;
+            if let Some(heartbeat) = &heartbeat {
+                heartbeat.beat();
+            }
+            self.pulse.beat();
+        }
+    }
+
+    /// Follows interfaces and their addresses, for ever.
+    async fn follow_changes(self: Arc<Self>, follow: Arc<tokio::sync::Mutex<Follow>>) -> Never {
+        let mut follow = follow.lock().await;
+        loop {
+            // Whoever detaches our program or removes its pin tells nobody.
+            let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
+            self.follow.lock().await.netlink = follow.netlink();
+            if let Err(error) = self.follow_interfaces().await {
+                tracing::warn!("{error:#}");
+            }
+        }
+    }
+
     fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
         self.kernel
             .as_ref()
@@ -526,7 +567,7 @@ impl Daemon {
     fn detach(&self) -> anyhow::Result<()> {
         let on_stop = self.world.load().inputs.config.kernel.on_stop;
         if let Some(mut kernel) = self.lock_kernel() {
-            tokio::task::block_in_place(|| kernel.stop(on_stop))?;
+            kernel.stop(on_stop)?;
         }
         Ok(())
     }

@@ -3,6 +3,9 @@
 //! Data flows one way, and a room uses only rooms that stand before it here:
 //!
 //! - [`printable`]: text that is safe to show
+//! - [`fault`]: faults that tests order
+//! - [`supervise`]: tasks and threads that begin anew when they panic
+//! - [`files`]: files that somebody names: regular ones only
 //! - [`config`]: `geodns.toml`, parsed and validated
 //! - [`certificate`]: certificate and key of DNS over TLS
 //! - [`zone`]: zone files, and which names are steered
@@ -28,6 +31,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod fault;
+pub mod files;
 pub mod geo;
 pub mod health;
 pub mod kernel;
@@ -38,6 +43,7 @@ pub mod publish;
 pub mod serve;
 pub mod state;
 pub mod steering;
+pub mod supervise;
 pub mod transfer;
 pub mod world;
 pub mod zone;

@@ -38,6 +38,7 @@ use crate::config::DEFAULT_SOCKET;
 use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
+use crate::files;
 use crate::printable;
 use args::{Arguments, Command, Global, Map};
 
@@ -242,7 +243,7 @@ fn socket(global: &Global) -> anyhow::Result<PathBuf> {
 /// `control.socket` of a configuration that may be wrong elsewhere: a daemon that refused to reload
 /// it must still be reachable.
 fn socket_in(config: &Path) -> anyhow::Result<PathBuf> {
-    let text = std::fs::read_to_string(config).map_err(|error| {
+    let text = files::read_to_string(config).map_err(|error| {
         anyhow::anyhow!(
             "cannot read {} to find the control socket: {error} (or name the socket with --socket)",
             config.display()

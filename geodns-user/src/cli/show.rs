@@ -9,8 +9,8 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, pr
 
 use super::check::Summary;
 use crate::control::api::{
-    Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Stats, Status,
-    Zone, ZoneRole,
+    Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Restarted, Stats,
+    Status, Zone, ZoneRole,
 };
 use crate::observe;
 use crate::printable;
@@ -215,6 +215,15 @@ pub fn status(status: Status, verbose: bool) -> String {
             ));
         }
         lines.push(("names", text));
+    }
+    for Restarted {
+        name, times, cause, ..
+    } in &status.restarted
+    {
+        lines.push((
+            "restarted",
+            format!("{name}, {}: {cause}", plural(*times, "time")),
+        ));
     }
     if let Some(error) = status.last_error {
         lines.push(("last error", error));

@@ -15,6 +15,7 @@ use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
     Steer, Told, is_id, monitor,
 };
+use crate::files;
 use crate::zone::{self, Name};
 
 /// TTLs are below 2^31 (RFC 2181 section 8).
@@ -491,7 +492,7 @@ impl Check<'_> {
         key: &str,
     ) -> Result<(String, Range<usize>), Error> {
         let (path, span) = self.path(Some(file), key, "")?;
-        match std::fs::read_to_string(&path) {
+        match files::read_to_string(&path) {
             Ok(text) => Ok((text, span)),
             Err(error) => {
                 let message = format!(

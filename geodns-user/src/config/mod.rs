@@ -26,7 +26,6 @@ pub mod time;
 mod transfer;
 
 use std::fmt;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +40,7 @@ pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use rrl::Rrl;
 pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
+use crate::files;
 use crate::zone::Name;
 use crate::zone::catalog::Member;
 
@@ -567,7 +567,7 @@ impl Config {
 
     /// Reads and validates a file, under what the command line says.
     pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(|error| Error::cannot_read(path, &error))?;
+        let bytes = files::read(path).map_err(|error| Error::cannot_read(path, &error))?;
         Self::parse(path, &bytes, overrides)
     }
 

@@ -159,7 +159,7 @@ fn what_is_left_out_has_its_default() {
 fn the_sample_says_the_truth() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../etc/geodns.toml"));
     let sample = Config::load(path).unwrap();
-    let text = fs::read_to_string(path).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
 
     // Without everything that has a default, nothing changes.
     let required = [

@@ -190,9 +190,25 @@ pub struct Status {
     pub atlas_bytes: u64,
     /// Bytes of kernel memory that the plan's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
+    /// Background tasks that have ended unexpectedly and were begun anew; empty as it should be.
+    #[serde(default)]
+    pub restarted: Vec<Restarted>,
     /// When the last reload, or reading changed GeoIP databases, failed: why. The plan before it is in
     /// force.
     pub last_error: Option<String>,
+}
+
+/// A background task that has ended unexpectedly, and was begun anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restarted {
+    /// Its name.
+    pub name: String,
+    /// How often.
+    pub times: u64,
+    /// Why it ended the last time.
+    pub cause: String,
+    /// When that was, in milliseconds since 1970.
+    pub at_unix_ms: u64,
 }
 
 /// The kernel's table of names. All 0 with mode off.

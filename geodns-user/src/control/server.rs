@@ -8,7 +8,6 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +26,9 @@ use axum::serve::IncomingStream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use ipnet::IpNet;
-use tokio::net::UnixListener;
-use tokio::sync::Notify;
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Notify, watch};
 use utoipa::OpenApi;
 
 use super::api::{
@@ -38,9 +38,11 @@ use super::api::{
     OfZone, Preview, Problem, Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats,
     Status, Stream, Top, Zone,
 };
+use super::by::{self, By};
 use super::document::{self, Described};
 use crate::config::is_id;
 use crate::geo::network;
+use crate::supervise::forever;
 
 /// Octets of a body, at the most.
 const BODY_LIMIT: usize = 64 << 10;
@@ -117,7 +119,7 @@ fn remove_stale(path: &Path) -> Result<(), String> {
             "there is something that is not a socket: move it away, or set control.socket".into(),
         );
     }
-    match UnixStream::connect(path) {
+    match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => {
             Err("another geodns listens there: stop that one first, or set control.socket".into())
         }
@@ -164,38 +166,77 @@ pub async fn serve<S: Service>(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let Socket { listener, file } = socket;
+    let listener = Listener(Arc::new(listener));
     let app = router(service)
         .layer(middleware::from_fn(owner_only))
         .into_make_service_with_connect_info::<Peer>();
-    let stopping = Arc::new(Notify::new());
-    let serving = axum::serve(listener, app).with_graceful_shutdown({
-        let stopping = stopping.clone();
+    let (stopping, stopped) = watch::channel(false);
+    let answered = Arc::new(Notify::new());
+    let serving = forever("control socket", || {
+        let mut stopped = stopped.clone();
+        let stop = async move {
+            let _ = stopped.wait_for(|is_stopping| *is_stopping).await;
+        };
+        let serving = axum::serve(listener.clone(), app.clone()).with_graceful_shutdown(stop);
+        let answered = Arc::clone(&answered);
         async move {
-            stop.await;
-            stopping.notify_one();
+            let _ = serving.await;
+            answered.notify_one();
+            std::future::pending().await
         }
     });
-    let result = tokio::select! {
-        result = serving => result,
-        () = async {
-            stopping.notified().await;
-            tokio::time::sleep(STOP_GRACE).await;
-        } => Ok(()),
+    let ending = async {
+        stop.await;
+        stopping.send_replace(true);
+        let _ = tokio::time::timeout(STOP_GRACE, answered.notified()).await;
     };
+    tokio::select! {
+        never = serving => match never {},
+        () = ending => {}
+    }
     drop(file);
-    result
+    Ok(())
+}
+
+/// The socket, which outlives whoever listens on it.
+#[derive(Clone)]
+struct Listener(Arc<UnixListener>);
+
+impl axum::serve::Listener for Listener {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                // A client that has gone again, or no files: wait for some.
+                Err(error) => {
+                    tracing::debug!(%error, "accepting on the control socket");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
 }
 
 /// Who is at the other end, as the kernel says (SO_PEERCRED).
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     uid: Option<u32>,
+    pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Connected<IncomingStream<'_, Listener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+        let peer = stream.io().peer_cred().ok();
         Self {
-            uid: stream.io().peer_cred().ok().map(|peer| peer.uid()),
+            uid: peer.map(|peer| peer.uid()),
+            pid: peer.and_then(|peer| peer.pid()),
         }
     }
 }
@@ -207,7 +248,7 @@ async fn owner_only(
     next: Next,
 ) -> Response {
     if may_control(peer.uid, nix::unistd::geteuid().as_raw()) {
-        return next.run(request).await;
+        return by::scope(By::peer(peer.uid, peer.pid), next.run(request)).await;
     }
     let who = peer
         .uid

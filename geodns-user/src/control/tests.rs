@@ -106,6 +106,7 @@ impl Service for Memory {
             regions: 0,
             atlas_bytes: 0,
             kernel_memory_bytes: 0,
+            restarted: Vec::new(),
             last_error: None,
         })
     }

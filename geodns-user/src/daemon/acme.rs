@@ -7,14 +7,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::change::internal;
+use super::durably::durably;
+use super::edits::{self, Who};
 use super::standing::now_unix_ms;
 use super::{Daemon, zones};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
+use crate::control::by::By;
 use crate::state::{AcmeChange, Serials, State, Token};
+use crate::supervise::Never;
 use crate::zone::{self, Name, Zone, Zones, acme};
 
 /// Tokens of a name, at the most.
@@ -66,7 +70,7 @@ pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Resul
     for owner in owners {
         let name = zone::parse_name(owner).map_err(internal)?;
         if let Err(why) = acme::may_stand(&config.steers, zone, &name) {
-            warn!("tokens at {owner} are not in force: {why}");
+            warn!(name = owner, zone = %zone.apex, cause = why, "tokens at {owner} are not in force: {why}");
             continue;
         }
         acme::put(zone, &name, &[], &texts(&tokens, owner)).map_err(internal)?;
@@ -268,29 +272,27 @@ impl Daemon {
             }
         }
         let serial = zone.as_ref().map(|(zone, _)| zone.serial());
-        self.state.save_acme(&change).map_err(internal)?;
-        if let Some((zone, known)) = zone {
-            let apex = zone.apex.to_string();
-            if let Err(failure) = self.put_zone(zone) {
-                let touched = |token: &&Token| {
-                    let mut touched = change.set.iter().chain(&change.gone);
-                    touched.any(|other| is(token, other))
-                };
-                let back = AcmeChange {
-                    set: before.iter().filter(touched).cloned().collect(),
-                    gone: change.set.clone(),
-                    serials: vec![(apex, known)],
-                };
-                if let Err(error) = self.state.save_acme(&back) {
-                    error!("a failed change of tokens could not be taken back: {error}");
-                }
-                return Err(failure);
-            }
-        }
+        let keep = |change: &AcmeChange| self.state.save_acme(change).map_err(internal);
+        let touched = |token: &&Token| {
+            let mut touched = change.set.iter().chain(&change.gone);
+            touched.any(|other| is(token, other))
+        };
+        let back = AcmeChange {
+            set: before.iter().filter(touched).cloned().collect(),
+            gone: change.set.clone(),
+            serials: zone
+                .iter()
+                .map(|(zone, known)| (zone.apex.to_string(), *known))
+                .collect(),
+        };
+        durably(
+            &format!("tokens of {name}"),
+            || keep(&change),
+            || zone.map_or(Ok(()), |(zone, _)| self.put_zone(zone)),
+            || keep(&back),
+        )?;
         let left = after.into_iter().filter(|token| token.owner == name);
         let tokens = shown(config, left.collect());
-        let said = serial.map_or_else(String::new, |serial| format!(", serial {serial}"));
-        info!("{name}: {} tokens{said}", tokens.len());
         Ok(AcmeChanged {
             name,
             zone: home.map(|home| home.name.to_string()),
@@ -314,13 +316,14 @@ impl Daemon {
                 gone: of_name.cloned().collect(),
                 ..AcmeChange::default()
             };
-            self.acme_change(&owner, change)?;
+            let changed = self.acme_change(&owner, change)?;
+            edits::acme(&Who::of(&By::Itself), &changed);
         }
         Ok(left.iter().map(|token| token.until_unix_ms).min())
     }
 
     /// Takes tokens away when they expire, for ever.
-    pub(super) async fn follow_tokens(self: &Arc<Self>) {
+    pub(super) async fn follow_tokens(self: Arc<Self>) -> Never {
         loop {
             let wait = match self.change(|daemon| daemon.acme_expire()).await {
                 Ok(next) => next.map(|next| {

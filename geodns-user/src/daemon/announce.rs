@@ -87,15 +87,15 @@ async fn tell(peer: Peer, zone: Arc<Zone>, turns: Arc<Semaphore>) {
         };
         match client::notify(&peer, &zone).await {
             Ok(()) => {
-                info!("{apex}: {peer} knows of serial {serial}");
+                info!(zone = %apex, %peer, serial, "{apex}: {peer} knows of serial {serial}");
                 return;
             }
             Err(failure) if failure.is_of_content() => {
-                warn!("{apex}: NOTIFY to {peer}: {failure}");
+                warn!(zone = %apex, %peer, serial, cause = %failure, "{apex}: NOTIFY to {peer}: {failure}");
                 return;
             }
             Err(failure) => debug!("{apex}: NOTIFY to {peer}: {failure}"),
         }
     }
-    warn!("{apex}: {peer} could not be told of serial {serial}: it does not answer a NOTIFY");
+    warn!(zone = %apex, %peer, serial, "{apex}: {peer} could not be told of serial {serial}: it does not answer a NOTIFY");
 }

@@ -10,21 +10,47 @@ use ipnet::IpNet;
 
 use super::Daemon;
 use super::change::internal;
-use super::standing::now_unix_ms;
+use super::edits::{self, Who};
+use super::standing::{now_unix_ms, unix_ms};
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
     self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, BlockAdd, BlockChanged,
     BlockRemove, BlockRule, CaptureQuery, ExplainQuery, Explanation, Failure, Imported, Interface,
     Lookup, MapChanged, MapDel, MapSet, Mapping, Mirror, MirrorChanged, PoolStatus, Preview,
-    Proposal, Reloaded, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Stream, Zone,
-    ZoneRole,
+    Proposal, Reloaded, Restarted, Service, SetAdmin, SetHealth, SetWeight, Stats, Status, Stream,
+    Zone, ZoneRole,
 };
+use crate::control::by::By;
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
+use crate::supervise;
 use crate::world::World;
 
 /// The daemon, as the control socket sees it.
 pub struct Control(pub Arc<Daemon>);
+
+impl Control {
+    /// Makes a change, and has the log say who did; to its end, even if nobody waits for it any more.
+    async fn edit<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
+        tell: impl FnOnce(&Who, &T) + Send + 'static,
+    ) -> Result<T, Failure> {
+        let by = By::current();
+        // Under the lock of edits: lines are in the order of what they tell.
+        let change = move |daemon: &Daemon| {
+            let changed = change(daemon);
+            let who = Who::of(&by);
+            match &changed {
+                Ok(changed) => tell(&who, changed),
+                Err(failure) => edits::failed(&who, what, failure),
+            }
+            changed
+        };
+        self.0.change(change).await
+    }
+}
 
 impl Service for Control {
     async fn status(&self) -> Result<Status, Failure> {
@@ -114,6 +140,15 @@ impl Service for Control {
             regions,
             atlas_bytes,
             kernel_memory_bytes: memory,
+            restarted: supervise::restarted()
+                .into_iter()
+                .map(|known| Restarted {
+                    name: known.name,
+                    times: known.times,
+                    cause: known.cause,
+                    at_unix_ms: unix_ms(known.at),
+                })
+                .collect(),
             last_error: daemon
                 .last_error
                 .lock()
@@ -148,11 +183,13 @@ impl Service for Control {
     }
 
     async fn acme_set(&self, set: AcmeSet) -> Result<AcmeChanged, Failure> {
-        self.0.change(move |daemon| daemon.acme_set(&set)).await
+        self.edit("acme set", move |daemon| daemon.acme_set(&set), edits::acme)
+            .await
     }
 
     async fn acme_clear(&self, clear: AcmeClear) -> Result<AcmeChanged, Failure> {
-        self.0.change(move |daemon| daemon.acme_clear(&clear)).await
+        let change = move |daemon: &Daemon| daemon.acme_clear(&clear);
+        self.edit("acme clear", change, edits::acme).await
     }
 
     async fn top(&self) -> Result<Stream, Failure> {
@@ -172,12 +209,15 @@ impl Service for Control {
     }
 
     async fn block_add(&self, add: BlockAdd) -> Result<BlockChanged, Failure> {
-        self.0.change(move |daemon| daemon.block_add(&add)).await
+        let change = move |daemon: &Daemon| daemon.block_add(&add);
+        let tell = |who: &Who, changed: &_| edits::block(who, "added", changed);
+        self.edit("block add", change, tell).await
     }
 
     async fn block_remove(&self, remove: BlockRemove) -> Result<BlockChanged, Failure> {
         let change = move |daemon: &Daemon| daemon.block_remove(&remove);
-        self.0.change(change).await
+        let tell = |who: &Who, changed: &_| edits::block(who, "removed", changed);
+        self.edit("block remove", change, tell).await
     }
 
     async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {
@@ -189,27 +229,23 @@ impl Service for Control {
     }
 
     async fn mirror_admin(&self, id: String, change: SetAdmin) -> Result<MirrorChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.set_admin(&id, change))
-            .await
+        let change = move |daemon: &Daemon| daemon.set_admin(&id, change);
+        self.edit("mirror", change, edits::mirror).await
     }
 
     async fn mirror_weight(&self, id: String, change: SetWeight) -> Result<MirrorChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.set_weight(&id, Some(change)))
-            .await
+        let change = move |daemon: &Daemon| daemon.set_weight(&id, Some(change));
+        self.edit("mirror weight", change, edits::mirror).await
     }
 
     async fn mirror_weight_reset(&self, id: String) -> Result<MirrorChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.set_weight(&id, None))
-            .await
+        let change = move |daemon: &Daemon| daemon.set_weight(&id, None);
+        self.edit("mirror weight", change, edits::mirror).await
     }
 
     async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.set_health(&id, change))
-            .await
+        let change = move |daemon: &Daemon| daemon.set_health(&id, change);
+        self.edit("mirror set-health", change, edits::mirror).await
     }
 
     async fn mirror_health_clear(
@@ -217,9 +253,8 @@ impl Service for Control {
         id: String,
         address: Option<IpAddr>,
     ) -> Result<MirrorChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.clear_health(&id, address))
-            .await
+        let change = move |daemon: &Daemon| daemon.clear_health(&id, address);
+        self.edit("mirror set-health", change, edits::mirror).await
     }
 
     async fn zones(&self) -> Result<Vec<Zone>, Failure> {
@@ -280,15 +315,15 @@ impl Service for Control {
     }
 
     async fn map_set(&self, change: MapSet) -> Result<MapChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.set(change.prefix, &change.mirror, change.pool.as_deref()))
-            .await
+        let change = move |daemon: &Daemon| {
+            daemon.set(change.prefix, &change.mirror, change.pool.as_deref())
+        };
+        self.edit("map set", change, edits::map).await
     }
 
     async fn map_del(&self, change: MapDel) -> Result<MapChanged, Failure> {
-        self.0
-            .change(move |daemon| daemon.del(change.prefix, change.pool.as_deref()))
-            .await
+        let change = move |daemon: &Daemon| daemon.del(change.prefix, change.pool.as_deref());
+        self.edit("map del", change, edits::map).await
     }
 
     async fn map_get(&self, address: IpAddr, pool: Option<String>) -> Result<Vec<Lookup>, Failure> {
@@ -316,9 +351,10 @@ impl Service for Control {
         name: String,
         pool: Option<String>,
     ) -> Result<Imported, Failure> {
-        self.0
-            .change(move |daemon| daemon.import(&csv, &name, pool.as_deref()))
-            .await
+        let file = name.clone();
+        let change = move |daemon: &Daemon| daemon.import(&csv, &name, pool.as_deref());
+        let tell = move |who: &Who, imported: &_| edits::import(who, &file, imported);
+        self.edit("map import", change, tell).await
     }
 
     async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
@@ -335,11 +371,11 @@ impl Service for Control {
 
     async fn reload(&self, zone: Option<String>) -> Result<Reloaded, Failure> {
         // To its end, even if the client does not wait.
-        let daemon = Arc::clone(&self.0);
+        let (daemon, by) = (Arc::clone(&self.0), By::current());
         tokio::spawn(async move {
             match zone {
-                Some(zone) => daemon.reload_zone(&zone).await,
-                None => daemon.reload_all().await,
+                Some(zone) => daemon.reload_zone(&zone, &by).await,
+                None => daemon.reload_all(&by).await,
             }
         })
         .await

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Daemon;
 use super::change::internal;
+use super::durably::durably;
 use crate::block::{Blocks, Counters, Rule, Said};
 use crate::config::{Config, check_note};
 use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule, Failure};
-use crate::state::{self, KeptBlock, State};
+use crate::state::{KeptBlock, State};
 
 /// A rule, and where it is from.
 struct Known {
@@ -40,12 +41,6 @@ fn known(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Known>, String> {
     Ok(all)
 }
 
-/// Whether these rules can be in force.
-pub(super) fn judge(config: &Config, state: &State) -> Result<(), Failure> {
-    let kept = state.blocks().map_err(internal)?;
-    judged(config, kept).map(drop)
-}
-
 fn judged(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Rule>, Failure> {
     let rules = known(config, kept).map_err(Failure::Invalid)?;
     let rules: Vec<Rule> = rules.into_iter().map(|known| known.rule).collect();
@@ -57,19 +52,32 @@ fn judged(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Rule>, Failure> {
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<Counters>);
 
+/// Rules that can be in force.
+pub(super) struct Compiled {
+    pub blocks: Arc<Blocks>,
+    /// Which of the kernel's counters start anew.
+    pub fresh: Vec<u32>,
+    counters: Counters,
+}
+
 impl Ledger {
-    /// The rules that are to be in force, and which of the kernel's counters start anew.
-    pub(super) fn compile(
-        &self,
-        config: &Config,
-        state: &State,
-    ) -> Result<(Arc<Blocks>, Vec<u32>), Failure> {
-        // Counters are given to what can be in force alone.
+    /// The rules that are to be in force. Nothing has changed before they are [`put`](Self::put).
+    pub(super) fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
         let rules = judged(config, state.blocks().map_err(internal)?)?;
-        let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counters = counters.clone();
         let (in_force, fresh) = counters.assign(&rules);
         let blocks = Blocks::new(in_force).map_err(Failure::Invalid)?;
-        Ok((Arc::new(blocks), fresh))
+        Ok(Compiled {
+            blocks: Arc::new(blocks),
+            fresh,
+            counters,
+        })
+    }
+
+    /// These are in force.
+    pub(super) fn put(&self, compiled: Compiled) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = compiled.counters;
     }
 
     fn of(&self, rule: &Rule) -> Option<(u32, u64)> {
@@ -79,14 +87,23 @@ impl Ledger {
 }
 
 impl Daemon {
-    /// Puts the rules of a configuration and of the state in force in both paths.
-    pub(super) fn put_blocks(&self, config: &Config) -> Result<(), Failure> {
-        let (blocks, fresh) = self.ledger.compile(config, &self.state)?;
+    /// Puts the rules of a configuration and of the state in force in both paths, or in neither.
+    fn put_blocks(&self, config: &Config) -> Result<(), Failure> {
+        let compiled = self.ledger.compile(config, &self.state)?;
         // The slow path first: what the kernel no longer drops, it may not answer.
-        self.server.set_blocks(Arc::clone(&blocks));
+        let before = self.server.set_blocks(Arc::clone(&compiled.blocks));
         if let Some(mut kernel) = self.lock_kernel() {
-            kernel.set_rules(blocks, &fresh).map_err(internal)?;
+            let blocks = Arc::clone(&compiled.blocks);
+            kernel
+                .set_rules(blocks, &compiled.fresh)
+                .map_err(internal)
+                .inspect_err(|_| {
+                    self.server.set_blocks(before);
+                    // Some of them may be in force.
+                    self.mend();
+                })?;
         }
+        self.ledger.put(compiled);
         Ok(())
     }
 
@@ -97,24 +114,27 @@ impl Daemon {
         let kept = self.state.blocks().map_err(internal)?;
         let mut rules = Vec::new();
         for known in known(config, kept).map_err(Failure::Internal)? {
-            rules.push(self.shown(known)?);
+            rules.push(self.shown(known));
         }
         Ok(rules)
     }
 
-    fn shown(&self, known: Known) -> Result<BlockRule, Failure> {
+    /// A rule, as it is shown. A counter that cannot be read is no reason to say that a change has failed.
+    fn shown(&self, known: Known) -> BlockRule {
         let (counter, in_userspace) = self.ledger.of(&known.rule).unwrap_or_default();
-        let in_kernel = match self.lock_kernel() {
-            Some(kernel) => kernel.dropped(counter).map_err(internal)?,
-            None => 0,
-        };
+        let in_kernel = self.lock_kernel().map_or(0, |kernel| {
+            kernel.dropped(counter).unwrap_or_else(|error| {
+                tracing::warn!("what a rule has dropped is not known: {error}");
+                0
+            })
+        });
         let Said {
             name,
             below,
             qtype,
             from,
         } = known.rule.said();
-        Ok(BlockRule {
+        BlockRule {
             number: known.number,
             name,
             below,
@@ -122,18 +142,18 @@ impl Daemon {
             from,
             note: known.note,
             dropped: in_kernel + in_userspace,
-        })
+        }
     }
 
-    fn shown_all(&self, blocks: &[KeptBlock]) -> Result<Vec<BlockRule>, Failure> {
-        let shown = blocks.iter().map(|block| {
-            self.shown(Known {
-                rule: Rule::new(&block.said).map_err(Failure::Internal)?,
+    fn shown_all(&self, blocks: &[KeptBlock]) -> Vec<BlockRule> {
+        let known = blocks.iter().filter_map(|block| {
+            Some(Known {
+                rule: Rule::new(&block.said).ok()?,
                 note: block.note.clone(),
                 number: Some(block.number),
             })
         });
-        shown.collect()
+        known.map(|known| self.shown(known)).collect()
     }
 
     /// `block add`
@@ -149,7 +169,8 @@ impl Daemon {
         let kept = self.state.blocks().map_err(internal)?;
         let mut number = kept.iter().map(|block| block.number).max().unwrap_or(0);
         let all = known(config, kept).map_err(Failure::Internal)?;
-        let mut there: HashSet<Rule> = all.into_iter().map(|known| known.rule).collect();
+        let all: Vec<Rule> = all.into_iter().map(|known| known.rule).collect();
+        let mut there: HashSet<Rule> = all.iter().cloned().collect();
         let (mut new, mut before) = (Vec::new(), 0);
         for from in from {
             let said = Said {
@@ -171,8 +192,11 @@ impl Daemon {
             });
         }
         self.change_blocks(config, &new, &[])?;
-        let added = self.shown_all(&new)?;
-        self.changed(added, before)
+        Ok(BlockChanged {
+            rules: self.shown_all(&new),
+            before,
+            all: (all.len() + new.len()) as u64,
+        })
     }
 
     /// `block remove`, `block clear`
@@ -196,9 +220,16 @@ impl Daemon {
                 ))
             })?);
         }
-        let removed = self.shown_all(&gone)?;
+        let removed = self.shown_all(&gone);
+        let mut left = kept;
+        left.retain(|block| !numbers.contains(&block.number));
+        let left = known(config, left).map_err(Failure::Internal)?;
         self.change_blocks(config, &[], &gone)?;
-        self.changed(removed, 0)
+        Ok(BlockChanged {
+            rules: removed,
+            before: 0,
+            all: left.len() as u64,
+        })
     }
 
     /// Changes rules: on disk first, then in both paths. What cannot be put in force is taken back.
@@ -215,31 +246,16 @@ impl Daemon {
         next.retain(|block| !numbers(gone).contains(&block.number));
         next.extend(new.iter().cloned());
         judged(config, next)?;
-        self.state
-            .save_blocks(new, &numbers(gone))
-            .map_err(internal)?;
-        let put = self.put_blocks(config);
-        if put.is_err() {
-            let back: Result<(), state::Error> = self.state.save_blocks(gone, &numbers(new));
-            let back = back
-                .map_err(internal)
-                .and_then(|()| self.put_blocks(config));
-            if let Err(failure) = back {
-                tracing::error!("a failed change of rules could not be taken back: {failure}");
-            }
-        }
-        put
-    }
-
-    fn changed(&self, rules: Vec<BlockRule>, before: u64) -> Result<BlockChanged, Failure> {
-        let world = self.world.load();
-        let kept = self.state.blocks().map_err(internal)?;
-        let all = known(&world.inputs.config, kept).map_err(Failure::Internal)?;
-        Ok(BlockChanged {
-            rules,
-            before,
-            all: all.len() as u64,
-        })
+        let keep = |new: &[KeptBlock], gone: &[KeptBlock]| {
+            let kept = self.state.save_blocks(new, &numbers(gone));
+            kept.map_err(internal)
+        };
+        durably(
+            "rules of what is dropped",
+            || keep(new, gone),
+            || self.put_blocks(config),
+            || keep(gone, new),
+        )
     }
 }
 

@@ -14,10 +14,12 @@ use tracing::{error, info, warn};
 
 use super::Daemon;
 use super::change::internal;
+use super::durably::durably;
 use super::standing::now_unix_ms;
 use crate::config::{Config, Listing};
 use crate::control::api::Failure;
 use crate::state::State;
+use crate::supervise::Never;
 use crate::world::Inputs;
 use crate::zone::catalog::{self, Ledger, Member, Merged, Said};
 use crate::zone::{self, Name, Zone, Zones};
@@ -117,7 +119,7 @@ struct Outcome {
 
 impl Daemon {
     /// Heeds what catalogs say, for ever.
-    pub(super) async fn follow_catalogs(self: &Arc<Self>) {
+    pub(super) async fn follow_catalogs(self: Arc<Self>) -> Never {
         let mut complaints = Vec::new();
         // What the status says of it.
         let mut shown: Option<((), String)> = None;
@@ -137,7 +139,11 @@ impl Daemon {
                 Ok(outcome) => {
                     if let Some([before, now]) = outcome.changed {
                         let took = started.elapsed().as_millis();
-                        info!("catalogs: {now} members, {before} before; in force after {took} ms");
+                        info!(
+                            members = now,
+                            before,
+                            "catalogs: {now} members, {before} before; in force after {took} ms"
+                        );
                     }
                     if outcome.complaints != complaints {
                         log(&outcome.complaints);
@@ -182,13 +188,13 @@ impl Daemon {
         let inputs = with_members(&world.inputs_now(), &merged)?;
         let next = self.compile(&inputs, &world.layers(), world.generation + 1)?;
         let instance = self.prepare(&next)?;
-        self.state.save_members(&merged.members).map_err(internal)?;
-        if let Err(failure) = self.commit(next, instance) {
-            if let Err(error) = self.state.save_members(&before) {
-                error!("a failed change of members could not be taken back: {error}");
-            }
-            return Err(failure);
-        }
+        let keep = |members: &[Member]| self.state.save_members(members).map_err(internal);
+        durably(
+            "members of catalogs",
+            || keep(&merged.members),
+            || self.commit(next, instance),
+            || keep(&before),
+        )?;
         self.forget(config, &before, &merged);
         Ok(Outcome {
             changed: Some([before.len(), merged.members.len()]),

@@ -8,6 +8,7 @@ use tokio::time::MissedTickBehavior;
 use super::Daemon;
 use crate::certificate::{Certificate, Contents};
 use crate::config::{DnsOverTls, Error};
+use crate::supervise::Never;
 
 /// How often the files are looked at; when both are the same for so long they are taken for complete.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ struct Watch {
 
 impl Daemon {
     /// Reads the certificate again whenever it changes, for ever.
-    pub(super) async fn follow_certificate(self: &Arc<Self>) {
+    pub(super) async fn follow_certificate(self: Arc<Self>) -> Never {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch::default();
@@ -68,12 +69,13 @@ impl Daemon {
         {
             Ok(certificate) => {
                 self.server.set_certificate(Some(Arc::new(certificate)));
-                tracing::info!("read again: {}", tls.certificate.display());
+                let file = tls.certificate.display();
+                tracing::info!(%file, "read again: {file}");
                 self.forgive(&mut watch.failed);
             }
             Err(error) => {
                 let line = error.to_string();
-                tracing::error!("the certificate stays as it was: {line}");
+                tracing::error!(cause = line, "the certificate stays as it was: {line}");
                 self.complain(&line);
                 watch.failed = Some((read, line));
             }

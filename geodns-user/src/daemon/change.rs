@@ -13,18 +13,27 @@ use anyhow::Context;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
 
-use super::judge::Which;
+use super::durably::durably;
+use super::edits::{self, Who};
 use super::{Daemon, acme, blocks, catalogs, cookies, load, notify, read, standing, warn_of};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
+use crate::control::by::By;
 use crate::geo::{self, Layer, Layers};
+use crate::kernel::Kernel;
 use crate::kernel::instance::Instance;
 use crate::kernel::netdev::Netdevs;
-use crate::plan::EditError;
+use crate::plan::{EditError, Store};
 use crate::publish::Backend;
 use crate::state::{Import, State};
+use crate::supervise::Never;
 use crate::world::{Inputs, World};
+use crate::zone::{self, Zone};
 
+/// Between attempts to make the kernel's tables anew.
+const MEND_AGAIN: Duration = Duration::from_secs(10);
+/// How long a reload waits for another one that reads its files.
+const TO_READ: Duration = Duration::from_secs(10);
 /// How long edits must have paused before the tables are tidied.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,6 +47,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     for import in state.imports()? {
         let Some(pool) = table_pool(config, &import.pool) else {
             tracing::warn!(
+                pool = import.pool,
                 "the import of pool {} is not in force: there is no such pool, or its policy is \"all\"",
                 import.pool
             );
@@ -70,6 +80,9 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     }
     for ((pool, mirror), (first, count)) in unknown {
         tracing::warn!(
+            pool,
+            mirror,
+            overrides = count,
             "{count} overrides of pool {pool} to mirror {mirror}, {first} the first, are not in \
              force: the configuration has no such pool, or no such mirror in it, or its policy is \"all\""
         );
@@ -90,6 +103,8 @@ fn renumber(config: &Config, pool: usize, mirrors: &[String], layer: Layer) -> L
     for (id, now) in mirrors.iter().zip(&now) {
         if now.is_none() {
             tracing::warn!(
+                mirror = id.as_str(),
+                pool = config.pools[pool].id,
                 "imported prefixes of mirror {id} in pool {} are not in force: it has no such mirror",
                 config.pools[pool].id
             );
@@ -236,17 +251,19 @@ impl Daemon {
             .map(|&(pool, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied()))
             .collect();
         drop(plan);
-        self.keep(config, prefix, &pools)?;
-        if let Err(failure) = self.put_in_force(world, prefix, &pools) {
-            // The state first: what is durable must not say what was refused.
-            if let Err(error) = self.keep(config, prefix, &before) {
-                tracing::error!("a failed edit could not be taken back: {error}");
-            }
-            if let Err(error) = self.put_in_force(world, prefix, &before) {
-                tracing::error!("a failed edit could not be taken back: {error}");
-            }
-            return Err(failure);
-        }
+        durably(
+            &format!("map, {prefix}"),
+            || self.keep(config, prefix, &pools),
+            || {
+                self.put_in_force(world, prefix, &pools).inspect_err(|_| {
+                    // Some pools may have it.
+                    if self.put_in_force(world, prefix, &before).is_err() {
+                        self.mend();
+                    }
+                })
+            },
+            || self.keep(config, prefix, &before),
+        )?;
         self.edited.fetch_add(1, Ordering::Relaxed);
         self.untidy.notify_one();
         let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
@@ -333,11 +350,29 @@ impl Daemon {
                 Ok(stores) => stores,
                 Err(EditError::Outgrown) => return Ok(false),
             };
-            if let Some(kernel) = &mut kernel {
-                kernel.apply(&stores).map_err(internal)?;
-            }
+            self.apply(kernel.as_deref_mut(), &stores)?;
         }
         Ok(true)
+    }
+
+    /// Stores in the kernel's tables what the plan has by now. Where that fails they are other than the plan, and
+    /// are made anew soon.
+    pub(super) fn apply(
+        &self,
+        kernel: Option<&mut Kernel>,
+        stores: &[Store],
+    ) -> Result<(), Failure> {
+        let applied = kernel.map_or(Ok(()), |kernel| kernel.apply(stores));
+        applied.map_err(|error| {
+            self.mend();
+            internal(error)
+        })
+    }
+
+    /// Has the kernel's tables made anew, as soon as may be: they may be other than the plan.
+    pub(super) fn mend(&self) {
+        self.out_of_step.store(true, Ordering::Relaxed);
+        self.untidy.notify_one();
     }
 
     /// Frees what edits have let go, once no packet can be looking at it.
@@ -353,10 +388,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reclaims in the pauses between edits, for ever.
-    pub(super) async fn tidy(self: &Arc<Self>) {
+    /// Reclaims in the pauses between edits, and mends what is out of step, for ever.
+    pub(super) async fn tidy(self: Arc<Self>) -> Never {
         loop {
-            self.untidy.notified().await;
+            match self.out_of_step.load(Ordering::Relaxed) {
+                true => tokio::time::sleep(MEND_AGAIN).await,
+                false => self.untidy.notified().await,
+            }
             loop {
                 let before = self.edited.load(Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
@@ -364,11 +402,17 @@ impl Daemon {
                     break;
                 }
             }
-            let tidied = self
-                .change(|daemon| daemon.reclaim(&daemon.world.load_full()))
-                .await;
-            if let Err(failure) = tidied {
-                tracing::warn!("the tables could not be tidied: {failure}");
+            let tidied = self.change(|daemon| {
+                let world = daemon.world.load_full();
+                if !daemon.out_of_step.load(Ordering::Relaxed) {
+                    return daemon.reclaim(&world);
+                }
+                daemon.put_anew(&world)?;
+                tracing::info!("the kernel's tables have been made anew after a failure");
+                Ok(())
+            });
+            if let Err(failure) = tidied.await {
+                tracing::warn!("the kernel's tables could not be tidied: {failure}");
             }
         }
     }
@@ -386,14 +430,34 @@ impl Daemon {
             .map_err(internal)
     }
 
-    /// Puts a world in force, in the kernel and in the slow path.
+    /// Puts a world in force, in the kernel and in the slow path. On an error nothing has changed.
     pub(super) fn commit(&self, next: World, instance: Option<Instance>) -> Result<(), Failure> {
+        self.commit_with(next, instance, None)
+    }
+
+    /// The same, with these rules of what is dropped, in the place of those in force.
+    fn commit_with(
+        &self,
+        next: World,
+        instance: Option<Instance>,
+        rules: Option<blocks::Compiled>,
+    ) -> Result<(), Failure> {
         if let (Some(mut kernel), Some(instance)) = (self.lock_kernel(), instance) {
-            kernel.commit(instance).map_err(internal)?;
+            let rules = rules
+                .as_ref()
+                .map(|rules| (Arc::clone(&rules.blocks), &*rules.fresh));
+            kernel.commit_with(instance, rules).map_err(internal)?;
+        }
+        // From here on nothing can fail.
+        if let Some(rules) = rules {
+            self.server.set_blocks(Arc::clone(&rules.blocks));
+            self.ledger.put(rules);
         }
         self.world.store(Arc::new(next));
+        self.out_of_step.store(false, Ordering::Relaxed);
         // What has changed since it was compiled.
-        self.heed(&Which::All)
+        self.heed_or_again();
+        Ok(())
     }
 
     /// Compiles a world, with who is in service.
@@ -444,24 +508,25 @@ impl Daemon {
         let mut publish_ms = milliseconds(started);
 
         let started = Instant::now();
-        let imports = |lists: &[(usize, Arc<Layer>)]| -> Vec<Import> {
-            lists
-                .iter()
-                .map(|(pool, list)| packed(config, *pool, list))
-                .collect()
+        let keep = |lists: &[(usize, Arc<Layer>)]| {
+            let imports = lists.iter();
+            let imports = imports.map(|(pool, list)| packed(config, *pool, list));
+            let imports: Vec<Import> = imports.collect();
+            self.state.import(&imports).map_err(internal)
         };
-        self.state.import(&imports(&lists)).map_err(internal)?;
-        let store_ms = milliseconds(started);
-
-        let started = Instant::now();
-        if let Err(failure) = self.commit(next, instance) {
-            if let Err(error) = self.state.import(&imports(&before)) {
-                tracing::error!("a failed import could not be taken back: {error}");
-            }
-            return Err(failure);
-        }
-        publish_ms += milliseconds(started);
-        let imported = Imported {
+        let mut store_ms = 0;
+        durably(
+            name,
+            || keep(&lists).inspect(|()| store_ms = milliseconds(started)),
+            || {
+                let started = Instant::now();
+                self.commit(next, instance)?;
+                publish_ms += milliseconds(started);
+                Ok(())
+            },
+            || keep(&before),
+        )?;
+        Ok(Imported {
             prefixes: lists
                 .iter()
                 .map(|(pool, list)| (config.pools[*pool].id.clone(), list.len() as u64))
@@ -473,24 +538,14 @@ impl Daemon {
             kernel_memory_bytes: self
                 .lock_kernel()
                 .map_or(0, |kernel| kernel.instance().memory()),
-        };
-        tracing::info!("{name}: imported {:?} prefixes", imported.prefixes);
-        Ok(imported)
+        })
     }
 
     /// `reload`, SIGHUP: reads everything again. On an error nothing changes.
-    pub(super) async fn reload_all(self: &Arc<Self>) -> Result<Reloaded, Failure> {
+    pub(super) async fn reload_all(self: &Arc<Self>, by: &By) -> Result<Reloaded, Failure> {
         notify::reloading();
         let reloaded = self.try_reload().await;
-        match &reloaded {
-            Ok(reloaded) => {
-                tracing::info!("reloaded: plan {}", reloaded.generation);
-                if let Some(warning) = &reloaded.warning {
-                    tracing::warn!("{warning}");
-                }
-            }
-            Err(failure) => tracing::error!("not reloaded, nothing has changed: {failure}"),
-        }
+        edits::reload(&Who::of(by), &reloaded);
         *self
             .last_error
             .lock()
@@ -519,8 +574,14 @@ impl Daemon {
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
         let netlink = self.follow.lock().await.netlink.clone();
         let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
+        let _alone = self.read_alone().await?;
+        let daemon = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || daemon.read_files());
+        let read = read.await.map_err(internal)??;
         let before = self.world.load().zones.load_full();
-        let mut reloaded = self.change(move |daemon| daemon.reload(&netdevs)).await?;
+        let mut reloaded = self
+            .change(move |daemon| daemon.reload(read, &netdevs))
+            .await?;
         self.follow_zones(Some(&before));
         if let Err(error) = self.follow_interfaces().await {
             // The plan is in force all the same.
@@ -529,14 +590,62 @@ impl Daemon {
         Ok(reloaded)
     }
 
-    fn reload(&self, netdevs: &Netdevs) -> Result<Reloaded, Failure> {
+    /// For whoever reads files that are to be put in force: what is read later is in force later. Not under
+    /// `edits`, since reading may take for ever.
+    pub(super) async fn read_alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Failure> {
+        let alone = tokio::time::timeout(TO_READ, self.reading.lock()).await;
+        alone.map_err(|_| {
+            Failure::Internal(format!(
+                "another reload has been reading its files for more than {} s: is one of them on a file system \
+                 that does not answer?",
+                TO_READ.as_secs()
+            ))
+        })
+    }
+
+    /// Reads the configuration and its files, with nothing in its zones that are not from files.
+    fn read_files(&self) -> Result<Inputs, Failure> {
         let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
-        let previous = &world.inputs.geography;
-        let members = self.state.members().map_err(internal)?;
         let config = load(&self.options.config, &self.options).map_err(invalid)?;
-        let kept = |zone: &ZoneFile| self.kept_zone(zone);
-        let mut inputs = read(config, &members, Some(previous), &kept).map_err(invalid)?;
+        let previous = Some(&*world.inputs.geography);
+        read(config, &[], previous, &|_| None).map_err(invalid)
+    }
+
+    /// What was read, with members of catalogs, and with zones that come from elsewhere as they are now.
+    fn complete(&self, read: Inputs) -> Result<Inputs, Failure> {
+        let members = self.state.members().map_err(internal)?;
+        if members.is_empty() && read.config.zones.iter().all(|zone| zone.file.is_some()) {
+            return Ok(read);
+        }
+        let mut config = Config::clone(&read.config);
+        config.set_members(&members);
+        let of_files = Arc::unwrap_or_clone(read.zones);
+        let zone = |zone: &ZoneFile| {
+            let read = of_files.number(zone.name.for_slice());
+            match read.filter(|_| zone.file.is_some()) {
+                Some(number) => Arc::clone(&of_files[number]),
+                None => self
+                    .kept_zone(zone)
+                    .unwrap_or_else(|| Arc::new(Zone::empty(zone.name.clone()))),
+            }
+        };
+        let zones = config.zones.iter().map(zone).collect();
+        // Before names are marked on them: what nobody else has need not be copied.
+        drop(of_files);
+        let zones =
+            zone::arranged(&config, zones).map_err(|error| Failure::Invalid(error.to_string()))?;
+        Ok(Inputs {
+            config: Arc::new(config),
+            zones: Arc::new(zones),
+            ..read
+        })
+    }
+
+    /// Puts in force what was read. All that can fail stands before the commit.
+    fn reload(&self, read: Inputs, netdevs: &Netdevs) -> Result<Reloaded, Failure> {
+        let world = self.world.load_full();
+        let mut inputs = self.complete(read)?;
         warn_of(&inputs);
         let zones = Arc::make_mut(&mut inputs.zones);
         acme::put_over_all(&inputs.config, &self.state, zones)?;
@@ -567,12 +676,11 @@ impl Daemon {
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
-        // Said before anything is in force.
-        blocks::judge(&inputs.config, &self.state)?;
+        let rules = self.ledger.compile(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;
+        // If it is not in force then after all, the next reload lists what there is by then.
         catalogs::keep(&self.state, &ledgers)?;
-        self.commit(next, instance)?;
-        self.put_blocks(&inputs.config)?;
+        self.commit_with(next, instance, Some(rules))?;
         standing::warn_of_unknown(
             &inputs.config,
             &self
@@ -580,7 +688,7 @@ impl Daemon {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        self.check_anew(&inputs.config)?;
+        self.check_anew(&inputs.config);
         self.set_cookies(&inputs.config, cookies);
         // Who listens is set anew after this.
         self.server

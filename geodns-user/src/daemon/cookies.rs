@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Daemon, identity, now_unix_ms};
 use crate::config::{Config, Cookies, Secrets};
 use crate::state::{self, CookieSecrets, State};
+use crate::supervise::Never;
 
 /// How long a secret makes cookies.
 const ROLLED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -56,7 +57,7 @@ impl Daemon {
     }
 
     /// Rolls our own secrets, as long as the daemon lives.
-    pub(super) async fn roll_cookies(self: Arc<Self>) {
+    pub(super) async fn roll_cookies(self: Arc<Self>) -> Never {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             // No reload is to put other secrets in force meanwhile.

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
+use super::change::internal;
 use crate::config::Config;
 use crate::control::api::Failure;
 use crate::geo::Geography;
 use crate::geo::mmdb::Fingerprint;
 use crate::state;
+use crate::supervise::Never;
 
 /// How often the files are looked at; one that is the same for so long is taken for complete.
 const LOOK: Duration = Duration::from_secs(1);
@@ -45,7 +47,7 @@ impl Watch {
 
 impl Daemon {
     /// Reads databases again whenever they change, for ever.
-    pub(super) async fn follow_databases(self: &Arc<Self>) {
+    pub(super) async fn follow_databases(self: Arc<Self>) -> Never {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch::default();
@@ -66,30 +68,48 @@ impl Daemon {
 
     /// Reads databases that have changed. The outcome is in the log, a failure in the status too.
     async fn read_databases(self: &Arc<Self>, watch: &mut Watch) {
-        match self.change(|daemon| daemon.regeo()).await {
+        match self.try_read_databases().await {
             Ok(generation) => {
                 let files = watch.seen.iter().map(|one| one.path.display().to_string());
                 let files: Vec<_> = files.collect();
-                tracing::info!("read again: {}; plan {generation}", files.join(", "));
+                let files = files.join(", ");
+                tracing::info!(
+                    files,
+                    plan = generation,
+                    "read again: {files}; plan {generation}"
+                );
                 self.forgive(&mut watch.failed);
             }
             Err(failure) => {
                 let line = failure.to_string();
-                tracing::error!("the GeoIP databases stay as they were: {line}");
+                tracing::error!(
+                    cause = line,
+                    "the GeoIP databases stay as they were: {line}"
+                );
                 self.complain(&line);
                 watch.failed = Some((watch.seen.clone(), line));
             }
         }
     }
 
-    /// Opens the databases that have changed, compiles a world with them, and puts it in force.
-    /// Gives its number.
-    fn regeo(&self) -> Result<u64, Failure> {
+    async fn try_read_databases(self: &Arc<Self>) -> Result<u64, Failure> {
+        let _alone = self.read_alone().await?;
         let world = self.world.load_full();
-        let config = &world.inputs.config;
-        let previous = &world.inputs.geography;
-        let geography = Geography::open(&config.databases, &folder(config), Some(previous))
-            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        let open = move || {
+            let config = &world.inputs.config;
+            let previous = Some(&*world.inputs.geography);
+            Geography::open(&config.databases, &folder(config), previous)
+                .map_err(|error| Failure::Invalid(error.to_string()))
+        };
+        let geography = tokio::task::spawn_blocking(open)
+            .await
+            .map_err(internal)??;
+        self.change(move |daemon| daemon.regeo(geography)).await
+    }
+
+    /// Compiles a world with these databases, and puts it in force. Gives its number.
+    fn regeo(&self, geography: Geography) -> Result<u64, Failure> {
+        let world = self.world.load_full();
         let mut inputs = world.inputs_now();
         inputs.geography = Arc::new(geography);
         let generation = world.generation + 1;

@@ -17,17 +17,20 @@ use super::Daemon;
 use super::standing::{Standings, now_unix_ms};
 use crate::config::{Config, Fail};
 use crate::control::api::Failure;
+use crate::fault;
 use crate::health::{Event, Status, Target, Verdict};
 use crate::kernel;
 use crate::plan::{Plan, Store};
-use crate::publish::Backend;
 use crate::state;
 use crate::steering::standing::{Admin, Standing};
 use crate::steering::{self, Health, Service};
+use crate::supervise;
 use crate::world::World;
 
 /// The longest that nothing is looked at.
 const IDLE: Duration = Duration::from_secs(3600);
+/// After news that could not be heeded.
+const AGAIN: Duration = Duration::from_secs(1);
 /// News that are heeded at once, at the most.
 const BATCH: usize = 1024;
 
@@ -39,6 +42,8 @@ pub enum News {
     Feed(Vec<Verdict>),
     /// Something else is to change by itself.
     Look,
+    /// What could not be put in force is to be tried again.
+    Again,
     /// The daemon stops.
     Stop,
 }
@@ -54,6 +59,8 @@ pub struct Judge {
     judged: Judged,
     /// Whether an answer that is not in force may still be read.
     flipped: bool,
+    /// Pools without a mirror in service, as the log has it.
+    unserved: BTreeSet<String>,
 }
 
 /// What a check found.
@@ -403,9 +410,83 @@ fn set_addresses(
     stores
 }
 
+/// Says what has become of an address of a mirror.
+fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
+    let pools = pools_of(config, &mirror.id);
+    let (mirror, target) = (mirror.id.as_str(), &event.target);
+    let address = target.address;
+    match event.up {
+        true => tracing::info!(
+            mirror,
+            pools,
+            %address,
+            check = %target,
+            state = "up",
+            "mirror {mirror}: {target} is up"
+        ),
+        false => {
+            let cause = event.reason.as_deref().unwrap_or("no reason known");
+            tracing::warn!(
+                mirror,
+                pools,
+                %address,
+                check = %target,
+                state = "down",
+                cause,
+                "mirror {mirror}: {target} is down: {cause}"
+            );
+        }
+    }
+}
+
+/// Ids of the pools that hold a mirror, for a field.
+fn pools_of(config: &Config, mirror: &str) -> String {
+    let holds = |pool: &&crate::config::Pool| {
+        let mut mirrors = pool.mirrors.iter();
+        pool.of.is_none() && mirrors.any(|&other| config.mirrors[other].id == mirror)
+    };
+    let ids = config.pools.iter().filter(holds);
+    let ids: Vec<_> = ids.map(|pool| pool.id.as_str()).collect();
+    ids.join(",")
+}
+
+/// Says which pools have lost their last mirror, or have one again. `unserved`: those of which it was said.
+fn log_pools(config: &Config, judged: &Judged, unserved: &mut BTreeSet<String>) {
+    for (number, pool) in config.pools.iter().enumerate() {
+        let id = pool.id.as_str();
+        let is_served = pool.of.is_some() || judged.is_served(config, number);
+        if is_served && unserved.remove(id) {
+            tracing::info!(
+                pool = id,
+                state = "served",
+                "pool {id}: a mirror is in service again"
+            );
+        } else if !is_served && unserved.insert(id.to_owned()) {
+            let does = without_mirrors(config, pool);
+            tracing::warn!(
+                pool = id,
+                state = "unserved",
+                "pool {id}: no mirror is in service: {does}"
+            );
+        }
+    }
+}
+
+/// What a pool does without a mirror in service.
+fn without_mirrors(config: &Config, pool: &crate::config::Pool) -> String {
+    match pool.fail {
+        Fail::Open => "it answers as if all were (fail = \"open\")".to_owned(),
+        Fail::Closed => "it answers SERVFAIL (fail = \"closed\")".to_owned(),
+        Fail::Fallback(other) => format!(
+            "pool {} answers (fail = \"fallback\")",
+            config.pools[other].id
+        ),
+    }
+}
+
 impl Daemon {
     /// Checks what a configuration says is to be checked, and forgets what was found of all else.
-    pub(super) fn check_anew(&self, config: &Config) -> Result<(), Failure> {
+    pub(super) fn check_anew(&self, config: &Config) {
         self.monitor.set_targets(targets(config));
         let keys = targets(config).map(|target| target.key()).collect();
         if let Err(error) = self.state.retain_health(&keys) {
@@ -413,7 +494,18 @@ impl Daemon {
         }
         let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
         judge.take(self.monitor.snapshot());
-        self.heed_with(&mut judge, &Which::All)
+        drop(judge);
+        self.heed_or_again();
+    }
+
+    /// Brings answers up to date that are in force already; if that fails, it is tried again soon.
+    pub(super) fn heed_or_again(&self) {
+        if let Err(failure) = self.heed(&Which::All) {
+            tracing::error!(
+                "who is in service is not up to date in the answers: {failure}; trying again"
+            );
+            let _ = self.news.send(News::Again);
+        }
     }
 
     /// Brings a world that is not in force yet up to date.
@@ -444,7 +536,6 @@ impl Daemon {
         which: &Which,
         now: u64,
     ) -> Result<(), Failure> {
-        let internal = |error: std::io::Error| Failure::Internal(error.to_string());
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mut judged = std::mem::take(&mut judge.judged);
@@ -466,13 +557,12 @@ impl Daemon {
             let mut kernel = self.lock_kernel();
             let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
             let stores = judged.bring(judge, &mut plan, config, &standings, which, now);
-            if let Some(kernel) = &mut kernel
-                && !stores.is_empty()
-            {
-                kernel.apply(&stores).map_err(internal)?;
+            if !stores.is_empty() {
+                self.apply(kernel.as_deref_mut(), &stores)?;
             }
         }
         self.readdress(judge, &judged, &world, &readdressed, false)?;
+        log_pools(config, &judged, &mut judge.unserved);
         judge.judged = judged;
         Ok(())
     }
@@ -541,10 +631,7 @@ impl Daemon {
             }
         }
         judge.flipped = !stores.is_empty();
-        if let Some(kernel) = &mut kernel {
-            kernel.apply(&stores).map_err(internal)?;
-        }
-        Ok(())
+        self.apply(kernel.as_deref_mut(), &stores)
     }
 
     /// Pools that have lost their last mirror, of those that hold this one.
@@ -565,16 +652,7 @@ impl Daemon {
             .filter(|&pool| !judge.judged.is_served(config, pool))
             .map(|pool| {
                 let of = &config.pools[pool];
-                let does = match of.fail {
-                    Fail::Open => "it answers as if all were (fail = \"open\")".to_owned(),
-                    Fail::Closed => "it answers SERVFAIL (fail = \"closed\")".to_owned(),
-                    Fail::Fallback(other) => {
-                        format!(
-                            "pool {} answers (fail = \"fallback\")",
-                            config.pools[other].id
-                        )
-                    }
-                };
+                let does = without_mirrors(config, of);
                 format!("pool {} has no mirror in service now: {does}", of.id)
             })
             .collect()
@@ -588,6 +666,7 @@ impl Daemon {
         let daemon = Arc::clone(self);
         let heed = move || {
             loop {
+                assert!(!fault::panics("health"), "as a test wants it");
                 let first = match news.recv_timeout(daemon.until_next_change()) {
                     Ok(first) => Some(first),
                     Err(RecvTimeoutError::Timeout) => None,
@@ -602,14 +681,14 @@ impl Daemon {
                 }
                 if let Err(failure) = daemon.heed_batch(batch) {
                     tracing::error!(
-                        "a change of a mirror's health is not in the answers: {failure}"
+                        "a change of a mirror's health is not in the answers: {failure}; trying again"
                     );
+                    std::thread::sleep(AGAIN);
+                    let _ = daemon.news.send(News::Again);
                 }
             }
         };
-        std::thread::Builder::new()
-            .name("health".to_owned())
-            .spawn(heed)
+        supervise::thread("health", heed)
     }
 
     /// How long until what is said of mirrors changes by itself.
@@ -643,7 +722,8 @@ impl Daemon {
                             mirrors.extend(of);
                         }
                         if event.changed {
-                            changed.push(event);
+                            let of = judge.judged.mirrors_of.get(&*event.target);
+                            changed.push((of.cloned().unwrap_or_default(), event));
                         }
                     }
                     News::Feed(verdicts) => {
@@ -651,6 +731,7 @@ impl Daemon {
                         judge.feed(&verdicts);
                         all = true;
                     }
+                    News::Again => all = true,
                     News::Look | News::Stop => {}
                 }
             }
@@ -680,27 +761,28 @@ impl Daemon {
                 .any(|mirror| mirror.id == verdict.mirror)
             {
                 let (line, mirror) = (verdict.line, &verdict.mirror);
-                tracing::warn!("{feed}:{line}: no mirror {mirror:?}; the line says nothing");
+                tracing::warn!(%feed, line, mirror, "{feed}:{line}: no mirror {mirror:?}; the line says nothing");
             }
         }
     }
 
     /// Logs what has changed, and keeps it over a restart.
-    fn tell(&self, changed: &[Event]) {
+    fn tell(&self, changed: &[(Vec<usize>, Event)]) {
         if changed.is_empty() {
             return;
         }
-        for event in changed {
-            match (event.up, &event.reason) {
-                (true, _) => tracing::info!("{} is up", event.target),
-                (false, Some(reason)) => tracing::warn!("{} is down: {reason}", event.target),
-                (false, None) => tracing::warn!("{} is down", event.target),
+        let world = self.world.load_full();
+        for (mirrors, event) in changed {
+            let mirrors = mirrors.iter();
+            // The configuration may be another one by now.
+            for mirror in mirrors.filter_map(|&at| world.inputs.config.mirrors.get(at)) {
+                log(&world.inputs.config, mirror, event);
             }
         }
         let now = now_unix_ms();
         let saved: Vec<_> = changed
             .iter()
-            .map(|event| {
+            .map(|(_, event)| {
                 let saved = state::Saved {
                     up: event.up,
                     since_unix_ms: now,

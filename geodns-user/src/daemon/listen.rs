@@ -123,10 +123,10 @@ impl Daemon {
         let list: Vec<Endpoint> = wanted.iter().cloned().collect();
         let failed = self.server.set_listen(&list).await;
         for at in wanted.difference(&follow.endpoints) {
-            tracing::info!("{at}: answered on from now on");
+            tracing::info!(address = %at, "{at}: answered on from now on");
         }
         for at in follow.endpoints.difference(&wanted) {
-            tracing::info!("{at}: no longer answered on");
+            tracing::info!(address = %at, "{at}: no longer answered on");
         }
         if self
             .complaints

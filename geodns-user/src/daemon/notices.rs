@@ -9,13 +9,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::base::Serial;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::secondary::at;
 use super::{Daemon, zones};
 use crate::serve::Notice;
+use crate::supervise::Never;
 use crate::transfer::pace::{Pace, Rates};
 use crate::zone::Name;
 
@@ -69,13 +70,20 @@ impl Waiting {
 
 impl Daemon {
     /// Heeds what primaries say, for ever.
-    pub(super) async fn heed_notices(self: &Arc<Self>, mut notices: mpsc::Receiver<Notice>) {
+    pub(super) async fn heed_notices(
+        self: Arc<Self>,
+        notices: Arc<Mutex<mpsc::Receiver<Notice>>>,
+    ) -> Never {
+        let mut notices = notices.lock().await;
         let mut waiting = Waiting::default();
         let mut until = None;
         loop {
             tokio::select! {
                 notice = notices.recv() => {
-                    let Some(notice) = notice else { return };
+                    let Some(notice) = notice else {
+                        // The server that hears them has ended.
+                        return std::future::pending().await;
+                    };
                     if self.is_news(&notice) && !waiting.put(notice) {
                         self.server.stats().count_notify_merged();
                     }

@@ -1,8 +1,12 @@
 //! What systemd is told (sd_notify(3)). Without systemd, nothing happens.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+
+/// How often the heartbeat beats, at least.
+pub const PULSE: Duration = Duration::from_secs(1);
 
 fn say(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
@@ -33,12 +37,69 @@ pub fn stopping() {
     say(&[NotifyState::Stopping]);
 }
 
-/// Alive.
-pub fn alive() {
-    say(&[NotifyState::Watchdog]);
+/// How long systemd waits to hear that we are alive, if it does.
+pub fn alive_limit() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
 }
 
-/// How often to say [`alive`], if at all: twice as often as systemd wants to hear it.
-pub fn alive_every() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+/// That the heartbeat goes on.
+pub struct Pulse {
+    started: Instant,
+    /// Milliseconds from then to the last beat.
+    last: AtomicU64,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Pulse {
+    /// It beats.
+    pub fn beat(&self) {
+        self.last.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago it last did.
+    fn age(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Says that we are alive, if the heartbeat is: without it the program soon passes everything, and systemd
+    /// shall start us anew.
+    pub fn tell(&self, limit: Option<Duration>) {
+        let age = self.age();
+        if age <= (limit.unwrap_or_default() / 2).max(3 * PULSE) {
+            say(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(
+                "the heartbeat has stopped {} s ago: systemd is not told that we are alive",
+                age.as_secs()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_grows_old_until_it_beats() {
+        let pulse = Pulse {
+            started: Instant::now() - Duration::from_secs(100),
+            last: AtomicU64::new(0),
+        };
+        assert!(pulse.age() >= Duration::from_secs(100));
+        pulse.beat();
+        assert!(pulse.age() < Duration::from_secs(50));
+    }
 }

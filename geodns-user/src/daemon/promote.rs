@@ -15,6 +15,7 @@ use crate::control::api::{Failure, NamesStatus};
 use crate::kernel;
 use crate::plan::heat::{Heat, Moves};
 use crate::plan::{EditError, Unwanted};
+use crate::supervise::Never;
 use crate::world::World;
 
 /// What a turn of the heat is.
@@ -33,10 +34,7 @@ pub(super) struct Promotion {
 
 impl Daemon {
     /// Promotes names, for ever.
-    pub(super) async fn promote(self: &Arc<Self>) {
-        if self.kernel.is_none() {
-            return;
-        }
+    pub(super) async fn promote(self: Arc<Self>) -> Never {
         let mut turns = interval_at(Instant::now() + TURN, TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -20,6 +20,7 @@ use super::{Daemon, zones};
 use crate::config::{Config, Peer};
 use crate::control::api::Failure;
 use crate::serve::Notice;
+use crate::supervise::{Never, forever};
 use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
 use crate::transfer::client;
 use crate::transfer::pace::Pace;
@@ -175,8 +176,17 @@ impl Daemon {
                 Arc::clone(&checked),
                 Arc::clone(&told),
             );
-            let task = look.for_ever(woken);
-            let abort = tokio::spawn(task).abort_handle();
+            // What it knows outlives a panic.
+            let looking = Arc::new(tokio::sync::Mutex::new((look, woken)));
+            let work = move || {
+                let looking = Arc::clone(&looking);
+                async move {
+                    let mut looking = looking.lock().await;
+                    let (look, woken) = &mut *looking;
+                    look.for_ever(woken).await
+                }
+            };
+            let abort = tokio::spawn(forever(format!("zone {first}"), work)).abort_handle();
             tasks.insert(
                 first,
                 Task {
@@ -331,7 +341,7 @@ impl Look {
     }
 
     /// Looks after the zone, for ever.
-    async fn for_ever(mut self, mut woken: mpsc::Receiver<Wake>) {
+    async fn for_ever(&mut self, woken: &mut mpsc::Receiver<Wake>) -> Never {
         let kept = {
             let (keep, apex) = (self.daemon.keep.clone(), self.apex.clone());
             let label = label(&self.member);
@@ -353,8 +363,11 @@ impl Look {
                     continue;
                 }
             };
-            let Some(wake) = wake else { return };
-            self.look(wake).await;
+            match wake {
+                Some(wake) => self.look(wake).await,
+                // It is being aborted.
+                None => return std::future::pending().await,
+            }
         }
     }
 
@@ -460,8 +473,8 @@ impl Look {
             self.apex
         );
         match is_told && self.failed > 1 {
-            true => debug!("{line}"),
-            false => warn!("{line}"),
+            true => debug!(zone = %self.apex, cause = said, "{line}"),
+            false => warn!(zone = %self.apex, cause = said, "{line}"),
         }
     }
 
@@ -618,6 +631,10 @@ impl Look {
             return Err("the zone has gone meanwhile".to_owned());
         };
         info!(
+            zone = %self.apex,
+            primary = %peer,
+            serial = zone.serial(),
+            how,
             "{}: serial {} from {peer}, {how}, in {} ms",
             self.apex,
             zone.serial(),
@@ -647,7 +664,7 @@ impl Look {
         let written = tokio::task::spawn_blocking(write).await;
         let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         if let Err(error) = written {
-            error!("{}: not kept on disk: {error}", self.apex);
+            error!(zone = %self.apex, cause = %error, "{}: not kept on disk: {error}", self.apex);
         }
     }
 
@@ -678,6 +695,7 @@ impl Look {
     /// Gives the zone up.
     async fn expire(&mut self) {
         error!(
+            zone = %self.apex,
             "{}: expired, no primary has answered for too long: SERVFAIL until one does",
             self.apex
         );
@@ -687,7 +705,7 @@ impl Look {
             .change(move |daemon| daemon.put_zone(empty))
             .await;
         if let Err(failure) = put {
-            error!("{}: {failure}", self.apex);
+            error!(zone = %self.apex, cause = %failure, "{}: {failure}", self.apex);
             tokio::time::sleep(FIRST[0]).await;
         }
         self.weigh();

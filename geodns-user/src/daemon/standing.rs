@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Daemon;
 use super::change::{internal, require_mirror};
+use super::durably::durably;
 use super::judge::{Judge, News, Which};
 use crate::config::{self, Config};
 use crate::control::api::{
@@ -34,6 +35,7 @@ pub fn warn_of_unknown(config: &Config, standings: &Standings) {
     unknown.sort_unstable();
     for id in unknown {
         tracing::warn!(
+            mirror = id.as_str(),
             "what was said of mirror {id} (up, down, drain, weight, health) is not in force: the \
              configuration has no such mirror"
         );
@@ -45,7 +47,7 @@ pub fn now_unix_ms() -> u64 {
     unix_ms(SystemTime::now())
 }
 
-fn unix_ms(time: SystemTime) -> u64 {
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     millis(since.unwrap_or(Duration::ZERO))
 }
@@ -157,27 +159,21 @@ impl Daemon {
         let before = self.standing(id);
         let mut after = before.clone();
         change(&mut after, &config.mirrors[mirror], now)?;
-        self.keep_standing(id, &after)?;
-        let warnings = match self.restand(id) {
-            Ok(warnings) => warnings,
-            Err(failure) => {
-                let back = self
-                    .keep_standing(id, &before)
-                    .and_then(|()| self.restand(id));
-                if let Err(error) = back {
-                    tracing::error!(
-                        "mirror {id}: a failed change could not be taken back: {error}"
-                    );
-                }
-                return Err(failure);
-            }
-        };
+        let warnings = durably(
+            &format!("mirror {id}"),
+            || self.keep_standing(id, &after),
+            || self.restand(id),
+            || {
+                self.keep_standing(id, &before)?;
+                self.heed_or_again();
+                Ok(())
+            },
+        )?;
         let changed = self.with_known(config, now, |known| MirrorChanged {
             before: known.view(mirror, &before),
             after: known.view(mirror, &after),
             warnings,
         });
-        log(&changed);
         Ok(changed)
     }
 
@@ -227,24 +223,6 @@ impl Daemon {
             standings.insert(id.to_owned(), standing.clone());
         }
         Ok(())
-    }
-}
-
-/// Says what has come of a change; nothing of a monitor that repeats itself.
-fn log(changed: &MirrorChanged) {
-    let MirrorChanged { before, after, .. } = changed;
-    let says = |mirror: &Mirror| {
-        let word = if mirror.in_service { "in" } else { "out of" };
-        let weight = mirror.weight.in_force;
-        format!("{word} service: {}; weight {weight}", mirror.why)
-    };
-    let (was, is) = (says(before), says(after));
-    if was == is && before.admin == after.admin && before.weight == after.weight {
-        return;
-    }
-    tracing::info!("mirror {}: {is}", after.id);
-    for warning in &changed.warnings {
-        tracing::warn!("mirror {}: {warning}", after.id);
     }
 }
 

@@ -172,7 +172,7 @@ impl Daemon {
     fn look(self: &Arc<Self>) -> Result<(), Failure> {
         let mut looking = self.lookers.lock();
         self.ask(&looking.watching)?;
-        if looking.task.is_none() {
+        if looking.task.as_ref().is_none_or(JoinHandle::is_finished) {
             let reader = Reader::open(self)?;
             looking.task = Some(tokio::spawn(reader.read()));
         }

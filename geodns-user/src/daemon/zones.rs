@@ -3,15 +3,16 @@
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::change::internal;
+use super::edits::{self, Who};
 use super::{Daemon, acme, notify};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
+use crate::control::by::By;
 use crate::kernel;
 use crate::plan::{EditError, Plan, Store};
-use crate::publish::Backend;
 use crate::transfer::keep::Keep;
 use crate::world::World;
 use crate::zone::{self, Name, Zone, Zones};
@@ -116,25 +117,31 @@ impl Daemon {
             world.zones.store(after);
             return Ok(());
         }
-        self.edit_kernel(world, |plan| Ok(vec![plan.close_zone(number)]))?;
-        kernel::grace().map_err(internal)?;
-        world.zones.store(Arc::clone(&after));
-        let edited = self.edit_kernel(world, |plan| plan.edit_zone(&before, &after, number));
-        match edited {
-            Ok(()) => {}
-            Err(Failure::Invalid(_)) => {
-                let put = self.put_anew(world);
-                if put.is_err() {
-                    // The tables are as they were.
-                    world.zones.store(before);
-                    self.edit_kernel(world, |plan| Ok(vec![plan.open_zone(number)]))?;
-                }
-                return put;
+        let edit = || {
+            self.edit_kernel(world, |plan| Ok(vec![plan.close_zone(number)]))?;
+            kernel::grace().map_err(internal)?;
+            world.zones.store(Arc::clone(&after));
+            self.edit_kernel(world, |plan| plan.edit_zone(&before, &after, number))?;
+            kernel::grace().map_err(internal)?;
+            self.edit_kernel(world, |plan| Ok(vec![plan.open_zone(number)]))
+        };
+        // There is no room, or the kernel refused something: a whole new plan needs neither.
+        if let Err(why) = edit() {
+            world.zones.store(Arc::clone(&after));
+            if let Err(failure) = self.put_anew(world) {
+                world.zones.store(before);
+                error!(
+                    zone = %after[number].apex,
+                    "{}: its tables in the kernel could not be edited ({why}), nor made anew; the slow path \
+                     answers for it until they are",
+                    after[number].apex
+                );
+                // What the plan has of the zone may be the new version.
+                self.mend();
+                return Err(failure);
             }
-            Err(failure) => return Err(failure),
         }
-        kernel::grace().map_err(internal)?;
-        self.edit_kernel(world, |plan| Ok(vec![plan.open_zone(number)]))
+        Ok(())
     }
 
     /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
@@ -148,21 +155,22 @@ impl Daemon {
         let mut kernel = self.lock_kernel();
         let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
         let stores = edit(&mut plan).map_err(|error| Failure::Invalid(error.to_string()))?;
-        match &mut kernel {
-            Some(kernel) => kernel.apply(&stores).map_err(internal),
-            None => Ok(()),
-        }
+        self.apply(kernel.as_deref_mut(), &stores)
     }
 
     /// Puts a whole new plan in force, compiled with the zones as they are now.
-    fn put_anew(&self, world: &World) -> Result<(), Failure> {
+    pub(super) fn put_anew(&self, world: &World) -> Result<(), Failure> {
         let next = self.compile(&world.inputs_now(), &world.layers(), world.generation + 1)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)
     }
 
     /// `reload ZONE`: reads its file again, or asks its primaries. On an error nothing changes.
-    pub(super) async fn reload_zone(self: &Arc<Self>, name: &str) -> Result<Reloaded, Failure> {
+    pub(super) async fn reload_zone(
+        self: &Arc<Self>,
+        name: &str,
+        by: &By,
+    ) -> Result<Reloaded, Failure> {
         let apex = zone::parse_name(name).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = Arc::clone(&world.inputs.config);
@@ -191,6 +199,7 @@ impl Daemon {
         };
         drop(world);
         // Reading it is none of the others' business.
+        let _alone = self.read_alone().await?;
         let read = {
             let config = Arc::clone(&config);
             move || zone::read_file(&config, &config.zones[number])
@@ -209,10 +218,7 @@ impl Daemon {
             }
             Err(failure) => Err(failure),
         };
-        match &put {
-            Ok(()) => info!("{apex}: read again"),
-            Err(failure) => error!("{apex}: not read again, nothing has changed: {failure}"),
-        }
+        edits::reload_zone(&Who::of(by), &apex, &put);
         put.map(|()| Reloaded {
             generation: self.world.load().generation,
             warning: None,

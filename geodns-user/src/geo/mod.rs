@@ -15,6 +15,7 @@ use geodns_common::limit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{Config, Error};
+use crate::files;
 
 mod country;
 mod layer;
@@ -209,7 +210,7 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
 
 fn load_list(config: &Config, number: usize, path: &Path) -> Result<Arc<Layer>, Error> {
     let pool = &config.pools[number];
-    let text = std::fs::read_to_string(path).map_err(|error| Error {
+    let text = files::read_to_string(path).map_err(|error| Error {
         file: config.path.clone(),
         line: Some(pool.line),
         key: Some("pool.prefixes".into()),

@@ -9,14 +9,17 @@
 //! when a second has gone by without a change.
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, Metadata};
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::config::Error;
+use crate::files;
+use crate::supervise::Never;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -109,22 +112,16 @@ impl Feed {
 
     /// Looks each second, for ever, and calls `tell` with all verdicts whenever they changed. What is
     /// wrong with the file is logged once; what it said before stays in force.
-    pub async fn watch(mut self, mut tell: impl FnMut(&[Verdict])) {
+    pub async fn watch(feed: Arc<Mutex<Self>>, mut tell: impl FnMut(&[Verdict])) -> Never {
         loop {
-            let looked = tokio::task::spawn_blocking(move || {
-                let changed = self.look();
-                (self, changed)
-            });
-            let changed;
-            (self, changed) = match looked.await {
-                Ok(looked) => looked,
-                Err(error) => {
-                    tracing::error!("health.feed: no longer watched: {error}");
-                    return;
-                }
+            let feed = Arc::clone(&feed);
+            let look = move || {
+                let mut feed = feed.lock().unwrap_or_else(PoisonError::into_inner);
+                feed.look().then(|| feed.verdicts.clone())
             };
-            if changed {
-                tell(&self.verdicts);
+            // One that panics has said so; the next look may go well.
+            if let Ok(Some(verdicts)) = tokio::task::spawn_blocking(look).await {
+                tell(&verdicts);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -162,12 +159,9 @@ impl Feed {
     /// What the file says, if it is to be read.
     fn news(&mut self) -> Result<Option<Vec<Verdict>>, Error> {
         let now = match fs::metadata(&self.path) {
-            Ok(meta) if meta.is_file() => Stamp::of(&meta),
-            other => {
+            Ok(meta) => Stamp::of(&meta),
+            Err(error) => {
                 (self.seen, self.read) = (None, None);
-                // Opening a FIFO would wait for somebody to write.
-                let error = other.err();
-                let error = error.unwrap_or_else(|| io::Error::other("not a regular file"));
                 return Err(Error::cannot_read(&self.path, &error));
             }
         };
@@ -181,17 +175,12 @@ impl Feed {
             return Ok(None);
         }
         self.waited = 0;
-        let mut text = Vec::new();
-        File::open(&self.path)
-            .and_then(|file| file.take(MAX_LEN + 1).read_to_end(&mut text))
-            .map_err(|error| Error::cannot_read(&self.path, &error))?;
-        if now.settled(SystemTime::now()) {
+        let read = files::read_at_most(&self.path, MAX_LEN);
+        let is_final = |error: &io::Error| error.kind() == io::ErrorKind::FileTooLarge;
+        if now.settled(SystemTime::now()) && read.as_ref().err().is_none_or(is_final) {
             self.read = Some(now);
         }
-        if text.len() as u64 > MAX_LEN {
-            let error = io::Error::other("larger than 4 MiB");
-            return Err(Error::cannot_read(&self.path, &error));
-        }
+        let text = read.map_err(|error| Error::cannot_read(&self.path, &error))?;
         let text = String::from_utf8(text).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             Error {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::check::{Outcome, Probe, Shared};
 use super::state::State;
 use super::target::Target;
+use crate::supervise::{Never, forever};
 
 /// Between the first checks of targets that are new: a thousand each second.
 const FIRST: Duration = Duration::from_millis(1);
@@ -110,7 +111,7 @@ pub struct Last {
 /// Runs checks until it is dropped.
 pub struct Monitor {
     inner: Arc<Inner>,
-    task: JoinHandle<()>,
+    task: JoinHandle<Never>,
 }
 
 impl fmt::Debug for Monitor {
@@ -166,9 +167,13 @@ impl Monitor {
             tell: Box::new(tell),
             complaints: Complaints::new(),
         };
+        let keeper = Arc::new(tokio::sync::Mutex::new(keeper));
         Self {
             inner,
-            task: tokio::spawn(keeper.run()),
+            task: tokio::spawn(forever("checks", move || {
+                let keeper = Arc::clone(&keeper);
+                async move { keeper.lock().await.run().await }
+            })),
         }
     }
 
@@ -500,7 +505,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self) {
+    async fn run(&mut self) -> Never {
         loop {
             self.start_due();
             // With as many in flight as there may be, the next can only start when one is over.

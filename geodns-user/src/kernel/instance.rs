@@ -18,8 +18,10 @@ use super::shared::{self, Shared};
 use super::watch::{Watch, Watching};
 use super::{Error, packet_log, sys};
 use crate::block::Blocks;
+use crate::fault;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
+use crate::supervise::Never;
 
 /// The program's name in the object.
 const PROGRAM: &str = "geodns";
@@ -175,6 +177,7 @@ impl Instance {
 
     /// Drops what these rules say, and nothing else.
     pub fn set_rules(&mut self, blocks: &Blocks) -> Result<(), Error> {
+        fault::point("kernel: rules").map_err(|error| Error::Object(error.to_string()))?;
         self.rules
             .set(&mut self.ebpf, &self.settings.hash_key, blocks)
     }
@@ -220,7 +223,7 @@ impl Instance {
     }
 
     /// Passes on to our log what the program logs of packets, in a task of its own.
-    pub(super) fn log_packets(&mut self) -> io::Result<JoinHandle<()>> {
+    pub(super) fn log_packets(&mut self) -> io::Result<JoinHandle<Never>> {
         packet_log::pass_on(&mut self.ebpf)
     }
 

@@ -13,6 +13,7 @@ use super::netdev::{self, Netdev, Netdevs};
 use super::pins::{Left, Pins};
 use super::{Error, bpffs, pins, sys};
 use crate::config::Mode;
+use crate::fault;
 
 /// A link, open: the program stays attached for as long as this lives, or a pin.
 #[derive(Debug)]
@@ -124,7 +125,8 @@ impl Attachment {
 
     /// Puts another program on the interface, in one step.
     pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
-        self.link.replace(program).map_err(|error| Error::Replace {
+        let replaced = fault::point("kernel: link").and_then(|()| self.link.replace(program));
+        replaced.map_err(|error| Error::Replace {
             interface: self.name.clone(),
             reason: error.to_string(),
         })

@@ -51,8 +51,10 @@ use tokio::task::JoinHandle;
 
 use crate::block::Blocks;
 use crate::config::{Mode, OnStop, Secrets};
+use crate::fault;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
+use crate::supervise::Never;
 use cookies::Cookies;
 use heartbeat::Heartbeat;
 use instance::Instance;
@@ -340,7 +342,7 @@ pub struct Kernel {
     refused: BTreeMap<String, u32>,
     /// Why pins cannot be put back: said once.
     unpinned: Option<String>,
-    packet_log: Option<JoinHandle<()>>,
+    packet_log: Option<JoinHandle<Never>>,
     /// After [`Kernel::stop`]: nothing may be attached any more.
     stopped: bool,
 }
@@ -450,11 +452,25 @@ impl Kernel {
     }
 
     /// Puts a plan into every link, in place of the one in force, which stays on any failure.
-    pub fn commit(&mut self, mut next: Instance) -> Result<(), Error> {
+    pub fn commit(&mut self, next: Instance) -> Result<(), Error> {
+        self.commit_with(next, None)
+    }
+
+    /// The same. With rules, and those of their counters that start anew, these are dropped from then on, and
+    /// nothing else.
+    pub fn commit_with(
+        &mut self,
+        mut next: Instance,
+        rules: Option<(Arc<Blocks>, &[u32])>,
+    ) -> Result<(), Error> {
         if self.stopped {
             return Err(Error::Stopped);
         }
-        next.set_rules(&self.settings.blocks)?;
+        let (blocks, fresh) = rules.unwrap_or_else(|| (Arc::clone(&self.settings.blocks), &[]));
+        for &counter in fresh {
+            self.dropped.clear(counter)?;
+        }
+        next.set_rules(&blocks)?;
         next.set_watching(&self.watching);
         for (done, attachment) in self.attached.iter().enumerate() {
             let Err(error) = attachment.replace(next.program_fd()?) else {
@@ -466,11 +482,19 @@ impl Kernel {
                 continue;
             }
             for attachment in &self.attached[..done] {
-                attachment.replace(self.instance.program_fd()?)?;
+                let back = self.instance.program_fd();
+                if let Err(error) = back.and_then(|program| attachment.replace(program)) {
+                    tracing::error!(
+                        interface = attachment.name,
+                        "{}: it has a plan that is not in force, and not the one that is: {error}",
+                        attachment.name
+                    );
+                }
             }
             return Err(error);
         }
         self.instance = next;
+        self.settings.blocks = blocks;
         self.log_packets();
         Ok(())
     }
@@ -559,6 +583,7 @@ impl Kernel {
             self.attached[place].detach(&self.pins)?;
             let gone = self.attached.remove(place);
             tracing::info!(
+                interface = gone.name,
                 "{}: detached, it is no longer in kernel.interfaces",
                 gone.name
             );
@@ -569,9 +594,12 @@ impl Kernel {
                 let attachment = &self.attached[place];
                 let has_gone = netdev.map(|netdev| netdev.ifindex) != Some(attachment.ifindex);
                 if has_gone {
-                    tracing::warn!("{name}: the interface has gone");
+                    tracing::warn!(interface = name, "{name}: the interface has gone");
                 } else if !attachment.holds() {
-                    tracing::warn!("{name}: somebody has detached the program: attaching it again");
+                    tracing::warn!(
+                        interface = name,
+                        "{name}: somebody has detached the program: attaching it again"
+                    );
                 } else {
                     continue;
                 }
@@ -588,11 +616,11 @@ impl Kernel {
             let program = self.instance.program_fd()?;
             match link::attach(&self.pins, program, netdev, self.settings.mode) {
                 Ok(attachment) => {
-                    tracing::info!("{}", describe(&attachment));
+                    tracing::info!(interface = name, "{}", describe(&attachment));
                     self.attached.push(attachment);
                 }
                 Err(error) => {
-                    tracing::error!("{error}");
+                    tracing::error!(interface = name, "{error}");
                     self.refused.insert(name.clone(), netdev.ifindex);
                 }
             }
@@ -724,6 +752,7 @@ impl Parts {
                         taken.push(attachment);
                     } else {
                         tracing::info!(
+                            interface = attachment.name,
                             "{}: attached in another mode than kernel.mode: attaching anew",
                             attachment.name
                         );
@@ -768,12 +797,13 @@ impl Parts {
         }
         for attachment in &taken {
             tracing::info!(
+                interface = attachment.name,
                 "{} (taken over from the daemon before)",
                 describe(attachment)
             );
         }
         for attachment in &fresh {
-            tracing::info!("{}", describe(attachment));
+            tracing::info!(interface = attachment.name, "{}", describe(attachment));
         }
         for left in &others {
             left.detach(netdevs)?;
@@ -794,17 +824,20 @@ pub struct Loader {
 impl Loader {
     /// Loads a plan.
     pub fn load(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
+        fault::point("kernel: load").map_err(|error| Error::Load(error.to_string()))?;
         Instance::load(self.object, tables, capacity, self.log_every, &self.shared)
     }
 }
 
 /// Waits until no packet can be looking at anything that was unlinked before.
 pub fn grace() -> io::Result<()> {
+    fault::point("kernel: grace period")?;
     sys::grace()
 }
 
 impl Backend for Kernel {
     fn apply(&mut self, stores: &[Store]) -> io::Result<()> {
+        fault::point("kernel: stores")?;
         self.instance.apply(stores)
     }
 

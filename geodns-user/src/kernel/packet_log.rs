@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
@@ -14,20 +15,29 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
+use crate::supervise::{Never, forever};
+
 /// Passes on to our log what a loaded program logs, in a task of its own.
-pub fn pass_on(ebpf: &mut Ebpf) -> io::Result<JoinHandle<()>> {
+pub fn pass_on(ebpf: &mut Ebpf) -> io::Result<JoinHandle<Never>> {
     let logger = EbpfLogger::init_with_logger(ebpf, Packets)
         .map_err(|error| io::Error::other(super::chain(&error)))?;
     // SAFETY: the logger owns its ring buffer's descriptor, always the same one, until it is
     // dropped; only the task below has it.
-    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
+    let logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
         .map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(tokio::spawn(async move {
-        while let Ok(mut ready) = logger.readable_mut().await {
-            ready.get_inner_mut().flush();
-            ready.clear_ready();
+    let logger = Arc::new(tokio::sync::Mutex::new(logger));
+    Ok(tokio::spawn(forever("packet log", move || {
+        let logger = Arc::clone(&logger);
+        async move {
+            let mut logger = logger.lock().await;
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+            // The runtime ends.
+            std::future::pending().await
         }
-    }))
+    })))
 }
 
 struct Packets;

@@ -4,16 +4,18 @@
 //! else `info` and above. Where systemd's journal listens, lines carry no time of their own.
 //!
 //! An event is one line, whatever it quotes: [`Printable`] lets no character through that a terminal obeys.
-//!
-//! An event is one line, whatever it quotes: [`Printable`] lets no character through that a terminal obeys.
 
 use std::env::{self, VarError};
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 
 use tracing::Subscriber;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::printable;
@@ -81,12 +83,77 @@ where
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colour)
+        // Else it says on standard error that there is no writing to standard error, and panics when that fails.
+        .log_internal_errors(false)
         .with_writer(Printable { writer, colour });
     match (style.format, style.journal) {
         (Format::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
-        (Format::Human, false) => Box::new(lines.compact().with_target(false).finish()),
-        (Format::Human, true) => {
-            Box::new(lines.compact().with_target(false).without_time().finish())
+        (Format::Human, false) => Box::new(
+            lines
+                .compact()
+                .fmt_fields(Sentence)
+                .with_target(false)
+                .finish(),
+        ),
+        (Format::Human, true) => Box::new(
+            lines
+                .compact()
+                .fmt_fields(Sentence)
+                .with_target(false)
+                .without_time()
+                .finish(),
+        ),
+    }
+}
+
+/// Fields of a line for people: the sentence, and behind it what it does not say.
+struct Sentence;
+
+impl<'writer> FormatFields<'writer> for Sentence {
+    fn format_fields<R: RecordFields>(&self, mut to: Writer<'writer>, from: R) -> fmt::Result {
+        let mut fields = Fields::default();
+        from.record(&mut fields);
+        let Fields { message, others } = fields;
+        write!(to, "{message}")?;
+        let mut space = if message.is_empty() { "" } else { " " };
+        for (name, value) in others {
+            if says(&message, &value) {
+                continue;
+            }
+            write!(to, "{space}")?;
+            space = " ";
+            match to.has_ansi_escapes() {
+                true => write!(to, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}")?,
+                false => write!(to, "{name}={value}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a sentence has a value in it, as words of its own.
+fn says(message: &str, value: &str) -> bool {
+    let value = value.trim_matches('"');
+    let is_apart = |edge: Option<char>| edge.is_none_or(|edge| !edge.is_alphanumeric());
+    message.match_indices(value).any(|(at, _)| {
+        is_apart(message[..at].chars().next_back())
+            && is_apart(message[at + value.len()..].chars().next())
+    })
+}
+
+/// What a line has.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, String)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = printable::line(&format!("{value:?}")).into_owned();
+        match field.name() {
+            "message" => self.message = value,
+            name => self.others.push((name, value)),
         }
     }
 }
@@ -234,6 +301,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn people_read_a_sentence_and_what_it_does_not_say_and_programs_all_fields() {
+        let say = || {
+            tracing::warn!(
+                mirror = "ams",
+                address = %"192.0.2.10",
+                cause = "timeout",
+                pid = 9,
+                user = None::<&str>,
+                "mirror ams: 192.0.2.10 is down: timeout, pid 99\u{1b}[2J"
+            );
+        };
+        let style = |format| Style {
+            format,
+            colour: false,
+            journal: true,
+        };
+        assert_eq!(
+            logged(style(Format::Human), say),
+            " WARN mirror ams: 192.0.2.10 is down: timeout, pid 99\\u001b[2J pid=9\n"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&logged(style(Format::Json), say)).unwrap();
+        assert_eq!(json["mirror"], "ams");
+        assert_eq!(json["address"], "192.0.2.10");
+        assert_eq!(json["cause"], "timeout");
+        assert_eq!(json["pid"], 9);
+        assert_eq!(json["user"], serde_json::Value::Null);
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub fn hear(
         if let Some(omitted) = REFUSALS.turn() {
             tracing::info!(
                 omitted,
+                zone = %zone.apex,
+                client = %request.client,
                 "{}: a NOTIFY from {} refused, which is none of its primaries, or did not sign it with their key",
                 zone.apex,
                 request.client

@@ -26,6 +26,7 @@ use super::{Endpoint, Identity, Stats, tcp, udp};
 use crate::block::Blocks;
 use crate::certificate::Certificate;
 use crate::plan::heat;
+use crate::supervise::{Never, forever};
 use crate::world::World;
 
 /// How to listen. The defaults are right for a server of its own.
@@ -176,9 +177,9 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct Listener {
     port: u16,
-    tcp: JoinHandle<()>,
+    tcp: JoinHandle<Never>,
     /// With the port.
-    tls: Option<(u16, JoinHandle<()>)>,
+    tls: Option<(u16, JoinHandle<Never>)>,
 }
 
 impl Listener {
@@ -203,7 +204,7 @@ impl Listener {
 }
 
 /// Ends a task, for certain.
-async fn end(task: &mut JoinHandle<()>) {
+async fn end(task: &mut JoinHandle<Never>) {
     task.abort();
     // Aborted, which is what we want to know.
     let _ = task.await;
@@ -265,9 +266,9 @@ impl Server {
         self.shared.identity.store(Arc::new(identity));
     }
 
-    /// Drops what these rules say from here on, and nothing else.
-    pub fn set_blocks(&self, blocks: Arc<Blocks>) {
-        self.shared.blocks.store(blocks);
+    /// Drops what these rules say from here on, and nothing else. Gives those before.
+    pub fn set_blocks(&self, blocks: Arc<Blocks>) -> Arc<Blocks> {
+        self.shared.blocks.swap(blocks)
     }
 
     /// Speaks DNS over TLS on this port too, or on none, from the next [`Server::set_listen`] on.
@@ -355,8 +356,7 @@ impl Server {
             }
             match self.tcp_socket(at, port) {
                 Ok(socket) => {
-                    let work = tcp::work(socket, Arc::clone(&self.shared), true);
-                    listener.tls = Some((port, tokio::spawn(work)));
+                    listener.tls = Some((port, self.accept(socket, true)));
                 }
                 Err(source) => errors.push(ListenError {
                     at: at.clone(),
@@ -416,12 +416,20 @@ impl Server {
             }
         }
         opened.map_err(failed("UDP"))?;
-        let tcp = tokio::spawn(tcp::work(tcp, Arc::clone(&self.shared), false));
+        let tcp = self.accept(tcp, false);
         Ok(Listener {
             port,
             tcp,
             tls: None,
         })
+    }
+
+    /// Accepts connections, until it is aborted.
+    fn accept(&self, socket: tokio::net::TcpListener, tls: bool) -> JoinHandle<Never> {
+        let (socket, shared) = (Arc::new(socket), Arc::clone(&self.shared));
+        let name = if tls { "TLS" } else { "TCP" };
+        let work = move || tcp::work(Arc::clone(&socket), Arc::clone(&shared), tls);
+        tokio::spawn(forever(name, work))
     }
 
     /// Gives each worker a socket, and starts those that there are not yet.

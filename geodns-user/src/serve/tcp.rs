@@ -24,6 +24,7 @@ use super::handler::{Answer, Messages, Panicked, Request, is_blocked};
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
+use crate::supervise::Never;
 
 /// Octets that are read at once.
 const READ: usize = 4096;
@@ -43,7 +44,7 @@ const STREAMS: usize = 4;
 ///
 /// With `tls`, each begins with a handshake (RFC 7858), which takes no longer than a query may. A connection ends
 /// when it loses its place to another one.
-pub async fn work(listener: TcpListener, shared: Arc<Shared>, tls: bool) {
+pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) -> Never {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
     loop {

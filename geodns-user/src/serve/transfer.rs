@@ -68,7 +68,7 @@ pub fn answer(
     }
     if !may {
         if let Some(omitted) = REFUSALS.turn() {
-            tracing::info!(omitted, "{}: {kind} refused to {client}", zone.apex);
+            tracing::info!(omitted, zone = %zone.apex, %client, "{}: {kind} refused to {client}", zone.apex);
         }
         return no(rcode::REFUSED, response);
     }
@@ -98,6 +98,9 @@ pub fn answer(
         return datagram(messages, offer, limit, response);
     }
     tracing::info!(
+        zone = %zone.apex,
+        serial = offer.zone.serial(),
+        %client,
         "{}: {kind} of serial {} to {client}",
         zone.apex,
         offer.zone.serial()

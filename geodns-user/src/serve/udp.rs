@@ -21,6 +21,7 @@ use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
 use super::{Endpoint, Transport};
+use crate::supervise;
 
 /// Sockets that epoll tells of at once.
 const EVENTS: usize = 64;
@@ -56,7 +57,7 @@ impl Worker {
         let end = Arc::new(AtomicBool::new(false));
         let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?);
         epoll.add(&*wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        let work = Work {
+        let mut work = Work {
             number,
             shared,
             epoll: Arc::clone(&epoll),
@@ -65,9 +66,7 @@ impl Worker {
             wake: Arc::clone(&wake),
             end: Arc::clone(&end),
         };
-        let thread = thread::Builder::new()
-            .name(format!("udp-{number}"))
-            .spawn(move || work.run())?;
+        let thread = supervise::thread(format!("udp-{number}"), move || work.run())?;
         Ok(Self {
             epoll,
             orders,
@@ -137,7 +136,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self) {
+    fn run(&mut self) {
         let mut events = [EpollEvent::empty(); EVENTS];
         let mut desk = Desk {
             batch: Batch::new(),

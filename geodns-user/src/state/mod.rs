@@ -21,12 +21,14 @@ use ipnet::IpNet;
 use redb::backends::FileBackend;
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError,
-    TableDefinition, WriteTransaction,
+    TableDefinition, TableError, WriteTransaction,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::block::Said;
+use crate::fault;
+use crate::files;
 use crate::steering::standing::Standing;
 use crate::zone::catalog::{Ledger, Member};
 use crate::zone::parse_name;
@@ -191,6 +193,8 @@ enum Problem {
     Io(#[from] io::Error),
     #[error("damaged ({0}): restore it from a backup, or move it away to start without overrides")]
     Damaged(String),
+    #[error("it is {0}, and must be a regular file: move it away, or set state.path")]
+    NotAFile(&'static str),
     #[error(
         "written by another version of geodns (layout {found}, this one reads {LAYOUT}): use that version, or move the file away"
     )]
@@ -214,6 +218,7 @@ impl State {
     fn with<T>(&self, work: impl Fn(&Database) -> Result<T, Problem>) -> Result<T, Error> {
         let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempt = || -> Result<T, Problem> {
+            fault::point("state")?;
             let database = match open.take() {
                 Some(database) => database,
                 None => open_or_make(&self.path)?,
@@ -586,14 +591,26 @@ impl State {
     }
 }
 
-/// Opens the file, or makes it, and its folder: whole or not at all.
+/// Opens the file, or makes it, and its folder, if there is none: whole or not at all.
 fn open_or_make(path: &Path) -> Result<Database, Problem> {
-    if !path.exists() {
-        make(path)?;
+    let there = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(path)?;
+            fs::metadata(path)?
+        }
+        there => there?,
+    };
+    if let Some(kind) = files::kind(&there) {
+        return Err(Problem::NotAFile(kind));
+    }
+    // redb takes an empty file for a new one. We never leave one: it has lost what was in it.
+    if there.len() == 0 {
+        return Err(Problem::Damaged("it is empty".to_owned()));
     }
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let database = database(file)?;
-    prepare(&database)?;
+    is_ours(&database)?;
+    make_tables(&database)?;
     Ok(database)
 }
 
@@ -623,7 +640,7 @@ fn make(path: &Path) -> Result<(), Problem> {
         .truncate(true)
         .mode(0o600)
         .open(&half)?;
-    let made = database(file).and_then(|database| prepare(&database));
+    let made = database(file).and_then(|database| make_tables(&database));
     let linked = made.and_then(|()| match fs::hard_link(&half, path) {
         // Another daemon was faster: the one of us that opens it first has it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -641,19 +658,29 @@ fn database(file: File) -> Result<Database, Problem> {
     Ok(database)
 }
 
-/// Makes the tables of a new file, or sees that the file is of our layout.
-fn prepare(database: &Database) -> Result<(), Problem> {
+/// Whether a file is of our layout: looked at before anything is written to it.
+fn is_ours(database: &Database) -> Result<(), Problem> {
+    let others = || Problem::Damaged("the redb file of another program".to_owned());
+    let read = database.begin_read()?;
+    let meta = match read.open_table(META) {
+        Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
+            return Err(others());
+        }
+        meta => meta?,
+    };
+    match meta.get("layout")?.map(|value| value.value()) {
+        Some(LAYOUT) => Ok(()),
+        Some(found) => Err(Problem::Layout { found }),
+        None => Err(others()),
+    }
+}
+
+/// Makes the tables that the file lacks.
+fn make_tables(database: &Database) -> Result<(), Problem> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        let found = meta.get("layout")?.map(|value| value.value());
-        match found {
-            Some(LAYOUT) => {}
-            Some(found) => return Err(Problem::Layout { found }),
-            None => {
-                meta.insert("layout", LAYOUT)?;
-            }
-        }
+        meta.insert("layout", LAYOUT)?;
         transaction.open_table(OVERRIDES)?;
         transaction.open_table(IMPORTS)?;
         transaction.open_table(STANDINGS)?;
@@ -731,7 +758,7 @@ macro_rules! through_redb_error {
         })+
     };
 }
-through_redb_error!(redb::TransactionError, redb::TableError, redb::CommitError);
+through_redb_error!(redb::TransactionError, TableError, redb::CommitError);
 
 #[cfg(test)]
 mod tests {
@@ -1039,6 +1066,38 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_file_is_damage_and_left_alone() {
+        let (_folder, path) = file();
+        State::open(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("damaged (it is empty): restore"), "{error}");
+        assert_eq!(path.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_named_and_left_alone() {
+        let (_folder, path) = file();
+        fs::create_dir_all(&path).unwrap();
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("it is a folder, and must be"), "{error}");
+        assert_eq!(error.lines().count(), 1);
+        fs::remove_dir(&path).unwrap();
+
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("it is a pipe, and must be"), "{error}");
+        fs::remove_file(&path).unwrap();
+
+        drop(Database::create(&path).unwrap());
+        let error = State::open(&path).unwrap_err().to_string();
+        assert!(error.contains("of another program"), "{error}");
+        let other = Database::open(&path).unwrap();
+        let tables = other.begin_read().unwrap().list_tables().unwrap().count();
+        assert_eq!(tables, 0);
+    }
+
+    #[test]
     fn another_layout_is_refused() {
         let (_folder, path) = file();
         let state = State::open(&path).unwrap();
@@ -1090,9 +1149,11 @@ mod tests {
             bytes[at] ^= 0xff;
             refused += check(&bytes);
         }
-        for length in [1, 100, 4096, whole.len() / 2, whole.len() - 1] {
-            refused += check(&whole[..length]);
-        }
         assert!(refused > 10, "{refused}");
+        // Cut short anywhere, it is never taken for a new one.
+        let cuts = [0, 1, 9, 100, 320, 4095, 4096, 4097, whole.len() / 2];
+        for length in cuts.into_iter().chain([whole.len() - 1]) {
+            assert_eq!(check(&whole[..length]), 1, "cut after {length} octets");
+        }
     }
 }

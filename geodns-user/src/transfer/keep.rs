@@ -6,17 +6,28 @@
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
+use std::hash::Hasher;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use siphasher::sip::SipHasher13;
+
+use crate::files;
 use crate::zone::{Name, Run, Zone, take};
 
-/// What a file begins with.
-const HEAD: &[u8] = b"geodns zone 1\n";
+/// What a file begins with. Behind it come the records, and a [`digest`] of all.
+const HEAD: &[u8] = b"geodns zone 3\n";
 /// The same of a catalog's member: its label in the catalog follows, behind an octet of its length.
-const HEAD_OF_MEMBER: &[u8] = b"geodns zone 2\n";
+const HEAD_OF_MEMBER: &[u8] = b"geodns zone 4\n";
+
+/// By which octets are known again that were cut short, or are others.
+fn digest(parts: &[&[u8]]) -> [u8; 8] {
+    let mut hasher = SipHasher13::new();
+    parts.iter().for_each(|part| hasher.write(part));
+    hasher.finish().to_le_bytes()
+}
 
 /// A zone from the disk.
 #[derive(Debug)]
@@ -52,11 +63,9 @@ impl Keep {
         }
         // File names have 255 octets.
         if name.len() > 200 {
-            use std::hash::Hasher;
-            let mut hasher = siphasher::sip::SipHasher13::new();
-            hasher.write(name.as_bytes());
+            let digest = u64::from_le_bytes(digest(&[name.as_bytes()]));
             name.truncate(180);
-            name.push_str(&format!("%{:016x}", hasher.finish()));
+            name.push_str(&format!("%{digest:016x}"));
         }
         self.folder.join(name + ".zone")
     }
@@ -66,7 +75,7 @@ impl Keep {
     pub fn read(&self, apex: &Name, member: Option<&[u8]>) -> Result<Option<Kept>, String> {
         let path = self.path(apex);
         let wrong = |what: String| format!("{}: {what}", path.display());
-        let (octets, checked) = match fs::read(&path) {
+        let (octets, checked) = match files::read(&path) {
             Ok(octets) => {
                 let checked = fs::metadata(&path).and_then(|metadata| metadata.modified());
                 (octets, checked.map_err(|error| wrong(error.to_string()))?)
@@ -74,14 +83,22 @@ impl Keep {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        let damaged = || wrong("damaged: the zone will be transferred anew".to_owned());
-        let (of, records) = split(&octets).ok_or_else(damaged)?;
+        let damaged = |why: &str| {
+            wrong(format!(
+                "damaged ({why}): the zone will be transferred anew"
+            ))
+        };
+        let whole = octets.split_last_chunk();
+        let whole =
+            whole.and_then(|(octets, known)| (digest(&[octets]) == *known).then_some(octets));
+        let (of, records) = whole
+            .and_then(split)
+            .ok_or_else(|| damaged("not as it was written"))?;
         if !is_of(of, member) {
             return Ok(None);
         }
-        let run = Run::from_octets(records.to_vec()).ok_or_else(damaged)?;
-        let zone =
-            take::from_run(apex, &run).map_err(|error| wrong(format!("damaged: {error}")))?;
+        let run = Run::from_octets(records.to_vec()).ok_or_else(|| damaged("no records"))?;
+        let zone = take::from_run(apex, &run).map_err(|error| damaged(&error.to_string()))?;
         Ok(Some(Kept { zone, checked }))
     }
 
@@ -102,14 +119,18 @@ impl Keep {
         let mut file = tempfile::Builder::new()
             .prefix(".")
             .tempfile_in(&self.folder)?;
-        match member {
-            None => file.write_all(HEAD)?,
+        let head = match member {
+            None => HEAD.to_vec(),
             Some(label) => {
                 let len = u8::try_from(label.len()).map_err(io::Error::other)?;
-                file.write_all(&[HEAD_OF_MEMBER, &[len], label].concat())?;
+                [HEAD_OF_MEMBER, &[len], label].concat()
             }
+        };
+        let run = Run::from(zone);
+        let parts = [&*head, run.as_octets()];
+        for part in [&parts[..], &[&digest(&parts)]].concat() {
+            file.write_all(part)?;
         }
-        file.write_all(Run::from(zone).as_octets())?;
         file.as_file().sync_all()?;
         file.persist(self.path(&zone.apex))?;
         File::open(&self.folder)?.sync_all()
@@ -217,5 +238,41 @@ mod tests {
         // Damage is said.
         fs::write(keep.path(&apex), [HEAD_OF_MEMBER, b"\x05x"].concat()).unwrap();
         assert!(keep.read(&apex, Some(b"x")).is_err());
+    }
+
+    #[test]
+    fn what_was_cut_short_anywhere_or_is_another_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let keep = Keep::beside(&folder.path().join("state.redb"));
+        let apex = parse_name("example.org").unwrap();
+        let text = "@ 60 IN SOA ns1 host 7 2 3 4 5\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.1\n\
+                    a 60 IN TXT one\nb 60 IN TXT two\n";
+        let zone = parse(&apex, Path::new("zone"), text.as_bytes())
+            .zone
+            .unwrap();
+        assert!(keep.read(&apex, None).unwrap().is_none());
+        keep.write(&zone, None).unwrap();
+        let path = keep.path(&apex);
+        let whole = fs::read(&path).unwrap();
+        let kept = keep.read(&apex, None).unwrap().unwrap();
+        assert_eq!((kept.zone.serial(), kept.zone.len()), (7, zone.len()));
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let line = keep.read(&apex, None).unwrap_err();
+            assert!(line.contains("zone: damaged ("), "{length}: {line}");
+        }
+        for at in 0..whole.len() {
+            let mut other = whole.clone();
+            other[at] ^= 1;
+            fs::write(&path, other).unwrap();
+            assert!(keep.read(&apex, None).is_err(), "octet {at}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(
+            keep.read(&apex, None)
+                .unwrap_err()
+                .contains("it is a folder")
+        );
     }
 }

@@ -36,7 +36,8 @@ impl Offer {
         let zone = match export(config, number, zones) {
             Ok(zone) => zone,
             Err(error) => {
-                warn!("{}: it cannot be transferred: {error}", zones[number].apex);
+                let apex = &zones[number].apex;
+                warn!(zone = %apex, cause = %error, "{apex}: it cannot be transferred: {error}");
                 return None;
             }
         };
@@ -67,6 +68,7 @@ impl Offer {
         }
         if old.partial_cmp(&new) != Some(std::cmp::Ordering::Less) {
             warn!(
+                zone = %zone.apex,
                 "{}: it has changed, and its serial has not gone up ({old}, now {new}): secondaries will \
                  not notice; give it a higher one",
                 zone.apex

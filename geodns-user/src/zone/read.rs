@@ -20,6 +20,7 @@ use super::integrity::Integrity;
 use super::problems::{At, Findings, Problems};
 use super::text::{Entries, Token, Wrong, presented};
 use super::{Name, Names, Zone, rdata};
+use crate::files;
 
 /// Files that include one another, at the most.
 const MAX_DEPTH: usize = 16;
@@ -38,7 +39,7 @@ pub(super) fn file(
     file: &Path,
     steered: &Names,
 ) -> io::Result<(Option<Zone>, Findings)> {
-    let bytes = fs::read(file)?;
+    let bytes = files::read(file)?;
     let mut reader = Reader::new(apex, file);
     reader.text(0, &bytes, &mut Scope::new(apex));
     // Before as much again is taken for the zone.
@@ -255,7 +256,7 @@ impl<'r> Reader<'r> {
             .parent()
             .unwrap_or(Path::new(""))
             .join(&name);
-        let read = fs::canonicalize(&included).and_then(|real| Ok((real, read_file(&included)?)));
+        let read = fs::canonicalize(&included).and_then(|real| Ok((real, files::read(&included)?)));
         let (real, bytes) = match read {
             Ok(read) => read,
             Err(error) => {
@@ -536,17 +537,6 @@ impl<'r> Reader<'r> {
         let zone = (!self.problems.has_errors()).then_some(zone);
         (zone, self.problems.finish())
     }
-}
-
-/// Reads a file that another one names: a device would not end.
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a regular file",
-        ));
-    }
-    fs::read(path)
 }
 
 /// An owner in lower case.

@@ -1,7 +1,7 @@
 //! A database's file, copied: the operator may overwrite or truncate his own at any time, and a mapping
 //! of that would then be changed under us, or kill us (SIGBUS).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use memmap2::{Mmap, UncheckedAdvice};
 
 use super::error;
 use crate::config::Error;
+use crate::files;
 
 /// Which version of which file: another one has another fingerprint, whether it was renamed there or
 /// written in place.
@@ -51,11 +52,7 @@ impl Bytes {
     /// Copies a file into a folder.
     pub fn copy(path: &Path, folder: &Path) -> Result<(Self, Fingerprint), Error> {
         let cannot_read = |problem: io::Error| Error::cannot_read(path, &problem);
-        // Before it is opened: that would wait for the writer of a pipe.
-        if !fs::metadata(path).map_err(cannot_read)?.is_file() {
-            return Err(error(path, "is no file; name an MMDB file"));
-        }
-        let mut source = File::open(path).map_err(cannot_read)?;
+        let mut source = files::open(path).map_err(cannot_read)?;
         let before = Fingerprint::of(path, &source.metadata().map_err(cannot_read)?);
         let cannot_copy = |problem: io::Error| {
             let folder = folder.display();

@@ -805,7 +805,7 @@ fn what_is_wrong_with_a_path_is_said_in_one_line() {
     assert_eq!(
         of(&[&files.folder.path().to_owned()], files.folder.path()),
         format!(
-            "{}: is no file; name an MMDB file",
+            "{}: cannot read: it is a folder, and must be a regular file; check the path and its permissions",
             files.folder.path().display()
         )
     );

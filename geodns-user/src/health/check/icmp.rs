@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Bad, plain};
+use crate::supervise::{Never, forever};
 
 /// ICMP header, then the random number.
 const LEN: usize = 16;
@@ -62,7 +63,7 @@ struct Pinger {
     id: u16,
     sequence: AtomicU16,
     waiting: Arc<Waiting>,
-    reader: JoinHandle<()>,
+    reader: JoinHandle<Never>,
 }
 
 /// Requests under way, by their random numbers.
@@ -85,7 +86,11 @@ impl Pinger {
         let socket = Arc::new(opened);
         let waiting = Arc::new(Waiting::default());
         let format = Format { v4, raw, id };
-        let reader = tokio::spawn(read(socket.clone(), format, waiting.clone()));
+        let reader = {
+            let (socket, waiting) = (socket.clone(), waiting.clone());
+            let work = move || read(socket.clone(), format, waiting.clone());
+            tokio::spawn(forever("replies to pings", work))
+        };
         Ok(Self {
             socket,
             v4,
@@ -183,7 +188,7 @@ fn filter(v4: bool, id: u16) -> [SockFilter; 7] {
 }
 
 /// Hands replies to those who wait for them, for ever.
-async fn read(socket: Arc<UdpSocket>, format: Format, waiting: Arc<Waiting>) {
+async fn read(socket: Arc<UdpSocket>, format: Format, waiting: Arc<Waiting>) -> Never {
     let mut packet = [0; 128];
     loop {
         match socket.recv_from(&mut packet).await {

@@ -122,7 +122,7 @@ fn a_file_that_is_rewritten_in_place_is_read_when_it_rests() {
     fs::write(&path, "ams,up\niad,up\n").unwrap();
     assert!(feed.look());
     // Half there, and good as it stands.
-    let mut file = File::create(&path).unwrap();
+    let mut file = fs::File::create(&path).unwrap();
     file.write_all(b"ams,down\n").unwrap();
     assert!(!feed.look());
     assert_eq!(ups(&feed), [true, true]);
@@ -162,7 +162,7 @@ fn what_is_broken_or_gone_leaves_the_last_good_one_in_force() {
         (b"ams,up\n\xff", ":2: not UTF-8"),
         (
             &[b'#'; (MAX_LEN + 1) as usize],
-            ": cannot read: larger than 4 MiB",
+            ": cannot read: it is larger than 4 MiB",
         ),
     ] {
         let new = path.with_extension("new");
@@ -180,7 +180,7 @@ fn what_is_broken_or_gone_leaves_the_last_good_one_in_force() {
     // Opening a FIFO would hang.
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(!feed.look());
-    assert!(complaint(&feed).contains("cannot read: not a regular file"));
+    assert!(complaint(&feed).contains("cannot read: it is a pipe"));
     assert_eq!(ups(&feed), [false]);
     replace(&path, "ams,up\n");
     assert!(feed.look());
@@ -193,7 +193,7 @@ async fn a_watched_file_is_told_of_when_it_changes() {
     let (_folder, path, feed) = feed();
     replace(&path, "ams,up\n");
     let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let watch = tokio::spawn(feed.watch(move |verdicts| {
+    let watch = tokio::spawn(Feed::watch(Arc::new(Mutex::new(feed)), move |verdicts| {
         let _ = sender.send(verdicts.to_vec());
     }));
     let up = |told: Option<Vec<Verdict>>| told.unwrap()[0].up;

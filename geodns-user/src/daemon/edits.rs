@@ -1,0 +1,226 @@
+//! Who changed what, for the log: a line for each change, with its objects and whoever asked for it as fields.
+
+use std::fmt::Write;
+
+use crate::control::api::{
+    AcmeChanged, BlockChanged, BlockRule, Failure, Imported, MapChanged, Mirror, MirrorChanged,
+    Reloaded,
+};
+use crate::control::by::By;
+use crate::zone::Name;
+
+/// Whoever asked for a change, in words and in fields.
+pub(super) struct Who {
+    /// For a sentence: `root (pid 4711)`.
+    by: String,
+    user: Option<String>,
+    uid: Option<u32>,
+    pid: Option<i32>,
+}
+
+impl Who {
+    /// Looks the user's name up: it may block.
+    pub(super) fn of(by: &By) -> Self {
+        let user = by.user();
+        Self {
+            by: by.words(user.as_deref()),
+            user,
+            uid: by.uid(),
+            pid: by.pid(),
+        }
+    }
+}
+
+/// A line of the log, at a level, with who asked for it.
+macro_rules! told {
+    ($level:ident, $who:expr, $($rest:tt)*) => {
+        tracing::$level!(
+            user = $who.user,
+            uid = $who.uid,
+            pid = $who.pid,
+            by = $who.by,
+            $($rest)*
+        )
+    };
+}
+
+/// A change that has failed for a reason on this side. What was wrong with the request, its sender knows.
+pub(super) fn failed(who: &Who, what: &str, failure: &Failure) {
+    if matches!(failure, Failure::Internal(_)) {
+        let cause = failure.to_string();
+        let by = &who.by;
+        told!(
+            error,
+            who,
+            edit = what,
+            cause,
+            "{what}: failed, nothing has changed: {cause}; asked for by {by}"
+        );
+    }
+}
+
+/// `mirror up | down | drain | auto | weight | set-health`; nothing of a monitor that repeats itself.
+pub(super) fn mirror(who: &Who, changed: &MirrorChanged) {
+    let MirrorChanged {
+        before,
+        after,
+        warnings,
+    } = changed;
+    let says = |mirror: &Mirror| {
+        let word = if mirror.in_service { "in" } else { "out of" };
+        let weight = mirror.weight.in_force;
+        format!("{word} service: {}; weight {weight}", mirror.why)
+    };
+    let (was, is) = (says(before), says(after));
+    if was == is && before.admin == after.admin && before.weight == after.weight {
+        return;
+    }
+    let (mirror, by) = (after.id.as_str(), &who.by);
+    let pools = after.pools.join(",");
+    let state = after.admin.state;
+    told!(
+        info,
+        who,
+        mirror,
+        pools,
+        state = ?state,
+        in_service = after.in_service,
+        weight = after.weight.in_force,
+        cause = after.why,
+        "mirror {mirror}: {is}; by {by}"
+    );
+    for warning in warnings {
+        told!(warn, who, mirror, "mirror {mirror}: {warning}; by {by}");
+    }
+}
+
+/// `map set | del`
+pub(super) fn map(who: &Who, changed: &MapChanged) {
+    let (prefix, by) = (changed.prefix, &who.by);
+    for change in &changed.changes {
+        let pool = change.pool.as_str();
+        let (before, after) = (change.before.as_deref(), change.after.as_deref());
+        let was = before.unwrap_or("no override");
+        let is = after.unwrap_or("no override");
+        told!(
+            info,
+            who,
+            %prefix,
+            pool,
+            mirror = after,
+            before,
+            "map, pool {pool}: {prefix} is {is}, was {was}; by {by}"
+        );
+    }
+}
+
+/// `map import`
+pub(super) fn import(who: &Who, name: &str, imported: &Imported) {
+    let by = &who.by;
+    for (pool, prefixes) in &imported.prefixes {
+        told!(
+            info,
+            who,
+            file = name,
+            pool = pool.as_str(),
+            prefixes,
+            "map, pool {pool}: {prefixes} prefixes imported from {name}; by {by}"
+        );
+    }
+}
+
+/// `block add`, and `block remove | clear`
+pub(super) fn block(who: &Who, does: &str, changed: &BlockChanged) {
+    let by = &who.by;
+    for rule in &changed.rules {
+        let number = rule.number.unwrap_or_default();
+        let drops = drops(rule);
+        told!(
+            info,
+            who,
+            rule = number,
+            drops,
+            note = rule.note,
+            "block, rule {number} {does}: {drops}; by {by}"
+        );
+    }
+}
+
+fn drops(rule: &BlockRule) -> String {
+    let mut words = String::from("queries");
+    if let Some(name) = &rule.name {
+        let _ = write!(words, " for {name}");
+    }
+    if let Some(name) = &rule.below {
+        let _ = write!(words, " for {name} and below it");
+    }
+    if let Some(qtype) = &rule.qtype {
+        let _ = write!(words, " of type {qtype}");
+    }
+    if let Some(from) = &rule.from {
+        let _ = write!(words, " from {from}");
+    }
+    words
+}
+
+/// `acme set | clear`, and tokens that have expired
+pub(super) fn acme(who: &Who, changed: &AcmeChanged) {
+    let AcmeChanged {
+        name,
+        zone,
+        serial,
+        tokens,
+    } = changed;
+    let (count, by) = (tokens.len(), &who.by);
+    let said = serial.map_or_else(String::new, |serial| format!(", serial {serial}"));
+    told!(
+        info,
+        who,
+        name,
+        zone = zone.as_deref(),
+        serial,
+        tokens = count,
+        "acme, {name}: {count} tokens{said}; by {by}"
+    );
+}
+
+/// `reload`, SIGHUP
+pub(super) fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
+    let by = &who.by;
+    match reloaded {
+        Ok(reloaded) => {
+            let plan = reloaded.generation;
+            told!(info, who, plan, "reloaded: plan {plan}; by {by}");
+            if let Some(warning) = &reloaded.warning {
+                tracing::warn!("{warning}");
+            }
+        }
+        Err(failure) => {
+            let cause = failure.to_string();
+            told!(
+                error,
+                who,
+                cause,
+                "not reloaded, nothing has changed: {cause}; by {by}"
+            );
+        }
+    }
+}
+
+/// `reload ZONE`
+pub(super) fn reload_zone(who: &Who, apex: &Name, put: &Result<(), Failure>) {
+    let by = &who.by;
+    match put {
+        Ok(()) => told!(info, who, zone = %apex, "zone {apex}: read again; by {by}"),
+        Err(failure) => {
+            let cause = failure.to_string();
+            told!(
+                error,
+                who,
+                zone = %apex,
+                cause,
+                "zone {apex}: not read again, nothing has changed: {cause}; by {by}"
+            );
+        }
+    }
+}

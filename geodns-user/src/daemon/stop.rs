@@ -1,0 +1,99 @@
+//! The end: in order, and within its time whatever hangs.
+//!
+//! A file system that does not answer holds whoever reads from it, for ever perhaps. So each step has a bound,
+//! after which the next one comes; and the process ends even if a step cannot.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
+
+use super::judge::News;
+use super::{Daemon, notify};
+use crate::supervise::Never;
+
+/// What a step may take.
+const STEP: Duration = Duration::from_secs(3);
+/// What those may take who are changing something.
+const EDITS: Duration = Duration::from_secs(5);
+/// What all of it may take; systemd's patience in `etc/geodns.service` is longer.
+const ALL: Duration = Duration::from_secs(25);
+
+/// What ends before the daemon does.
+pub struct Parts {
+    pub tasks: JoinSet<Never>,
+    /// Who heeds news of health.
+    pub heeding: JoinHandle<()>,
+    /// Tells the control socket to close.
+    pub closing: Arc<Notify>,
+    pub control: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Stops: the program first, so that what it would have answered reaches sockets that are open.
+pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
+    tracing::info!("stopping");
+    notify::stopping();
+    exit_after(ALL);
+    let Parts {
+        mut tasks,
+        heeding,
+        closing,
+        control,
+    } = parts;
+    within(STEP, "background tasks", tasks.shutdown()).await;
+    let _ = daemon.news.send(News::Stop);
+    let heeded = spawn_blocking(move || heeding.join());
+    within(STEP, "the thread of health", heeded).await;
+    // Nobody may be changing anything any more.
+    let edits = within(EDITS, "a change", daemon.edits.lock()).await;
+    let mut detached = detach(&daemon).await;
+    within(STEP, "sockets", daemon.server.close()).await;
+    if detached.is_err() {
+        // It may have been for want of a file; now there are some.
+        detached = detach(&daemon).await;
+    }
+    daemon.close_lookers();
+    closing.notify_one();
+    // It has a bound of its own.
+    control.await??;
+    drop(edits);
+    detached
+}
+
+/// Takes the program away, or leaves it, as `kernel.on_stop` says.
+async fn detach(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+    let daemon = Arc::clone(daemon);
+    let detached = spawn_blocking(move || daemon.detach());
+    match timeout(EDITS, detached).await {
+        Ok(detached) => detached?,
+        Err(_) => anyhow::bail!("the program is still attached: somebody holds it and hangs"),
+    }
+}
+
+/// Waits for a step, but no longer than this.
+async fn within<T>(time: Duration, what: &str, step: impl Future<Output = T>) -> Option<T> {
+    let done = timeout(time, step).await.ok();
+    if done.is_none() {
+        tracing::warn!(
+            "stopping: {what} did not end within {} s, which a file system that does not answer may be the \
+             reason of; going on without",
+            time.as_secs()
+        );
+    }
+    done
+}
+
+/// Ends the process after this time, if it has not ended by then.
+fn exit_after(time: Duration) {
+    let end = move || {
+        thread::sleep(time);
+        tracing::error!("stopping took longer than {} s: giving up", time.as_secs());
+        std::process::exit(1);
+    };
+    if let Err(error) = thread::Builder::new().name("stop".to_owned()).spawn(end) {
+        tracing::warn!("nobody sees to it that stopping ends in time: {error}");
+    }
+}

@@ -5,7 +5,7 @@
 //! ([`Row`]) or one aligned `u32` ([`Entry`]), read once; everything else is written before
 //! anything points to it and stays as it is until nothing does.
 //!
-//! A change to any of this is a change of [`VERSION`], which is part of the pin path.
+//! What is pinned has a [`VERSION`], which is part of the pin path.
 
 use core::cell::UnsafeCell;
 
@@ -14,8 +14,12 @@ use bytemuck::{Pod, Zeroable};
 use crate::cookie::Secret;
 use crate::wire::{self, HASH_KEY_WORDS, HashKey};
 
-/// Version of this layout; shared maps are pinned under it.
-pub const VERSION: u32 = 6;
+/// Version of the layout of what is pinned ([`layout`](crate::layout)); shared maps are pinned under it.
+pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
+
+/// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
+/// ([`layout`](crate::layout)) says which.
+pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b];
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]

@@ -3,6 +3,7 @@
 //! Everything here runs unchanged in the kernel and on the host: no allocation, no aya, no I/O.
 //!
 //! - [`abi`]: the layout of the tables, written by userspace and read by the program
+//! - [`layout`]: what of it is pinned, and so has a version
 //! - [`wire`]: DNS wire format: names, header, EDNS, checksums
 //! - [`cookie`]: DNS cookies
 //! - [`limit`]: response rate limiting
@@ -18,6 +19,7 @@
 
 pub mod abi;
 pub mod cookie;
+pub mod layout;
 pub mod limit;
 pub mod opaque;
 pub mod respond;

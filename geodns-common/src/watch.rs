@@ -120,6 +120,9 @@ impl Sighting {
     pub const HEAD: usize = size_of::<Self>() - QUERY - ANSWER;
 }
 
+/// Octets of the ring buffer that sightings go into.
+pub const SIGHTINGS_OCTETS: u32 = 2 << 20;
+
 /// Rows of a sketch.
 pub const SKETCH_ROWS: u32 = 2;
 /// log2 of the places in a row.

@@ -18,11 +18,9 @@ use geodns_common::respond::Scratch;
 use geodns_common::rules::{self, Rules};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
-use geodns_common::watch::{SKETCH_ROWS, Sighting, Sketch, Watch};
+use geodns_common::watch::{SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch, Watch};
 use geodns_common::wire;
 
-/// Octets of the ring buffer.
-const SIGHTINGS_OCTETS: u32 = 2 << 20;
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.

@@ -84,6 +84,7 @@ use crate::control::by::By;
 use crate::control::server;
 use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Verdict};
+use crate::heap;
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Counters;
@@ -171,6 +172,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     logs::start(format).map_err(anyhow::Error::msg)?;
     supervise::log_panics();
+    heap::set_up();
 
     let config = load(&options.config, &options)?;
     let state = State::open(&config.state)?;

@@ -23,6 +23,7 @@
 //! - [`observe`]: counters, logs
 //! - [`control`]: the API on the control socket, and its client
 //! - [`cli`]: the command line
+//! - [`heap`]: what has been freed goes back to the system
 //! - [`daemon`]: the one that knows everybody
 
 pub mod block;
@@ -35,6 +36,7 @@ pub mod fault;
 pub mod files;
 pub mod geo;
 pub mod health;
+pub mod heap;
 pub mod kernel;
 pub mod observe;
 pub mod plan;

@@ -258,6 +258,11 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Has another binary start the next time.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
     /// Starts it again after it ended, and waits until it is ready.
     pub fn again(&mut self, space: &Space, setup: &Setup) -> Result<()> {
         let child = self.spawn(space, setup)?;

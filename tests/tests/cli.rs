@@ -1021,6 +1021,55 @@ fn on_stop_keep_leaves_the_program_to_the_next_start() -> Result<()> {
 }
 
 #[test]
+fn upgrades_and_downgrades_lose_none() -> Result<()> {
+    needs_root!();
+    let Some(release) = std::env::var_os("GEODNS_LAST_RELEASE") else {
+        let why = "no build of the last release: cargo xtask test --upgrade";
+        geodns_tests::skipped("upgrades_and_downgrades_lose_none", why);
+        return Ok(());
+    };
+    let binaries = [geodns_tests::daemon::binary()?, release.into()];
+    let mut setup = Setup::example(&[SERVER, "2001:db8::53"]);
+    setup.on_stop = "keep".into();
+    let mut site = Site::new(setup)?;
+    let asked = without_a_gap(&mut site, |site| {
+        // This one, the last release, this one, ...: by a stop, then by crashes.
+        for turn in 0..6 {
+            if turn < 3 {
+                site.daemon.stop()?;
+            } else {
+                site.daemon.crash()?;
+            }
+            ensure!(site.attached()?, "turn {turn}: nothing is attached");
+            std::thread::sleep(Duration::from_millis(200));
+            let next = &binaries[(turn + 1) % 2];
+            site.daemon.set_binary(next.clone());
+            site.daemon.again(&site.pair.server, &site.setup)?;
+            std::thread::sleep(Duration::from_millis(200));
+            // What is in force is what was started: it counts, and it takes edits.
+            let before = site.daemon.counters()?["answered"];
+            std::thread::sleep(Duration::from_millis(100));
+            ensure!(
+                site.daemon.counters()?["answered"] > before,
+                "turn {turn}: the kernel does not answer"
+            );
+            site.daemon.ok("map set 10.2.0.0/16 ams")?;
+            site.daemon.ok("map del 10.2.0.0/16")?;
+        }
+        Ok(())
+    })?;
+    println!("{asked} questions during three upgrades and three downgrades, none lost");
+    site.daemon.set_binary(binaries[0].clone());
+    let mut setup = site.setup.clone();
+    setup.on_stop = "detach".into();
+    site.change(setup)?;
+    site.restart()?;
+    site.daemon.stop()?;
+    ensure!(!site.attached()? && site.daemon.home.pins.list().is_empty());
+    Ok(())
+}
+
+#[test]
 fn a_kernel_that_nobody_feeds_stops_answering() -> Result<()> {
     needs_root!();
     let mut setup = Setup::example(&[SERVER, "2001:db8::53"]);

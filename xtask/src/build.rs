@@ -1,6 +1,7 @@
 //! Building: the eBPF objects first, then the daemon that carries them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,13 +12,25 @@ use crate::toolchain::{self, Toolchain};
 
 /// The binaries of package `geodns-ebpf`: the program, and the helpers of tests and benches.
 const OBJECTS: [&str; 2] = ["geodns-ebpf", "rig"];
-const TARGET: &str = "bpfel-unknown-none";
+/// What they are built for.
+pub const TARGET: &str = "bpfel-unknown-none";
 
 /// Cargo for the eBPF package. It has a target directory of its own, so that neither compiler sees the
 /// other's work; the lock file is the host's and never changes here.
 pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
+    let root = place::root();
+    ebpf_cargo_of(&root, &root.join("target/ebpf"), toolchain, subcommand)
+}
+
+/// The same for other sources, with a target directory for them.
+pub fn ebpf_cargo_of(
+    source: &Path,
+    target: &Path,
+    toolchain: &Toolchain,
+    subcommand: &str,
+) -> Command {
     let mut cargo = toolchain.cargo();
-    cargo.args([
+    cargo.current_dir(source).args([
         subcommand,
         "--package",
         "geodns-ebpf",
@@ -25,7 +38,7 @@ pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
         "--locked",
     ]);
     cargo.args(["-Zbuild-std=core", "--target", TARGET, "--target-dir"]);
-    cargo.arg(place::root().join("target/ebpf"));
+    cargo.arg(target);
     // BTF names the types of maps, and lets the verifier check global functions once each. Loads and stores
     // need not be aligned: x86-64 and arm64 can do that, and the verifier takes it there. The linker
     // is told, which makes the code; rustc, which does not know the feature, would warn of it. The release

@@ -21,6 +21,7 @@ mod guest;
 mod kernel;
 mod place;
 mod python;
+mod release;
 mod run;
 mod test;
 mod toolchain;

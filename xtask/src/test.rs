@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::cmd::{self, say};
-use crate::{build, debian, guest, place, python};
+use crate::{build, debian, guest, place, python, release};
 
 /// The real clients and tools that the network tests drive.
 pub const DEBIAN: &[&str] = &[
@@ -26,6 +26,9 @@ pub struct Args {
     /// Boot Debian's kernel of this version (6.1) in qemu, and run there what needs a kernel
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
+    /// Build the last release from the repository's history, once, and test upgrades from it and back
+    #[arg(long)]
+    upgrade: bool,
     /// Which tests, as the test runner takes it (a part of the name; -E 'expression' with nextest)
     #[arg(
         trailing_var_arg = true,
@@ -50,13 +53,21 @@ pub fn test(args: &Args) -> Result<()> {
     }
     build::objects()?;
 
+    if args.upgrade {
+        release::build()?;
+    }
+
     // Tests that skip say so here, since a passed test's output is not shown.
     let skips = place::target().join("skipped-tests");
     fs::create_dir_all(place::target())?;
     fs::write(&skips, "")?;
+    let last_release = release::built()?;
     let cargo = || {
         let mut cargo = cmd::cargo();
         cargo.env("GEODNS_SKIPS", &skips);
+        if let Some(binary) = &last_release {
+            cargo.env("GEODNS_LAST_RELEASE", binary);
+        }
         cargo
     };
 
@@ -102,9 +113,13 @@ pub fn binaries() -> Result<()> {
     ]))
 }
 
-/// What a test may skip for even with root: real data is fetched by hand, and not every kernel has
-/// VLAN interfaces (tagged frames are tested without them too).
-const EXCUSES: [&str; 2] = ["cargo xtask data", "this kernel has no VLAN interfaces"];
+/// What a test may skip for even with root: real data is fetched, and the last release built, only when asked for,
+/// and not every kernel has VLAN interfaces (tagged frames are tested without them too).
+const EXCUSES: [&str; 3] = [
+    "cargo xtask data",
+    "cargo xtask test --upgrade",
+    "this kernel has no VLAN interfaces",
+];
 
 /// Lists what was skipped. As root a skip is a failure unless it is one of [`EXCUSES`].
 fn report_skips(skips: &str, as_root: bool) -> Result<()> {

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use geodns_common::abi;
+use geodns_common::tables::Tables;
 use serde::Serialize;
 
 use super::show;
 use crate::config::{Config, Error};
-use crate::plan::Capacity;
+use crate::kernel::memory;
 use crate::world::Inputs;
 use crate::zone::{self, Findings, Zone};
 
@@ -31,7 +31,7 @@ pub struct Summary {
     pub prefixes: usize,
     /// Blocks of the prefix table, a quarter to grow included.
     pub blocks: u32,
-    /// Octets of kernel memory that the tables take.
+    /// Octets of kernel memory that the program's maps take.
     pub kernel_memory_bytes: u64,
     /// What is legal and yet hardly meant.
     pub warnings: Vec<String>,
@@ -62,7 +62,8 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     warnings.extend(inputs.warnings());
     // The key only spreads names over slots; any will do.
     let world = inputs.compile(&inputs.layers(), 1, rand::random())?;
-    let capacity = world.plan.read().expect("nobody else has it").capacity();
+    let plan = world.plan.read().expect("nobody else has it");
+    let capacity = plan.capacity();
     let zones = || inputs.zones.iter();
     let summary = Summary {
         config: file.display().to_string(),
@@ -73,7 +74,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         pools: inputs.config.pools.len(),
         prefixes: inputs.lists.iter().map(|list| list.len()).sum(),
         blocks: capacity.blocks,
-        kernel_memory_bytes: kernel_memory(&capacity),
+        kernel_memory_bytes: memory::bytes(&capacity, plan.settings(), plan.exempt().len()),
         warnings,
     };
     if json {
@@ -154,21 +155,4 @@ fn text(checked: &Checked, found: &Findings) -> String {
         _ => format!("{}: {errors}, {warnings}\n", checked.zone),
     };
     text
-}
-
-/// Octets that array maps of this many entries take.
-fn kernel_memory(capacity: &Capacity) -> u64 {
-    const PAGE: u64 = 4096;
-    [
-        (capacity.names, size_of::<abi::Name>()),
-        (capacity.zones, size_of::<abi::Zone>()),
-        (capacity.pools, size_of::<abi::Pool>()),
-        (capacity.answers, size_of::<abi::Answer>()),
-        (capacity.regions, size_of::<u64>()),
-        (capacity.roots, size_of::<abi::Page>()),
-        (capacity.blocks, size_of::<abi::Block>()),
-    ]
-    .into_iter()
-    .map(|(entries, size)| (u64::from(entries) * size as u64).next_multiple_of(PAGE))
-    .sum()
 }

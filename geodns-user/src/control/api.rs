@@ -188,7 +188,7 @@ pub struct Status {
     /// Bytes of the atlases' roots, of their blocks, and of the regions, without what is spare.
     #[serde(default)]
     pub atlas_bytes: u64,
-    /// Bytes of kernel memory that the plan's maps take; 0 with mode off.
+    /// Bytes of kernel memory that the program's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
     /// Background tasks that have ended unexpectedly and were begun anew; empty as it should be.
     #[serde(default)]
@@ -840,7 +840,7 @@ pub struct Imported {
     pub store_ms: u64,
     /// Milliseconds to load and swap the program.
     pub publish_ms: u64,
-    /// Bytes of kernel memory that the plan's maps take.
+    /// Bytes of kernel memory that the program's maps take.
     pub kernel_memory_bytes: u64,
 }
 

@@ -20,6 +20,7 @@ use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::control::by::By;
 use crate::geo::{self, Layer, Layers};
+use crate::heap;
 use crate::kernel::Kernel;
 use crate::kernel::instance::Instance;
 use crate::kernel::netdev::Netdevs;
@@ -36,6 +37,8 @@ const MEND_AGAIN: Duration = Duration::from_secs(10);
 const TO_READ: Duration = Duration::from_secs(10);
 /// How long edits must have paused before the tables are tidied.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The most pauses that are waited for while edits go on and on.
+const PAUSES: usize = 60;
 
 /// The layers of each pool: the configuration's lists and what the state holds.
 ///
@@ -388,14 +391,15 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reclaims in the pauses between edits, and mends what is out of step, for ever.
+    /// Reclaims in the pauses between edits and after a world has been replaced, and mends what is out of step, for
+    /// ever.
     pub(super) async fn tidy(self: Arc<Self>) -> Never {
         loop {
             match self.out_of_step.load(Ordering::Relaxed) {
                 true => tokio::time::sleep(MEND_AGAIN).await,
                 false => self.untidy.notified().await,
             }
-            loop {
+            for _ in 0..PAUSES {
                 let before = self.edited.load(Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
                 if self.edited.load(Ordering::Relaxed) == before {
@@ -414,6 +418,8 @@ impl Daemon {
             if let Err(failure) = tidied.await {
                 tracing::warn!("the kernel's tables could not be tidied: {failure}");
             }
+            // A world that was replaced has gone by now, too.
+            let _ = tokio::task::spawn_blocking(heap::give_back).await;
         }
     }
 
@@ -455,6 +461,7 @@ impl Daemon {
         }
         self.world.store(Arc::new(next));
         self.out_of_step.store(false, Ordering::Relaxed);
+        self.untidy.notify_one();
         // What has changed since it was compiled.
         self.heed_or_again();
         Ok(())

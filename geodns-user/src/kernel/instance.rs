@@ -9,14 +9,14 @@ use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::tables::Tables;
-use geodns_common::{abi, limit, rules};
+use geodns_common::{abi, layout, rules};
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value};
 use super::rules::Rules;
-use super::shared::{self, Shared};
+use super::shared::Shared;
 use super::watch::{Watch, Watching};
-use super::{Error, packet_log, sys};
+use super::{Error, memory, packet_log, sys};
 use crate::block::Blocks;
 use crate::fault;
 use crate::plan::{Capacity, Store};
@@ -60,7 +60,6 @@ pub struct Instance {
     rules: Rules,
     watch: Watch,
     verified_instructions: u32,
-    memory: u64,
 }
 
 impl Instance {
@@ -77,41 +76,23 @@ impl Instance {
             tick: sys::tick(),
             ..*tables.settings()
         };
-        let is_limited = settings.limit.rate.interval != 0;
-        let sizes = [
-            ("NAMES", capacity.names),
-            ("ZONES", capacity.zones),
-            ("POOLS", capacity.pools),
-            ("ANSWERS", capacity.answers),
-            ("SHELVES", capacity.shelves),
-            ("REGIONS", capacity.regions),
-            ("SLOTS", capacity.slots),
-            ("ROOTS", capacity.roots),
-            ("BLOCKS", capacity.blocks),
-            ("CELLS", if is_limited { limit::PAGES } else { 1 }),
-            ("EXEMPT", tables.exempt().len() as u32),
-            ("DENIED", rules::COUNTERS),
-        ];
         let mut loader = EbpfLoader::new();
         loader.override_global("SETTINGS", bytemuck::bytes_of(&settings), true);
-        for (name, entries) in sizes {
-            loader.map_max_entries(name, entries.max(1));
+        for map in memory::tables(&capacity, &settings, tables.exempt().len()) {
+            loader.map_max_entries(map.name, map.entries);
         }
+        loader.map_max_entries("DENIED", rules::COUNTERS);
         // In the place of these come the shared ones.
-        for name in shared::MAPS {
+        for name in layout::MAPS {
             loader.map_max_entries(name, 1);
         }
         let mut ebpf = sys::undisturbed(|| loader.load(object)).map_err(Error::load)?;
         shared.put_into(&mut ebpf)?;
 
-        let mut memory = 0;
-        let mut map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
-            let fd = array(&ebpf, name)?;
-            let (mapping, bytes) = Mapping::new(fd.0, value_size, fd.1)
-                .and_then(|mapping| Ok((mapping, sys::fdinfo(fd.0, "memlock")?.unwrap_or(0))))
-                .map_err(|error| Error::Object(format!("map {name}: {error}")))?;
-            memory += bytes;
-            Ok(mapping)
+        let map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
+            let (fd, entries) = array(&ebpf, name)?;
+            Mapping::new(fd, value_size, entries)
+                .map_err(|error| Error::Object(format!("map {name}: {error}")))
         };
         let mut names = map("NAMES", size_of::<abi::Name>())?;
         let mut zones = map("ZONES", size_of::<abi::Zone>())?;
@@ -160,7 +141,6 @@ impl Instance {
             rules,
             watch,
             verified_instructions,
-            memory,
         })
     }
 
@@ -197,9 +177,24 @@ impl Instance {
         self.verified_instructions
     }
 
-    /// Bytes of kernel memory that the tables take.
+    /// Bytes of kernel memory that its maps take, the shared ones among them.
     pub fn memory(&self) -> u64 {
-        self.memory
+        self.memory_by_map().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// The same, map by map.
+    pub fn memory_by_map(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.ebpf.maps().filter_map(|(name, map)| {
+            let (Map::Array(data)
+            | Map::PerCpuArray(data)
+            | Map::RingBuf(data)
+            | Map::LpmTrie(data)) = map
+            else {
+                return None;
+            };
+            let bytes = sys::fdinfo(data.fd().as_fd(), "memlock").ok().flatten();
+            Some((name, bytes.unwrap_or(0)))
+        })
     }
 
     /// The program's read-only global, frozen since it was loaded.

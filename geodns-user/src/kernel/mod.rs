@@ -2,6 +2,7 @@
 //!
 //! - [`Kernel`]: the program, attached, pinned and fed
 //! - [`instance`]: one loaded program with tables of its own: a plan in the kernel
+//! - [`memory`]: its maps, and what they take
 //! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the maps that outlive instances and daemons
 //! - [`link`]: the program on an interface
@@ -28,6 +29,7 @@ pub mod heartbeat;
 pub mod instance;
 pub mod link;
 pub mod listen;
+pub mod memory;
 pub mod mmap;
 pub mod netdev;
 mod packet_log;

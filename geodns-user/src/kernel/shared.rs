@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
+use geodns_common::layout::MAPS;
 use geodns_common::verdict::COUNTERS;
 
 use super::cookies::Cookies;
@@ -20,17 +21,6 @@ use super::pins::Pins;
 use super::rules::Dropped;
 use super::watch::{Sightings, Sketches};
 use super::{Error, chain, sys};
-
-/// The maps that every instance shares.
-pub const MAPS: [&str; 7] = [
-    "COUNTERS",
-    "HEARTBEAT",
-    "LISTEN",
-    "COOKIES",
-    "DROPPED",
-    "SIGHTINGS",
-    "SKETCHES",
-];
 
 /// The shared maps, open.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let summary = Summary {
         config: file.display().to_string(),
         zones: zones().count(),
-        names: zones().map(|zone| zone.len()).sum(),
+        names: zones().map(|zone| zone.names()).sum(),
         steered_names: inputs.config.steers.len(),
         mirrors: inputs.config.mirrors.len(),
         pools: inputs.config.pools.len(),

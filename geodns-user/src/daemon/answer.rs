@@ -278,7 +278,7 @@ impl Service for Control {
             Zone {
                 name: zone.apex.fmt_with_dot().to_string(),
                 serial: zone.serial(),
-                names: zone.len() as u64,
+                names: zone.names() as u64,
                 steered,
                 catalog: of.catalog.as_ref().map(|catalog| match catalog {
                     Catalog::Consumer(_) => api::Catalog::Consumer,

@@ -141,7 +141,7 @@ impl<'a> Chosen<'a> {
                 if !zones.is_public(number) {
                     return false;
                 }
-                let rest = zone.len() - needed;
+                let rest = zone.names().saturating_sub(needed);
                 let fits = rest <= room;
                 if fits {
                     room -= rest;
@@ -156,7 +156,7 @@ impl<'a> Chosen<'a> {
     fn room(&self, zones: &Zones, compiled: usize, max_names: usize) -> usize {
         let partial =
             (0..zones.len()).filter(|&number| zones.is_public(number) && !self.complete[number]);
-        let names: usize = partial.map(|number| zones[number].len()).sum();
+        let names: usize = partial.map(|number| zones[number].names()).sum();
         names
             .min(max_names.saturating_sub(compiled))
             .min(heat::PLACES)

@@ -112,7 +112,7 @@ impl Zones {
     /// Names of the zones that everyone is answered from, together.
     pub fn names(&self) -> usize {
         let public = (0..self.zones.len()).filter(|&number| self.is_public(number));
-        public.map(|number| self.zones[number].len()).sum()
+        public.map(|number| self.zones[number].names()).sum()
     }
 
     /// Puts a zone in the place of the one of this number, which has the same apex.

@@ -59,6 +59,8 @@ pub struct Zone {
     top: Option<u32>,
     /// Octets of nodes that are gone.
     garbage: usize,
+    /// Nodes with [`DENIAL`] in place of a pool.
+    denials: usize,
 }
 
 /// The hash of a name in one version of one zone.
@@ -134,6 +136,7 @@ impl Clone for Zone {
             hasher: self.hasher.clone(),
             top: self.top,
             garbage: self.garbage,
+            denials: self.denials,
         }
     }
 }
@@ -148,6 +151,7 @@ impl Zone {
             hasher: DefaultHashBuilder::default(),
             top: None,
             garbage: 0,
+            denials: 0,
         }
     }
 
@@ -160,6 +164,11 @@ impl Zone {
     /// Number of nodes, empty non-terminals included.
     pub fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// Number of names, those left out that NSEC3 records alone are at.
+    pub fn names(&self) -> usize {
+        self.len().saturating_sub(self.denials)
     }
 
     /// Whether there is not a single node.
@@ -339,7 +348,7 @@ impl Zone {
         };
         // No configuration has that many pools.
         let pool = (pool as u32).min(DENIAL - 1);
-        self.put32(at, POOL, pool);
+        self.put_pool(at, pool);
         Ok(())
     }
 
@@ -350,7 +359,7 @@ impl Zone {
         for name in names {
             if let Some(at) = self.place(&name) {
                 let none = no_pool(self.node_at(at).rrsets().map(|rrset| rrset.kind()));
-                self.put32(at, POOL, none);
+                self.put_pool(at, none);
                 self.prune(&name);
             }
         }
@@ -419,7 +428,7 @@ impl Zone {
         let before = self.place(name.as_slice());
         let children = before.map_or(0, |at| self.get32(at, CHILDREN));
         let at = self.octets.len();
-        for number in [0, pool, children] {
+        for number in [0, NO_POOL, children] {
             self.octets.extend_from_slice(&number.to_be_bytes());
         }
         self.octets.extend_from_slice(name.as_slice());
@@ -434,6 +443,7 @@ impl Zone {
         let len = (self.octets.len() - at) as u32;
         let at = at as u32;
         self.put32(at, 0, len);
+        self.put_pool(at, pool);
         if name.as_slice() == self.apex.as_slice() {
             self.top = Some(at);
         }
@@ -504,7 +514,14 @@ impl Zone {
 
     fn bury(&mut self, at: u32) {
         self.garbage += self.node_at(at).0.len();
-        self.put32(at, POOL, GONE);
+        self.put_pool(at, GONE);
+    }
+
+    fn put_pool(&mut self, at: u32, pool: u32) {
+        let before = self.get32(at, POOL);
+        self.denials += usize::from(pool == DENIAL);
+        self.denials -= usize::from(before == DENIAL);
+        self.put32(at, POOL, pool);
     }
 
     /// Leaves the nodes out that are gone.
@@ -793,6 +810,11 @@ mod tests {
                 prop_assert_eq!(zone.top().0.as_ptr(), top.0.as_ptr());
             }
             prop_assert_eq!(zone.len(), found.len());
+            let denials = found.values().filter(|rrsets| {
+                rrsets.keys().any(|(rtype, _)| *rtype == 50)
+                    && rrsets.keys().all(|key| matches!(key, (50, _) | (46, 50)))
+            });
+            prop_assert_eq!(zone.names(), found.len() - denials.count());
             prop_assert_eq!(found, expected);
             prop_assert!(zone.garbage <= zone.octets.len());
         }

@@ -181,3 +181,87 @@ fn alone(owner: &DomainName<[u8]>, node: Node<'_>) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_name;
+    use super::*;
+
+    const SOA: &[u8] = &[0; 22];
+
+    /// The zone of a SOA, an NS and these records at `a`, or why there is none.
+    fn take(records: &[(u16, &[u8])]) -> Result<Zone, String> {
+        let [apex, owner] = ["example.org", "a.example.org"].map(|name| parse_name(name).unwrap());
+        let mut taker = Taker::new(apex.clone());
+        taker.add(apex.for_slice(), Rtype::SOA, 60, SOA)?;
+        taker.add(apex.for_slice(), Rtype::NS, 60, b"\x01x\0")?;
+        for &(rtype, rdata) in records {
+            taker.add(owner.for_slice(), Rtype::from_int(rtype), 60, rdata)?;
+        }
+        taker.finish()
+    }
+
+    /// Whether a delta of these records may be added.
+    fn add(records: &[(u16, &[u8])]) -> Result<(), String> {
+        let owner = parse_name("a.example.org").unwrap();
+        let mut zone = take(&[])?;
+        let mut delta = Delta::between(&zone, &zone);
+        for &(rtype, rdata) in records {
+            let rtype = Rtype::from_int(rtype);
+            let record = Record {
+                rtype,
+                rdata,
+                ttl: 60,
+            };
+            delta.added.push(owner.for_slice(), record);
+        }
+        delta
+            .apply(&mut zone, |_, _| false)
+            .map_err(|error| error.to_string())?;
+        check(&zone, &delta)
+    }
+
+    #[test]
+    fn records_from_elsewhere_are_judged_as_those_of_files() {
+        let long = vec![0; 64_694];
+        let half = vec![1; 40_000];
+        let text = [&[1][..], b"x"].concat();
+        for (records, why) in [
+            (&[(16, &text[..])][..], ""),
+            (&[(65_280, &long[1..])], ""),
+            (&[(65_280, &long)], "has room for 64705"),
+            (
+                &[(65_280, &half), (65_280, &long[..40_000])],
+                "has room for 64705",
+            ),
+            // An empty ALPN id, a port of one octet, keys out of order, a wrong length.
+            (&[(65, b"\0\x01\0\0\x01\0\x02\x01a")], ""),
+            (&[(65, b"\0\x01\0\0\x01\0\x03\x01a\0")], "alpn lists ids"),
+            (&[(65, b"\0\x01\0\0\x03\0\x01\x01")], "port is two octets"),
+            (
+                &[(65, b"\0\x01\0\0\x04\0\0\0\x03\0\0")],
+                "not that of a HTTPS record",
+            ),
+            (
+                &[(64, b"\0\x01\0\0\x01\0\x05\x01a")],
+                "not that of a SVCB record",
+            ),
+            (&[(45, b"\x0a\x03\x02")], "not that of a IPSECKEY record"),
+            (&[(50, b"\x01\0\0\0\0\0")], "not that of a NSEC3 record"),
+            (&[(1, b"\x01\x02\x03")], "not that of a A record"),
+            // A ZONEMD of a private scheme (RFC 8976 appendix A.3).
+            (&[(63, b"\0\0\0\x01\xf1\x01abcdefghijkl")], ""),
+            (
+                &[(63, b"\0\0\0\x01\xf1\x01abcdefghijk")],
+                "the digest has not",
+            ),
+        ] {
+            for taken in [take(records).map(drop), add(records)] {
+                match taken {
+                    Ok(()) => assert_eq!(why, ""),
+                    Err(error) => assert!(!why.is_empty() && error.contains(why), "{why}: {error}"),
+                }
+            }
+        }
+    }
+}

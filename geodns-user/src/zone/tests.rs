@@ -757,6 +757,52 @@ fn steered_names_stand_where_addresses_may() {
 }
 
 #[test]
+fn no_name_of_a_signed_zone_is_steered_and_that_one_is_signed_is_said_once() {
+    let key = "@ DNSKEY 257 3 13 AAEC\n@ DNSKEY 256 3 13 AAEC\n";
+    let (_guard, path) = folder(&[
+        ("example.org.zone", &format!("{HEAD}{key}a.b A 192.0.2.1\n")),
+        ("in.example.org.zone", HEAD),
+    ]);
+    let config = |steers: &[&str]| config(&path, &["example.org", "in.example.org"], steers);
+    let load = |steers: &[&str]| load(&config(steers), &|_| None);
+    for steer in ["www.example.org", "example.org", "*.b.example.org"] {
+        let error = load(&[steer]).unwrap_err();
+        assert_eq!(error.key.as_deref(), Some("steer.name"));
+        assert!(
+            error
+                .message
+                .starts_with("example.org is signed (it has a DNSKEY)"),
+            "{error}"
+        );
+    }
+    // One of its own is not signed.
+    assert!(load(&["in.example.org", "www.in.example.org"]).is_ok());
+    let readings = read_all(&config(&[]));
+    let warnings = readings[0].findings.warnings.iter();
+    let signed = warnings.filter(|warning| warning.message == SIGNED);
+    assert_eq!(
+        signed.map(|warning| warning.line).collect::<Vec<_>>(),
+        [Some(4)]
+    );
+
+    // The same where what there is of it comes from elsewhere, kept from before.
+    let signed = Arc::new(parse(format!("{HEAD}{key}")).unwrap());
+    let plain = Arc::new(parse(format!("{HEAD}www A 192.0.2.1\n")).unwrap());
+    let with = config(&["www.example.org", "www.in.example.org"]);
+    assert!(may_be_put(&with, &signed).is_err() && may_be_put(&config(&[]), &signed).is_ok());
+    let text = fs::read_to_string(path.join("g.toml")).unwrap();
+    assert!(text.contains("file"));
+    // Addresses at a name that a pool answers are left out of what comes from elsewhere, and no reason to refuse it.
+    let elsewhere = text.replace(
+        "name = \"example.org\"\nfile = \"example.org.zone\"",
+        "name = \"example.org\"\nprimaries = [\"192.0.2.9\"]",
+    ) + "[[steer]]\nname = \"www.example.org\"\npool = \"p\"\n";
+    fs::write(path.join("g.toml"), elsewhere).unwrap();
+    let config = Config::load(&path.join("g.toml")).unwrap();
+    assert!(may_be_put(&config, &signed).is_err() && may_be_put(&config, &plain).is_ok());
+}
+
+#[test]
 fn steered_names_are_servers_with_addresses() {
     let text = format!("{HEAD}@ NS www\n@ MX 1 a.w\nx CNAME www\n");
     let (_guard, path) = folder(&[("example.org.zone", &text)]);

@@ -46,6 +46,7 @@ fn ask(client: IpAddr, transport: Transport, query: &[u8]) -> Vec<Vec<u8>> {
         message: query,
         client,
         transport,
+        bound: None,
     };
     let mut response = Vec::new();
     match authority(&request, &mut response) {

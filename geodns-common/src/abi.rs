@@ -141,8 +141,8 @@ pub struct Limit {
     pub dry_run: u32,
     /// 1: there are prefixes that are exempt.
     pub has_exempt: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// Octets of a response to who has shown no good cookie, at the most; 0: as many as the client takes.
+    pub payload: u32,
 }
 
 /// Octets of an NSID, at the most: a truncated response with every option fits 512 octets.
@@ -168,7 +168,7 @@ impl Settings {
                 slip: 0,
                 dry_run: 0,
                 has_exempt: 0,
-                _pad: 0,
+                payload: 0,
             },
             budget: Rate::NONE,
             tick: 0,

@@ -71,6 +71,12 @@ pub fn take(cell: &Row, limit: &Rate, now: u64) -> bool {
     true
 }
 
+/// Puts a token back that [`take`] gave for a query which somebody else answers, and pays for.
+#[inline(always)]
+pub fn put_back(cell: &Row, limit: &Rate) {
+    cell.store(cell.load().saturating_sub(limit.interval));
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -97,8 +103,14 @@ mod tests {
         for number in 501..510 {
             assert!((99..=102).contains(&taken(number)), "tick {number}");
         }
+        // A token that was put back is there again.
+        assert!((199..=202).contains(&{
+            taken(510);
+            (0..100).for_each(|_| put_back(&cell, &limit));
+            taken(511)
+        }));
         // Half full after half as long as it takes, and no fuller than full after longer.
-        assert!((499..510).contains(&taken(514)));
+        assert!((499..510).contains(&taken(516)));
         assert!((1_000..1_010).contains(&taken(9_000)));
     }
 

@@ -6,7 +6,7 @@
 //! verifier sees that nothing is outside, and nothing can panic.
 
 use crate::abi::{
-    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, NSID_WORDS, Order, Pool, SHELF_WORDS,
+    ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, NSID_WORDS, Order, Pool, Row, SHELF_WORDS,
     SOA_WORDS, Set, SetType, Shelf, Stage, Target, Zone,
 };
 use crate::cookie;
@@ -66,10 +66,15 @@ pub struct Scratch {
     nsid_len: u32,
     /// Queries that were over the limit.
     over_limit: u32,
+    /// What the limit has done with this query: 0, or [`Scratch::TOKEN_TAKEN`], or [`Scratch::LET_PASS`]. Whoever
+    /// reads it sets it to 0.
+    pub limited: u32,
     /// 1: the client has shown a good cookie.
     cookie_is_good: u32,
     /// Seconds since 1970, when `heard_at` was.
     pub now: u32,
+    /// Nanoseconds of CLOCK_MONOTONIC_COARSE then: the clock of the buckets.
+    pub clock: u64,
     /// 1 if the packet came over IPv6.
     source_is_v6: u32,
     /// Where the packet came from, in memory order, IPv4 in the first four octets.
@@ -133,8 +138,10 @@ impl Scratch {
             cookie: [0; 3],
             nsid_len: 0,
             over_limit: 0,
+            limited: 0,
             cookie_is_good: 0,
             now: 0,
+            clock: 0,
             source_is_v6: 0,
             source: [0; 2],
             ttl: 0,
@@ -231,21 +238,43 @@ impl Scratch {
         }
     }
 
-    /// Whether so much has been answered to where the packet came from that this is too much.
+    /// In `limited`: a token was taken.
+    pub const TOKEN_TAKEN: u32 = 1;
+    /// In `limited`: there was no token, and nothing came of it ([`Limit::dry_run`]).
+    ///
+    /// [`Limit::dry_run`]: crate::abi::Limit::dry_run
+    pub const LET_PASS: u32 = 2;
+
+    /// Whether so much has been answered to where the packet came from that this is too much. If not, a token
+    /// is taken.
     #[inline(always)]
-    pub fn is_over_limit<T: Tables>(&self, tables: &T) -> bool {
+    pub fn is_over_limit<T: Tables>(&mut self, tables: &T) -> bool {
         let limit = &tables.settings().limit;
-        let is_v6 = self.source_is_v6 != 0;
-        let number = limit::cell(limit.key, self.source, is_v6);
-        let Some(page) = tables.cells(number / limit::CELLS_OF_PAGE as u32) else {
+        let Some(cell) = self.cell(tables) else {
             return false;
         };
-        let cell = &page[number as usize & (limit::CELLS_OF_PAGE - 1)];
-        let now = tables.ticks().wrapping_mul(tables.settings().tick);
-        if limit::take(cell, &limit.rate, now) {
+        if limit::take(cell, &limit.rate, self.clock) {
+            self.limited = Self::TOKEN_TAKEN;
             return false;
         }
-        limit.has_exempt == 0 || !tables.is_exempt(self.source, is_v6)
+        limit.has_exempt == 0 || !tables.is_exempt(self.source, self.source_is_v6 != 0)
+    }
+
+    /// Puts the token back that [`Scratch::is_over_limit`] took.
+    #[inline(always)]
+    pub fn put_back<T: Tables>(&self, tables: &T) {
+        if let Some(cell) = self.cell(tables) {
+            limit::put_back(cell, &tables.settings().limit.rate);
+        }
+    }
+
+    /// The bucket of where the packet came from.
+    #[inline(always)]
+    fn cell<'a, T: Tables>(&self, tables: &'a T) -> Option<&'a Row> {
+        let key = tables.settings().limit.key;
+        let number = limit::cell(key, self.source, self.source_is_v6 != 0);
+        let page = tables.cells(number / limit::CELLS_OF_PAGE as u32)?;
+        Some(&page[number as usize & (limit::CELLS_OF_PAGE - 1)])
     }
 
     /// Where the packet came from, as tries of prefixes are indexed.
@@ -515,18 +544,8 @@ pub fn respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Verdict {
 
 #[inline(always)]
 fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, Verdict> {
-    let read = read(scratch, tables);
-    if tables.settings().limit.rate.interval != 0 {
-        let refused = read.err().map_or(UNDERSTOOD, |refused| refused as u32);
-        let refused = scratch.forget(refused);
-        if let Some(verdict) = limit(scratch, tables, refused)? {
-            return Ok(verdict);
-        }
-        if refused != UNDERSTOOD {
-            return Err(Verdict::from_index(refused).unwrap_or(Verdict::Internal));
-        }
-    } else {
-        read?;
+    if let Some(verdict) = admit(scratch, tables)? {
+        return Ok(verdict);
     }
     if tables.settings().stops_after(Stage::Question) {
         return Err(Verdict::Internal);
@@ -576,6 +595,26 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     Ok(Verdict::Servfail)
 }
 
+/// Reads the query, and keeps the limit of responses. Gives a verdict if the query is over the limit, and the
+/// scratch holds what it is answered with. So does the slow path with a query that it is to answer, of which an
+/// error other than [`Verdict::Limited`] says nothing to it.
+#[inline(always)]
+pub fn admit<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Option<Verdict>, Verdict> {
+    let read = read(scratch, tables);
+    if tables.settings().limit.rate.interval == 0 {
+        return read.map(|()| None);
+    }
+    let refused = read.err().map_or(UNDERSTOOD, |refused| refused as u32);
+    let refused = scratch.forget(refused);
+    if let Some(verdict) = limit(scratch, tables, refused)? {
+        return Ok(Some(verdict));
+    }
+    if refused != UNDERSTOOD {
+        return Err(Verdict::from_index(refused).unwrap_or(Verdict::Internal));
+    }
+    Ok(None)
+}
+
 /// No verdict: the query was understood.
 const UNDERSTOOD: u32 = u32::MAX;
 
@@ -586,12 +625,16 @@ fn read<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<(), Verdict> {
     scratch.set_parsed(query);
     if query.edns != 0 {
         serve_options(scratch, tables)?;
+        let payload = tables.settings().limit.payload;
+        if payload != 0 && scratch.cookie_is_good == 0 {
+            scratch.query.limit = scratch.query.limit.min(payload);
+        }
     }
     Ok(())
 }
 
-/// Takes a token for the client's prefix. If there is none: a verdict instead of an answer. A client that has
-/// shown a good cookie needs none; one that has shown another gets a good one back now and then, with
+/// Takes a token for the client's prefix, which is put back if the query is passed: whoever answers it takes one.
+/// If there is none: a verdict instead of an answer. A client that has shown a good cookie needs none; one that has shown another gets a good one back now and then, with
 /// BADCOOKIE (RFC 7873 section 5.2.3), and who has none TC, so that it may come back over TCP.
 #[inline(always)]
 fn limit<T: Tables>(
@@ -607,7 +650,7 @@ fn limit<T: Tables>(
         return Ok(None);
     }
     if limit.dry_run != 0 {
-        tables.tally(Tally::OverLimit);
+        scratch.limited = Scratch::LET_PASS;
         return Ok(None);
     }
     scratch.over_limit = scratch.over_limit.wrapping_add(1);

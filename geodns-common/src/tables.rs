@@ -69,12 +69,6 @@ pub trait Tables {
         None
     }
 
-    /// Ticks of the kernel's clock.
-    #[inline(always)]
-    fn ticks(&self) -> u64 {
-        0
-    }
-
     /// Prefixes whose addresses are never limited: what [`limit::trie_key`] gives, and the length.
     fn exempt(&self) -> &[([u32; 4], u32)] {
         &[]
@@ -92,7 +86,7 @@ pub trait Tables {
 
     /// [`Scratch::is_over_limit`]. The kernel has a function of its own for it.
     #[inline(always)]
-    fn is_over_limit(&self, scratch: &Scratch) -> bool
+    fn is_over_limit(&self, scratch: &mut Scratch) -> bool
     where
         Self: Sized,
     {

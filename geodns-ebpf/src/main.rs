@@ -22,8 +22,9 @@ use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
-use geodns_common::respond::respond;
-use geodns_common::verdict::{COUNTERS, Verdict};
+use geodns_common::respond::{Scratch, respond};
+use geodns_common::tables::Tables;
+use geodns_common::verdict::{COUNTERS, Tally, Verdict};
 
 use crate::maps::Maps;
 
@@ -36,6 +37,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
         Ok(verdict) | Err(verdict) => verdict,
     };
     let verdict = forgotten(verdict);
+    settle(verdict);
     let is_over_budget = verdict.has_budget() && is_over_budget(verdict);
     let counted = count(verdict, is_over_budget);
     sample(verdict, counted);
@@ -92,6 +94,30 @@ fn forgotten(verdict: Verdict) -> Verdict {
             unsafe { core::mem::transmute::<u32, Verdict>(scratch.forget(verdict as u32)) }
         }
         _ => verdict,
+    }
+}
+
+/// Settles the limit of responses: a query that is not answered here has taken no token, so that whoever answers it
+/// takes one.
+#[inline(always)]
+fn settle(verdict: Verdict) {
+    if maps::settings().limit.rate.interval == 0 {
+        return;
+    }
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    let limited = scratch.limited;
+    if limited == 0 {
+        return;
+    }
+    scratch.limited = 0;
+    if limited == Scratch::LET_PASS {
+        if verdict.is_answer() {
+            Maps.tally(Tally::OverLimit);
+        }
+    } else if !verdict.is_answer() {
+        maps::geodns_put_back();
     }
 }
 

@@ -57,9 +57,9 @@ static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 
-/// Buckets of tokens, by prefix.
+/// Buckets of tokens, by prefix; the slow path takes from them too.
 #[map]
-static CELLS: Array<limit::Page> = Array::with_max_entries(1, 0);
+static CELLS: Array<limit::Page> = Array::with_max_entries(1, MMAPABLE);
 /// Prefixes that are never limited.
 #[map]
 static EXEMPT: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
@@ -211,12 +211,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn ticks(&self) -> u64 {
-        // SAFETY: the helper takes nothing.
-        unsafe { aya_ebpf::helpers::generated::bpf_jiffies64() }
-    }
-
-    #[inline(always)]
     fn is_exempt(&self, address: [u64; 2], is_v6: bool) -> bool {
         find_prefix(&EXEMPT, limit::trie_key(address, is_v6)).is_some()
     }
@@ -231,7 +225,7 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn is_over_limit(&self, _scratch: &Scratch) -> bool {
+    fn is_over_limit(&self, _scratch: &mut Scratch) -> bool {
         geodns_limit() != 0
     }
 
@@ -266,6 +260,16 @@ pub fn find_prefix(trie: &LpmTrie<[u32; 4], u32>, address: [u32; 4]) -> Option<u
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_limit() -> u32 {
     scratch().is_some_and(|scratch| scratch.is_over_limit(&Maps)) as u32
+}
+
+/// [`Scratch::put_back`] of this CPU's scratch, apart from what answered packets pay for.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_put_back() -> u32 {
+    if let Some(scratch) = scratch() {
+        scratch.put_back(&Maps);
+    }
+    0
 }
 
 /// [`Scratch::hash_cookie`] over this CPU's scratch. A function of its own, that the verifier checks once.

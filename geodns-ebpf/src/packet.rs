@@ -306,6 +306,7 @@ fn check_heartbeat(scratch: &mut Scratch) -> Result<(), Verdict> {
     scratch.heard_at = tick;
     scratch.rules = maps::RULES.get(0).map_or(0, |rules| rules.row.load());
     scratch.watch = maps::WATCH.get(0).map_or(0, |watch| watch.row.load());
+    scratch.clock = now;
     scratch.now = (now.wrapping_add(heartbeat.epoch.load()) / 1_000_000_000) as u32;
     Ok(())
 }

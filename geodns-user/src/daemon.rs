@@ -10,7 +10,7 @@
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
 //! - `acme`: tokens of ACME challenges
-//! - `blocks`: queries that are dropped
+//! - `blocks`: queries that are dropped; `limits`: how much is answered to one prefix
 //! - `watch`: who looks on; `top`: what there is to see
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `notices`: they say that they have changed; `announce`: others
 //!   are told of changes
@@ -38,6 +38,7 @@ mod edits;
 mod explain;
 mod geography;
 mod judge;
+mod limits;
 mod listen;
 mod notices;
 mod notify;
@@ -306,6 +307,7 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         identity(config, cookies),
     );
     server.set_blocks(Arc::clone(&blocks));
+    server.set_limiter(limits::of(&world.load(), None));
     server.set_tls(config.tls.as_ref().map(|tls| tls.port));
     server.set_certificate(world.load().inputs.certificate.clone());
     let list: Vec<Endpoint> = endpoints.iter().cloned().collect();
@@ -319,6 +321,9 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
     let control_socket = server::Socket::bind(socket_path)?;
     let beside = Beside { cookies, blocks };
     let kernel = attach(&options, config, &world, &addresses, &netdevs, beside)?;
+    if let Some(kernel) = &kernel {
+        server.set_limiter(limits::of(&world.load(), Some(kernel.instance())));
+    }
     let nowhere = listen::nowhere(config, &netdevs, &endpoints);
     if let Some(complaint) = &nowhere {
         tracing::warn!("{complaint}");
@@ -455,9 +460,6 @@ fn attach(
 ) -> anyhow::Result<Option<Kernel>> {
     if config.kernel.mode == Mode::Off {
         tracing::info!("kernel.mode is off: the slow path answers everything");
-        if config.rrl.rate > 0 {
-            tracing::warn!("rrl.rate: the kernel limits responses, and kernel.mode is off");
-        }
         return Ok(None);
     }
     let settings = kernel::Settings {

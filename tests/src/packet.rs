@@ -127,6 +127,62 @@ impl Frame {
         frame
     }
 
+    /// On the wire, with so many words of IPv4 options, which do nothing.
+    pub fn with_options(&self, words: u8) -> Vec<u8> {
+        let (mut frame, ip) = (self.bytes(), self.ip());
+        let octets = 4 * usize::from(words);
+        frame[ip] += words;
+        frame.splice(ip + 20..ip + 20, vec![1; octets]);
+        lengthen(&mut frame, ip + 2, octets);
+        head(&mut frame[ip..], 20 + octets);
+        frame
+    }
+
+    /// On the wire, with an IPv6 extension header of this number, which does nothing: hop-by-hop (0) or destination
+    /// (60) options.
+    pub fn with_extension(&self, number: u8) -> Vec<u8> {
+        // Padding.
+        self.extended(number, &[UDP, 0, 1, 4, 0, 0, 0, 0])
+    }
+
+    /// On the wire in two fragments, the first with so many octets of UDP, a multiple of 8. Those of a packet have a
+    /// number of their own.
+    pub fn fragments(&self, octets: usize, number: u16) -> [Vec<u8>; 2] {
+        let (whole, udp) = (self.bytes(), self.udp());
+        let end = whole.len() - self.padding;
+        let cut = udp + octets;
+        [(0, udp..cut, 1), (octets, cut..end, 0)].map(|(offset, part, more)| {
+            let mut frame = whole[..udp].to_vec();
+            frame.extend(&whole[part.clone()]);
+            let ip = self.ip();
+            if self.source.is_ipv4() {
+                frame[ip + 4..ip + 6].copy_from_slice(&number.to_be_bytes());
+                let word = (offset / 8) as u16 | more << 13;
+                frame[ip + 6..ip + 8].copy_from_slice(&word.to_be_bytes());
+                let len = (20 + part.len()) as u16;
+                frame[ip + 2..ip + 4].copy_from_slice(&len.to_be_bytes());
+                head(&mut frame[ip..], 20);
+                return frame;
+            }
+            let [high, low] = (offset as u16 | more).to_be_bytes();
+            let [a, b] = number.to_be_bytes();
+            frame[ip + 6] = FRAGMENT;
+            frame.splice(udp..udp, [UDP, 0, high, low, 0, 0, a, b]);
+            let len = (8 + part.len()) as u16;
+            frame[ip + 4..ip + 6].copy_from_slice(&len.to_be_bytes());
+            frame
+        })
+    }
+
+    /// On the wire over IPv6, with these octets of extension headers, of which the first has this number.
+    pub fn extended(&self, number: u8, headers: &[u8]) -> Vec<u8> {
+        let (mut frame, ip) = (self.bytes(), self.ip());
+        frame[ip + 6] = number;
+        frame.splice(ip + 40..ip + 40, headers.iter().copied());
+        lengthen(&mut frame, ip + 4, headers.len());
+        frame
+    }
+
     /// Reads a frame that carries whole UDP over IPv4 without options, or over IPv6 without
     /// extension headers; `None` for any other.
     pub fn parse(frame: &[u8]) -> Option<Self> {
@@ -250,6 +306,23 @@ impl Frame {
         );
         Ok(message)
     }
+}
+
+/// Protocols and next headers.
+const UDP: u8 = 17;
+const FRAGMENT: u8 = 44;
+
+/// Adds octets to a length.
+fn lengthen(frame: &mut [u8], at: usize, octets: usize) {
+    let len = u16::from_be_bytes([frame[at], frame[at + 1]]) + octets as u16;
+    frame[at..at + 2].copy_from_slice(&len.to_be_bytes());
+}
+
+/// Puts the right checksum in an IPv4 header of so many octets.
+fn head(ip: &mut [u8], octets: usize) {
+    ip[10..12].fill(0);
+    let sum = checksum(&[&ip[..octets]]);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn pseudo_header(source: IpAddr, destination: IpAddr, udp_len: u16) -> Vec<u8> {

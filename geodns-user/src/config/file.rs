@@ -127,6 +127,7 @@ pub(super) struct Rrl {
     pub rate: Option<Spanned<i64>>,
     pub burst: Option<Spanned<i64>>,
     pub slip: Option<Spanned<i64>>,
+    pub nocookie_udp_size: Option<Spanned<i64>>,
     pub allow: Option<Spanned<Vec<Spanned<String>>>>,
     pub dry_run: Option<bool>,
 }

@@ -1,5 +1,6 @@
 //! `[rrl]`: judged.
 
+use geodns_common::wire;
 use ipnet::IpNet;
 use toml::Spanned;
 
@@ -11,6 +12,8 @@ use crate::geo::{self, network};
 const MAX_RATE: u32 = 1_000_000;
 /// The rarest slip.
 const MAX_SLIP: u32 = 100;
+/// Octets of a response over UDP that everybody takes, and that anybody gets.
+const UDP_SIZES: [u32; 2] = [wire::MIN_UDP_SIZE, wire::MAX_UDP_SIZE];
 /// Prefixes that are never limited, at the most.
 const MAX_ALLOW: usize = 4096;
 
@@ -23,6 +26,8 @@ pub struct Rrl {
     pub burst: u32,
     /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
     pub slip: u32,
+    /// Octets of a response over UDP to a client that has shown no good cookie, at the most, while there is a limit.
+    pub nocookie_udp_size: u32,
     /// Who is never limited.
     pub allow: Vec<IpNet>,
     /// It is counted what would be over the limit, and nothing else happens.
@@ -36,6 +41,7 @@ impl Default for Rrl {
             rate: 0,
             burst: 0,
             slip: 2,
+            nocookie_udp_size: UDP_SIZES[0],
             allow: Vec::new(),
             dry_run: false,
         }
@@ -51,6 +57,14 @@ impl Check<'_> {
         let rate = number(file.rate, "rrl.rate", 0, 0, MAX_RATE)?;
         let burst = number(file.burst, "rrl.burst", rate, 1, 10 * MAX_RATE)?;
         let slip = number(file.slip, "rrl.slip", 2, 0, MAX_SLIP)?;
+        let [least, most] = UDP_SIZES;
+        let nocookie_udp_size = number(
+            file.nocookie_udp_size,
+            "rrl.nocookie_udp_size",
+            least,
+            least,
+            most,
+        )?;
         let list = file.allow.map(Spanned::into_inner).unwrap_or_default();
         let mut allow = Vec::new();
         for text in &list {
@@ -68,6 +82,7 @@ impl Check<'_> {
             rate,
             burst,
             slip,
+            nocookie_udp_size,
             allow,
             dry_run: file.dry_run.unwrap_or(false),
         })

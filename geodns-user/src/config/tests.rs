@@ -952,6 +952,9 @@ fn the_limit_of_responses_is_what_it_says() {
     );
     assert_eq!(set.allow.len(), 2);
     assert_eq!(rrl("rate = 500\nburst = 7").burst, 7);
+    assert_eq!(set.nocookie_udp_size, 512);
+    let size = rrl("rate = 1\nnocookie_udp_size = 1232").nocookie_udp_size;
+    assert_eq!(size, 1232);
     for (section, expect) in [
         (
             "rate = -1",
@@ -964,6 +967,10 @@ fn the_limit_of_responses_is_what_it_says() {
         (
             "slip = 101",
             "2: rrl.slip: 101 is out of range; write 0 to 100",
+        ),
+        (
+            "nocookie_udp_size = 511",
+            "2: rrl.nocookie_udp_size: 511 is out of range; write 512 to 1232",
         ),
         (
             "allow = [\"192.0.2.1/24\"]",

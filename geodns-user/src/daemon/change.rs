@@ -15,7 +15,9 @@ use ipnet::IpNet;
 
 use super::durably::durably;
 use super::edits::{self, Who};
-use super::{Daemon, acme, blocks, catalogs, cookies, load, notify, read, standing, warn_of};
+use super::{
+    Daemon, acme, blocks, catalogs, cookies, limits, load, notify, read, standing, warn_of,
+};
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::control::by::By;
@@ -448,6 +450,7 @@ impl Daemon {
         instance: Option<Instance>,
         rules: Option<blocks::Compiled>,
     ) -> Result<(), Failure> {
+        let limiter = limits::of(&next, instance.as_ref());
         if let (Some(mut kernel), Some(instance)) = (self.lock_kernel(), instance) {
             let rules = rules
                 .as_ref()
@@ -459,6 +462,8 @@ impl Daemon {
             self.server.set_blocks(Arc::clone(&rules.blocks));
             self.ledger.put(rules);
         }
+        // A packet that was passed by the program before has put its token back there.
+        self.server.set_limiter(limiter);
         self.world.store(Arc::new(next));
         self.out_of_step.store(false, Ordering::Relaxed);
         self.untidy.notify_one();

@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData};
@@ -12,7 +13,7 @@ use geodns_common::tables::Tables;
 use geodns_common::{abi, layout, rules};
 use tokio::task::JoinHandle;
 
-use super::mmap::{Mapping, Value};
+use super::mmap::{Mapping, Value, View};
 use super::rules::Rules;
 use super::shared::Shared;
 use super::watch::{Watch, Watching};
@@ -42,6 +43,8 @@ unsafe impl Value for abi::Block {}
 unsafe impl Value for u64 {}
 // SAFETY: an array of them.
 unsafe impl<const N: usize> Value for [u64; N] {}
+// SAFETY: an array of rows, which are u64.
+unsafe impl Value for limit::Page {}
 
 /// A program and its tables. The program is loaded and attached nowhere.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct Instance {
     slots: Mapping,
     roots: Mapping,
     blocks: Mapping,
+    /// `None`: nothing is limited.
+    buckets: Option<Arc<View<limit::Page>>>,
     rules: Rules,
     watch: Watch,
     verified_instructions: u32,
@@ -113,6 +118,15 @@ impl Instance {
         fill_words(&mut regions, |index| tables.region(index));
         fill_words(&mut slots, |index| tables.slot(index));
 
+        let buckets = match is_limited {
+            true => {
+                let (fd, entries) = array(&ebpf, "CELLS")?;
+                let view = View::of_rows(fd, entries)
+                    .map_err(|error| Error::Object(format!("map CELLS: {error}")))?;
+                Some(Arc::new(view))
+            }
+            false => None,
+        };
         exempt(&mut ebpf, tables.exempt())?;
         let rules = Rules::new(array(&ebpf, "RULES")?.0)
             .map_err(|error| Error::Object(format!("map RULES: {error}")))?;
@@ -138,6 +152,7 @@ impl Instance {
             slots,
             roots,
             blocks,
+            buckets,
             rules,
             watch,
             verified_instructions,
@@ -165,6 +180,11 @@ impl Instance {
     /// Tells this, in place of what was told before.
     pub fn set_watching(&self, watching: &Watching) {
         self.watch.set(&self.settings.hash_key, watching);
+    }
+
+    /// Buckets of tokens, from which the slow path takes too. `None`: nothing is limited.
+    pub fn buckets(&self) -> Option<Arc<View<limit::Page>>> {
+        self.buckets.clone()
     }
 
     /// Id of the program in the kernel.

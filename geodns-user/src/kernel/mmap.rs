@@ -14,6 +14,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use geodns_common::abi::Row;
+
 /// Values of the plan's tables, as the bytes that the program reads.
 ///
 /// # Safety
@@ -168,7 +170,7 @@ impl Drop for Mapping {
 /// An array map's elements, to read while programs do.
 #[derive(Debug)]
 pub struct View<T> {
-    /// Mapped for reading: nothing here stores to it.
+    /// Nothing here stores to it.
     mapping: Mapping,
     elements: PhantomData<T>,
 }
@@ -178,6 +180,18 @@ impl<T: Value> View<T> {
     pub fn new(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self> {
         Ok(Self {
             mapping: Mapping::with(map, size_of::<T>(), entries, libc::PROT_READ)?,
+            elements: PhantomData,
+        })
+    }
+
+    /// Maps all of a map's elements, which are rows and nothing else: whoever holds one may store to it, as programs
+    /// do.
+    pub fn of_rows(map: BorrowedFd<'_>, entries: u32) -> io::Result<Self>
+    where
+        T: AsRef<[Row]>,
+    {
+        Ok(Self {
+            mapping: Mapping::new(map, size_of::<T>(), entries)?,
             elements: PhantomData,
         })
     }

@@ -1170,7 +1170,7 @@ fn will_be_alike<'a>(
         && rest(layers).eq(rest(other))
 }
 
-/// The limit of responses. Its key is drawn from the plan's seed, as that of names is.
+/// The limit of responses, and what is bounded with it. Its key is drawn from the plan's seed, as that of names is.
 fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
     abi::Limit {
         rate: Rate::new(rrl.rate, rrl.burst),
@@ -1178,7 +1178,10 @@ fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
         slip: rrl.slip,
         dry_run: rrl.dry_run.into(),
         has_exempt: (!rrl.allow.is_empty()).into(),
-        _pad: 0,
+        payload: match rrl.rate > 0 && !rrl.dry_run {
+            true => rrl.nocookie_udp_size,
+            false => 0,
+        },
     }
 }
 

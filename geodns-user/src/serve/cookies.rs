@@ -12,6 +12,8 @@ use crate::config::Secrets;
 pub struct Cookie {
     /// The option's data.
     pub data: [u8; cookie::LEN as usize],
+    /// The client has shown a good one: it is where it says.
+    pub is_good: bool,
     /// There was a server's cookie, and it was not good.
     pub is_bad: bool,
 }
@@ -50,6 +52,7 @@ pub fn serve(
     });
     Ok(Some(Cookie {
         data: bytemuck::cast([client_cookie, served.head, served.hash]),
+        is_good: served.is_good,
         is_bad: data.len() > cookie::CLIENT_LEN as usize && !served.is_good,
     }))
 }

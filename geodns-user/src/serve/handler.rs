@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// How it came.
     pub transport: Transport,
+    /// Octets of the response, at the most, if the client shows no good cookie; `None`: there is no such bound.
+    pub bound: Option<u16>,
 }
 
 /// What a message is answered with.
@@ -70,9 +72,10 @@ pub fn is_blocked(blocks: &Blocks, client: IpAddr, message: &[u8]) -> bool {
 
 /// Answers from the zones and the plan; gives zones away, and hears that others have changed.
 pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {
-    let Some(query) = Query::parse(request.message, request.transport) else {
+    let Some(mut query) = Query::parse(request.message, request.transport) else {
         return Answer::Nothing;
     };
+    query.bound = request.bound;
     if let Some(len) = query.signed {
         return signed::answer(request, &query, len, response);
     }
@@ -203,6 +206,7 @@ impl Panicked {
         truncated: false,
         ecs: false,
         sample: None,
+        wants_cookie: false,
     };
 }
 

@@ -8,7 +8,7 @@
 //! - [`Sample`]: clients that it answered lately
 //!
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes (with `cookies`). Around it, the
-//! transports: `udp` (threads, by the `batch`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
+//! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
 
@@ -18,6 +18,7 @@ mod connections;
 mod cookies;
 mod endpoint;
 mod handler;
+pub mod limiter;
 pub mod lookup;
 mod notices;
 mod places;

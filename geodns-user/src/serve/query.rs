@@ -35,6 +35,8 @@ pub struct Query<'a> {
     pub signed: Option<usize>,
     /// Octets that the response's signature will take; the response has room for them.
     pub spare: usize,
+    /// See [`Request::bound`](super::Request::bound).
+    pub bound: Option<u16>,
     /// It has no question, and nothing else but a sound OPT: it may be about cookies (RFC 7873 section
     /// 5.4). Else it is malformed.
     pub is_empty: bool,
@@ -120,6 +122,7 @@ impl<'a> Query<'a> {
             edns: None,
             signed: None,
             spare: 0,
+            bound: None,
             is_empty: false,
             malformed: word(4) != 1,
         };

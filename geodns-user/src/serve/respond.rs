@@ -51,6 +51,8 @@ pub struct Outcome {
     pub ecs: bool,
     /// Whom a pool answered.
     pub sample: Option<Sample>,
+    /// TC is set for a bound that a client with a good cookie does not have.
+    pub wants_cookie: bool,
 }
 
 impl Outcome {
@@ -62,6 +64,7 @@ impl Outcome {
             truncated: false,
             ecs: false,
             sample: None,
+            wants_cookie: false,
         }
     }
 }
@@ -81,17 +84,17 @@ pub fn respond(
     ))
 }
 
-/// Octets that a response may have.
-pub fn room(query: &Query<'_>, transport: Transport) -> usize {
-    match transport {
-        Transport::Udp => query
-            .edns
-            .as_ref()
-            .map_or(PLAIN_PAYLOAD, |edns| {
-                edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
-            })
-            .into(),
-        Transport::Tcp | Transport::Tls => usize::from(u16::MAX),
+/// Octets that a response may have, to a client that has shown a good cookie or not.
+pub fn room(query: &Query<'_>, transport: Transport, cookie_is_good: bool) -> usize {
+    if transport != Transport::Udp {
+        return u16::MAX.into();
+    }
+    let payload = query.edns.as_ref().map_or(PLAIN_PAYLOAD, |edns| {
+        edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
+    });
+    match query.bound {
+        Some(bound) if !cookie_is_good => payload.min(bound).into(),
+        _ => payload.into(),
     }
 }
 
@@ -107,13 +110,15 @@ pub fn respond_to(
 ) -> Outcome {
     response.clear();
     let edns = query.edns.as_ref();
-    let size = room(query, transport).saturating_sub(query.spare);
     let served = match (&identity.cookies, edns.and_then(|edns| edns.cookie)) {
         (Some(secrets), Some(data)) => cookies::serve(secrets, data, client),
         // Nobody makes cookies, or asks for one.
         _ => Ok(None),
     };
     let cookie = served.unwrap_or_default();
+    let is_good = cookie.is_some_and(|cookie| cookie.is_good);
+    let room = |is_good| room(query, transport, is_good);
+    let size = room(is_good).saturating_sub(query.spare);
     let options = Options {
         nsid: edns.filter(|edns| edns.nsid).and_then(|_| identity.nsid()),
         ecs: edns.and_then(|edns| edns.ecs),
@@ -169,6 +174,7 @@ pub fn respond_to(
         truncated,
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
         sample: reply.sample,
+        wants_cookie: truncated && room(is_good) < room(true),
     };
     reply
         .writer

@@ -89,6 +89,7 @@ mod tests {
                 pool: pool as usize,
                 client: "192.0.2.1".parse().unwrap(),
             }),
+            wants_cookie: false,
         };
         let (every, slots) = (abi::Seen::EVERY, abi::Seen::SLOTS);
         for answer in 0..every * (slots + 2) {

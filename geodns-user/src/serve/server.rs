@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::asked::Asked;
 use super::connections::Connections;
 use super::handler::{Guarded, Handler, authority};
+use super::limiter::Limiter;
 use super::notices::{Notice, Notices};
 use super::seen::{Sample, Seen};
 use super::{Endpoint, Identity, Stats, tcp, udp};
@@ -163,6 +164,7 @@ pub(super) struct Shared {
     pub world: Arc<ArcSwap<World>>,
     pub identity: ArcSwap<Identity>,
     pub blocks: ArcSwap<Blocks>,
+    pub limiter: ArcSwapOption<Limiter>,
     pub stats: Arc<Stats>,
     pub seen: Seen,
     pub asked: Asked,
@@ -239,6 +241,7 @@ impl Server {
                 world,
                 identity: ArcSwap::from_pointee(identity),
                 blocks: ArcSwap::default(),
+                limiter: ArcSwapOption::empty(),
                 connections: Connections::new(&options, Arc::clone(&stats)),
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
@@ -269,6 +272,11 @@ impl Server {
     /// Drops what these rules say from here on, and nothing else. Gives those before.
     pub fn set_blocks(&self, blocks: Arc<Blocks>) -> Arc<Blocks> {
         self.shared.blocks.swap(blocks)
+    }
+
+    /// Limits responses over UDP so from here on; `None`: not at all.
+    pub fn set_limiter(&self, limiter: Option<Limiter>) {
+        self.shared.limiter.store(limiter.map(Arc::new));
     }
 
     /// Speaks DNS over TLS on this port too, or on none, from the next [`Server::set_listen`] on.

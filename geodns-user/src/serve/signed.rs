@@ -95,6 +95,7 @@ pub fn answer(
         return Answer::Nothing;
     };
     query.spare = signature.len();
+    query.bound = request.bound;
     let answer = handler::answer(&request, &query, Some(signature.clone()), response);
     if matches!(answer, Answer::Message(_)) && signature.sign_whole(response).is_err() {
         return Answer::Nothing;

@@ -33,6 +33,14 @@ counters! {
     Dropped = "dropped",
     /// Not answered by a rule of `geodns block`, or of the configuration's `[[block]]`; counted in `dropped` too.
     Blocked = "dropped_blocked",
+    /// Not answered: the client's prefix is over the limit of responses; counted in `dropped` too.
+    LimitedDrop = "limited_drop",
+    /// Answered with nothing but TC or a cookie: the client's prefix is over the limit of responses.
+    LimitedSlip = "limited_slip",
+    /// Over the limit of responses and answered all the same, with rrl.dry_run.
+    LimitedDryRun = "limited_dry_run",
+    /// Answered with TC for more than rrl.nocookie_udp_size: the client has shown no good cookie.
+    TruncatedNoCookie = "truncated_nocookie",
     /// Answered from a pool.
     Steered = "steered",
     /// Answered with TC.
@@ -182,6 +190,7 @@ impl Tally {
         for (is, counter) in [
             (outcome.steered, Counter::Steered),
             (outcome.truncated, Counter::Truncated),
+            (outcome.wants_cookie, Counter::TruncatedNoCookie),
             (outcome.ecs, Counter::ClientSubnet),
         ] {
             if is {

@@ -319,6 +319,7 @@ impl Desk {
                 message: &input[2..2 + len],
                 client: self.client,
                 transport: self.transport,
+                bound: None,
             };
             let answer = match is_blocked(&blocks, self.client, request.message) {
                 true => {

@@ -94,7 +94,7 @@ pub fn answer(
         signature,
     };
     if request.transport == Transport::Udp {
-        let limit = room(query, Transport::Udp);
+        let limit = room(query, Transport::Udp, false);
         return datagram(messages, offer, limit, response);
     }
     tracing::info!(

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use geodns_common::respond::Scratch;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -17,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::handler::{Answer, Panicked, Request, guarded, is_blocked};
+use super::limiter::Admission;
 use super::seen::Turn;
 use super::server::Shared;
 use super::stats::{Counter, Tally};
@@ -142,6 +144,7 @@ impl Work {
             batch: Batch::new(),
             tally: Tally::default(),
             turn: Turn::default(),
+            scratch: Box::default(),
         };
         loop {
             let ready = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -187,6 +190,8 @@ struct Desk {
     batch: Batch,
     tally: Tally,
     turn: Turn,
+    /// What the limiter reads queries in.
+    scratch: Box<Scratch>,
 }
 
 impl Desk {
@@ -211,6 +216,10 @@ impl Desk {
         let identity = shared.identity.load();
         let blocks = shared.blocks.load();
         shared.handler.prefetch(&world, self.batch.queries());
+        let limiter = shared.limiter.load();
+        let mut limiting = limiter
+            .as_ref()
+            .map(|limiter| limiter.at(identity.cookies.as_ref(), &mut self.scratch));
         let (tally, turn) = (&mut self.tally, &mut self.turn);
         self.batch.answer(|message, client, response| {
             // Nobody can be reached at port 0.
@@ -222,6 +231,23 @@ impl Desk {
                 tally.add(Counter::Blocked);
                 tally.message(Transport::Udp, None);
                 return;
+            }
+            let mut bound = None;
+            if let Some(limiting) = &mut limiting {
+                match limiting.admit(message, client.ip(), response) {
+                    Admission::Granted(of_response) => bound = of_response,
+                    Admission::LetPass => tally.add(Counter::LimitedDryRun),
+                    Admission::Dropped => {
+                        tally.add(Counter::LimitedDrop);
+                        tally.message(Transport::Udp, None);
+                        return;
+                    }
+                    Admission::Slipped(outcome) => {
+                        tally.add(Counter::LimitedSlip);
+                        tally.message(Transport::Udp, Some(&outcome));
+                        return;
+                    }
+                }
             }
             if until_sampled == 0 {
                 let (asked, client) = (&shared.asked, client.ip());
@@ -236,6 +262,7 @@ impl Desk {
                 message,
                 client: client.ip(),
                 transport: Transport::Udp,
+                bound,
             };
             let outcome = match shared.handler.answer(&request, response) {
                 Ok(Answer::Message(outcome)) => Some(outcome),

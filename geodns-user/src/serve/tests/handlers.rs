@@ -24,6 +24,7 @@ const NOERROR: Outcome = Outcome {
     truncated: false,
     ecs: false,
     sample: None,
+    wants_cookie: false,
 };
 
 async fn with(handler: Handler, options: Options) -> (Server, SocketAddr) {

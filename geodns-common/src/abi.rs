@@ -704,14 +704,14 @@ pub const fn root(atlas: u32, family: Family) -> u32 {
 }
 
 /// A row of the table of listen addresses: an address that we answer on, and the interface that a
-/// packet to it comes in by.
+/// packet to it comes in by; or a VLAN upon an interface.
 ///
 /// Open-addressed: a row is in one of [`Listen::PROBES`] slots from its home on. A BPF hash map would
 /// cost a packet as much as all of its parsing.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Listen {
-    /// The address, in memory order; IPv4 is mapped (`::ffff:a.b.c.d`).
+    /// The address, in memory order; IPv4 is mapped (`::ffff:a.b.c.d`). Or [`Listen::VLAN`] and a VLAN.
     pub address: [u64; 2],
     /// Interface index.
     pub ifindex: u32,
@@ -729,6 +729,29 @@ impl Listen {
     pub const PROBES: u32 = 8;
     /// There is a row.
     pub const IN_USE: u64 = 1 << 63;
+    /// First word of the row of a VLAN, in place of an address: no packet is to be answered that is sent to one
+    /// that begins so. The second word is [`Listen::vlan`]'s.
+    pub const VLAN: u64 = u64::MAX;
+
+    /// A tag as [`Listen::vlan`] takes it. 0: it has no VLAN, but a priority.
+    #[inline(always)]
+    pub const fn tag(is_8021ad: bool, tci: u16) -> u32 {
+        let id = tci as u32 & 0xfff;
+        if id == 0 {
+            return 0;
+        }
+        id | (is_8021ad as u32) << 12
+    }
+
+    /// The VLAN that a frame with these tags, the outer one first, is in; 0: in none. A tag without a VLAN counts
+    /// for nothing.
+    #[inline(always)]
+    pub const fn vlan(outer: u32, inner: u32) -> u64 {
+        if outer != 0 && inner != 0 {
+            return (outer as u64) << 16 | inner as u64;
+        }
+        (outer | inner) as u64
+    }
 
     /// First slot that a row may be in. Whoever chooses the addresses is no stranger, so a hash that
     /// only spreads well will do.

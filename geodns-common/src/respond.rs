@@ -98,6 +98,8 @@ pub struct Scratch {
     pub watched: u32,
     /// Queries that were captured, or not.
     pub captured: u32,
+    /// Where the IP header of a packet starts that is looked at again, and [`Scratch::IS_V6`].
+    pub ip_at: u32,
     /// Order of the client's region.
     pub order: u64,
     /// The labels that the name was last hashed without, for a rule.
@@ -153,6 +155,7 @@ impl Scratch {
             watch: 0,
             watched: 0,
             captured: 0,
+            ip_at: 0,
             order: 0,
             hashed: 0,
             pool: 0,
@@ -237,6 +240,9 @@ impl Scratch {
                 .write_unaligned(words)
         }
     }
+
+    /// In `ip_at`: the header is one of IPv6.
+    pub const IS_V6: u32 = 1 << 7;
 
     /// In `limited`: a token was taken.
     pub const TOKEN_TAKEN: u32 = 1;

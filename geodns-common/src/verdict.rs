@@ -57,7 +57,7 @@ counted! {
     NotUdp = "pass_not_udp",
     /// Passed: UDP to another port.
     OtherPort = "pass_other_port",
-    /// Passed: to an address that we do not serve.
+    /// Passed: to an address that we do not serve, or in a VLAN that the interface does not have.
     OtherAddress = "pass_other_address",
     /// Passed: to another machine's MAC address, or to many.
     OtherMac = "pass_other_mac",
@@ -69,9 +69,9 @@ counted! {
     Truncated = "pass_truncated",
     /// Passed: the daemon has not been heard for kernel.stale_after.
     Stale = "pass_stale",
-    /// Passed: to an address that we serve, with IPv4 options or an IPv6 extension header.
+    /// Passed: UDP to an address that we serve, with IPv4 options or an IPv6 extension header, to our port or one that cannot be seen.
     IpOptions = "pass_ip_options",
-    /// Passed: a fragment, to an address that we serve.
+    /// Passed: a fragment of UDP to an address that we serve, to our port or one that cannot be seen.
     Fragment = "pass_fragment",
     /// Passed: a DNS message too short or too long for the fast path.
     MessageSize = "pass_message_size",

@@ -55,7 +55,13 @@ pub fn geodns(ctx: XdpContext) -> u32 {
 #[inline(always)]
 fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     let scratch = maps::scratch().ok_or(Verdict::Internal)?;
-    let packet = packet::parse(ctx, scratch)?;
+    let packet = match packet::parse(ctx, scratch) {
+        Ok(packet) => packet,
+        Err(verdict @ (Verdict::IpOptions | Verdict::Fragment)) => {
+            return Err(packet::look_again(ctx.ctx, scratch.ip_at, verdict));
+        }
+        Err(verdict) => return Err(verdict),
+    };
     stop(Stage::Headers)?;
     let loaded = packet::load(ctx, scratch, &packet);
     if scratch.rules | scratch.watch != 0 && watch::inspect(ctx, &packet) {

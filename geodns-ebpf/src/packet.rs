@@ -1,5 +1,6 @@
 //! Finds a DNS query to us in a packet: Ethernet, up to two tags, IPv4 or IPv6, UDP.
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Listen;
@@ -69,21 +70,29 @@ pub fn parse(ctx: &XdpContext, scratch: &mut Scratch) -> Result<Packet, Verdict>
         ETHERTYPE_IPV6 => parse_v6(ctx, scratch, EthHdr::LEN, mac, frame_len),
         ETHERTYPE_8021Q | ETHERTYPE_8021AD => {
             let tag: &VlanHdr = header(ctx, EthHdr::LEN)?;
+            let at = EthHdr::LEN + VlanHdr::LEN;
+            let outer = Listen::tag(eth.ether_type == ETHERTYPE_8021AD, tci(tag));
             match tag.ether_type {
                 ETHERTYPE_IPV4 => {
-                    parse_v4(ctx, scratch, EthHdr::LEN + VlanHdr::LEN, mac, frame_len)
+                    let mac = check_vlan(ctx, mac, outer, 0)?;
+                    parse_v4(ctx, scratch, at, mac, frame_len)
                 }
                 ETHERTYPE_IPV6 => {
-                    parse_v6(ctx, scratch, EthHdr::LEN + VlanHdr::LEN, mac, frame_len)
+                    let mac = check_vlan(ctx, mac, outer, 0)?;
+                    parse_v6(ctx, scratch, at, mac, frame_len)
                 }
                 ETHERTYPE_8021Q => {
-                    let inner: &VlanHdr = header(ctx, EthHdr::LEN + VlanHdr::LEN)?;
-                    match inner.ether_type {
+                    let tag: &VlanHdr = header(ctx, at)?;
+                    let at = at + VlanHdr::LEN;
+                    let inner = Listen::tag(false, tci(tag));
+                    match tag.ether_type {
                         ETHERTYPE_IPV4 => {
-                            parse_v4(ctx, scratch, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
+                            let mac = check_vlan(ctx, mac, outer, inner)?;
+                            parse_v4(ctx, scratch, at, mac, frame_len)
                         }
                         ETHERTYPE_IPV6 => {
-                            parse_v6(ctx, scratch, EthHdr::LEN + 2 * VlanHdr::LEN, mac, frame_len)
+                            let mac = check_vlan(ctx, mac, outer, inner)?;
+                            parse_v6(ctx, scratch, at, mac, frame_len)
                         }
                         _ => Err(Verdict::NotIp),
                     }
@@ -93,6 +102,33 @@ pub fn parse(ctx: &XdpContext, scratch: &mut Scratch) -> Result<Packet, Verdict>
         }
         _ => Err(Verdict::NotIp),
     }
+}
+
+/// A tag's priority and VLAN.
+#[inline(always)]
+fn tci(tag: &VlanHdr) -> u16 {
+    u16::from_be_bytes(tag.tci)
+}
+
+/// The destination MAC address of a frame whose VLAN has been found, and that for it.
+const ANY_MAC: u64 = u64::MAX;
+
+/// Whether the interface has the VLAN of a frame: its stack drops a frame of another. Gives the MAC address that
+/// is left to be compared.
+#[inline(always)]
+fn check_vlan(ctx: &XdpContext, mac: u64, outer: u32, inner: u32) -> Result<u64, Verdict> {
+    let vlan = Listen::vlan(outer, inner);
+    if vlan == 0 {
+        return Ok(mac);
+    }
+    let ours = geodns_listen(Listen::VLAN, vlan, ctx.ingress_ifindex() as u32);
+    if ours == 0 {
+        return Err(Verdict::OtherAddress);
+    }
+    if ours != Listen::IN_USE | mac {
+        return Err(Verdict::OtherMac);
+    }
+    Ok(ANY_MAC)
 }
 
 /// A MAC address as a number, first octet highest.
@@ -136,11 +172,13 @@ fn parse_v4(
     let ip: &Ipv4Hdr = header(ctx, at)?;
     let destination = mapped(u32::from_ne_bytes(ip.dst_addr));
     if ip.vihl != 0x45 {
-        return Err(refuse(ctx, destination, Verdict::IpOptions));
+        scratch.ip_at = at as u32;
+        return Err(Verdict::IpOptions);
     }
     // More fragments, or an offset; DF is let be.
     if u16::from_be_bytes(ip.frags) & 0x3fff != 0 {
-        return Err(refuse(ctx, destination, Verdict::Fragment));
+        scratch.ip_at = at as u32;
+        return Err(Verdict::Fragment);
     }
     if ip.proto != IpProto::Udp as u8 {
         return Err(Verdict::NotUdp);
@@ -184,12 +222,12 @@ fn parse_v6(
     }
     if ip.next_hdr != IpProto::Udp as u8 {
         let verdict = match ip.next_hdr {
-            // Hop-by-hop, routing, fragment, destination options.
-            0 | 43 | 60 => Verdict::IpOptions,
-            44 => Verdict::Fragment,
+            HOP_BY_HOP | ROUTING | DESTINATION => Verdict::IpOptions,
+            FRAGMENT => Verdict::Fragment,
             _ => return Err(Verdict::NotUdp),
         };
-        return Err(refuse(ctx, words(&ip.dst_addr), verdict));
+        scratch.ip_at = at as u32 | Scratch::IS_V6;
+        return Err(verdict);
     }
     let payload_len = u16::from_be_bytes(ip.payload_len) as u32;
     if (at + Ipv6Hdr::LEN) as u32 + payload_len > frame_len {
@@ -245,13 +283,125 @@ fn parse_udp(ctx: &XdpContext, at: usize, payload_len: u32) -> Result<u32, Verdi
     Ok(len - UdpHdr::LEN as u32)
 }
 
-/// What is wrong with a packet, if it is to us. Nobody has looked at the port: it may not be there.
-#[inline(always)]
-fn refuse(ctx: &XdpContext, address: [u64; 2], verdict: Verdict) -> Verdict {
-    match find_listen(address, ctx.ingress_ifindex() as u32) {
-        Some(_) => verdict,
-        None => Verdict::OtherAddress,
+/// Extension headers of IPv6 behind which UDP may stand.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+/// Extension headers that are walked.
+const MAX_EXTENSIONS: u32 = 6;
+/// Octets in front of the last of them, at the most.
+const EXTENSIONS: u32 = 0x3fff;
+
+/// What becomes of a packet with IP options, extension headers, or of a fragment, for which there is this verdict:
+/// the same, if it may be a query to us. What the daemon cannot want has no budget, and so is never dropped for
+/// being over one. Not a part of [`parse`], which all packets pay for.
+#[inline(never)]
+pub fn look_again(ctx: *mut xdp_md, ip_at: u32, verdict: Verdict) -> Verdict {
+    let ctx = &XdpContext::new(ctx);
+    let at = ip_at & 0x1f;
+    let found = if ip_at & Scratch::IS_V6 == 0 {
+        may_be_query_v4(ctx, at)
+    } else {
+        may_be_query_v6(ctx, at)
+    };
+    match found {
+        Ok([high, low]) if geodns_listen(high, low, ctx.ingress_ifindex() as u32) != 0 => verdict,
+        Ok(_) => Verdict::OtherAddress,
+        Err(other) => other,
     }
+}
+
+/// Gives the destination of what may be a query, by what can be seen of it.
+#[inline(always)]
+fn may_be_query_v4(ctx: &XdpContext, at: u32) -> Result<[u64; 2], Verdict> {
+    let ip = octets::<{ Ipv4Hdr::LEN }>(ctx, at)?;
+    let words = u32::from(ip[0] & 15);
+    if ip[0] >> 4 != 4 {
+        return Err(Verdict::NotIp);
+    }
+    if words < 5 {
+        return Err(Verdict::Truncated);
+    }
+    if ip[9] != IpProto::Udp as u8 {
+        return Err(Verdict::NotUdp);
+    }
+    // Only the first fragment says which port it is for.
+    if u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff == 0 {
+        check_port(ctx, at + 4 * words)?;
+    }
+    Ok(mapped(u32::from_ne_bytes([ip[16], ip[17], ip[18], ip[19]])))
+}
+
+/// The same of IPv6.
+#[inline(always)]
+fn may_be_query_v6(ctx: &XdpContext, at: u32) -> Result<[u64; 2], Verdict> {
+    let ip = octets::<{ Ipv6Hdr::LEN }>(ctx, at)?;
+    let mut to = [0; 16];
+    let mut octet = 0;
+    while octet < 16 {
+        to[octet] = ip[24 + octet];
+        octet += 1;
+    }
+    let destination = words(&to);
+    let (mut next, mut at) = (ip[6], at + Ipv6Hdr::LEN as u32);
+    let mut walked = 0;
+    while walked < MAX_EXTENSIONS {
+        if next == IpProto::Udp as u8 {
+            return check_port(ctx, at).map(|()| destination);
+        }
+        if !is_extension(next) {
+            return Err(Verdict::NotUdp);
+        }
+        let header = octets::<8>(ctx, at)?;
+        let this = next;
+        next = header[0];
+        let mut len = 8 * (u32::from(header[1]) + 1);
+        if this == FRAGMENT {
+            len = 8;
+            // Only the first fragment has what stands behind it.
+            if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 {
+                return match next == IpProto::Udp as u8 || is_extension(next) {
+                    true => Ok(destination),
+                    false => Err(Verdict::NotUdp),
+                };
+            }
+        }
+        at = (at + len) & EXTENSIONS;
+        walked += 1;
+    }
+    Ok(destination)
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    next == HOP_BY_HOP || next == ROUTING || next == FRAGMENT || next == DESTINATION
+}
+
+/// That a UDP header is for our port.
+#[inline(always)]
+fn check_port(ctx: &XdpContext, at: u32) -> Result<(), Verdict> {
+    let udp = octets::<{ UdpHdr::LEN }>(ctx, at)?;
+    match u16::from_be_bytes([udp[2], udp[3]]) == maps::settings().port {
+        true => Ok(()),
+        false => Err(Verdict::OtherPort),
+    }
+}
+
+/// So many octets at an offset that is not known.
+#[inline(always)]
+fn octets<const OCTETS: usize>(ctx: &XdpContext, at: u32) -> Result<&[u8; OCTETS], Verdict> {
+    let octets = room::<OCTETS>(ctx, at).ok_or(Verdict::Truncated)?;
+    // SAFETY: `room` has looked.
+    Ok(unsafe { &*octets.cast::<[u8; OCTETS]>() })
+}
+
+/// [`find_listen`] for what few packets ask; 0: there is no row. A function of its own, that the verifier checks
+/// once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_listen(high: u64, low: u64, ifindex: u32) -> u64 {
+    find_listen([high, low], ifindex).unwrap_or(0)
 }
 
 /// Whether the packet is to us, and whether we may answer.
@@ -264,7 +414,7 @@ fn check_destination(
 ) -> Result<(), Verdict> {
     let ifindex = ctx.ingress_ifindex() as u32;
     let ours = find_listen(address, ifindex).ok_or(Verdict::OtherAddress)?;
-    if ours != Listen::IN_USE | mac {
+    if ours != Listen::IN_USE | mac && mac != ANY_MAC {
         return Err(Verdict::OtherMac);
     }
     check_heartbeat(scratch)

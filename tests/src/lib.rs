@@ -6,7 +6,7 @@
 //! - [`dns`]: queries, well-formed and not, and what came back
 //! - [`packet`]: the same in Ethernet frames
 //! - [`terminal`]: a program on a pseudo terminal, and what is to be seen there
-//! - [`tap`]: frames sent and seen on an interface
+//! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
 //! - [`primary`]: a primary that says whatever it is told to
@@ -32,6 +32,7 @@ pub mod rig;
 pub mod tap;
 pub mod terminal;
 pub mod twins;
+pub mod ways;
 pub mod web;
 pub mod world;
 

@@ -1,7 +1,6 @@
 //! The loaded programs, without a daemon: the responder over tables of the caller's choice, and
 //! the rig around it. For test runs in the kernel and for benches.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,11 +90,22 @@ impl Responder {
 
     /// Answers on these addresses, by interface and that interface's MAC address.
     pub fn listen(&mut self, rows: &[(IpAddr, u32, [u8; 6])]) -> Result<()> {
-        let rows: BTreeMap<_, _> = rows
+        self.listen_in(rows, &[])
+    }
+
+    /// The same, also in VLANs, as `Listen::vlan` has them.
+    pub fn listen_in(
+        &mut self,
+        rows: &[(IpAddr, u32, [u8; 6])],
+        vlans: &[(u64, u32, [u8; 6])],
+    ) -> Result<()> {
+        let addresses = rows
             .iter()
-            .map(|&(address, ifindex, mac)| (listen::key(address, ifindex), mac_number(mac)))
-            .collect();
-        Ok(self.listening.sync(rows)?)
+            .map(|&(address, ifindex, mac)| (listen::key(address, ifindex), mac_number(mac)));
+        let vlans = vlans
+            .iter()
+            .map(|&(vlan, ifindex, mac)| (listen::vlan_key(vlan, ifindex), mac_number(mac)));
+        Ok(self.listening.sync(addresses.chain(vlans).collect())?)
     }
 
     /// The counters, summed over CPUs.

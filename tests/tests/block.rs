@@ -9,6 +9,7 @@ use geodns_tests::daemon::{EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, i
 use geodns_tests::dns::{self, A, AAAA, ANY, MX, Query, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::twins::Twins;
+use geodns_tests::ways::{Asking, WAYS};
 
 /// The daemon with the program, and the one without.
 const SERVERS: [&str; 2] = ["192.0.2.53", "192.0.2.54"];
@@ -80,6 +81,44 @@ fn answered(twins: &Twins, from: &str, message: &[u8]) -> Result<()> {
     ensure!(fast.is_some(), "no answer for {from}: {message:02x?}");
     ensure!(fast == slow, "{fast:02x?} and {slow:02x?}");
     Ok(())
+}
+
+/// What the program cannot read it passes, and the slow path keeps its promises.
+#[test]
+fn no_way_leads_around_a_rule() -> Result<()> {
+    needs_root!();
+    let mut twins = Twins::start(&setup())?;
+    let www = || Query::new("www.example.org", A).edns(1232);
+    for way in &WAYS {
+        let client = |v4: &str, v6: &str| ip(if way.is_v6 { v6 } else { v4 });
+        let ask = |twins: &Twins, from: IpAddr, query: &Query, patience| {
+            Asking::new(&twins.pair, way, from, server(0, from))?.ask(query, patience)
+        };
+        let free = client("20.2.0.1", "2a02:8000::1");
+        // The same octets as by a plain packet, of either path.
+        for query in [www(), www().subnet(1, 24, 0, &[10, 1, 2])] {
+            let [plain, slow] = twins.ask_each(free, &query)?;
+            let back = ask(&twins, free, &query, PATIENCE)?;
+            let back = back.with_context(|| format!("{}: no answer", way.what))?;
+            ensure!(back == plain && back == slow, "{}: {back:02x?}", way.what);
+        }
+        for (from, query) in [
+            (client("45.1.2.3", "2a02:7fff::1"), www()),
+            (free, Query::new("mail.example.org", A).edns(1232)),
+            (free, Query::new("a.evil.example.org", TXT).edns(1232)),
+            (free, Query::new("www.example.org", ANY).edns(1232)),
+            // Two servers must never talk to each other.
+            (free, www().flags(dns::QR)),
+        ] {
+            let back = ask(&twins, from, &query, SILENCE)?;
+            ensure!(back.is_none(), "{}: {query:?} is answered", way.what);
+        }
+        let counted = twins.counted()?;
+        let is_seen = way.verdict.is_empty() || counted.contains_key(way.verdict);
+        // The program's noise has that one too.
+        ensure!(is_seen || way.verdict == "pass_ip_options", "{counted:?}");
+    }
+    twins.stop()
 }
 
 #[test]

@@ -20,8 +20,10 @@ use nix::errno::Errno;
 
 const SERVER: &str = "192.0.2.53";
 const SERVER_V6: &str = "2001:db8::53";
-/// Next header.
+/// Protocols, or next headers.
 const UDP: u8 = 17;
+const TCP: u8 = 6;
+const ESP: u8 = 50;
 /// The flood's clients are of 20.0.0.0/8, which is nobody's: what goes back is lost.
 const CLIENT: [u8; 4] = [20, 0, 0, 0];
 /// Frames of each flood.
@@ -72,7 +74,7 @@ fn headed(frame: &Frame, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
     bytes
 }
 
-/// The same query over IPv6, with another next header.
+/// The same query over IPv6, with an extension header of this kind, or none.
 fn over_v6(frame: &Frame, next: u8) -> Vec<u8> {
     let mut frame = frame.clone();
     if let IpAddr::V4(address) = frame.source {
@@ -85,7 +87,26 @@ fn over_v6(frame: &Frame, next: u8) -> Vec<u8> {
         _ => Checksum::Right,
     };
     let mut bytes = frame.bytes();
-    bytes[20] = next;
+    if next != UDP {
+        bytes[20] = next;
+        bytes[19] += 8;
+        // What comes next; then a length of 8 octets, or a first fragment; and padding, or an identification.
+        bytes.splice(54..54, [UDP, 0, 0, 1, 0, 0, 0, 7]);
+    }
+    bytes
+}
+
+/// The frame with four octets of IP options, each no operation, and another protocol.
+fn with_options(frame: &Frame, protocol: u8) -> Vec<u8> {
+    let mut bytes = headed(frame, |ip| {
+        ip[0] = 0x46;
+        ip[3] += 4;
+        ip[9] = protocol;
+    });
+    bytes.splice(34..34, [1; 4]);
+    bytes[24..26].fill(0);
+    let sum = checksum(&[&bytes[14..38]]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
     bytes
 }
 
@@ -136,17 +157,24 @@ fn floods() -> Vec<Flood> {
             headed(frame, |ip| ip[7] = 7)
         }),
         flood("IP options", &[Verdict::IpOptions], |frame| {
-            let mut bytes = headed(frame, |ip| {
-                ip[0] = 0x46;
-                ip[3] += 4;
-            });
-            // No operation, four times, and the header's sum again.
-            bytes.splice(34..34, [1; 4]);
-            bytes[24..26].fill(0);
-            let sum = checksum(&[&bytes[14..38]]);
-            bytes[24..26].copy_from_slice(&sum.to_be_bytes());
-            bytes
+            with_options(frame, UDP)
         }),
+        // What is not for the daemon has no budget.
+        flood("TCP with IP options", &[Verdict::NotUdp], |frame| {
+            with_options(frame, TCP)
+        }),
+        flood("fragments of ESP", &[Verdict::NotUdp], |frame| {
+            headed(frame, |ip| (ip[6], ip[7], ip[9]) = (0x20, 7, ESP))
+        }),
+        flood(
+            "fragments of UDP to another port",
+            &[Verdict::OtherPort],
+            |frame| {
+                let mut frame = frame.clone();
+                frame.ports[1] = 4500;
+                headed(&frame, |ip| ip[6] = 0x20)
+            },
+        ),
         flood("IPv6 without a checksum", &[Verdict::NoChecksum], |frame| {
             over_v6(frame, UDP)
         }),

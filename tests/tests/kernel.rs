@@ -14,7 +14,7 @@ use geodns::geo::Layers;
 use geodns::publish::Backend;
 use geodns::serve::{Identity, Transport};
 use geodns::world::{Inputs, World};
-use geodns_common::abi::{self, Row};
+use geodns_common::abi::{self, Listen, Row};
 use geodns_common::respond::{Scratch, respond};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
@@ -33,6 +33,8 @@ const BUDGET: u32 = 400_000;
 const LO: u32 = 1;
 const SERVER4: &str = "192.0.2.53";
 const SERVER6: &str = "2001:db8::53";
+/// Of a VLAN that has one of its own.
+const VLAN_MAC: [u8; 6] = [0x02, 0, 0, 0, 7, 0x53];
 /// Listened on by another interface than the one that frames come in by here.
 const ELSEWHERE: &str = "192.0.2.99";
 const CLIENT4: &str = "10.1.2.3";
@@ -182,11 +184,23 @@ impl Fixture {
             let plan = world.plan.read().expect("not poisoned");
             Responder::load(&*plan, plan.capacity())?
         };
-        responder.listen(&[
-            (SERVER4.parse()?, LO, SERVER_MAC),
-            (SERVER6.parse()?, LO, SERVER_MAC),
-            (ELSEWHERE.parse()?, 7777, SERVER_MAC),
-        ])?;
+        let outer = |number| Listen::tag(true, number);
+        responder.listen_in(
+            &[
+                (SERVER4.parse()?, LO, SERVER_MAC),
+                (SERVER6.parse()?, LO, SERVER_MAC),
+                (ELSEWHERE.parse()?, 7777, SERVER_MAC),
+            ],
+            &[
+                (Listen::vlan(1, 0), LO, SERVER_MAC),
+                (Listen::vlan(100, 0), LO, SERVER_MAC),
+                (Listen::vlan(outer(100), 0), LO, SERVER_MAC),
+                (Listen::vlan(outer(0xfff), 2), LO, SERVER_MAC),
+                (Listen::vlan(1, 2), LO, SERVER_MAC),
+                (Listen::vlan(7, 0), LO, VLAN_MAC),
+                (Listen::vlan(8, 0), 7777, SERVER_MAC),
+            ],
+        )?;
         Ok(Self { responder, world })
     }
 
@@ -536,12 +550,17 @@ fn frames_come_back_as_they_were_tagged() -> Result<()> {
     needs_root!();
     let fixture = fixture()?;
     let mut fixture = lock(&fixture);
-    let tags: [&[(u16, u16)]; 5] = [
+    let tags: [&[(u16, u16)]; 9] = [
         &[],
         &[(0x8100, 0x6064)],
         &[(0x88a8, 0x0064)],
         &[(0x88a8, 0x1fff), (0x8100, 0xe002)],
         &[(0x8100, 0x0001), (0x8100, 0x0002)],
+        // A priority, and no VLAN.
+        &[(0x8100, 0xe000)],
+        &[(0x8100, 0x6000), (0x8100, 0x0064)],
+        &[(0x88a8, 0x0064), (0x8100, 0xe000)],
+        &[(0x88a8, 0xe000), (0x8100, 0xe000)],
     ];
     for tags in tags {
         for mut frame in [v4(www()), v6(www())] {
@@ -557,6 +576,31 @@ fn frames_come_back_as_they_were_tagged() -> Result<()> {
             }
         }
     }
+    // VLANs that are not there: another number, another kind, one upon another, one of another interface.
+    let unknown: [&[(u16, u16)]; 6] = [
+        &[(0x8100, 0x0065)],
+        &[(0x88a8, 0x0001)],
+        &[(0x8100, 0x0064), (0x8100, 0x0002)],
+        &[(0x88a8, 0x0064), (0x8100, 0x0001)],
+        &[(0x8100, 0x0002)],
+        &[(0x8100, 0x0008)],
+    ];
+    for tags in unknown {
+        for mut frame in [v4(www()), v6(www())] {
+            frame.tags = tags.to_vec();
+            let verdict = Verdict::OtherAddress;
+            fixture.passes(&format!("{tags:x?}"), &frame.bytes(), verdict)?;
+        }
+    }
+    // A VLAN has its own MAC address.
+    let mut frame = v4(www());
+    frame.tags = vec![(0x8100, 0x0007)];
+    fixture.passes("the interface's MAC", &frame.bytes(), Verdict::OtherMac)?;
+    frame.macs[0] = VLAN_MAC;
+    fixture.answers("the VLAN's MAC", &frame, Verdict::Answered)?;
+    frame.tags = Vec::new();
+    fixture.passes("no tag", &frame.bytes(), Verdict::OtherMac)?;
+
     let not_ip: [&[(u16, u16)]; 3] = [
         &[(0x8100, 1), (0x8100, 2), (0x8100, 3)],
         &[(0x88a8, 1), (0x88a8, 2)],
@@ -674,12 +718,39 @@ fn packets_that_are_not_plain_queries_to_us_pass_as_they_came() -> Result<()> {
     let from = |source: &str| Frame::new(source, SERVER4, www()).bytes();
     let from6 = |source: &str| Frame::new(source, SERVER6, www()).bytes();
     let next_header = |number: u8| changed(&six, |bytes| bytes[ip + 6] = number);
-
-    let mut options = four.bytes();
-    options[ip] = 0x46;
-    options.splice(ip + 20..ip + 20, [1; 4]);
-    let total_len = u16::from_be_bytes([options[ip + 2], options[ip + 3]]) + 4;
-    options[ip + 2..ip + 4].copy_from_slice(&total_len.to_be_bytes());
+    let elsewhere = |frame: &Frame| with(frame, |frame| frame.ports[1] = 4500);
+    // The frame with options, or extension headers, and with another octet at each of these places.
+    let options = |bytes: &[u8], words: u8, edits: &[(usize, u8)]| {
+        let mut bytes = bytes.to_vec();
+        bytes[ip] += words;
+        bytes.splice(ip + 20..ip + 20, vec![1; 4 * usize::from(words)]);
+        let total_len = u16::from_be_bytes([bytes[ip + 2], bytes[ip + 3]]) + 4 * u16::from(words);
+        bytes[ip + 2..ip + 4].copy_from_slice(&total_len.to_be_bytes());
+        for &(at, octet) in edits {
+            bytes[ip + at] = octet;
+        }
+        bytes
+    };
+    let extended = |bytes: &[u8], first: u8, headers: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes[ip + 6] = first;
+        bytes.splice(ip + 40..ip + 40, headers.iter().copied());
+        let len = u16::from_be_bytes([bytes[ip + 4], bytes[ip + 5]]) + headers.len() as u16;
+        bytes[ip + 4..ip + 6].copy_from_slice(&len.to_be_bytes());
+        bytes
+    };
+    // An extension header of 8 octets, then what comes next; one of 24; fragments.
+    let short = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let long = |next: u8| [&[next, 2, 1, 20][..], &[0; 20]].concat();
+    let fragment = |next: u8, offset: u8| [next, 0, 0, offset << 3 | 1, 0, 0, 0, 7];
+    let with_more = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        bytes[ip + 6] = 0x20;
+        bytes
+    };
+    let (v4_bytes, v6_bytes) = (four.bytes(), six.bytes());
+    let (to_other4, to_other6) = (elsewhere(&four), elsewhere(&six));
+    let other_address6 = Frame::new(CLIENT6, "2001:db8::54", www()).bytes();
 
     let cases: Vec<(&str, Vec<u8>, Verdict)> = vec![
         (
@@ -754,16 +825,147 @@ fn packets_that_are_not_plain_queries_to_us_pass_as_they_came() -> Result<()> {
         ),
         ("TCP by IPv6", next_header(6), Verdict::NotUdp),
         ("ICMPv6", next_header(58), Verdict::NotUdp),
-        ("IPv4 options", options, Verdict::IpOptions),
+        (
+            "IPv4 options",
+            options(&v4_bytes, 1, &[]),
+            Verdict::IpOptions,
+        ),
+        (
+            "all IPv4 options",
+            options(&v4_bytes, 10, &[]),
+            Verdict::IpOptions,
+        ),
+        (
+            "a later fragment with options",
+            options(&v4_bytes, 10, &[(7, 1)]),
+            Verdict::IpOptions,
+        ),
+        (
+            "options to another port",
+            options(&to_other4, 3, &[]),
+            Verdict::OtherPort,
+        ),
+        (
+            "a TCP SYN with options",
+            options(&v4_bytes, 2, &[(9, 6)]),
+            Verdict::NotUdp,
+        ),
+        (
+            "a later fragment of TCP with options",
+            options(&v4_bytes, 2, &[(7, 9), (9, 6)]),
+            Verdict::NotUdp,
+        ),
+        (
+            "options to another address",
+            options(&v4_bytes, 1, &[(19, 54)]),
+            Verdict::OtherAddress,
+        ),
+        (
+            "options and no UDP",
+            options(&v4_bytes, 10, &[])[..ip + 66].to_vec(),
+            Verdict::Truncated,
+        ),
         (
             "a header length of 4",
             changed(&four, |bytes| bytes[ip] = 0x44),
+            Verdict::Truncated,
+        ),
+        (
+            "another version",
+            changed(&four, |bytes| bytes[ip] = 0x65),
+            Verdict::NotIp,
+        ),
+        (
+            "a fragment of ESP",
+            changed(&four, |bytes| (bytes[ip + 6], bytes[ip + 9]) = (0x20, 50)),
+            Verdict::NotUdp,
+        ),
+        (
+            "a later fragment of ESP",
+            changed(&four, |bytes| (bytes[ip + 7], bytes[ip + 9]) = (9, 50)),
+            Verdict::NotUdp,
+        ),
+        (
+            "a first fragment to another port",
+            with_more(&to_other4),
+            Verdict::OtherPort,
+        ),
+        (
+            "hop-by-hop options",
+            extended(&v6_bytes, 0, &short(17)),
             Verdict::IpOptions,
         ),
-        ("hop-by-hop options", next_header(0), Verdict::IpOptions),
-        ("routing header", next_header(43), Verdict::IpOptions),
-        ("destination options", next_header(60), Verdict::IpOptions),
-        ("IPv6 fragment", next_header(44), Verdict::Fragment),
+        (
+            "a routing header",
+            extended(&v6_bytes, 43, &long(17)),
+            Verdict::IpOptions,
+        ),
+        (
+            "destination options",
+            extended(&v6_bytes, 60, &short(17)),
+            Verdict::IpOptions,
+        ),
+        (
+            "several of them",
+            extended(
+                &v6_bytes,
+                0,
+                &[&short(60)[..], &long(43), &short(44), &fragment(17, 0)].concat(),
+            ),
+            Verdict::IpOptions,
+        ),
+        (
+            "more than are walked",
+            extended(&v6_bytes, 60, &[short(60); 9].concat()),
+            Verdict::IpOptions,
+        ),
+        (
+            "destination options to another port",
+            extended(&to_other6, 60, &short(17)),
+            Verdict::OtherPort,
+        ),
+        (
+            "destination options to another address",
+            extended(&other_address6, 60, &short(17)),
+            Verdict::OtherAddress,
+        ),
+        (
+            "TCP behind options",
+            extended(&v6_bytes, 0, &[&long(60)[..], &short(6)].concat()),
+            Verdict::NotUdp,
+        ),
+        (
+            "options that lead out of the frame",
+            changed(&six, |bytes| {
+                (bytes[ip + 6], bytes[ip + 40], bytes[ip + 41]) = (0, 60, 200);
+            }),
+            Verdict::Truncated,
+        ),
+        (
+            "a first fragment of IPv6",
+            extended(&v6_bytes, 44, &fragment(17, 0)),
+            Verdict::Fragment,
+        ),
+        (
+            "a later fragment of IPv6",
+            extended(&to_other6, 44, &fragment(17, 9)),
+            Verdict::Fragment,
+        ),
+        (
+            "a later fragment of what options stand before",
+            extended(&v6_bytes, 44, &fragment(60, 9)),
+            Verdict::Fragment,
+        ),
+        (
+            "a first fragment of IPv6 to another port",
+            extended(&to_other6, 44, &fragment(17, 0)),
+            Verdict::OtherPort,
+        ),
+        (
+            "a later fragment of ESP over IPv6",
+            extended(&v6_bytes, 44, &fragment(50, 9)),
+            Verdict::NotUdp,
+        ),
         (
             "first fragment",
             changed(&four, |bytes| bytes[ip + 6] = 0x20),

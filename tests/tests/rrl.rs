@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, difference, ip};
 use geodns_tests::dns::{self, A, AAAA, ANY, COOKIE, NSID, PADDING, Query, Reply, TC, TXT};
-use geodns_tests::packet::{Frame, parse_mac};
-use geodns_tests::tap::Tap;
 use geodns_tests::twins::Twins;
+use geodns_tests::ways::{Asking, WAYS, Way};
 use geodns_tests::world::{Pair, run};
 use geodns_tests::{needs_root, other_server};
 use nix::sys::signal::Signal;
@@ -342,101 +341,20 @@ fn a_resolver_gets_its_answer_in_the_end() -> Result<()> {
     daemon.stop()
 }
 
-/// A way for a query to come by, beside a plain packet.
-struct Way {
-    what: &'static str,
-    is_v6: bool,
-    /// Octets of an option that nobody knows, in the query.
-    filler: usize,
-    /// The frames of a query, of which each has a number of its own.
-    frames: fn(&Frame, u16) -> Vec<Vec<u8>>,
-    /// What the program, where there is one, passes it for; none: it answers itself.
-    verdict: &'static str,
-}
-
-const fn way(
-    what: &'static str,
-    is_v6: bool,
-    verdict: &'static str,
-    frames: fn(&Frame, u16) -> Vec<Vec<u8>>,
-) -> Way {
-    Way {
-        what,
-        is_v6,
-        filler: 0,
-        frames,
-        verdict,
-    }
-}
-
-const WAYS: [Way; 9] = [
-    way("a plain packet", false, "", |frame, _| vec![frame.bytes()]),
-    way("a plain packet of IPv6", true, "", |frame, _| {
-        vec![frame.bytes()]
-    }),
-    way("four IPv4 options", false, "pass_ip_options", |frame, _| {
-        vec![frame.with_options(1)]
-    }),
-    way(
-        "as many as there may be",
-        false,
-        "pass_ip_options",
-        |frame, _| vec![frame.with_options(10)],
-    ),
-    way("hop-by-hop options", true, "pass_ip_options", |frame, _| {
-        vec![frame.with_extension(0)]
-    }),
-    way(
-        "destination options",
-        true,
-        "pass_ip_options",
-        |frame, _| vec![frame.with_extension(60)],
-    ),
-    way("fragments", false, "pass_fragment", |frame, number| {
-        frame.fragments(24, number).into()
-    }),
-    way(
-        "fragments of IPv6",
-        true,
-        "pass_fragment",
-        |frame, number| frame.fragments(24, number).into(),
-    ),
-    Way {
-        filler: 600,
-        ..way("a long message", false, "pass_message_size", |frame, _| {
-            vec![frame.bytes()]
-        })
-    },
-];
-
 /// Sends so many queries by a way. Gives what came, how long it took, and the octets of packets that were sent.
 fn flood_by(pair: &Pair, way: &Way, client: &str, queries: u64) -> Result<(Got, Duration, u64)> {
     let server = if way.is_v6 { "2001:db8::53" } else { SERVER };
-    let socket = pair.client.udp(ip(client), at(server, 53)?)?;
-    let query = match way.filler {
-        0 => www(),
-        octets => www().option(PADDING, &vec![0; octets]),
-    };
-    let mut frame = Frame::new(client, server, query.bytes());
-    frame.ports[0] = socket.local_addr()?.port();
-    frame.macs = [
-        parse_mac(&pair.server.mac("eth0")?)?,
-        parse_mac(&pair.client.mac("eth0")?)?,
-    ];
-    let tap = Tap::new(&pair.client, "eth0")?;
+    let mut asking = Asking::new(pair, way, ip(client), server)?;
     let (mut got, mut octets) = (Got::default(), 0);
     let start = Instant::now();
     for sent in 1..=queries {
-        for bytes in (way.frames)(&frame, sent as u16) {
-            octets += bytes.len() as u64;
-            tap.send(&bytes)?;
-        }
+        octets += asking.send(&www())?;
         if sent % 20 == 0 {
-            got.take(&socket, Duration::from_millis(2))?;
+            got.take(&asking.socket, Duration::from_millis(2))?;
         }
     }
     let time = start.elapsed();
-    got.take(&socket, Duration::from_millis(300))?;
+    got.take(&asking.socket, Duration::from_millis(300))?;
     got.silence = queries - got.answers - got.truncated - got.badcookie;
     Ok((got, time, octets))
 }

@@ -3,7 +3,7 @@
 //! kernel has no VLAN interfaces.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{
@@ -241,9 +241,21 @@ fn clients_in_vlans_are_answered_in_generic_mode() -> Result<()> {
     clients_are_answered(&TAGGED, "generic")
 }
 
-/// Frames with every kind of tag, sent and received as they are on the wire.
-fn frames_are_answered(mode: &str) -> Result<()> {
+/// Frames with every kind of tag, sent and received as they are on the wire: those of VLANs that the server has are
+/// answered, others not.
+fn frames_are_answered(test: &str, mode: &str) -> Result<()> {
     let pair = Pair::new(&[])?;
+    let has_vlans = has_vlan_interfaces(test)?;
+    if has_vlans {
+        pair.server.ip_batch(
+            "link add link eth0 name eth0.10 type vlan protocol 802.1Q id 10
+             link add link eth0 name eth0.100 type vlan protocol 802.1ad id 100
+             link add link eth0.100 name eth0.100.20 type vlan protocol 802.1Q id 20
+             link set eth0.10 up
+             link set eth0.100 up
+             link set eth0.100.20 up",
+        )?;
+    }
     let setup = Setup::new(&["192.0.2.53", "2001:db8::53"])
         .mode(mode)
         .body(&body())
@@ -260,14 +272,19 @@ fn frames_are_answered(mode: &str) -> Result<()> {
     };
     let macs = [octets(&pair.server)?, octets(&pair.client)?];
     let tap = Tap::new(&pair.client, "eth0")?;
-    let tags: [&[(u16, u16)]; 4] = [
-        &[],
-        &[(0x8100, 0x600a)],
-        &[(0x88a8, 0x0064), (0x8100, 0xe014)],
-        &[(0x8100, 0x0001), (0x8100, 0x0002)],
+    // Whether the server has the VLAN: in none, with a priority alone, and in those above.
+    let tags: [(bool, &[(u16, u16)]); 8] = [
+        (true, &[]),
+        (true, &[(0x8100, 0xe000)]),
+        (has_vlans, &[(0x8100, 0x600a)]),
+        (has_vlans, &[(0x88a8, 0x0064), (0x8100, 0xe014)]),
+        (false, &[(0x8100, 0x0064)]),
+        (false, &[(0x8100, 0x000b)]),
+        (false, &[(0x8100, 0x000a), (0x8100, 0x0014)]),
+        (false, &[(0x8100, 0x0001), (0x8100, 0x0002)]),
     ];
     let mut answered = 0;
-    for tags in tags {
+    for (is_ours, tags) in tags {
         for (client, server, a) in [
             ("10.1.0.1", "192.0.2.53", "198.51.100.10"),
             ("10.2.0.1", "192.0.2.53", "203.0.113.10"),
@@ -285,11 +302,26 @@ fn frames_are_answered(mode: &str) -> Result<()> {
                 let mut frame = Frame::new(client, server, query.bytes());
                 frame.macs = macs;
                 frame.tags = tags.to_vec();
+                let what = || format!("{mode}, tags {tags:x?}, from {client}");
+                let before = daemon.counters()?;
                 tap.send(&frame.bytes())?;
-                let back = tap.receive(PATIENCE, |seen| {
+                let patience = match is_ours {
+                    true => PATIENCE,
+                    false => Duration::from_millis(100),
+                };
+                let back = tap.receive(patience, |seen| {
                     Frame::parse(seen).is_some_and(|seen| seen.source == frame.destination)
                 })?;
-                let what = || format!("{mode}, tags {tags:x?}, from {client}");
+                if !is_ours {
+                    ensure!(back.is_none(), "{}: answered", what());
+                    let counted = difference(&before, &daemon.counters()?);
+                    ensure!(
+                        counted.contains_key("pass_other_address"),
+                        "{}: {counted:?}",
+                        what()
+                    );
+                    continue;
+                }
                 let back = back.with_context(|| format!("{}: no answer", what()))?;
                 let reply = Reply::parse(frame.response(&back).with_context(what)?)?;
                 ensure!(reply.answers.len() == records, "{}: {reply}", what());
@@ -299,19 +331,42 @@ fn frames_are_answered(mode: &str) -> Result<()> {
         }
     }
     ensure!(daemon.counters()?["answered"] == answered);
+    if has_vlans {
+        // A VLAN that goes is not answered in any longer.
+        let mut frame = Frame::new(
+            "10.1.0.1",
+            "192.0.2.53",
+            Query::new("www.example.org", A).bytes(),
+        );
+        frame.macs = macs;
+        frame.tags = vec![(0x8100, 10)];
+        let is_answered = || -> Result<bool> {
+            tap.send(&frame.bytes())?;
+            let back = tap.receive(Duration::from_millis(200), |seen| {
+                Frame::parse(seen).is_some_and(|seen| seen.source == frame.destination)
+            })?;
+            Ok(back.is_some())
+        };
+        ensure!(is_answered()?, "{mode}: the VLAN is there");
+        pair.server.ip("link del eth0.10")?;
+        let end = Instant::now() + PATIENCE;
+        while is_answered()? {
+            ensure!(Instant::now() < end, "{mode}: the VLAN has gone");
+        }
+    }
     daemon.stop()
 }
 
 #[test]
 fn tagged_frames_are_answered_in_native_mode() -> Result<()> {
     needs_root!();
-    frames_are_answered("native")
+    frames_are_answered("tagged_frames_are_answered_in_native_mode", "native")
 }
 
 #[test]
 fn tagged_frames_are_answered_in_generic_mode() -> Result<()> {
     needs_root!();
-    frames_are_answered("generic")
+    frames_are_answered("tagged_frames_are_answered_in_generic_mode", "generic")
 }
 
 #[test]

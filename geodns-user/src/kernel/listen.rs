@@ -14,7 +14,7 @@ use super::{Error, sys};
 // SAFETY: two u64, two u32 and a u64: 32 bytes, as abi asserts.
 unsafe impl Value for Listen {}
 
-/// An address, IPv4 mapped, and the index of the interface that a packet to it comes in by.
+/// An address, IPv4 mapped, or a VLAN, and the index of the interface that a packet to it comes in by.
 pub type Key = ([u8; 16], u32);
 
 /// The table, and what is in it.
@@ -25,8 +25,8 @@ pub struct Listening {
     rows: BTreeMap<Key, (u32, Mac)>,
 }
 
-/// The rows for addresses on attached interfaces. A packet to an address may come in by any of
-/// them, addressed to the interface or to a VLAN upon it.
+/// The rows for addresses on attached interfaces, and for the VLANs of these. A packet to an address may come in
+/// by any of them, addressed to the interface or to a VLAN upon it.
 pub fn rows(
     addresses: &BTreeSet<IpAddr>,
     attached: impl Iterator<Item = u32>,
@@ -48,6 +48,9 @@ pub fn rows(
                 rows.insert(key(address, ifindex), mac);
             }
         }
+        for (vlan, mac) in netdevs.vlans(ifindex) {
+            rows.insert(vlan_key(vlan, ifindex), mac);
+        }
     }
     rows
 }
@@ -59,6 +62,11 @@ pub fn key(address: IpAddr, ifindex: u32) -> Key {
         IpAddr::V6(address) => address.octets(),
     };
     (address, ifindex)
+}
+
+/// The key of a VLAN upon an interface.
+pub fn vlan_key(vlan: u64, ifindex: u32) -> Key {
+    (bytemuck::cast([Listen::VLAN, vlan]), ifindex)
 }
 
 /// The slots that a row may be in.
@@ -166,12 +174,13 @@ mod tests {
     use super::*;
     use crate::kernel::netdev::Netdev;
 
-    fn netdev(ifindex: u32, name: &str, vlan_of: Option<u32>, addresses: &[&str]) -> Netdev {
+    fn netdev(ifindex: u32, name: &str, vlan: Option<(u32, u32)>, addresses: &[&str]) -> Netdev {
         Netdev {
             ifindex,
             name: name.to_owned(),
             mac: u64::from(ifindex) << 8,
-            vlan_of,
+            vlan_of: vlan.map(|(of, _)| of),
+            tag: vlan.map_or(0, |(_, tag)| tag),
             master: None,
             is_vrf: false,
             is_veth: false,
@@ -184,19 +193,51 @@ mod tests {
     fn check(attached: &[u32], addresses: &[&str], expected: &[(&str, u32, Mac)]) {
         let netdevs = Netdevs::from(vec![
             netdev(1, "eth0", None, &["192.0.2.1"]),
-            netdev(2, "eth0.5", Some(1), &["192.0.2.2"]),
-            netdev(3, "eth0.5.6", Some(2), &["192.0.2.3", "2001:db8::3"]),
+            netdev(2, "eth0.5", Some((1, 5)), &["192.0.2.2"]),
+            netdev(3, "eth0.5.6", Some((2, 6)), &["192.0.2.3", "2001:db8::3"]),
             netdev(4, "eth1", None, &["192.0.2.4"]),
         ]);
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let mut rows = rows(&addresses, attached.iter().copied(), &netdevs);
+        let vlans = [(Listen::vlan(5, 0), 0x200), (Listen::vlan(5, 6), 0x300)];
+        for (vlan, mac) in vlans {
+            let found = rows.remove(&vlan_key(vlan, 1));
+            assert_eq!(found, attached.contains(&1).then_some(mac));
+        }
         let expected = expected
             .iter()
             .map(|&(address, ifindex, mac)| (key(address.parse().unwrap(), ifindex), mac))
             .collect();
-        assert_eq!(
-            rows(&addresses, attached.iter().copied(), &netdevs),
-            expected
-        );
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn vlans_of_a_bond_come_in_through_its_parts() {
+        let of = |parts: &[Netdev]| Netdevs::from(parts.to_vec());
+        let part = |ifindex, master| Netdev {
+            master,
+            ..netdev(ifindex, "eth", None, &[])
+        };
+        let netdevs = of(&[
+            part(1, Some(3)),
+            part(2, None),
+            part(3, Some(4)),
+            part(4, None),
+            netdev(5, "bond0.7", Some((3, 7)), &[]),
+            netdev(6, "br0.8", Some((4, Listen::tag(true, 8))), &[]),
+            netdev(7, "br0.8.9", Some((6, 9)), &[]),
+            netdev(8, "br0.0", Some((4, 0)), &[]),
+        ]);
+        let outer = Listen::tag(true, 8);
+        let want = [
+            (Listen::vlan(7, 0), 0x500),
+            (Listen::vlan(outer, 0), 0x600),
+            (Listen::vlan(outer, 9), 0x700),
+        ];
+        assert_eq!(netdevs.vlans(1), want);
+        assert_eq!(netdevs.vlans(2), []);
+        assert_eq!(netdevs.vlans(3), want);
+        assert_eq!(netdevs.vlans(4), want[1..]);
     }
 
     #[test]

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::iter;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use futures_util::TryStreamExt;
+use geodns_common::abi::Listen;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, VlanProtocol,
+    XdpAttached,
 };
 
 /// A MAC address as the program compares it: the first octet highest of the low 48 bits.
@@ -36,6 +39,8 @@ pub struct Netdev {
     pub mac: Mac,
     /// The interface that this one is a VLAN of.
     pub vlan_of: Option<u32>,
+    /// The VLAN's tag, as [`Listen::tag`] has it.
+    pub tag: u32,
     /// The interface that this one belongs to: a bridge, a bond, a VRF.
     pub master: Option<u32>,
     /// Whether it is a VRF.
@@ -139,6 +144,29 @@ impl Netdevs {
         })
     }
 
+    /// The VLANs whose frames come in through an interface, as [`Listen::vlan`] has them, each with the MAC address
+    /// that they are for: those upon it, and upon a bond or bridge that it is a part of.
+    pub fn vlans(&self, ifindex: u32) -> Vec<(u64, Mac)> {
+        let of = |index: u32| self.0.iter().find(|netdev| netdev.ifindex == index);
+        // A bond may be a part of a bridge.
+        let masters = iter::successors(of(ifindex), |netdev| of(netdev.master?)).take(3);
+        let masters: Vec<u32> = masters.map(|netdev| netdev.ifindex).collect();
+        let vlan = |netdev: &Netdev| {
+            let parent = netdev.vlan_of?;
+            if masters.contains(&parent) {
+                return Some(Listen::vlan(netdev.tag, 0));
+            }
+            let parent = of(parent)?;
+            let is_below = parent.vlan_of.is_some_and(|of| masters.contains(&of));
+            is_below.then(|| Listen::vlan(parent.tag, netdev.tag))
+        };
+        let vlans = self.0.iter();
+        vlans
+            .filter_map(|netdev| Some((vlan(netdev)?, netdev.mac)))
+            .filter(|(vlan, _)| *vlan != 0)
+            .collect()
+    }
+
     /// Own addresses of interfaces and of the VLANs upon them.
     pub fn addresses(&self, names: &[String]) -> BTreeSet<IpAddr> {
         names
@@ -188,6 +216,7 @@ fn netdev(link: &LinkMessage) -> Netdev {
         name: String::new(),
         mac: 0,
         vlan_of: None,
+        tag: 0,
         master: None,
         is_vrf: false,
         is_veth: false,
@@ -196,6 +225,7 @@ fn netdev(link: &LinkMessage) -> Netdev {
         link_local: BTreeSet::new(),
     };
     let (mut lower, mut vlan) = (None, false);
+    let (mut is_8021ad, mut id) = (false, 0);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => netdev.name.clone_from(name),
@@ -211,6 +241,16 @@ fn netdev(link: &LinkMessage) -> Netdev {
                     vlan |= matches!(info, LinkInfo::Kind(InfoKind::Vlan));
                     netdev.is_vrf |= matches!(info, LinkInfo::Kind(InfoKind::Vrf));
                     netdev.is_veth |= matches!(info, LinkInfo::Kind(InfoKind::Veth));
+                    let LinkInfo::Data(InfoData::Vlan(data)) = info else {
+                        continue;
+                    };
+                    for of in data {
+                        match of {
+                            InfoVlan::Id(number) => id = *number,
+                            InfoVlan::Protocol(of) => is_8021ad = *of == VlanProtocol::Ieee8021Ad,
+                            _ => {}
+                        }
+                    }
                 }
             }
             LinkAttribute::Xdp(attributes) => netdev.xdp = xdp(attributes),
@@ -219,6 +259,7 @@ fn netdev(link: &LinkMessage) -> Netdev {
     }
     if vlan {
         netdev.vlan_of = lower;
+        netdev.tag = Listen::tag(is_8021ad, id);
     }
     netdev
 }
@@ -305,6 +346,7 @@ mod tests {
             name: name.to_owned(),
             mac: 0,
             vlan_of: None,
+            tag: 0,
             master: None,
             is_vrf: false,
             is_veth: false,

@@ -392,11 +392,17 @@ impl Set {
     }
 }
 
-/// An RRset of a [`Set`]: type in bits 0..16, number of records in 16..32, their octets in 32..48, and
-/// in 48..64 where they start, in words from the set's first.
+/// An RRset of a [`Set`]: type in bits 0..16, number of records in 16..32, their octets in 32..41, number of
+/// pointers in 41..48, and in 48..64 where the records start, in words from the set's first.
 ///
-/// The records are finished: owned by a pointer to the question (`c0 0c`), with their TTL, RDATA
-/// uncompressed, in memory order. 0 octets: there are records, which only the slow path has.
+/// The records are finished: owned by a pointer to the question (`c0 0c`), with their TTL, names in RDATA
+/// compressed, in memory order. 0 octets: there are records, which only the slow path has.
+///
+/// A wildcard's records stand behind questions of any length, so that pointers in RDATA lack the octets of the
+/// question's name. Where these stand is said behind the records, in octets from their first, four to a word.
+///
+/// Bit 63: names point to the question's, which must have no upper-case letter. For others there are the same records
+/// once more, behind all that, as a word like this one says that comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetType(pub u64);
 
@@ -404,9 +410,18 @@ impl SetType {
     /// Octets of the records of a type, at the most; a multiple of 8.
     pub const MAX_OCTETS: u32 = 480;
 
+    const OTHER: u64 = 1 << 63;
+    /// Pointers that lack the question's length, at the most: a record has two, and 16 octets.
+    pub const MAX_POINTERS: u32 = 2 * Self::MAX_OCTETS / 16;
+
     /// Packs.
     pub const fn new(rtype: u16, records: u16, octets: u16, start: u16) -> Self {
         Self(rtype as u64 | (records as u64) << 16 | (octets as u64) << 32 | (start as u64) << 48)
+    }
+
+    /// The same, with so many pointers that lack the question's length.
+    pub const fn with_pointers(self, pointers: u16) -> Self {
+        Self(self.0 | (pointers as u64) << 41)
     }
 
     /// Type.
@@ -421,16 +436,39 @@ impl SetType {
         (self.0 >> 16) as u32 & 0xffff
     }
 
+    /// The same, with records for questions with upper-case letters behind them.
+    pub const fn with_other(self) -> Self {
+        Self(self.0 | Self::OTHER)
+    }
+
+    /// Whether there are other records for questions with upper-case letters, of which a word says all, behind these.
+    #[inline(always)]
+    pub const fn has_other(self) -> bool {
+        self.0 & Self::OTHER != 0
+    }
+
     /// Octets of all of them.
     #[inline(always)]
     pub const fn octets(self) -> u32 {
-        (self.0 >> 32) as u32 & 0xffff
+        (self.0 >> 32) as u32 & 0x1ff
+    }
+
+    /// Pointers that lack the octets of the question's name.
+    #[inline(always)]
+    pub const fn pointers(self) -> u32 {
+        (self.0 >> 41) as u32 & 0x7f
+    }
+
+    /// Words of the records, and of where their pointers stand.
+    #[inline(always)]
+    pub const fn words(self) -> u32 {
+        self.octets().div_ceil(8) + self.pointers().div_ceil(4)
     }
 
     /// Where they start, in words from the first of the set.
     #[inline(always)]
     pub const fn start(self) -> u32 {
-        (self.0 >> 48) as u32
+        (self.0 >> 48) as u32 & 0x7fff
     }
 }
 
@@ -442,23 +480,43 @@ pub struct Zone {
     pub row: Row,
     /// Octets of the apex name on the wire, root label included.
     pub apex_len: u16,
-    /// Octets used of `soa`; 0: it did not fit, and negative answers pass.
-    pub soa_len: u16,
     /// Zero.
-    pub _pad: u32,
-    /// The SOA record after its owner name (type, class, TTL as RFC 2308 section 3 asks, RDLENGTH,
-    /// RDATA with names uncompressed), big-endian bytes in memory order.
-    pub soa: [u64; SOA_WORDS],
+    pub _pad: [u16; 3],
+    /// The SOA of negative answers, for questions without upper-case letters in the name; and for others, which
+    /// names in it do not point to.
+    pub soa: [Soa; 2],
+}
+
+/// A SOA record, but for its owner.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Soa {
+    /// Octets used of `words`; 0: it did not fit, and negative answers pass.
+    pub len: u16,
+    /// Where names in the SOA have pointers, in octets from the start of its record; 0, which is its owner,
+    /// where they have none.
+    pub pointers_at: [u16; 2],
+    /// What stands there, but for the octets of the question's name.
+    pub pointers: [u16; 2],
+    /// Zero.
+    pub _pad: [u16; 3],
+    /// Type, class, TTL as RFC 2308 section 3 asks, RDLENGTH, RDATA; big-endian bytes in memory order.
+    pub words: [u64; SOA_WORDS],
 }
 
 /// 8-byte words of a zone's SOA.
-pub const SOA_WORDS: usize = 30;
+pub const SOA_WORDS: usize = 29;
 
 impl Zone {
     /// Send everything of this zone to the slow path.
     pub const PASS: u64 = 1;
     /// Every name of the zone is in the name table: an absent name does not exist.
     pub const COMPLETE: u64 = 2;
+
+    /// Whether negative answers are those of another.
+    pub fn has_soa_of(&self, other: &Self) -> bool {
+        (self.apex_len, self.soa) == (other.apex_len, other.soa)
+    }
 }
 
 /// Atlas of a pool for which every client is alike: its fallback order answers, with scope 0.
@@ -835,7 +893,8 @@ const _: () = {
     assert!(size_of::<Settings>() == 496);
     assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
-    assert!(size_of::<Zone>() == 256);
+    assert!(size_of::<Soa>() == 248);
+    assert!(size_of::<Zone>() == 512);
     assert!(size_of::<Pool>() == 600);
     assert!(size_of::<Answer>() == 128);
     assert!(size_of::<Shelf>() == 4096);

@@ -1113,7 +1113,11 @@ fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u3
         }
         found = word(shelf, set + 1);
     }
-    let found = SetType(found);
+    let mut found = SetType(found);
+    if found.has_other() && has_upper(scratch) {
+        let other = word(shelf, set + found.start() + found.words());
+        found = SetType(scratch.forget64(other));
+    }
     let (octets, end) = (found.octets(), query.end());
     if octets == 0 || octets > SetType::MAX_OCTETS {
         return Err(Verdict::SlowRecords);
@@ -1129,8 +1133,52 @@ fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u3
         scratch.put64(end + at, word(shelf, set + found.start() + at / 8));
         at += 8;
     }
+    let pointers = found.pointers();
+    if pointers != 0 {
+        let listed = set + found.start() + octets.div_ceil(8);
+        put_pointers(scratch, shelf, end, listed, pointers);
+    }
     scratch.end = end + octets;
     Ok(found.records())
+}
+
+/// Whether the question's name has an upper-case letter, eight octets at a time: names in records, which keep their
+/// case, do not point to it then.
+#[inline(always)]
+fn has_upper(scratch: &mut Scratch) -> bool {
+    let name_len = scratch.query.name_len;
+    let mut differs = 0;
+    let mut at = 0;
+    while at < wire::MAX_NAME + 1 {
+        if at >= name_len {
+            break;
+        }
+        // In the last word, what follows the name is not of it.
+        let octets = (name_len - at).min(8);
+        let name = u64::from_le(scratch.get64(NAME + at));
+        let lower = scratch.name[(at as usize / 8) & (wire::NAME_WORDS / 2 - 1)];
+        differs |= (name ^ lower) << (64 - 8 * octets);
+        at += 8;
+    }
+    scratch.forget64(differs) != 0
+}
+
+/// Adds the octets of the question's name to the pointers of records that start at `end`: where they stand is said
+/// at a place on the shelves.
+#[inline(always)]
+fn put_pointers(scratch: &mut Scratch, shelf: &Shelf, end: u32, listed: u32, pointers: u32) {
+    let name_len = scratch.query.name_len as u16;
+    let mut at = 0;
+    while at < SetType::MAX_POINTERS {
+        if at >= pointers {
+            break;
+        }
+        let four = word(shelf, listed + at / 4);
+        let place = end + (four >> (16 * (at & 3))) as u16 as u32;
+        let pointer = scratch.get16(place).wrapping_add(name_len);
+        scratch.put16(place, pointer);
+        at += 1;
+    }
 }
 
 /// A word of a page, by its place on all shelves.
@@ -1290,7 +1338,11 @@ impl Ttl {
 fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
     let query = scratch.query;
     let end = query.end();
-    let (apex_len, soa_len) = (zone.apex_len as u32, zone.soa_len as u32);
+    let soa = match has_upper(scratch) {
+        false => &zone.soa[0],
+        true => &zone.soa[1],
+    };
+    let (apex_len, soa_len) = (zone.apex_len as u32, soa.len as u32);
     if soa_len == 0 || soa_len as usize > 8 * SOA_WORDS {
         return Err(Verdict::SlowPool);
     }
@@ -1304,7 +1356,13 @@ fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
         end,
         wire::POINTER | (HEADER_LEN + query.name_len - apex_len) as u16,
     );
-    scratch.put_words::<SOA_WORDS>(end + 2, |word| zone.soa[word]);
+    scratch.put_words::<SOA_WORDS>(end + 2, |word| soa.words[word]);
+    // Those that there are not are the owner once more.
+    let name_len = query.name_len as u16;
+    for number in 0..2 {
+        let pointer = soa.pointers[number].wrapping_add(name_len);
+        scratch.put16(end + soa.pointers_at[number] as u32, pointer);
+    }
     Ok(end + 2 + soa_len)
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use geodns_common::abi::{
     ANSWER_WORDS, Answer, Block, Cookies, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row,
-    SHARES, SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Target, Zone,
+    SHARES, SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Soa, Target, Zone,
 };
 use geodns_common::respond::{MAX_QUERY, Scratch, respond};
 use geodns_common::tables::Tables;
@@ -174,9 +174,14 @@ impl World {
             world.zones.push(Zone {
                 row: Row::new(state),
                 apex_len: wire_name("example.org").len() as u16,
-                soa_len: SOA.len() as u16,
-                _pad: 0,
-                soa: words::<SOA_WORDS>(SOA),
+                _pad: [0; 3],
+                soa: [Soa {
+                    len: SOA.len() as u16,
+                    pointers_at: [0; 2],
+                    pointers: [(0xc00c - wire_name("example.org").len()) as u16; 2],
+                    _pad: [0; 3],
+                    words: words::<SOA_WORDS>(SOA),
+                }; 2],
             });
         }
         let pool = |number: u64, answers, has_v6: u64, flags, count| Pool {

@@ -9,6 +9,7 @@
 //! - [`config`]: `geodns.toml`, parsed and validated
 //! - [`certificate`]: certificate and key of DNS over TLS
 //! - [`zone`]: zone files, and which names are steered
+//! - [`compress`]: names in messages, as both paths write them
 //! - [`geo`]: prefix lists: client address to mirror
 //! - [`block`]: which queries are dropped
 //! - [`steering`]: which mirrors, in which order; pure
@@ -29,6 +30,7 @@
 pub mod block;
 pub mod certificate;
 pub mod cli;
+pub mod compress;
 pub mod config;
 pub mod control;
 pub mod daemon;

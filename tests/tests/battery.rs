@@ -154,6 +154,11 @@ ns1      IN AAAA 2001:db8::53
 ns2      IN A 192.0.2.54
 mail     IN A 192.0.2.25
 mail     600 IN AAAA 2001:db8::25
+case     IN MX 10 Mail.Example.ORG.
+case     IN MX 20 mail
+case     IN MX 30 Mail.case
+*.case   IN MX 10 a.mail.Case
+*.case   IN MX 20 b.mail.case
 www      IN TXT "beside the steered addresses"
 alias    IN CNAME www
 outside  IN CNAME www.elsewhere.net.
@@ -791,6 +796,32 @@ fn zone_files_are_answered_alike() -> Result<()> {
                 "static",
                 "MX 10 mail.example.org. MX 20 backup.elsewhere.net.",
             ),
+            // Names in data keep their case, whoever asks in another.
+            (
+                "case.example.org",
+                dns::MX,
+                "static",
+                "MX 10 Mail.Example.ORG. MX 20 mail.example.org. MX 30 Mail.case.example.org.",
+            ),
+            (
+                "CASE.example.ORG",
+                dns::MX,
+                "static",
+                "MX 10 Mail.Example.ORG. MX 20 mail.example.org. MX 30 Mail.case.example.org.",
+            ),
+            (
+                "x.Y.case.example.org",
+                dns::MX,
+                "static",
+                "MX 10 a.mail.Case.example.org. MX 20 b.mail.case.example.org.",
+            ),
+            (
+                "x.y.case.example.org",
+                dns::MX,
+                "static",
+                "MX 10 a.mail.Case.example.org. MX 20 b.mail.case.example.org.",
+            ),
+            ("no.CASE.ns1.example.org", A, "nxdomain", "NXDOMAIN"),
             (
                 "example.org",
                 dns::TXT,

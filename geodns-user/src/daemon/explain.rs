@@ -32,7 +32,7 @@ use crate::kernel::Kernel;
 use crate::kernel::tables::KernelTables;
 use crate::plan::{Plan, Selection};
 use crate::serve::lookup::{self, Found};
-use crate::serve::{self, Transport};
+use crate::serve::{self, Transport, subnet};
 use crate::steering::{Reason, Steering, Whereabouts};
 use crate::world::World;
 use crate::zone::{self, Name};
@@ -237,12 +237,12 @@ impl Question {
             Some(ecs) if ecs.prefix_len() == 0 => {
                 (client, "it asks; the client subnet opts out".to_owned())
             }
-            Some(ecs) => match serve::special_purpose(ecs) {
+            Some(ecs) => match subnet::special_purpose(ecs) {
                 Some(block) => {
-                    let why = format!("it asks; {ecs} is of {block}, which is no place");
+                    let why = format!("it asks; {ecs} begins in {block}, which is no place");
                     (client, why)
                 }
-                None => (ecs.addr(), format!("client subnet {ecs}")),
+                None => (ecs.network(), format!("client subnet {ecs}")),
             },
         }
     }
@@ -473,7 +473,7 @@ impl Explained<'_> {
             self.order(&selection, family, client, counted);
         }
         self.row(pool, family, client);
-        self.scope(&selection, family, client);
+        self.scope(asked, &selection, family, client);
     }
 
     /// What programs of earlier versions read.
@@ -756,7 +756,7 @@ impl Explained<'_> {
     }
 
     /// What the answer may be kept for.
-    fn scope(&mut self, selection: &Selection, family: Family, client: IpAddr) {
+    fn scope(&mut self, asked: usize, selection: &Selection, family: Family, client: IpAddr) {
         let Some(ecs) = self.question.ecs else {
             return;
         };
@@ -764,11 +764,9 @@ impl Explained<'_> {
         let (_, region) = self.plan.order(selection.pool, family, host);
         let (says, from) = if ecs.prefix_len() == 0 {
             ("/0".to_owned(), "an opt-out".to_owned())
-        } else if let (Some(block), true) = (serve::special_purpose(ecs), selection.scope > 0) {
-            (
-                format!("/{}", block.prefix_len()),
-                "the special block".to_owned(),
-            )
+        } else if subnet::special_purpose(ecs).is_some() {
+            let scope = subnet::scope(self.plan, asked, family, ecs, selection);
+            (format!("/{scope}"), "the special block".to_owned())
         } else if selection.scope > region {
             let from = format!(
                 "the region's is /{region}; a mirror is chosen for each /{}",

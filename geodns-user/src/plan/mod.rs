@@ -149,7 +149,7 @@ pub enum Store {
     Soa {
         /// The zone.
         zone: u32,
-        /// It, as it will be: [`abi::Zone::soa`] and `soa_len` count.
+        /// It, as it will be: all but its row counts.
         of: Box<abi::Zone>,
     },
     /// The row of a zone.
@@ -1040,10 +1040,11 @@ impl Plan {
         let walks = self.settings.walk != 0;
         let stores = edit::edit(&mut self.names, before, after, number, walks);
         let mut stores = stores.map_err(|edit::Full| EditError::Outgrown)?;
-        let row = self.zones[number].row.clone();
-        let mut of = rows::zone(&after[number]);
-        of.row = row;
-        if (of.soa_len, of.soa) != (self.zones[number].soa_len, self.zones[number].soa) {
+        let of = abi::Zone {
+            row: self.zones[number].row.clone(),
+            ..rows::zone(&after[number])
+        };
+        if !of.has_soa_of(&self.zones[number]) {
             self.zones[number] = of.clone();
             stores.push(Store::Soa {
                 zone: number as u32,

@@ -243,8 +243,9 @@ impl<'a> View<'a> {
             });
         }
         let is_ours = |target: &[u8]| {
-            // What is no name is for the slow path.
-            Name::from_slice(target).map_or(true, |target| self.zones.find(target).is_some())
+            // Lengths of labels are below letters. What is no name is for the slow path.
+            let target = target.to_ascii_lowercase();
+            Name::from_slice(&target).map_or(true, |target| self.zones.find(target).is_some())
         };
         Content::Set(sets::render(node, is_ours))
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use geodns_common::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, MAX_MIRRORS, NO_ATLAS, Pool, Row, SHARES,
-    SLOTS, SOA_WORDS, Zone,
+    SLOTS, SOA_WORDS, Soa, Zone,
 };
 
 use super::CompileError;
+use crate::compress::{POINTER_TO_QUESTION, Rendering};
 use crate::config::{self, Choice, Config, Mirror, Policy};
 use crate::{steering, zone};
 
@@ -33,17 +34,35 @@ pub fn zone_row(epoch: u64, complete: bool) -> u64 {
 
 /// A zone with its SOA, without its row.
 pub fn zone(of: &zone::Zone) -> Zone {
-    let mut record = Vec::new();
-    put_record(&mut record, TYPE_SOA, of.negative_ttl(), of.soa().first());
-    let mut soa = [0; SOA_WORDS];
-    let soa_len = put_words(&mut soa, &record);
+    let apex = of.apex.as_slice();
     Zone {
         row: Row::new(0),
-        apex_len: of.apex.len() as u16,
-        soa_len,
-        _pad: 0,
-        soa,
+        apex_len: apex.len() as u16,
+        _pad: [0; 3],
+        soa: [Rendering::behind(apex), Rendering::apart_from(apex)].map(|mut rendering| {
+            rendering.put(TYPE_SOA, of.negative_ttl(), of.soa().first());
+            rendering.detach();
+            soa(&rendering, apex.len() as u16)
+        }),
     }
+}
+
+/// A SOA record that is rendered.
+fn soa(rendering: &Rendering, apex_len: u16) -> Soa {
+    let mut words = [0; SOA_WORDS];
+    // Behind its owner, which is a pointer.
+    let len = put_words(&mut words, rendering.octets().get(2..).unwrap_or(&[]));
+    let mut soa = Soa {
+        len,
+        pointers_at: [0; 2],
+        pointers: [POINTER_TO_QUESTION.wrapping_sub(apex_len); 2],
+        _pad: [0; 3],
+        words,
+    };
+    for (number, (at, pointer)) in rendering.pointers().take(2).enumerate() {
+        (soa.pointers_at[number], soa.pointers[number]) = (at, pointer);
+    }
+    soa
 }
 
 /// Pools, answers and slots of a plan.
@@ -219,7 +238,7 @@ pub fn render(
 
 /// A record owned by a pointer to the question.
 pub fn put_owned(octets: &mut Vec<u8>, rtype: u16, ttl: u32, rdata: &[u8]) {
-    octets.extend_from_slice(&[0xc0, 0x0c]);
+    octets.extend_from_slice(&POINTER_TO_QUESTION.to_be_bytes());
     put_record(octets, rtype, ttl, rdata);
 }
 

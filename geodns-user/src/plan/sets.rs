@@ -12,6 +12,7 @@ use domain::base::Rtype;
 use geodns_common::abi::{SHELF_WORDS, Set, SetType, Shelf};
 
 use super::rows::put_owned;
+use crate::compress::{self, Rendering};
 use crate::zone::{Node, Record, RrSet};
 
 /// Where [`Shelves`] always has the set of a name without records.
@@ -145,8 +146,15 @@ impl Shelves {
         let words = &self.pages.as_flattened()[place as usize..];
         let types = Set(words[0]).types() as usize;
         let listed = words[1..=types].iter().map(|&word| SetType(word));
-        let octets = listed.map(|listed| listed.octets().div_ceil(8) as usize);
-        &words[..1 + types + octets.sum::<usize>()]
+        let of_each = listed.map(|listed| {
+            let records = listed.words();
+            let other = match listed.has_other() {
+                true => 1 + SetType(words[(listed.start() + records) as usize]).words(),
+                false => 0,
+            };
+            (records + other) as usize
+        });
+        &words[..1 + types + of_each.sum::<usize>()]
     }
 
     /// Writes a set over what is at a place, which is no shorter.
@@ -215,47 +223,157 @@ pub fn render(node: Node<'_>, is_ours: impl Fn(&[u8]) -> bool) -> Vec<u64> {
         types.truncate(Set::MAX_TYPES as usize);
         head |= Set::MORE;
     }
-    let mut rendered: Vec<Vec<u8>> = types.iter().map(|of| render_type(of)).collect();
-    let words = |rendered: &[Vec<u8>]| -> usize {
-        let of_each = rendered.iter().map(|octets| octets.len().div_ceil(8));
-        1 + rendered.len() + of_each.sum::<usize>()
+    let owner = node.name().as_slice();
+    let mut rendered: Vec<[Records; 2]> = types.iter().map(|of| Records::of(of, owner)).collect();
+    let words = |rendered: &[[Records; 2]]| -> usize {
+        1 + rendered.len() + rendered.iter().map(words).sum::<usize>()
     };
     // What is too much for a page goes the slow path, the longest first.
     while words(&rendered) > SHELF_WORDS {
-        match rendered.iter_mut().max_by_key(|octets| octets.len()) {
-            Some(longest) => longest.clear(),
+        match rendered
+            .iter_mut()
+            .max_by_key(|records| self::words(records))
+        {
+            Some(longest) => *longest = Default::default(),
             None => break,
         }
     }
     let mut set = vec![head | types.len() as u64];
     let mut start = 1 + types.len();
-    for (of, octets) in types.iter().zip(&rendered) {
-        // Those that are more than 16 bits can count are too long as well.
-        let records = of.iter().flat_map(|rrset| rrset.rdata()).count() as u16;
-        let rtype = of[0].rtype.to_int();
-        set.push(SetType::new(rtype, records, octets.len() as u16, start as u16).0);
-        start += octets.len().div_ceil(8);
+    // Those that are more than 16 bits can count are too long as well.
+    let count = |of: &[RrSet<'_>]| of.iter().flat_map(|rrset| rrset.rdata()).count() as u16;
+    for (of, records) in types.iter().zip(&rendered) {
+        let [first, other] = records;
+        let listed = first.listed(of[0].rtype, count(of), start);
+        set.push(match other.is_there() {
+            true => listed.with_other().0,
+            false => listed.0,
+        });
+        start += self::words(records);
     }
-    for octets in &rendered {
-        set.extend(octets.chunks(8).map(|octets| {
-            let mut word = [0; 8];
-            word[..octets.len()].copy_from_slice(octets);
-            u64::from_ne_bytes(word)
-        }));
+    for (of, [first, other]) in types.iter().zip(&rendered) {
+        first.put(&mut set);
+        if other.is_there() {
+            let start = set.len() + 1;
+            set.push(other.listed(of[0].rtype, count(of), start).0);
+            other.put(&mut set);
+        }
     }
     set
 }
 
-/// The records of a type; none if they are more than the fast path copies.
-fn render_type(rrsets: &[RrSet<'_>]) -> Vec<u8> {
-    let mut octets = Vec::new();
-    for Record { rtype, rdata, ttl } in rrsets.iter().flat_map(|rrset| rrset.records()) {
-        put_owned(&mut octets, rtype.to_int(), ttl, rdata);
-        if octets.len() > SetType::MAX_OCTETS as usize {
-            return Vec::new();
+/// Words of the records of an RRset on a shelf, with those for questions with upper-case letters.
+fn words([first, other]: &[Records; 2]) -> usize {
+    first.words()
+        + match other.is_there() {
+            true => 1 + other.words(),
+            false => 0,
+        }
+}
+
+/// The records of an RRset, rendered.
+#[derive(Debug, Default, PartialEq)]
+struct Records {
+    octets: Vec<u8>,
+    /// They are more than the fast path copies.
+    is_too_long: bool,
+    /// Where pointers stand that lack the octets of the question's name.
+    pointers: Vec<u16>,
+}
+
+impl Records {
+    /// Those of a type and an owner; none if they are more than the fast path copies. And those for questions with upper-case
+    /// letters, if they are others.
+    fn of(rrsets: &[RrSet<'_>], owner: &[u8]) -> [Self; 2] {
+        let most = SetType::MAX_OCTETS as usize;
+        let records = || rrsets.iter().flat_map(|rrset| rrset.records());
+        if rrsets
+            .iter()
+            .all(|rrset| !compress::has_names(rrset.rtype.to_int()))
+        {
+            let mut octets = Vec::new();
+            for Record { rtype, rdata, ttl } in records() {
+                put_owned(&mut octets, rtype.to_int(), ttl, rdata);
+                if octets.len() > most {
+                    return Default::default();
+                }
+            }
+            let records = Self {
+                octets,
+                pointers: Vec::new(),
+                is_too_long: false,
+            };
+            return [records, Self::default()];
+        }
+        // A question that a wildcard answers ends in the name above it.
+        let encloser = compress::encloser(owner);
+        let name = encloser.unwrap_or(owner);
+        let render = |mut rendering: Rendering| {
+            for Record { rtype, rdata, ttl } in records() {
+                rendering.put(rtype.to_int(), ttl, rdata);
+                if rendering.octets().len() > most {
+                    return Self {
+                        is_too_long: true,
+                        ..Self::default()
+                    };
+                }
+            }
+            if encloser.is_some() {
+                rendering.detach();
+            }
+            Self {
+                octets: rendering.octets().to_vec(),
+                pointers: match encloser {
+                    Some(_) => rendering.pointers().map(|(at, _)| at).collect(),
+                    None => Vec::new(),
+                },
+                is_too_long: false,
+            }
+        };
+        let first = render(Rendering::behind(name));
+        let other = render(Rendering::apart_from(name));
+        if first.is_too_long {
+            return Default::default();
+        }
+        match first == other {
+            true => [first, Self::default()],
+            false => [first, other],
         }
     }
-    octets
+
+    /// Whether there are any, be they for the slow path.
+    fn is_there(&self) -> bool {
+        self.is_too_long || !self.octets.is_empty()
+    }
+
+    /// What a set says of them.
+    fn listed(&self, rtype: Rtype, count: u16, start: usize) -> SetType {
+        let listed = SetType::new(
+            rtype.to_int(),
+            count,
+            self.octets.len() as u16,
+            start as u16,
+        );
+        listed.with_pointers(self.pointers.len() as u16)
+    }
+
+    /// Appends them to a set.
+    fn put(&self, set: &mut Vec<u64>) {
+        set.extend(self.octets.chunks(8).map(|octets| {
+            let mut word = [0; 8];
+            word[..octets.len()].copy_from_slice(octets);
+            u64::from_ne_bytes(word)
+        }));
+        set.extend(self.pointers.chunks(4).map(|four| {
+            let places = four.iter().enumerate();
+            places.fold(0, |word, (place, &at)| word | u64::from(at) << (16 * place))
+        }));
+    }
+
+    /// Words of them on a shelf.
+    fn words(&self) -> usize {
+        self.octets.len().div_ceil(8) + self.pointers.len().div_ceil(4)
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use domain::base::Rtype;
+use domain::base::rdata::ComposeRecordData;
+use domain::base::{Message, Rtype, ToName};
+use domain::rdata::Soa;
 use geodns_common::abi::{Order, Set, SetType, Target};
 use geodns_common::wire;
 use proptest::collection::vec;
@@ -965,13 +967,44 @@ fn a_zone_row_carries_the_soa_of_negative_answers() {
         let row = plan.zone(number).unwrap();
         let zone = &inputs.zones[number as usize];
         assert_eq!(usize::from(row.apex_len), zone.apex.len());
-        let rdata = zone.soa().first();
-        let mut expected = vec![0, 6, 0, 1];
-        expected.extend(ttl.to_be_bytes());
-        expected.extend((rdata.len() as u16).to_be_bytes());
-        expected.extend(rdata);
-        let bytes: &[u8] = bytemuck::cast_slice(&row.soa);
-        assert_eq!(&bytes[..usize::from(row.soa_len)], expected);
+        let expected = zone.soa().first();
+        for (below, row_soa) in [
+            ("", &row.soa[0]),
+            ("\x01a", &row.soa[0]),
+            ("\x03www\x03sub", &row.soa[0]),
+            ("\x03wWw\x03sub", &row.soa[1]),
+        ] {
+            let soa: &[u8] = &bytemuck::cast_slice(&row_soa.words)[..usize::from(row_soa.len)];
+            // As the fast path puts it behind a question.
+            let name = [below.as_bytes(), zone.apex.as_slice()].concat();
+            let head = [
+                &[0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0],
+                &name[..],
+                &[0, 1, 0, 1],
+            ]
+            .concat();
+            let owner = [0xc0, (head.len() - 4 - zone.apex.len()) as u8];
+            let mut message = [&head, &owner[..], soa].concat();
+            for (at, pointer) in row_soa.pointers_at.into_iter().zip(row_soa.pointers) {
+                let at = head.len() + usize::from(at);
+                let pointer = pointer.wrapping_add(name.len() as u16);
+                message[at..at + 2].copy_from_slice(&pointer.to_be_bytes());
+            }
+            let message = Message::from_octets(message).unwrap();
+            let records = message.authority().unwrap().limit_to::<Soa<_>>();
+            let records: Vec<_> = records.map(Result::unwrap).collect();
+            assert_eq!((records.len(), records[0].ttl().as_secs()), (1, ttl));
+            let mut rdata = Vec::new();
+            records[0].data().compose_rdata(&mut rdata).unwrap();
+            assert_eq!(
+                (
+                    rdata.as_slice(),
+                    records[0].owner().to_name::<Vec<u8>>().as_slice()
+                ),
+                (expected, zone.apex.as_slice())
+            );
+            assert!(soa.len() < 10 + expected.len());
+        }
     }
 }
 

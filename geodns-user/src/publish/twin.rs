@@ -85,7 +85,11 @@ impl Twin {
             }
             Store::Soa { zone, of } => {
                 let there = self.zones.get_mut(*zone as usize)?;
-                (there.soa_len, there.soa) = (of.soa_len, of.soa);
+                let row = there.row.clone();
+                *there = abi::Zone {
+                    row,
+                    ..(**of).clone()
+                };
             }
             Store::Zone { zone, value } => self.zones.get_mut(*zone as usize)?.row.set(*value),
         }

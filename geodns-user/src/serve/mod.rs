@@ -7,7 +7,7 @@
 //! - [`Stats`]: what it counted
 //! - [`Sample`]: clients that it answered lately
 //!
-//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides, `write` writes (with `cookies`). Around it, the
+//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides (with `subnet`), `write` writes (with `cookies`). Around it, the
 //! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
@@ -30,6 +30,7 @@ mod seldom;
 mod server;
 mod signed;
 mod stats;
+pub mod subnet;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ pub use batch::BATCH;
 pub use endpoint::Endpoint;
 pub use handler::{Answer, Messages, Request, authority};
 pub use notices::{Notice, Notices};
-pub use respond::{Outcome, special_purpose};
+pub use respond::Outcome;
 pub use seen::Sample;
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;

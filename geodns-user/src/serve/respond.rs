@@ -1,23 +1,23 @@
 //! One DNS message in, one out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Family;
-use geodns_common::subnet as special;
 use ipnet::IpNet;
 
 use super::lookup::{self, Found};
 use super::query::{Query, Question};
 use super::seen::Sample;
 use super::signed::Signature;
+use super::subnet;
 use super::transfer;
 use super::write::{
     CH, ExtendedError, IN, Mark, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
 };
 use super::{Identity, Transport, cookies};
-use crate::geo;
+use crate::compress;
 use crate::world::World;
 use crate::zone::{Node, RrSet, Zone};
 
@@ -308,6 +308,9 @@ impl Reply<'_> {
         qtype: Rtype,
         chained: bool,
     ) -> Result<LowerName, u16> {
+        if let Some(encloser) = compress::encloser(node.name().as_slice()) {
+            self.writer.share(encloser.len());
+        }
         if let Some(pool) = node.steer() {
             let family = match qtype {
                 Rtype::A => Some(Family::V4),
@@ -357,14 +360,15 @@ impl Reply<'_> {
             .plan
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let special = self.ecs.and_then(special_purpose);
         let client = match self.ecs {
-            Some(network) if special.is_none() => network.addr(),
-            _ => self.client,
+            Some(network) => subnet::place(network).unwrap_or(self.client),
+            None => self.client,
         };
         let selection = plan.select(pool, family, client);
-        let depends = selection.scope > 0 && self.ecs.is_some();
-        if owner.is_some() && depends && selection.has_family {
+        let scope = self.ecs.map_or(0, |network| {
+            subnet::scope(&plan, pool, family, network, &selection)
+        });
+        if owner.is_some() && scope > 0 && selection.has_family {
             // RFC 7871 section 7.2.1: the CNAME is for everyone, what it leads to is not.
             return rcode::NOERROR;
         }
@@ -381,9 +385,7 @@ impl Reply<'_> {
             }
             return rcode::SERVFAIL;
         }
-        if depends {
-            self.outline.scope = special.map_or(selection.scope, |block| block.prefix_len());
-        }
+        self.outline.scope = scope;
         self.sample = Some(Sample {
             generation: self.world.generation,
             pool,
@@ -415,6 +417,7 @@ impl Reply<'_> {
 
     /// The SOA that says no.
     fn negative(&mut self, zone: &Zone) {
+        self.writer.share(zone.apex.len());
         self.writer.rrset(
             Section::Authority,
             zone.apex.for_slice(),
@@ -430,13 +433,14 @@ impl Reply<'_> {
     fn referral(&mut self, zone: &Zone, cut: &Name<[u8]>, ns: RrSet<'_>) {
         self.rrset(Section::Authority, cut, ns);
         let servers = || {
-            let names = ns.rdata().filter_map(|rdata| Name::from_slice(rdata).ok());
-            names.filter_map(|name| Some((name, zone.node(name)?)))
+            let names = ns.rdata().filter_map(|rdata| LowerName::of(&[rdata]));
+            names.filter_map(|name| zone.node(name.name()))
         };
-        for (name, node) in servers().filter(|(name, _)| name.ends_with(cut)) {
+        let is_below = |node: &Node<'_>| node.name().ends_with(cut);
+        for node in servers().filter(is_below) {
             let mark = self.writer.mark();
             let was_full = self.writer.is_full();
-            self.addresses(name, node);
+            self.addresses(node.name(), node);
             // TC is of no use over TCP: the servers that it has addresses of will do.
             if self.writer.is_full() && !was_full && !self.is_datagram {
                 self.writer.rewind(&mark);
@@ -446,9 +450,9 @@ impl Reply<'_> {
         if self.writer.is_full() {
             return;
         }
-        for (name, node) in servers().filter(|(name, _)| !name.ends_with(cut)) {
+        for node in servers().filter(|node| !is_below(node)) {
             let mark = self.writer.mark();
-            self.addresses(name, node);
+            self.addresses(node.name(), node);
             if self.writer.is_full() {
                 self.writer.rewind(&mark);
                 break;
@@ -515,36 +519,5 @@ impl LowerName {
     pub fn name(&self) -> &Name<[u8]> {
         let name = Name::from_slice(&self.octets[..self.len.into()]);
         name.unwrap_or(Name::root_slice())
-    }
-}
-
-/// The special-purpose block that a client subnet is in: it says nothing about where the client is.
-///
-/// A 6to4 or Teredo client is where its IPv4 address is.
-pub fn special_purpose(subnet: IpNet) -> Option<IpNet> {
-    let embedded = geo::embedded(subnet).filter(|&net| special_purpose(net.into()).is_none());
-    if embedded.is_some() {
-        return None;
-    }
-    let block = |network: IpAddr, len: u8| {
-        let block = IpNet::new(network, len).ok()?;
-        block.contains(&subnet).then_some(block)
-    };
-    match subnet {
-        IpNet::V4(_) => special::SPECIAL_V4
-            .iter()
-            .find_map(|&(network, len)| block(Ipv4Addr::from(network).into(), len)),
-        IpNet::V6(_) => {
-            let high = special::SPECIAL_V6
-                .iter()
-                .map(|&(high, len)| (Ipv6Addr::from(u128::from(high) << 64), len));
-            let low = [
-                (Ipv6Addr::UNSPECIFIED, 128),
-                (Ipv6Addr::LOCALHOST, 128),
-                (Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 96),
-            ];
-            high.chain(low)
-                .find_map(|(network, len)| block(network.into(), len))
-        }
     }
 }

@@ -1,14 +1,14 @@
 //! Writes a response: header, question as it came, records, OPT.
 //!
-//! Bytes are canonical, the same that the fast path gives: an owner name that is a suffix of the
-//! question's name is a pointer into it, or one to the same name in the RDATA of a record before it;
-//! names in RDATA are not compressed, the OPT is last.
+//! Octets are canonical, the same that the fast path gives: names are compressed as [`compress`](crate::compress)
+//! says, the OPT is last.
 
 use domain::base::{Name, Rtype};
 use geodns_common::cookie;
 use geodns_common::wire::{OPTION_COOKIE, OPTION_ECS, OPTION_NSID};
 
 use super::query::{Ecs, HEADER, Query};
+use crate::compress::{self, Names};
 use crate::zone::RrSet;
 
 /// Largest UDP response, and what we say that we take: fits the smallest IPv6 MTU (DNS flag day 2020).
@@ -78,13 +78,8 @@ pub struct Writer<'a> {
     limit: usize,
     counts: [u16; 3],
     full: bool,
-    /// Where names stand that other records may be of.
-    targets: [u16; TARGETS],
-    targets_known: usize,
+    names: Names,
 }
-
-/// Names in RDATA that are pointed to, at the most.
-const TARGETS: usize = 16;
 
 /// What goes into a response beside its records.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,9 +132,14 @@ impl<'a> Writer<'a> {
             limit: size.saturating_sub(opt_len(query, options)),
             counts: [0; 3],
             full: false,
-            targets: [0; TARGETS],
-            targets_known: 0,
+            names: Names::new(compress::share(qname, qname.len())),
         }
+    }
+
+    /// Says how many octets of the question's name, from its end, names in records may point to: as many as the
+    /// fast path knows of when it has the records. Counts before the first record.
+    pub fn share(&mut self, octets: usize) {
+        self.names.share(compress::share(self.qname, octets));
     }
 
     /// Whether something did not fit.
@@ -158,7 +158,7 @@ impl<'a> Writer<'a> {
     /// Takes back what was written since.
     pub fn rewind(&mut self, mark: &Mark) {
         self.out.truncate(mark.len);
-        self.forget_targets();
+        self.names.forget(mark.len);
         self.counts = mark.counts;
         self.full = false;
     }
@@ -180,19 +180,18 @@ impl<'a> Writer<'a> {
         ttl: u32,
         rdata: &[u8],
     ) {
-        let Ok(len) = u16::try_from(rdata.len()) else {
+        if rdata.len() > usize::from(u16::MAX) {
             self.full = true;
             return;
-        };
+        }
         self.put(section, 1, |writer| {
             writer.owner(owner);
             for word in [rtype.to_int(), class] {
                 writer.out.extend_from_slice(&word.to_be_bytes());
             }
             writer.out.extend_from_slice(&ttl.to_be_bytes());
-            writer.out.extend_from_slice(&len.to_be_bytes());
-            writer.target(rtype);
-            writer.out.extend_from_slice(rdata);
+            let rtype = rtype.to_int();
+            writer.names.put_rdata(writer.out, rtype, rdata, |_| {});
         });
     }
 
@@ -235,19 +234,10 @@ impl<'a> Writer<'a> {
             }
             _ => {
                 self.out.truncate(at);
-                self.forget_targets();
+                self.names.forget(at);
                 self.full = true;
             }
         }
-    }
-
-    /// Forgets the names in what was taken back.
-    fn forget_targets(&mut self) {
-        let targets = &self.targets[..self.targets_known];
-        self.targets_known = targets
-            .iter()
-            .take_while(|&&at| usize::from(at) < self.out.len())
-            .count();
     }
 
     /// Writes an owner name: a pointer if the question's name ends with it.
@@ -258,44 +248,14 @@ impl<'a> Writer<'a> {
                 let pointer = 0xc000 | (HEADER + at) as u16;
                 self.out.extend_from_slice(&pointer.to_be_bytes());
             }
-            None => match self.target_at(owner) {
-                Some(at) => {
-                    let pointer = 0xc000 | at;
-                    self.out.extend_from_slice(&pointer.to_be_bytes());
-                }
-                None => self.out.extend_from_slice(owner),
-            },
+            None => self.names.put_owner(self.out, owner),
         }
-    }
-
-    /// Notes that the RDATA that comes next is a name that later records may be of, if it is one.
-    fn target(&mut self, rtype: Rtype) {
-        let is_name = matches!(rtype, Rtype::NS | Rtype::CNAME);
-        // A pointer has 14 bits.
-        if let (true, Ok(at @ ..0x4000), Some(place)) = (
-            is_name,
-            u16::try_from(self.out.len()),
-            self.targets.get_mut(self.targets_known),
-        ) {
-            *place = at;
-            self.targets_known += 1;
-        }
-    }
-
-    /// Where this very name stands in a record before.
-    fn target_at(&self, owner: &[u8]) -> Option<u16> {
-        let mut targets = self.targets[..self.targets_known].iter();
-        let found = targets.find(|&&at| {
-            let there = self.out.get(usize::from(at)..usize::from(at) + owner.len());
-            there.is_some_and(|there| there.eq_ignore_ascii_case(owner))
-        });
-        found.copied()
     }
 
     /// Takes every record back.
     pub fn clear(&mut self) {
         self.out.truncate(self.records_at);
-        self.forget_targets();
+        self.names.forget(self.records_at);
         self.counts = [0; 3];
         self.full = false;
     }

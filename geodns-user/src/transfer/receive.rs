@@ -237,7 +237,7 @@ impl Receiver {
             .to_record()
             .map_err(|error| Broken::Message(format!("{owner} {rtype}: {error}")))?
             .ok_or_else(|| Broken::Message(format!("{owner} {rtype}")))?;
-        let rdata = canonical(&owner, &parsed)?;
+        let rdata = uncompressed(&owner, &parsed)?;
         if rtype == Rtype::TXT && rdata.is_empty() {
             // One string or more (RFC 1035 section 3.3.14): who asks for it takes the answer for malformed.
             return Err(Broken::Record(format!("{owner} TXT is empty")));
@@ -349,7 +349,7 @@ impl Receiver {
             return Ok(());
         };
         let ends = deltas.last().and_then(|delta| delta.new_soa.iter().next());
-        match ends.is_some_and(|(_, ends)| ends.rdata == soa.rdata) {
+        match ends.is_some_and(|(_, ends)| ends.is(&soa)) {
             true => Ok(()),
             false => Err(Broken::Record(
                 "its last delta does not end at its last SOA record".to_owned(),
@@ -364,10 +364,10 @@ fn lower_case(name: &impl ToName) -> Result<Name, Broken> {
     Name::from_octets(name.into_octets().into()).map_err(|error| Broken::Message(error.to_string()))
 }
 
-/// RDATA in canonical form.
-fn canonical(owner: &Name, record: &Parsed) -> Result<Vec<u8>, Broken> {
+/// RDATA with names uncompressed.
+fn uncompressed(owner: &Name, record: &Parsed) -> Result<Vec<u8>, Broken> {
     let mut rdata = Vec::new();
-    let composed = record.data().compose_canonical_rdata(&mut rdata);
+    let composed = record.data().compose_rdata(&mut rdata);
     if composed.is_err() || rdata.len() > usize::from(u16::MAX) {
         let message = format!("the data of {owner} {} is too long", record.rtype());
         return Err(Broken::Record(message));
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn deltas_are_read_in_canonical_form() {
+    fn deltas_are_read_with_names_uncompressed() {
         let Received::Deltas(deltas) = take(&ixfr()).unwrap() else {
             panic!("no deltas");
         };

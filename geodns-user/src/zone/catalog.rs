@@ -150,7 +150,8 @@ fn pointer(node: Node<'_>) -> Result<Option<Name>, Broken> {
     let targets: Vec<_> = targets.flat_map(|rrset| rrset.rdata()).collect();
     match targets[..] {
         [] => Ok(None),
-        [one] => Ok(Name::from_octets(one.to_vec().into()).ok()),
+        // Lengths of labels are below letters.
+        [one] => Ok(Name::from_octets(one.to_ascii_lowercase().into()).ok()),
         _ => Err(Broken::Several {
             owner: Name::from_octets(node.name().as_slice().to_vec().into())
                 .unwrap_or_else(|_| Name::root_bytes()),

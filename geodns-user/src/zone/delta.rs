@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use domain::base::{Name as DomainName, Rtype};
 
+use super::rdata;
 use super::store::{Node, Record, TooLarge, Zone, name_len};
 
 /// Records of any owners, one after the other:
@@ -188,9 +189,7 @@ impl Delta {
             let mut kept = Run::default();
             let mut found = 0;
             for record in zone.node(owner).into_iter().flat_map(Node::records) {
-                let goes =
-                    |gone: &&Record<'_>| gone.rtype == record.rtype && gone.rdata == record.rdata;
-                match removed.iter().find(goes) {
+                match removed.iter().find(|gone| gone.is(&record)) {
                     Some(_) => found += 1,
                     None => kept.push(owner, record),
                 }
@@ -226,10 +225,11 @@ fn left_out(node: Node<'_>, other: Node<'_>, run: &mut Run) {
             continue;
         }
         let other = other.filter(|other| other.ttl == rrset.ttl);
-        // Both are sorted.
+        // Both are sorted. A name in another case is different here: who follows is to have it too.
         let mut others = other.into_iter().flat_map(|other| other.rdata()).peekable();
         for record in rrset.records() {
-            while others.next_if(|other| *other < record.rdata).is_some() {}
+            let before = |other: &&[u8]| rdata::compare(rrset.rtype, other, record.rdata).is_lt();
+            while others.next_if(before).is_some() {}
             if others.next_if(|other| *other == record.rdata).is_none() {
                 run.push(node.name(), record);
             }
@@ -297,6 +297,29 @@ mod tests {
         let mut all: Vec<_> = plain.collect();
         all.sort();
         all
+    }
+
+    #[test]
+    fn a_record_is_removed_whatever_the_case_of_its_names() {
+        let ns = |rdata: &[u8]| ("example.org".to_owned(), 2, 1, rdata.to_vec());
+        let old = zone(7, &[ns(b"\x02Ns\x01a\0"), ns(b"\x02ns\x01b\0")]);
+        let new = zone(8, &[ns(b"\x02nS\x01A\0"), ns(b"\x02ns\x01b\0")]);
+        // Who follows is to have the other case too.
+        let delta = Delta::between(&old, &new);
+        assert_eq!(
+            (delta.removed.iter().count(), delta.added.iter().count()),
+            (1, 1)
+        );
+        let mut other = zone(7, &[ns(b"\x02NS\x01A\0"), ns(b"\x02ns\x01B\0")]);
+        delta.apply(&mut other, |_, _| false).unwrap();
+        let names: Vec<_> = other
+            .top()
+            .rrset(Rtype::NS)
+            .unwrap()
+            .rdata()
+            .map(<[u8]>::to_vec)
+            .collect();
+        assert_eq!(names, [&b"\x02nS\x01A\0"[..], b"\x02ns\x01B\0"]);
     }
 
     proptest! {

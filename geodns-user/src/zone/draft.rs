@@ -1,6 +1,7 @@
 //! A zone while its records come in, one after the other in any order, each with its place in the
 //! files; and what may not stand at one name.
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher as _;
 
 use domain::base::{Name as DomainName, Rtype};
@@ -8,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::problems::{At, Problems};
 use super::store::{self, Record, TooLarge, Zone};
-use super::{Name, size};
+use super::{Name, rdata, size};
 
 /// No further record.
 const END: u32 = u32::MAX;
@@ -169,6 +170,11 @@ impl Draft {
         &self.octets[from..from + usize::from(record.rdata_len)]
     }
 
+    /// Compares RDATA of one type.
+    fn compare(&self, one: &Place, other: &Place) -> Ordering {
+        rdata::compare(one.rtype, self.rdata(one), self.rdata(other))
+    }
+
     fn name(&self, owner: &Owner) -> &DomainName<[u8]> {
         let name = name_of(&self.octets, owner);
         DomainName::from_slice(name).unwrap_or(DomainName::root_slice())
@@ -268,14 +274,14 @@ impl Draft {
                 problems.warning(place.at(), key(rtype), message);
             }
             if matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME)
-                && self.rdata(place) != self.rdata(first)
+                && self.compare(place, first).is_ne()
             {
                 let message = format!("a second {rtype}; a name has one, remove one");
                 problems.error(place.at(), key(rtype), message);
             }
         }
-        rrset.sort_by_key(|place| self.rdata(place));
-        for same in rrset.chunk_by(|one, next| self.rdata(one) == self.rdata(next)) {
+        rrset.sort_by(|one, other| self.compare(one, other));
+        for same in rrset.chunk_by(|one, next| self.compare(one, next).is_eq()) {
             for place in &same[1..] {
                 let message = format!(
                     "the same record stands in line {} already; remove one",
@@ -293,7 +299,7 @@ impl Draft {
         problems: &mut Problems,
         key: impl Fn(Rtype) -> Option<String>,
     ) {
-        let single = records.chunk_by(|one, next| self.rdata(one) == self.rdata(next));
+        let single = records.chunk_by(|one, next| self.compare(one, next).is_eq());
         let lens = single.map(|same| usize::from(same[0].rdata_len));
         if let Err(message) = size::check(lens)
             && let Some(first) = records.iter().min_by_key(|place| place.at())

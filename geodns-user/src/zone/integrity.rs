@@ -176,9 +176,10 @@ impl<'a> Integrity<'a> {
     }
 
     fn ns(&mut self, record: &Written<'_>) {
-        let Ok(target) = DomainName::from_slice(record.rdata) else {
+        let Some(target) = in_lower_case(record.rdata) else {
             return;
         };
+        let target = target.for_slice();
         if record.owner.as_slice().starts_with(b"\x01*") && !self.is_apex(record.owner) {
             let message = "a wildcard cannot be delegated (RFC 4592 section 4.2); remove it";
             self.problems.error(record.at, record.key(), message);
@@ -231,9 +232,10 @@ impl<'a> Integrity<'a> {
 
     /// A name that clients ask the addresses of. The root stands for none (RFC 7505, RFC 2782).
     fn server(&mut self, record: &Written<'_>, target: &[u8], no_alias: &str) {
-        let Ok(target) = DomainName::from_slice(target) else {
+        let Some(target) = in_lower_case(target) else {
             return;
         };
+        let target = target.for_slice();
         if target.is_root() {
             return;
         }
@@ -274,16 +276,16 @@ impl<'a> Integrity<'a> {
     }
 
     fn cname(&mut self, record: &Written<'_>) {
-        let Ok(target) = DomainName::from_slice(record.rdata) else {
+        let Some(mut next) = in_lower_case(record.rdata) else {
             return;
         };
+        let target = next.for_slice();
         if let Target::Absent = self.target(target) {
             let message = format!(
                 "{target} does not exist; add it, or end the name with a dot if it is another zone's"
             );
             self.warn(record, message);
         }
-        let mut next = target;
         for _ in 0..MAX_CHAIN {
             if next.as_slice() == record.owner.as_slice() {
                 let message = "the aliases go round in a circle: nobody gets an answer; let one name what it stands for";
@@ -292,9 +294,9 @@ impl<'a> Integrity<'a> {
             }
             let alias = self
                 .zone
-                .node(next)
+                .node(next.for_slice())
                 .and_then(|node| node.rrset(Rtype::CNAME));
-            match alias.and_then(|alias| DomainName::from_slice(alias.first()).ok()) {
+            match alias.and_then(|alias| in_lower_case(alias.first())) {
                 Some(target) => next = target,
                 None => return,
             }
@@ -487,6 +489,12 @@ impl<'a> Integrity<'a> {
             self.problems.error(at, None, message);
         }
     }
+}
+
+/// A name as zones are asked for it.
+fn in_lower_case(name: &[u8]) -> Option<Name> {
+    // Lengths of labels are below letters.
+    Name::from_octets(name.to_ascii_lowercase().into()).ok()
 }
 
 fn has_address(node: Node<'_>) -> bool {

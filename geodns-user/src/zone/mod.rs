@@ -48,6 +48,7 @@ use hashbrown::{HashMap, HashSet};
 pub use integrity::SIGNED;
 pub use offer::Offer;
 pub use problems::Findings;
+pub use rdata::{compare, name_len};
 pub use store::{NameHash, Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
 use tracing::warn;
 

@@ -10,11 +10,13 @@
 //! Numbers are in network order. A node that has been replaced stays where it was, as garbage with the
 //! pool [`GONE`], until half of the octets are such.
 
+use std::cmp::Ordering;
+
 use domain::base::{Name as DomainName, Rtype};
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Index, hash_of};
-use super::{Name, Run, ancestors, memory};
+use super::{Name, Run, ancestors, memory, rdata};
 
 /// In place of a pool: none.
 const NO_POOL: u32 = u32::MAX;
@@ -72,8 +74,8 @@ pub struct NameHash(u32);
 pub struct Node<'a>(&'a [u8]);
 
 /// Records of one owner and type; of signatures (RRSIG, SIG), those of one covered type, since their TTL is that
-/// of the RRset that they cover (RFC 4034 section 3). One TTL for all of them, RDATA in canonical form (RFC 4034
-/// section 6.2: names uncompressed and in lower case), sorted, without repeats.
+/// of the RRset that they cover (RFC 4034 section 3). One TTL for all of them, RDATA with names uncompressed and in
+/// the case in which they came, in canonical order (RFC 4034 section 6.3), without repeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RrSet<'a> {
     /// Type.
@@ -85,11 +87,11 @@ pub struct RrSet<'a> {
 }
 
 /// A record of some owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Type.
     pub rtype: Rtype,
-    /// RDATA in canonical form.
+    /// RDATA, names uncompressed.
     pub rdata: &'a [u8],
     /// TTL, seconds.
     pub ttl: u32,
@@ -124,6 +126,21 @@ fn no_pool(kinds: impl Iterator<Item = Kind>) -> u32 {
         }
     }
     if has_denial { DENIAL } else { NO_POOL }
+}
+
+impl Record<'_> {
+    /// The order of records at a name. Of those that are the same, one is the first always.
+    fn order(&self, other: &Self) -> Ordering {
+        let by_type = self.rtype.cmp(&other.rtype);
+        by_type
+            .then_with(|| rdata::compare(self.rtype, self.rdata, other.rdata))
+            .then_with(|| (self.rdata, self.ttl).cmp(&(other.rdata, other.ttl)))
+    }
+
+    /// Whether both are the same record, whatever their TTLs and the case of names.
+    pub fn is(&self, other: &Self) -> bool {
+        self.rtype == other.rtype && rdata::compare(self.rtype, self.rdata, other.rdata).is_eq()
+    }
 }
 
 impl Clone for Zone {
@@ -432,7 +449,7 @@ impl Zone {
             self.octets.extend_from_slice(&number.to_be_bytes());
         }
         self.octets.extend_from_slice(name.as_slice());
-        records.sort_unstable();
+        records.sort_unstable_by(Record::order);
         for rrset in records.chunk_by(|one, next| one.kind() == next.kind()) {
             self.put_rrset(rrset);
         }
@@ -478,7 +495,7 @@ impl Zone {
         self.octets
             .extend_from_slice(&ttl.unwrap_or(0).to_be_bytes());
         self.octets.extend_from_slice(&[0; 4]);
-        for same in rrset.chunk_by(|one, next| one.rdata == next.rdata) {
+        for same in rrset.chunk_by(Record::is) {
             let rdata = same[0].rdata;
             // RDATA is bounded so by every source of it.
             let len = rdata.len().min(u16::MAX.into()) as u16;

@@ -60,7 +60,8 @@ fn records_are_canonical_sorted_and_single() {
          @ TYPE65280 \\# 2 abcd\n",
     )
     .unwrap();
-    let soa = b"\x02ns\x07example\x03org\0\x04host\x03sub\x07example\x03org\0\
+    // Names in data are as they are written.
+    let soa = b"\x02Ns\x07Example\x03ORG\0\x04host\x03sub\x07example\x03org\0\
         \0\0\0\x07\0\0\x1c\x20\0\0\x03\x84\0\x09\x3a\x80\0\0\0\x3c";
     assert_eq!(
         rrset(&zone, "example.org", Rtype::SOA),
@@ -72,12 +73,12 @@ fn records_are_canonical_sorted_and_single() {
     // The least TTL of an RRset; RDATA by its octets.
     let (ttl, ns) = rrset(&zone, "example.org", Rtype::NS);
     assert_eq!(ttl, 60);
-    assert_eq!(ns, [&b"\x02ns\x03net\0"[..], b"\x02ns\x05other\x03net\0"]);
+    assert_eq!(ns, [&b"\x02Ns\x03Net\0"[..], b"\x02ns\x05other\x03net\0"]);
     let a: Vec<&[u8]> = vec![&[192, 0, 2, 9], &[192, 0, 2, 10]];
     assert_eq!(rrset(&zone, "a.b.example.org", Rtype::A), (60, a));
     let mx: Vec<&[u8]> = vec![
-        b"\0\x05\x04mail\x01x\x07example\x03org\0",
-        b"\0\x0a\x01x\x07example\x03org\0",
+        b"\0\x05\x04MAIL\x01x\x07Example\x03Org\0",
+        b"\0\x0a\x01x\x07Example\x03Org\0",
     ];
     assert_eq!(rrset(&zone, "y.x.example.org", Rtype::MX), (3600, mx));
     let txt: Vec<&[u8]> = vec![b"\x03a;(\x01b\x01c\x01e"];

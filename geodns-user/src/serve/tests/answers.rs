@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// A response in lines: response code and flags; records, each with its section; EDNS.
-fn show(response: &[u8]) -> Vec<String> {
+pub(super) fn show(response: &[u8]) -> Vec<String> {
     let message = Message::from_octets(response).unwrap();
     let header = message.header();
     assert_eq!(header.id(), 0xabcd);

@@ -2,6 +2,7 @@
 //!
 //! - `answers`: question in, response out, in tables
 //! - `paths`: zones drawn at random, and both paths asked about them
+//! - `subnets`: client subnets of every length, and what their answers may be kept for
 //! - `sockets`: the server at work, on loopback
 //! - `tls`: the same over TLS
 //! - `handlers`: the same with other handlers: panics, and answers of many messages
@@ -10,6 +11,7 @@ mod answers;
 mod handlers;
 mod paths;
 mod sockets;
+mod subnets;
 mod tls;
 
 use std::fmt::Write as _;
@@ -25,6 +27,7 @@ use crate::world::Inputs;
 const CONFIG: &str = r#"
 [server]
 listen = ["127.0.0.1"]
+identity = "test1"
 [kernel]
 mode = "off"
 [[zone]]

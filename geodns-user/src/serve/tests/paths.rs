@@ -61,7 +61,9 @@ pool = "cdns"
 "#;
 
 const LABELS: [&str; 6] = ["a", "b", "c", "x", "*", "s"];
-const TYPES: [u16; 15] = [1, 1, 1, 16, 28, 16, 15, 5, 2, 6, 39, 43, 255, 65280, 128];
+const TYPES: [u16; 18] = [
+    1, 1, 1, 16, 28, 16, 15, 15, 5, 2, 6, 12, 14, 39, 43, 255, 65280, 128,
+];
 
 fn pick<'a, T: ?Sized>(random: &mut StdRng, of: &[&'a T]) -> &'a T {
     of[random.random_range(0..of.len())]
@@ -77,12 +79,29 @@ fn name(random: &mut StdRng) -> String {
 /// What stands at a name.
 fn records(random: &mut StdRng) -> Vec<String> {
     let far = "far.test.".to_owned();
-    match random.random_range(0..14) {
+    match random.random_range(0..17) {
         0 => vec![format!("CNAME {}.", name(random))],
         1 => vec![format!("CNAME {far}")],
         2 => vec!["NS ns.test.".to_owned(), format!("NS {}.", name(random))],
         3 => vec![format!("DNAME {far}")],
         4 => vec![format!("MX 10 {}.", name(random)), format!("MX 20 {far}")],
+        // Names of every depth, that share ends with the question and each other, or letters with neither.
+        14 => (0..random.random_range(1..40))
+            .map(|n| match n % 3 {
+                0 if n % 2 == 0 => format!("MX {n} Host{n}.{}.", name(random).to_ascii_uppercase()),
+                0 => format!("MX {n} host{n}.{}.", name(random)),
+                1 => format!("MX {n} {}.{far}", pick(random, &LABELS)),
+                _ => format!("MX {n} {}.", name(random)),
+            })
+            .collect(),
+        15 => (0..random.random_range(1..9))
+            .map(|n| format!("MINFO {}. q{n}.{}.", name(random), name(random)))
+            .collect(),
+        16 => vec![
+            format!("PTR {}.", name(random)),
+            format!("PTR {far}"),
+            "PTR .".to_owned(),
+        ],
         // Thirty are what a set holds, and with a name more than 512 octets.
         5 | 6 => (0..random.random_range(28..32))
             .map(|n| format!("A 192.0.2.{n}"))
@@ -116,8 +135,16 @@ fn zone(random: &mut StdRng, apex: &str) -> String {
         .map(|(name, _)| format!(".{name}"))
         .collect();
     names.retain(|name, _| !away.iter().any(|away| name.ends_with(away)));
+    let [ns, mail] = match random.random_range(0..3) {
+        0 => ["ns".to_owned(), "h".to_owned()],
+        1 => ["ns.far.test.".to_owned(), "h.far.test.".to_owned()],
+        _ => [
+            "NS.".to_owned() + &name(random).to_ascii_uppercase() + ".",
+            name(random) + ".",
+        ],
+    };
     let mut text = format!(
-        "$TTL 600\n{apex}. IN SOA ns h 1 2 3 4 {}\n",
+        "$TTL 600\n{apex}. IN SOA {ns} {mail} 1 2 3 4 {}\n",
         random.random::<u16>()
     );
     text += &format!("{apex}. IN NS ns.test.\n");

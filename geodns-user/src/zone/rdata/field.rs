@@ -99,13 +99,7 @@ impl Field {
             Self::Moment => u32(out, moment(data.next()?)?.into()),
             Self::Ipv4 => out.extend_from_slice(&ipv4(data.next()?)?.octets()),
             Self::Ipv6 => out.extend_from_slice(&ipv6(data.next()?)?.octets()),
-            Self::Name => {
-                let start = out.len();
-                data.next()?.name(data.origin, out)?;
-                // Lengths of labels are below letters.
-                out[start..].make_ascii_lowercase();
-            }
-            Self::NameAsWritten => data.next()?.name(data.origin, out)?,
+            Self::Name | Self::NameAsWritten => data.next()?.name(data.origin, out)?,
             Self::Text => text(data.next()?, out)?,
             Self::TextIfAny => {
                 if !data.tokens.is_empty() {
@@ -207,7 +201,7 @@ impl Field {
         Ok(())
     }
 
-    /// Takes it from octets, and appends it in canonical form.
+    /// Takes it from octets, and appends it.
     pub fn copy(self, rest: &mut &[u8], out: &mut Vec<u8>) -> Option<()> {
         let len = match self {
             Self::U8 | Self::Algorithm | Self::Scheme | Self::HashAlgorithm => 1,
@@ -250,11 +244,9 @@ impl Field {
         let (field, after) = rest.split_at_checked(len)?;
         let start = out.len();
         out.extend_from_slice(field);
-        match self {
-            Self::Name => out[start..].make_ascii_lowercase(),
+        if self == Self::A6 {
             // The prefix's name, behind its octets.
-            Self::A6 => odd::lower_a6(&mut out[start..]),
-            _ => {}
+            odd::lower_a6(&mut out[start..]);
         }
         *rest = after;
         Some(())
@@ -270,7 +262,7 @@ fn u32(out: &mut Vec<u8>, number: u64) {
 }
 
 /// Octets of the uncompressed name that something begins with.
-pub(in crate::zone) fn name_len(octets: &[u8]) -> Option<usize> {
+pub fn name_len(octets: &[u8]) -> Option<usize> {
     let mut len = 0;
     loop {
         let label = *octets.get(len)?;

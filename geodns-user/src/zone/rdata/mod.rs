@@ -1,5 +1,6 @@
-//! RDATA: from a record's tokens, or from octets that somebody else wrote (RFC 3597), to its
-//! canonical form (RFC 4034 section 6.2, RFC 6840 section 5.1).
+//! RDATA: from a record's tokens, or from octets that somebody else wrote (RFC 3597), to the form in which it
+//! is kept: names uncompressed, and in the case in which they came (RFC 4343 section 4.1). Which data is the same,
+//! the canonical form says (RFC 4034 section 6.2, RFC 6840 section 5.1): see [`compare`].
 //!
 //! - here: what fields each type has, and what must hold beyond them
 //! - `field`: one field, from tokens and from octets
@@ -10,9 +11,11 @@ mod field;
 mod odd;
 mod svcb;
 
+use std::cmp::Ordering;
+
 use domain::base::Rtype;
 use field::Field;
-pub(super) use field::name_len;
+pub use field::name_len;
 
 use super::text::{Token, Wrong};
 
@@ -107,7 +110,37 @@ fn unknown(data: &mut Data<'_>) -> Result<Vec<u8>, Wrong> {
     Ok(octets)
 }
 
-/// Appends RDATA in canonical form, or says what is wrong with it. A type of which nothing is known
+/// Compares RDATA of a type by its canonical form, in which names of most types are in lower case.
+pub fn compare(rtype: Rtype, one: &[u8], other: &[u8]) -> Ordering {
+    let has_upper = |rdata: &[u8]| rdata.iter().any(u8::is_ascii_uppercase);
+    let folds = |fields: &[Field]| fields.contains(&Field::Name);
+    let fields = fields(rtype).filter(|fields| folds(fields));
+    match fields {
+        Some(fields) if has_upper(one) || has_upper(other) => {
+            folded(fields, one).cmp(&folded(fields, other))
+        }
+        _ => one.cmp(other),
+    }
+}
+
+/// RDATA with names in lower case, as far as it has the fields of its type.
+fn folded(fields: &[Field], rdata: &[u8]) -> Vec<u8> {
+    let (mut rest, mut out) = (rdata, Vec::with_capacity(rdata.len()));
+    for field in fields {
+        let start = out.len();
+        if field.copy(&mut rest, &mut out).is_none() {
+            break;
+        }
+        if *field == Field::Name {
+            // Lengths of labels are below letters.
+            out[start..].make_ascii_lowercase();
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Appends RDATA as it is kept, or says what is wrong with it. A type of which nothing is known
 /// is taken as it is.
 pub(super) fn canonical(rtype: Rtype, octets: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     let start = out.len();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use domain::base::{Message, Rtype, Ttl};
+use domain::base::{Message, Ttl};
 use domain::rdata::AllRecordData;
 use geodns_tests::daemon::{Daemon, Setup, at, ip};
 use geodns_tests::dns::{self, A, CNAME, MX, NS, Query, SOA, SRV, TXT};

@@ -45,6 +45,7 @@ mod notify;
 mod preview;
 mod privileges;
 mod promote;
+mod reasons;
 mod secondary;
 mod standing;
 mod stop;
@@ -192,6 +193,9 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let layers = change::layers(&inputs, &state)?;
     let standings = standing::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
+    for warning in inputs.unmatched() {
+        tracing::warn!("{warning}");
+    }
     if config.kernel.mode != Mode::Off {
         kernel::object()?;
         privileges::require_for_program()?;
@@ -222,7 +226,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Reads a configuration, under what the command line says.
-fn load(file: &Path, options: &Options) -> Result<Config, crate::config::Error> {
+fn load(file: &Path, options: &Options) -> Result<Config, crate::config::Errors> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
     };
@@ -240,7 +244,7 @@ fn read(
     members: &[Member],
     previous: Option<&Geography>,
     kept: zone::Kept<'_>,
-) -> Result<Inputs, crate::config::Error> {
+) -> Result<Inputs, crate::config::Errors> {
     config.set_members(members);
     let folder = geography::folder(&config);
     Inputs::with(config, &folder, previous, kept)

@@ -1,15 +1,16 @@
 //! One consistent configuration in force: what every query is answered from.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
 use crate::certificate::Certificate;
-use crate::config::{Config, Error, Pool, ZoneFile};
-use crate::geo::{Geography, Layer, Layers};
+use crate::config::{self, Config, Error, Errors, Matches, Pool, ZoneFile};
+use crate::geo::{Geography, Layer, Layers, PlaceId};
 use crate::plan::{Input, Plan};
-use crate::steering::Steering;
+use crate::steering::{self, Steering, Whereabouts};
 use crate::zone::{Zone, Zones};
 use crate::{geo, zone};
 
@@ -30,12 +31,12 @@ pub struct Inputs {
 
 impl Inputs {
     /// Reads a configuration and every file it names.
-    pub fn read(path: &Path) -> Result<Self, Error> {
+    pub fn read(path: &Path) -> Result<Self, Errors> {
         Self::of(Config::load(path)?)
     }
 
     /// Reads every file that a configuration names.
-    pub fn of(config: Config) -> Result<Self, Error> {
+    pub fn of(config: Config) -> Result<Self, Errors> {
         Self::with(config, &std::env::temp_dir(), None, &|_| None)
     }
 
@@ -47,7 +48,7 @@ impl Inputs {
         folder: &Path,
         previous: Option<&Geography>,
         kept: &dyn Fn(&ZoneFile) -> Option<Arc<Zone>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Errors> {
         let zones = zone::load(&config, kept)?;
         Self::with_zones(config, zones, folder, previous)
     }
@@ -58,20 +59,30 @@ impl Inputs {
         zones: Zones,
         folder: &Path,
         previous: Option<&Geography>,
-    ) -> Result<Self, Error> {
-        let lists = geo::load(&config)?;
-        let certificate = match &config.tls {
-            Some(tls) => Some(Arc::new(Certificate::read(tls)?)),
-            None => None,
-        };
-        let geography = Geography::open(&config.databases, folder, previous)?;
-        Ok(Self {
-            config: Arc::new(config),
-            zones: Arc::new(zones),
-            lists,
-            geography: Arc::new(geography),
-            certificate,
-        })
+    ) -> Result<Self, Errors> {
+        let lists = geo::load(&config);
+        let certificate = config.tls.as_ref().map(Certificate::read).transpose();
+        let geography = Geography::open(&config.databases, folder, previous);
+        match (lists, certificate, geography) {
+            (Ok(lists), Ok(certificate), Ok(geography)) => Ok(Self {
+                config: Arc::new(config),
+                zones: Arc::new(zones),
+                lists,
+                geography: Arc::new(geography),
+                certificate: certificate.map(Arc::new),
+            }),
+            (lists, certificate, geography) => {
+                let mut wrong = lists.err().unwrap_or_default();
+                wrong.extend(certificate.err());
+                wrong.extend(geography.err().map(|error| Error {
+                    file: config.path.clone(),
+                    line: config::line_of(&config.path, "geoip", "databases"),
+                    key: Some("geoip.databases".to_owned()),
+                    message: format!("{}: {}", error.file.display(), error.message),
+                }));
+                Err(Errors::new(wrong, 0))
+            }
+        }
     }
 
     /// What is legal and yet hardly meant, a line each: policies that ask what no database knows, and
@@ -112,6 +123,50 @@ impl Inputs {
         let signed = signed.map(|(zone, _)| format!("{}: {}", zone.apex, zone::SIGNED));
         let pools = config.pools.iter().filter_map(lacking);
         pools.chain(too_many).chain(signed).collect()
+    }
+
+    /// Rules for a city, subdivision, country or AS that no database has, a line each: they are for nobody. To be
+    /// asked after a compile, which walks all places that rules ask for.
+    pub fn unmatched(&self) -> Vec<String> {
+        let config = &self.config;
+        let has = self.geography.has();
+        let mut rules: HashMap<&Matches, Vec<(&Pool, usize)>> = HashMap::new();
+        for pool in &config.pools {
+            let lacks = Steering::of(pool, &config.mirrors).wanted().without(has);
+            // Where databases say nothing of the kind at all, that has been said.
+            if !lacks.is_empty() || self.geography.databases().next().is_none() {
+                continue;
+            }
+            for rule in &pool.rules {
+                if !matches!(rule.matches, Matches::Prefix(_)) {
+                    let named = rules.entry(&rule.matches).or_default();
+                    named.push((pool, rule.line));
+                }
+            }
+        }
+        for id in 0..self.geography.places() {
+            if rules.is_empty() {
+                break;
+            }
+            let known = Whereabouts::of(&self.geography.place(PlaceId(id)));
+            for matches in steering::matching(&known.place()) {
+                rules.remove(&matches);
+            }
+        }
+        let mut unmatched: Vec<(usize, String)> = Vec::new();
+        for (matches, named) in rules {
+            for (pool, line) in named {
+                let message = format!(
+                    "{}:{line}: pool.rules: pool \"{}\": no database has {matches}, so the rule is for nobody; \
+                     correct it, or remove it",
+                    config.path.display(),
+                    pool.id,
+                );
+                unmatched.push((line, message));
+            }
+        }
+        unmatched.sort_unstable();
+        unmatched.into_iter().map(|(_, message)| message).collect()
     }
 
     /// The layers of each pool with nothing but the configuration's lists.

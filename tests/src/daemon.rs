@@ -417,9 +417,17 @@ impl Daemon {
 
     /// The same, the words in one string; failing is an error.
     pub fn ok(&self, words: &str) -> Result<String> {
+        self.exits(words, &[0])
+    }
+
+    /// The same for what may exit with any of these.
+    pub fn exits(&self, words: &str, codes: &[i32]) -> Result<String> {
         let output = self.cli(words.split_whitespace())?;
         ensure!(
-            output.status.success(),
+            output
+                .status
+                .code()
+                .is_some_and(|code| codes.contains(&code)),
             "geodns {words}: {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
@@ -429,7 +437,12 @@ impl Daemon {
 
     /// The same with `--json`, read.
     pub fn json(&self, words: &str) -> Result<Value> {
-        let text = self.ok(&format!("--json {words}"))?;
+        self.json_exits(words, &[0])
+    }
+
+    /// The same for what may exit with any of these.
+    pub fn json_exits(&self, words: &str, codes: &[i32]) -> Result<Value> {
+        let text = self.exits(&format!("--json {words}"), codes)?;
         serde_json::from_str(&text).with_context(|| format!("geodns --json {words}: {text}"))
     }
 

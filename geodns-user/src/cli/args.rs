@@ -50,12 +50,15 @@ pub struct Global {
 pub enum Command {
     /// Serve: the daemon
     Run(Run),
-    /// Read and compile a configuration and every file it names; change nothing
+    /// Read and compile a configuration and every file it names; say all that is wrong; change nothing
     Check {
-        /// Configuration file
+        /// Configuration file [default: that of --config]
         #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
+        file: Option<PathBuf>,
     },
+    /// The configuration itself
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(Config),
     /// Look at zone files
     #[command(subcommand, arg_required_else_help = true)]
     Zone(Zone),
@@ -91,6 +94,8 @@ pub enum Command {
     /// Exits with 3 if the kernel answers otherwise than it should.
     Explain(Explain),
     /// What another configuration would move, from which mirror to which; change nothing
+    ///
+    /// Exits with 4 if clients would be sent to another mirror, or a steered name would be gone.
     Preview {
         /// Configuration file, as it would be
         #[arg(value_hint = ValueHint::FilePath)]
@@ -170,6 +175,13 @@ pub enum Zone {
         #[arg(long, value_name = "NAME", value_parser = zone_name)]
         origin: zone::Name,
     },
+}
+
+/// `geodns config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Print the JSON Schema of the configuration, for editors that complete and check TOML
+    Schema,
 }
 
 /// `geodns acme`

@@ -4,13 +4,14 @@
 use std::path::Path;
 
 use geodns_common::tables::Tables;
+use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::show;
-use crate::config::{Config, Error};
+use crate::config::{self, Config, Error, Errors, Mode};
 use crate::kernel::memory;
 use crate::world::Inputs;
-use crate::zone::{self, Findings, Zone};
+use crate::zone::{self, Findings, Zone, Zones};
 
 /// What a configuration comes to.
 #[derive(Clone, Debug, Serialize)]
@@ -37,31 +38,40 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// What was found in zone files that are not to be used: displays as a line each.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(String);
-
 /// A zone file has errors, which have been printed.
 #[derive(Debug, thiserror::Error)]
 #[error("the zone file has errors")]
 pub struct Broken;
 
-/// Checks `file`; the text to print.
+/// Checks `file`; the text to print. What is wrong with it or any file that it names is all in the error.
 pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let config = Config::load(file)?;
     let readings = zone::read_all(&config);
     let all = || readings.iter().map(|reading| &reading.findings);
-    if all().any(|found| !found.errors.is_empty()) {
-        let lines: Vec<String> = all().flat_map(errors).collect();
-        return Err(Refused(lines.join("\n")).into());
+    let mut wrong: Vec<Error> = all().flat_map(|found| found.errors.clone()).collect();
+    let more = all().map(|found| found.more_errors).sum();
+    let mut warnings = interfaces(&config);
+    warnings.extend(feed(&config));
+    warnings.extend(all().flat_map(self::warnings));
+    let mut zones = Zones::default();
+    if wrong.is_empty() {
+        match zone::steered(&config, readings, &|_| None) {
+            Ok(steered) => zones = steered,
+            Err(error) => wrong.push(error),
+        }
     }
-    let mut warnings: Vec<String> = all().flat_map(warnings).collect();
-    let zones = zone::steered(&config, readings, &|_| None)?;
-    let inputs = Inputs::with_zones(config, zones, &std::env::temp_dir(), None)?;
+    let inputs = match Inputs::with_zones(config, zones, &std::env::temp_dir(), None) {
+        Ok(inputs) if wrong.is_empty() => inputs,
+        Ok(_) => return Err(Errors::new(wrong, more).into()),
+        Err(errors) => {
+            wrong.extend(errors.iter().cloned());
+            return Err(Errors::new(wrong, more + errors.more()).into());
+        }
+    };
     warnings.extend(inputs.warnings());
     // The key only spreads names over slots; any will do.
     let world = inputs.compile(&inputs.layers(), 1, rand::random())?;
+    warnings.extend(inputs.unmatched());
     let plan = world.plan.read().expect("nobody else has it");
     let capacity = plan.capacity();
     let zones = || inputs.zones.iter();
@@ -81,6 +91,38 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         return Ok(serde_json::to_string(&summary)? + "\n");
     }
     Ok(show::summary(&summary))
+}
+
+/// Interfaces that are not there. They may be on the machine that the file is for.
+fn interfaces(config: &Config) -> Vec<String> {
+    let interfaces = config.kernel.interfaces.iter();
+    let missing = interfaces
+        .filter(|name| config.kernel.mode != Mode::Off && if_nametoindex(name.as_str()).is_err());
+    let line = config::line_of(&config.path, "kernel", "interfaces");
+    let warning = |name: &String| Error {
+        file: config.path.clone(),
+        line,
+        key: Some("kernel.interfaces".to_owned()),
+        message: format!(
+            "no interface {name:?} on this machine; correct the name, unless it is there where this file is for"
+        ),
+    };
+    missing.map(|name| warning(name).to_string()).collect()
+}
+
+/// A file of other monitors that is not there. They may not have written it yet.
+fn feed(config: &Config) -> Option<String> {
+    let feed = config.health_feed.as_ref().filter(|feed| !feed.exists())?;
+    let error = Error {
+        file: config.path.clone(),
+        line: config::line_of(&config.path, "health", "feed"),
+        key: Some("health.feed".to_owned()),
+        message: format!(
+            "no file {}; correct the path, unless a monitor is yet to write it",
+            feed.display()
+        ),
+    };
+    Some(error.to_string())
 }
 
 /// Errors, a line each.

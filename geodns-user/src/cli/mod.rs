@@ -10,9 +10,10 @@
 //! - `mirror`: `geodns mirror`
 //! - `acme`: `geodns acme`; `block`: `geodns block`; `capture`, `top`: the live ones
 //!
-//! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error of a
-//! zone file; `zone check`: on standard output, as the warnings); 2 for wrong usage; 3 if `explain`
-//! finds that the kernel answers otherwise than it should.
+//! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error; `zone
+//! check`: on standard output, as the warnings), or with `--json` as JSON on standard output; 2 for wrong
+//! usage; 3 if `explain` finds that the kernel answers otherwise than it should; 4 if `preview` finds that
+//! clients would move.
 
 mod acme;
 pub mod args;
@@ -34,7 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde::de::DeserializeOwned;
 
-use crate::config::DEFAULT_SOCKET;
+use crate::config::{DEFAULT_SOCKET, Error, Errors};
 use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;
@@ -55,15 +56,22 @@ pub fn main() -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    // Logs of the daemon have their own format.
+    let json = arguments.global.json && !matches!(arguments.command, Command::Run(_));
     match dispatch(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         // Which has been said on standard output.
         Err(error) if error.is::<check::Broken>() => ExitCode::FAILURE,
+        Err(error) if error.is::<preview::Moves>() => ExitCode::from(preview::MOVES),
         Err(error) => {
-            for line in format!("{error:#}").lines() {
-                let _ = writeln!(io::stderr(), "geodns: {}", printable::line(line));
+            if json {
+                let _ = print(&format!("{}\n", failure(&error)));
+            } else {
+                for line in format!("{error:#}").lines() {
+                    let _ = writeln!(io::stderr(), "geodns: {}", printable::line(line));
+                }
             }
             match error.is::<explain::Disagreement>() {
                 true => ExitCode::from(explain::DISAGREEMENT),
@@ -71,6 +79,29 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// What went wrong, for programs.
+fn failure(error: &anyhow::Error) -> serde_json::Value {
+    let one = |error: &Error| {
+        serde_json::json!({
+            "file": error.file.display().to_string(),
+            "line": error.line,
+            "key": error.key,
+            "message": error.message,
+        })
+    };
+    let (errors, more): (Vec<_>, _) = match error.downcast_ref::<Errors>() {
+        Some(errors) => (errors.iter().map(one).collect(), errors.more()),
+        None => match error.downcast_ref::<Error>() {
+            Some(error) => (vec![one(error)], 0),
+            None => (
+                vec![serde_json::json!({ "message": format!("{error:#}") })],
+                0,
+            ),
+        },
+    };
+    serde_json::json!({ "errors": errors, "more": more })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -89,7 +120,12 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
             json_logs: global.json || run.log_format == args::LogFormat::Json,
             log_packets: run.log_packets,
         }),
-        Command::Check { file } => print(&check::check(&file, global.json)?),
+        Command::Check { file } => {
+            let file = file.or(global.config);
+            let file = file.unwrap_or_else(|| DEFAULT_CONFIG.into());
+            print(&check::check(&file, global.json)?)
+        }
+        Command::Config(args::Config::Schema) => print(&format!("{:#}\n", crate::config::schema())),
         Command::Zone(args::Zone::Check { file, origin }) => {
             let (text, ok) = check::zone(&file, &origin, global.json)?;
             print(&text)?;
@@ -137,7 +173,12 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         Command::Preview { file } => {
             let config = std::path::absolute(&file)?.display().to_string();
             let reply = client.preview(&Proposal { config }).await?;
-            show(reply, json, |moves| preview::text(&moves))?
+            let moves: api::Preview = reply.json()?;
+            print(&show(reply, json, |moves| preview::text(&moves))?)?;
+            return match preview::moves_anybody(&moves) {
+                true => Err(preview::Moves.into()),
+                false => Ok(()),
+            };
         }
         Command::Stats(stats) => match stats.watch {
             Some(interval) => return watch::watch(client, interval, stats.all, json).await,
@@ -180,6 +221,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         }
         Command::Run(_)
         | Command::Check { .. }
+        | Command::Config(_)
         | Command::Zone(_)
         | Command::Completions { .. } => {
             unreachable!("needs no daemon")

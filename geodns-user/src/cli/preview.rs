@@ -5,6 +5,20 @@ use std::fmt::Write;
 use super::show::{NUMBER, TEXT, table};
 use crate::control::api::{Move, NameMoves, Preview};
 
+/// Exit code where clients would move.
+pub const MOVES: u8 = 4;
+
+/// Clients would move, which has been said.
+#[derive(Debug, thiserror::Error)]
+#[error("clients would move")]
+pub struct Moves;
+
+/// Whether clients of some name would get another mirror, or no answer any more.
+pub fn moves_anybody(preview: &Preview) -> bool {
+    let mut moves = preview.names.iter().flat_map(|names| &names.moves);
+    moves.any(is_move) || !preview.gone_names.is_empty()
+}
+
 /// Names that are written out of those that are alike.
 const SHOWN: usize = 3;
 

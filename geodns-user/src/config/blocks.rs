@@ -1,10 +1,10 @@
 //! `[[block]]`: judged.
 
 use ipnet::IpNet;
-use toml::Spanned;
 
+use super::Error;
 use super::check::Check;
-use super::{Error, file};
+use super::file::{self, Spanned};
 use crate::block::{Blocks, Counters, Rule, Said};
 use crate::geo::network;
 

@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use toml::Spanned;
-
 use super::check::Check;
+use super::file::{self, Spanned};
 use super::transfer::{Allowed, Key, Keys, Peer, Steered};
-use super::{Config, Error, ZoneFile, file};
+use super::{Config, Error, ZoneFile};
 use crate::zone::Name;
 use crate::zone::catalog::claims::Claims;
 use crate::zone::catalog::{MAX_PRODUCER, Member};

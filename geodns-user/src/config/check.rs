@@ -1,15 +1,16 @@
 //! From the file's shape to a [`Config`]: every value judged, every reference resolved.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use geodns_common::abi;
-use toml::Spanned;
+use ipnet::IpNet;
 
-use super::file::{self, Source};
+use super::file::{self, Source, Spanned};
 use super::time::duration;
 use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
@@ -49,62 +50,72 @@ pub(super) fn check(
     source: &Source<'_>,
     file: file::File,
     overrides: &Overrides,
-) -> Result<Config, Error> {
+) -> Result<Config, Vec<Error>> {
     let folder = source.path.parent().unwrap_or(Path::new(""));
-    let check = Check { source, folder };
-    let site = file.server.site.clone();
-    let server = check.server(file.server)?;
-    let tls = check.tls(file.tls, server.port)?;
-    let kernel = check.kernel(file.kernel, overrides)?;
-    let cookies = check.cookies(file.cookies)?;
-    let rrl = check.rrl(file.rrl)?;
-    let blocks = check.blocks(file.block)?;
-    let socket = check.path(file.control.socket, "control.socket", super::DEFAULT_SOCKET)?;
-    if socket.0.as_os_str().len() > MAX_SOCKET_PATH {
-        let message = format!(
-            "{} is longer than {MAX_SOCKET_PATH} octets; a Unix socket needs a shorter path",
-            socket.0.display()
-        );
-        return Err(source.error(socket.1, "control.socket", message));
-    }
-    let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb")?;
-    let health_feed = match file.health.feed {
-        Some(feed) => Some(check.path(Some(feed), "health.feed", "")?.0),
-        None => None,
+    let check = Check {
+        source,
+        folder,
+        errors: RefCell::default(),
     };
-    let transfer = check.inward(file.transfer)?;
-    let keys = check.keys(file.tsig)?;
-    let zones = check.zones(file.zone, &keys)?;
-    let (mirrors, by_id) = check.mirrors(file.mirror)?;
-    let databases = check.databases(file.geoip)?;
-    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref())?;
-    let mut steers = check.steers(file.steer, &pools, &pool_by_id)?;
-    check.names(&file.pool, &mirrors, &mut pools, &mut steers)?;
-    Ok(Config {
-        path: source.path.to_owned(),
-        server,
-        tls,
-        kernel,
-        cookies,
-        rrl,
-        blocks,
-        socket: socket.0,
-        state: state.0,
-        databases,
-        health_feed,
-        transfer,
-        keys,
-        zones,
-        mirrors,
-        pools,
-        steers,
-    })
+    let site = file.server.site.clone();
+    let server = check.server(file.server);
+    let tls = check.or(None, check.tls(file.tls, server.port));
+    let kernel = check.kernel(file.kernel, overrides);
+    let cookies = check.keep(check.cookies(file.cookies));
+    let rrl = check.keep(check.rrl(file.rrl));
+    let blocks = check.keep(check.blocks(file.block));
+    let socket = check.or(Default::default(), check.socket(file.control.socket));
+    let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
+    let state = check.or(Default::default(), state);
+    let health_feed = file.health.feed.and_then(|feed| {
+        let feed = check.path(Some(feed), "health.feed", "");
+        check.keep(feed).map(|(feed, _)| feed)
+    });
+    let transfer = check.keep(check.inward(file.transfer));
+    let keys = check.keep(check.keys(file.tsig));
+    let zones = keys
+        .as_ref()
+        .and_then(|keys| check.keep(check.zones(file.zone, keys)));
+    let (mirrors, by_id) = check.mirrors(file.mirror);
+    let databases = check.databases(file.geoip);
+    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref());
+    let mut steers = check.steers(file.steer, &pools, &pool_by_id);
+    check.keep(check.names(&file.pool, &mirrors, &mut pools, &mut steers));
+    let errors = check.errors.into_inner();
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let config = || {
+        Some(Config {
+            path: source.path.to_owned(),
+            server,
+            tls,
+            kernel,
+            cookies: cookies?,
+            rrl: rrl?,
+            blocks: blocks?,
+            socket,
+            state: state.0,
+            databases,
+            health_feed,
+            transfer: transfer?,
+            keys: keys?,
+            zones: zones?,
+            mirrors,
+            pools,
+            steers,
+        })
+    };
+    // What is not there has said why.
+    config().ok_or_else(Vec::new)
 }
 
 /// What is checked, and where relative paths start.
 pub(super) struct Check<'a> {
     pub source: &'a Source<'a>,
     folder: &'a Path,
+    /// What is wrong, so far.
+    pub errors: RefCell<Vec<Error>>,
 }
 
 impl Check<'_> {
@@ -117,54 +128,80 @@ impl Check<'_> {
         Err(self.source.error(span, key, message))
     }
 
-    fn server(&self, file: file::Server) -> Result<Server, Error> {
+    /// Goes on without what is wrong, to find what else is.
+    pub(super) fn keep<T>(&self, result: Result<T, Error>) -> Option<T> {
+        let wrong = |error| self.errors.borrow_mut().push(error);
+        result.map_err(wrong).ok()
+    }
+
+    /// Goes on with something else in the place of what is wrong.
+    pub(super) fn or<T>(&self, other: T, result: Result<T, Error>) -> T {
+        self.keep(result).unwrap_or(other)
+    }
+
+    /// Says what is wrong, and goes on.
+    pub(super) fn complain(&self, span: Range<usize>, key: &str, message: impl Into<String>) {
+        self.keep(self.error::<()>(span, key, message.into()));
+    }
+
+    fn socket(&self, socket: Option<Spanned<String>>) -> Result<PathBuf, Error> {
+        const KEY: &str = "control.socket";
+        let (path, span) = self.path(socket, KEY, super::DEFAULT_SOCKET)?;
+        if path.as_os_str().len() <= MAX_SOCKET_PATH {
+            return Ok(path);
+        }
+        let message = format!(
+            "{} is longer than {MAX_SOCKET_PATH} octets; a Unix socket needs a shorter path",
+            path.display()
+        );
+        self.error(span, KEY, message)
+    }
+
+    fn server(&self, file: file::Server) -> Server {
         let listen = match file.listen {
             None => None,
             Some(list) if list.get_ref().is_empty() => {
                 let message = "empty; name an address, or leave the key out to answer on the \
                                interfaces' own addresses";
-                return self.error(list.span(), "server.listen", message.to_owned());
+                self.complain(list.span(), "server.listen", message);
+                None
             }
             Some(list) if list.get_ref().len() > MAX_LISTEN => {
                 let message = format!(
                     "{} addresses; {MAX_LISTEN} is the most",
                     list.get_ref().len()
                 );
-                return self.error(list.span(), "server.listen", message);
+                self.complain(list.span(), "server.listen", message);
+                None
             }
-            Some(list) => Some(self.addresses(list.get_ref(), "server.listen")?),
+            Some(list) => Some(self.addresses(list.get_ref(), "server.listen")),
         };
         let port = match file.port {
             None => 53,
-            Some(port) => self.number(port, "server.port", 1, u16::MAX.into())? as u16,
+            Some(port) => self.or(53, self.number(port, "server.port", 1, u16::MAX.into())) as u16,
         };
-        Ok(Server {
+        Server {
             listen,
             port,
             // A character-string of `id.server` (RFC 4892) holds 255 octets.
-            identity: self.told(file.identity, "server.identity", 255)?,
-            nsid: self.told(file.nsid, "server.nsid", abi::NSID_MAX)?,
-            version: self.told(file.version, "server.version", 255)?,
+            identity: self.told(file.identity, "server.identity", 255),
+            nsid: self.told(file.nsid, "server.nsid", abi::NSID_MAX),
+            version: self.told(file.version, "server.version", 255),
             // Judged with the pools.
             site: file.site.map(Spanned::into_inner),
-        })
+        }
     }
 
     /// What is told to those who ask, so many octets at the most.
-    fn told(
-        &self,
-        told: Option<Spanned<file::Told>>,
-        key: &str,
-        most: usize,
-    ) -> Result<Told, Error> {
+    fn told(&self, told: Option<Spanned<file::Told>>, key: &str, most: usize) -> Told {
         let Some(told) = told else {
-            return Ok(Told::Default);
+            return Told::Default;
         };
         let span = told.span();
         let message = match told.into_inner() {
-            file::Told::Is(false) => return Ok(Told::Nothing),
+            file::Told::Is(false) => return Told::Nothing,
             file::Told::Text(text) if (1..=most).contains(&text.len()) => {
-                return Ok(Told::Text(text));
+                return Told::Text(text);
             }
             file::Told::Text(text) => format!(
                 "{} octets; write 1 to {most}, or false to tell nobody, or leave the key out",
@@ -175,14 +212,15 @@ impl Check<'_> {
                     .to_owned()
             }
         };
-        self.error(span, key, message)
+        self.complain(span, key, message);
+        Told::Default
     }
 
     fn tls(&self, file: file::Tls, plain: u16) -> Result<Option<DnsOverTls>, Error> {
         let port_span = file.port.as_ref().map_or(0..0, Spanned::span);
         let port = match file.port {
             None => 853,
-            Some(port) => self.number(port, "tls.port", 1, u16::MAX.into())? as u16,
+            Some(port) => self.or(853, self.number(port, "tls.port", 1, u16::MAX.into())) as u16,
         };
         let (certificate, key) = match (file.certificate, file.key) {
             (None, None) => return Ok(None),
@@ -207,38 +245,42 @@ impl Check<'_> {
         }))
     }
 
-    fn databases(&self, file: file::Geoip) -> Result<Vec<PathBuf>, Error> {
+    fn databases(&self, file: file::Geoip) -> Vec<PathBuf> {
         let mut databases = Vec::new();
         for path in file.databases.map(Spanned::into_inner).unwrap_or_default() {
             let span = path.span();
-            let path = self.path(Some(path), "geoip.databases", "")?.0;
+            let path = self.path(Some(path), "geoip.databases", "");
+            let Some((path, _)) = self.keep(path) else {
+                continue;
+            };
             if databases.contains(&path) {
                 let message = format!("{} stands here twice; remove one", path.display());
-                return self.error(span, "geoip.databases", message);
+                self.complain(span, "geoip.databases", message);
             }
             databases.push(path);
         }
-        Ok(databases)
+        databases
     }
 
-    fn kernel(&self, file: file::Kernel, overrides: &Overrides) -> Result<Kernel, Error> {
+    fn kernel(&self, file: file::Kernel, overrides: &Overrides) -> Kernel {
         let mut interfaces: Vec<String> = Vec::new();
         for interface in file.interfaces {
             let (span, name) = (interface.span(), interface.into_inner());
-            if let Err(message) = interface_name(&name, &interfaces) {
-                return self.error(span, "kernel.interfaces", message);
+            match interface_name(&name, &interfaces) {
+                Ok(()) => interfaces.push(name),
+                Err(message) => self.complain(span, "kernel.interfaces", message),
             }
-            interfaces.push(name);
         }
         if !overrides.interfaces.is_empty() {
             interfaces.clear();
             for name in &overrides.interfaces {
-                interface_name(name, &interfaces).map_err(|message| Error {
+                let good = interface_name(name, &interfaces).map_err(|message| Error {
                     file: self.source.path.to_owned(),
                     line: None,
                     key: Some("--iface".to_owned()),
                     message,
-                })?;
+                });
+                self.keep(good);
                 interfaces.push(name.clone());
             }
         }
@@ -252,106 +294,111 @@ impl Check<'_> {
                 ("generic", Mode::Generic),
                 ("off", Mode::Off),
             ],
-        )?;
+        );
+        let mode = self.or(Mode::Auto, mode);
         let on_stop = self.one_of(
             file.on_stop,
             "kernel.on_stop",
             OnStop::Detach,
             &[("detach", OnStop::Detach), ("keep", OnStop::Keep)],
-        )?;
+        );
+        let on_stop = self.or(OnStop::Detach, on_stop);
+        let default = Duration::from_secs(300);
         let stale_after = match file.stale_after {
-            None => Duration::from_secs(300),
-            Some(text) => match duration(text.get_ref()) {
-                Some(time) if (Duration::from_secs(1)..=MAX_STALE).contains(&time) => time,
-                Some(_) => {
-                    let message = format!(
-                        "{:?} is out of range; write \"1s\" to \"365d\"",
-                        text.get_ref()
-                    );
-                    return self.error(text.span(), "kernel.stale_after", message);
-                }
-                None => {
-                    let message = format!(
-                        "{:?} is not a time; write a number and ms, s, m, h or d, as \"5m\"",
-                        text.get_ref()
-                    );
-                    return self.error(text.span(), "kernel.stale_after", message);
-                }
-            },
+            None => default,
+            Some(text) => self.or(default, self.stale_after(&text)),
         };
         let max_names = match file.max_names {
             None => DEFAULT_NAMES,
-            Some(number) => self.number(number, "kernel.max_names", 1, MAX_NAMES)?,
+            Some(number) => self.or(1, self.number(number, "kernel.max_names", 1, MAX_NAMES)),
         };
         let pass_limit = match file.pass_limit {
             None => DEFAULT_PASS_LIMIT,
-            Some(number) => self.number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)?,
+            Some(number) => self.or(
+                0,
+                self.number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT),
+            ),
         };
-        Ok(Kernel {
+        let pin = self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns");
+        Kernel {
             interfaces,
             mode,
-            pin: self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns")?.0,
+            pin: self.or(Default::default(), pin).0,
             stale_after,
             on_stop,
             max_names,
             pass_limit,
-        })
+        }
     }
 
-    fn mirrors(
-        &self,
-        file: Vec<file::Mirror>,
-    ) -> Result<(Vec<Mirror>, HashMap<String, usize>), Error> {
+    fn stale_after(&self, text: &Spanned<String>) -> Result<Duration, Error> {
+        const KEY: &str = "kernel.stale_after";
+        let message = match duration(text.get_ref()) {
+            Some(time) if (Duration::from_secs(1)..=MAX_STALE).contains(&time) => return Ok(time),
+            Some(_) => format!(
+                "{:?} is out of range; write \"1s\" to \"365d\"",
+                text.get_ref()
+            ),
+            None => not_a_time(text.get_ref()),
+        };
+        self.error(text.span(), KEY, message)
+    }
+
+    /// All mirrors, and their indices by id. Those of which something is wrong are there too, for those who
+    /// name them.
+    fn mirrors(&self, file: Vec<file::Mirror>) -> (Vec<Mirror>, HashMap<String, usize>) {
         let mut mirrors = Vec::new();
         let mut by_id: HashMap<String, usize> = HashMap::new();
         let mut lines: Vec<usize> = Vec::new();
         for mirror in file {
-            let id = self.id(&mirror.id, "mirror.id")?;
+            let Some(id) = self.keep(self.id(&mirror.id, "mirror.id")) else {
+                continue;
+            };
             if let Some(&first) = by_id.get(&id) {
                 let message = format!(
                     "{id:?} is already the mirror of line {}; rename one",
                     lines[first]
                 );
-                return self.error(mirror.id.span(), "mirror.id", message);
+                self.complain(mirror.id.span(), "mirror.id", message);
+                continue;
             }
-            let (v4, v6) = self.mirror_addresses(&id, &mirror)?;
-            let cname = self.mirror_cname(&mirror)?;
-            let location = match &mirror.location {
-                Some(location) => Some(self.location(location, "mirror.location")?),
-                None => None,
-            };
-            let weight = match mirror.weight {
-                Some(weight) => self.number(weight, "mirror.weight", 0, MAX_WEIGHT)?,
-                None => 100,
-            };
+            by_id.insert(id.clone(), mirrors.len());
+            lines.push(self.source.line(mirror.id.span().start));
+            let (v4, v6) = self.or(Default::default(), self.mirror_addresses(&id, &mirror));
+            // With addresses too it has been complained of.
+            let cname = self.or(None, self.mirror_cname(&mirror));
+            let cname = cname.filter(|_| mirror.addresses.is_none());
+            let location = mirror.location.as_ref();
+            let location = location.map(|location| self.location(location, "mirror.location"));
+            let weight = mirror
+                .weight
+                .map(|weight| self.or(0, self.number(weight, "mirror.weight", 0, MAX_WEIGHT)));
             let bias = match &mirror.bias {
                 Some(bias) if (-99..=99).contains(bias.get_ref()) => *bias.get_ref() as i8,
                 Some(bias) => {
                     let message = format!("{} is out of range; write -99 to 99", bias.get_ref());
-                    return self.error(bias.span(), "mirror.bias", message);
+                    self.complain(bias.span(), "mirror.bias", message);
+                    0
                 }
                 None => 0,
             };
-            by_id.insert(id.clone(), mirrors.len());
-            lines.push(self.source.line(mirror.id.span().start));
             if let (Some(check), Some(_)) = (&mirror.check, &mirror.cname) {
                 let message = "not used with a cname: only addresses are checked; remove it";
-                return self.error(check.place(), "mirror.check", message.to_owned());
+                self.complain(check.place(), "mirror.check", message);
             }
             let check = mirror.check.map(|check| monitor::check(self.source, check));
-            let check = check.transpose()?;
             mirrors.push(Mirror {
                 id,
                 v4,
                 v6,
-                check,
+                check: check.and_then(|check| self.keep(check)),
                 cname,
                 location,
-                weight,
+                weight: weight.unwrap_or(100),
                 bias,
             });
         }
-        Ok((mirrors, by_id))
+        (mirrors, by_id)
     }
 
     /// A mirror's addresses by family, sorted; none if it has a `cname`.
@@ -379,7 +426,7 @@ impl Check<'_> {
             return self.error(list.span(), KEY, message);
         }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for address in self.addresses(list.get_ref(), KEY)? {
+        for address in self.addresses(list.get_ref(), KEY) {
             match address {
                 IpAddr::V4(address) => v4.push(address),
                 IpAddr::V6(address) => v6.push(address),
@@ -422,7 +469,7 @@ impl Check<'_> {
     }
 
     /// A place on the earth.
-    pub(super) fn location(&self, location: &file::Location, key: &str) -> Result<Location, Error> {
+    pub(super) fn location(&self, location: &file::Location, key: &str) -> Location {
         let degrees = |value: &Spanned<f64>, key: String, most: f64| {
             if value.get_ref().abs() <= most {
                 return Ok(*value.get_ref());
@@ -433,10 +480,13 @@ impl Check<'_> {
             );
             self.error(value.span(), &key, message)
         };
-        Ok(Location {
-            lat: degrees(&location.lat, format!("{key}.lat"), 90.0)?,
-            lon: degrees(&location.lon, format!("{key}.lon"), 180.0)?,
-        })
+        let degrees = |value: &Spanned<f64>, of: &str, most| {
+            self.or(0.0, degrees(value, format!("{key}.{of}"), most))
+        };
+        Location {
+            lat: degrees(&location.lat, "lat", 90.0),
+            lon: degrees(&location.lon, "lon", 180.0),
+        }
     }
 
     fn steers(
@@ -444,16 +494,20 @@ impl Check<'_> {
         file: Vec<file::Steer>,
         pools: &[Pool],
         pool_by_id: &HashMap<String, usize>,
-    ) -> Result<Vec<Steer>, Error> {
+    ) -> Vec<Steer> {
         let mut steers: Vec<Steer> = Vec::new();
         let mut lines: HashMap<Name, usize> = HashMap::new();
         for steer in file {
             let line = self.source.line(steer.name.span().start);
             let name = zone::parse_owner(steer.name.get_ref())
-                .or_else(|message| self.error(steer.name.span(), "steer.name", message))?;
+                .or_else(|message| self.error(steer.name.span(), "steer.name", message));
+            let Some(name) = self.keep(name) else {
+                continue;
+            };
             if let Some(first) = lines.insert(name.clone(), line) {
                 let message = format!("{name} is already steered by line {first}; remove one");
-                return self.error(steer.name.span(), "steer.name", message);
+                self.complain(steer.name.span(), "steer.name", message);
+                continue;
             }
             let Some(&pool) = pool_by_id.get(steer.pool.get_ref()) else {
                 let message = format!(
@@ -461,11 +515,12 @@ impl Check<'_> {
                     steer.pool.get_ref(),
                     there_are(pools.iter().map(|pool| &pool.id), "[[pool]]")
                 );
-                return self.error(steer.pool.span(), "steer.pool", message);
+                self.complain(steer.pool.span(), "steer.pool", message);
+                continue;
             };
             steers.push(Steer { name, pool, line });
         }
-        Ok(steers)
+        steers
     }
 
     /// A path, resolved against the file's folder, and where it stands.
@@ -482,7 +537,12 @@ impl Check<'_> {
             let message = format!("{:?} is not a path; write one", value.get_ref());
             return self.error(value.span(), key, message);
         }
-        Ok((self.folder.join(value.get_ref()), value.span()))
+        let path = self.folder.join(value.get_ref());
+        if key != "kernel.pin" && path.is_dir() {
+            let message = format!("{} is a folder; name a file", path.display());
+            return self.error(value.span(), key, message);
+        }
+        Ok((path, value.span()))
     }
 
     /// What is in a file that is named, and where that stands.
@@ -528,6 +588,33 @@ impl Check<'_> {
             )
     }
 
+    /// A TTL, as seconds or a time.
+    pub(super) fn ttl(
+        &self,
+        value: &Spanned<file::Ttl>,
+        key: &str,
+        most: u32,
+    ) -> Result<u32, Error> {
+        let span = value.span();
+        let text = match value.get_ref() {
+            file::Ttl::Seconds(seconds) => {
+                return self.number(Spanned::new(span, *seconds), key, 0, most);
+            }
+            file::Ttl::Time(text) => text,
+        };
+        let message = match duration(text) {
+            None => not_a_time(text),
+            Some(time) if time.subsec_millis() > 0 => {
+                format!("{text:?} is no whole number of seconds; write one, as \"1s\"")
+            }
+            Some(time) => match u32::try_from(time.as_secs()) {
+                Ok(seconds) if seconds <= most => return Ok(seconds),
+                _ => format!("{text:?} is out of range; write 0 to {most} seconds"),
+            },
+        };
+        self.error(span, key, message)
+    }
+
     /// One of some words.
     pub(super) fn one_of<T: Copy>(
         &self,
@@ -555,20 +642,19 @@ impl Check<'_> {
     }
 
     /// Addresses that can be answered on, or handed out: each a host's own, none twice.
-    fn addresses(&self, list: &[Spanned<String>], key: &str) -> Result<Vec<IpAddr>, Error> {
+    fn addresses(&self, list: &[Spanned<String>], key: &str) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         for text in list {
-            let address = match address(text.get_ref()) {
-                Ok(address) => address,
-                Err(message) => return self.error(text.span(), key, message),
-            };
-            if addresses.contains(&address) {
-                let message = format!("{address} stands here twice; remove one");
-                return self.error(text.span(), key, message);
+            match address(text.get_ref()) {
+                Ok(address) if addresses.contains(&address) => {
+                    let message = format!("{address} stands here twice; remove one");
+                    self.complain(text.span(), key, message);
+                }
+                Ok(address) => addresses.push(address),
+                Err(message) => self.complain(text.span(), key, message),
             }
-            addresses.push(address);
         }
-        Ok(addresses)
+        addresses
     }
 
     /// A mirror's or pool's id: it stands in CSV files, on command lines and in URLs.
@@ -584,8 +670,19 @@ impl Check<'_> {
 
     /// A domain name.
     pub(super) fn name(&self, text: &Spanned<String>, key: &str) -> Result<Name, Error> {
+        if text.get_ref().contains(char::is_whitespace) {
+            let message = format!(
+                "{:?} has a blank in it; write the name without",
+                text.get_ref()
+            );
+            return self.error(text.span(), key, message);
+        }
         zone::parse_name(text.get_ref()).or_else(|message| self.error(text.span(), key, message))
     }
+}
+
+fn not_a_time(text: &str) -> String {
+    format!("{text:?} is not a time; write a number and ms, s, m, h or d, as \"5m\"")
 }
 
 /// `there are "a", "b"`, or what to add where there is nothing.
@@ -626,7 +723,13 @@ fn interface_name(name: &str, before: &[String]) -> Result<(), String> {
 /// An address of one host.
 pub(super) fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| {
-        format!("{text:?} is not an address; write one as \"192.0.2.1\" or \"2001:db8::1\"")
+        let alone = text.parse::<SocketAddr>().map(|socket| socket.ip());
+        match alone.or(text.parse::<IpNet>().map(|prefix| prefix.addr())) {
+            Ok(alone) => format!("{text:?} is more than an address; write \"{alone}\""),
+            Err(_) => {
+                format!("{text:?} is not an address; write one as \"192.0.2.1\" or \"2001:db8::1\"")
+            }
+        }
     })?;
     let wrong = match address {
         address if address.is_unspecified() => "is the unspecified address",

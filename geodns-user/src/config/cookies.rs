@@ -3,10 +3,10 @@
 use std::fmt;
 
 use geodns_common::cookie::Secret;
-use toml::Spanned;
 
+use super::Error;
 use super::check::Check;
-use super::{Error, file};
+use super::file::{self, Spanned};
 
 /// `[cookies]`: DNS cookies (RFC 7873).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,22 +1,21 @@
-//! The shape of `geodns.toml` as it is written: what serde reads, each value with its place.
-//!
-//! Nothing is judged here but the shape: unknown keys, missing keys, wrong types. What the values
-//! mean is judged in [`check`](super::check).
+//! The shape of `geodns.toml` as it is written: what serde reads, each value with its place, and the schema
+//! that editors and [`shape`](super::shape) go by. What the values mean is judged in [`check`](super::check).
 
-use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use toml::de::DeTable;
 
-use super::{Error, monitor};
+use super::shape::{self, Found};
+pub(super) use super::spanned::Spanned;
+use super::{Error, Policy, monitor, syntax};
 
-/// The whole file.
-#[derive(Debug, Deserialize)]
+/// A configuration of geodns, an authoritative GeoDNS server. `etc/geodns.toml` explains every key.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "geodns.toml")]
 pub(super) struct File {
     #[serde(default)]
     pub server: Server,
@@ -52,229 +51,407 @@ pub(super) struct File {
     pub steer: Vec<Steer>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Who answers, and where.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
+    /// Addresses to answer on. Default: the interfaces' own.
     pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// UDP and TCP port. Default: 53.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     pub port: Option<Spanned<i64>>,
+    /// Answer to id.server. Default: the host name.
     pub identity: Option<Spanned<Told>>,
+    /// NSID. Default: as identity.
     pub nsid: Option<Spanned<Told>>,
+    /// Answer to version.bind and version.server.
     pub version: Option<Spanned<Told>>,
+    /// Mirror (or nested pool) that this node stands beside, for policy "site".
     pub site: Option<Spanned<String>>,
 }
 
 /// What is told to those who ask: a text, or, with `false`, nothing.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline, extend("x-toml" = "a text in quotes, or false"))]
 pub(super) enum Told {
+    /// This.
     Text(String),
+    /// Nothing, if false.
     Is(bool),
 }
 
-impl<'de> Deserialize<'de> for Told {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrFalse;
-        impl Visitor<'_> for TextOrFalse {
-            type Value = Told;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text in quotes, or false")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Told, E> {
-                Ok(Told::Text(text.to_owned()))
-            }
-
-            fn visit_bool<E>(self, is: bool) -> Result<Told, E> {
-                Ok(Told::Is(is))
-            }
-        }
-        deserializer.deserialize_any(TextOrFalse)
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
+/// DNS over TLS, if both files are named.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tls {
+    /// Certificate chain, PEM.
     pub certificate: Option<Spanned<String>>,
+    /// Private key, PEM.
     pub key: Option<Spanned<String>>,
+    /// TCP port. Default: 853.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     pub port: Option<Spanned<i64>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The fast path.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kernel {
+    /// Interfaces whose packets the fast path sees.
     #[serde(default)]
     pub interfaces: Vec<Spanned<String>>,
+    /// How to attach. Default: "auto".
+    #[schemars(extend("enum" = ["auto", "native", "generic", "off"]))]
     pub mode: Option<Spanned<String>>,
+    /// Folder in a BPF file system. Default: /sys/fs/bpf/geodns.
     pub pin: Option<Spanned<String>>,
+    /// How long the kernel answers without the daemon. Default: "5m".
+    #[schemars(extend("pattern" = TIME))]
     pub stale_after: Option<Spanned<String>>,
+    /// What an orderly stop leaves behind. Default: "detach".
+    #[schemars(extend("enum" = ["detach", "keep"]))]
     pub on_stop: Option<Spanned<String>>,
+    /// Names in the kernel's table, at the most. Default: 2000000.
+    #[schemars(extend("minimum" = 1, "maximum" = 32000000))]
     pub max_names: Option<Spanned<i64>>,
+    /// Packets a second that each CPU passes to the slow path for one reason; 0: no limit. Default: 50000.
+    #[schemars(extend("minimum" = 0, "maximum" = 10000000))]
     pub pass_limit: Option<Spanned<i64>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// DNS cookies.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cookies {
+    /// Default: true.
     pub enabled: Option<bool>,
+    /// One secret or two, 32 hexadecimal digits each. Default: one of this server's own.
     pub secrets: Option<Spanned<Vec<Spanned<String>>>>,
+    /// File with the secrets, one on each line.
     pub secrets_file: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Response rate limiting.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rrl {
+    /// Responses a second to each /24 and /56; 0: no limit. Default: 0.
+    #[schemars(extend("minimum" = 0, "maximum" = 1000000))]
     pub rate: Option<Spanned<i64>>,
+    /// Responses at once. Default: the rate.
+    #[schemars(extend("minimum" = 1, "maximum" = 10000000))]
     pub burst: Option<Spanned<i64>>,
+    /// Of this many queries over the limit one is answered; 0: none. Default: 2.
+    #[schemars(extend("minimum" = 0, "maximum" = 100))]
     pub slip: Option<Spanned<i64>>,
+    /// Octets of a UDP response without a good cookie, at the most.
     pub nocookie_udp_size: Option<Spanned<i64>>,
+    /// Addresses and prefixes that are never limited.
     pub allow: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Count only. Default: false.
     pub dry_run: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Queries that are dropped: those that are all that it says.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
+    /// The name that is asked for.
     pub name: Option<String>,
+    /// That name, or any below it.
     pub below: Option<String>,
+    /// The type that is asked for, as "ANY".
     #[serde(rename = "type")]
     pub qtype: Option<String>,
+    /// Where queries come from: addresses or prefixes.
     pub from: Option<Vec<Spanned<String>>>,
+    /// Why.
     pub note: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// The API's socket.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
+    /// Path of the Unix socket. Default: /run/geodns/control.sock.
     pub socket: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What survives a restart.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
+    /// File of it. Default: /var/lib/geodns/state.redb.
     pub path: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where clients are.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Geoip {
+    /// MMDB files; the first that knows an address is believed.
     pub databases: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Verdicts of other monitors.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Health {
+    /// File of them.
     pub feed: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How much zones from elsewhere may take.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Transfer {
+    /// Octets of one zone, at the most.
     pub max_zone: Option<Spanned<String>>,
+    /// Octets of all of them.
     pub max_all: Option<Spanned<String>>,
+    /// SOA queries a second to one primary after NOTIFY.
     pub notify_rate: Option<Spanned<i64>>,
+    /// The same to all primaries.
     pub notify_rate_all: Option<Spanned<i64>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A key that zones are transferred with.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tsig {
+    /// A domain name.
     pub name: Spanned<String>,
+    /// Default: "hmac-sha256".
+    #[schemars(extend("enum" = ["hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512"]))]
     pub algorithm: Option<Spanned<String>>,
+    /// The secret in base64.
     pub secret: Option<Spanned<String>>,
+    /// File with the secret.
     pub secret_file: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A zone.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Zone {
+    /// Apex.
     pub name: Spanned<String>,
+    /// Zone file.
     pub file: Option<Spanned<String>>,
+    /// Servers that it is transferred from, in a file's place.
+    #[schemars(with = "Option<Vec<Peer>>")]
     pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    /// Addresses, prefixes and keys that may transfer it.
     pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Servers that are told when it changes.
+    #[schemars(with = "Option<Vec<Peer>>")]
     pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    /// Key for primaries and notify.
     pub tsig: Option<Spanned<String>>,
+    /// What a transfer has of steered names. Default: "flatten".
+    #[schemars(extend("enum" = ["flatten", "leave-out"]))]
     pub transfer_steered: Option<Spanned<String>>,
+    /// It lists other zones.
+    #[schemars(extend("enum" = ["consumer", "producer"]))]
     pub catalog: Option<Spanned<String>>,
+    /// What members of the catalog are.
     pub members: Option<Spanned<Vec<Members>>>,
+    /// Catalog that lists it.
     pub in_catalog: Option<Spanned<String>>,
+    /// Its group there.
     pub catalog_group: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// What members of a catalog are.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-toml" = r#"{ primaries = ["192.0.2.1"] }"#))]
 pub(super) struct Members {
+    /// Of this group; default: all others.
     pub group: Option<Spanned<String>>,
+    /// Servers that they are transferred from.
+    #[schemars(with = "Option<Vec<Peer>>")]
     pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    /// Addresses, prefixes and keys that may transfer them.
     pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Servers that are told when they change.
+    #[schemars(with = "Option<Vec<Peer>>")]
     pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    /// Key for primaries and notify.
     pub tsig: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// Another server, as the schema has it: it is read by hand.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Peer {
+    /// Its address.
+    Address(String),
+    /// Its address, and what is unusual about it.
+    Table(PeerTable),
+}
+
+/// A server with a port or a key of its own.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, inline)]
+#[schemars(extend("x-toml" = r#"{ address = "192.0.2.1", port = 53, tsig = "key" }"#))]
+#[expect(dead_code, reason = "only its schema is used")]
+struct PeerTable {
+    /// Its address.
+    address: String,
+    /// Default: 53.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
+    port: Option<i64>,
+    /// Key.
+    tsig: Option<String>,
+}
+
+/// A place that serves the site.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mirror {
+    /// Its name here.
     pub id: Spanned<String>,
+    /// Its addresses.
     pub addresses: Option<Spanned<Vec<Spanned<String>>>>,
+    /// A host name that answers are an alias of, in place of addresses.
     pub cname: Option<Spanned<String>>,
+    /// Where it stands.
     pub location: Option<Location>,
+    /// Its share where mirrors are chosen by weight. Default: 100.
+    #[schemars(extend("minimum" = 0, "maximum" = 1000000))]
     pub weight: Option<Spanned<i64>>,
+    /// How many per cent nearer it counts than it is. Default: 0.
+    #[schemars(extend("minimum" = -99, "maximum" = 99))]
     pub bias: Option<Spanned<i64>>,
+    /// How each of its addresses is checked. Default: not at all.
     pub check: Option<monitor::File>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A place on the earth, in degrees.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-toml" = "{ lat = 52.4, lon = 4.9 }"))]
 pub(super) struct Location {
+    /// North of the equator.
+    #[schemars(extend("minimum" = -90, "maximum" = 90))]
     pub lat: Spanned<f64>,
+    /// East of Greenwich.
+    #[schemars(extend("minimum" = -180, "maximum" = 180))]
     pub lon: Spanned<f64>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A set of mirrors that is chosen among.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
+    /// Its name here.
     pub id: Spanned<String>,
+    /// Its mirrors, by id.
     pub mirrors: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Or the pools that it is made of.
     pub pools: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How it chooses.
+    #[schemars(extend("enum" = Policy::NAMES.map(|(name, _)| name)))]
     pub policy: Spanned<String>,
+    /// Mirror for clients of whom nothing is known, or several in order.
+    #[schemars(with = "Option<OneOrMore>")]
     pub default: Option<Spanned<toml::Value>>,
+    /// List of prefixes and their mirrors.
     pub prefixes: Option<Spanned<String>>,
+    /// For whom which mirrors come first.
     pub rules: Option<Spanned<Vec<Rule>>>,
-    pub ttl: Option<Spanned<i64>>,
-    pub ttl_min: Option<Spanned<i64>>,
+    /// TTL of its records. Default: 60 seconds.
+    pub ttl: Option<Spanned<Ttl>>,
+    /// The least TTL, when a check could soon change the answer. Default: half of the TTL.
+    pub ttl_min: Option<Spanned<Ttl>>,
+    /// Mirrors in one answer. Default: 1.
+    #[schemars(extend("minimum" = 1, "maximum" = 64))]
     pub answers: Option<Spanned<i64>>,
+    /// Mirrors that are remembered of a region.
+    #[schemars(extend("minimum" = 1, "maximum" = 8))]
     pub depth: Option<Spanned<i64>>,
+    /// By what a mirror is drawn. Default: "client".
+    #[schemars(extend("enum" = ["client", "query"]))]
     pub choice: Option<Spanned<String>>,
+    /// What happens when no mirror is in service. Default: "open".
+    #[schemars(extend("enum" = ["open", "closed", "fallback"]))]
     pub fail: Option<Spanned<String>>,
+    /// The pool that answers then, with fail = "fallback".
     pub fallback: Option<Spanned<String>>,
+    /// Share of the mirrors in service below which checks are not believed. Default: 0.
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub panic: Option<Spanned<f64>>,
+    /// Where it is, when it is part of another pool.
     pub location: Option<Location>,
+    /// A name for each mirror, with {mirror} where its id stands.
+    #[schemars(extend("pattern" = r"\{mirror\}"))]
     pub names: Option<Spanned<String>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An id, or several, as the schema has it: it is read by hand.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OneOrMore {
+    /// One.
+    One(String),
+    /// In order of preference.
+    More(Vec<String>),
+}
+
+/// For whom which mirrors come first.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-toml" = r#"{ country = "NL", mirrors = ["ams"] }"#))]
 pub(super) struct Rule {
+    /// AF, AN, AS, EU, NA, OC or SA.
     pub continent: Option<Spanned<String>>,
+    /// ISO 3166-1, two letters.
     pub country: Option<Spanned<String>>,
+    /// With a country: its ISO 3166-2 code or English name.
     pub subdivision: Option<Spanned<String>>,
+    /// With a country: its English name.
     pub city: Option<Spanned<String>>,
+    /// Number of an autonomous system.
+    #[schemars(extend("minimum" = 1, "maximum" = 4294967295u32))]
     pub asn: Option<Spanned<i64>>,
+    /// Prefix or address.
     pub prefix: Option<Spanned<String>>,
+    /// Mirrors, the best first.
     pub mirrors: Spanned<Vec<Spanned<String>>>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A name whose A and AAAA records come from a pool.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Steer {
+    /// Owner name, in one of the zones.
     pub name: Spanned<String>,
+    /// The pool.
     pub pool: Spanned<String>,
+}
+
+/// How a time is written.
+pub(super) const TIME: &str = "^[0-9]+(ms|s|m|h|d)$";
+
+/// A TTL: seconds, or a time.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum Ttl {
+    /// In seconds.
+    Seconds(#[schemars(extend("minimum" = 0, "maximum" = 2147483647))] i64),
+    /// A number and s, m, h or d.
+    Time(#[schemars(extend("pattern" = TIME))] String),
 }
 
 /// A file's text, for turning places into lines.
 pub(super) struct Source<'a> {
     pub path: &'a Path,
-    text: &'a str,
+    pub text: &'a str,
     /// Where each line ends.
     ends: Vec<usize>,
 }
@@ -301,178 +478,33 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Reads the file's shape.
-    pub fn parse(&self) -> Result<File, Error> {
-        let document = DeTable::parse(self.text).map_err(|error| {
-            let message = format!("not TOML: {}", one_line(error.message()));
-            self.found(error.span(), None, message)
-        })?;
-        self.tables(document.get_ref())?;
-        File::deserialize(toml::Deserializer::from(document.clone()))
-            .map_err(|error| self.explain(document.get_ref(), &error))
-    }
-
-    /// Whether each table stands as a table: serde would take a list of values in its place.
-    fn tables(&self, document: &DeTable<'_>) -> Result<(), Error> {
-        for (key, value) in document {
-            let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
-            let (stands, header) = match key.get_ref().as_ref() {
-                name @ ("server" | "kernel" | "control" | "state" | "geoip" | "health") => {
-                    (is_table(value.get_ref()), format!("[{name}]"))
-                }
-                name @ ("tsig" | "zone" | "mirror" | "pool" | "steer") => {
-                    let list = value.get_ref().as_array();
-                    let stands =
-                        list.is_some_and(|list| list.iter().all(|item| is_table(item.get_ref())));
-                    (stands, format!("[[{name}]]"))
-                }
-                _ => continue,
+    /// Reads the file's shape: what could be read of it, if anything can be judged, and what is wrong.
+    pub fn parse(&self) -> (Option<File>, Found) {
+        let (mut document, errors) = DeTable::parse_recoverable(self.text);
+        if !errors.is_empty() {
+            let errors = syntax::explain(self, &errors);
+            let found = Found {
+                errors,
+                ..Found::default()
             };
-            if !stands {
-                let message = format!("not a table; write it as {header}");
-                return Err(self.error(key.span(), key.get_ref(), message));
+            return (None, found);
+        }
+        let mut found = shape::check(self, document.get_mut());
+        if found.fatal {
+            return (None, found);
+        }
+        match File::deserialize(toml::Deserializer::from(document)) {
+            Ok(file) => (Some(file), found),
+            Err(error) => {
+                // The schema lets something through that serde does not.
+                found.errors.push(Error {
+                    file: self.path.to_owned(),
+                    line: error.span().map(|span| self.line(span.start)),
+                    key: None,
+                    message: error.message().replace('\n', " "),
+                });
+                (None, found)
             }
         }
-        self.inner_tables(document)
     }
-
-    /// Whether what must be a table within a zone, a mirror or a pool is one.
-    fn inner_tables(&self, document: &DeTable<'_>) -> Result<(), Error> {
-        const LOCATION: &str = "{ lat = 52.4, lon = 4.9 }";
-        const RULE: &str = "{ country = \"NL\", mirrors = [\"ams\"] }";
-        const MEMBERS: &str = "{ primaries = [\"192.0.2.1\"] }";
-        for (header, key, form) in [
-            ("mirror", "check", "{ type = \"tcp\", port = 80 }"),
-            ("mirror", "location", LOCATION),
-            ("pool", "location", LOCATION),
-            ("pool", "rules", RULE),
-            ("zone", "members", MEMBERS),
-        ] {
-            let is_list = [RULE, MEMBERS].contains(&form);
-            let list = document
-                .get(header)
-                .and_then(|list| list.get_ref().as_array());
-            let tables = list.into_iter().flatten();
-            let values = tables.filter_map(|table| table.get_ref().as_table()?.get(key));
-            for value in values {
-                let key = format!("{header}.{key}");
-                let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
-                let wrong = match value.get_ref() {
-                    DeValue::Array(items) if is_list => {
-                        items.iter().find(|item| !is_table(item.get_ref()))
-                    }
-                    _ if is_list => {
-                        let message =
-                            format!("not a list of tables; write each as [[{key}]], or [{form}]");
-                        return Err(self.error(value.span(), &key, message));
-                    }
-                    table => (!is_table(table)).then_some(value),
-                };
-                if let Some(wrong) = wrong {
-                    let message = format!("not a table; write it as {form}");
-                    return Err(self.error(wrong.span(), &key, message));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn found(&self, span: Option<Range<usize>>, key: Option<String>, message: String) -> Error {
-        Error {
-            file: self.path.to_owned(),
-            line: span.map(|span| self.line(span.start)),
-            key,
-            message,
-        }
-    }
-
-    /// One line out of what serde says.
-    fn explain(&self, document: &DeTable<'_>, error: &toml::de::Error) -> Error {
-        let span = error.span();
-        let place = span
-            .as_ref()
-            .and_then(|span| find(document, span.start, ""));
-        let message = one_line(error.message());
-        let (key, value) = place.unzip();
-        if let Some(rest) = message.strip_prefix("unknown field `") {
-            // "prot`, expected one of `listen`, `port`", or "expected `x`", or "`x` or `y`".
-            let known: Vec<&str> = rest.split('`').skip(2).step_by(2).collect();
-            return self.found(
-                span,
-                key,
-                format!("unknown key; known: {}", known.join(", ")),
-            );
-        }
-        if let Some(rest) = message.strip_prefix("missing field `") {
-            let field = rest.trim_end_matches('`');
-            let key = key.map_or_else(|| field.to_owned(), |key| format!("{key}.{field}"));
-            return self.found(span, Some(key), "missing; add it".to_owned());
-        }
-        if message == "floating-point number overflowed" {
-            let message = "far out of range; write a smaller number".to_owned();
-            return self.found(span, key, message);
-        }
-        let expected = message.rsplit_once(", expected ");
-        let (Some(value), Some((_, expected))) = (value, expected) else {
-            return self.found(span, key, message);
-        };
-        let message = match (value, expected) {
-            (DeValue::Integer(_), "i64") => "far out of range; write a smaller number".to_owned(),
-            (value, "i64") => format!("{}; write a whole number", a_type(value)),
-            (value, "a sequence") => format!("{}; write a list, as [\"a\", \"b\"]", a_type(value)),
-            (value, "f64") => format!("{}; write a number, as 0.1", a_type(value)),
-            (value, "a boolean") => format!("{}; write true or false", a_type(value)),
-            (value, "a string") => format!("{}; write a string, in quotes", a_type(value)),
-            (value, expected) => format!("{}; write {expected}", a_type(value)),
-        };
-        self.found(span, key, message)
-    }
-}
-
-/// What a value is, in TOML's words.
-fn a_type(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "a boolean",
-        DeValue::Datetime(_) => "a date or time",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-fn one_line(message: &str) -> String {
-    message.replace('\n', " ")
-}
-
-/// The innermost key whose name or value covers a place, as `table.key`, and the value there.
-fn find<'t, 'i>(
-    table: &'t DeTable<'i>,
-    at: usize,
-    above: &str,
-) -> Option<(String, &'t DeValue<'i>)> {
-    table.iter().find_map(|(key, value)| {
-        let path = if above.is_empty() {
-            key.get_ref().to_string()
-        } else {
-            format!("{above}.{}", key.get_ref())
-        };
-        find_in(value, at, &path)
-            .or_else(|| key.span().contains(&at).then(|| (path, value.get_ref())))
-    })
-}
-
-fn find_in<'t, 'i>(
-    value: &'t Spanned<DeValue<'i>>,
-    at: usize,
-    path: &str,
-) -> Option<(String, &'t DeValue<'i>)> {
-    let inner = match value.get_ref() {
-        DeValue::Table(table) => find(table, at, path),
-        DeValue::Array(items) => items.iter().find_map(|item| find_in(item, at, path)),
-        _ => None,
-    };
-    let covers = value.span().contains(&at);
-    inner.or_else(|| covers.then(|| (path.to_owned(), value.get_ref())))
 }

@@ -1,10 +1,9 @@
 //! `[transfer]`: how much zones from elsewhere may take, judged.
 
-use toml::Spanned;
-
+use super::Error;
 use super::check::Check;
+use super::file::{self, Spanned};
 use super::size::size;
-use super::{Error, file};
 
 /// The least that a zone may take: a few records.
 const LEAST: usize = 64 << 10;

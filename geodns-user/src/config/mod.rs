@@ -1,6 +1,7 @@
 //! `geodns.toml`: parsed, validated, with errors that name file, line and key.
 //!
-//! - `file`: the file's shape, by serde
+//! - `file`: the file's shape, by serde, each value with its place (`spanned`)
+//! - [`schema`]: the same as a JSON Schema; `shape`: whether a file is so; `syntax`: whether it is TOML
 //! - `check`: what its values mean, and whether they fit together
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
@@ -21,7 +22,11 @@ mod inward;
 mod monitor;
 mod pool;
 mod rrl;
+mod schema;
+mod shape;
 pub mod size;
+mod spanned;
+mod syntax;
 pub mod time;
 mod transfer;
 
@@ -38,6 +43,7 @@ pub use inward::Inward;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use rrl::Rrl;
+pub use schema::schema;
 pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
 use crate::files;
@@ -71,6 +77,64 @@ impl fmt::Display for Error {
     }
 }
 
+/// All that is wrong with a configuration, in the order of its files. Displays as a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    errors: Vec<Error>,
+    /// More that are not shown.
+    more: usize,
+}
+
+impl Errors {
+    /// Errors that are shown, at the most.
+    const MOST: usize = 50;
+
+    /// Those, in order, none twice, and how many more there are.
+    pub fn new(mut errors: Vec<Error>, more: usize) -> Self {
+        let mut seen = std::collections::HashSet::new();
+        errors.retain(|error| seen.insert(error.to_string()));
+        // What is wrong with a file as a whole comes last.
+        let place = |error: &Error| (error.file.clone(), error.line.unwrap_or(usize::MAX));
+        errors.sort_by_cached_key(place);
+        let more = more + errors.len().saturating_sub(Self::MOST);
+        errors.truncate(Self::MOST);
+        Self { errors, more }
+    }
+
+    /// The first of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Error> {
+        self.errors.iter()
+    }
+
+    /// How many more there are.
+    pub fn more(&self) -> usize {
+        self.more
+    }
+}
+
+impl From<Error> for Errors {
+    fn from(error: Error) -> Self {
+        Self::new(vec![error], 0)
+    }
+}
+
+impl std::error::Error for Errors {}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, error) in self.errors.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more errors"),
+        }
+    }
+}
+
 impl Error {
     /// A file that cannot be read.
     pub fn cannot_read(file: &Path, error: &std::io::Error) -> Self {
@@ -81,6 +145,15 @@ impl Error {
             message: format!("cannot read: {error}; check the path and its permissions"),
         }
     }
+}
+
+/// The line in which a section of a file has a key.
+pub fn line_of(file: &Path, section: &str, key: &str) -> Option<usize> {
+    let text = files::read_to_string(file).ok()?;
+    let document = toml::de::DeTable::parse(&text).ok()?;
+    let table = document.get_ref().get(section)?.get_ref().as_table()?;
+    let (key, _) = table.get_key_value(key)?;
+    Some(file::Source::new(file, &text).line(key.span().start))
 }
 
 /// A whole, valid configuration. Paths are resolved against the file's folder.
@@ -512,6 +585,38 @@ pub enum Matches {
     Continent([u8; 2]),
 }
 
+/// As it is written in a rule.
+impl fmt::Display for Matches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = |code: &[u8; 2]| String::from_utf8_lossy(code).into_owned();
+        match self {
+            Self::Prefix(prefix) => write!(f, "prefix = \"{prefix}\""),
+            Self::Asn(number) => write!(f, "asn = {number}"),
+            Self::City {
+                country,
+                subdivision,
+                city,
+            } => {
+                write!(f, "country = {:?}, ", code(country))?;
+                if let Some(subdivision) = subdivision {
+                    write!(f, "subdivision = {subdivision:?}, ")?;
+                }
+                write!(f, "city = {city:?}")
+            }
+            Self::Subdivision {
+                country,
+                subdivision,
+            } => write!(
+                f,
+                "country = {:?}, subdivision = {subdivision:?}",
+                code(country)
+            ),
+            Self::Country(country) => write!(f, "country = {:?}", code(country)),
+            Self::Continent(continent) => write!(f, "continent = {:?}", code(continent)),
+        }
+    }
+}
+
 /// `pool.choice`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
@@ -561,18 +666,18 @@ pub struct Overrides {
 
 impl Config {
     /// Reads and validates a file.
-    pub fn load(path: &Path) -> Result<Self, Error> {
+    pub fn load(path: &Path) -> Result<Self, Errors> {
         Self::load_with(path, &Overrides::default())
     }
 
     /// Reads and validates a file, under what the command line says.
-    pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, Error> {
+    pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, Errors> {
         let bytes = files::read(path).map_err(|error| Error::cannot_read(path, &error))?;
         Self::parse(path, &bytes, overrides)
     }
 
     /// Validates a file's content; `path` is for errors and relative paths.
-    fn parse(path: &Path, bytes: &[u8], overrides: &Overrides) -> Result<Self, Error> {
+    fn parse(path: &Path, bytes: &[u8], overrides: &Overrides) -> Result<Self, Errors> {
         let text = str::from_utf8(bytes).map_err(|error| {
             let before = &bytes[..error.valid_up_to()];
             Error {
@@ -583,7 +688,16 @@ impl Config {
             }
         })?;
         let source = file::Source::new(path, text);
-        check::check(&source, source.parse()?, overrides)
+        let (file, found) = source.parse();
+        let checked = file.map(|file| check::check(&source, file, overrides));
+        let more = match checked {
+            Some(Ok(config)) if found.errors.is_empty() => return Ok(config),
+            Some(Err(errors)) => errors,
+            _ => Vec::new(),
+        };
+        let more = more.into_iter().filter(|error| !found.explains(error));
+        let errors = found.errors.iter().cloned().chain(more);
+        Err(Errors::new(errors.collect(), 0))
     }
 
     /// An error unless there is an interface to attach to or, with `mode = "off"`, an address to

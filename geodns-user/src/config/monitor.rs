@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::Error;
-use super::file::Source;
+use super::file::{Source, Spanned, TIME};
 use super::time::duration;
 
 /// `interval` from and to. Below the least, checks are an attack.
@@ -117,25 +117,60 @@ impl fmt::Display for Status {
     }
 }
 
-/// `mirror.check` as it is written.
-#[derive(Debug, Deserialize)]
+/// How each address of a mirror is checked.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Check", extend("x-toml" = r#"{ type = "tcp", port = 80 }"#))]
 pub(super) struct File {
+    /// What is asked of it.
     #[serde(rename = "type")]
+    #[schemars(extend("enum" = ["http", "https", "tcp", "icmp", "exec"]))]
     kind: Spanned<String>,
+    /// Default: 80 with "http", 443 with "https".
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     port: Option<Spanned<i64>>,
+    /// Path of the request. Default: "/".
     path: Option<Spanned<String>>,
+    /// Name for the Host header, SNI and the certificate.
     host: Option<Spanned<String>>,
+    /// Status codes that are good, and classes of them. Default: ["2xx"].
+    #[schemars(with = "Option<Vec<StatusSchema>>")]
     status: Option<Spanned<Vec<Spanned<toml::Value>>>>,
+    /// Text that must be in the body.
     body: Option<Spanned<String>>,
+    /// Whether the certificate must be good. Default: true.
     verify: Option<Spanned<bool>>,
+    /// Program and arguments.
     command: Option<Spanned<Vec<Spanned<String>>>>,
+    /// From one check to the next. Default: "10s".
+    #[schemars(extend("pattern" = TIME))]
     interval: Option<Spanned<String>>,
+    /// The longest that a check may take. Default: half of the interval.
+    #[schemars(extend("pattern" = TIME))]
     timeout: Option<Spanned<String>>,
+    /// Successes in a row that bring a mirror up. Default: 2.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     rise: Option<Spanned<i64>>,
+    /// Failures that bring a mirror down. Default: 3.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     fall: Option<Spanned<i64>>,
+    /// Successes in a row that clear failures. Default: as rise.
+    #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     ok: Option<Spanned<i64>>,
+    /// How much later than its turn a check may start, as a share of the interval. Default: 0.1.
+    #[schemars(extend("minimum" = 0, "maximum" = 0.5))]
     jitter: Option<Spanned<f64>>,
+}
+
+/// A status code or a class of them, as the schema has it: it is read by hand.
+#[derive(JsonSchema)]
+#[schemars(untagged, inline)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum StatusSchema {
+    /// As 200.
+    Code(i64),
+    /// As "2xx".
+    Class(String),
 }
 
 impl File {

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use geodns_common::abi::{self, Order};
 use ipnet::IpNet;
-use toml::Spanned;
 
 use super::check::{Check, MAX_TTL, the_pool_has, there_are};
-use super::file;
+use super::file::{self, Spanned};
+use super::shape::nearest;
 use super::{Choice, Error, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
-use crate::geo::network;
+use crate::geo::{Code, network};
 use crate::zone;
 
 /// Rules of a pool, at the most, those by prefix left out: they are part of its prefix list.
@@ -39,14 +39,17 @@ impl Check<'_> {
         mirrors: &[Mirror],
         mirror_by_id: &ById,
         site: Option<&Spanned<String>>,
-    ) -> Result<(Vec<Pool>, ById), Error> {
+    ) -> (Vec<Pool>, ById) {
         let mut by_id = ById::new();
         for (number, pool) in file.iter().enumerate() {
-            let id = self.id(&pool.id, "pool.id")?;
+            let Some(id) = self.keep(self.id(&pool.id, "pool.id")) else {
+                continue;
+            };
             if let Some(&first) = by_id.get(&id) {
                 let line = self.source.line(file[first].id.span().start);
                 let message = format!("{id:?} is already the pool of line {line}; rename one");
-                return self.error(pool.id.span(), "pool.id", message);
+                self.complain(pool.id.span(), "pool.id", message);
+                continue;
             }
             by_id.insert(id, number);
         }
@@ -59,17 +62,25 @@ impl Check<'_> {
                 site.get_ref(),
                 there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
             );
-            return self.error(site.span(), "server.site", message);
+            self.complain(site.span(), "server.site", message);
         }
         let mut pools = Vec::with_capacity(file.len());
+        let mut sound = true;
         for pool in file {
-            let members = self.members(pool, file, &by_id, mirrors, mirror_by_id)?;
             let site = site.map(Spanned::get_ref);
-            pools.push(self.pool(pool, file, members, mirrors, &by_id, site)?);
+            let good = self
+                .members(pool, file, &by_id, mirrors, mirror_by_id)
+                .and_then(|members| self.pool(pool, file, members, mirrors, &by_id, site));
+            let good = self.keep(good);
+            sound &= good.is_some();
+            // One of which nothing is known keeps the place, for those who name it.
+            pools.push(good.unwrap_or_else(|| Pool::alone(pool.id.get_ref().clone(), Vec::new())));
         }
-        self.fallbacks(file, &pools, mirrors)?;
-        self.locations(file)?;
-        Ok((pools, by_id))
+        if sound {
+            self.keep(self.fallbacks(file, &pools, mirrors));
+        }
+        self.keep(self.locations(file));
+        (pools, by_id)
     }
 
     fn pool(
@@ -91,7 +102,7 @@ impl Check<'_> {
             );
             return self.error(file.policy.span(), "pool.policy", message);
         }
-        self.unused(file, policy, nested)?;
+        self.unused(file, policy, nested);
         let aliases = members
             .mirrors
             .iter()
@@ -121,34 +132,37 @@ impl Check<'_> {
             _ => members.mirrors.len().min(Order::LEN),
         };
         let answers = match &file.answers {
-            Some(answers) => self.number(answers.clone(), "pool.answers", 1, most as u32)? as u16,
+            Some(answers) => {
+                let answers = self.number(answers.clone(), "pool.answers", 1, most as u32);
+                self.or(1, answers) as u16
+            }
             None if policy == Policy::All => most as u16,
             None => 1,
         };
         let depth = match &file.depth {
-            Some(depth) => self.number(
-                depth.clone(),
-                "pool.depth",
-                u32::from(answers),
-                Order::LEN as u32,
-            )? as u8,
+            Some(depth) => {
+                let most = Order::LEN as u32;
+                let depth = self.number(depth.clone(), "pool.depth", u32::from(answers), most);
+                self.or(1, depth) as u8
+            }
             None => (answers as u8).max(3),
         };
-        let default = self.default(file, policy, &members, mirrors, site)?;
+        let default = self.default(file, policy, &members, mirrors, site);
+        let default = self.or(Vec::new(), default);
         if policy == Policy::Nearest {
-            self.located(file, &members, mirrors)?;
+            self.keep(self.located(file, &members, mirrors));
         }
-        let prefixes = match &file.prefixes {
-            Some(path) => Some(self.path(Some(path.clone()), "pool.prefixes", "")?.0),
-            None => None,
-        };
-        let rules = self.rules(file, policy, &members)?;
+        let prefixes = file.prefixes.as_ref().and_then(|path| {
+            let path = self.path(Some(path.clone()), "pool.prefixes", "");
+            self.keep(path).map(|(path, _)| path)
+        });
+        let rules = self.or(Vec::new(), self.rules(file, policy, &members));
         let ttl = match &file.ttl {
-            Some(ttl) => self.number(ttl.clone(), "pool.ttl", 0, MAX_TTL)?,
+            Some(ttl) => self.or(MAX_TTL, self.ttl(ttl, "pool.ttl", MAX_TTL)),
             None => 60,
         };
         let ttl_min = match &file.ttl_min {
-            Some(least) => self.number(least.clone(), "pool.ttl_min", 0, ttl)?,
+            Some(least) => self.or(0, self.ttl(least, "pool.ttl_min", ttl)),
             None => ttl / 2,
         };
         let choice = self.one_of(
@@ -156,12 +170,14 @@ impl Check<'_> {
             "pool.choice",
             Choice::Client,
             &[("client", Choice::Client), ("query", Choice::Query)],
-        )?;
+        );
+        let choice = self.or(Choice::Client, choice);
         let panic = match &file.panic {
             Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref(),
             Some(share) => {
-                let message = format!("{} is no share; write 0 to 1", share.get_ref());
-                return self.error(share.span(), "pool.panic", message);
+                let message = format!("{} is no share; write 0 to 1, as 0.5", share.get_ref());
+                self.complain(share.span(), "pool.panic", message);
+                0.0
             }
             None => 0.0,
         };
@@ -175,7 +191,7 @@ impl Check<'_> {
             });
         }
         Ok(Pool {
-            fail: self.fail(file, all, by_id)?,
+            fail: self.or(Fail::Open, self.fail(file, all, by_id)),
             line: self.source.line(file.id.span().start),
             id,
             mirrors: members.mirrors,
@@ -203,24 +219,30 @@ impl Check<'_> {
                     .iter()
                     .map(|(name, _)| format!("{name:?}"))
                     .collect();
-                let message = format!("no policy {name:?}; there are {}", known.join(", "));
+                let near = Policy::NAMES.iter().map(|(name, _)| *name);
+                let near = nearest(name, near).map(|near| format!("did you mean {near:?}? "));
+                let message = format!(
+                    "no policy {name:?}; {}there are {}",
+                    near.unwrap_or_default(),
+                    known.join(", ")
+                );
                 self.error(file.policy.span(), "pool.policy", message)
             }
         }
     }
 
     /// Keys that a policy has no use for are mistakes.
-    fn unused(&self, file: &file::Pool, policy: Policy, nested: bool) -> Result<(), Error> {
+    fn unused(&self, file: &file::Pool, policy: Policy, nested: bool) {
         use Policy::{All, Geo, Nearest, Table, Weighted};
         let drawn = policy == Weighted || nested;
         let unused = |key: &str, span, what: &str| {
             let message = format!("not used with policy {:?}; {what}", policy.name());
-            self.error(span, key, message)
+            self.complain(span, key, message);
         };
         if let Some(key) = &file.default
             && !matches!(policy, Table | Geo | Nearest)
         {
-            return unused(
+            unused(
                 "pool.default",
                 key.span(),
                 "remove it, or set policy to \"table\"",
@@ -229,7 +251,7 @@ impl Check<'_> {
         if let Some(key) = &file.prefixes
             && policy == All
         {
-            return unused(
+            unused(
                 "pool.prefixes",
                 key.span(),
                 "remove it, or set policy to \"table\"",
@@ -238,7 +260,7 @@ impl Check<'_> {
         if let Some(key) = &file.rules
             && !matches!(policy, Geo | Nearest)
         {
-            return unused(
+            unused(
                 "pool.rules",
                 key.span(),
                 "remove them, or set policy to \"geo\"",
@@ -247,18 +269,17 @@ impl Check<'_> {
         if let Some(key) = &file.depth
             && policy == All
         {
-            return unused("pool.depth", key.span(), "remove it");
+            unused("pool.depth", key.span(), "remove it");
         }
         if let Some(key) = &file.choice
             && !drawn
         {
-            return unused(
+            unused(
                 "pool.choice",
                 key.span(),
                 "remove it, or set policy to \"weighted\"",
             );
         }
-        Ok(())
     }
 
     /// The mirrors of a pool, or those of the pools that it is made of.
@@ -357,18 +378,22 @@ impl Check<'_> {
         for &mirror in &members.mirrors {
             owners.extend(mirrors[mirror].addresses().map(|address| (address, mirror)));
         }
+        let mut wrong: Vec<Error> = Vec::new();
         for id in list.get_ref() {
+            let error = |message| self.source.error(id.span(), KEY, message);
             let Some(&mirror) = by_id.get(id.get_ref()) else {
                 let message = format!(
                     "no mirror {:?}; {}",
                     id.get_ref(),
                     there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
                 );
-                return self.error(id.span(), KEY, message);
+                wrong.push(error(message));
+                continue;
             };
             if members.mirrors.contains(&mirror) {
                 let message = format!("{:?} stands here twice; remove one", id.get_ref());
-                return self.error(id.span(), KEY, message);
+                wrong.push(error(message));
+                continue;
             }
             for address in mirrors[mirror].addresses() {
                 if let Some(other) = owners.insert(address, mirror) {
@@ -377,12 +402,16 @@ impl Check<'_> {
                         mirrors[other].id,
                         id.get_ref()
                     );
-                    return self.error(id.span(), KEY, message);
+                    wrong.push(error(message));
+                    break;
                 }
             }
             members.mirrors.push(mirror);
         }
-        Ok(())
+        // Each is said; without its mirrors nothing else of the pool fits.
+        let last = wrong.pop();
+        self.errors.borrow_mut().extend(wrong);
+        last.map_or(Ok(()), Err)
     }
 
     /// Adds a nested pool.
@@ -427,7 +456,7 @@ impl Check<'_> {
         let first = members.mirrors.len();
         self.add_mirrors(pool, list, mirrors, mirror_by_id, members)?;
         let location = match &inner.location {
-            Some(location) => Some(self.location(location, "pool.location")?),
+            Some(location) => Some(self.location(location, "pool.location")),
             None => members.mirrors[first..]
                 .iter()
                 .find_map(|&m| mirrors[m].location),
@@ -706,15 +735,19 @@ impl Check<'_> {
         for rule in list.get_ref() {
             let span = rule.mirrors.span();
             let line = self.source.line(span.start);
-            let matches = self.matches(rule)?;
+            let Some(matches) = self.keep(self.matches(rule)) else {
+                continue;
+            };
             if let Some(first) = lines.insert(matches.clone(), line) {
                 let message = format!(
                     "the rule of line {first} is for the same clients; keep one of the two"
                 );
-                return self.error(span, KEY, message);
+                self.complain(span, KEY, message);
+                continue;
             }
             if rule.mirrors.get_ref().is_empty() {
-                return self.error(span, "pool.rules.mirrors", "none; name some".to_owned());
+                self.complain(span, "pool.rules.mirrors", "none; name some");
+                continue;
             }
             let mut chosen = Vec::new();
             for id in rule.mirrors.get_ref() {
@@ -725,11 +758,13 @@ impl Check<'_> {
                         file.id.get_ref(),
                         the_pool_has(members.ids.iter())
                     );
-                    return self.error(id.span(), "pool.rules.mirrors", message);
+                    self.complain(id.span(), "pool.rules.mirrors", message);
+                    continue;
                 };
                 if chosen.contains(&member) {
                     let message = format!("{:?} stands here twice; remove one", id.get_ref());
-                    return self.error(id.span(), "pool.rules.mirrors", message);
+                    self.complain(id.span(), "pool.rules.mirrors", message);
+                    continue;
                 }
                 chosen.push(member);
             }
@@ -798,7 +833,7 @@ impl Check<'_> {
                            city, or both)";
             return self.error(rule.mirrors.span(), "pool.rules", message.to_owned());
         };
-        let country = self.code(country, "pool.rules.country")?;
+        let country = self.country(country)?;
         // ISO 3166-2 puts the country before its code.
         let subdivision = text(&rule.subdivision).map(|text| {
             let rest = text.split_once('-');
@@ -819,6 +854,28 @@ impl Check<'_> {
         })
     }
 
+    /// A country, by its code.
+    fn country(&self, text: &Spanned<String>) -> Result<[u8; 2], Error> {
+        const KEY: &str = "pool.rules.country";
+        // Codes that people take for a country's.
+        const TAKEN_FOR: [(&[u8; 2], &str); 5] = [
+            (b"UK", "write GB"),
+            (b"EN", "write GB"),
+            (b"EL", "write GR"),
+            (b"SU", "write RU, or those of the others"),
+            (b"EU", "write continent = \"EU\" for all of Europe"),
+        ];
+        let code = self.code(text, KEY)?;
+        if Code::country(text.get_ref().trim()).is_some() {
+            return Ok(code);
+        }
+        let mut taken_for = TAKEN_FOR.iter();
+        let help = taken_for.find(|(taken, _)| **taken == code);
+        let help = help.map_or("write its ISO 3166-1 code, as NL", |(_, help)| help);
+        let message = format!("no country {:?}; {help}", text.get_ref());
+        self.error(text.span(), KEY, message)
+    }
+
     /// Two letters, in upper case.
     fn code(&self, text: &Spanned<String>, key: &str) -> Result<[u8; 2], Error> {
         match *text.get_ref().as_bytes() {
@@ -826,7 +883,14 @@ impl Check<'_> {
                 Ok([a.to_ascii_uppercase(), b.to_ascii_uppercase()])
             }
             _ => {
-                let message = format!("{:?} is no code of two letters; write one", text.get_ref());
+                let example = match key.ends_with("country") {
+                    true => "its ISO 3166-1 code, as NL",
+                    false => "one of AF, AN, AS, EU, NA, OC, SA",
+                };
+                let message = format!(
+                    "{:?} is no code of two letters; write {example}",
+                    text.get_ref()
+                );
                 self.error(text.span(), key, message)
             }
         }
@@ -877,27 +941,40 @@ impl Check<'_> {
                 });
                 let of = &pools[number];
                 pools.push(Pool {
-                    // No id of a pool or a mirror has a slash.
-                    id: format!("{}/{id}", of.id),
-                    mirrors: vec![mirror],
-                    groups: Vec::new(),
-                    policy: Policy::All,
-                    default: vec![0],
-                    prefixes: None,
-                    rules: Vec::new(),
                     ttl: of.ttl,
                     ttl_min: of.ttl,
-                    answers: 1,
-                    depth: 1,
-                    choice: Choice::Client,
-                    fail: Fail::Open,
-                    panic: 0.0,
                     of: Some(number),
                     line,
+                    // No id of a pool or a mirror has a slash.
+                    ..Pool::alone(format!("{}/{id}", of.id), vec![mirror])
                 });
             }
         }
         Ok(())
+    }
+}
+
+impl Pool {
+    /// One that gives everyone all of its mirrors.
+    fn alone(id: String, mirrors: Vec<usize>) -> Self {
+        Self {
+            id,
+            default: (0..mirrors.len() as u8).collect(),
+            mirrors,
+            groups: Vec::new(),
+            policy: Policy::All,
+            prefixes: None,
+            rules: Vec::new(),
+            ttl: 60,
+            ttl_min: 60,
+            answers: 1,
+            depth: 1,
+            choice: Choice::Client,
+            fail: Fail::Open,
+            panic: 0.0,
+            of: None,
+            line: 0,
+        }
     }
 }
 

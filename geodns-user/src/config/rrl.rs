@@ -2,10 +2,10 @@
 
 use geodns_common::wire;
 use ipnet::IpNet;
-use toml::Spanned;
 
+use super::Error;
 use super::check::Check;
-use super::{Error, file};
+use super::file::{self, Spanned};
 use crate::geo::{self, network};
 
 /// Responses a second, at the most: more is no limit.

@@ -48,12 +48,26 @@ name = "WWW.example.org."
 pool = "www"
 "#;
 
-fn parse(text: impl AsRef<[u8]>) -> Result<Config, Error> {
+fn parse(text: impl AsRef<[u8]>) -> Result<Config, Errors> {
     Config::parse(
         Path::new("etc/g.toml"),
         text.as_ref(),
         &Overrides::default(),
     )
+}
+
+/// The keys that are named where there is an unknown one.
+fn known(text: &str) -> String {
+    let errors = parse(text).unwrap_err();
+    let known = |error: &Error| {
+        Some(
+            error
+                .message
+                .strip_prefix("unknown key; known: ")?
+                .to_owned(),
+        )
+    };
+    errors.iter().find_map(known).unwrap()
 }
 
 #[track_caller]
@@ -231,8 +245,7 @@ fn the_sample_says_the_truth() {
         ("pool", "[[pool]]\nx = 0"),
         ("steer", "[[steer]]\nx = 0"),
     ] {
-        let error = parse(unknown).unwrap_err();
-        let known = error.message.strip_prefix("unknown key; known: ").unwrap();
+        let known = known(unknown);
         let shown = match &table[header] {
             toml::Value::Array(list) => list.as_slice(),
             shown => std::slice::from_ref(shown),
@@ -245,8 +258,7 @@ fn the_sample_says_the_truth() {
         }
     }
 
-    let error = parse("[[zone]]\nname = \"a\"\n[[zone.members]]\nx = 0").unwrap_err();
-    let known = error.message.strip_prefix("unknown key; known: ").unwrap();
+    let known = known("[[zone]]\nname = \"a\"\n[[zone.members]]\nx = 0");
     let zones = table["zone"].as_array().unwrap().iter();
     let members: Vec<_> = zones.filter_map(|zone| zone.get("members")).collect();
     for key in known.split(", ") {
@@ -374,12 +386,12 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "port",
             "prot",
-            "3: server.prot: unknown key; known: listen, port, identity, nsid, version, site",
+            "3: server.prot: unknown key; did you mean port? known: identity, listen, nsid, port, site, version",
         ),
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown key; known: server, tls, kernel, cookies, rrl, block, control, state, geoip, health, transfer, tsig, zone, mirror, pool, steer",
+            "11: contol: unknown section; did you mean control? known: block, control, cookies, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
         ),
         (
             "path =",
@@ -391,11 +403,15 @@ fn each_wrong_value_is_one_clear_line() {
             "",
             "16: zone.file: missing; name the zone file, or primaries to transfer the zone from",
         ),
-        ("policy = \"all\"", "", "32: pool.policy: missing; add it"),
+        (
+            "policy = \"all\"",
+            "",
+            "32: pool.policy: missing; add policy = \"...\"",
+        ),
         (
             "port = 53",
             "port = \"53\"",
-            "3: server.port: a string; write a whole number",
+            "3: server.port: a string; write a whole number without quotes, as 53",
         ),
         (
             "port = 53",
@@ -410,37 +426,37 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "\"eth0\"",
             "0",
-            "6: kernel.interfaces: a whole number; write a string, in quotes",
+            "6: kernel.interfaces: a whole number; write a string, in quotes, as \"0\"",
         ),
         (
             "[\"eth0\"]",
             "\"eth0\"",
-            "6: kernel.interfaces: a string; write a list, as [\"a\", \"b\"]",
+            "6: kernel.interfaces: a string; write a list, as [\"eth0\"]",
         ),
         (
             "\"5m\"",
             "300",
-            "9: kernel.stale_after: a whole number; write a string, in quotes",
+            "9: kernel.stale_after: 300 has no unit; write one, as \"300s\" (ms, s, m, h or d)",
         ),
         (
             "[[zone]]",
             "[zone]",
-            "15: zone: not a table; write it as [[zone]]",
+            "15: zone: a single table; write its header as [[zone]]",
         ),
         (
             "[control]",
             "[[control]]",
-            "11: control: not a table; write it as [control]",
+            "11: control: not a table; write it as [control], with a line for each key below it",
         ),
         (
             "port = 53",
             "port = ",
-            "3: not TOML: string values must be quoted, expected literal string",
+            "3: server.port: not TOML at character 8: string values must be quoted, expected literal string; see https://toml.io",
         ),
         (
             "port = 53",
             "port = 53\nport = 54",
-            "4: not TOML: duplicate key",
+            "4: server.port: stands here twice; remove one",
         ),
         // Server.
         (
@@ -599,12 +615,12 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "id = \"iad\"",
             "id = \"ams\"",
-            "22: mirror.id: \"ams\" is already the mirror of line 19; rename one",
+            "22: mirror.id: \"ams\" is already the mirror of line 19; rename one\netc/g.toml:26: pool.mirrors: no mirror \"iad\"; there are \"ams\"\netc/g.toml:34: pool.mirrors: no mirror \"iad\"; there are \"ams\"",
         ),
         (
             "id = \"iad\"",
             "id = \"i,ad\"",
-            "22: mirror.id: \"i,ad\" is not an id; write 1 to 63 letters, digits, '-', '_' or '.'",
+            "22: mirror.id: \"i,ad\" is not an id; write 1 to 63 letters, digits, '-', '_' or '.'\netc/g.toml:26: pool.mirrors: no mirror \"iad\"; there are \"ams\"\netc/g.toml:34: pool.mirrors: no mirror \"iad\"; there are \"ams\"",
         ),
         (
             "[\"198.51.100.10\"]",
@@ -650,7 +666,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "\"198.51.100.10\"",
             "\"192.0.2.10\"",
-            "26: pool.mirrors: \"ams\" and \"iad\" both have 192.0.2.10; mirrors of one pool need addresses of their own",
+            "26: pool.mirrors: \"ams\" and \"iad\" both have 192.0.2.10; mirrors of one pool need addresses of their own\netc/g.toml:34: pool.mirrors: \"iad\" and \"ams\" both have 192.0.2.10; mirrors of one pool need addresses of their own",
         ),
         (
             "\"table\"",
@@ -660,7 +676,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "\"table\"",
             "\"all\"",
-            "28: pool.default: not used with policy \"all\"; remove it, or set policy to \"table\"",
+            "28: pool.default: not used with policy \"all\"; remove it, or set policy to \"table\"\netc/g.toml:29: pool.prefixes: not used with policy \"all\"; remove it, or set policy to \"table\"",
         ),
         (
             "\"table\"\ndefault = \"iad\"",
@@ -802,7 +818,7 @@ fn what_does_not_fit_is_one_clear_line() {
     none = none.replace("\"ams\", \"iad\"", "\"iad\"");
     check_error(
         none,
-        "etc/g.toml:26: pool.mirrors: no mirror \"iad\"; there are \"ams\", \"x\"",
+        "etc/g.toml:26: pool.mirrors: no mirror \"iad\"; there are \"ams\", \"x\"\netc/g.toml:34: pool.mirrors: no mirror \"iad\"; there are \"ams\", \"x\"",
     );
 }
 
@@ -845,9 +861,12 @@ proptest! {
 
     #[test]
     fn no_text_panics_and_every_error_is_one_line(lines in proptest::collection::vec(line(), 0..40)) {
-        if let Err(error) = parse(lines.join("\n")) {
-            prop_assert_eq!(error.to_string().lines().count(), 1);
-            prop_assert!(error.line.is_none_or(|line| line <= lines.len().max(1)));
+        if let Err(errors) = parse(lines.join("\n")) {
+            prop_assert!(errors.iter().count() > 0);
+            for error in errors.iter() {
+                prop_assert_eq!(error.to_string().lines().count(), 1);
+                prop_assert!(error.line.is_none_or(|line| line <= lines.len().max(1)));
+            }
         }
     }
 }
@@ -890,15 +909,15 @@ fn zones_are_given_and_taken_as_it_says() {
         ),
         (
             "primaries = [1]",
-            "17: zone.primaries: not a server; write \"192.0.2.1\", or { address = \"192.0.2.1\", port = 53, tsig = \"key\" }",
+            "17: zone.primaries: a whole number; write a string, in quotes, or a table, as { address = \"192.0.2.1\", port = 53, tsig = \"key\" }",
         ),
         (
             "primaries = [{ port = 53 }]",
-            "17: zone.primaries: a server without address; add one",
+            "17: zone.primaries.address: missing; add address = \"...\"",
         ),
         (
             "primaries = [{ address = \"192.0.2.1\", prt = 53 }]",
-            "17: zone.primaries: unknown key \"prt\" of a server; known: address, port, tsig",
+            "17: zone.primaries.prt: unknown key; did you mean port? known: address, port, tsig",
         ),
         (
             "primaries = [\"192.0.2.1\"]\ntsig = \"other\"",
@@ -1039,7 +1058,7 @@ fn cookies_are_what_it_says() {
         ),
         (
             "secret = \"\"",
-            "2: cookies.secret: unknown key; known: enabled, secrets, secrets_file",
+            "2: cookies.secret: unknown key; did you mean secrets? known: enabled, secrets, secrets_file",
         ),
     ] {
         check_error(with(section), &format!("etc/g.toml:{expect}"));

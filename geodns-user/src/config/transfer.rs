@@ -10,11 +10,11 @@ use domain::base::name::ToName;
 use domain::tsig::{self, Algorithm, KeyStore};
 use domain::utils::base64;
 use ipnet::IpNet;
-use toml::Spanned;
 
 use super::catalog::{Catalog, MAX_ZONES};
 use super::check::{Check, address, there_are};
-use super::{Error, ZoneFile, file};
+use super::file::{self, Spanned};
+use super::{Error, ZoneFile};
 use crate::geo::network;
 use crate::zone::Name;
 
@@ -197,52 +197,64 @@ impl Check<'_> {
         let mut lines: HashMap<Name, usize> = HashMap::new();
         for zone in file {
             let line = self.source.line(zone.name.span().start);
-            let name = self.name(&zone.name, "zone.name")?;
+            let Some(name) = self.keep(self.name(&zone.name, "zone.name")) else {
+                continue;
+            };
             if let Some(first) = lines.insert(name.clone(), line) {
                 let message = format!("{name} is already the zone of line {first}; remove one");
-                return self.error(zone.name.span(), "zone.name", message);
+                self.complain(zone.name.span(), "zone.name", message);
+                continue;
             }
-            let key = self.optional_key(zone.tsig.as_ref(), "zone.tsig", keys)?;
-            let primaries = self.peers(zone.primaries.as_ref(), "zone.primaries", &key, keys)?;
-            let listing = self.listing(&zone)?;
-            let catalog = self.catalog(&zone, &name, &primaries, &key, keys)?;
-            let is_producer = matches!(catalog, Some(Catalog::Producer));
-            let file = match zone.file {
-                Some(file) if !primaries.is_empty() => {
-                    let message = "a zone has a file or primaries, not both; remove one";
-                    return self.error(file.span(), "zone.file", message.to_owned());
-                }
-                Some(file) => Some(self.path(Some(file), "zone.file", "")?.0),
-                None if primaries.is_empty() && !is_producer => {
-                    let message =
-                        "missing; name the zone file, or primaries to transfer the zone from";
-                    return self.error(zone.name.span(), "zone.file", message.to_owned());
-                }
-                None => None,
-            };
-            zones.push(ZoneFile {
-                name,
-                file,
-                primaries,
-                allow_transfer: self.allowed(zone.allow_transfer, "zone.allow_transfer", keys)?,
-                notify: self.peers(zone.notify.as_ref(), "zone.notify", &key, keys)?,
-                steered: self.one_of(
-                    zone.transfer_steered,
-                    "zone.transfer_steered",
-                    Steered::Flatten,
-                    &[
-                        ("flatten", Steered::Flatten),
-                        ("leave-out", Steered::LeaveOut),
-                    ],
-                )?,
-                catalog,
-                listing,
-                member: None,
-                line,
-            });
+            zones.extend(self.keep(self.zone(zone, name, line, keys)));
         }
         self.listings(&zones)?;
         Ok(zones)
+    }
+
+    fn zone(
+        &self,
+        zone: file::Zone,
+        name: Name,
+        line: usize,
+        keys: &Keys,
+    ) -> Result<ZoneFile, Error> {
+        let key = self.optional_key(zone.tsig.as_ref(), "zone.tsig", keys)?;
+        let primaries = self.peers(zone.primaries.as_ref(), "zone.primaries", &key, keys)?;
+        let listing = self.listing(&zone)?;
+        let catalog = self.catalog(&zone, &name, &primaries, &key, keys)?;
+        let is_producer = matches!(catalog, Some(Catalog::Producer));
+        let file = match zone.file {
+            Some(file) if !primaries.is_empty() => {
+                let message = "a zone has a file or primaries, not both; remove one";
+                return self.error(file.span(), "zone.file", message.to_owned());
+            }
+            Some(file) => Some(self.path(Some(file), "zone.file", "")?.0),
+            None if primaries.is_empty() && !is_producer => {
+                let message = "missing; name the zone file, or primaries to transfer the zone from";
+                return self.error(zone.name.span(), "zone.file", message.to_owned());
+            }
+            None => None,
+        };
+        Ok(ZoneFile {
+            name,
+            file,
+            primaries,
+            allow_transfer: self.allowed(zone.allow_transfer, "zone.allow_transfer", keys)?,
+            notify: self.peers(zone.notify.as_ref(), "zone.notify", &key, keys)?,
+            steered: self.one_of(
+                zone.transfer_steered,
+                "zone.transfer_steered",
+                Steered::Flatten,
+                &[
+                    ("flatten", Steered::Flatten),
+                    ("leave-out", Steered::LeaveOut),
+                ],
+            )?,
+            catalog,
+            listing,
+            member: None,
+            line,
+        })
     }
 
     /// A key by its name, if there is one.
@@ -376,6 +388,13 @@ impl Check<'_> {
                 return Ok(Allowed::From(prefix));
             }
             let name = self.name(text, place)?;
+            if ["any", "all"].contains(&text.get_ref().as_str()) {
+                let message = format!(
+                    "{:?} is no key; to let everyone, write \"0.0.0.0/0\", \"::/0\"",
+                    text.get_ref()
+                );
+                return self.error(text.span(), place, message);
+            }
             if keys.get(&name).is_none() {
                 let message = format!(
                     "{:?} is neither an address, nor a prefix, nor a key; {}",

@@ -820,10 +820,11 @@ pub struct Lookup {
     pub mirrors_v6: Vec<String>,
     /// ECS scope prefix length of the answer.
     pub scope: u8,
-    /// Prefix that decided; none: the pool's default (or its policy is `all`).
+    /// Prefix that decided, if one did.
     #[schema(value_type = Option<Prefix>)]
     pub prefix: Option<IpNet>,
-    /// What decided: `override`, `import`, `list`, `default`, `all`.
+    /// What decided for the first mirror: `override`, `import`, `list`, `rule`, `nearest`, `weight`, `default`,
+    /// `all`.
     pub source: String,
 }
 

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::Daemon;
 use super::change::internal;
 use super::edits::{self, Who};
+use super::reasons::Reasons;
 use super::standing::{now_unix_ms, unix_ms};
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
@@ -23,6 +24,7 @@ use crate::control::api::{
 use crate::control::by::By;
 use crate::observe::counters;
 use crate::plan::{Plan, Selection};
+use crate::steering::Whereabouts;
 use crate::supervise;
 use crate::world::World;
 
@@ -413,13 +415,13 @@ pub(super) fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr)
     };
     let v4 = plan.select(pool, Family::V4, client);
     let v6 = plan.select(pool, Family::V6, client);
-    let origin = plan.origin(pool, client);
-    let (prefix, source) = match (&config.pools[pool].policy, origin.overriding, origin.listed) {
-        (Policy::All, _, _) => (None, "all"),
-        (_, Some((prefix, _)), _) => (Some(prefix), "override"),
-        (_, _, Some((prefix, _))) if origin.imported => (Some(prefix), "import"),
-        (_, _, Some((prefix, _))) => (Some(prefix), "list"),
-        _ => (None, "default"),
+    let (prefix, source) = match config.pools[pool].policy {
+        Policy::All => (None, "all"),
+        _ => {
+            let counted = plan.counted(pool, client);
+            let known = Whereabouts::of(&plan.geography().lookup(counted).place);
+            Reasons::new(config, plan, pool, counted, &known).first()
+        }
     };
     Lookup {
         pool: config.pools[pool].id.clone(),

@@ -617,7 +617,7 @@ impl Daemon {
 
     /// Reads the configuration and its files, with nothing in its zones that are not from files.
     fn read_files(&self) -> Result<Inputs, Failure> {
-        let invalid = |error: crate::config::Error| Failure::Invalid(error.to_string());
+        let invalid = |error: crate::config::Errors| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
         let config = load(&self.options.config, &self.options).map_err(invalid)?;
         let previous = Some(&*world.inputs.geography);
@@ -687,6 +687,9 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
+        for warning in inputs.unmatched() {
+            tracing::warn!("{warning}");
+        }
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
         let rules = self.ledger.compile(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;

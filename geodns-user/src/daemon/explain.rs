@@ -22,6 +22,7 @@ use ipnet::IpNet;
 
 use super::answer::{look_up, read};
 use super::change::internal;
+use super::reasons::Reasons;
 use super::{Daemon, identity};
 use crate::config::{self, Config, Matches, Policy};
 use crate::control::api::{
@@ -33,7 +34,7 @@ use crate::kernel::tables::KernelTables;
 use crate::plan::{Plan, Selection};
 use crate::serve::lookup::{self, Found};
 use crate::serve::{self, Transport, subnet};
-use crate::steering::{Reason, Steering, Whereabouts};
+use crate::steering::{Reason, Whereabouts};
 use crate::world::World;
 use crate::zone::{self, Name};
 
@@ -508,7 +509,9 @@ impl Explained<'_> {
     fn order(&mut self, selection: &Selection, family: Family, client: IpAddr, counted: IpAddr) {
         let pool = selection.pool;
         let of = &self.config.pools[pool];
-        let origin = self.plan.origin(pool, counted);
+        let known = Whereabouts::of(&self.plan.geography().lookup(counted).place);
+        let reasons = Reasons::new(self.config, self.plan, pool, counted, &known);
+        let origin = &reasons.origin;
         let id = |member: u8| self.config.mirror_id(pool, member).to_owned();
         let says = |prefix: IpNet, members: &[u8]| {
             let ids: Vec<_> = members.iter().copied().map(id).collect();
@@ -520,18 +523,18 @@ impl Explained<'_> {
         };
         let listed = origin.listed.as_ref().map(|(prefix, members)| {
             let is_it = |rule: &&config::Rule| rule.matches == Matches::Prefix(*prefix);
-            let says = says(*prefix, members);
-            if origin.imported {
-                return ("import", says, "geodns map import".to_owned());
-            }
-            // A rule goes before a line of the list with the same prefix.
-            match of.rules.iter().find(is_it) {
-                Some(rule) => ("rule", says, self.line(rule.line)),
-                None => {
-                    let file = of.prefixes.as_ref().map(|file| self.file(file));
-                    ("list", says, file.unwrap_or_default())
+            let from = match reasons.listed() {
+                "import" => "geodns map import".to_owned(),
+                "rule" => {
+                    let rule = of.rules.iter().find(is_it);
+                    rule.map_or(String::new(), |rule| self.line(rule.line))
                 }
-            }
+                _ => {
+                    let file = of.prefixes.as_ref().map(|file| self.file(file));
+                    file.unwrap_or_default()
+                }
+            };
+            (reasons.listed(), says(*prefix, members), from)
         });
         self.step("override", overriding.0, overriding.1);
         if let Some((step, says, from)) = &listed {
@@ -539,20 +542,13 @@ impl Explained<'_> {
         } else if !self.plan.layers(pool).imported.is_empty() || of.prefixes.is_some() {
             self.step("list", "no prefix that covers the client", "");
         }
-        let known = self.databases(counted);
-        let steering = Steering::of(of, &self.config.mirrors);
-        let members = origin
-            .listed
-            .as_ref()
-            .map_or(&[][..], |(_, members)| members);
-        let member = origin.overriding.map(|(_, member)| member);
-        let reasons = steering.reasons(&known.place(), members, member);
-        if let Some(rule) = reasons.iter().find_map(|(_, reason)| match reason {
+        self.databases(counted);
+        if let Some(rule) = reasons.of.iter().find_map(|(_, reason)| match reason {
             Reason::Rule(matches) => of.rules.iter().find(|rule| rule.matches == *matches),
             _ => None,
         }) {
             let members: Vec<_> = rule.members.iter().map(|&member| id(member)).collect();
-            let says = format!("{} -> {}", matching(&rule.matches), members.join(", "));
+            let says = format!("{} -> {}", rule.matches, members.join(", "));
             self.step("rule", says, self.line(rule.line));
         }
         let (order, _) = self.plan.order(pool, family, Prefix::host(client));
@@ -561,19 +557,18 @@ impl Explained<'_> {
         self.step("order", members.join(", "), depth);
         self.region(pool, counted);
 
-        let listed = listed.map(|(step, ..)| step).unwrap_or("list");
-        let because = |member: u8| match reasons.iter().find(|(other, _)| *other == member) {
-            Some((_, Reason::Override)) => "override".to_owned(),
-            Some((_, Reason::Listed)) => listed.to_owned(),
-            Some((_, Reason::Rule(matches))) => format!("rule {}", matching(matches)),
-            Some(&(_, Reason::Distance(km, counts))) if (km - counts).abs() < 0.5 => {
-                format!("{km:.0} km")
+        let because = |member: u8| {
+            let word = reasons.word(member);
+            match reasons.of.iter().find(|(other, _)| *other == member) {
+                Some((_, Reason::Rule(matches))) => format!("{word} {matches}"),
+                Some(&(_, Reason::Distance(km, counts))) if (km - counts).abs() < 0.5 => {
+                    format!("{word}, {km:.0} km")
+                }
+                Some((_, Reason::Distance(km, counts))) => {
+                    format!("{word}, {km:.0} km, counts as {counts:.0}")
+                }
+                _ => word.to_owned(),
             }
-            Some((_, Reason::Distance(km, counts))) => {
-                format!("{km:.0} km, counts as {counts:.0}")
-            }
-            Some((_, Reason::Default)) => "default".to_owned(),
-            None => "the table alone".to_owned(),
         };
         self.explanation.mirrors = self.candidates(selection, family, client, order, because);
     }
@@ -671,10 +666,10 @@ impl Explained<'_> {
     }
 
     /// The place of the client, database by database.
-    fn databases(&mut self, client: IpAddr) -> Whereabouts {
+    fn databases(&mut self, client: IpAddr) {
         let geography = &self.world.inputs.geography;
         if geography.databases().next().is_none() {
-            return Whereabouts::default();
+            return;
         }
         let found = geography.lookup(client);
         if found.found.is_empty() {
@@ -692,7 +687,6 @@ impl Explained<'_> {
             };
             self.step("database", says, from);
         }
-        Whereabouts::of(&found.place)
     }
 
     /// The region of a client, and the way to it.
@@ -777,37 +771,6 @@ impl Explained<'_> {
             (format!("/{}", selection.scope), "the region's".to_owned())
         };
         self.step("scope", says, from);
-    }
-}
-
-/// A rule's condition, as it is configured.
-fn matching(matches: &Matches) -> String {
-    let code = |code: &[u8; 2]| String::from_utf8_lossy(code).into_owned();
-    match matches {
-        Matches::Prefix(prefix) => format!("prefix = \"{prefix}\""),
-        Matches::Asn(number) => format!("asn = {number}"),
-        Matches::City {
-            country,
-            subdivision,
-            city,
-        } => {
-            let subdivision = subdivision.as_ref();
-            let subdivision = subdivision.map(|part| format!(", subdivision = {part:?}"));
-            let subdivision = subdivision.unwrap_or_default();
-            format!(
-                "country = {:?}{subdivision}, city = {city:?}",
-                code(country)
-            )
-        }
-        Matches::Subdivision {
-            country,
-            subdivision,
-        } => format!(
-            "country = {:?}, subdivision = {subdivision:?}",
-            code(country)
-        ),
-        Matches::Country(country) => format!("country = {:?}", code(country)),
-        Matches::Continent(continent) => format!("continent = {:?}", code(continent)),
     }
 }
 

@@ -195,7 +195,8 @@ fn moves_of(
     let mut all: BTreeMap<_, [f64; 3]> = BTreeMap::new();
     for (number, moves) in by.into_iter().enumerate() {
         for (pair, share) in moves {
-            all.entry(pair).or_default()[number] = share;
+            // Sums of fractions may come to a little more than all.
+            all.entry(pair).or_default()[number] = share.min(1.0);
         }
     }
     all

@@ -179,11 +179,12 @@ pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
 
 /// Reads the prefix lists of a configuration's pools (empty for those that have none), and adds their
 /// rules by prefix: where a list has the same prefix, the rule counts.
-pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
+pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Vec<Error>> {
     // Pools with the same members often name the same list: one copy is enough.
     type Key<'a> = (&'a PathBuf, &'a [usize], Vec<&'a str>);
     let mut read: HashMap<Key<'_>, Arc<Layer>> = HashMap::new();
     let mut lists = Vec::with_capacity(config.pools.len());
+    let mut errors = Vec::new();
     for (number, pool) in config.pools.iter().enumerate() {
         let mut layer = Arc::default();
         if let Some(path) = &pool.prefixes {
@@ -191,21 +192,29 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Error> {
             let key = (path, pool.mirrors.as_slice(), groups.collect());
             layer = match read.get(&key) {
                 Some(layer) => Arc::clone(layer),
-                None => Arc::clone(read.entry(key).or_insert(load_list(config, number, path)?)),
+                None => {
+                    let list = load_list(config, number, path);
+                    let list = list.map_err(|error| errors.push(error)).unwrap_or_default();
+                    Arc::clone(read.entry(key).or_insert(list))
+                }
             };
         }
-        if pool.prefix_rules().next().is_some() {
-            let added = Arc::make_mut(&mut layer).insert_all(pool.prefix_rules());
-            added.map_err(|error| Error {
+        if pool.prefix_rules().next().is_some()
+            && let Err(error) = Arc::make_mut(&mut layer).insert_all(pool.prefix_rules())
+        {
+            errors.push(Error {
                 file: config.path.clone(),
                 line: Some(pool.line),
                 key: Some("pool.rules".into()),
                 message: error.to_string(),
-            })?;
+            });
         }
         lists.push(layer);
     }
-    Ok(lists)
+    match errors.is_empty() {
+        true => Ok(lists),
+        false => Err(errors),
+    }
 }
 
 fn load_list(config: &Config, number: usize, path: &Path) -> Result<Arc<Layer>, Error> {

@@ -27,8 +27,12 @@ pub fn parse<'a>(
     for (line, content) in lines(text) {
         let wrong = |message| Wrong { line, message };
         let Some((prefix, ids)) = content.split_once(',') else {
+            let help = match content.contains([';', '\t', ' ']) {
+                true => "; put a comma between the two",
+                false => "",
+            };
             return Err(wrong(format!(
-                "{content:?} is not of the form prefix,mirror"
+                "{content:?} is not of the form prefix,mirror{help}"
             )));
         };
         let prefix = field(prefix);

@@ -253,34 +253,10 @@ impl Steering {
         if self.rules.is_empty() {
             return None;
         }
-        let of_country = place.country.into_iter().flat_map(|country| {
-            let subdivisions = || place.subdivisions.iter().cloned();
-            let city = place.city.into_iter().flat_map(move |city| {
-                subdivisions()
-                    .map(Some)
-                    .chain([None])
-                    .map(move |subdivision| Matches::City {
-                        country,
-                        subdivision,
-                        city: city.to_owned(),
-                    })
-            });
-            let subdivision = subdivisions().map(move |subdivision| Matches::Subdivision {
-                country,
-                subdivision,
-            });
-            city.chain(subdivision).chain([Matches::Country(country)])
-        });
-        let by_asn = place.asn.map(Matches::Asn);
-        let by_continent = place.continent.map(Matches::Continent);
-        by_asn
-            .into_iter()
-            .chain(of_country)
-            .chain(by_continent)
-            .find_map(|matches| {
-                let (matches, members) = self.rules.get_key_value(&matches)?;
-                Some((matches, members.as_slice()))
-            })
+        matching(place).find_map(|matches| {
+            let (matches, members) = self.rules.get_key_value(&matches)?;
+            Some((matches, members.as_slice()))
+        })
     }
 
     /// Members by their distance from a client, which counts with their bias as Route 53's
@@ -308,6 +284,32 @@ impl Steering {
         members.sort_by(|a, b| a.2.total_cmp(&b.2));
         members
     }
+}
+
+/// What rules could be for clients of a place, the most specific first: its AS, else its city, subdivision,
+/// country or continent.
+pub fn matching<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Matches> + 'a {
+    let of_country = place.country.into_iter().flat_map(|country| {
+        let subdivisions = || place.subdivisions.iter().cloned();
+        let city = place.city.into_iter().flat_map(move |city| {
+            subdivisions()
+                .map(Some)
+                .chain([None])
+                .map(move |subdivision| Matches::City {
+                    country,
+                    subdivision,
+                    city: city.to_owned(),
+                })
+        });
+        let subdivision = subdivisions().map(move |subdivision| Matches::Subdivision {
+            country,
+            subdivision,
+        });
+        city.chain(subdivision).chain([Matches::Country(country)])
+    });
+    let by_asn = place.asn.map(Matches::Asn);
+    let by_continent = place.continent.map(Matches::Continent);
+    by_asn.into_iter().chain(of_country).chain(by_continent)
 }
 
 /// Mean radius (IUGG).

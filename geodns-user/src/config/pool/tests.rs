@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Config, Overrides};
+use super::super::{Config, Errors, Overrides};
 use super::*;
 
 /// Four mirrors with places, one without, two that are aliases. The cases put pools behind it: their
@@ -48,7 +48,7 @@ location = { lat = 0, lon = 180.0 }
 /// Lines of [`BASE`].
 const LINES: usize = 36;
 
-fn read(text: &str) -> Result<Config, Error> {
+fn read(text: &str) -> Result<Config, Errors> {
     Config::parse(
         Path::new("etc/g.toml"),
         text.as_bytes(),
@@ -74,19 +74,18 @@ fn pool(keys: &str) -> String {
 /// The error of a text behind the base; its line counts from the text's first.
 #[track_caller]
 fn check_error(text: &str, expect: &str) {
-    let error = match read(&format!("{BASE}{text}")) {
-        Ok(_) => panic!("no error in {text}"),
-        Err(error) => error,
+    let Err(errors) = read(&format!("{BASE}{text}")) else {
+        panic!("no error in {text}");
     };
-    assert_eq!(error.file, Path::new("etc/g.toml"));
-    let line = error.line.unwrap_or_else(|| panic!("{error}: no line"));
-    let line = i64::try_from(line).unwrap() - i64::try_from(LINES).unwrap();
-    let key = error.key.unwrap_or_default();
-    assert_eq!(
-        format!("{line}: {key}: {}", error.message),
-        expect,
-        "{text}"
-    );
+    let one = |error: &Error| {
+        assert_eq!(error.file, Path::new("etc/g.toml"));
+        let line = error.line.unwrap_or_else(|| panic!("{error}: no line"));
+        let line = i64::try_from(line).unwrap() - i64::try_from(LINES).unwrap();
+        let key = error.key.clone().unwrap_or_default();
+        format!("{line}: {key}: {}", error.message)
+    };
+    let said: Vec<String> = errors.iter().map(one).collect();
+    assert_eq!(said.join("\n"), expect, "{text}");
 }
 
 /// Groups' numbers, as members.
@@ -404,17 +403,17 @@ fn each_wrong_mirror_is_one_clear_line() {
         (
             "{ lat = 52.4, lon = 4.9 }",
             "{ lat = 52.4 }",
-            "9: mirror.location.lon: missing; add it",
+            "9: mirror.location.lon: missing; add lon = ...",
         ),
         (
             "{ lat = 52.4, lon = 4.9 }",
             "{ lat = 52.4, lon = 4.9, alt = 1 }",
-            "9: mirror.location.alt: unknown key; known: lat, lon",
+            "9: mirror.location.alt: unknown key; did you mean lat? known: lat, lon",
         ),
         (
             "lat = 52.4",
             "lat = \"52.4\"",
-            "9: mirror.location.lat: a string; write a number, as 0.1",
+            "9: mirror.location.lat: a string; write a number without quotes, as 52.4",
         ),
         (
             "lat = 52.4",
@@ -514,7 +513,7 @@ fn each_wrong_mirror_is_one_clear_line() {
         (
             "\"fra\"",
             "1",
-            "2: server.site: a whole number; write a string, in quotes",
+            "2: server.site: a whole number; write a string, in quotes, as \"1\"",
         ),
         (
             "[server]",
@@ -529,7 +528,7 @@ fn each_wrong_mirror_is_one_clear_line() {
         (
             "[server]",
             "[geoip]\ndatabases = \"a\"\n[server]",
-            "2: geoip.databases: a string; write a list, as [\"a\", \"b\"]",
+            "2: geoip.databases: a string; write a list, as [\"a\"]",
         ),
     ] {
         assert!(BASE.contains(from), "{from:?} is not in the base");
@@ -610,11 +609,11 @@ fn each_wrong_key_of_a_pool_is_one_clear_line() {
         ),
         (
             "policy = \"nearest\"\ndefault = 1",
-            "5: pool.default: neither an id nor a list of some; write \"a\" or [\"a\", \"b\"]",
+            "5: pool.default: a whole number; write a string, in quotes, or a list, as [\"a\", \"b\"]",
         ),
         (
             "policy = \"nearest\"\ndefault = [\"ams\", 1]",
-            "5: pool.default: not a list of ids; write [\"a\", \"b\"]",
+            "5: pool.default: a whole number; write a string, in quotes, as \"1\"",
         ),
         // Numbers and words.
         (
@@ -647,19 +646,19 @@ fn each_wrong_key_of_a_pool_is_one_clear_line() {
         ),
         (
             "policy = \"nearest\"\npanic = 1.1",
-            "5: pool.panic: 1.1 is no share; write 0 to 1",
+            "5: pool.panic: 1.1 is no share; write 0 to 1, as 0.5",
         ),
         (
             "policy = \"nearest\"\npanic = -0.1",
-            "5: pool.panic: -0.1 is no share; write 0 to 1",
+            "5: pool.panic: -0.1 is no share; write 0 to 1, as 0.5",
         ),
         (
             "policy = \"nearest\"\npanic = nan",
-            "5: pool.panic: NaN is no share; write 0 to 1",
+            "5: pool.panic: NaN is no share; write 0 to 1, as 0.5",
         ),
         (
             "policy = \"nearest\"\npanic = \"10%\"",
-            "5: pool.panic: a string; write a number, as 0.1",
+            "5: pool.panic: a string; write a number without quotes, as 10",
         ),
         (
             "policy = \"nearest\"\nfail = \"servfail\"",
@@ -721,10 +720,10 @@ fn each_wrong_rule_is_one_clear_line() {
         ("\"NL\"", format!("pool.rules: not a list of tables; write each as [[pool.rules]], or [{FORM}]")),
         ("[\"NL\"]", format!("pool.rules: not a table; write it as {FORM}")),
         ("[[\"EU\", \"NL\", \"x\", \"y\", 1, \"z\", [\"ams\"]]]", format!("pool.rules: not a table; write it as {FORM}")),
-        ("[{ country = \"NL\" }]", "pool.rules.mirrors: missing; add it".to_owned()),
-        ("[{ country = \"NL\", mirrors = \"ams\" }]", "pool.rules.mirrors: a string; write a list, as [\"a\", \"b\"]".to_owned()),
-        ("[{ land = \"NL\", mirrors = [\"ams\"] }]", "pool.rules.land: unknown key; known: continent, country, subdivision, city, asn, prefix, mirrors".to_owned()),
-        ("[{ asn = \"AS64500\", mirrors = [\"ams\"] }]", "pool.rules.asn: a string; write a whole number".to_owned()),
+        ("[{ country = \"NL\" }]", "pool.rules.mirrors: missing; add mirrors = [...]".to_owned()),
+        ("[{ country = \"NL\", mirrors = \"ams\" }]", "pool.rules.mirrors: a string; write a list, as [\"ams\"]".to_owned()),
+        ("[{ land = \"NL\", mirrors = [\"ams\"] }]", "pool.rules.land: unknown key; known: asn, city, continent, country, mirrors, prefix, subdivision".to_owned()),
+        ("[{ asn = \"AS64500\", mirrors = [\"ams\"] }]", "pool.rules.asn: a string; write a whole number without quotes, as 64500".to_owned()),
         // For whom.
         ("[{ mirrors = [\"ams\"] }]", "pool.rules: for nobody; add prefix, asn, continent or country (with subdivision, city, or both)".to_owned()),
         ("[{ asn = 1, country = \"NL\", mirrors = [\"ams\"] }]", "pool.rules: by asn and by country; make it two rules, or remove one".to_owned()),
@@ -734,9 +733,9 @@ fn each_wrong_rule_is_one_clear_line() {
         ("[{ continent = \"EU\", city = \"Paris\", mirrors = [\"ams\"] }]", "pool.rules.city: not used in a rule by continent; remove it".to_owned()),
         ("[{ country = \"FR\", city = \" \", mirrors = [\"ams\"] }]", "pool.rules.city: empty; write its name, or remove the key".to_owned()),
         ("[{ country = \"FR\", subdivision = \"\", mirrors = [\"ams\"] }]", "pool.rules.subdivision: empty; write its name, or remove the key".to_owned()),
-        ("[{ country = \"USA\", mirrors = [\"ams\"] }]", "pool.rules.country: \"USA\" is no code of two letters; write one".to_owned()),
-        ("[{ country = \"U1\", mirrors = [\"ams\"] }]", "pool.rules.country: \"U1\" is no code of two letters; write one".to_owned()),
-        ("[{ continent = \"Europe\", mirrors = [\"ams\"] }]", "pool.rules.continent: \"Europe\" is no code of two letters; write one".to_owned()),
+        ("[{ country = \"USA\", mirrors = [\"ams\"] }]", "pool.rules.country: \"USA\" is no code of two letters; write its ISO 3166-1 code, as NL".to_owned()),
+        ("[{ country = \"U1\", mirrors = [\"ams\"] }]", "pool.rules.country: \"U1\" is no code of two letters; write its ISO 3166-1 code, as NL".to_owned()),
+        ("[{ continent = \"Europe\", mirrors = [\"ams\"] }]", "pool.rules.continent: \"Europe\" is no code of two letters; write one of AF, AN, AS, EU, NA, OC, SA".to_owned()),
         ("[{ continent = \"XX\", mirrors = [\"ams\"] }]", "pool.rules.continent: no continent \"XX\"; there are AF, AN, AS, EU, NA, OC, SA".to_owned()),
         ("[{ asn = 0, mirrors = [\"ams\"] }]", "pool.rules.asn: 0 is out of range; write 1 to 4294967295".to_owned()),
         ("[{ prefix = \"192.0.2\", mirrors = [\"ams\"] }]", "pool.rules.prefix: \"192.0.2\" is not an address prefix; write one, as 192.0.2.0/24 or 2001:db8::/32, or an address".to_owned()),

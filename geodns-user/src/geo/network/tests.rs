@@ -133,7 +133,7 @@ fn load(policy: &str, pool: &str, zone: &str) -> Result<Config, String> {
          file = \"z\"\n{zone}\n"
     );
     fs::write(&file, text).unwrap();
-    Config::load(&file).map_err(|error| error.message)
+    Config::load(&file).map_err(|errors| errors.iter().next().unwrap().message.clone())
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! What decides for a client of a pool: `map get` and `explain` both say what is found here.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, Matches, Policy};
+use crate::plan::{Origin, Plan};
+use crate::steering::{Reason, Steering, Whereabouts};
+
+/// What put each mirror (or nested pool) where it is in a client's order.
+pub(super) struct Reasons {
+    /// The prefixes that match.
+    pub origin: Origin,
+    /// Members of the order, and why.
+    pub of: Vec<(u8, Reason)>,
+    /// What the listed prefix is from.
+    listed: &'static str,
+    is_weighted: bool,
+}
+
+impl Reasons {
+    /// Those for a client, by the address that counts, of whom this is known.
+    pub fn new(
+        config: &Config,
+        plan: &Plan,
+        pool: usize,
+        counted: IpAddr,
+        known: &Whereabouts,
+    ) -> Self {
+        let of = &config.pools[pool];
+        let origin = plan.origin(pool, counted);
+        let listed = origin.listed.as_ref();
+        // A rule goes before a line of the list with the same prefix.
+        let is_rule = listed.is_some_and(|(prefix, _)| {
+            let prefix = Matches::Prefix(*prefix);
+            !origin.imported && of.rules.iter().any(|rule| rule.matches == prefix)
+        });
+        let members = listed.map_or(&[][..], |(_, members)| members);
+        let member = origin.overriding.map(|(_, member)| member);
+        let steering = Steering::of(of, &config.mirrors);
+        Self {
+            of: steering.reasons(&known.place(), members, member),
+            listed: match (origin.imported, is_rule) {
+                (true, _) => "import",
+                (false, true) => "rule",
+                (false, false) => "list",
+            },
+            origin,
+            is_weighted: of.policy == Policy::Weighted,
+        }
+    }
+
+    /// What the listed prefix is from: `import`, `rule` or `list`.
+    pub fn listed(&self) -> &'static str {
+        self.listed
+    }
+
+    /// In a word, what put a member where it is.
+    pub fn word(&self, member: u8) -> &'static str {
+        match self.of.iter().find(|(other, _)| *other == member) {
+            Some((_, Reason::Override)) => "override",
+            Some((_, Reason::Listed)) => self.listed,
+            Some((_, Reason::Rule(_))) => "rule",
+            Some((_, Reason::Distance(..))) => "nearest",
+            Some((_, Reason::Default)) if self.is_weighted => "weight",
+            Some((_, Reason::Default)) => "default",
+            None => "the table alone",
+        }
+    }
+
+    /// What decided: the word for whoever is first, and the prefix that it goes by, if any.
+    pub fn first(&self) -> (Option<IpNet>, &'static str) {
+        let Some((member, reason)) = self.of.first() else {
+            return (None, "default");
+        };
+        let prefix = match reason {
+            Reason::Override => self.origin.overriding.map(|(prefix, _)| prefix),
+            Reason::Listed => self.origin.listed.as_ref().map(|(prefix, _)| *prefix),
+            _ => None,
+        };
+        (prefix, self.word(*member))
+    }
+}

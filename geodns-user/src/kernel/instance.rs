@@ -10,7 +10,7 @@ use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::tables::Tables;
-use geodns_common::{abi, layout, rules};
+use geodns_common::{abi, layout, limit, rules};
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value, View};
@@ -118,7 +118,7 @@ impl Instance {
         fill_words(&mut regions, |index| tables.region(index));
         fill_words(&mut slots, |index| tables.slot(index));
 
-        let buckets = match is_limited {
+        let buckets = match settings.limit.rate.interval != 0 {
             true => {
                 let (fd, entries) = array(&ebpf, "CELLS")?;
                 let view = View::of_rows(fd, entries)

@@ -86,7 +86,7 @@ pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 
         Map::new::<u64>("SLOTS", mapped, capacity.slots),
         Map::new::<abi::Page>("ROOTS", mapped, capacity.roots),
         Map::new::<abi::Block>("BLOCKS", mapped, capacity.blocks),
-        Map::new::<limit::Page>("CELLS", Kind::Array, pages),
+        Map::new::<limit::Page>("CELLS", mapped, pages),
         Map::new::<u32>("EXEMPT", Kind::Trie, exempt as u32),
     ]
     .map(|map| Map {

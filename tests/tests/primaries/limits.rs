@@ -207,7 +207,8 @@ fn zones_without_an_end_take_no_more_than_all_may_and_give_it_back() -> Result<(
         let after = memory(&daemon)?;
         println!("MiB resident, and at the peak: {before:?} before, {after:?} after");
         ensure!(after[1] < before[0] + 3 * ALL, "{before:?}, {after:?}");
-        if after[0] < before[0] + ALL / 2 {
+        // The allocator keeps some of it, in as many arenas as there are threads.
+        if after[0] < before[0] + ALL {
             return Ok(());
         }
         ensure!(Instant::now() < end, "{before:?}, {after:?}");

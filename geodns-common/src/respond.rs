@@ -434,6 +434,48 @@ impl Scratch {
         }
     }
 
+    /// Whether the question's name has an upper-case letter, eight octets at a time: names in records, which keep
+    /// their case, do not point to it then.
+    #[inline(always)]
+    pub fn has_upper(&self) -> bool {
+        let name_len = self.query.name_len;
+        let mut differs = 0;
+        let mut at = 0;
+        while at < wire::MAX_NAME + 1 {
+            if at >= name_len {
+                break;
+            }
+            // In the last word, what follows the name is not of it.
+            let octets = (name_len - at).min(8);
+            let name = u64::from_le(self.get64(NAME + at));
+            let lower = self.name[(at as usize / 8) & (wire::NAME_WORDS / 2 - 1)];
+            differs |= (name ^ lower) << (64 - 8 * octets);
+            at += 8;
+        }
+        differs != 0
+    }
+
+    /// Adds the octets of the question's name to the pointers of records that start at `end`: where they stand is
+    /// said at a place on the shelves.
+    #[inline(always)]
+    pub fn put_pointers<T: Tables>(&mut self, tables: &T, end: u32, listed: u32, pointers: u32) {
+        let Some(shelf) = tables.shelf(listed / SHELF_WORDS as u32) else {
+            return;
+        };
+        let name_len = self.query.name_len as u16;
+        let mut at = 0;
+        while at < SetType::MAX_POINTERS {
+            if at >= pointers {
+                break;
+            }
+            let four = word(shelf, listed + at / 4);
+            let place = end + (four >> (16 * (at & 3))) as u16 as u32;
+            let pointer = self.get16(place).wrapping_add(name_len);
+            self.put16(place, pointer);
+            at += 1;
+        }
+    }
+
     /// As [`Scratch::forget`].
     #[inline(always)]
     pub fn forget64(&mut self, number: u64) -> u64 {
@@ -581,7 +623,7 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
     };
     let verdict = scratch.forget(verdict as u32);
     if verdict == Verdict::Nodata as u32 || verdict == Verdict::Nxdomain as u32 {
-        let end = put_soa(scratch, zone)?;
+        let end = put_soa(scratch, tables, zone)?;
         finish(scratch, tables, end, 0, 1)?;
         if verdict == Verdict::Nodata as u32 {
             return Ok(Verdict::Nodata);
@@ -1114,7 +1156,7 @@ fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u3
         found = word(shelf, set + 1);
     }
     let mut found = SetType(found);
-    if found.has_other() && has_upper(scratch) {
+    if found.has_other() && tables.has_upper(scratch) {
         let other = word(shelf, set + found.start() + found.words());
         found = SetType(scratch.forget64(other));
     }
@@ -1136,49 +1178,10 @@ fn set_from<T: Tables>(scratch: &mut Scratch, tables: &T, set: u32) -> Result<u3
     let pointers = found.pointers();
     if pointers != 0 {
         let listed = set + found.start() + octets.div_ceil(8);
-        put_pointers(scratch, shelf, end, listed, pointers);
+        tables.put_pointers(scratch, end, listed, pointers);
     }
     scratch.end = end + octets;
     Ok(found.records())
-}
-
-/// Whether the question's name has an upper-case letter, eight octets at a time: names in records, which keep their
-/// case, do not point to it then.
-#[inline(always)]
-fn has_upper(scratch: &mut Scratch) -> bool {
-    let name_len = scratch.query.name_len;
-    let mut differs = 0;
-    let mut at = 0;
-    while at < wire::MAX_NAME + 1 {
-        if at >= name_len {
-            break;
-        }
-        // In the last word, what follows the name is not of it.
-        let octets = (name_len - at).min(8);
-        let name = u64::from_le(scratch.get64(NAME + at));
-        let lower = scratch.name[(at as usize / 8) & (wire::NAME_WORDS / 2 - 1)];
-        differs |= (name ^ lower) << (64 - 8 * octets);
-        at += 8;
-    }
-    scratch.forget64(differs) != 0
-}
-
-/// Adds the octets of the question's name to the pointers of records that start at `end`: where they stand is said
-/// at a place on the shelves.
-#[inline(always)]
-fn put_pointers(scratch: &mut Scratch, shelf: &Shelf, end: u32, listed: u32, pointers: u32) {
-    let name_len = scratch.query.name_len as u16;
-    let mut at = 0;
-    while at < SetType::MAX_POINTERS {
-        if at >= pointers {
-            break;
-        }
-        let four = word(shelf, listed + at / 4);
-        let place = end + (four >> (16 * (at & 3))) as u16 as u32;
-        let pointer = scratch.get16(place).wrapping_add(name_len);
-        scratch.put16(place, pointer);
-        at += 1;
-    }
 }
 
 /// A word of a page, by its place on all shelves.
@@ -1335,10 +1338,10 @@ impl Ttl {
 
 /// Appends the zone's SOA, owned by a pointer to the apex, which is the end of the question's name.
 #[inline(always)]
-fn put_soa(scratch: &mut Scratch, zone: &Zone) -> Result<u32, Verdict> {
+fn put_soa<T: Tables>(scratch: &mut Scratch, tables: &T, zone: &Zone) -> Result<u32, Verdict> {
     let query = scratch.query;
     let end = query.end();
-    let soa = match has_upper(scratch) {
+    let soa = match tables.has_upper(scratch) {
         false => &zone.soa[0],
         true => &zone.soa[1],
     };

@@ -93,6 +93,21 @@ pub trait Tables {
         scratch.is_over_limit(self)
     }
 
+    /// [`Scratch::has_upper`]. The kernel has a function of its own for it.
+    #[inline(always)]
+    fn has_upper(&self, scratch: &mut Scratch) -> bool {
+        scratch.has_upper()
+    }
+
+    /// [`Scratch::put_pointers`]. The kernel has a function of its own for it.
+    #[inline(always)]
+    fn put_pointers(&self, scratch: &mut Scratch, end: u32, listed: u32, pointers: u32)
+    where
+        Self: Sized,
+    {
+        scratch.put_pointers(self, end, listed, pointers);
+    }
+
     /// Hashes a suffix of the scratch's name, from an octet on, into its `hash`. The kernel has a function
     /// of its own for it, that the verifier checks once.
     #[inline(always)]

@@ -235,6 +235,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn has_upper(&self, _scratch: &mut Scratch) -> bool {
+        geodns_has_upper() != 0
+    }
+
+    #[inline(always)]
+    fn put_pointers(&self, _scratch: &mut Scratch, end: u32, listed: u32, pointers: u32) {
+        geodns_put_pointers(end, listed, pointers);
+    }
+
+    #[inline(always)]
     fn hash(&self, _scratch: &mut Scratch, from: u32) {
         geodns_hash(from);
     }
@@ -280,6 +290,23 @@ pub extern "C" fn geodns_cookie(row: u64, is_first: u32) -> u32 {
         return 1;
     };
     scratch.hash_cookie(cookies.secret(row, is_first != 0));
+    0
+}
+
+/// [`Scratch::has_upper`] of this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_has_upper() -> u32 {
+    scratch().is_some_and(|scratch| scratch.has_upper()) as u32
+}
+
+/// [`Scratch::put_pointers`] of this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_put_pointers(end: u32, listed: u32, pointers: u32) -> u32 {
+    if let Some(scratch) = scratch() {
+        scratch.put_pointers(&Maps, end, listed, pointers);
+    }
     0
 }
 

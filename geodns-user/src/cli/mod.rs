@@ -66,7 +66,8 @@ pub fn main() -> ExitCode {
         Err(error) if error.is::<check::Broken>() => ExitCode::FAILURE,
         Err(error) if error.is::<preview::Moves>() => ExitCode::from(preview::MOVES),
         Err(error) => {
-            if json {
+            // Beside an explanation, which is on standard output, a disagreement is said for people.
+            if json && !error.is::<explain::Disagreement>() {
                 let _ = print(&format!("{}\n", failure(&error)));
             } else {
                 for line in format!("{error:#}").lines() {

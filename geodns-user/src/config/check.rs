@@ -539,7 +539,10 @@ impl Check<'_> {
         }
         let path = self.folder.join(value.get_ref());
         if key != "kernel.pin" && path.is_dir() {
-            let message = format!("{} is a folder; name a file", path.display());
+            let message = format!(
+                "{}: it is a folder, and must be a regular file",
+                path.display()
+            );
             return self.error(value.span(), key, message);
         }
         Ok((path, value.span()))

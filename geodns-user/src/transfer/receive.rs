@@ -16,7 +16,7 @@ use domain::rdata::ZoneRecordData;
 
 use super::budget::{Limits, PER_RECORD, Share, TooLarge};
 use crate::zone::take::Taker;
-use crate::zone::{Delta, Name, Record, Run, Zone};
+use crate::zone::{self, Delta, Name, Record, Run, Zone};
 
 /// TTLs are below 2^31 (RFC 2181 section 8); a greater one counts as 0.
 const MAX_TTL: u32 = i32::MAX as u32;
@@ -254,7 +254,8 @@ impl Receiver {
     fn place(&mut self, owner: &Name, record: Record<'_>, is_soa: bool) -> Result<(), Broken> {
         let ends = is_soa && {
             let mut first = self.first.iter().map(|(_, soa)| soa.rdata);
-            first.next() == Some(record.rdata)
+            let same = |soa| zone::compare(Rtype::SOA, soa, record.rdata).is_eq();
+            first.next().is_some_and(same)
         };
         match self.stage {
             Stage::Start => {

@@ -129,7 +129,7 @@ fn list(frame: &mut Frame<'_>, area: Rect, view: &View, list: List, top: &Top) {
             .map(|share| Line::raw(row(share, top, area.width))),
     );
     if rows.is_empty() {
-        let none = match view.filter.is_empty() {
+        let none = match list != view.list || view.filter.is_empty() {
             true => "none".to_owned(),
             false => format!("none with {:?}", view.filter),
         };

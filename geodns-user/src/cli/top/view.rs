@@ -96,7 +96,7 @@ pub struct View {
     pub is_alone: bool,
     /// Order of the rows.
     pub sort: Sort,
-    /// Text that rows must have in them, in any case of letters.
+    /// Text that rows of the chosen list must have in them, in any case of letters.
     pub filter: String,
     /// Whether keys are letters of the filter.
     pub is_typing: bool,
@@ -178,7 +178,11 @@ impl View {
 
     /// Rows of a list, as the view has them, from its first to its last.
     pub fn rows<'a>(&self, list: List, top: &'a Top) -> Vec<&'a Share> {
-        let wanted = self.filter.to_lowercase();
+        // Of the others, nothing is wanted in particular.
+        let wanted = match list == self.list {
+            true => self.filter.to_lowercase(),
+            false => String::new(),
+        };
         let mut rows: Vec<&Share> = list
             .of(top)
             .iter()

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, at, difference};
 use geodns_tests::dns::{self, A, AAAA, AD, CD, COOKIE, ECS, NSID, PADDING, Query, RD, Reply};
 use geodns_tests::needs_root;
+use geodns_tests::twins::Twins;
 use geodns_tests::world::Pair;
 
 /// Clients, and the mirror that `www` has for each.
@@ -530,6 +531,48 @@ fn variants(name: &str, qtype: u16) -> Vec<Query> {
             query
         },
     ]
+}
+
+#[test]
+fn where_nobody_is_told_who_we_are_neither_path_says_it() -> Result<()> {
+    needs_root!();
+    let mut setup = Setup::example(&[]);
+    let mut twins = Twins::start(&setup)?;
+    let from: IpAddr = "10.1.0.1".parse()?;
+    for (server, nsid) in [
+        ("nsid = false\n", None),
+        ("identity = false\n", None),
+        ("identity = false\nnsid = \"n1\"\n", Some("n1")),
+    ] {
+        setup.server = server.into();
+        twins.change(&setup)?;
+        twins.counted()?;
+        let mut asked = 0;
+        for (name, qtype) in [("www.example.org", A), ("mail.example.org", AAAA)] {
+            for query in [
+                Query::new(name, qtype).option(NSID, &[]),
+                Query::new(name, qtype).option(NSID, &[]).dnssec_ok(),
+            ] {
+                let mut without = query.clone();
+                without.edns.as_mut().context("an OPT")?.options.clear();
+                let said = twins.ask(from, &query)?.length;
+                let silent = twins.ask(from, &without)?.length;
+                let option = nsid.map_or(0, |nsid| 4 + nsid.len());
+                ensure!(
+                    said == silent + option,
+                    "{server}{query:?}: {said}, {silent}"
+                );
+                asked += 1;
+            }
+        }
+        let counted = twins.counted()?;
+        let passed = counted.get("pass_edns_option").copied().unwrap_or(0);
+        ensure!(
+            passed == if nsid.is_some() { 0 } else { asked },
+            "{counted:?}"
+        );
+    }
+    twins.stop()
 }
 
 #[test]

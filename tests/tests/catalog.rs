@@ -277,7 +277,11 @@ fn we_follow(kind: Kind) -> Result<()> {
     daemon.ok(&format!("reload {CATALOG}"))?;
     let log = || format!("{}\n{}", daemon.log(), other.log());
     until(space, OURS, "one.example", "one.example", log)?;
-    ensure!(says(space, OURS, "two.example")? == "two.example");
+    match kind {
+        // It has generated its catalog anew; a member whose label is another one begins without data.
+        Kind::Knot => until(space, OURS, "two.example", "two.example", log)?,
+        _ => ensure!(says(space, OURS, "two.example")? == "two.example"),
+    }
     other.stop()
 }
 

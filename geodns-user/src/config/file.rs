@@ -145,7 +145,8 @@ pub(super) struct Rrl {
     /// Of this many queries over the limit one is answered; 0: none. Default: 2.
     #[schemars(extend("minimum" = 0, "maximum" = 100))]
     pub slip: Option<Spanned<i64>>,
-    /// Octets of a UDP response without a good cookie, at the most.
+    /// Octets of a UDP response without a good cookie, at the most. Default: 512.
+    #[schemars(extend("minimum" = 512, "maximum" = 1232))]
     pub nocookie_udp_size: Option<Spanned<i64>>,
     /// Addresses and prefixes that are never limited.
     pub allow: Option<Spanned<Vec<Spanned<String>>>>,

@@ -18,7 +18,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_obeyed)
 }
 
-/// As [`line`], but for colours and the like, as the formatter of logs sets them: strangers may do so too, and no
+/// As [`line()`], but for colours and the like, as the formatter of logs sets them: strangers may do so too, and no
 /// more than that.
 pub fn coloured_line(text: &str) -> String {
     const STYLES: [&str; 9] = ["0", "1", "2", "3", "31", "32", "33", "34", "35"];

@@ -1,7 +1,7 @@
 //! The program on an interface: a `bpf_link`, pinned and held open.
 //!
 //! The pin keeps the program attached when the daemon dies, and the next one replaces the program inside the link
-//! without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
+//! without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`]
 //! puts it back).
 
 use std::fs;

@@ -3,7 +3,7 @@
 //! What is logged is `GEODNS_LOG`'s to say, else `RUST_LOG`'s (`debug`, `info,geodns::serve=debug`);
 //! else `info` and above. Where systemd's journal listens, lines carry no time of their own.
 //!
-//! An event is one line, whatever it quotes: [`Printable`] lets no character through that a terminal obeys.
+//! An event is one line, whatever it quotes: `Printable` lets no character through that a terminal obeys.
 
 use std::env::{self, VarError};
 use std::fmt;

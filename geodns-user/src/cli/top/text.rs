@@ -100,7 +100,7 @@ fn latency(top: &Top) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::Latency;
+    use crate::cli::top::screen::tests::sample;
 
     #[test]
     fn a_picture_fits_a_page() {
@@ -109,27 +109,10 @@ mod tests {
             queries,
         };
         let top = Top {
-            seconds: 2.0,
-            queries: 4_000,
-            answered: 3_000,
-            passed: 600,
-            dropped: 400,
-            answered_in_userspace: 590,
-            sampled: 1_000,
-            lost: 0,
-            rcodes: vec![share("NOERROR", 3_590)],
-            verdicts: vec![share("answered", 3_000), share("pass_qtype", 600)],
             names: vec![share("www.example.org. A", 3_000)],
             regions: Vec::new(),
-            mirrors: vec![share("ams", 3_000)],
             prefixes: vec![share("192.0.2.0/24", 1_000)],
-            latency: Latency {
-                p50_ns: 200,
-                p90_ns: 300,
-                p99_ns: 1_200,
-                most_ns: 5_000,
-                below_ns: [(256, 800), (512, 190), (8192, 10)].into(),
-            },
+            ..sample()
         };
         assert_eq!(
             text(&top, 90, 5),

@@ -67,7 +67,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Starts one and waits until it answers for its first zone, if it has one.
+    /// Starts one and waits until it listens on all of its addresses, and answers for its first zone,
+    /// if it has one.
     pub fn start(space: &Space, kind: Kind, setup: &Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         // Where Knot has its journal, and gdnsd its zones and nets.
@@ -115,10 +116,35 @@ impl Peer {
             child,
             patience: setup.patience.unwrap_or(PATIENCE),
         };
+        for &at in &setup.listen {
+            peer.wait_for_tcp(space, at)?;
+        }
         if let (Some(&at), Some((zone, _))) = (setup.listen.first(), setup.zones.first()) {
             peer.wait_for(space, at, zone)?;
         }
         Ok(peer)
+    }
+
+    /// Waits until it takes connections there: whoever starts one without a zone of its own has
+    /// nothing else to ask it.
+    fn wait_for_tcp(&mut self, space: &Space, at: IpAddr) -> Result<()> {
+        let end = Instant::now() + self.patience;
+        while let Err(error) = space.tcp(at, (at, 53).into()) {
+            self.require_alive()?;
+            if Instant::now() > end {
+                let log = self.log();
+                bail!("{:?} does not listen on {at}: {error:#}\n{log}", self.kind);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn require_alive(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{:?} ended ({status}):\n{}", self.kind, self.log());
+        }
+        Ok(())
     }
 
     /// Waits until it answers for a zone with authority.
@@ -139,9 +165,7 @@ impl Peer {
             {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{:?} ended ({status}):\n{}", self.kind, self.log());
-            }
+            self.require_alive()?;
             if Instant::now() > end {
                 bail!(
                     "{:?} does not answer for {zone}:\n{}",

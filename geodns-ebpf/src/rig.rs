@@ -362,7 +362,7 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
     Some(XDP_TX)
 }
 
-/// Looks at the clock, a microsecond or so at the most, until it is time. Gives when it was, or what the time is if
+/// Looks at the clock, some 40 microseconds at the most, until it is time. Gives when it was, or what the time is if
 /// that is long ago.
 #[inline(always)]
 fn wait(due: u64) -> u64 {
@@ -379,7 +379,7 @@ fn wait(due: u64) -> u64 {
 }
 
 /// Looks at the clock while a query waits.
-const MAX_LOOKS: u32 = 100;
+const MAX_LOOKS: u32 = 1_000;
 /// Nanoseconds by which queries may be late and are still made up for.
 const CATCH_UP: u64 = 20_000;
 

@@ -21,11 +21,15 @@ const TIME: Duration = Duration::from_millis(300);
 const HALF_TIME: Duration = Duration::from_secs(1);
 /// The first load, in queries a second, and how many times it the next is.
 const FIRST: f64 = 10_000.0;
-const STEP: f64 = 1.3;
+const STEP: f64 = 1.5;
 /// After the first round: loads, as shares of the best one so far.
 const AROUND: [f64; 4] = [0.85, 1.0, 1.15, 1.3];
 /// A server is past its best when it answers less than this share of it.
 const PAST: f64 = 0.5;
+/// With a core to itself, it is past its best when so many steps in a row do not bring this many times it.
+const STEPS_PAST: usize = 3;
+/// The same.
+const MORE: f64 = 1.03;
 /// The generator is at its end when it sends less than this share of what it is asked for.
 const SENT: f64 = 0.9;
 /// Rounds that a busy machine may spoil, for each that counts.
@@ -44,6 +48,25 @@ pub struct Point {
     pub answered: f64,
     /// Percent of the queries that were answered in the end.
     pub share: f64,
+}
+
+/// The best of a server with a core to itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alone {
+    /// Queries a second that the generator was asked for.
+    pub asked: f64,
+    /// Answers a second.
+    pub answered: f64,
+}
+
+impl Alone {
+    fn or(self, other: Self) -> Self {
+        if other.answered > self.answered {
+            other
+        } else {
+            self
+        }
+    }
 }
 
 /// What half of the best load shows.
@@ -70,7 +93,7 @@ pub struct Measured {
     /// Answers a second (of the reflector, frames), one a round.
     pub rates: Vec<f64>,
     /// Answers a second of one in userspace that has a core to itself, one a round.
-    pub alone: Vec<f64>,
+    pub alone: Vec<Alone>,
     /// What it answered of what it was offered, in the first round.
     pub curve: Vec<Point>,
     /// Half of the load, one a round.
@@ -109,7 +132,10 @@ impl Measured {
     pub fn rate_alone(&self) -> f64 {
         match self.alone.is_empty() {
             true => self.rate(),
-            false => quantile(&self.alone, 0.5),
+            false => {
+                let rates: Vec<f64> = self.alone.iter().map(|one| one.answered).collect();
+                quantile(&rates, 0.5)
+            }
         }
     }
 }
@@ -201,34 +227,40 @@ fn sweep(server: &mut Server) -> Result<Vec<Point>> {
 
 /// The most that a server in userspace answers a second with a core to itself. Its loads come by live frames from the
 /// other core.
-fn alone(server: &mut Server, so_far: &Measured) -> Result<f64> {
+fn alone(server: &mut Server, so_far: &Measured) -> Result<Alone> {
     let patterns = server.patterns.clone();
     let counts = server.role;
     let name = server.name;
     let flood = &mut server.flood;
     let most = flood.apart(|flood| {
-        let mut offer = |rate: f64| -> Result<(f64, f64)> {
+        let mut offer = |rate: f64| -> Result<Alone> {
             flood.ask_paced(&patterns, Duration::from_secs_f64(1.0 / rate))?;
             let flow = flood.run_once((rate * TIME.as_secs_f64()) as u32)?;
-            Ok((
-                flow.per_second(flow.sent),
-                flow.per_second(counts.counted(flow.seen)),
-            ))
+            let answered = flow.per_second(counts.counted(flow.seen));
+            Ok(Alone {
+                asked: rate,
+                answered,
+            })
         };
-        let mut best: f64 = 0.0;
-        if !so_far.alone.is_empty() {
+        let mut best = Alone::default();
+        if let Some(before) = so_far.alone.first() {
             for share in AROUND {
-                best = best.max(offer(share * so_far.rate_alone())?.1);
+                best = best.or(offer(share * before.asked)?);
             }
             return Ok(best);
         }
+        // The generator has a core of its own, so more can be offered than is sent: only what comes back says when
+        // it is enough.
         let mut rate = so_far.rate() / STEP;
         let mut past = 0;
-        while past < 2 {
-            let (sent, answered) = offer(rate)?;
-            best = best.max(answered);
-            let is_past = answered < PAST * best || sent < SENT * rate;
-            past = if is_past { past + 1 } else { 0 };
+        while past < STEPS_PAST {
+            let point = offer(rate)?;
+            past = if point.answered < MORE * best.answered {
+                past + 1
+            } else {
+                0
+            };
+            best = best.or(point);
             rate *= STEP;
         }
         Ok(best)
@@ -236,7 +268,10 @@ fn alone(server: &mut Server, so_far: &Measured) -> Result<f64> {
     // As it was asked before.
     server.flood.ask(&server.patterns)?;
     let most = most?;
-    ensure!(most > 0.0, "{name} answers nothing with a core to itself");
+    ensure!(
+        most.answered > 0.0,
+        "{name} answers nothing with a core to itself"
+    );
     Ok(most)
 }
 

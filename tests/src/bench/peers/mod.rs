@@ -189,7 +189,7 @@ fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
     }
     let best_alone = |round: usize| {
         let alone = peers.iter().filter_map(|peer| peer.alone.get(round));
-        alone.copied().fold(0.0, f64::max)
+        alone.map(|one| one.answered).fold(0.0, f64::max)
     };
     let to_alone = rounds().map(|(round, rate)| rate / best_alone(round));
     figures.push(with_goal(

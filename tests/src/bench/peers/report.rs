@@ -377,9 +377,10 @@ fn of_server(measured: &Measured) -> Value {
             "answered_percent": point.share,
         })
     };
+    let alone: Vec<f64> = measured.alone.iter().map(|one| one.answered).collect();
     json!({
         "answers_per_second": measured.rates,
-        "answers_per_second_alone": measured.alone,
+        "answers_per_second_alone": alone,
         "curve": measured.curve.iter().map(point).collect::<Vec<_>>(),
         "half_load": measured.halves.iter().map(half).collect::<Vec<_>>(),
         "failed": measured.failed,

@@ -6,6 +6,34 @@
 //! anything points to it and stays as it is until nothing does.
 //!
 //! What is pinned has a [`VERSION`], which is part of the pin path.
+//!
+//! # The tables
+//!
+//! | table | entry | layout |
+//! | --- | --- | --- |
+//! | names | [`Name`] | open-addressed, [`NAME_PROBES`] slots from the home of the hash; a slot with a [`Target`] for the name and one for its wildcard |
+//! | shelves | [`Set`] | pages of 4 KiB; no set crosses the end of a page, nor of a cache line if it fits in one |
+//! | zones | [`Zone`] | a row with the bits *complete* and *pass*, and the SOA of negative answers |
+//! | pools | [`Pool`] | constants (mirrors with records, the order of last resort, the first answer and slot) and rows (below) |
+//! | answers | [`Answer`] | the rendered records of one mirror and type, owned by a pointer to the question, with TTL 0; two for each, so that one can be written while the other is read |
+//! | slots | [`Order`] | [`SLOTS`] for each group, each an order of its mirrors |
+//! | regions | [`Order`] | up to eight members, packed in a `u64`; a member is a mirror or a group |
+//! | roots, blocks | [`Entry`] | the atlases: a root for the first 16 bits of an address, then blocks of 16 entries (one cache line) for four bits more each: to /32 for IPv4, to /64 for IPv6 |
+//! | listen addresses | [`Listen`] | open-addressed, [`Listen::PROBES`] slots; a slot's key changes only while the slot is empty and after a grace period |
+//! | cookies | [`Cookies`] | secrets, and a row with the number of the secret that makes cookies and of the other good one |
+//!
+//! VLANs of an interface stand among the listen addresses, with their tags in place of an address. So the program
+//! answers a tagged frame only in a VLAN that exists, as the stack would. A priority tag without a VLAN counts as none.
+//!
+//! The rows of a pool:
+//!
+//! | row | what it says |
+//! | --- | --- |
+//! | `atlas` | the prefix table |
+//! | `ttl` | TTL of the records, and whether shares differ ([`Pool::SPLIT`]) |
+//! | `answered_by` | for each family: the pool that answers in place of this one |
+//! | `second` | for each family: mirrors whose second answer is in force |
+//! | `in_service` | for each family and share of the clients: mirrors in service |
 
 use core::cell::UnsafeCell;
 
@@ -87,8 +115,8 @@ impl Stage {
 }
 
 impl Settings {
-    /// Whether a packet is given up after this stage. In the kernel both are known when the program is loaded,
-    /// and what is not so is taken out.
+    /// Whether a packet is given up after this stage. In the kernel both values are constants when the program is
+    /// loaded, so the verifier removes the code of stages that do not stop.
     #[inline(always)]
     pub const fn stops_after(&self, stage: Stage) -> bool {
         self.stop == stage as u32

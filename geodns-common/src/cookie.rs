@@ -2,6 +2,10 @@
 //!
 //! A server cookie is a version, three reserved octets and the time, and a hash over the client's cookie,
 //! these eight octets and the client's address. All words here are in memory order.
+//!
+//! All instances of the program share the secrets, as they share the listen addresses. So neither a new plan nor a new
+//! daemon makes a good cookie bad. Time of day is the monotonic clock of the heartbeat plus an offset that the daemon
+//! stores.
 
 use crate::wire;
 

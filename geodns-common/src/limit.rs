@@ -4,6 +4,13 @@
 //! is a fixed number of them, found by a keyed hash of the prefix: whoever forges sources at random takes a little
 //! of each bucket, and pushes nobody out of the table. Two prefixes may share one, which nobody can bring about
 //! who does not know the key.
+//!
+//! There are 2^19 buckets, and a token is one load, one comparison and one store. A query takes its token before it is
+//! looked at any further, unless it has a good cookie. If it is passed, the token is put back. The slow path takes its
+//! own token from the same table, which it has mapped (without a fast path it has one in its memory), and runs the same
+//! code: both drop and slip alike. So each query is paid for once, by the path that answers it. The clock of both is
+//! CLOCK_MONOTONIC_COARSE. Buckets belong to an instance: a new plan begins with full ones. The prefixes that are never
+//! limited stand in an LPM trie, which is looked at only when there is no token left.
 
 use crate::abi::{Rate, Row};
 use crate::wire;

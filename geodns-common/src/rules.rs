@@ -2,6 +2,12 @@
 //!
 //! A rule is matched with the question of any message that has one, whether the fast path would answer it
 //! or not.
+//!
+//! Rules with a name or a type stand in a list of 64, sorted by the labels of their names, so that each suffix of a
+//! name is hashed once. Rules that are a prefix alone stand in an LPM trie. Both belong to an instance, whose key
+//! hashes the names. There are two lists, of which one may be written, and a row that says which is in force, how long
+//! it is, and whether there are prefixes. Each CPU keeps that row for a tick of the clock. So a packet pays one branch
+//! where there are no rules, and a change waits for two ticks. Samples ([`watch`](crate::watch)) hang on that branch.
 
 use bytemuck::{Pod, Zeroable};
 

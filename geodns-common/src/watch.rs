@@ -2,6 +2,16 @@
 //!
 //! tcpdump sees nothing of what XDP sends, so the program itself tells, while somebody asks it to: a
 //! [`Sighting`] of one in so many queries goes into a ring buffer, and each query into a [`Sketch`].
+//!
+//! The daemon sets the row of the instance in force, which passes to the next instance on a reload. It reads one ring
+//! buffer of 2 MiB that all instances share, as they share the sketches. A sample is a head of 336 octets: the name, the
+//! verdict, the order of the client's region, and the time that the answer took. A capture has both frames, too. A
+//! sample that finds the ring full is counted (`watch_lost`). The daemon samples one query in N, where N leaves some
+//! thousands a second, and scales by the exact counters.
+//!
+//! The sketch counts every query: two rows of 1,024 places on each CPU, by majority vote (MV-Sketch). Forged sources
+//! may win places, but cannot push out a prefix that asks more than all others which share its place. The daemon has the
+//! program write one sketch while it reads and clears the other.
 
 use bytemuck::{Pod, Zeroable};
 

@@ -2,6 +2,8 @@
 //!
 //! What is in the state is the truth: a token is there before it is answered, and so is the serial that its
 //! zone is served with. A zone that is read from its file gets its tokens, and never an older serial.
+//!
+//! The state also has, for each zone, the serial that was served last and the serial of the file whose content it had.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -3,6 +3,22 @@
 //! The state has the members that there are: a catalog that is broken, expires, or is away at a start
 //! changes nothing. What a catalog says anew is put in force as a reload is, with a plan of its own, and
 //! written to the state before; what is kept of members that have gone is removed after that.
+//!
+//! - **Members**: the configuration in force is the file's zones followed by the members that the state has. When a
+//!   catalog or the file has changed, the daemon merges all catalogs with the members before. If the result differs, it
+//!   compiles a new world with the same zones (new ones empty), writes the state, and commits as a reload does. It
+//!   collects changes for 200 ms, and waits four times as long as the change before took.
+//! - **Owners of names** (`zone/catalog/claims`): the file comes first, then whichever catalog claimed a name first,
+//!   with all names above and below its zones. The configuration leaves out members of the state that stand against
+//!   that, so no reload or restart puts them in force. A new member, or one under another label, has no data; what a
+//!   transfer under way brings for it is refused. Steered names stand in zones of the file, so removing a member breaks
+//!   none of them.
+//! - **Catalogs are private.** A client that may not transfer one gets REFUSED, and chains end before it. The kernel has
+//!   only its apex, as a name that passes, and is not touched when it changes.
+//! - **Our own catalogs** are written by each start and reload, from a ledger in the state: zones that are and were
+//!   listed, how often each has come back (its label is a hash of its name and that number), and the serial.
+//! - **Files**: the file of a member says at which label its catalog had it, and is ignored for another label. The file
+//!   of a removed member is deleted after the state has let the member go, or by the next start.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

@@ -28,7 +28,7 @@ fn generated(state: &State) -> Result<Secrets, state::Error> {
     let now = now_unix_ms();
     let known = state.cookie_secrets()?;
     let is_due = |known: &CookieSecrets| {
-        // A clock that was set back, too: what is to come is nobody's to wait for.
+        // Also after the clock was set back: a secret of the future would never be due.
         let age = now.checked_sub(known.since_unix_ms);
         age.is_none_or(|age| u128::from(age) >= ROLLED_AFTER.as_millis())
     };

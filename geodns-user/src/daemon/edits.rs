@@ -1,4 +1,7 @@
 //! Who changed what, for the log: a line for each change, with its objects and whoever asked for it as fields.
+//!
+//! The daemon learns user, uid and pid from the control socket (SO_PEERCRED). A person reads a sentence, followed by the
+//! fields that it does not mention. JSON has all fields.
 
 use std::fmt::Write;
 

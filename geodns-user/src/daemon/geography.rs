@@ -1,5 +1,8 @@
 //! GeoIP databases that change: read again beside the running world, and put in force when they are
 //! good. A broken one changes nothing.
+//!
+//! A database is copied into the folder of the state. What a compile does not need afterwards is given back, and an edit
+//! reads it again from the copy. A file that changes is read once it has rested for a second, beside the running world.
 
 use std::path::PathBuf;
 use std::sync::Arc;

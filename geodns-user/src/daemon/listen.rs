@@ -1,5 +1,9 @@
 //! Where is listened: on the configuration's addresses or those of the interfaces, in their VRFs, as they come and
 //! go. What cannot be listened on is logged once, and in the status for as long as it lasts.
+//!
+//! Link-local addresses are left out. An address is bound in the VRF that its interface is in (SO_BINDTODEVICE), since
+//! the stack hands packets of that VRF to no other socket. An address that no interface has yet is bound in the VRFs of
+//! all interfaces.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

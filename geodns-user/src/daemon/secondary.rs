@@ -2,6 +2,20 @@
 //! primary says so (RFC 1996), put in force, kept on disk, and given up when they have expired.
 //!
 //! Each zone has a task of its own, and so one transfer at a time.
+//!
+//! - **Bounds**: ten transfers at a time, five from one primary. Each zone has a share of one budget for all zones, from
+//!   its first record until it goes.
+//! - **What is taken**: every message is verified before a record of it is looked at, and nothing is in force before
+//!   the last message has come. Records that cannot belong to the zone (outside of it, of another class) are left out
+//!   and logged. Records that break the rules refuse the whole transfer, and the old zone is served on. A delta that
+//!   does not fit is followed by an AXFR. `docs/transfers.md` compares each manner of transfer with other servers.
+//! - **Primaries**: a refresh asks all of them in turn, so that one which is behind hides nothing. The zone's age
+//!   begins anew when a primary has the zone's version and none was found to have a newer one in this turn, or when a
+//!   newer one has come. A NOTIFY is forged easily. So it asks the primary alone that it names, at the pace of
+//!   `notices`, and never puts off the next refresh.
+//! - **On disk**: one file for each zone, in `zones/` beside the state, replaced by renaming. Its modification time is
+//!   when a primary last had nothing newer, noted once a minute at the most. So a restart may make a zone a little
+//!   older, and never younger.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};

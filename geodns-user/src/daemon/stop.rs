@@ -2,6 +2,8 @@
 //!
 //! A file system that does not answer holds whoever reads from it, for ever perhaps. So each step has a bound,
 //! after which the next one comes; and the process ends even if a step cannot.
+//!
+//! The process ends after 25 s at the latest.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};

@@ -250,7 +250,7 @@ fn is_for_us(verdict: Verdict) -> bool {
     verdict as u32 <= Verdict::Aborted as u32 || verdict as u32 >= Verdict::MessageSize as u32
 }
 
-/// log2 of how many queries there must be for a sample, when there are so many in that time.
+/// log2 of N, where one query in N is sampled, after this many queries in this time.
 fn shift(queries: u64, time: Duration) -> u32 {
     let a_second = queries as f64 / time.as_secs_f64().max(f64::EPSILON);
     let times = (a_second / SAMPLES as f64).max(1.0);

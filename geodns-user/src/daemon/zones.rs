@@ -1,4 +1,10 @@
 //! Zones that change on their own: one place through which each is replaced.
+//!
+//! `Daemon::put_zone` is that place, under the lock `edits`. It serves `reload ZONE`, a transfer, a change of ACME
+//! tokens, and an empty zone in place of one that has expired. A secondary without data is an empty zone, too: every
+//! name in it is answered SERVFAIL, and its apex is in the kernel's table as one that passes. With a kernel, each
+//! replacement closes the zone there, edits its names in place and opens it again (`plan`). When the tables have no
+//! room, or a step fails, the daemon compiles a whole new plan.
 
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;

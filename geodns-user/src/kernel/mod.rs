@@ -21,6 +21,18 @@
 //!   it is put into a link.
 //! - Links and shared maps are held by descriptor, and pinned for the next daemon. Only an orderly stop removes
 //!   the pins.
+//!
+//! # Living on
+//!
+//! The daemon takes over the links of every layout, and the shared maps of its own layout alone. It never adopts a plan
+//! map of the daemon before it. It finds a link by the id of the program that netlink reports for the interface: a link
+//! of another network namespace may have the same interface's name and index. Once the new program is in force, the
+//! daemon removes what other layouts have left.
+//!
+//! A new instance gets the shared maps by descriptor. aya makes maps of its own for them, so before the program is
+//! loaded, `Shared::put_into` makes aya's descriptors lead to the shared maps. Within half a minute the daemon attaches
+//! again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches and unpins,
+//! unless `on_stop = "keep"`.
 
 pub mod bpffs;
 pub mod cookies;

@@ -1,13 +1,13 @@
-//! Edits of the name table in force: what has changed in a zone, and names that come and go in zones that
-//! are not there whole.
+//! Edits of the name table in force: changes of a zone, and names that come and go in zones that are not there
+//! whole.
 //!
-//! A zone is edited while its row says that everything of it passes, and a grace period after that row was
-//! stored: then no reader follows a target of the zone, and its slots and sets may be written over. What
-//! others could still meet on their way is one word at a time: a slot that was in use is empty only once
-//! nothing can lie behind it, a name of another zone never moves, and an apex is always there.
+//! A zone is edited while its row says that everything of it passes, from a grace period after that row was stored.
+//! Then no reader follows a target of the zone, so its slots and sets may be overwritten. Readers of other zones may
+//! still meet these slots, and so each word changes at once: a used slot becomes empty only when nothing can lie
+//! behind it, a name of another zone never moves, and an apex is always there.
 //!
-//! Into a zone that is open, and not there whole, names are added ([`add`]) and taken out of it ([`remove`]):
-//! what they leave is free a grace period later.
+//! Names are added to an open zone that is not there whole ([`add`]), and removed from it ([`remove`]). The places
+//! of removed names are free a grace period later.
 
 use std::collections::HashSet;
 

@@ -13,6 +13,55 @@
 //! - [`moves`]: what a new plan would move
 //! - `path`: the way of an address through them
 //! - here: which pools share an atlas, and edits as ordered stores
+//!
+//! # How the tables are compiled
+//!
+//! [`abi`](geodns_common::abi) has their layouts.
+//!
+//! - **Names.** A keyed hash of the lowercased wire name finds a slot: 128 bits of NH, the universal hash of UMAC (RFC
+//!   4418), which takes an eighth of SipHash's instructions and needs only a secret key. `[0, 1]` marks a slot in use
+//!   by no name, so no name's hash begins with 0. The table holds every owner, empty non-terminal and cut of every
+//!   complete zone. So the program finds the closest encloser of any name, applies the wildcard there (RFC 4592), or
+//!   knows that the name does not exist. A name is a pool, a set, or `Pass`: a zone cut, a DNAME, or a name below one.
+//!   Absent names below `Pass` are passed, too. Names move only within a closed zone.
+//! - **Incomplete zones.** Past `kernel.max_names` a zone is incomplete: the table has its apex, its steered names and
+//!   the names between, and passes wildcards and absent names.
+//! - **Promotion** moves the most-asked names of incomplete zones into the table and out of it while packets run. The
+//!   slow path samples the queries that it got only because their name was not in the table (`serve/asked`, one query
+//!   of each batch). The program counts its answers for such a name in an octet of the name's row, up to 255. Each
+//!   second `heat` compares both and decides, and `daemon/promote` moves names: it takes some out, waits for a grace
+//!   period, then puts others in. The slot of a name that has gone becomes empty only if the slot behind it is empty.
+//! - **Sets** hold the records of a zone file at a name: a head, a word for each type, and the rendered records with
+//!   their TTL. An RRset over 480 octets is listed without its records, and passed. A CNAME that leads into a zone of
+//!   ours is passed for other types, and the slow path follows it. A CNAME that leads elsewhere answers for every type.
+//!   A steered name with other records has a set that names its pool.
+//! - **Pointers.** Names in records are compressed by one rule ([`compress`](crate::compress)). Both paths agree
+//!   because a record is rendered with only that part of the question's name which is known beforehand. For a name of
+//!   the zone file that is the whole name, and its pointers are constants. For a wildcard it is the name above it, and
+//!   for the SOA of a negative answer it is the apex. Questions of any length end in these, so their pointers lack the
+//!   length of the question's name: the set or the zone's row says where they stand, and the fast path adds it. A
+//!   pool's records belong to no name, so an alias is written out.
+//! - **Zones.** NXDOMAIN is given only where the bit *complete* is set and *pass* is not. With *pass* all is passed.
+//! - **Atlases.** Blocks are shared by content. A leaf is a region and a scope. A longer IPv6 prefix than /64 is marked
+//!   `DEEPER`, and the slow path resolves it from the layers. So it does for 6to4 and Teredo where lists or places
+//!   count: such a client is where its IPv4 address is. Pools that agree share an atlas until an override parts them.
+//! - **Layers** of a pool: the configuration's list and rules by prefix, then the last `map import`, then each `map
+//!   set`. A prefix of a list holds a number of two octets, which stands for a member or for an order of several. Each
+//!   order is kept once, so a prefix takes 8 octets (IPv4) or 32 (IPv6), whatever it names. Below the layers lie the
+//!   GeoIP databases, which are walked along with them: rules, then distance. An order is worked out once for each
+//!   place. An edit looks only at its own window of the databases.
+//! - **Slots.** A client's /24 or /56 draws one of 1,024, the same on every node; with `choice = "query"` chance does.
+//!   Weighted rendezvous hashing orders each slot: a mirror draws `-ln(u) / weight`, where u is a hash of its id and
+//!   the slot, and the lowest is first. A change of one weight moves only what that mirror takes or gives.
+//! - **Shares.** Other bits of the same draw part a pool's clients in 32. Each share has its own mask of the mirrors in
+//!   service, by family. A drain takes share by share, and nothing else differs between them.
+//!
+//! # How a zone changes in place
+//!
+//! [`Plan::close_zone`], [`Plan::edit_zone`], [`Plan::open_zone`]: while its names are edited, a zone is closed in the
+//! kernel (its `pass` bit). A grace period passes before the first edit, so that no packet is half-way through the old
+//! version. Another passes before the zone is opened, so that no packet that has met half of the new one sees it open.
+//! The zone's own names may move a slot to make room; those of other zones never do.
 
 mod atlas;
 mod blocks;
@@ -247,7 +296,7 @@ impl PoolRow {
     }
 }
 
-/// How many of each the tables hold: a plan's needs and a quarter.
+/// How many of each the tables hold: what a plan needs, and a quarter more for edits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// Slots of the name table, a power of two.

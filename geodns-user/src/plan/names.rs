@@ -22,7 +22,7 @@ pub struct Names {
     pub slots: Vec<Slot>,
     /// The records of the zone files.
     pub shelves: Shelves,
-    /// Whether every name of a zone is in the table, by zone. It is of no zone without data, and of no catalog.
+    /// Whether every name of a zone is in the table, by zone: never for a zone without data, or a catalog.
     pub complete: Vec<bool>,
     /// How many names of a zone are in the table, by zone.
     pub counts: Vec<usize>,

@@ -11,6 +11,36 @@
 //! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
 //! gives whole zones away (`transfer`).
+//!
+//! # How queries come
+//!
+//! **UDP.** There is a thread for each core, 16 at the most, and each has a socket for each listen address. So an answer
+//! leaves from the address that was asked, and the kernel spreads clients over the threads (SO_REUSEPORT). A thread
+//! waits for all its sockets by epoll. It takes up to 32 datagrams by one system call, then goes on to the next socket,
+//! so that a flood on one address leaves the others their turn. It answers a batch from one world, counts in numbers of
+//! its own, and sends the batch by one call. A new or removed address is an order to the threads, and their other
+//! sockets stay as they are.
+//!
+//! **Prefetch.** In a zone larger than the caches, a random name costs two waits for memory: for the line of the index
+//! that says where its node is, and for the node. `prefetch` asks for the lines of all names of a batch, then for the
+//! nodes, so that they wait together. Answers are the same without it.
+//!
+//! **TCP and TLS** are tokio tasks. A task answers together all queries that a segment brings, and writes once. A
+//! transfer (`Answer::Stream`) is written by a task of its own, whole messages at a time, between the answers to the
+//! connection's next queries; a fifth transfer on a connection waits until one of four ends.
+//!
+//! The bounds of a connection:
+//! - 10 s until a query is whole, for a handshake, and for each write; 2 s when more than half of all connections are
+//!   in use
+//! - 16 KB of answers waiting beside the last one
+//! - 4,096 connections, or as many as the listen addresses leave file descriptors for; TLS has half of them for itself
+//!
+//! A new client always gets a place (`places` says who loses one). A client is idle, too, while it has not yet sent a
+//! whole query or a whole handshake. Over TLS the OPT record of a response is padded to a block of 468 octets, its
+//! signature counted, if the query's OPT record has that option.
+//!
+//! **A panic while answering** is caught. The message is answered with SERVFAIL, `panics` counts it, and the worker goes
+//! on. The log has the query in hex, for one panic each 10 s.
 
 mod asked;
 mod batch;

@@ -15,6 +15,21 @@
 //! - `delta`: what is different between two versions of a zone
 //! - [`take`]: records from elsewhere to a [`Zone`]
 //! - `offer`: a zone as others may have it, and how it came to be
+//!
+//! # How a zone file is read
+//!
+//! `text` cuts the file into entries of tokens, each with its line. `read` handles directives, owner, TTL and class.
+//! `rdata` has a table with the fields of each type. By that table it reads records in presentation format and checks
+//! them in wire format, in a transfer, too. Records wait in a `draft`, with their lines, until all are there. Then the
+//! records of each name are sorted and compared, the `store` is filled, and `integrity` checks how they fit together.
+//! Reading goes on after an error, so all errors are shown at once. An owner with an unreadable record is doubtful, and
+//! nothing is reported missing there.
+//!
+//! Signatures of a name form one RRset for each type that they cover (RFC 4034 section 3); a query gets them together.
+//! The owner of NSEC3 records alone is no name (RFC 5155 section 7.2.8): `Zone::named` does not find it, and the
+//! kernel's table does not have it. A digest (ZONEMD) is removed where something is put over its zone. A zone with a
+//! DNSKEY is served without its signatures, of which `check`, log and `status` warn, and none of its names can be
+//! steered.
 
 pub mod acme;
 pub mod catalog;

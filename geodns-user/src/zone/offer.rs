@@ -1,5 +1,9 @@
 //! A zone as others may have it: what a pool answers made records, and the deltas from the versions before
 //! it, in memory, no larger than the zone.
+//!
+//! A zone that somebody may transfer is kept once more, as an offer: with records in place of pools, and with the deltas
+//! that led to it. Without steered names both are the same memory. Offers are made when the zone is replaced. A change
+//! without a higher serial drops the deltas, with a warning.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -14,14 +14,14 @@ use crate::geo::network;
 use crate::observe::logs;
 use crate::zone;
 
-/// An authoritative GeoDNS server: answers in the kernel, steered by the client's prefix
+/// An authoritative GeoDNS server: sends each client to the mirror that is best for it, from the kernel
 #[derive(Debug, Parser)]
 #[command(name = "geodns", version, max_term_width = 100)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
-    /// What goes with every command.
+    /// Options of every command.
     #[command(flatten)]
     pub global: Global,
 }
@@ -40,7 +40,7 @@ pub struct Global {
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
-    /// Show how it looks inside, too: tables, rows and draws
+    /// Also show internals: tables, rows and draws
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
@@ -48,62 +48,62 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve: the daemon
+    /// Run the daemon
     Run(Run),
-    /// Read and compile a configuration and every file it names; say all that is wrong; change nothing
+    /// Read and compile a configuration and every file that it names, and report all errors; change nothing
     Check {
         /// Configuration file [default: that of --config]
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
-    /// The configuration itself
+    /// Describe the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
-    /// Look at zone files
+    /// Check zone files
     #[command(subcommand, arg_required_else_help = true)]
     Zone(Zone),
-    /// Tokens of ACME DNS-01 challenges: TXT records over a zone, for a while
+    /// Set and clear temporary TXT records for ACME DNS-01 challenges
     #[command(subcommand, arg_required_else_help = true)]
     Acme(Acme),
-    /// Which queries are dropped, in the kernel and in the slow path
+    /// Drop unwanted queries, in the kernel and in the slow path
     #[command(subcommand, arg_required_else_help = true)]
     Block(Block),
-    /// Which clients get which mirror: overrides and imported lists
+    /// Set, import and list prefixes and their mirrors
     #[command(subcommand, arg_required_else_help = true)]
     Map(Map),
-    /// What the daemon serves, on what, since when
+    /// Show what the daemon serves, where, and since when
     Status,
-    /// Counters of the fast path, by verdict, and of the slow path
+    /// Show the counters of the fast path, by verdict, and of the slow path
     Stats(Stats),
-    /// What is asked and answered now: by name, region, mirror, client and verdict, and how long it takes
+    /// Show queries and answers as they come: by name, region, mirror, client and verdict, with their times
     Top(Top),
-    /// Record queries and the answers that the program gave, for tcpdump and Wireshark
+    /// Record queries and the program's answers, for tcpdump and Wireshark
     ///
-    /// tcpdump does not see what is answered in the kernel. Of what is passed to the slow path the query is
-    /// recorded; its answer is for tcpdump to see. One capture at a time; it costs nothing while there is none.
+    /// tcpdump does not see queries that the kernel answers. A query that is passed to the slow path is recorded
+    /// without its answer, which tcpdump sees. One capture runs at a time. It costs nothing while none does.
     Capture(Capture),
-    /// Which mirrors are in service, and what is said of them
+    /// Show mirrors, and take them out of service or put them back
     #[command(subcommand, arg_required_else_help = true)]
     Mirror(Mirror),
-    /// Mirrors, whether they are in service, and why: as `mirror list`
+    /// List mirrors, whether they are in service, and why: as `mirror list`
     Mirrors,
-    /// Zones and their steered names
+    /// List zones and their steered names
     Zones,
-    /// What a client's query for a name gets, and why; and what the kernel really answers
+    /// Follow a client's query to its answer, step by step, and compare with the kernel's answer
     ///
-    /// Exits with 3 if the kernel answers otherwise than it should.
+    /// Exits with 3 if the kernel would answer otherwise than it should.
     Explain(Explain),
-    /// What another configuration would move, from which mirror to which; change nothing
+    /// List the clients that another configuration would move; change nothing
     ///
     /// Exits with 4 if clients would be sent to another mirror, or a steered name would be gone.
     Preview {
-        /// Configuration file, as it would be
+        /// The other configuration file
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Read the configuration and its files again; if anything is wrong, nothing changes
+    /// Read the configuration and its files again; on any error nothing changes
     Reload {
-        /// Zone whose file alone is read again, or whose primaries are asked [default: everything]
+        /// Only this zone: read its file again, or ask its primaries [default: everything]
         zone: Option<String>,
     },
     /// Write a completion script for a shell
@@ -116,15 +116,15 @@ pub enum Command {
 /// `geodns explain`
 #[derive(Args, Debug)]
 pub struct Explain {
-    /// Name that is asked about
+    /// Name of the query
     pub name: String,
-    /// Address that the query comes from
+    /// Source address of the query
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub client: IpAddr,
-    /// Client subnet that the query has, such as 192.0.2.0/24 [default: none]
+    /// Client subnet in the query, such as 192.0.2.0/24 [default: none]
     #[arg(long, value_name = "PREFIX", value_parser = subnet)]
     pub ecs: Option<IpNet>,
-    /// Type that is asked for
+    /// Type of the query
     #[arg(long = "type", value_name = "TYPE", default_value = "A")]
     pub qtype: String,
 }
@@ -135,10 +135,10 @@ pub struct Run {
     /// Interface to attach to, instead of the configuration's; may be given several times
     #[arg(long = "iface", value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// Log one in this many packets of the fast path, such as 1/1000 [default: none]
+    /// Log one in N packets of the fast path, such as 1/1000 [default: none]
     #[arg(long, value_name = "1/N", value_parser = one_in, default_value = "0", hide_default_value = true)]
     pub log_packets: u32,
-    /// Form of the logs
+    /// Format of the log
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     pub log_format: LogFormat,
 }
@@ -164,9 +164,9 @@ impl From<LogFormat> for logs::Format {
 /// `geodns zone`
 #[derive(Debug, Subcommand)]
 pub enum Zone {
-    /// Read a zone file and say all that is wrong with it, and what is hardly meant; change nothing
+    /// Report every error in a zone file, and warn about likely mistakes
     ///
-    /// Names that a pool answers are not known here: `geodns check` knows them.
+    /// This command does not know which names are steered; `geodns check` does.
     Check {
         /// Zone file
         #[arg(value_hint = ValueHint::FilePath)]
@@ -187,21 +187,21 @@ pub enum Config {
 /// `geodns acme`
 #[derive(Debug, Subcommand)]
 pub enum Acme {
-    /// Set a token, beside those that the name has: durable, and in every answer, when it returns
+    /// Add a token to a name. Saved, and in every answer, when the command returns
     Set {
-        /// Name that is proved, with or without _acme-challenge; *.NAME is proved at NAME
+        /// Name to prove, with or without _acme-challenge; *.NAME is proved at NAME
         name: String,
-        /// What the TXT record says: 1 to 255 characters
+        /// Text of the TXT record: 1 to 255 characters
         #[arg(value_parser = token, allow_hyphen_values = true)]
         token: String,
         /// TTL in seconds
         #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ACME_TTL)))]
         ttl: u32,
-        /// When it goes by itself, such as 10m
+        /// Time until the token expires, such as 10m
         #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = holding)]
         time: Duration,
     },
-    /// Take the tokens of a name away, or one of them
+    /// Remove all tokens of a name, or one of them
     Clear {
         /// Name, as it was set
         name: String,
@@ -209,14 +209,14 @@ pub enum Acme {
         #[arg(value_parser = token, allow_hyphen_values = true)]
         token: Option<String>,
     },
-    /// Tokens, and when they go
+    /// List tokens, and when they expire
     List,
 }
 
 /// `geodns top`
 #[derive(Args, Debug)]
 pub struct Top {
-    /// One picture, of a second, and no more
+    /// Print one snapshot and exit
     #[arg(long)]
     pub once: bool,
 }
@@ -236,19 +236,19 @@ pub struct Capture {
     /// Queries from this prefix, such as 192.0.2.0/24
     #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     pub from: Option<IpNet>,
-    /// Queries with this verdict, as `geodns stats` names them; given again, with one of them
+    /// Queries with this verdict, as `geodns stats` names it; may be given several times
     #[arg(long, value_name = "VERDICT")]
     pub verdict: Vec<String>,
-    /// One in so many of these, a power of two [default: all]
+    /// Record one in N, a power of two [default: all]
     #[arg(long, value_name = "NUMBER")]
     pub every: Option<u32>,
-    /// So many packets, and no more
+    /// Stop after N packets
     #[arg(short = 'c', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// For so long, such as 10s
+    /// Stop after this time, such as 10s
     #[arg(long = "for", value_name = "TIME", value_parser = holding)]
     pub seconds: Option<Duration>,
-    /// Where they go; `-`: standard output
+    /// File to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub write: PathBuf,
 }
@@ -256,46 +256,46 @@ pub struct Capture {
 /// `geodns block`
 #[derive(Debug, Subcommand)]
 pub enum Block {
-    /// Drop queries that are all that is said here: durable, and in force in both paths, when it returns
+    /// Drop queries that match every option given. Saved, and in force in both paths, when the command returns
     ///
-    /// Over UDP they are not answered, over TCP the connection is closed. Rules of the configuration hold
-    /// beside these.
+    /// Over UDP a dropped query gets no answer; over TCP its connection is closed. Rules of the configuration
+    /// stay in force.
     Add {
-        /// Name that is asked for
+        /// Queries for this name
         #[arg(long, value_name = "NAME", conflicts_with = "below")]
         name: Option<String>,
-        /// Name, or one below it, that is asked for
+        /// Queries for this name, or one below it
         #[arg(long, value_name = "NAME")]
         below: Option<String>,
-        /// Type that is asked for, such as ANY or TYPE65280
+        /// Queries for this type, such as ANY or TYPE65280
         #[arg(long = "type", value_name = "TYPE")]
         qtype: Option<String>,
-        /// Where queries come from, such as 192.0.2.0/24; given again, a rule for each
+        /// Queries from this prefix, such as 192.0.2.0/24; several prefixes make several rules
         #[arg(long, value_name = "PREFIX", value_parser = prefix)]
         from: Vec<IpNet>,
-        /// File with such prefixes, one on each line; `-`: standard input
+        /// File of such prefixes, one on each line; `-` is standard input
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         from_file: Option<PathBuf>,
-        /// Why, for whoever reads the list
+        /// Reason, for readers of the list
         #[arg(long, value_name = "TEXT", default_value = "")]
         note: String,
     },
-    /// Take rules back
+    /// Remove rules
     Remove {
-        /// Numbers, as the list has them
+        /// Numbers of the rules, as `block list` shows them
         #[arg(required = true)]
         numbers: Vec<u32>,
     },
-    /// Take all rules back but those of the configuration
+    /// Remove every rule that `block add` added
     Clear,
-    /// Rules, and how many queries each has dropped
+    /// List the rules, with the queries that each has dropped
     List,
 }
 
 /// `geodns map`
 #[derive(Debug, Subcommand)]
 pub enum Map {
-    /// Send a prefix to a mirror: durable, and in every answer, when it returns
+    /// Send clients of a prefix to a mirror. Saved, and in every answer, when the command returns
     Set {
         /// Address prefix, such as 192.0.2.0/24
         #[arg(value_parser = prefix)]
@@ -306,7 +306,7 @@ pub enum Map {
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Take back what `map set` said of a prefix
+    /// Remove the override of a prefix
     Del {
         /// Address prefix
         #[arg(value_parser = prefix)]
@@ -315,7 +315,7 @@ pub enum Map {
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Which mirrors a client gets, and what decides
+    /// Show the mirrors of a client, and why
     Get {
         /// Address of the client
         #[arg(value_parser = address)]
@@ -324,22 +324,22 @@ pub enum Map {
         #[arg(long)]
         pool: Option<String>,
     },
-    /// The overrides in force
+    /// List the overrides in force
     List {
         /// Pool [default: all]
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Put a list of `prefix,mirror,...` lines in place of the last one imported, in one transaction
+    /// Replace the imported list with one of `prefix,mirror,...` lines, in one transaction
     Import {
-        /// The list; - is standard input
+        /// The list; `-` is standard input
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
         /// Pool [default: every pool, but those of policy "all"]
         #[arg(long)]
         pool: Option<String>,
     },
-    /// Write every prefix in force, as `prefix,mirror,...` lines
+    /// Print every prefix in force, as `prefix,mirror,...` lines
     Export {
         /// Pool [default: all]
         #[arg(long)]
@@ -350,32 +350,32 @@ pub enum Map {
 /// `geodns mirror`
 #[derive(Debug, Subcommand)]
 pub enum Mirror {
-    /// Mirrors, whether they are in service, and why
+    /// List mirrors, whether they are in service, and why
     List,
-    /// All that is known of a mirror
+    /// Show everything about a mirror
     Show {
         /// Mirror's id
         #[arg(value_parser = mirror)]
         mirror: String,
     },
-    /// In service, whatever checks say
+    /// Put into service, whatever checks say
     Up(Mirrors),
-    /// Out of service
+    /// Take out of service
     Down(Mirrors),
-    /// No new clients
+    /// Stop sending new clients
     Drain {
-        /// Which mirrors.
+        /// The mirrors.
         #[command(flatten)]
         mirrors: Mirrors,
-        /// Bit by bit over this time, such as 10m [default: at once]
+        /// Gradually over this time, such as 10m [default: at once]
         #[arg(long, value_name = "TIME", value_parser = over)]
         over: Option<Duration>,
     },
-    /// Let checks decide: take back up, down or drain
+    /// Let the checks decide again, after up, down or drain
     Auto(Mirrors),
-    /// Give a mirror another weight than the configuration's
+    /// Change the weight of a mirror
     Weight(Weight),
-    /// Say what another monitor found: above our own checks, below up, down and drain
+    /// Report another monitor's verdict: overrides our checks, is overridden by up, down and drain
     SetHealth(SetHealth),
 }
 
@@ -396,10 +396,10 @@ pub struct Weight {
     /// The weight; 0: no new clients
     #[arg(required_unless_present = "reset", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
     pub weight: Option<u32>,
-    /// Bit by bit over this time, such as 10m [default: at once]
+    /// Gradually over this time, such as 10m [default: at once]
     #[arg(long, value_name = "TIME", value_parser = over)]
     pub over: Option<Duration>,
-    /// Back to the configuration's
+    /// Restore the configuration's weight
     #[arg(long, conflicts_with_all = ["weight", "over"])]
     pub reset: bool,
 }
@@ -410,16 +410,16 @@ pub struct SetHealth {
     /// Mirror's id
     #[arg(value_parser = mirror)]
     pub mirror: String,
-    /// What the monitor found
+    /// The monitor's verdict
     #[arg(required_unless_present = "clear")]
     pub health: Option<Health>,
     /// Address of the mirror [default: all that have no verdict of their own]
     #[arg(long, value_parser = address)]
     pub address: Option<IpAddr>,
-    /// How long it holds, such as 10m [default: until it is cleared]
+    /// Time that the verdict holds, such as 10m [default: until it is cleared]
     #[arg(long = "for", value_name = "TIME", value_parser = holding)]
     pub time: Option<Duration>,
-    /// Why, in a line
+    /// Reason, in one line
     #[arg(
         long,
         value_name = "TEXT",
@@ -427,27 +427,27 @@ pub struct SetHealth {
         hide_default_value = true
     )]
     pub reason: String,
-    /// Take the verdict back; without --address, every verdict on the mirror
+    /// Remove the verdict; without --address, every verdict on the mirror
     #[arg(long, conflicts_with_all = ["health", "time", "reason"])]
     pub clear: bool,
 }
 
-/// What another monitor found.
+/// Another monitor's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Health {
-    /// In order
+    /// The mirror works
     Up,
-    /// Not in order
+    /// The mirror does not work
     Down,
 }
 
 /// `geodns stats`
 #[derive(Args, Debug)]
 pub struct Stats {
-    /// Show counters that are zero, too
+    /// Also show counters that are zero
     #[arg(long)]
     pub all: bool,
-    /// Show them again and again, with rates; every second unless told
+    /// Show them with rates, again every SECONDS [default: 1]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = seconds)]
     pub watch: Option<Duration>,
 }
@@ -538,6 +538,24 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    /// Commands say what they do, and options what they stand for: neither begins with a clause for a subject.
+    #[test]
+    fn help_begins_with_a_verb_or_a_noun() {
+        fn look(command: &clap::Command) {
+            let of = command.get_name();
+            let abouts = command.get_about().into_iter();
+            let options = command.get_arguments().filter_map(clap::Arg::get_help);
+            for help in abouts.chain(options).map(ToString::to_string) {
+                for begin in ["What ", "Who ", "Which ", "Where ", "How ", "So ", "Of ", "For so"] {
+                    assert!(!help.starts_with(begin), "{of}: {help}");
+                }
+                assert!(!help.contains("so many"), "{of}: {help}");
+            }
+            command.get_subcommands().for_each(look);
+        }
+        look(&Arguments::command());
     }
 
     #[test]

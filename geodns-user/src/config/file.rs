@@ -51,7 +51,7 @@ pub(super) struct File {
     pub steer: Vec<Steer>,
 }
 
-/// Who answers, and where.
+/// The server: its addresses, port and identity.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Server {
@@ -66,18 +66,18 @@ pub(super) struct Server {
     pub nsid: Option<Spanned<Told>>,
     /// Answer to version.bind and version.server.
     pub version: Option<Spanned<Told>>,
-    /// Mirror (or nested pool) that this node stands beside, for policy "site".
+    /// Mirror (or nested pool) beside this node, for policy "site".
     pub site: Option<Spanned<String>>,
 }
 
-/// What is told to those who ask: a text, or, with `false`, nothing.
+/// A text to answer with, or `false` for no answer.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline, extend("x-toml" = "a text in quotes, or false"))]
 pub(super) enum Told {
-    /// This.
+    /// The text.
     Text(String),
-    /// Nothing, if false.
+    /// No answer, if false.
     Is(bool),
 }
 
@@ -98,18 +98,18 @@ pub(super) struct Tls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kernel {
-    /// Interfaces whose packets the fast path sees.
+    /// Interfaces that the XDP program is attached to.
     #[serde(default)]
     pub interfaces: Vec<Spanned<String>>,
-    /// How to attach. Default: "auto".
+    /// Way to attach. Default: "auto".
     #[schemars(extend("enum" = ["auto", "native", "generic", "off"]))]
     pub mode: Option<Spanned<String>>,
     /// Folder in a BPF file system. Default: /sys/fs/bpf/geodns.
     pub pin: Option<Spanned<String>>,
-    /// How long the kernel answers without the daemon. Default: "5m".
+    /// Time that the kernel answers without the daemon. Default: "5m".
     #[schemars(extend("pattern" = TIME))]
     pub stale_after: Option<Spanned<String>>,
-    /// What an orderly stop leaves behind. Default: "detach".
+    /// Whether an orderly stop detaches the program or keeps it. Default: "detach".
     #[schemars(extend("enum" = ["detach", "keep"]))]
     pub on_stop: Option<Spanned<String>>,
     /// Names in the kernel's table, at the most. Default: 2000000.
@@ -139,10 +139,10 @@ pub(super) struct Rrl {
     /// Responses a second to each /24 and /56; 0: no limit. Default: 0.
     #[schemars(extend("minimum" = 0, "maximum" = 1000000))]
     pub rate: Option<Spanned<i64>>,
-    /// Responses at once. Default: the rate.
+    /// Responses at once after a pause. Default: the rate.
     #[schemars(extend("minimum" = 1, "maximum" = 10000000))]
     pub burst: Option<Spanned<i64>>,
-    /// Of this many queries over the limit one is answered; 0: none. Default: 2.
+    /// One in N queries over the limit is still answered; 0: none. Default: 2.
     #[schemars(extend("minimum" = 0, "maximum" = 100))]
     pub slip: Option<Spanned<i64>>,
     /// Octets of a UDP response without a good cookie, at the most. Default: 512.
@@ -150,24 +150,24 @@ pub(super) struct Rrl {
     pub nocookie_udp_size: Option<Spanned<i64>>,
     /// Addresses and prefixes that are never limited.
     pub allow: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Count only. Default: false.
+    /// Only count. Default: false.
     pub dry_run: Option<bool>,
 }
 
-/// Queries that are dropped: those that are all that it says.
+/// A drop rule: queries that match all of its keys are dropped.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
-    /// The name that is asked for.
+    /// Name in the question.
     pub name: Option<String>,
-    /// That name, or any below it.
+    /// Name in the question, or one above it.
     pub below: Option<String>,
-    /// The type that is asked for, as "ANY".
+    /// Type in the question, as "ANY".
     #[serde(rename = "type")]
     pub qtype: Option<String>,
-    /// Where queries come from: addresses or prefixes.
+    /// Source addresses or prefixes of the queries.
     pub from: Option<Vec<Spanned<String>>>,
-    /// Why.
+    /// Reason.
     pub note: Option<String>,
 }
 
@@ -179,19 +179,19 @@ pub(super) struct Control {
     pub socket: Option<Spanned<String>>,
 }
 
-/// What survives a restart.
+/// Everything that survives a restart.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// File of it. Default: /var/lib/geodns/state.redb.
+    /// Its file. Default: /var/lib/geodns/state.redb.
     pub path: Option<Spanned<String>>,
 }
 
-/// Where clients are.
+/// Places of clients.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Geoip {
-    /// MMDB files; the first that knows an address is believed.
+    /// MMDB files; the first that knows an address counts.
     pub databases: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
@@ -199,11 +199,11 @@ pub(super) struct Geoip {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Health {
-    /// File of them.
+    /// Their file.
     pub feed: Option<Spanned<String>>,
 }
 
-/// How much zones from elsewhere may take.
+/// Bounds of incoming zone transfers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Transfer {
@@ -217,7 +217,7 @@ pub(super) struct Transfer {
     pub notify_rate_all: Option<Spanned<i64>>,
 }
 
-/// A key that zones are transferred with.
+/// A key for zone transfers.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Tsig {
@@ -240,23 +240,23 @@ pub(super) struct Zone {
     pub name: Spanned<String>,
     /// Zone file.
     pub file: Option<Spanned<String>>,
-    /// Servers that it is transferred from, in a file's place.
+    /// Servers to transfer it from, in place of a file.
     #[schemars(with = "Option<Vec<Peer>>")]
     pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     /// Addresses, prefixes and keys that may transfer it.
     pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Servers that are told when it changes.
+    /// Servers that get a NOTIFY when it changes.
     #[schemars(with = "Option<Vec<Peer>>")]
     pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     /// Key for primaries and notify.
     pub tsig: Option<Spanned<String>>,
-    /// What a transfer has of steered names. Default: "flatten".
+    /// Steered names in a transfer. Default: "flatten".
     #[schemars(extend("enum" = ["flatten", "leave-out"]))]
     pub transfer_steered: Option<Spanned<String>>,
     /// It lists other zones.
     #[schemars(extend("enum" = ["consumer", "producer"]))]
     pub catalog: Option<Spanned<String>>,
-    /// What members of the catalog are.
+    /// Keys of the catalog's members.
     pub members: Option<Spanned<Vec<Members>>>,
     /// Catalog that lists it.
     pub in_catalog: Option<Spanned<String>>,
@@ -264,19 +264,19 @@ pub(super) struct Zone {
     pub catalog_group: Option<Spanned<String>>,
 }
 
-/// What members of a catalog are.
+/// Keys of a catalog's members.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-toml" = r#"{ primaries = ["192.0.2.1"] }"#))]
 pub(super) struct Members {
-    /// Of this group; default: all others.
+    /// Group of these members; default: all others.
     pub group: Option<Spanned<String>>,
-    /// Servers that they are transferred from.
+    /// Servers to transfer them from.
     #[schemars(with = "Option<Vec<Peer>>")]
     pub primaries: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     /// Addresses, prefixes and keys that may transfer them.
     pub allow_transfer: Option<Spanned<Vec<Spanned<String>>>>,
-    /// Servers that are told when they change.
+    /// Servers that get a NOTIFY when they change.
     #[schemars(with = "Option<Vec<Peer>>")]
     pub notify: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     /// Key for primaries and notify.
@@ -290,7 +290,7 @@ pub(super) struct Members {
 enum Peer {
     /// Its address.
     Address(String),
-    /// Its address, and what is unusual about it.
+    /// Its address, with a port or key.
     Table(PeerTable),
 }
 
@@ -317,17 +317,17 @@ pub(super) struct Mirror {
     pub id: Spanned<String>,
     /// Its addresses.
     pub addresses: Option<Spanned<Vec<Spanned<String>>>>,
-    /// A host name that answers are an alias of, in place of addresses.
+    /// Host name for a CNAME, in place of addresses.
     pub cname: Option<Spanned<String>>,
-    /// Where it stands.
+    /// Its location.
     pub location: Option<Location>,
-    /// Its share where mirrors are chosen by weight. Default: 100.
+    /// Its share where a pool chooses by weight. Default: 100.
     #[schemars(extend("minimum" = 0, "maximum" = 1000000))]
     pub weight: Option<Spanned<i64>>,
-    /// How many per cent nearer it counts than it is. Default: 0.
+    /// Per cent that it counts as nearer (or farther, below 0). Default: 0.
     #[schemars(extend("minimum" = -99, "maximum" = 99))]
     pub bias: Option<Spanned<i64>>,
-    /// How each of its addresses is checked. Default: not at all.
+    /// Check of each of its addresses. Default: none.
     pub check: Option<monitor::File>,
 }
 
@@ -344,7 +344,7 @@ pub(super) struct Location {
     pub lon: Spanned<f64>,
 }
 
-/// A set of mirrors that is chosen among.
+/// A set of mirrors, and the policy that chooses among them.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
@@ -354,40 +354,40 @@ pub(super) struct Pool {
     pub mirrors: Option<Spanned<Vec<Spanned<String>>>>,
     /// Or the pools that it is made of.
     pub pools: Option<Spanned<Vec<Spanned<String>>>>,
-    /// How it chooses.
+    /// Its policy.
     #[schemars(extend("enum" = Policy::NAMES.map(|(name, _)| name)))]
     pub policy: Spanned<String>,
-    /// Mirror for clients of whom nothing is known, or several in order.
+    /// Mirror for clients at an unknown place, or several in order.
     #[schemars(with = "Option<OneOrMore>")]
     pub default: Option<Spanned<toml::Value>>,
     /// List of prefixes and their mirrors.
     pub prefixes: Option<Spanned<String>>,
-    /// For whom which mirrors come first.
+    /// Rules: places of clients, and the mirrors that come first there.
     pub rules: Option<Spanned<Vec<Rule>>>,
     /// TTL of its records. Default: 60 seconds.
     pub ttl: Option<Spanned<Ttl>>,
-    /// The least TTL, when a check could soon change the answer. Default: half of the TTL.
+    /// The TTL while a check could soon change the answer. Default: half of the TTL.
     pub ttl_min: Option<Spanned<Ttl>>,
     /// Mirrors in one answer. Default: 1.
     #[schemars(extend("minimum" = 1, "maximum" = 64))]
     pub answers: Option<Spanned<i64>>,
-    /// Mirrors that are remembered of a region.
+    /// Mirrors that make a region. Default: 3, or answers if that is more.
     #[schemars(extend("minimum" = 1, "maximum" = 8))]
     pub depth: Option<Spanned<i64>>,
-    /// By what a mirror is drawn. Default: "client".
+    /// Draw by the client's prefix, or for each query. Default: "client".
     #[schemars(extend("enum" = ["client", "query"]))]
     pub choice: Option<Spanned<String>>,
-    /// What happens when no mirror is in service. Default: "open".
+    /// Answer when no mirror is in service. Default: "open".
     #[schemars(extend("enum" = ["open", "closed", "fallback"]))]
     pub fail: Option<Spanned<String>>,
     /// The pool that answers then, with fail = "fallback".
     pub fallback: Option<Spanned<String>>,
-    /// Share of the mirrors in service below which checks are not believed. Default: 0.
+    /// Share of the mirrors in service below which checks are ignored. Default: 0.
     #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub panic: Option<Spanned<f64>>,
-    /// Where it is, when it is part of another pool.
+    /// Its location, when it is part of another pool.
     pub location: Option<Location>,
-    /// A name for each mirror, with {mirror} where its id stands.
+    /// Name of each mirror, with {mirror} for its id.
     #[schemars(extend("pattern" = r"\{mirror\}"))]
     pub names: Option<Spanned<String>>,
 }
@@ -403,7 +403,7 @@ enum OneOrMore {
     More(Vec<String>),
 }
 
-/// For whom which mirrors come first.
+/// Rules: places of clients, and the mirrors that come first there.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-toml" = r#"{ country = "NL", mirrors = ["ams"] }"#))]
@@ -435,7 +435,7 @@ pub(super) struct Steer {
     pub pool: Spanned<String>,
 }
 
-/// How a time is written.
+/// Text of a time.
 pub(super) const TIME: &str = "^[0-9]+(ms|s|m|h|d)$";
 
 /// A TTL: seconds, or a time.

@@ -149,12 +149,12 @@ pub struct Status {
     /// Addresses answered on.
     #[schema(value_type = Vec<Address>)]
     pub listen: Vec<IpAddr>,
-    /// What is not answered on, and why: an address that cannot be bound, or that there is none.
+    /// Complaints about listening: an address that cannot be bound, or none at all.
     #[serde(default)]
     pub not_listening: Vec<String>,
     /// UDP and TCP port.
     pub port: u16,
-    /// Port of DNS over TLS; none: nobody listens there.
+    /// Port of DNS over TLS; none: it is off.
     #[serde(default)]
     pub tls_port: Option<u16>,
     /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
@@ -190,24 +190,23 @@ pub struct Status {
     pub atlas_bytes: u64,
     /// Bytes of kernel memory that the program's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
-    /// Background tasks that have ended unexpectedly and were begun anew; empty as it should be.
+    /// Background tasks that ended unexpectedly and were restarted; normally empty.
     #[serde(default)]
     pub restarted: Vec<Restarted>,
-    /// When the last reload, or reading changed GeoIP databases, failed: why. The plan before it is in
-    /// force.
+    /// Error of the last reload or GeoIP update, if it failed. The plan before it stays in force.
     pub last_error: Option<String>,
 }
 
-/// A background task that has ended unexpectedly, and was begun anew.
+/// A background task that ended unexpectedly and was restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restarted {
     /// Its name.
     pub name: String,
-    /// How often.
+    /// Number of restarts.
     pub times: u64,
-    /// Why it ended the last time.
+    /// Reason of the last one.
     pub cause: String,
-    /// When that was, in milliseconds since 1970.
+    /// Time of the last one, in milliseconds since 1970.
     pub at_unix_ms: u64,
 }
 
@@ -218,13 +217,13 @@ pub struct NamesStatus {
     pub served: u64,
     /// Names in the table.
     pub in_kernel: u64,
-    /// Names in it at the most: `kernel.max_names`.
+    /// Largest number of names in it: `kernel.max_names`.
     pub most: u64,
-    /// Of those in it, names of zones that are not there whole, which are there because they are asked often.
+    /// Names in it that were promoted: often-asked names of zones that are not there whole.
     pub promoted: u64,
-    /// Names that have been promoted, since the start.
+    /// Promotions since the start.
     pub promotions: u64,
-    /// Names that have given their place up, since the start.
+    /// Names that have lost their place since the start.
     pub demotions: u64,
 }
 
@@ -235,7 +234,7 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
-    /// Whether the link is pinned, and so outlives the daemon.
+    /// True if the link is pinned, and so outlives the daemon.
     pub pinned: bool,
 }
 
@@ -282,50 +281,50 @@ pub struct Mirror {
     /// Its addresses.
     #[schema(value_type = Vec<Address>)]
     pub addresses: Vec<IpAddr>,
-    /// The pools it is in.
+    /// Pools that contain it.
     pub pools: Vec<String>,
-    /// Whether new clients are sent to it.
+    /// True if new clients are sent to it.
     pub in_service: bool,
-    /// Why, in a line.
+    /// Reason, in one line.
     pub why: String,
-    /// What the operator says.
+    /// The operator's word.
     pub admin: MirrorAdmin,
     /// Its weight.
     pub weight: MirrorWeight,
-    /// What our own checks found, by address.
+    /// Results of our own checks, by address.
     pub checks: Vec<MirrorCheck>,
     /// Other monitors' verdicts in force.
     pub external: Vec<Verdict>,
-    /// The daemon's clock when it said this.
+    /// The daemon's clock at this answer.
     pub now_unix_ms: u64,
 }
 
-/// What the operator says of a mirror, over everything that checks say.
+/// The operator's word on a mirror, which overrides all checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AdminState {
-    /// Checks decide.
+    /// The checks decide.
     Auto,
     /// In service, whatever checks say.
     Up,
     /// Out of service.
     Down,
-    /// No new clients, at once or bit by bit.
+    /// No new clients, at once or gradually.
     Drain,
 }
 
-/// What the operator says of a mirror, and since when.
+/// The operator's word on a mirror, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MirrorAdmin {
-    /// What is said.
+    /// The word.
     pub state: AdminState,
-    /// Since when; none with `auto`.
+    /// Its time; none with `auto`.
     pub since_unix_ms: Option<u64>,
     /// Share of new clients kept away by a drain now, 0 to 1.
     pub drained: f64,
-    /// How long a drain takes in all; none without one.
+    /// Length of a drain; none without one.
     pub over_ms: Option<u64>,
-    /// When a drain is at its end, or was.
+    /// End of a drain.
     pub until_unix_ms: Option<u64>,
 }
 
@@ -336,57 +335,57 @@ pub struct MirrorWeight {
     pub configured: u32,
     /// The one in force now, before any drain.
     pub in_force: u32,
-    /// What the operator wants instead of the configuration's; none: nothing else.
+    /// The operator's weight in place of the configuration's, if any.
     pub wanted: Option<u32>,
-    /// Since when.
+    /// Time of the last change.
     pub since_unix_ms: Option<u64>,
-    /// How long it takes from the weight before to the one wanted.
+    /// Length of the change to that weight.
     pub over_ms: Option<u64>,
-    /// When it is there, or was.
+    /// End of the change.
     pub until_unix_ms: Option<u64>,
 }
 
-/// What a check found.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckState {
-    /// In order.
+    /// The mirror works.
     Up,
-    /// Not in order.
+    /// The mirror does not work.
     Down,
     /// Not checked, or not yet.
     Unknown,
 }
 
-/// What our own checks found at an address.
+/// Result of our own checks of an address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MirrorCheck {
     /// The address.
     #[schema(value_type = Address)]
     pub address: IpAddr,
-    /// What was found.
+    /// The result.
     pub state: CheckState,
-    /// Since when.
+    /// Time of the last change.
     pub since_unix_ms: Option<u64>,
-    /// What the last check said.
+    /// Message of the last check.
     pub reason: Option<String>,
-    /// How long it took.
+    /// Time that it took.
     pub latency_ms: Option<f64>,
 }
 
 /// Another monitor's verdict on a mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
-    /// Whether it found the mirror in order.
+    /// True if the monitor found that the mirror works.
     pub up: bool,
     /// The address; none: all that have no verdict of their own.
     #[schema(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
-    /// Since when.
+    /// Time of the last change.
     pub since_unix_ms: u64,
-    /// When it expires; none: never.
+    /// Its expiry; none: never.
     pub until_unix_ms: Option<u64>,
-    /// Why, in a line; may be empty.
+    /// Reason, in one line; may be empty.
     pub reason: String,
 }
 
@@ -394,9 +393,9 @@ pub struct Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetAdmin {
-    /// What the operator says.
+    /// The operator's word.
     pub state: AdminState,
-    /// How long a drain takes, in milliseconds, evenly; without it, it is complete at once.
+    /// Length of an even drain, in milliseconds; without it, the drain is complete at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 31_536_000_000_u64)]
     pub over_ms: Option<u64>,
@@ -409,7 +408,7 @@ pub struct SetWeight {
     /// The weight; 0: no new clients.
     #[schema(maximum = 1_000_000)]
     pub value: u32,
-    /// How long it takes from the weight in force, in milliseconds, evenly; without it, at once.
+    /// Length of an even change from the weight in force, in milliseconds; without it, the change is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 31_536_000_000_u64)]
     pub over_ms: Option<u64>,
@@ -419,17 +418,17 @@ pub struct SetWeight {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetHealth {
-    /// Whether the mirror is in order.
+    /// True if the mirror works.
     pub up: bool,
     /// An address of it; without one, all that have no verdict of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Address>)]
     pub address: Option<IpAddr>,
-    /// After how many milliseconds the verdict expires; without it, never.
+    /// Milliseconds until the verdict expires; without it, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
-    /// Why, in a line.
+    /// Reason, in one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schema(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub reason: String,
@@ -453,7 +452,7 @@ pub struct MirrorChanged {
     pub before: Mirror,
     /// Now.
     pub after: Mirror,
-    /// What the operator should know of: such as a pool without a mirror in service.
+    /// Warnings, such as a pool without a mirror in service.
     pub warnings: Vec<String>,
 }
 
@@ -468,28 +467,28 @@ pub struct Zone {
     pub names: u64,
     /// Steered names of it, each with its pool's id.
     pub steered: BTreeMap<String, String>,
-    /// Whether it is a catalog (RFC 9432), and which kind.
+    /// Kind of catalog (RFC 9432), if it is one.
     pub catalog: Option<Catalog>,
     /// The catalog that lists it.
     pub member_of: Option<String>,
-    /// Where it comes from.
+    /// Its source.
     #[serde(default)]
     pub role: ZoneRole,
-    /// Whether it is signed. It is served without its signatures.
+    /// True if it is signed. It is served without its signatures.
     #[serde(default)]
     pub signed: bool,
-    /// Of a secondary: when a primary last had nothing newer. None: never.
+    /// Time of a secondary's last successful check of a primary; none: never.
     #[serde(default)]
     pub checked_unix_ms: Option<u64>,
-    /// Of a secondary that has data: when it expires, if no primary is of help until then.
+    /// Expiry of a secondary's data, unless a primary is checked successfully before.
     #[serde(default)]
     pub expires_unix_ms: Option<u64>,
-    /// The daemon's clock when it said this.
+    /// The daemon's clock at this answer.
     #[serde(default)]
     pub now_unix_ms: u64,
 }
 
-/// Where a zone comes from.
+/// Source of a zone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ZoneRole {
@@ -500,11 +499,11 @@ pub enum ZoneRole {
     Secondary,
 }
 
-/// What a catalog does.
+/// Kind of a catalog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Catalog {
-    /// The zones that it lists are served here.
+    /// This server serves the zones that it lists.
     Consumer,
     /// It lists zones of this server.
     Producer,
@@ -515,15 +514,15 @@ pub enum Catalog {
 pub struct AcmeToken {
     /// Owner of the TXT record.
     pub name: String,
-    /// What it says.
+    /// Its text.
     pub token: String,
     /// TTL, seconds.
     pub ttl: u32,
-    /// When it goes.
+    /// Its expiry.
     pub until_unix_ms: u64,
-    /// Zone that it is put over; none: the configuration has none for it.
+    /// Its zone; none: the configuration has no zone for it.
     pub zone: Option<String>,
-    /// The daemon's clock when it said this.
+    /// The daemon's clock at this answer.
     pub now_unix_ms: u64,
 }
 
@@ -569,26 +568,26 @@ pub struct AcmeClear {
     pub token: Option<String>,
 }
 
-/// What tokens a name has after a change.
+/// Tokens of a name after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AcmeChanged {
     /// Owner of the TXT records.
     pub name: String,
-    /// Its zone; none: the configuration has none any more.
+    /// Its zone; none: the configuration no longer has one.
     pub zone: Option<String>,
-    /// Serial that the zone has come to; none: its answers are as they were.
+    /// New serial of the zone; none: its answers have not changed.
     pub serial: Option<u32>,
     /// Tokens that are there now.
     pub tokens: Vec<AcmeToken>,
 }
 
-/// What comes bit by bit, until whoever asked goes.
+/// A stream that ends when the client goes.
 pub type Stream = BoxStream<'static, Bytes>;
 
-/// What was asked and answered in a second, or little more.
+/// Queries and answers of a second, or little more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Top {
-    /// How long it was.
+    /// Its length.
     pub seconds: f64,
     /// Messages to us that the program saw.
     pub queries: u64,
@@ -600,9 +599,9 @@ pub struct Top {
     pub dropped: u64,
     /// Messages that the slow path answered.
     pub answered_in_userspace: u64,
-    /// How many samples names, regions, mirrors and times are of; they are scaled to all queries.
+    /// Number of samples behind names, regions, mirrors and times, which are scaled to all queries.
     pub sampled: u64,
-    /// Samples, and packets that are captured, for which there was no room.
+    /// Samples and captured packets that found no room.
     pub lost: u64,
     /// Response codes of both paths, exact.
     pub rcodes: Vec<Share>,
@@ -614,85 +613,84 @@ pub struct Top {
     pub regions: Vec<Share>,
     /// Mirrors that were first in an answer.
     pub mirrors: Vec<Share>,
-    /// Networks, of 24 bits or 56, that asked most; estimated, of all queries.
+    /// The /24 and /56 that asked most; estimated, of all queries.
     pub prefixes: Vec<Share>,
-    /// How long the program took.
+    /// Time in the program.
     pub latency: Latency,
 }
 
 /// Queries that are alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Share {
-    /// In what.
+    /// Their name, type, verdict...
     pub what: String,
-    /// How many.
+    /// Their number.
     pub queries: u64,
 }
 
-/// How long the program took for samples, from when a packet was known to be for us until there was a verdict, in
-/// nanoseconds.
+/// Time in the program of the samples, from the headers of a packet for us to its verdict, in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Latency {
     /// Median.
     pub p50_ns: u32,
-    /// 90 of 100 took no longer.
+    /// 90th percentile.
     pub p90_ns: u32,
-    /// 99 of 100.
+    /// 99th percentile.
     pub p99_ns: u32,
     /// The longest.
     pub most_ns: u32,
-    /// How many took less than this, and no less than the half of it.
+    /// Number of samples below this time, and not below half of it.
     pub below_ns: BTreeMap<u32, u64>,
 }
 
-/// `GET /v1/capture?...`: queries that are all that is said.
+/// `GET /v1/capture?...`: queries that match all of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CaptureQuery {
-    /// The name that is asked for.
+    /// Name in the question.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<Name>)]
     pub name: Option<String>,
-    /// The name, or one below it, that is asked for.
+    /// Name in the question, or one above it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<Name>)]
     pub below: Option<String>,
-    /// The type that is asked for.
+    /// Type in the question.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
-    /// Where the query comes from.
+    /// Source prefix of the query.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<Prefix>)]
     pub from: Option<IpNet>,
     /// Verdicts, as `/v1/stats` names them, with commas between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdicts: Option<String>,
-    /// One in so many, a power of two.
+    /// One in N, a power of two.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1)]
     pub every: Option<u32>,
 }
 
-/// A rule of what is dropped: queries that are all that it says.
+/// A drop rule: queries that match all of these are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockRule {
-    /// Its number; none: the configuration has it.
+    /// Its number; none for a rule of the configuration.
     pub number: Option<u32>,
-    /// The name that is asked for.
+    /// Name in the question.
     pub name: Option<String>,
-    /// The name, or one below it, that is asked for.
+    /// Name in the question, or one above it.
     pub below: Option<String>,
-    /// The type that is asked for.
+    /// Type in the question.
     #[serde(rename = "type")]
     pub qtype: Option<String>,
-    /// Where the query comes from.
+    /// Source prefix of the query.
     #[schema(value_type = Option<Prefix>)]
     pub from: Option<IpNet>,
-    /// Why.
+    /// Reason.
     pub note: String,
-    /// Queries that it dropped since it is in force.
+    /// Queries that it has dropped since it came into force.
     pub dropped: u64,
 }
 
@@ -700,23 +698,23 @@ pub struct BlockRule {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BlockAdd {
-    /// The name that is asked for.
+    /// Name in the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     pub name: Option<String>,
-    /// The name, or one below it, that is asked for.
+    /// Name in the question, or one above it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
     pub below: Option<String>,
-    /// The type that is asked for.
+    /// Type in the question.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
-    /// Where queries come from; empty: anywhere.
+    /// Source prefixes of the queries; empty: any.
     #[serde(default, deserialize_with = "network::deserialize_all")]
     #[schema(value_type = Vec<Prefix>)]
     pub from: Vec<IpNet>,
-    /// Why.
+    /// Reason.
     #[serde(default)]
     #[schema(max_length = 255, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     pub note: String,
@@ -733,14 +731,14 @@ pub struct BlockRemove {
     pub numbers: Option<String>,
 }
 
-/// What came of a change of rules.
+/// Result of a change of rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockChanged {
-    /// Those that are new, or gone.
+    /// Rules that were added or removed.
     pub rules: Vec<BlockRule>,
-    /// How many of those to be added were there already.
+    /// Number of rules to add that were there already.
     pub before: u64,
-    /// How many are in force now.
+    /// Number of rules in force now.
     pub all: u64,
 }
 
@@ -788,13 +786,13 @@ pub struct MapDel {
     pub pool: Option<String>,
 }
 
-/// What a `map set` or `map del` changed.
+/// Result of a `map set` or `map del`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MapChanged {
     /// The prefix.
     #[schema(value_type = Prefix)]
     pub prefix: IpNet,
-    /// What it says now, in each pool that it applies to.
+    /// The change in each pool that it applies to.
     pub changes: Vec<Change>,
 }
 
@@ -809,7 +807,7 @@ pub struct Change {
     pub after: Option<String>,
 }
 
-/// What a client gets from a pool, and what decided.
+/// Mirrors of a client in a pool, and the reason.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Lookup {
     /// Pool's id.
@@ -823,12 +821,11 @@ pub struct Lookup {
     /// Prefix that decided, if one did.
     #[schema(value_type = Option<Prefix>)]
     pub prefix: Option<IpNet>,
-    /// What decided for the first mirror: `override`, `import`, `list`, `rule`, `nearest`, `weight`, `default`,
-    /// `all`.
+    /// Reason for the first mirror: `override`, `import`, `list`, `rule`, `nearest`, `weight`, `default`, `all`.
     pub source: String,
 }
 
-/// What a `map import` did.
+/// Result of a `map import`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Imported {
     /// Prefixes in force from it, by pool.
@@ -845,15 +842,15 @@ pub struct Imported {
     pub kernel_memory_bytes: u64,
 }
 
-/// What a query gets, and why; and what the maps in the kernel really answer.
+/// A query's way to its answer, and the answer of the kernel's maps.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// The name asked about.
+    /// Name of the query.
     pub name: String,
-    /// The type asked for.
+    /// Type of the query.
     #[serde(rename = "type")]
     pub qtype: String,
-    /// Who asks: the address that the query comes from.
+    /// Source address of the query.
     #[schema(value_type = Address)]
     pub client: IpAddr,
     /// Client subnet of the query, if it has one.
@@ -861,9 +858,9 @@ pub struct Explanation {
     pub ecs: Option<IpNet>,
     /// Zone that the name is in.
     pub zone: Option<String>,
-    /// The steered name that matches (a wildcard, maybe), if any.
+    /// The steered name that matches, if any; it may be a wildcard.
     pub steered: Option<String>,
-    /// What the pool that answers gives the client that counts.
+    /// The answering pool's mirrors for the client that counts.
     pub lookup: Option<Lookup>,
     /// Addresses of the answer to A, in order.
     #[schema(value_type = Vec<Address>)]
@@ -877,26 +874,26 @@ pub struct Explanation {
     pub steps: Vec<Step>,
     /// The mirrors of the client's order, best first; empty where no pool answers.
     pub mirrors: Vec<Candidate>,
-    /// What ought to be answered: what the slow path does answer.
+    /// The right answer, which the slow path gives.
     pub response: Response,
-    /// What the maps in the kernel answer; none with mode off.
+    /// Answer of the kernel's maps; none with mode off.
     pub kernel: Option<InKernel>,
-    /// Whether the kernel answers just so, or leaves it to the slow path where it should.
+    /// True if the kernel gives the right answer, or rightly leaves it to the slow path.
     pub agrees: bool,
-    /// One line: what happens to such a query.
+    /// Summary of the query's fate, in one line.
     pub summary: String,
 }
 
 /// A step from a question to its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// What is found out: `zone`, `name`, `pool`, `client`, `override`, `database`...
+    /// Kind of step: `zone`, `name`, `pool`, `client`, `override`, `database`...
     pub step: String,
-    /// What is found.
+    /// Finding of this step.
     pub says: String,
-    /// Where that stands, such as a file and line; may be empty.
+    /// Source of it, such as a file and line; may be empty.
     pub from: String,
-    /// Where the kernel's tables have it, for those who know them; may be empty.
+    /// Its place in the kernel's tables; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
 }
@@ -908,19 +905,19 @@ pub struct Candidate {
     pub mirror: String,
     /// The nested pool that it was drawn from.
     pub group: Option<String>,
-    /// What put it there.
+    /// Reason of its place in the order.
     pub because: String,
-    /// Whether it has records of the type.
+    /// True if it has records of the type.
     pub has_records: bool,
-    /// Whether the tables have it in service for this client.
+    /// True if the tables have it in service for this client.
     pub in_row: bool,
-    /// Whether it is in the answer.
+    /// True if it is in the answer.
     pub chosen: bool,
-    /// Whether new clients are sent to it.
+    /// True if new clients are sent to it.
     pub in_service: bool,
-    /// Why, in a line.
+    /// Reason, in one line.
     pub why: String,
-    /// What the operator says.
+    /// The operator's word.
     pub admin: AdminState,
     /// Its weight in force.
     pub weight: u32,
@@ -943,20 +940,20 @@ pub struct Response {
     pub octets: String,
 }
 
-/// What the maps in the kernel answer.
+/// Answer of the kernel's maps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InKernel {
     /// Number of the plan in the kernel.
     pub generation: u64,
-    /// What the fast path decides: see `GET /v1/stats`.
+    /// Verdict of the fast path: see `GET /v1/stats`.
     pub verdict: String,
-    /// What that means.
+    /// Meaning of the verdict.
     pub meaning: String,
-    /// The response; none if it passes the query up to the slow path.
+    /// The response; none if it passes the query to the slow path.
     pub response: Option<Response>,
-    /// Whether it was compared: where a mirror is drawn for each query anew it cannot be.
+    /// True if it was compared, which is impossible where each query draws a mirror.
     pub compared: bool,
-    /// How it differs from what ought to be.
+    /// Difference from the right answer.
     pub difference: Option<String>,
 }
 
@@ -969,12 +966,12 @@ pub struct Proposal {
     pub config: String,
 }
 
-/// What another configuration would move, with the overrides, imports and mirrors in service of now.
+/// Clients that another configuration would move, with today's overrides, imports and mirrors in service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Preview {
     /// The file.
     pub config: String,
-    /// What moves, by steered names that are alike in it.
+    /// Moves, by steered names that move alike.
     pub names: Vec<NameMoves>,
     /// Names that would be steered.
     pub new_names: Vec<String>,
@@ -990,7 +987,7 @@ pub struct Preview {
     pub compare_ms: u64,
 }
 
-/// What moves of the clients of some names.
+/// Moves of the clients of some names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NameMoves {
     /// The names.
@@ -1025,12 +1022,12 @@ pub struct Move {
     pub queries: Option<f64>,
 }
 
-/// What a reload did.
+/// Result of a reload.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// Number of the plan now in force.
     pub generation: u64,
-    /// What went wrong after it came in force: an interface or an address that could not be served.
+    /// Warning about an interface or address that cannot be served, although the reload is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -1119,7 +1116,7 @@ pub struct Exported {
 /// Body of every failed request.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// What is wrong and what to do, in a line.
+    /// The error and its remedy, in one line.
     pub error: String,
 }
 

@@ -450,28 +450,28 @@ fn mirror_id(id: Id) -> Result<String, Refusal> {
     )))
 }
 
-/// What the daemon serves, on what, and since when.
+/// Shows what the daemon serves, where, and since when.
 #[utoipa::path(get, path = "/v1/status", responses(
     (status = 200, body = Status), (status = "default", body = Problem)))]
 async fn status<S: Service>(State(service): State<Arc<S>>) -> Answer<Status> {
     Ok(Json(service.status().await?))
 }
 
-/// Counters of the fast and the slow path.
+/// Shows the counters of the fast and the slow path.
 #[utoipa::path(get, path = "/v1/stats", responses(
     (status = 200, body = Stats), (status = "default", body = Problem)))]
 async fn stats<S: Service>(State(service): State<Arc<S>>) -> Answer<Stats> {
     Ok(Json(service.stats().await?))
 }
 
-/// Tokens of ACME DNS-01 challenges, by name.
+/// Lists tokens of ACME DNS-01 challenges, by name.
 #[utoipa::path(get, path = "/v1/acme", responses(
     (status = 200, body = Vec<AcmeToken>), (status = "default", body = Problem)))]
 async fn acme_list<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<AcmeToken>> {
     Ok(Json(service.acme_list().await?))
 }
 
-/// Sets a token, beside those that its name has: on disk and in every answer when this returns.
+/// Adds a token to a name. It is on disk and in every answer when this returns.
 #[utoipa::path(put, path = "/v1/acme", request_body = AcmeSet, responses(
     (status = 200, body = AcmeChanged), (status = "default", body = Problem)))]
 async fn acme_set<S: Service>(
@@ -483,7 +483,7 @@ async fn acme_set<S: Service>(
     Ok(Json(service.acme_set(set).await?))
 }
 
-/// Takes the tokens of a name away, or one of them.
+/// Removes all tokens of a name, or one of them.
 #[utoipa::path(delete, path = "/v1/acme", params(AcmeClear), responses(
     (status = 200, body = AcmeChanged), (status = "default", body = Problem)))]
 async fn acme_clear<S: Service>(
@@ -494,7 +494,7 @@ async fn acme_clear<S: Service>(
     Ok(Json(service.acme_clear(clear).await?))
 }
 
-/// What is asked and answered: a line of JSON each second.
+/// Shows queries and answers as they come: a line of JSON each second.
 #[utoipa::path(get, path = "/v1/top", responses(
     (status = 200, body = Top, content_type = "application/x-ndjson"),
     (status = "default", body = Problem)))]
@@ -502,7 +502,7 @@ async fn top<S: Service>(State(service): State<Arc<S>>) -> Result<Response, Refu
     Ok(streamed("application/x-ndjson", service.top().await?))
 }
 
-/// Queries and the answers that the program gave, as a file for tcpdump (pcap), until whoever asked goes.
+/// Records queries and the program's answers as a file for tcpdump (pcap), until the client goes.
 #[utoipa::path(get, path = "/v1/capture", params(CaptureQuery), responses(
     (status = 200, body = Vec<u8>, content_type = "application/vnd.tcpdump.pcap"),
     (status = "default", body = Problem)))]
@@ -519,14 +519,14 @@ fn streamed(content: &'static str, stream: Stream) -> Response {
     ([(header::CONTENT_TYPE, content)], body).into_response()
 }
 
-/// Rules of what is dropped, those of the configuration first, and how often they did so.
+/// Lists the drop rules, those of the configuration first, with the queries that each has dropped.
 #[utoipa::path(get, path = "/v1/blocks", responses(
     (status = 200, body = Vec<BlockRule>), (status = "default", body = Problem)))]
 async fn block_list<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<BlockRule>> {
     Ok(Json(service.block_list().await?))
 }
 
-/// Adds rules: on disk and in force in both paths when this returns.
+/// Adds drop rules. They are on disk and in force in both paths when this returns.
 #[utoipa::path(put, path = "/v1/blocks", request_body = BlockAdd, responses(
     (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
 async fn block_add<S: Service>(
@@ -536,7 +536,7 @@ async fn block_add<S: Service>(
     Ok(Json(service.block_add(add?.0).await?))
 }
 
-/// Takes rules away: from disk and from both paths when this returns.
+/// Removes drop rules. They are gone from disk and from both paths when this returns.
 #[utoipa::path(delete, path = "/v1/blocks", params(BlockRemove), responses(
     (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
 async fn block_remove<S: Service>(
@@ -546,22 +546,22 @@ async fn block_remove<S: Service>(
     Ok(Json(service.block_remove(remove?.0).await?))
 }
 
-/// Mirrors: what is said of them, and what comes of it.
+/// Lists mirrors, whether they are in service, and why.
 #[utoipa::path(get, path = "/v1/mirrors", responses(
     (status = 200, body = Vec<Mirror>), (status = "default", body = Problem)))]
 async fn mirrors<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Mirror>> {
     Ok(Json(service.mirrors().await?))
 }
 
-/// One mirror.
+/// Shows one mirror.
 #[utoipa::path(get, path = "/v1/mirrors/{id}", params(("id" = document::Id, Path, description = "Mirror's id")),
     responses((status = 200, body = Mirror), (status = "default", body = Problem)))]
 async fn mirror<S: Service>(State(service): State<Arc<S>>, id: Id) -> Answer<Mirror> {
     Ok(Json(service.mirror(mirror_id(id)?).await?))
 }
 
-/// Says what the operator wants of a mirror, over everything that checks say: on disk and in force when
-/// this returns. A drain goes on from what is drained already.
+/// Takes a mirror out of service or puts it in, whatever checks say. The change is on disk and in force when this
+/// returns. A drain goes on from the share that is drained already.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/admin", request_body = SetAdmin,
     params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
@@ -575,7 +575,7 @@ async fn mirror_admin<S: Service>(
     Ok(Json(service.mirror_admin(id, change).await?))
 }
 
-/// Gives a mirror another weight than the configuration's, at once or bit by bit.
+/// Gives a mirror another weight than the configuration's, at once or gradually.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/weight", request_body = SetWeight,
     params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
@@ -589,7 +589,7 @@ async fn mirror_weight<S: Service>(
     Ok(Json(service.mirror_weight(id, change).await?))
 }
 
-/// Gives a mirror the configuration's weight back.
+/// Restores a mirror's weight of the configuration.
 #[utoipa::path(delete, path = "/v1/mirrors/{id}/weight",
     params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
@@ -600,7 +600,7 @@ async fn mirror_weight_reset<S: Service>(
     Ok(Json(service.mirror_weight_reset(mirror_id(id)?).await?))
 }
 
-/// Takes another monitor's verdict on a mirror: below what the operator says, above our own checks.
+/// Reports another monitor's verdict on a mirror. It overrides our own checks, and the operator overrides it.
 #[utoipa::path(put, path = "/v1/mirrors/{id}/health", request_body = SetHealth,
     params(("id" = document::Id, Path, description = "Mirror's id")), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
@@ -614,7 +614,7 @@ async fn mirror_health<S: Service>(
     Ok(Json(service.mirror_health(id, change).await?))
 }
 
-/// Takes a verdict back, or all of them.
+/// Removes another monitor's verdict, or all of them.
 #[utoipa::path(delete, path = "/v1/mirrors/{id}/health",
     params(("id" = document::Id, Path, description = "Mirror's id"), OfAddress), responses(
     (status = 200, body = MirrorChanged), (status = "default", body = Problem)))]
@@ -627,14 +627,14 @@ async fn mirror_health_clear<S: Service>(
     Ok(Json(service.mirror_health_clear(id, of.address).await?))
 }
 
-/// Zones and their steered names.
+/// Lists zones and their steered names.
 #[utoipa::path(get, path = "/v1/zones", responses(
     (status = 200, body = Vec<Zone>), (status = "default", body = Problem)))]
 async fn zones<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<Zone>> {
     Ok(Json(service.zones().await?))
 }
 
-/// Overrides in force.
+/// Lists the overrides in force.
 #[utoipa::path(get, path = "/v1/map", params(OfPool), responses(
     (status = 200, body = Vec<Mapping>), (status = "default", body = Problem)))]
 async fn map_list<S: Service>(
@@ -644,7 +644,7 @@ async fn map_list<S: Service>(
     Ok(Json(service.map_list(query?.0.pool).await?))
 }
 
-/// Sets an override: on disk and in every answer when this returns.
+/// Sets an override. It is on disk and in every answer when this returns.
 #[utoipa::path(put, path = "/v1/map", request_body = MapSet, responses(
     (status = 200, body = MapChanged), (status = "default", body = Problem)))]
 async fn map_set<S: Service>(
@@ -656,7 +656,7 @@ async fn map_set<S: Service>(
     Ok(Json(service.map_set(change).await?))
 }
 
-/// Deletes an override: from disk and from every answer when this returns.
+/// Deletes an override. It is gone from disk and from every answer when this returns.
 #[utoipa::path(delete, path = "/v1/map", params(MapDel), responses(
     (status = 200, body = MapChanged), (status = "default", body = Problem)))]
 async fn map_del<S: Service>(
@@ -668,7 +668,7 @@ async fn map_del<S: Service>(
     Ok(Json(service.map_del(change).await?))
 }
 
-/// Which mirrors a client gets, and what decides.
+/// Shows the mirrors of a client, and why.
 #[utoipa::path(get, path = "/v1/map/lookup", params(LookupQuery), responses(
     (status = 200, body = Vec<Lookup>), (status = "default", body = Problem)))]
 async fn map_lookup<S: Service>(
@@ -679,7 +679,7 @@ async fn map_lookup<S: Service>(
     Ok(Json(service.map_get(address, pool).await?))
 }
 
-/// Every prefix in force, as lines `prefix,mirror,...` (best first), or as JSON if the request accepts that.
+/// Lists every prefix in force, as lines `prefix,mirror,...` (best first), or as JSON if the request accepts that.
 #[utoipa::path(get, path = "/v1/map/export", params(OfPool), responses(
     (status = 200, content((String = "text/csv"), (Vec<Exported> = "application/json"))),
     (status = "default", body = Problem)))]
@@ -734,7 +734,7 @@ async fn map_import<S: Service>(
     Ok(Json(service.map_import(csv, name, pool).await?))
 }
 
-/// What a client's query for a name gets, and why; and what the maps in the kernel really answer.
+/// Follows a client's query to its answer, step by step, and compares it with the answer of the kernel's maps.
 #[utoipa::path(get, path = "/v1/explain", params(ExplainQuery), responses(
     (status = 200, body = Explanation), (status = "default", body = Problem)))]
 async fn explain<S: Service>(
@@ -749,7 +749,7 @@ async fn explain<S: Service>(
     Ok(Json(service.explain(question).await?))
 }
 
-/// What a configuration would move: read, compiled and compared; nothing is put in force.
+/// Reads and compiles another configuration, and lists the clients that it would move. Nothing is put in force.
 #[utoipa::path(post, path = "/v1/preview", request_body = Proposal, responses(
     (status = 200, body = Preview), (status = "default", body = Problem)))]
 async fn preview<S: Service>(
@@ -759,7 +759,7 @@ async fn preview<S: Service>(
     Ok(Json(service.preview(proposal?.0).await?))
 }
 
-/// Reads the configuration and its files again. If anything is wrong, nothing changes.
+/// Reads the configuration and its files again. On any error nothing changes.
 #[utoipa::path(post, path = "/v1/reload", params(OfZone), responses(
     (status = 200, body = Reloaded), (status = "default", body = Problem)))]
 async fn reload<S: Service>(
@@ -769,7 +769,7 @@ async fn reload<S: Service>(
     Ok(Json(service.reload(query?.0.zone).await?))
 }
 
-/// This document.
+/// Gives this document.
 #[utoipa::path(get, path = "/v1/openapi.json", responses(
     (status = 200, body = Object), (status = "default", body = Problem)))]
 async fn openapi() -> Json<utoipa::openapi::OpenApi> {

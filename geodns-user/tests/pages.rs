@@ -82,7 +82,10 @@ impl Page {
                     let lines = Vec::new();
                     blocks.push(Block { kind, lines });
                 }
-                None if open => blocks.last_mut().into_iter().for_each(|b| b.lines.push(line)),
+                None if open => blocks
+                    .last_mut()
+                    .into_iter()
+                    .for_each(|b| b.lines.push(line)),
                 None => {}
             }
         }
@@ -221,7 +224,10 @@ fn exists(words: &[&str]) -> Result<()> {
             let option = option.split('=').next().unwrap_or_default();
             ensure!(has(option, None), "no option --{option} in {words:?}");
         } else if let Some(option) = word.strip_prefix('-').filter(|left| !left.is_empty()) {
-            ensure!(has("", option.chars().next()), "no option -{option} in {words:?}");
+            ensure!(
+                has("", option.chars().next()),
+                "no option -{option} in {words:?}"
+            );
         } else if let Some(found) = command.find_subcommand(word) {
             command = found;
         } else {
@@ -257,7 +263,9 @@ fn every_chore_exists() -> Result<()> {
     let main = fs::read_to_string(root().join("xtask/src/main.rs"))?;
     let (_, tasks) = main.split_once("enum Task {").context("no tasks")?;
     let (tasks, _) = tasks.split_once("\n}").context("no end of tasks")?;
-    let names = tasks.lines().map(|line| line.trim().split(['(', ',']).next());
+    let names = tasks
+        .lines()
+        .map(|line| line.trim().split(['(', ',']).next());
     let tasks: BTreeSet<String> = names.flatten().map(str::to_lowercase).collect();
     for page in pages()? {
         let calls = page.calls("cargo");
@@ -275,7 +283,9 @@ fn every_chore_exists() -> Result<()> {
 /// The anchor that a heading has where pages are shown.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
-    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    let kept = kept
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
@@ -296,7 +306,12 @@ fn every_link_leads_somewhere() -> Result<()> {
                 file => folder.join(file),
             };
             let path = root().join(path);
-            ensure!(path.exists(), "{}: {link}: no {}", page.name, path.display());
+            ensure!(
+                path.exists(),
+                "{}: {link}: no {}",
+                page.name,
+                path.display()
+            );
             let text = match heading {
                 "" => continue,
                 _ => fs::read_to_string(&path)?,
@@ -337,7 +352,13 @@ fn every_file_key_and_verdict_that_is_named_exists() -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
         .filter(|name| name != "target")
         .collect();
-    let bases = ["", "geodns-user/src", "geodns-common/src", "geodns-ebpf/src", "tests/src"];
+    let bases = [
+        "",
+        "geodns-user/src",
+        "geodns-common/src",
+        "geodns-ebpf/src",
+        "tests/src",
+    ];
     let (mut files, mut settings) = (0, 0);
     for page in pages()? {
         for span in page.spans() {
@@ -347,7 +368,9 @@ fn every_file_key_and_verdict_that_is_named_exists() -> Result<()> {
                 && span.chars().all(is_path)
                 && (tops.iter().any(|name| name == top) || span.ends_with(".rs"))
             {
-                let found = bases.iter().any(|base| root().join(base).join(&span).exists());
+                let found = bases
+                    .iter()
+                    .any(|base| root().join(base).join(&span).exists());
                 ensure!(found, "{}: no file {span}", page.name);
                 files += 1;
             }
@@ -360,7 +383,8 @@ fn every_file_key_and_verdict_that_is_named_exists() -> Result<()> {
                 ensure!(keys.contains(key), "{}: no key {setting}", page.name);
                 settings += 1;
             }
-            if span.starts_with("pass_") && span.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            if span.starts_with("pass_") && span.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            {
                 let known = Verdict::ALL.iter().any(|verdict| verdict.name() == span);
                 let key = keys(&schema, "kernel").is_some_and(|keys| keys.contains(&*span));
                 ensure!(known || key, "{}: no verdict {span}", page.name);

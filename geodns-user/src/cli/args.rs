@@ -548,7 +548,9 @@ mod tests {
             let abouts = command.get_about().into_iter();
             let options = command.get_arguments().filter_map(clap::Arg::get_help);
             for help in abouts.chain(options).map(ToString::to_string) {
-                for begin in ["What ", "Who ", "Which ", "Where ", "How ", "So ", "Of ", "For so"] {
+                for begin in [
+                    "What ", "Who ", "Which ", "Where ", "How ", "So ", "Of ", "For so",
+                ] {
                     assert!(!help.starts_with(begin), "{of}: {help}");
                 }
                 assert!(!help.contains("so many"), "{of}: {help}");

@@ -16,7 +16,7 @@
 //!
 //! # How the tables are compiled
 //!
-//! [`abi`](geodns_common::abi) has their layouts.
+//! `geodns_common::abi` has their layouts.
 //!
 //! - **Names.** A keyed hash of the lowercased wire name finds a slot: 128 bits of NH, the universal hash of UMAC (RFC
 //!   4418), which takes an eighth of SipHash's instructions and needs only a secret key. `[0, 1]` marks a slot in use

@@ -424,3 +424,16 @@ fn every_room_and_every_test_is_on_its_page() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn readme_installs_as_the_unit_says() -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let unit = fs::read_to_string(root().join("etc/geodns.service"))?;
+    let steps = unit.lines().filter_map(|line| line.strip_prefix("#   "));
+    let steps: Vec<&str> = steps.filter(|line| line.starts_with("install")).collect();
+    ensure!(!steps.is_empty());
+    for step in steps {
+        ensure!(readme.lines().any(|line| line == step), "README.md: {step}");
+    }
+    Ok(())
+}

@@ -9,8 +9,8 @@
 //! demo bench the binaries of package geodns-tests
 //! ```
 //!
-//! All commands do their own set-up: what is missing is named, with the reason,
-//! before it is installed.
+//! All commands do their own set-up: each names a missing package, with the reason,
+//! before it installs it.
 
 mod build;
 mod check;
@@ -47,7 +47,7 @@ enum Task {
     Check,
     /// Fetch real GeoIP data into the cache and derive the list of prefixes that tests and benches use
     Data,
-    /// Show a little world: a server and clients in network namespaces, and who gets which mirror
+    /// Show a little world: a server and clients in network namespaces, and the mirror that each client gets
     Demo(run::Rest),
     /// Measure: answers a second, import, time to a changed answer, the verifier's count
     Bench(run::Rest),

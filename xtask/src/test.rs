@@ -23,13 +23,13 @@ pub const DEBIAN: &[&str] = &[
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Boot Debian's kernel of this version (6.1) in qemu, and run there what needs a kernel
+    /// Boot Debian's kernel of this version (6.1) in qemu, and run the tests that need a kernel there
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
     /// Build the last release from the repository's history, once, and test upgrades from it and back
     #[arg(long)]
     upgrade: bool,
-    /// Which tests, as the test runner takes it (a part of the name; -E 'expression' with nextest)
+    /// Filter for the test runner (a part of the name; -E 'expression' with nextest)
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,

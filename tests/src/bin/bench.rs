@@ -17,15 +17,15 @@ use geodns_tests::{real_databases, real_prefixes};
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measure")]
 struct Args {
-    /// Which benches [default: all]
+    /// Benches to run [default: all]
     benches: Vec<String>,
     /// Rounds of each
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Measure other name servers too, with real data, and write a report; what is named are scenarios then
+    /// Measure other name servers, too, with real data, and write a report; names are scenarios then
     #[arg(long)]
     peers: bool,
-    /// Where the report goes [default: target/bench/DATE]
+    /// Folder for the report [default: target/bench/DATE]
     #[arg(long, value_name = "FOLDER", requires = "peers")]
     out: Option<PathBuf>,
     /// Print the figures as JSON, on standard output

@@ -708,21 +708,30 @@ pub const ANSWER_WORDS: usize = 15;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Answer {
-    /// Octets used of `bytes`; 0 with `records` over 0: they did not fit, the slow path answers.
+    /// Octets used of `words`, and [`Answer::POINTS`]; 0 with `records` over 0: they did not fit, the slow path
+    /// answers.
     pub len: u16,
     /// Resource records.
     pub records: u16,
     /// [`Answer::SEVERAL_A`] or [`Answer::SEVERAL_AAAA`], if they are several: where the TTLs are.
-    pub several: u32,
+    pub several: u16,
+    /// With [`Answer::POINTS`]: octets of the record before the end of its target that the question's name has too.
+    pub before: u8,
+    /// With [`Answer::POINTS`]: octets of that end.
+    pub shared: u8,
     /// The records, in memory order.
     pub words: [u64; ANSWER_WORDS],
 }
 
 impl Answer {
     /// More than one A: a record every 16 octets.
-    pub const SEVERAL_A: u32 = 1;
+    pub const SEVERAL_A: u16 = 1;
     /// More than one AAAA: a record every 28 octets.
-    pub const SEVERAL_AAAA: u32 = 2;
+    pub const SEVERAL_AAAA: u16 = 2;
+    /// In `len`: a single alias, and every question that it answers ends as its target does. A pointer takes that
+    /// end's place, unless the question has upper-case letters. `len` is over that of all words then, so that other
+    /// answers pay nothing for the question whether it is set.
+    pub const POINTS: u16 = 1 << 15;
 }
 
 /// One entry of the prefix table: a leaf (region and scope) or the number of a block below.

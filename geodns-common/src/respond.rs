@@ -1262,6 +1262,9 @@ fn put_answers<T: Tables>(
         let answer = tables.answer(index).ok_or(Verdict::Internal)?;
         let (len, count) = (answer.len, answer.records);
         if len == 0 || len as usize > 8 * ANSWER_WORDS {
+            if len & Answer::POINTS != 0 {
+                return put_alias(scratch, tables, answer, end);
+            }
             return Err(Verdict::SlowPool);
         }
         if end + len as u32 > MESSAGE + query.limit {
@@ -1291,6 +1294,35 @@ fn put_answer(scratch: &mut Scratch, answer: &Answer, end: u32, len: u32) {
     }
 }
 
+/// Appends an alias whose target ends as the question's name does: behind a question without upper-case letters
+/// a pointer stands in that end's place. Gives the number of records.
+#[inline(always)]
+fn put_alias<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    answer: &Answer,
+    end: u32,
+) -> Result<u32, Verdict> {
+    /// Where RDLENGTH stands in a record, and RDATA.
+    const RDLENGTH: u32 = 10;
+    const RDATA: u32 = 12;
+    let query = scratch.query;
+    let mut len = (answer.len & !Answer::POINTS) as u32;
+    if end + len > MESSAGE + query.limit {
+        return Err(Verdict::TooLarge);
+    }
+    put_answer(scratch, answer, end, len);
+    if !tables.has_upper(scratch) {
+        let (before, shared) = (answer.before as u32, answer.shared as u32);
+        let place = HEADER_LEN + query.name_len - shared;
+        scratch.put16(end + before, wire::POINTER | place as u16);
+        len = before + 2;
+        scratch.put16(end + RDLENGTH, (len - RDATA) as u16);
+    }
+    scratch.end = scratch.forget(end + len);
+    Ok(1)
+}
+
 /// A TTL as it lies in the words of an answer, which has zeros in its place: across the end of a word,
 /// or inside one. Arithmetic, since the verifier would follow every branch on the kind of record.
 #[derive(Clone, Copy)]
@@ -1314,7 +1346,7 @@ impl Ttl {
     /// What is in a word of it: octets 6 to 9 of each record, which are 16 (A) or 28 (AAAA) apart if
     /// they are several.
     #[inline(always)]
-    const fn part(self, word: usize, several: u32) -> u64 {
+    const fn part(self, word: usize, several: u16) -> u64 {
         let a = 0u64.wrapping_sub((several & Answer::SEVERAL_A) as u64);
         let aaaa = 0u64.wrapping_sub((several >> 1 & Answer::SEVERAL_AAAA >> 1) as u64);
         let of_a = if word.is_multiple_of(2) {

@@ -138,6 +138,8 @@ fn answer(records: &[Vec<u8>]) -> Answer {
         len: octets.len() as u16,
         records: records.len() as u16,
         several,
+        before: 0,
+        shared: 0,
         words: words::<ANSWER_WORDS>(&octets),
     }
 }

@@ -6,7 +6,10 @@
 //!
 //! Case: a name in RDATA points to octets that are its own, so that it is shown as the zone has it (RFC 4343 section
 //! 4.1). A question with upper-case letters shares nothing with names in RDATA, since answers are rendered before
-//! anybody asks. Owners are compared without regard to case.
+//! anybody asks. Owners are compared without regard to case; in a transfer, which is a copy of the zone, they keep
+//! theirs as well (RFC 5936 section 3.4).
+
+use hashbrown::HashTable;
 
 use crate::zone::name_len;
 
@@ -34,12 +37,77 @@ enum Case {
     Kept,
 }
 
-/// The names of a message that later ones may point to.
-pub struct Names {
-    /// Of each, from the first written to the last: a part of its hash, and where it stands.
+/// Where names stand in a message, each known by a part of its hash.
+pub trait Places {
+    /// Learns of one, if there is room.
+    fn learn(&mut self, hash: u16, at: u16);
+    /// Where a name stands of which this is a part of the hash. `is_it` looks there.
+    fn find(&self, hash: u16, is_it: impl Fn(u16) -> bool) -> Option<u16>;
+    /// Forgets all that do not stand before `len`.
+    fn forget(&mut self, len: usize);
+}
+
+/// As many as an answer needs, without memory of their own. They are in the order in which they stand.
+pub struct Few {
     hashes: [u16; MOST],
     places: [u16; MOST],
     known: usize,
+}
+
+impl Places for Few {
+    fn learn(&mut self, hash: u16, at: u16) {
+        if self.known < MOST {
+            self.hashes[self.known] = hash;
+            self.places[self.known] = at;
+            self.known += 1;
+        }
+    }
+
+    fn find(&self, hash: u16, is_it: impl Fn(u16) -> bool) -> Option<u16> {
+        let known = self.hashes[..self.known].iter().zip(&self.places);
+        let mut alike = known.filter(|&(&other, _)| other == hash);
+        alike.find(|&(_, &at)| is_it(at)).map(|(_, &at)| at)
+    }
+
+    fn forget(&mut self, len: usize) {
+        let places = &self.places[..self.known];
+        self.known = places.partition_point(|&at| usize::from(at) < len);
+    }
+}
+
+/// Any number, for messages as long as pointers reach: hashes and places.
+#[derive(Default)]
+pub struct Many(HashTable<(u16, u16)>);
+
+impl Many {
+    /// Spreads what is known of a hash over all bits, as the table wants it.
+    fn spread(hash: u16) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Places for Many {
+    fn learn(&mut self, hash: u16, at: u16) {
+        let spread = |&(hash, _): &(u16, u16)| Self::spread(hash);
+        self.0.insert_unique(Self::spread(hash), (hash, at), spread);
+    }
+
+    fn find(&self, hash: u16, is_it: impl Fn(u16) -> bool) -> Option<u16> {
+        let found = self.0.find(Self::spread(hash), |&(other, at)| {
+            other == hash && is_it(at)
+        });
+        found.map(|&(_, at)| at)
+    }
+
+    fn forget(&mut self, len: usize) {
+        self.0.retain(|&mut (_, at)| usize::from(at) < len);
+    }
+}
+
+/// The names of a message that later ones may point to.
+pub struct Names<P = Few> {
+    /// Of all that are written, from the first to the last.
+    places: P,
     /// Whether what may be pointed to of the question is among them.
     knows_question: bool,
     /// Octets of the question's name, from its end, that names may point to.
@@ -51,14 +119,35 @@ impl Names {
     /// of that, from its end ([`share`]).
     pub const fn new(shared: usize) -> Self {
         Self {
-            hashes: [0; MOST],
-            places: [0; MOST],
-            known: 0,
+            places: Few {
+                hashes: [0; MOST],
+                places: [0; MOST],
+                known: 0,
+            },
             knows_question: false,
             shared,
         }
     }
+}
 
+impl Names<Many> {
+    /// Those of a message of which nothing is written yet, the question's name neither, and which may have any
+    /// number.
+    pub fn many() -> Self {
+        Self {
+            places: Many::default(),
+            knows_question: true,
+            shared: 0,
+        }
+    }
+
+    /// Writes a name, which points to octets of its own.
+    pub fn put_name(&mut self, out: &mut Vec<u8>, name: &[u8]) {
+        self.put(out, name, Case::Kept);
+    }
+}
+
+impl<P: Places> Names<P> {
     /// Changes how much of the question names may point to, until the first one is written.
     pub const fn share(&mut self, octets: usize) {
         self.shared = octets;
@@ -97,8 +186,7 @@ impl Names {
 
     /// Forgets names that stand where the message does not reach any more.
     pub fn forget(&mut self, len: usize) {
-        let places = &self.places[..self.known];
-        self.known = places.partition_point(|&at| usize::from(at) < len);
+        self.places.forget(len);
     }
 
     /// Writes a name. Gives where its pointer stands, if it has one.
@@ -148,23 +236,19 @@ impl Names {
     }
 
     fn learn(&mut self, hash: u16, at: usize) {
-        if self.known < MOST && at < OUT_OF_REACH {
-            self.hashes[self.known] = hash;
-            self.places[self.known] = at as u16;
-            self.known += 1;
+        if at < OUT_OF_REACH {
+            self.places.learn(hash, at as u16);
         }
     }
 
     /// Where a name stands already.
     fn find(&self, out: &[u8], hash: u16, name: &[u8], case: Case) -> Option<u16> {
-        let known = self.hashes[..self.known].iter().zip(&self.places);
-        let mut alike = known.filter(|&(&other, _)| other == hash);
-        let found = alike.find(|&(_, &at)| self.is_at(out, at.into(), name, case));
-        found.map(|(_, &at)| at)
+        let is_it = |at: u16| Self::is_at(out, at.into(), name, case);
+        self.places.find(hash, is_it)
     }
 
     /// Whether a name stands at a place of the message.
-    fn is_at(&self, out: &[u8], mut at: usize, mut name: &[u8], case: Case) -> bool {
+    fn is_at(out: &[u8], mut at: usize, mut name: &[u8], case: Case) -> bool {
         loop {
             let Some(&there) = out.get(at) else {
                 return false;
@@ -302,7 +386,7 @@ const fn layout(rtype: u16) -> Option<(usize, usize)> {
 
 /// RDATA of a type whose names are compressed: what stands before them, they, and what stands behind. `None`: it
 /// is written as it is.
-fn parts(rtype: u16, rdata: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>, &[u8])> {
+pub fn parts(rtype: u16, rdata: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>, &[u8])> {
     let (head, names) = layout(rtype)?;
     let (head, rest) = rdata.split_at_checked(head)?;
     let mut ends = [0; 2];
@@ -314,6 +398,20 @@ fn parts(rtype: u16, rdata: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>
     let (first, second) = rest[..end].split_at(ends[0]);
     let names = [first, second].into_iter().filter(|name| !name.is_empty());
     Some((head, names, &rest[end..]))
+}
+
+/// Octets of the longest name that two names both end in, the root label included. They are compared octet by octet.
+pub fn common_end(one: &[u8], other: &[u8]) -> usize {
+    let [ones, others] = [one, other].map(Labels::of);
+    let starts = |labels: &Labels| labels.starts[..labels.count].to_vec();
+    let both = starts(&ones)
+        .into_iter()
+        .rev()
+        .zip(starts(&others).into_iter().rev());
+    let ends = both.map(|(a, b)| (one.get(a.into()..), other.get(b.into()..)));
+    let common = ends.take_while(|(one, other)| one == other);
+    let longest = common.filter_map(|(end, _)| end).last();
+    longest.map_or(1, <[u8]>::len)
 }
 
 /// The labels of a name but for the root.
@@ -441,6 +539,86 @@ mod tests {
         names.put_owner(&mut out, b"\x01c\x01d\0");
         names.put_owner(&mut out, b"\x01A\x01B\0");
         assert_eq!(out[len..], *b"\x01c\x01d\0\xc0\x11");
+    }
+
+    #[test]
+    fn names_that_both_end_in_it_are_cut_at_labels() {
+        let name = |text: &str| {
+            let labels = text.split('.').filter(|label| !label.is_empty());
+            let octets = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+            octets.chain([0]).collect::<Vec<u8>>()
+        };
+        for (one, other, common) in [
+            ("www.example.org", "mirror.example.org", "example.org"),
+            ("www.example.org", "example.org", "example.org"),
+            ("www.example.org", "www.example.org", "www.example.org"),
+            ("a.xexample.org", "a.example.org", "org"),
+            ("a.Example.org", "a.example.org", "org"),
+            ("example.org", "example.net", ""),
+            ("", "example.net", ""),
+        ] {
+            let (one, other) = (name(one), name(other));
+            for (one, other) in [(&one, &other), (&other, &one)] {
+                assert_eq!(common_end(one, other), name(common).len(), "{common}");
+            }
+        }
+    }
+
+    /// What a decompressor makes of a name, and how many octets there stand for it.
+    fn read(message: &[u8], mut at: usize) -> (Vec<u8>, usize) {
+        let (mut name, start, mut end) = (Vec::new(), at, None);
+        loop {
+            let len = usize::from(message[at]);
+            if len >= 0xc0 {
+                end.get_or_insert(at + 2);
+                at = usize::from(pointer_at(message, at) & !POINTER);
+                continue;
+            }
+            name.extend_from_slice(&message[at..=at + len]);
+            at += 1 + len;
+            if len == 0 {
+                return (name, end.unwrap_or(at) - start);
+            }
+        }
+    }
+
+    #[test]
+    fn many_names_are_found_again_with_their_case() {
+        let mut out = vec![0; HEADER];
+        let mut names = Names::many();
+        names.put_name(&mut out, b"\x07example\x03org\0");
+        let mut written = Vec::new();
+        let name = |number: usize| {
+            let host = ["host", "Host"][number % 2];
+            let host = format!("{host}{:03}", number / 2 % 700);
+            let under = format!("u{}", number % 5);
+            let labels = [host.as_str(), &under, "example", "org"];
+            let octets = labels.map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+            [&octets.concat()[..], b"\0"].concat()
+        };
+        for number in 0..12_000 {
+            let name = name(number);
+            let at = out.len();
+            names.put_name(&mut out, &name);
+            // As a record that does not fit: written, taken back, and written again.
+            if number % 97 == 0 {
+                out.truncate(at);
+                names.forget(at);
+                names.put_name(&mut out, &name);
+            }
+            written.push((at, name));
+        }
+        for (at, name) in &written {
+            assert_eq!(&read(&out, *at).0, name);
+        }
+        // All that could be pointed to has been.
+        let again = written.iter().rfind(|(at, _)| *at < OUT_OF_REACH);
+        let (at, name) = again.unwrap();
+        let end = out.len();
+        names.put_name(&mut out, name);
+        assert_eq!(out.len(), end + 2);
+        assert_eq!(read(&out, end), (name.clone(), 2));
+        assert!(read(&out, *at).1 <= 8 + 2);
     }
 
     #[test]

@@ -695,6 +695,7 @@ fn an_alias_is_a_cname_whatever_is_asked_for() -> Result<()> {
     for (id, cname) in [
         ("cdn", "www.cdn.example.net"),
         ("other", "www.other.example"),
+        ("near", "host.near.example.org"),
         ("long", &long),
         // 105 octets on the wire and 12 before them are 117 of 120; one label more are not.
         ("fits", &format!("{}.{}", "a".repeat(60), "b".repeat(42))),
@@ -722,6 +723,14 @@ fn an_alias_is_a_cname_whatever_is_asked_for() -> Result<()> {
         (
             "long",
             "mirrors = [\"long\"]\npolicy = \"failover\"\nttl = 47",
+        ),
+        (
+            "near",
+            "mirrors = [\"near\"]\npolicy = \"all\"\nttl = 50\nfail = \"fallback\"\nfallback = \"beside\"",
+        ),
+        (
+            "beside",
+            "mirrors = [\"near\", \"other\"]\npolicy = \"failover\"\nttl = 51",
         ),
         (
             "fits",
@@ -818,6 +827,40 @@ fn an_alias_is_a_cname_whatever_is_asked_for() -> Result<()> {
             );
             twins.all_counted(verdict, 1)?;
         }
+    }
+    // A target that ends as the question does, to which upper-case letters are others; and in the answers of a pool
+    // that another falls back to.
+    let near = |twins: &mut Twins, names: &[&str], want: &str| -> Result<()> {
+        for name in names {
+            for qtype in [A, AAAA, TXT, CNAME] {
+                let plain = Query::new(name, qtype);
+                let with = plain.clone().subnet_of(ip("45.0.0.1"), 24);
+                for query in [plain, with] {
+                    let reply = twins.ask(ip("45.0.0.1"), &query)?;
+                    ensure!(gist(&reply) == want, "{name} {qtype}: {reply}");
+                }
+            }
+            twins.all_counted("answered", 8)?;
+        }
+        Ok(())
+    };
+    let names = [
+        "near.example.org",
+        "x.near.example.org",
+        "a.b.host.near.example.org",
+        "host.near.example.org",
+        "x.Near.example.org",
+        "NEAR.EXAMPLE.ORG",
+    ];
+    near(&mut twins, &names, "50: CNAME host.near.example.org.")?;
+    let beside = ["beside.example.org", "x.beside.example.org"];
+    near(&mut twins, &beside, "51: CNAME host.near.example.org.")?;
+    for daemon in [&twins.fast, &twins.slow] {
+        daemon.ok("mirror down near")?;
+    }
+    near(&mut twins, &names, "51: CNAME www.other.example.")?;
+    for daemon in [&twins.fast, &twins.slow] {
+        daemon.ok("mirror auto near")?;
     }
     // A chain to a pool: whole where everyone gets the same, and for a client that names no network;
     // the first CNAME alone where the rest is not for everyone (RFC 7871 section 7.2.1).

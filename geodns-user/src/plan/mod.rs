@@ -7,6 +7,7 @@
 //! - `edit`: the same of a zone that has changed
 //! - [`heat`]: which names are worth a place in it, of zones that are not in it whole
 //! - `rows`: zones, pools, answers
+//! - `alias`: what the targets of aliases point to
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
 //! - `blocks`: where the entries are kept
@@ -40,7 +41,8 @@
 //!   the zone file that is the whole name, and its pointers are constants. For a wildcard it is the name above it, and
 //!   for the SOA of a negative answer it is the apex. Questions of any length end in these, so their pointers lack the
 //!   length of the question's name: the set or the zone's row says where they stand, and the fast path adds it. A
-//!   pool's records belong to no name, so an alias is written out.
+//!   pool answers for several names, those of pools that fall back to it among them. Its alias points to the end that
+//!   all these names share. The table has the alias written out, and the fast path puts the pointer in the end's place.
 //! - **Zones.** NXDOMAIN is given only where the bit *complete* is set and *pass* is not. With *pass* all is passed.
 //! - **Atlases.** Blocks are shared by content. A leaf is a region and a scope. A longer IPv6 prefix than /64 is marked
 //!   `DEEPER`, and the slow path resolves it from the layers. So it does for 6to4 and Teredo where lists or places
@@ -63,6 +65,7 @@
 //! version. Another passes before the zone is opened, so that no packet that has met half of the new one sees it open.
 //! The zone's own names may move a slot to make room; those of other zones never do.
 
+mod alias;
 mod atlas;
 mod blocks;
 mod edit;
@@ -833,6 +836,11 @@ impl Plan {
     /// how many they are.
     pub fn records(&self, pool: usize, mirror: u8, family: Family) -> (&[u8], u16) {
         self.rows.records(pool, mirror, family)
+    }
+
+    /// Octets, from the end of a question's name, that the alias of a pool may point to.
+    pub fn shared(&self, pool: usize) -> usize {
+        self.rows.shared(pool)
     }
 
     /// Sets who of a pool is in service, and which pool answers in its place.

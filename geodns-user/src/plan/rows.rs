@@ -7,7 +7,7 @@ use geodns_common::abi::{
     SLOTS, SOA_WORDS, Soa, Zone,
 };
 
-use super::CompileError;
+use super::{CompileError, alias};
 use crate::compress::{POINTER_TO_QUESTION, Rendering};
 use crate::config::{self, Choice, Config, Mirror, Policy};
 use crate::{steering, zone};
@@ -72,8 +72,10 @@ pub struct Rows {
     pub pools: Vec<Pool>,
     /// The answers of all pools: see [`Pool::answer`].
     pub answers: Vec<Answer>,
-    /// The same records, of any length.
+    /// The same records, of any length, and with names written out.
     records: Vec<Box<[u8]>>,
+    /// Octets, from the end of a question's name, that the aliases of each pool may point to.
+    shared: Vec<usize>,
     /// The slots of all groups.
     pub slots: Vec<u64>,
 }
@@ -82,6 +84,7 @@ impl Rows {
     /// Renders the pools of a configuration: every mirror in service.
     pub fn compile(config: &Config) -> Result<Self, CompileError> {
         let mut rows = Self::default();
+        let ends = alias::ends(config);
         for (number, pool) in config.pools.iter().enumerate() {
             if pool.mirrors.len() > MAX_MIRRORS {
                 return Err(CompileError::TooMany(format!(
@@ -115,10 +118,16 @@ impl Rows {
                     std::array::from_fn::<_, SHARES, _>(|_| Row::new(everyone))
                 }),
             });
+            let end = ends[number];
+            rows.shared.push(end.map_or(0, <[u8]>::len));
             for &mirror in &pool.mirrors {
                 let mirror = &config.mirrors[mirror];
                 for family in families {
-                    rows.push(render(mirror, family, |_| true));
+                    let (mut answer, records) = render(mirror, family, |_| true);
+                    if let (Some(target), Some(end)) = (&mirror.cname, end) {
+                        alias::point(&mut answer, target.as_slice(), end);
+                    }
+                    rows.push((answer, records));
                     rows.push((Answer::default(), Box::default()));
                 }
             }
@@ -147,6 +156,11 @@ impl Rows {
     /// Whether a mirror's records are in the kernel's answer.
     pub fn fits(&self, pool: usize, mirror: u8, family: Family) -> bool {
         self.answers[self.answer(pool, mirror, family) as usize].len > 0
+    }
+
+    /// Octets, from the end of a question's name, that a pool's alias may point to.
+    pub fn shared(&self, pool: usize) -> usize {
+        self.shared[pool]
     }
 
     /// Records of a mirror, and how many. Their TTLs are 0.

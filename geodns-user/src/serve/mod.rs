@@ -10,7 +10,7 @@
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides (with `subnet`), `write` writes (with `cookies`). Around it, the
 //! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
 //! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
-//! gives whole zones away (`transfer`).
+//! gives whole zones away (`transfer`, with the `composer`).
 //!
 //! # How queries come
 //!
@@ -44,6 +44,7 @@
 
 mod asked;
 mod batch;
+mod composer;
 mod connections;
 mod cookies;
 mod endpoint;

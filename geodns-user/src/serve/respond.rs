@@ -391,6 +391,7 @@ impl Reply<'_> {
             pool,
             client,
         });
+        self.writer.share(plan.shared(selection.pool));
         for &mirror in &*selection.mirrors {
             let (records, _) = plan.records(selection.pool, mirror, family);
             self.writer.rendered(owner, records, selection.ttl);

@@ -8,14 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::base::iana::Class;
-use domain::base::message_builder::{AnswerBuilder, HashCompressor};
-use domain::base::rdata::UnknownRecordData;
+use domain::base::message_builder::AnswerBuilder;
 use domain::base::serial::Serial;
 use domain::base::{MessageBuilder, Name, Rtype};
 use futures_util::StreamExt;
 use futures_util::stream;
 
 use super::Transport;
+use super::composer::{Compressed, Data};
 use super::handler::{Answer, Request, code};
 use super::query::{Query, Question, first_soa};
 use super::respond::{LowerName, Outcome, rcode, room};
@@ -212,7 +212,7 @@ enum Part {
 }
 
 /// A message in the making.
-type Answers = AnswerBuilder<HashCompressor<Vec<u8>>>;
+type Answers = AnswerBuilder<Compressed>;
 
 impl Part {
     fn soa(zone: &Arc<Zone>) -> Self {
@@ -258,10 +258,11 @@ impl Part {
 /// Writes a record. `false`: it does not fit.
 fn put(message: &mut Answers, owner: &Name<[u8]>, record: Record<'_>) -> bool {
     // RDATA is no longer than its length can say.
-    let Ok(data) = UnknownRecordData::from_octets(record.rtype, record.rdata) else {
+    if record.rdata.len() > usize::from(u16::MAX) {
         return true;
-    };
-    message.push((owner, Class::IN, record.ttl, data)).is_ok()
+    }
+    let ttl = record.ttl;
+    message.push((owner, Class::IN, ttl, Data(record))).is_ok()
 }
 
 /// The messages of a transfer.
@@ -281,7 +282,7 @@ struct Messages {
 impl Messages {
     /// The next message, with room for its OPT and signature. `None`: not a single record fits.
     fn message(&mut self, limit: usize) -> Option<Vec<u8>> {
-        let Ok(mut message) = MessageBuilder::from_target(HashCompressor::new(Vec::new()));
+        let Ok(mut message) = MessageBuilder::from_target(Compressed::new());
         let header = message.header_mut();
         header.set_id(self.id);
         header.set_qr(true);
@@ -312,7 +313,7 @@ impl Messages {
         if let Some(signature) = &mut self.signature {
             signature.sign(&mut message).ok()?;
         }
-        Some(message.finish().into_target())
+        Some(message.finish().into_octets())
     }
 }
 

@@ -196,7 +196,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes answers that are rendered already, each owned by a pointer to the question, but for
-    /// their TTL.
+    /// their TTL, and with names in RDATA written out.
     ///
     /// With an `owner`, that stands in the pointer's place.
     pub fn rendered(&mut self, owner: Option<&Name<[u8]>>, records: &[u8], ttl: u32) {
@@ -214,7 +214,9 @@ impl<'a> Writer<'a> {
                 }
                 writer.out.extend_from_slice(&record[2..6]);
                 writer.out.extend_from_slice(&ttl.to_be_bytes());
-                writer.out.extend_from_slice(&record[10..]);
+                let rtype = u16::from_be_bytes([record[2], record[3]]);
+                let rdata = &record[12..];
+                writer.names.put_rdata(writer.out, rtype, rdata, |_| {});
             });
             rest = next;
         }

@@ -38,6 +38,9 @@ addresses = ["192.0.2.10"]
 [[mirror]]
 id = "cdn"
 cname = "a.cdn.test"
+[[mirror]]
+id = "near"
+cname = "a.t.example"
 [[pool]]
 id = "all"
 mirrors = ["ams"]
@@ -45,6 +48,10 @@ policy = "all"
 [[pool]]
 id = "cdns"
 mirrors = ["cdn"]
+policy = "all"
+[[pool]]
+id = "nears"
+mirrors = ["near"]
 policy = "all"
 [[steer]]
 name = "s.example"
@@ -57,7 +64,7 @@ name = "t.example"
 pool = "cdns"
 [[steer]]
 name = "*.t.example"
-pool = "cdns"
+pool = "nears"
 "#;
 
 const LABELS: [&str; 6] = ["a", "b", "c", "x", "*", "s"];

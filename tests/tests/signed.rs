@@ -2,13 +2,16 @@
 //! refused as long as no signatures are in our answers.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use domain::base::Rtype;
+use geodns::zone::{self, Name};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::needs_root;
 use geodns_tests::peers::{self, Kind, Peer};
-use geodns_tests::world::{Pair, output};
+use geodns_tests::world::{Pair, Space, output};
 
 /// Ours.
 const OURS: &str = "192.0.2.53";
@@ -263,4 +266,84 @@ fn a_start_goes_on_without_a_kept_zone_that_does_not_fit() -> Result<()> {
     daemon.again(&pair.server, &secondary(""))?;
     ensure!(serial(&pair, OURS)? == Some(1));
     daemon.stop()
+}
+
+/// The zone of RFC 8976 appendix A.3, with its digests: of SHA-384 and SHA-512, of a private algorithm, and of a
+/// private scheme.
+const DIGESTS: &str = "\
+example.      86400  IN  SOA     ns1 admin 2018031900 1800 900 604800 86400
+example.      86400  IN  NS      ns1.example.
+example.      86400  IN  NS      ns2.example.
+example.      86400  IN  ZONEMD  2018031900 1 1 (
+                                 62e6cf51b02e54b9b5f967d547ce43136792901f9f88e637
+                                 493daaf401c92c279dd10f0edb1c56f8080211f8480ee306 )
+example.      86400  IN  ZONEMD  2018031900 1 2 (
+                                 08cfa1115c7b948c4163a901270395ea
+                                 226a930cd2cbcf2fa9a5e6eb85f37c8a
+                                 4e114d884e66f176eab121cb02db7d65
+                                 2e0cc4827e7a3204f166b47e5613fd27 )
+example.      86400  IN  ZONEMD  2018031900 1 240 (
+                                 e2d523f654b9422a96c5a8f44607bbee )
+example.      86400  IN  ZONEMD  2018031900 241 1 (
+                                 e1846540e33a9e4189792d18d5d131f605fc283e )
+ns1.example.  3600   IN  A       203.0.113.63
+ns2.example.  86400  IN  TXT     \"This example has multiple digests\"
+NS2.EXAMPLE.  3600   IN  AAAA    2001:db8::63
+";
+
+/// All four digests of the RFC's example are taken as they stand there; Knot DNS verifies it, each of the two digests
+/// that are not private alone.
+#[test]
+fn digests_of_every_scheme_are_taken_as_they_are() -> Result<()> {
+    needs_root!();
+    let space = Space::new("digests")?;
+    let knot = |text: String| {
+        let setup = peers::Setup {
+            listen: vec!["127.0.0.1".parse()?],
+            zones: vec![("example".to_owned(), text)],
+            of_zone: "    zonemd-verify: on\n".to_owned(),
+            patience: Some(Duration::from_secs(3)),
+            ..peers::Setup::default()
+        };
+        Peer::start(&space, Kind::Knot, &setup)?.stop()
+    };
+    for other in ["900 1 2 (", "900 1 1 ("] {
+        // A digest of a private algorithm in the other's place.
+        let one = DIGESTS.replace(other, "900 1 241 (");
+        knot(one.clone()).context("Knot does not verify the example")?;
+        let wrong = one.replace("203.0.113.63", "203.0.113.64");
+        ensure!(
+            knot(wrong).is_err(),
+            "Knot does not verify digests: {other}"
+        );
+    }
+
+    let apex: Name = zone::parse_name("example").map_err(anyhow::Error::msg)?;
+    let reading = zone::parse(&apex, Path::new("zone"), DIGESTS.as_bytes());
+    let zone = reading
+        .zone
+        .with_context(|| format!("{:?}", reading.findings.errors))?;
+    let digests = zone.top().rrset(Rtype::ZONEMD).context("no digests")?;
+    let ours: Vec<String> = digests
+        .rdata()
+        .map(|rdata| rdata.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect();
+    let serial = "7848b91c";
+    for (scheme, digest) in [
+        (
+            "0101",
+            "62e6cf51b02e54b9b5f967d547ce43136792901f9f88e637493daaf401c92c279dd10f0edb1c56f8080211f8480ee306",
+        ),
+        (
+            "0102",
+            "08cfa1115c7b948c4163a901270395ea226a930cd2cbcf2fa9a5e6eb85f37c8a4e114d884e66f176eab121cb02db7d652e0cc4827e7a3204f166b47e5613fd27",
+        ),
+        ("01f0", "e2d523f654b9422a96c5a8f44607bbee"),
+        ("f101", "e1846540e33a9e4189792d18d5d131f605fc283e"),
+    ] {
+        let rdata = format!("{serial}{scheme}{digest}");
+        ensure!(ours.contains(&rdata), "no {rdata}: {ours:#?}");
+    }
+    ensure!(ours.len() == 4, "{ours:#?}");
+    Ok(())
 }

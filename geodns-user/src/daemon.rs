@@ -3,7 +3,7 @@
 //! - [`run`]: up, until a signal; then down
 //! - `change`: what changes the world: edits, imports, reloads
 //! - `geography`, `certificates`: GeoIP databases and certificates that change
-//! - `durably`: on disk, then in force, else taken back
+//! - `durably`: on disk, then in force, else taken back; `disk`: a disk that does not answer
 //! - `answer`: what the control socket asks; `edits`: who changed what, for the log
 //! - `explain`: the way of a question to its answer, and what the kernel says
 //! - `preview`: what another configuration would move
@@ -33,6 +33,7 @@ mod catalogs;
 mod certificates;
 mod change;
 mod cookies;
+mod disk;
 mod durably;
 mod edits;
 mod explain;
@@ -72,6 +73,7 @@ use announce::Announcements;
 use answer::Control;
 use blocks::Ledger;
 use catalogs::Catalogs;
+use disk::Findings;
 use judge::{Judge, News, Which};
 use listen::{Complaints, Listening};
 use notify::Pulse;
@@ -150,6 +152,7 @@ struct Daemon {
     /// Held for as long as a turn of it takes.
     promotion: Mutex<Promotion>,
     ledger: Ledger,
+    findings: Findings,
     lookers: Lookers,
     catalogs: Catalogs,
     /// Edits so far: the tables are tidied when it stands still.
@@ -352,6 +355,7 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         announcements: Announcements::default(),
         promotion: Mutex::default(),
         ledger,
+        findings: Findings::default(),
         lookers: Lookers::default(),
         catalogs: Catalogs::default(),
         edited: AtomicU64::new(0),
@@ -504,6 +508,7 @@ impl Daemon {
         start("certificate", |daemon| {
             Box::pin(daemon.follow_certificate())
         });
+        start("findings", |daemon| Box::pin(daemon.keep_findings()));
         start("tokens", |daemon| Box::pin(daemon.follow_tokens()));
         start("catalogs", |daemon| Box::pin(daemon.follow_catalogs()));
         if self.kernel.is_some() {

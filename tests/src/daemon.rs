@@ -68,6 +68,8 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// Environment variables: name, value.
     pub environment: Vec<(String, String)>,
+    /// `state.path`; `None`: beside the configuration.
+    pub state: Option<PathBuf>,
 }
 
 impl Setup {
@@ -86,6 +88,7 @@ impl Setup {
             files: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            state: None,
         }
     }
 
@@ -133,7 +136,9 @@ impl Setup {
             self.on_stop,
             self.kernel,
             home.socket(),
-            home.folder.path().join("state.redb"),
+            self.state
+                .clone()
+                .unwrap_or_else(|| home.folder.path().join("state.redb")),
         ));
         text.push_str(&self.body);
         text

@@ -279,6 +279,7 @@ fn tasks_and_threads_that_panic_begin_anew() -> Result<()> {
         "cookies",
         "databases",
         "certificate",
+        "findings",
         "tokens",
         "catalogs",
         "promotion",

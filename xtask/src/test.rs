@@ -11,6 +11,7 @@ use crate::{build, debian, guest, place, python, release};
 /// The real clients and tools that the network tests drive.
 pub const DEBIAN: &[&str] = &[
     "bind9-dnsutils",
+    "bindfs",
     "bpftool",
     "curl",
     "dnsperf",

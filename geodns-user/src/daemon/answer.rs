@@ -50,9 +50,21 @@ impl Control {
             }
             changed
         };
-        self.0.change(change).await
+        self.0.change_for(change).await
+    }
+
+    /// Reads what the state has, with no change under way.
+    async fn read_state<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let reading = self.0.change(read);
+        self.0.while_disk_answers(UNREAD, reading).await?
     }
 }
+
+/// What becomes of a question that the disk of the state does not answer.
+const UNREAD: &str = "ask again when the disk answers";
 
 impl Service for Control {
     async fn status(&self) -> Result<Status, Failure> {
@@ -151,11 +163,10 @@ impl Service for Control {
                     at_unix_ms: unix_ms(known.at),
                 })
                 .collect(),
-            last_error: daemon
-                .last_error
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            last_error: daemon.silent_disk().or_else(|| {
+                let last_error = daemon.last_error.lock();
+                last_error.unwrap_or_else(PoisonError::into_inner).clone()
+            }),
         })
     }
 
@@ -181,7 +192,7 @@ impl Service for Control {
     }
 
     async fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
-        self.0.change(|daemon| daemon.acme_list()).await
+        self.read_state(|daemon| daemon.acme_list()).await
     }
 
     async fn acme_set(&self, set: AcmeSet) -> Result<AcmeChanged, Failure> {
@@ -207,7 +218,7 @@ impl Service for Control {
     }
 
     async fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
-        self.0.change(|daemon| daemon.block_list()).await
+        self.read_state(|daemon| daemon.block_list()).await
     }
 
     async fn block_add(&self, add: BlockAdd) -> Result<BlockChanged, Failure> {
@@ -368,20 +379,22 @@ impl Service for Control {
     }
 
     async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
-        self.0.preview(proposal).await
+        let preview = self.0.preview(proposal);
+        self.0.while_disk_answers(UNREAD, preview).await?
     }
 
     async fn reload(&self, zone: Option<String>) -> Result<Reloaded, Failure> {
         // To its end, even if the client does not wait.
         let (daemon, by) = (Arc::clone(&self.0), By::current());
-        tokio::spawn(async move {
+        let reloading = tokio::spawn(async move {
             match zone {
                 Some(zone) => daemon.reload_zone(&zone, &by).await,
                 None => daemon.reload_all(&by).await,
             }
-        })
-        .await
-        .map_err(|error| Failure::Internal(error.to_string()))?
+        });
+        let else_say = "nothing has been reloaded, but will be if the disk answers after all";
+        let reloaded = self.0.while_disk_answers(else_say, reloading).await?;
+        reloaded.map_err(|error| Failure::Internal(error.to_string()))?
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
+use tokio::sync::OwnedMutexGuard;
 
 use super::durably::durably;
 use super::edits::{self, Who};
@@ -191,6 +192,15 @@ impl Daemon {
         change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let alone = Arc::clone(&self.edits).lock_owned().await;
+        self.change_alone(alone, change).await
+    }
+
+    /// The same, for whoever is alone already.
+    pub(super) async fn change_alone<T: Send + 'static>(
+        self: &Arc<Self>,
+        alone: OwnedMutexGuard<()>,
+        change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
         let daemon = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
             let _alone = alone;

@@ -780,18 +780,13 @@ impl Daemon {
             }
         }
         let now = now_unix_ms();
-        let saved: Vec<_> = changed
-            .iter()
-            .map(|(_, event)| {
-                let saved = state::Saved {
-                    up: event.up,
-                    since_unix_ms: now,
-                };
-                (event.target.key(), saved)
-            })
-            .collect();
-        if let Err(error) = self.state.save_health(&saved) {
-            tracing::warn!("what the checks found is not kept over a restart: {error}");
-        }
+        let saved = changed.iter().map(|(_, event)| {
+            let saved = state::Saved {
+                up: event.up,
+                since_unix_ms: now,
+            };
+            (event.target.key(), saved)
+        });
+        self.keep_soon(saved);
     }
 }

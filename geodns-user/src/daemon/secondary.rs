@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use domain::base::Serial;
 use rand::Rng;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -37,6 +37,7 @@ use crate::serve::Notice;
 use crate::supervise::{Never, forever};
 use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
 use crate::transfer::client;
+use crate::transfer::keep::Keep;
 use crate::transfer::pace::Pace;
 use crate::transfer::receive::{Arrived, Received, Stranger};
 use crate::transfer::turns::Turns;
@@ -57,6 +58,8 @@ const NOTED_OF_EXPIRY: u32 = 16;
 const LARGE: usize = 1 << 20;
 /// A zone is written to the disk no more often than once in a second for each MiB that it has.
 const PER_MIB: Duration = Duration::from_secs(1);
+/// Between looks whether the last write has ended.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// All zones that come from elsewhere.
 #[derive(Debug)]
@@ -299,6 +302,8 @@ struct Look {
     saved: Instant,
     /// When the disk was last told of `checked`.
     noted: Instant,
+    /// What is being written, or has been.
+    writing: Option<JoinHandle<()>>,
 }
 
 /// What a primary is for.
@@ -351,6 +356,7 @@ impl Look {
             save: None,
             saved: long_ago,
             noted: long_ago,
+            writing: None,
         }
     }
 
@@ -368,7 +374,7 @@ impl Look {
             let wake = tokio::select! {
                 () = tokio::time::sleep_until(self.next) => Some(Wake::Asked),
                 () = at(self.save) => {
-                    self.save().await;
+                    self.save();
                     continue;
                 }
                 wake = woken.recv() => wake,
@@ -454,7 +460,7 @@ impl Look {
             let refresh = self.zone().map_or(0, |zone| zone.soa_number(1));
             self.again(Duration::from_secs(refresh.into()));
             if !newer {
-                self.note().await;
+                self.note();
             }
             return;
         }
@@ -660,42 +666,58 @@ impl Look {
         }
         let pause = PER_MIB * u32::try_from(zone.size() >> 20).unwrap_or(u32::MAX);
         if self.saved.elapsed() >= pause {
-            self.save().await;
+            self.save();
         } else {
             self.save.get_or_insert(self.saved + pause);
         }
         Ok(())
     }
 
-    /// Writes the zone to the disk.
-    async fn save(&mut self) {
+    /// Writes the zone to the disk, once the last write has ended.
+    fn save(&mut self) {
         self.save = None;
+        if self.is_writing() {
+            self.save = Some(Instant::now() + WRITE_AGAIN);
+            return;
+        }
         self.saved = Instant::now();
         self.noted = self.saved;
-        let Some(zone) = self.zone() else { return };
-        let (keep, label) = (self.daemon.keep.clone(), label(&self.member));
-        let write = move || keep.write(&zone, label.as_deref());
-        let written = tokio::task::spawn_blocking(write).await;
-        let written = written.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        if let Err(error) = written {
-            error!(zone = %self.apex, cause = %error, "{}: not kept on disk: {error}", self.apex);
-        }
+        self.write(|_| false);
     }
 
     /// Notes on the disk that there is nothing newer: not each time, so a restart may find the zone a little
     /// older than it is.
-    async fn note(&mut self) {
+    fn note(&mut self) {
         let expire = self.zone().map_or(Duration::ZERO, |zone| zone.expire());
-        if self.save.is_some() || self.noted.elapsed() < NOTED.min(expire / NOTED_OF_EXPIRY) {
+        let is_early = self.noted.elapsed() < NOTED.min(expire / NOTED_OF_EXPIRY);
+        if self.save.is_some() || self.is_writing() || is_early {
             return;
         }
         self.noted = Instant::now();
-        let (keep, apex) = (self.daemon.keep.clone(), self.apex.clone());
-        let touch = move || keep.touch(&apex, SystemTime::now());
-        let touched = tokio::task::spawn_blocking(touch).await;
-        if !matches!(touched, Ok(Ok(()))) {
-            self.save().await;
-        }
+        let apex = self.apex.clone();
+        self.write(move |keep| keep.touch(&apex, SystemTime::now()).is_ok());
+    }
+
+    /// Writes the zone in force to the disk, unless something less does. Nobody waits for it: a disk that does not
+    /// answer must not keep the zone from being asked for, or from expiring.
+    fn write(&mut self, less_does: impl FnOnce(&Keep) -> bool + Send + 'static) {
+        let Some(zone) = self.zone() else { return };
+        let (keep, label) = (self.daemon.keep.clone(), label(&self.member));
+        let write = move || {
+            if less_does(&keep) {
+                return;
+            }
+            if let Err(error) = keep.write(&zone, label.as_deref()) {
+                let apex = &zone.apex;
+                error!(zone = %apex, cause = %error, "{apex}: not kept on disk: {error}");
+            }
+        };
+        self.writing = Some(tokio::task::spawn_blocking(write));
+    }
+
+    fn is_writing(&self) -> bool {
+        let writing = self.writing.as_ref();
+        writing.is_some_and(|writing| !writing.is_finished())
     }
 
     /// Until the zone expires; long, if there is none.

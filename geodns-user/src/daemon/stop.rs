@@ -49,6 +49,9 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     let _ = daemon.news.send(News::Stop);
     let heeded = spawn_blocking(move || heeding.join());
     within(STEP, "the thread of health", heeded).await;
+    let last = Arc::clone(&daemon);
+    let kept = spawn_blocking(move || last.keep_found());
+    within(STEP, "keeping what the checks found", kept).await;
     // Nobody may be changing anything any more.
     let edits = within(EDITS, "a change", daemon.edits.lock()).await;
     let mut detached = detach(&daemon).await;

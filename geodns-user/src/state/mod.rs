@@ -15,7 +15,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use redb::backends::FileBackend;
@@ -81,6 +82,24 @@ pub struct State {
     path: PathBuf,
     /// `None` after a write that failed, until the next use opens it again.
     database: Mutex<Option<Database>>,
+    /// Since when somebody uses it.
+    used: Mutex<Option<Instant>>,
+}
+
+/// A use of the file, until it is dropped.
+struct Use<'a>(&'a State);
+
+impl<'a> Use<'a> {
+    fn of(state: &'a State) -> Self {
+        *state.used() = Some(Instant::now());
+        Self(state)
+    }
+}
+
+impl Drop for Use<'_> {
+    fn drop(&mut self) {
+        *self.0.used() = None;
+    }
 }
 
 /// What cookies are made with.
@@ -208,15 +227,32 @@ impl State {
         let state = Self {
             path: path.to_owned(),
             database: Mutex::new(None),
+            used: Mutex::new(None),
         };
         state.with(|_| Ok(()))?;
         Ok(state)
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long the use of the file has taken that is under way: a disk that does not answer holds it up. `None`:
+    /// nobody uses it.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.used().map(|since| since.elapsed())
+    }
+
+    fn used(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Uses the database. One that a write has failed in (the disk was full) refuses everything from
     /// then on, and is as it was before that write once it is opened again.
     fn with<T>(&self, work: impl Fn(&Database) -> Result<T, Problem>) -> Result<T, Error> {
         let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let _use = Use::of(self);
         let mut attempt = || -> Result<T, Problem> {
             fault::point("state")?;
             let database = match open.take() {

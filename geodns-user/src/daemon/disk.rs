@@ -1,0 +1,111 @@
+//! A disk of the state that does not answer. It holds up what is to be kept on it, and nobody else; and whoever
+//! waits for it is told, after a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::Daemon;
+use super::change::internal;
+use crate::control::api::Failure;
+use crate::state::Saved;
+use crate::supervise::Never;
+
+/// How long a use of the state may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often somebody who waits looks whether it takes longer.
+const LOOK: Duration = Duration::from_millis(250);
+
+impl Daemon {
+    /// That the disk of the state does not answer, if that is so, in a sentence's first half.
+    pub(super) fn silent_disk(&self) -> Option<String> {
+        let silent = self.state.silent_for().filter(|time| *time >= PATIENCE)?;
+        let (path, seconds) = (self.state.path().display(), silent.as_secs());
+        Some(format!(
+            "state {path}: its disk has not answered for {seconds} s"
+        ))
+    }
+
+    /// Waits for work that may need the disk of the state, as long as that answers. `else_say`: what becomes of
+    /// the work if it does not.
+    pub(super) async fn while_disk_answers<T>(
+        &self,
+        else_say: &str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
+        tokio::pin!(work);
+        loop {
+            if let Ok(done) = timeout(LOOK, &mut work).await {
+                return Ok(done);
+            }
+            if let Some(silent) = self.silent_disk() {
+                let cause = format!("{silent}; {else_say}");
+                tracing::error!(cause, "{cause}");
+                return Err(Failure::Internal(cause));
+            }
+        }
+    }
+
+    /// Runs a change as [`Daemon::change`] does, for somebody who waits for the outcome no longer than the disk
+    /// answers.
+    pub(super) async fn change_for<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        const NOT_BEGUN: &str = "nothing has changed: repeat this when the disk answers";
+        const BEGUN: &str = "this change is not in force, but will be if the disk answers after all: see what is in \
+                             force before you repeat it";
+        let alone = Arc::clone(&self.edits).lock_owned();
+        let alone = self.while_disk_answers(NOT_BEGUN, alone).await?;
+        let change = self.change_alone(alone, change);
+        self.while_disk_answers(BEGUN, change).await?
+    }
+}
+
+/// What checks have found and the disk does not have yet, by their targets.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    fresh: Mutex<HashMap<String, Saved>>,
+    come: Notify,
+    /// Held while some are written: the last word on a target is the last on the disk.
+    writing: Mutex<()>,
+}
+
+impl Daemon {
+    /// Has findings kept over a restart, soon: health does not wait for the disk.
+    pub(super) fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
+        let fresh = self.findings.fresh.lock();
+        fresh.unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.findings.come.notify_one();
+    }
+
+    /// Keeps findings, for ever.
+    pub(super) async fn keep_findings(self: Arc<Self>) -> Never {
+        loop {
+            self.findings.come.notified().await;
+            let daemon = Arc::clone(&self);
+            let kept = tokio::task::spawn_blocking(move || daemon.keep_found());
+            if let Err(failure) = kept.await.map_err(internal) {
+                tracing::warn!("what the checks found is not kept over a restart: {failure}");
+            }
+        }
+    }
+
+    /// Keeps what has been found by now.
+    pub(super) fn keep_found(&self) {
+        let writing = self.findings.writing.lock();
+        let _writing = writing.unwrap_or_else(PoisonError::into_inner);
+        let fresh = self.findings.fresh.lock();
+        let found = std::mem::take(&mut *fresh.unwrap_or_else(PoisonError::into_inner));
+        if found.is_empty() {
+            return;
+        }
+        let found: Vec<_> = found.into_iter().collect();
+        if let Err(error) = self.state.save_health(&found) {
+            tracing::warn!("what the checks found is not kept over a restart: {error}");
+        }
+    }
+}

@@ -286,3 +286,86 @@ fn scopes_are_one_region_and_as_large_as_can_be_while_overrides_come_and_go() ->
     ensure!(plan.select(0, Family::V4, address) == fresh.select(0, Family::V4, address));
     Ok(())
 }
+
+/// The first table of `docs/policies.md`: each pool of `docs/policies.toml`, and what three clients get of it. Places
+/// and scopes by places alone change with the databases: there, just the mirror is compared.
+#[test]
+fn clients_get_the_mirrors_that_the_page_of_policies_shows() -> Result<()> {
+    let Some(databases) = geodns_tests::real_databases() else {
+        let test = "clients_get_the_mirrors_that_the_page_of_policies_shows";
+        geodns_tests::skipped(test, "no data; run `cargo xtask data`");
+        return Ok(());
+    };
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
+    let real = databases[0]
+        .parent()
+        .context("a folder")?
+        .display()
+        .to_string();
+    let text = std::fs::read_to_string(format!("{docs}/policies.toml"))?
+        .replace("/tmp/geodns-policies/package", &real)
+        .replace("\"../etc/", &format!("\"{docs}/../etc/"))
+        .replace("\"policies.csv", &format!("\"{docs}/policies.csv"));
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("policies.toml");
+    std::fs::write(&file, text)?;
+    let inputs = Inputs::of(Config::load(&file)?)?;
+    let world = inputs.compile(&inputs.layers(), 1, [1, 2])?;
+    let plan = world.plan.read().expect("not poisoned");
+    let config = &inputs.config;
+
+    let page = std::fs::read_to_string(format!("{docs}/policies.md"))?;
+    let (_, table) = page
+        .split_once("| pool | Amsterdam | New York | Singapore | |\n")
+        .context("a table")?;
+    let clients: [IpAddr; 3] =
+        ["145.18.0.0", "128.122.1.0", "137.132.1.0"].map(|a| a.parse().expect("an address"));
+    let rows = table
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for row in rows {
+        let cells: Vec<&str> = row
+            .split('|')
+            .map(|cell| cell.trim().trim_matches('`'))
+            .collect();
+        let id = match cells[1] {
+            "geo" => "rules",
+            "cname" => "alias",
+            id => id,
+        };
+        let pool = config
+            .pools
+            .iter()
+            .position(|pool| pool.id == id)
+            .context(row.to_owned())?;
+        for (client, cell) in clients.iter().zip(&cells[2..]) {
+            let (wanted, scope) = cell.split_once(", ").context(row.to_owned())?;
+            let wanted = match wanted {
+                "all four" => vec!["ams", "fra", "iad", "sin"],
+                "CNAME" => vec!["cdn"],
+                id => vec![id],
+            };
+            let selection = plan.select(pool, Family::V4, *client);
+            let given = selection
+                .mirrors
+                .iter()
+                .map(|&mirror| config.mirror_id(pool, mirror));
+            ensure!(
+                given.eq(wanted.iter().copied()),
+                "{row}: {client}: {:?}",
+                selection.mirrors
+            );
+            let scope: u8 = scope.trim_start_matches("scope ").parse()?;
+            ensure!(
+                ["nearest", "rules"].contains(&id) || scope == selection.scope,
+                "{row}: {client}: scope {}",
+                selection.scope
+            );
+            seen += 1;
+        }
+    }
+    ensure!(seen == 27, "{seen}");
+    Ok(())
+}

@@ -126,6 +126,7 @@ fn error(file: &Path, message: String) -> Error {
     Error {
         file: file.to_owned(),
         line: None,
+        column: None,
         key: None,
         message,
     }

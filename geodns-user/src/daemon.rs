@@ -87,7 +87,7 @@ use crate::config::{Config, Mode, Overrides, Secrets, ZoneFile};
 use crate::control::by::By;
 use crate::control::server;
 use crate::geo::Geography;
-use crate::health::{self, Feed, Monitor, Verdict};
+use crate::health::{self, Feed, Monitor, Told, Verdict};
 use crate::heap;
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
@@ -98,7 +98,7 @@ use crate::serve::{self, Endpoint, Identity, Server};
 use crate::state::State;
 use crate::supervise::{self, Never, forever};
 use crate::transfer::keep::Keep;
-use crate::world::{Inputs, World};
+use crate::world::{Inputs, Warning, World};
 use crate::zone::catalog::Member;
 use crate::zone::{self, Zones};
 
@@ -196,9 +196,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let layers = change::layers(&inputs, &state)?;
     let standings = standing::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
-    for warning in inputs.unmatched() {
-        tracing::warn!("{warning}");
-    }
+    inputs.unmatched().iter().for_each(Warning::log);
     if config.kernel.mode != Mode::Off {
         kernel::object()?;
         privileges::require_for_program()?;
@@ -255,9 +253,7 @@ fn read(
 
 /// Logs what is legal and yet hardly meant.
 fn warn_of(inputs: &Inputs) {
-    for warning in inputs.warnings() {
-        tracing::warn!("{warning}");
-    }
+    inputs.warnings().iter().for_each(Warning::log);
 }
 
 /// What there is before anybody is answered.
@@ -426,8 +422,11 @@ fn start_monitor(
         saved: saved.collect(),
         ..health::Options::default()
     };
-    let monitor = Monitor::start(options, move |event| {
-        let _ = news.send(News::Checked(event));
+    let monitor = Monitor::start(options, move |told| {
+        let _ = news.send(match told {
+            Told::Result(event) => News::Checked(event),
+            Told::Trouble(trouble) => News::Troubled(trouble),
+        });
     });
     monitor.set_targets(judge::targets(config));
     Ok(monitor)

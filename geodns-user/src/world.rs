@@ -1,5 +1,7 @@
 //! One consistent configuration in force: what every query is answered from.
 
+mod warning;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,6 +15,8 @@ use crate::plan::{Input, Plan};
 use crate::steering::{self, Steering, Whereabouts};
 use crate::zone::{Zone, Zones};
 use crate::{geo, zone};
+
+pub use warning::Warning;
 
 /// All inputs, read and valid, nothing compiled.
 #[derive(Clone, Debug)]
@@ -72,22 +76,26 @@ impl Inputs {
                 certificate: certificate.map(Arc::new),
             }),
             (lists, certificate, geography) => {
-                let mut wrong = lists.err().unwrap_or_default();
+                let lists = lists.err();
+                let more = lists.as_ref().map_or(0, Errors::more);
+                let lists = lists.iter().flat_map(Errors::iter);
+                let mut wrong: Vec<Error> = lists.cloned().collect();
                 wrong.extend(certificate.err());
                 wrong.extend(geography.err().map(|error| Error {
                     file: config.path.clone(),
                     line: config::line_of(&config.path, "geoip", "databases"),
+                    column: None,
                     key: Some("geoip.databases".to_owned()),
                     message: format!("{}: {}", error.file.display(), error.message),
                 }));
-                Err(Errors::new(wrong, 0))
+                Err(Errors::new(wrong, more))
             }
         }
     }
 
     /// What is legal and yet hardly meant, a line each: policies that ask what no database knows, and
     /// zones that are more than the kernel may hold.
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<Warning> {
         let config = &self.config;
         let has = self.geography.has();
         let lacking = |pool: &Pool| {
@@ -99,35 +107,30 @@ impl Inputs {
                 "no database has it: name one that does in geoip.databases"
             };
             (!lacks.is_empty()).then(|| {
-                format!(
-                    "{}:{}: pool \"{}\" asks for a client's {}, and {help}",
-                    config.path.display(),
-                    pool.line,
-                    pool.id,
-                    lacks.join(", "),
-                )
+                let message = format!(" asks for a client's {}, and {help}", lacks.join(", "));
+                Warning::of_pool(config, pool, pool.line, None, &message)
             })
         };
         let names = self.zones.names();
         let max_names = config.kernel.max_names;
         let too_many = (names > max_names as usize).then(|| {
-            format!(
-                "{}: kernel.max_names: the zones have {names} names and the kernel holds {max_names}; \
-                 of zones that do not fit whole, it has those that are asked most: raise it",
-                config.path.display()
-            )
+            let message = format!(
+                "the zones have {names} names and the kernel holds {max_names}; of zones that do not fit \
+                 whole, it has those that are asked most: raise it"
+            );
+            Warning::of_key(config, "kernel.max_names", message)
         });
         // Of those from files, the reading has said so.
         let zones = self.zones.iter().zip(&config.zones);
         let signed = zones.filter(|(zone, of)| of.file.is_none() && zone.is_signed());
-        let signed = signed.map(|(zone, _)| format!("{}: {}", zone.apex, zone::SIGNED));
+        let signed = signed.map(|(zone, _)| Warning::of_zone(&zone.apex, zone::SIGNED));
         let pools = config.pools.iter().filter_map(lacking);
         pools.chain(too_many).chain(signed).collect()
     }
 
     /// Rules for a city, subdivision, country or AS that no database has, a line each: they are for nobody. To be
     /// asked after a compile, which walks all places that rules ask for.
-    pub fn unmatched(&self) -> Vec<String> {
+    pub fn unmatched(&self) -> Vec<Warning> {
         let config = &self.config;
         let has = self.geography.has();
         let mut rules: HashMap<&Matches, Vec<(&Pool, usize)>> = HashMap::new();
@@ -153,20 +156,20 @@ impl Inputs {
                 rules.remove(&matches);
             }
         }
-        let mut unmatched: Vec<(usize, String)> = Vec::new();
+        let mut unmatched: Vec<(usize, String, &Pool)> = Vec::new();
         for (matches, named) in rules {
             for (pool, line) in named {
                 let message = format!(
-                    "{}:{line}: pool.rules: pool \"{}\": no database has {matches}, so the rule is for nobody; \
-                     correct it, or remove it",
-                    config.path.display(),
-                    pool.id,
+                    ": no database has {matches}, so the rule is for nobody; correct it, or remove it"
                 );
-                unmatched.push((line, message));
+                unmatched.push((line, message, pool));
             }
         }
-        unmatched.sort_unstable();
-        unmatched.into_iter().map(|(_, message)| message).collect()
+        unmatched.sort_by(|(a, said, _), (b, other, _)| (a, said).cmp(&(b, other)));
+        let warnings = unmatched.into_iter().map(|(line, message, pool)| {
+            Warning::of_pool(config, pool, line, Some("pool.rules"), &message)
+        });
+        warnings.collect()
     }
 
     /// The layers of each pool with nothing but the configuration's lists.
@@ -197,6 +200,7 @@ impl Inputs {
         .map_err(|error| Error {
             file: self.config.path.clone(),
             line: None,
+            column: None,
             key: None,
             message: error.to_string(),
         })?;

@@ -472,6 +472,65 @@ const MISTAKES: &[(&str, &[Edit])] = &[
         ],
     ),
     (
+        "several in sections of their own",
+        &[End(
+            "[[tsig]]\nname=\"k\"\nalgorithm=\"md5\"\nsecret=\"***\"\n\
+             [cookies]\nsecrets=[\"abc\",\"abd\"]\n\
+             [rrl]\nrate=-1\nslip=101\nallow=[\"10.0.0.1/8\",\"all\"]\n\
+             [transfer]\nmax_zone=\"1G\"\nnotify_rate=0\n\
+             [[block]]\nname=\"a..b\"\ntype=\"NONE!\"\nfrom=[\"all\"]\n",
+        )],
+    ),
+    (
+        "several in a zone",
+        &[Put(
+            ZONE_FILE,
+            "file = \"example.org.zone\"\nallow_transfer=[\"any\",\"mykey\"]\nnotify=[\"192.0.2.1:53\"]\n\
+             tsig=\"nokey\"\ntransfer_steered=\"no\"\nin_catalog=\"catalog.test\"",
+        )],
+    ),
+    (
+        "several in a check",
+        &[Put(
+            IAD,
+            "addresses = [\"198.51.100.300\"]\n\
+             check = { type=\"https\", port=0, path=\"health\", status=[20, \"ok\"], interval=\"5\", rise=0 }",
+        )],
+    ),
+    (
+        "several in a pool whose policy is none",
+        &[Put(
+            POLICY,
+            "policy = \"geoip\"\nttl = -1\npanic = 30\n\
+             rules = [{country=\"UK\", city=\"\", mirrors=[\"lon\"]}, {asn=0, mirrors=[]}]",
+        )],
+    ),
+    (
+        "several beside a pool without id",
+        &[
+            Put("id = \"www\"\n", ""),
+            Put("198.51.100.10", "198.51.100.300"),
+            End("[rrl]\nslip = 101\n"),
+        ],
+    ),
+    (
+        "several in a list",
+        &[
+            Put(DEFAULT, "default = \"ams\"\nprefixes = \"w.csv\""),
+            File(
+                "w.csv",
+                "prefix,mirror\n10.0.0.0/8,lon\n10.1.0.0/16;ams\n10.2.0.1/16,iad\n",
+            ),
+        ],
+    ),
+    (
+        "feed with a bad line",
+        &[
+            End("[health]\nfeed = \"up.csv\"\n"),
+            File("up.csv", "ams,up\niad,gone\n"),
+        ],
+    ),
+    (
         "several in other files",
         &[
             Put(DEFAULT, "default = \"ams\"\nprefixes = \"w.csv\""),
@@ -559,6 +618,10 @@ fn each_mistake_is_answered_with_where_it_is_and_what_to_write() -> Result<()> {
                     ensure!(line.ends_with(&text("message")), "{name}: {error}, {line}");
                     ensure!(line.contains(&text("key")), "{name}: {error}, {line}");
                     ensure!(error["file"].is_string(), "{name}: {error}");
+                    let place = ["line", "column"].map(|key| error[key].as_u64());
+                    let place = place.iter().flatten().map(|number| format!(":{number}"));
+                    let place = format!("{}{}: ", text("file"), place.collect::<String>());
+                    ensure!(line.contains(&place), "{name}: {error}, {line}");
                 }
             }
             other => anyhow::bail!("{name}: exit code {other}"),
@@ -624,6 +687,11 @@ fn the_schema_takes_what_check_takes_and_refuses_what_has_another_shape() -> Res
         "names without {mirror}",
         "panic in per cent",
         "several at once",
+        "several in sections of their own",
+        "several in a zone",
+        "several in a check",
+        "several in a pool whose policy is none",
+        "several beside a pool without id",
     ];
     for (name, edits) in MISTAKES {
         let folder = tempfile::tempdir()?;

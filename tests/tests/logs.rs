@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE, Home, Setup, binary, request};
+use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, binary, request};
 use geodns_tests::needs_root;
 use geodns_tests::world::Pair;
 use nix::sys::signal::Signal;
@@ -179,5 +179,78 @@ fn a_mirror_that_goes_down_is_named_with_its_pools_and_the_cause() -> Result<()>
     line(&daemon, &json!({"pool": "one", "state": "unserved"}))?;
     daemon.ok("mirror up sin")?;
     line(&daemon, &json!({"pool": "one", "state": "served"}))?;
+    daemon.stop()
+}
+
+/// What is wrong with inputs: who filters by zone, pool, catalog or mirror finds it, and people read a sentence.
+#[test]
+fn a_complaint_names_what_it_is_of_in_fields() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let check = "id = \"sin\"\naddresses = [\"203.0.113.10\"]\n\
+                 check = { type = \"exec\", command = [\"/nowhere/check\"], interval = \"200ms\" }\n";
+    let body = EXAMPLE.replace(
+        "id = \"sin\"\naddresses = [\"203.0.113.10\", \"2001:db8:3::10\"]\n",
+        check,
+    );
+    ensure!(body.contains("/nowhere/check"));
+    let catalogs = ["broken", "greedy"].map(|name| {
+        format!(
+            "[[zone]]\nname = \"{name}.test\"\nfile = \"{name}.zone\"\ncatalog = \"consumer\"\n\
+             [[zone.members]]\nprimaries = [\"192.0.2.1\"]\n"
+        )
+    });
+    let country = "[[pool]]\nid = \"near\"\nmirrors = [\"ams\"]\npolicy = \"geo\"\ndefault = \"ams\"\n\
+                   rules = [{ country = \"NL\", mirrors = [\"ams\"] }]\n";
+    let catalog = |version: &str, member: &str| {
+        format!(
+            "$TTL 0\n@ SOA invalid. invalid. 1 3600 600 3600 0\n@ NS invalid.\n\
+             version TXT \"{version}\"\na.zones PTR {member}.\n"
+        )
+    };
+    let zone = format!("{EXAMPLE_ZONE}@ IN MX 20 gone\n");
+    let mut setup = Setup::example(&[SERVER])
+        .body(&format!("{body}{}{country}", catalogs.concat()))
+        .file("example.org.zone", &zone)
+        .file("broken.zone", &catalog("1", "one.example"))
+        .file("greedy.zone", &catalog("2", "example.org"));
+    setup.arguments = ["--log-format", "json"].map(Into::into).into();
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let file = daemon.home.folder.path().join("example.org.zone");
+    let config = daemon.home.config();
+    let cases = [
+        (
+            json!({"zone": "example.org", "file": file, "line": 12, "key": "example.org MX"}),
+            "gone.example.org does not exist",
+        ),
+        (
+            json!({"pool": "near", "file": config}),
+            "asks for a client's country",
+        ),
+        (json!({"catalog": "broken.test"}), "its version is \"1\""),
+        (
+            json!({"catalog": "greedy.test", "member": "example.org"}),
+            "a zone of the configuration",
+        ),
+        (
+            json!({"mirror": "sin", "address": "203.0.113.10"}),
+            "cannot run \"/nowhere/check\"",
+        ),
+    ];
+    for (fields, cause) in cases {
+        let line = line(&daemon, &fields)?;
+        let said = |field: &str| line[field].as_str().unwrap_or_default();
+        ensure!(said("cause").contains(cause), "{line}");
+        ensure!(said("message").contains(cause), "{line}");
+        ensure!(line["level"] == "WARN", "{line}");
+    }
+    daemon.stop()?;
+    // The same for people: a sentence, and no field that repeats it.
+    setup.arguments.clear();
+    daemon.again(&pair.server, &setup)?;
+    daemon.logged(
+        "catalog greedy.test: example.org is a zone of the configuration, and left alone\n",
+    )?;
+    daemon.logged("could not be made; exec /nowhere/check 203.0.113.10")?;
     daemon.stop()
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::show;
 use crate::config::{self, Config, Error, Errors, Mode};
+use crate::health::Feed;
 use crate::kernel::memory;
 use crate::world::Inputs;
 use crate::zone::{self, Findings, Zone, Zones};
@@ -68,10 +69,10 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
             return Err(Errors::new(wrong, more + errors.more()).into());
         }
     };
-    warnings.extend(inputs.warnings());
+    warnings.extend(inputs.warnings().iter().map(ToString::to_string));
     // The key only spreads names over slots; any will do.
     let world = inputs.compile(&inputs.layers(), 1, rand::random())?;
-    warnings.extend(inputs.unmatched());
+    warnings.extend(inputs.unmatched().iter().map(ToString::to_string));
     let plan = world.plan.read().expect("nobody else has it");
     let capacity = plan.capacity();
     let zones = || inputs.zones.iter();
@@ -102,6 +103,7 @@ fn interfaces(config: &Config) -> Vec<String> {
     let warning = |name: &String| Error {
         file: config.path.clone(),
         line,
+        column: None,
         key: Some("kernel.interfaces".to_owned()),
         message: format!(
             "no interface {name:?} on this machine; correct the name, unless it is there where this file is for"
@@ -110,12 +112,16 @@ fn interfaces(config: &Config) -> Vec<String> {
     missing.map(|name| warning(name).to_string()).collect()
 }
 
-/// A file of other monitors that is not there. They may not have written it yet.
+/// A file of other monitors that is not there, which they may not have written yet, or that does not read.
 fn feed(config: &Config) -> Option<String> {
-    let feed = config.health_feed.as_ref().filter(|feed| !feed.exists())?;
+    let feed = config.health_feed.as_ref()?;
+    if feed.exists() {
+        return Feed::read(feed).err().map(|error| error.to_string());
+    }
     let error = Error {
         file: config.path.clone(),
         line: config::line_of(&config.path, "health", "feed"),
+        column: None,
         key: Some("health.feed".to_owned()),
         message: format!(
             "no file {}; correct the path, unless a monitor is yet to write it",

@@ -88,6 +88,7 @@ fn failure(error: &anyhow::Error) -> serde_json::Value {
         serde_json::json!({
             "file": error.file.display().to_string(),
             "line": error.line,
+            "column": error.column,
             "key": error.key,
             "message": error.message,
         })

@@ -1,10 +1,12 @@
 //! `[[block]]`: judged.
 
-use ipnet::IpNet;
+use std::net::Ipv4Addr;
 
-use super::Error;
+use ipnet::{IpNet, Ipv4Net};
+
 use super::check::Check;
 use super::file::{self, Spanned};
+use super::said::{Judged, all};
 use crate::block::{Blocks, Counters, Rule, Said};
 use crate::geo::network;
 
@@ -20,6 +22,9 @@ pub struct Block {
 /// Characters of a note, at the most.
 pub const MAX_NOTE: usize = 255;
 
+/// A prefix for rules of which another part is judged.
+const SOMEWHERE: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24));
+
 /// What is wrong with a note, if anything.
 pub fn check_note(note: &str) -> Result<(), String> {
     if note.chars().count() <= MAX_NOTE && !note.chars().any(char::is_control) {
@@ -31,33 +36,34 @@ pub fn check_note(note: &str) -> Result<(), String> {
 }
 
 impl Check<'_> {
-    pub(super) fn blocks(&self, file: Vec<Spanned<file::Block>>) -> Result<Vec<Block>, Error> {
+    pub(super) fn blocks(&self, file: Vec<Spanned<file::Block>>) -> Judged<Vec<Block>> {
         let mut blocks: Vec<Block> = Vec::new();
         for entry in file {
             let span = entry.span();
             let entry = entry.into_inner();
-            let note = entry.note.unwrap_or_default();
-            if let Err(message) = check_note(&note) {
-                return self.error(span, "block", message);
-            }
-            let said = Said {
-                name: entry.name,
-                below: entry.below,
-                qtype: entry.qtype,
-                from: None,
+            let note = entry.note.as_ref().map(|note| self.note(note));
+            let sources = self.sources(entry.from.as_deref());
+            let parts = self.parts(&entry);
+            let (Ok(note), Ok(sources), Ok(said)) = (note.transpose(), sources, parts) else {
+                continue;
             };
-            for from in self.sources(entry.from)? {
-                let rule = match Rule::new(&Said {
+            for from in sources {
+                let said = Said {
                     from,
                     ..said.clone()
-                }) {
+                };
+                let rule = match Rule::new(&said) {
                     Ok(rule) => rule,
-                    Err(message) => return self.error(span, "block", message),
+                    Err(message) => {
+                        self.misfit(span.clone(), "block", message);
+                        continue;
+                    }
                 };
                 if blocks.iter().any(|block| block.rule == rule) {
-                    return self.error(span, "block", format!("{rule} is there twice"));
+                    self.misfit(span.clone(), "block", format!("{rule} is there twice"));
+                    continue;
                 }
-                let note = note.clone();
+                let note = note.clone().unwrap_or_default();
                 blocks.push(Block { rule, note });
             }
             let rules: Vec<Rule> = blocks.iter().map(|block| block.rule.clone()).collect();
@@ -68,18 +74,60 @@ impl Check<'_> {
         Ok(blocks)
     }
 
+    fn note(&self, note: &Spanned<String>) -> Judged<String> {
+        match check_note(note.get_ref()) {
+            Ok(()) => Ok(note.get_ref().clone()),
+            Err(message) => {
+                let message = message.trim_start_matches("note: ");
+                self.error(note.span(), "block.note", message)
+            }
+        }
+    }
+
+    /// A rule without where queries come from.
+    fn parts(&self, entry: &file::Block) -> Judged<Said> {
+        let none = Said::default;
+        let name = |name| Said { name, ..none() };
+        let name = self.part(entry.name.as_ref(), "block.name", name);
+        let below = |below| Said { below, ..none() };
+        let below = self.part(entry.below.as_ref(), "block.below", below);
+        let qtype = |qtype| Said { qtype, ..none() };
+        let qtype = self.part(entry.qtype.as_ref(), "block.type", qtype);
+        Ok(Said {
+            name: name?,
+            below: below?,
+            qtype: qtype?,
+            from: None,
+        })
+    }
+
+    /// A part of a rule, by a rule that has no other.
+    fn part(
+        &self,
+        text: Option<&Spanned<String>>,
+        key: &str,
+        rule: impl FnOnce(Option<String>) -> Said,
+    ) -> Judged<Option<String>> {
+        let Some(text) = text else { return Ok(None) };
+        let part = Some(text.get_ref().clone());
+        let rule = Said {
+            from: Some(SOMEWHERE),
+            ..rule(part.clone())
+        };
+        match Rule::new(&rule) {
+            Ok(_) => Ok(part),
+            Err(message) => self.error(text.span(), key, message),
+        }
+    }
+
     /// Where queries come from: each of these, or anywhere.
-    fn sources(&self, from: Option<Vec<Spanned<String>>>) -> Result<Vec<Option<IpNet>>, Error> {
+    fn sources(&self, from: Option<&[Spanned<String>]>) -> Judged<Vec<Option<IpNet>>> {
         let Some(list) = from.filter(|list| !list.is_empty()) else {
             return Ok(vec![None]);
         };
-        let mut prefixes = Vec::new();
-        for text in &list {
-            match network::parse(text.get_ref()) {
-                Ok(prefix) => prefixes.push(Some(prefix)),
-                Err(message) => return self.error(text.span(), "block.from", message),
-            }
-        }
-        Ok(prefixes)
+        all(list.iter().map(|text| {
+            let prefix = network::parse(text.get_ref()).map(Some);
+            prefix.or_else(|message| self.error(text.span(), "block.from", message))
+        }))
     }
 }

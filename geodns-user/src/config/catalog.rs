@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::check::Check;
 use super::file::{self, Spanned};
+use super::said::{Judged, Said};
 use super::transfer::{Allowed, Key, Keys, Peer, Steered};
-use super::{Config, Error, ZoneFile};
-use crate::zone::Name;
+use super::{Config, ZoneFile};
 use crate::zone::catalog::claims::Claims;
 use crate::zone::catalog::{MAX_PRODUCER, Member};
+use crate::zone::{self, Name};
 
 /// Zones that there may be, at the most: their numbers have 16 bits.
 pub const MAX_ZONES: usize = u16::MAX as usize;
@@ -51,130 +52,166 @@ impl Check<'_> {
     pub(super) fn catalog(
         &self,
         zone: &file::Zone,
-        name: &Name,
-        primaries: &[Peer],
+        name: &Judged<Name>,
+        primaries: &Judged<Vec<Peer>>,
         key: &Option<Key>,
         keys: &Keys,
-    ) -> Result<Option<Catalog>, Error> {
+    ) -> Judged<Option<Catalog>> {
         const KEY: &str = "zone.catalog";
         let Some(text) = &zone.catalog else {
             return match &zone.members {
                 Some(members) => {
                     let message = "only with catalog = \"consumer\"; add that, or remove it";
-                    self.error(members.span(), "zone.members", message.to_owned())
+                    Err(self.misfit(members.span(), "zone.members", message))
                 }
                 None => Ok(None),
             };
         };
-        let wrong = |message: &str| self.error(text.span(), KEY, message.to_owned());
-        let is_consumer = self.one_of(
-            Some(text.clone()),
-            KEY,
-            false,
-            &[("consumer", true), ("producer", false)],
-        )?;
+        let words = [("consumer", true), ("producer", false)];
+        let is_consumer = self.one_of(Some(text.clone()), KEY, false, &words)?;
+        let mut judged = Ok(());
         if zone.in_catalog.is_some() {
-            return wrong("a catalog is in no catalog; remove in_catalog");
+            let message = "a catalog is in no catalog; remove in_catalog";
+            judged = self.error(text.span(), KEY, message);
         }
         if is_consumer {
-            let templates = self.templates(zone, primaries, key, keys)?;
+            let templates = self.templates(zone, primaries, key, keys);
+            let templates = judged.and(templates)?;
             return Ok(Some(Catalog::Consumer(templates)));
         }
-        if zone.file.is_some() || !primaries.is_empty() {
-            return wrong("a producer is generated; remove its file and primaries");
+        if zone.file.is_some() || zone.primaries.is_some() {
+            let message = "a producer is generated; remove its file and primaries";
+            judged = self.error(text.span(), KEY, message);
         }
         if let Some(members) = &zone.members {
             let message = "only with catalog = \"consumer\"; a producer lists the zones that are \
                            in_catalog";
-            return self.error(members.span(), "zone.members", message.to_owned());
+            judged = self.error(members.span(), "zone.members", message);
         }
-        if name.len() > MAX_PRODUCER {
+        if name.as_ref().is_ok_and(|name| name.len() > MAX_PRODUCER) {
             let message = format!(
                 "over {MAX_PRODUCER} octets, which leaves no room for members below it; choose a shorter one"
             );
-            return self.error(zone.name.span(), "zone.name", message);
+            judged = self.error(zone.name.span(), "zone.name", message);
         }
-        Ok(Some(Catalog::Producer))
+        judged.map(|()| Some(Catalog::Producer))
     }
 
     fn templates(
         &self,
         zone: &file::Zone,
-        primaries: &[Peer],
+        primaries: &Judged<Vec<Peer>>,
         key: &Option<Key>,
         keys: &Keys,
-    ) -> Result<Vec<Template>, Error> {
+    ) -> Judged<Vec<Template>> {
         const KEY: &str = "zone.members";
         let mut templates: Vec<Template> = Vec::new();
         let mut default = None;
+        let mut judged = Ok(());
+        // Groups that there have been.
+        let mut groups: Vec<Option<String>> = Vec::new();
         for members in zone.members.iter().flat_map(|members| members.get_ref()) {
             let place = members.place(zone);
-            let group = self.group(members.group.as_ref(), "zone.members.group")?;
-            let same = |other: &Template| other.group == group;
-            if templates.iter().chain(&default).any(same) {
-                let message = match &group {
-                    Some(group) => format!("a second one for group {group:?}; remove one"),
-                    None => "a second one without group; remove one, or give it a group".to_owned(),
-                };
-                return self.error(place, KEY, message);
+            let group = self.group(members.group.as_ref(), "zone.members.group");
+            if let Ok(group) = &group {
+                if groups.contains(group) {
+                    let message = match group {
+                        Some(group) => format!("a second one for group {group:?}; remove one"),
+                        None => {
+                            "a second one without group; remove one, or give it a group".to_owned()
+                        }
+                    };
+                    judged = Err(self.misfit(place.clone(), KEY, message));
+                }
+                groups.push(group.clone());
             }
-            let own = self.optional_key(members.tsig.as_ref(), "zone.members.tsig", keys)?;
-            let key = own.or_else(|| key.clone());
-            let list = members.primaries.as_ref();
-            let mut from = self.peers(list, "zone.members.primaries", &key, keys)?;
-            if from.is_empty() {
-                from = primaries.to_vec();
-            }
-            if from.is_empty() {
-                let message = "missing; name the servers that members are transferred from";
-                return self.error(place, "zone.members.primaries", message.to_owned());
-            }
-            let allow = members.allow_transfer.clone();
-            let template = Template {
-                primaries: from,
-                allow_transfer: self.allowed(allow, "zone.members.allow_transfer", keys)?,
-                notify: self.peers(members.notify.as_ref(), "zone.members.notify", &key, keys)?,
-                group,
+            let own = self.optional_key(members.tsig.as_ref(), "zone.members.tsig", keys);
+            let key = own.clone().unwrap_or(None).or_else(|| key.clone());
+            let from = match &members.primaries {
+                Some(list) => self.peers(Some(list), "zone.members.primaries", &key, keys),
+                None if zone.primaries.is_none() => {
+                    let message = "missing; name the servers that members are transferred from";
+                    Err(self.misfit(place, "zone.members.primaries", message))
+                }
+                None => primaries.clone(),
             };
-            match template.group {
-                Some(_) => templates.push(template),
-                None => default = Some(template),
+            let allow = members.allow_transfer.clone();
+            let allow_transfer = self.allowed(allow, "zone.members.allow_transfer", keys);
+            let notify = members.notify.as_ref();
+            let notify = self.peers(notify, "zone.members.notify", &key, keys);
+            let template = || -> Judged<Template> {
+                own?;
+                Ok(Template {
+                    group: group?,
+                    primaries: from?,
+                    allow_transfer: allow_transfer?,
+                    notify: notify?,
+                })
+            };
+            match template() {
+                Ok(template) if template.group.is_some() => templates.push(template),
+                Ok(template) => default = Some(template),
+                Err(Said) => judged = Err(Said),
             }
         }
-        let default = default.or_else(|| {
-            (!primaries.is_empty()).then(|| Template {
+        judged?;
+        if default.is_none() && zone.primaries.is_some() {
+            default = Some(Template {
                 group: None,
-                primaries: primaries.to_vec(),
+                primaries: primaries.clone()?,
                 allow_transfer: Vec::new(),
                 notify: Vec::new(),
-            })
-        });
+            });
+        }
         let Some(default) = default else {
+            if zone.file.is_none() {
+                // Which is said of the file.
+                return Err(Said);
+            }
             let message = "missing; a catalog from a file needs one that names the primaries of its \
                            members";
-            return self.error(zone.name.span(), KEY, message.to_owned());
+            return Err(self.misfit(zone.name.span(), KEY, message));
         };
         templates.push(default);
         Ok(templates)
     }
 
-    /// Which catalog is to list a zone.
-    pub(super) fn listing(&self, zone: &file::Zone) -> Result<Option<Listing>, Error> {
-        let group = self.group(zone.catalog_group.as_ref(), "zone.catalog_group")?;
-        match (&zone.in_catalog, &zone.catalog_group) {
-            (Some(catalog), _) => Ok(Some(Listing {
-                catalog: self.name(catalog, "zone.in_catalog")?,
-                group,
-            })),
-            (None, Some(alone)) => {
-                let message = "only with in_catalog; add that, or remove it".to_owned();
-                self.error(alone.span(), "zone.catalog_group", message)
-            }
-            (None, None) => Ok(None),
+    /// Which catalog is to list a zone: one of these.
+    pub(super) fn listing(
+        &self,
+        zone: &file::Zone,
+        producers: &HashSet<Name>,
+    ) -> Judged<Option<Listing>> {
+        const KEY: &str = "zone.in_catalog";
+        let group = self.group(zone.catalog_group.as_ref(), "zone.catalog_group");
+        let Some(text) = &zone.in_catalog else {
+            return match &zone.catalog_group {
+                Some(alone) => {
+                    let message = "only with in_catalog; add that, or remove it";
+                    Err(self.misfit(alone.span(), "zone.catalog_group", message))
+                }
+                None => Ok(None),
+            };
+        };
+        let catalog = self.name(text, KEY)?;
+        // Of a catalog it is said that it is in none.
+        if zone.catalog.is_none() && !producers.contains(&catalog) {
+            let message = format!(
+                "{catalog} is no [[zone]] with catalog = \"producer\"; add one, or correct the name"
+            );
+            return Err(self.unknown(text.span(), KEY, &["zone"], message));
         }
+        group.map(|group| Some(Listing { catalog, group }))
     }
 
-    fn group(&self, text: Option<&Spanned<String>>, place: &str) -> Result<Option<String>, Error> {
+    /// Catalogs that list zones of this server, whatever else is wrong with them.
+    pub(super) fn producers(&self, zones: &[file::Zone]) -> HashSet<Name> {
+        let producers = zones.iter().filter(|zone| is_producer(zone));
+        let names = producers.map(|zone| zone::parse_name(zone.name.get_ref()));
+        names.filter_map(Result::ok).collect()
+    }
+
+    fn group(&self, text: Option<&Spanned<String>>, place: &str) -> Judged<Option<String>> {
         match text {
             Some(text) if text.get_ref().is_empty() || text.get_ref().len() > MAX_GROUP => {
                 let message = format!(
@@ -186,31 +223,12 @@ impl Check<'_> {
             text => Ok(text.map(|text| text.get_ref().clone())),
         }
     }
+}
 
-    /// Whether the catalogs that zones are to be in are there.
-    pub(super) fn listings(&self, zones: &[ZoneFile]) -> Result<(), Error> {
-        let producers: HashSet<&Name> = zones
-            .iter()
-            .filter(|zone| zone.is_producer())
-            .map(|zone| &zone.name)
-            .collect();
-        for zone in zones {
-            let Some(Listing { catalog, .. }) = &zone.listing else {
-                continue;
-            };
-            if !producers.contains(catalog) {
-                return Err(Error {
-                    file: self.source.path.to_owned(),
-                    line: Some(zone.line),
-                    key: Some("zone.in_catalog".to_owned()),
-                    message: format!(
-                        "{catalog} is no [[zone]] with catalog = \"producer\"; add one, or correct the name"
-                    ),
-                });
-            }
-        }
-        Ok(())
-    }
+/// Whether a zone is to be generated.
+pub(super) fn is_producer(zone: &file::Zone) -> bool {
+    let catalog = zone.catalog.as_ref();
+    catalog.is_some_and(|catalog| catalog.get_ref() == "producer")
 }
 
 impl file::Members {

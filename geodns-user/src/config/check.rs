@@ -11,6 +11,8 @@ use geodns_common::abi;
 use ipnet::IpNet;
 
 use super::file::{self, Source, Spanned};
+use super::said::{Judged, Said};
+use super::shape::Found;
 use super::time::duration;
 use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
@@ -48,39 +50,39 @@ const MAX_PASS_LIMIT: u32 = 10_000_000;
 /// Judges a file.
 pub(super) fn check(
     source: &Source<'_>,
+    found: &Found,
     file: file::File,
     overrides: &Overrides,
 ) -> Result<Config, Vec<Error>> {
     let folder = source.path.parent().unwrap_or(Path::new(""));
     let check = Check {
         source,
+        found,
         folder,
         errors: RefCell::default(),
     };
     let site = file.server.site.clone();
     let server = check.server(file.server);
-    let tls = check.or(None, check.tls(file.tls, server.port));
+    let tls = check.tls(file.tls, server.port).unwrap_or(None);
     let kernel = check.kernel(file.kernel, overrides);
-    let cookies = check.keep(check.cookies(file.cookies));
-    let rrl = check.keep(check.rrl(file.rrl));
-    let blocks = check.keep(check.blocks(file.block));
-    let socket = check.or(Default::default(), check.socket(file.control.socket));
+    let cookies = check.cookies(file.cookies).ok();
+    let rrl = check.rrl(file.rrl).ok();
+    let blocks = check.blocks(file.block).ok();
+    let socket = check.socket(file.control.socket).unwrap_or_default();
     let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
-    let state = check.or(Default::default(), state);
+    let state = state.unwrap_or_default();
     let health_feed = file.health.feed.and_then(|feed| {
         let feed = check.path(Some(feed), "health.feed", "");
-        check.keep(feed).map(|(feed, _)| feed)
+        feed.ok().map(|(feed, _)| feed)
     });
-    let transfer = check.keep(check.inward(file.transfer));
-    let keys = check.keep(check.keys(file.tsig));
-    let zones = keys
-        .as_ref()
-        .and_then(|keys| check.keep(check.zones(file.zone, keys)));
+    let transfer = check.inward(file.transfer).ok();
+    let keys = check.keys(file.tsig);
+    let zones = check.zones(file.zone, &keys).ok();
     let (mirrors, by_id) = check.mirrors(file.mirror);
     let databases = check.databases(file.geoip);
     let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref());
     let mut steers = check.steers(file.steer, &pools, &pool_by_id);
-    check.keep(check.names(&file.pool, &mirrors, &mut pools, &mut steers));
+    check.names(&file.pool, &mirrors, &mut pools, &mut steers);
     let errors = check.errors.into_inner();
     if !errors.is_empty() {
         return Err(errors);
@@ -99,7 +101,7 @@ pub(super) fn check(
             databases,
             health_feed,
             transfer: transfer?,
-            keys: keys?,
+            keys,
             zones: zones?,
             mirrors,
             pools,
@@ -113,38 +115,15 @@ pub(super) fn check(
 /// What is checked, and where relative paths start.
 pub(super) struct Check<'a> {
     pub source: &'a Source<'a>,
+    /// What has been taken out of it.
+    pub found: &'a Found,
     folder: &'a Path,
     /// What is wrong, so far.
     pub errors: RefCell<Vec<Error>>,
 }
 
 impl Check<'_> {
-    pub(super) fn error<T>(
-        &self,
-        span: Range<usize>,
-        key: &str,
-        message: String,
-    ) -> Result<T, Error> {
-        Err(self.source.error(span, key, message))
-    }
-
-    /// Goes on without what is wrong, to find what else is.
-    pub(super) fn keep<T>(&self, result: Result<T, Error>) -> Option<T> {
-        let wrong = |error| self.errors.borrow_mut().push(error);
-        result.map_err(wrong).ok()
-    }
-
-    /// Goes on with something else in the place of what is wrong.
-    pub(super) fn or<T>(&self, other: T, result: Result<T, Error>) -> T {
-        self.keep(result).unwrap_or(other)
-    }
-
-    /// Says what is wrong, and goes on.
-    pub(super) fn complain(&self, span: Range<usize>, key: &str, message: impl Into<String>) {
-        self.keep(self.error::<()>(span, key, message.into()));
-    }
-
-    fn socket(&self, socket: Option<Spanned<String>>) -> Result<PathBuf, Error> {
+    fn socket(&self, socket: Option<Spanned<String>>) -> Judged<PathBuf> {
         const KEY: &str = "control.socket";
         let (path, span) = self.path(socket, KEY, super::DEFAULT_SOCKET)?;
         if path.as_os_str().len() <= MAX_SOCKET_PATH {
@@ -178,7 +157,9 @@ impl Check<'_> {
         };
         let port = match file.port {
             None => 53,
-            Some(port) => self.or(53, self.number(port, "server.port", 1, u16::MAX.into())) as u16,
+            Some(port) => self
+                .number(port, "server.port", 1, u16::MAX.into())
+                .unwrap_or(53) as u16,
         };
         Server {
             listen,
@@ -216,31 +197,36 @@ impl Check<'_> {
         Told::Default
     }
 
-    fn tls(&self, file: file::Tls, plain: u16) -> Result<Option<DnsOverTls>, Error> {
-        let port_span = file.port.as_ref().map_or(0..0, Spanned::span);
+    fn tls(&self, file: file::Tls, plain: u16) -> Judged<Option<DnsOverTls>> {
+        let port_span = file.port.as_ref().map(Spanned::span);
         let port = match file.port {
             None => 853,
-            Some(port) => self.or(853, self.number(port, "tls.port", 1, u16::MAX.into())) as u16,
+            Some(port) => self
+                .number(port, "tls.port", 1, u16::MAX.into())
+                .unwrap_or(853) as u16,
         };
         let (certificate, key) = match (file.certificate, file.key) {
             (None, None) => return Ok(None),
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(alone), None) => {
-                let message = "missing; name the certificate's private key".to_owned();
-                return self.error(alone.span(), "tls.key", message);
+                let message = "missing; name the certificate's private key";
+                return Err(self.misfit(alone.span(), "tls.key", message));
             }
             (None, Some(alone)) => {
-                let message = "missing; name the key's certificate".to_owned();
-                return self.error(alone.span(), "tls.certificate", message);
+                let message = "missing; name the key's certificate";
+                return Err(self.misfit(alone.span(), "tls.certificate", message));
             }
         };
         if port == plain {
             let message = format!("{port} is server.port; write another, as 853");
-            return self.error(port_span, "tls.port", message);
+            let place = port_span.unwrap_or_else(|| certificate.span());
+            self.complain(place, "tls.port", message);
         }
+        let certificate = self.path(Some(certificate), "tls.certificate", "");
+        let key = self.path(Some(key), "tls.key", "");
         Ok(Some(DnsOverTls {
-            certificate: self.path(Some(certificate), "tls.certificate", "")?.0,
-            key: self.path(Some(key), "tls.key", "")?.0,
+            certificate: certificate?.0,
+            key: key?.0,
             port,
         }))
     }
@@ -250,7 +236,7 @@ impl Check<'_> {
         for path in file.databases.map(Spanned::into_inner).unwrap_or_default() {
             let span = path.span();
             let path = self.path(Some(path), "geoip.databases", "");
-            let Some((path, _)) = self.keep(path) else {
+            let Ok((path, _)) = path else {
                 continue;
             };
             if databases.contains(&path) {
@@ -268,7 +254,9 @@ impl Check<'_> {
             let (span, name) = (interface.span(), interface.into_inner());
             match interface_name(&name, &interfaces) {
                 Ok(()) => interfaces.push(name),
-                Err(message) => self.complain(span, "kernel.interfaces", message),
+                Err(message) => {
+                    self.complain(span, "kernel.interfaces", message);
+                }
             }
         }
         if !overrides.interfaces.is_empty() {
@@ -277,10 +265,13 @@ impl Check<'_> {
                 let good = interface_name(name, &interfaces).map_err(|message| Error {
                     file: self.source.path.to_owned(),
                     line: None,
+                    column: None,
                     key: Some("--iface".to_owned()),
                     message,
                 });
-                self.keep(good);
+                if let Err(error) = good {
+                    self.say(error);
+                }
                 interfaces.push(name.clone());
             }
         }
@@ -295,35 +286,36 @@ impl Check<'_> {
                 ("off", Mode::Off),
             ],
         );
-        let mode = self.or(Mode::Auto, mode);
+        let mode = mode.unwrap_or(Mode::Auto);
         let on_stop = self.one_of(
             file.on_stop,
             "kernel.on_stop",
             OnStop::Detach,
             &[("detach", OnStop::Detach), ("keep", OnStop::Keep)],
         );
-        let on_stop = self.or(OnStop::Detach, on_stop);
+        let on_stop = on_stop.unwrap_or(OnStop::Detach);
         let default = Duration::from_secs(300);
         let stale_after = match file.stale_after {
             None => default,
-            Some(text) => self.or(default, self.stale_after(&text)),
+            Some(text) => self.stale_after(&text).unwrap_or(default),
         };
         let max_names = match file.max_names {
             None => DEFAULT_NAMES,
-            Some(number) => self.or(1, self.number(number, "kernel.max_names", 1, MAX_NAMES)),
+            Some(number) => self
+                .number(number, "kernel.max_names", 1, MAX_NAMES)
+                .unwrap_or(1),
         };
         let pass_limit = match file.pass_limit {
             None => DEFAULT_PASS_LIMIT,
-            Some(number) => self.or(
-                0,
-                self.number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT),
-            ),
+            Some(number) => self
+                .number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)
+                .unwrap_or(0),
         };
         let pin = self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns");
         Kernel {
             interfaces,
             mode,
-            pin: self.or(Default::default(), pin).0,
+            pin: pin.unwrap_or_default().0,
             stale_after,
             on_stop,
             max_names,
@@ -331,7 +323,7 @@ impl Check<'_> {
         }
     }
 
-    fn stale_after(&self, text: &Spanned<String>) -> Result<Duration, Error> {
+    fn stale_after(&self, text: &Spanned<String>) -> Judged<Duration> {
         const KEY: &str = "kernel.stale_after";
         let message = match duration(text.get_ref()) {
             Some(time) if (Duration::from_secs(1)..=MAX_STALE).contains(&time) => return Ok(time),
@@ -351,28 +343,28 @@ impl Check<'_> {
         let mut by_id: HashMap<String, usize> = HashMap::new();
         let mut lines: Vec<usize> = Vec::new();
         for mirror in file {
-            let Some(id) = self.keep(self.id(&mirror.id, "mirror.id")) else {
-                continue;
-            };
+            let id = self.id(&mirror.id, "mirror.id");
+            let id = id.unwrap_or_else(|Said| mirror.id.get_ref().clone());
             if let Some(&first) = by_id.get(&id) {
                 let message = format!(
                     "{id:?} is already the mirror of line {}; rename one",
                     lines[first]
                 );
                 self.complain(mirror.id.span(), "mirror.id", message);
-                continue;
+            } else {
+                by_id.insert(id.clone(), mirrors.len());
             }
-            by_id.insert(id.clone(), mirrors.len());
             lines.push(self.source.line(mirror.id.span().start));
-            let (v4, v6) = self.or(Default::default(), self.mirror_addresses(&id, &mirror));
+            let (v4, v6) = self.mirror_addresses(&id, &mirror).unwrap_or_default();
             // With addresses too it has been complained of.
-            let cname = self.or(None, self.mirror_cname(&mirror));
+            let cname = self.mirror_cname(&mirror).unwrap_or(None);
             let cname = cname.filter(|_| mirror.addresses.is_none());
             let location = mirror.location.as_ref();
             let location = location.map(|location| self.location(location, "mirror.location"));
-            let weight = mirror
-                .weight
-                .map(|weight| self.or(0, self.number(weight, "mirror.weight", 0, MAX_WEIGHT)));
+            let weight = mirror.weight.map(|weight| {
+                self.number(weight, "mirror.weight", 0, MAX_WEIGHT)
+                    .unwrap_or(0)
+            });
             let bias = match &mirror.bias {
                 Some(bias) if (-99..=99).contains(bias.get_ref()) => *bias.get_ref() as i8,
                 Some(bias) => {
@@ -386,12 +378,12 @@ impl Check<'_> {
                 let message = "not used with a cname: only addresses are checked; remove it";
                 self.complain(check.place(), "mirror.check", message);
             }
-            let check = mirror.check.map(|check| monitor::check(self.source, check));
+            let check = mirror.check.map(|check| monitor::check(self, check));
             mirrors.push(Mirror {
                 id,
                 v4,
                 v6,
-                check: check.and_then(|check| self.keep(check)),
+                check: check.and_then(Result::ok),
                 cname,
                 location,
                 weight: weight.unwrap_or(100),
@@ -406,14 +398,14 @@ impl Check<'_> {
         &self,
         id: &str,
         mirror: &file::Mirror,
-    ) -> Result<(Vec<Ipv4Addr>, Vec<Ipv6Addr>), Error> {
+    ) -> Judged<(Vec<Ipv4Addr>, Vec<Ipv6Addr>)> {
         const KEY: &str = "mirror.addresses";
         let Some(list) = &mirror.addresses else {
             return match mirror.cname {
                 Some(_) => Ok((Vec::new(), Vec::new())),
                 None => {
                     let message = format!("missing; mirror {id:?} needs addresses, or a cname");
-                    self.error(mirror.id.span(), KEY, message)
+                    Err(self.misfit(mirror.id.span(), KEY, message))
                 }
             };
         };
@@ -443,7 +435,7 @@ impl Check<'_> {
         Ok((v4, v6))
     }
 
-    fn mirror_cname(&self, mirror: &file::Mirror) -> Result<Option<Name>, Error> {
+    fn mirror_cname(&self, mirror: &file::Mirror) -> Judged<Option<Name>> {
         let Some(text) = &mirror.cname else {
             return Ok(None);
         };
@@ -481,7 +473,7 @@ impl Check<'_> {
             self.error(value.span(), &key, message)
         };
         let degrees = |value: &Spanned<f64>, of: &str, most| {
-            self.or(0.0, degrees(value, format!("{key}.{of}"), most))
+            degrees(value, format!("{key}.{of}"), most).unwrap_or(0.0)
         };
         Location {
             lat: degrees(&location.lat, "lat", 90.0),
@@ -501,24 +493,23 @@ impl Check<'_> {
             let line = self.source.line(steer.name.span().start);
             let name = zone::parse_owner(steer.name.get_ref())
                 .or_else(|message| self.error(steer.name.span(), "steer.name", message));
-            let Some(name) = self.keep(name) else {
-                continue;
-            };
-            if let Some(first) = lines.insert(name.clone(), line) {
+            if let Ok(name) = &name
+                && let Some(first) = lines.insert(name.clone(), line)
+            {
                 let message = format!("{name} is already steered by line {first}; remove one");
                 self.complain(steer.name.span(), "steer.name", message);
-                continue;
             }
-            let Some(&pool) = pool_by_id.get(steer.pool.get_ref()) else {
+            let pool = pool_by_id.get(steer.pool.get_ref()).ok_or_else(|| {
                 let message = format!(
                     "no pool {:?}; {}",
                     steer.pool.get_ref(),
                     there_are(pools.iter().map(|pool| &pool.id), "[[pool]]")
                 );
-                self.complain(steer.pool.span(), "steer.pool", message);
-                continue;
-            };
-            steers.push(Steer { name, pool, line });
+                self.unknown(steer.pool.span(), "steer.pool", &["pool"], message)
+            });
+            if let (Ok(name), Ok(&pool)) = (name, pool) {
+                steers.push(Steer { name, pool, line });
+            }
         }
         steers
     }
@@ -529,7 +520,7 @@ impl Check<'_> {
         value: Option<Spanned<String>>,
         key: &str,
         default: &str,
-    ) -> Result<(PathBuf, Range<usize>), Error> {
+    ) -> Judged<(PathBuf, Range<usize>)> {
         let Some(value) = value else {
             return Ok((default.into(), 0..0));
         };
@@ -553,7 +544,7 @@ impl Check<'_> {
         &self,
         file: Spanned<String>,
         key: &str,
-    ) -> Result<(String, Range<usize>), Error> {
+    ) -> Judged<(String, Range<usize>)> {
         let (path, span) = self.path(Some(file), key, "")?;
         match files::read_to_string(&path) {
             Ok(text) => Ok((text, span)),
@@ -574,7 +565,7 @@ impl Check<'_> {
         key: &str,
         least: u32,
         most: u32,
-    ) -> Result<u32, Error> {
+    ) -> Judged<u32> {
         u32::try_from(*value.get_ref())
             .ok()
             .filter(|number| (least..=most).contains(number))
@@ -592,12 +583,7 @@ impl Check<'_> {
     }
 
     /// A TTL, as seconds or a time.
-    pub(super) fn ttl(
-        &self,
-        value: &Spanned<file::Ttl>,
-        key: &str,
-        most: u32,
-    ) -> Result<u32, Error> {
+    pub(super) fn ttl(&self, value: &Spanned<file::Ttl>, key: &str, most: u32) -> Judged<u32> {
         let span = value.span();
         let text = match value.get_ref() {
             file::Ttl::Seconds(seconds) => {
@@ -625,7 +611,7 @@ impl Check<'_> {
         key: &str,
         default: T,
         words: &[(&str, T)],
-    ) -> Result<T, Error> {
+    ) -> Judged<T> {
         let Some(value) = value else {
             return Ok(default);
         };
@@ -654,14 +640,16 @@ impl Check<'_> {
                     self.complain(text.span(), key, message);
                 }
                 Ok(address) => addresses.push(address),
-                Err(message) => self.complain(text.span(), key, message),
+                Err(message) => {
+                    self.complain(text.span(), key, message);
+                }
             }
         }
         addresses
     }
 
     /// A mirror's or pool's id: it stands in CSV files, on command lines and in URLs.
-    pub(super) fn id(&self, id: &Spanned<String>, key: &str) -> Result<String, Error> {
+    pub(super) fn id(&self, id: &Spanned<String>, key: &str) -> Judged<String> {
         let text = id.get_ref();
         if !is_id(text) {
             let message =
@@ -672,7 +660,7 @@ impl Check<'_> {
     }
 
     /// A domain name.
-    pub(super) fn name(&self, text: &Spanned<String>, key: &str) -> Result<Name, Error> {
+    pub(super) fn name(&self, text: &Spanned<String>, key: &str) -> Judged<Name> {
         if text.get_ref().contains(char::is_whitespace) {
             let message = format!(
                 "{:?} has a blank in it; write the name without",
@@ -690,7 +678,8 @@ fn not_a_time(text: &str) -> String {
 
 /// `there are "a", "b"`, or what to add where there is nothing.
 pub(super) fn there_are<'a>(ids: impl Iterator<Item = &'a String>, table: &str) -> String {
-    let ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
+    let mut ids: Vec<String> = ids.map(|id| format!("{id:?}")).collect();
+    ids.dedup();
     if ids.is_empty() {
         format!("there is none; add a {table}")
     } else {

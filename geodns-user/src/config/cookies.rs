@@ -4,9 +4,9 @@ use std::fmt;
 
 use geodns_common::cookie::Secret;
 
-use super::Error;
 use super::check::Check;
 use super::file::{self, Spanned};
+use super::said::{Judged, Said, all};
 
 /// `[cookies]`: DNS cookies (RFC 7873).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +39,11 @@ impl fmt::Debug for Secrets {
 }
 
 impl Check<'_> {
-    pub(super) fn cookies(&self, file: file::Cookies) -> Result<Cookies, Error> {
+    pub(super) fn cookies(&self, file: file::Cookies) -> Judged<Cookies> {
         let lines = match (file.secrets, file.secrets_file) {
             (Some(_), Some(file)) => {
                 let message = "secrets or a file with them, not both; remove one";
-                return self.error(file.span(), "cookies.secrets_file", message.to_owned());
+                return self.error(file.span(), "cookies.secrets_file", message);
             }
             (Some(secrets), None) => {
                 let span = secrets.span();
@@ -57,26 +57,22 @@ impl Check<'_> {
         let shared = match lines {
             None => None,
             Some((span, key, lines)) => {
-                let mut secrets = Vec::new();
-                for (span, text) in lines {
-                    match secret(&text) {
-                        Some(secret) => secrets.push(secret),
-                        None => {
-                            let message = "not 32 hexadecimal digits; write what `openssl rand -hex 16` gives";
-                            return self.error(span, key, message.to_owned());
-                        }
-                    }
+                let count = lines.len();
+                let secrets = all(lines.into_iter().map(|(span, text)| {
+                    let message =
+                        "not 32 hexadecimal digits; write what `openssl rand -hex 16` gives";
+                    secret(&text).ok_or_else(|| self.complain(span, key, message))
+                }));
+                if !(1..=2).contains(&count) {
+                    let message = format!(
+                        "{count} secrets; write one, or two: the first makes cookies, both are good"
+                    );
+                    self.complain(span, key, message);
                 }
-                match *secrets {
+                match *secrets? {
                     [first] => Some(Secrets::new(first, None)),
                     [first, second] => Some(Secrets::new(first, Some(second))),
-                    _ => {
-                        let message = format!(
-                            "{} secrets; write one, or two: the first makes cookies, both are good",
-                            secrets.len()
-                        );
-                        return self.error(span, key, message);
-                    }
+                    _ => return Err(Said),
                 }
             }
         };
@@ -88,7 +84,7 @@ impl Check<'_> {
     }
 
     /// The lines of a file of secrets.
-    fn secrets_file(&self, file: Spanned<String>) -> Result<Lines, Error> {
+    fn secrets_file(&self, file: Spanned<String>) -> Judged<Lines> {
         const KEY: &str = "cookies.secrets_file";
         let (text, span) = self.text_of(file, KEY)?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

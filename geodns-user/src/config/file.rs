@@ -159,16 +159,16 @@ pub(super) struct Rrl {
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {
     /// Name in the question.
-    pub name: Option<String>,
+    pub name: Option<Spanned<String>>,
     /// Name in the question, or one above it.
-    pub below: Option<String>,
+    pub below: Option<Spanned<String>>,
     /// Type in the question, as "ANY".
     #[serde(rename = "type")]
-    pub qtype: Option<String>,
+    pub qtype: Option<Spanned<String>>,
     /// Source addresses or prefixes of the queries.
     pub from: Option<Vec<Spanned<String>>>,
     /// Reason.
-    pub note: Option<String>,
+    pub note: Option<Spanned<String>>,
 }
 
 /// The API's socket.
@@ -469,11 +469,19 @@ impl<'a> Source<'a> {
         1 + self.ends.partition_point(|&end| end < at)
     }
 
+    /// Character of a place in its line, from 1.
+    pub fn column(&self, at: usize) -> usize {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        1 + before[start..].chars().count()
+    }
+
     /// An error at a place.
     pub fn error(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Error {
         Error {
             file: self.path.to_owned(),
             line: Some(self.line(span.start)),
+            column: Some(self.column(span.start)),
             key: Some(key.to_owned()),
             message: message.into(),
         }
@@ -484,16 +492,9 @@ impl<'a> Source<'a> {
         let (mut document, errors) = DeTable::parse_recoverable(self.text);
         if !errors.is_empty() {
             let errors = syntax::explain(self, &errors);
-            let found = Found {
-                errors,
-                ..Found::default()
-            };
-            return (None, found);
+            return (None, Found::of(errors));
         }
         let mut found = shape::check(self, document.get_mut());
-        if found.fatal {
-            return (None, found);
-        }
         match File::deserialize(toml::Deserializer::from(document)) {
             Ok(file) => (Some(file), found),
             Err(error) => {
@@ -501,6 +502,7 @@ impl<'a> Source<'a> {
                 found.errors.push(Error {
                     file: self.path.to_owned(),
                     line: error.span().map(|span| self.line(span.start)),
+                    column: error.span().map(|span| self.column(span.start)),
                     key: None,
                     message: error.message().replace('\n', " "),
                 });

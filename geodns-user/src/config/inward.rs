@@ -1,8 +1,8 @@
 //! `[transfer]`: how much zones from elsewhere may take, judged.
 
-use super::Error;
 use super::check::Check;
 use super::file::{self, Spanned};
+use super::said::Judged;
 use super::size::size;
 
 /// The least that a zone may take: a few records.
@@ -39,8 +39,7 @@ impl Default for Inward {
 }
 
 impl Check<'_> {
-    pub(super) fn inward(&self, file: file::Transfer) -> Result<Inward, Error> {
-        let default = Inward::default();
+    pub(super) fn inward(&self, file: file::Transfer) -> Judged<Inward> {
         let octets = |text: Option<Spanned<String>>, key, default, most| match text {
             Some(text) => match size(text.get_ref()) {
                 Some(octets) if (LEAST..=most).contains(&octets) => Ok(octets),
@@ -66,24 +65,22 @@ impl Check<'_> {
             Some(number) => self.number(number, key, 1, MAX_RATE),
             None => Ok(default),
         };
+        let Inward {
+            max_zone,
+            max_all,
+            notify_rate,
+            notify_rate_all,
+        } = Inward::default();
+        let max_zone = octets(file.max_zone, "transfer.max_zone", max_zone, MOST_ZONE);
+        let max_all = octets(file.max_all, "transfer.max_all", max_all, MOST_ALL);
+        let notify_rate = rate(file.notify_rate, "transfer.notify_rate", notify_rate);
+        let key = "transfer.notify_rate_all";
+        let notify_rate_all = rate(file.notify_rate_all, key, notify_rate_all);
         Ok(Inward {
-            max_zone: octets(
-                file.max_zone,
-                "transfer.max_zone",
-                default.max_zone,
-                MOST_ZONE,
-            )?,
-            max_all: octets(file.max_all, "transfer.max_all", default.max_all, MOST_ALL)?,
-            notify_rate: rate(
-                file.notify_rate,
-                "transfer.notify_rate",
-                default.notify_rate,
-            )?,
-            notify_rate_all: rate(
-                file.notify_rate_all,
-                "transfer.notify_rate_all",
-                default.notify_rate_all,
-            )?,
+            max_zone: max_zone?,
+            max_all: max_all?,
+            notify_rate: notify_rate?,
+            notify_rate_all: notify_rate_all?,
         })
     }
 }

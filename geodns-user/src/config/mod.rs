@@ -2,7 +2,7 @@
 //!
 //! - `file`: the file's shape, by serde, each value with its place (`spanned`)
 //! - [`schema`]: the same as a JSON Schema; `shape`: whether a file is so; `syntax`: whether it is TOML
-//! - `check`: what its values mean, and whether they fit together
+//! - `check`: what its values mean, and whether they fit together; `said`: what is wrong with them, all of it
 //! - `pool`: the same of pools
 //! - `monitor`: the same of a mirror's check
 //! - `cookies`: the same of the secrets that cookies are made with
@@ -22,6 +22,7 @@ mod inward;
 mod monitor;
 mod pool;
 mod rrl;
+mod said;
 mod schema;
 mod shape;
 pub mod size;
@@ -51,13 +52,15 @@ use crate::zone::Name;
 use crate::zone::catalog::Member;
 
 /// What is wrong with an input file, where, and what to do about it. Displays as one line:
-/// `etc/geodns.toml:12: pool.default: no mirror "xyz"; the pool has ams, iad`.
+/// `etc/geodns.toml:12:11: pool.default: no mirror "xyz"; the pool has ams, iad`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     /// The file.
     pub file: PathBuf,
     /// Line in it, from 1.
     pub line: Option<usize>,
+    /// Character in the line, from 1.
+    pub column: Option<usize>,
     /// Key, as `table.key`.
     pub key: Option<String>,
     /// What is wrong and what to do.
@@ -69,6 +72,9 @@ impl fmt::Display for Error {
         write!(f, "{}", self.file.display())?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
+            if let Some(column) = self.column {
+                write!(f, ":{column}")?;
+            }
         }
         if let Some(key) = &self.key {
             write!(f, ": {key}")?;
@@ -94,7 +100,10 @@ impl Errors {
         let mut seen = std::collections::HashSet::new();
         errors.retain(|error| seen.insert(error.to_string()));
         // What is wrong with a file as a whole comes last.
-        let place = |error: &Error| (error.file.clone(), error.line.unwrap_or(usize::MAX));
+        let place = |error: &Error| {
+            let line = error.line.unwrap_or(usize::MAX);
+            (error.file.clone(), line, error.column)
+        };
         errors.sort_by_cached_key(place);
         let more = more + errors.len().saturating_sub(Self::MOST);
         errors.truncate(Self::MOST);
@@ -141,6 +150,7 @@ impl Error {
         Self {
             file: file.to_owned(),
             line: None,
+            column: None,
             key: None,
             message: format!("cannot read: {error}; check the path and its permissions"),
         }
@@ -683,21 +693,23 @@ impl Config {
             Error {
                 file: path.to_owned(),
                 line: Some(1 + before.iter().filter(|&&byte| byte == b'\n').count()),
+                column: None,
                 key: None,
                 message: "not UTF-8; save the file as UTF-8".to_owned(),
             }
         })?;
         let source = file::Source::new(path, text);
         let (file, found) = source.parse();
-        let checked = file.map(|file| check::check(&source, file, overrides));
+        let checked = file.map(|file| check::check(&source, &found, file, overrides));
         let more = match checked {
             Some(Ok(config)) if found.errors.is_empty() => return Ok(config),
             Some(Err(errors)) => errors,
             _ => Vec::new(),
         };
-        let more = more.into_iter().filter(|error| !found.explains(error));
-        let errors = found.errors.iter().cloned().chain(more);
-        Err(Errors::new(errors.collect(), 0))
+        Err(Errors::new(
+            found.errors.into_iter().chain(more).collect(),
+            0,
+        ))
     }
 
     /// An error unless there is an interface to attach to or, with `mode = "off"`, an address to
@@ -713,6 +725,7 @@ impl Config {
         Err(Error {
             file: self.path.clone(),
             line: None,
+            column: None,
             key: Some("kernel.interfaces".to_owned()),
             message: message.to_owned(),
         })
@@ -737,6 +750,18 @@ impl Config {
             Some(group) => &pool.groups[group].id,
             None => &self.mirrors[pool.mirrors[usize::from(member)]].id,
         }
+    }
+}
+
+#[cfg(test)]
+impl Errors {
+    /// As it displays, for tests that count lines only.
+    fn without_columns(&self) -> String {
+        let mut errors = self.clone();
+        for error in &mut errors.errors {
+            error.column = None;
+        }
+        errors.to_string()
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Error;
-use super::file::{Source, Spanned, TIME};
+use super::check;
+use super::file::{Spanned, TIME};
+use super::said::{Judged, all};
 use super::time::duration;
 
 /// `interval` from and to. Below the least, checks are an attack.
@@ -181,56 +182,69 @@ impl File {
 }
 
 /// Judges a check.
-pub(super) fn check(source: &Source<'_>, mut file: File) -> Result<Check, Error> {
-    let check = Judge { source };
-    let interval = check.time(file.interval.take(), "interval", INTERVAL)?;
-    let interval = interval.unwrap_or(Duration::from_secs(10));
-    let below = interval.saturating_sub(Duration::from_millis(1));
-    let timeout = check.time(file.timeout.take(), "timeout", MIN_TIMEOUT..=below)?;
-    let rise = check.count(file.rise.take(), "rise")?.unwrap_or(2);
-    let fall = check.count(file.fall.take(), "fall")?.unwrap_or(3);
-    let ok = check.count(file.ok.take(), "ok")?.unwrap_or(rise);
-    let jitter = check.jitter(file.jitter.take())?.unwrap_or(0.1);
+pub(super) fn check(judge: &check::Check<'_>, mut file: File) -> Judged<Check> {
+    const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
+    let check = Judge { judge };
+    let place = file.place();
+    let interval = check.time(file.interval.take(), "interval", INTERVAL);
+    let longest = match interval {
+        Ok(Some(interval)) => interval,
+        Ok(None) if !judge.has_hole("mirror", &place) => INTERVAL_DEFAULT,
+        _ => *INTERVAL.end(),
+    };
+    let below = longest.saturating_sub(Duration::from_millis(1));
+    let timeout = check.time(file.timeout.take(), "timeout", MIN_TIMEOUT..=below);
+    let rise = check.count(file.rise.take(), "rise");
+    let fall = check.count(file.fall.take(), "fall");
+    let ok = check.count(file.ok.take(), "ok");
+    let jitter = check.jitter(file.jitter.take());
+    let kind = check.kind(file);
+    let interval = interval?.unwrap_or(INTERVAL_DEFAULT);
+    let rise = rise?.unwrap_or(2);
     Ok(Check {
-        kind: check.kind(file)?,
+        kind: kind?,
         interval,
-        timeout: timeout.unwrap_or(interval / 2),
+        timeout: timeout?.unwrap_or(interval / 2),
         rise,
-        fall,
-        ok,
-        jitter: interval.mul_f64(jitter),
+        fall: fall?.unwrap_or(3),
+        ok: ok?.unwrap_or(rise),
+        jitter: interval.mul_f64(jitter?.unwrap_or(0.1)),
     })
 }
 
 /// What errors are told of.
 struct Judge<'a> {
-    source: &'a Source<'a>,
+    judge: &'a check::Check<'a>,
 }
 
 impl Judge<'_> {
-    fn error<T>(&self, span: Range<usize>, key: &str, message: String) -> Result<T, Error> {
-        Err(self
-            .source
-            .error(span, &format!("mirror.check.{key}"), message))
+    fn error<T>(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Judged<T> {
+        let key = format!("mirror.check.{key}");
+        self.judge.error(span, &key, message)
     }
 
-    fn kind(&self, mut file: File) -> Result<CheckKind, Error> {
+    /// A key that does not go with the others, or is missing.
+    fn misfit<T>(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Judged<T> {
+        let key = format!("mirror.check.{key}");
+        Err(self.judge.misfit(span, &key, message))
+    }
+
+    fn kind(&self, mut file: File) -> Judged<CheckKind> {
         let kind = match file.kind.get_ref().as_str() {
-            "http" => CheckKind::Http(self.http(&mut file, false)?),
-            "https" => CheckKind::Http(self.http(&mut file, true)?),
-            "tcp" => {
-                let Some(port) = file.port.take() else {
+            "http" => self.http(&mut file, false).map(CheckKind::Http),
+            "https" => self.http(&mut file, true).map(CheckKind::Http),
+            "tcp" => match file.port.take() {
+                Some(port) => self.port(port).map(|port| CheckKind::Tcp { port }),
+                None => {
                     let message = "missing; type \"tcp\" needs a port to connect to";
-                    return self.error(file.kind.span(), "port", message.to_owned());
-                };
-                CheckKind::Tcp {
-                    port: self.port(port)?,
+                    self.misfit(file.kind.span(), "port", message)
                 }
-            }
-            "icmp" => CheckKind::Icmp,
-            "exec" => CheckKind::Exec {
-                command: self.command(&mut file)?,
             },
+            "icmp" => Ok(CheckKind::Icmp),
+            "exec" => {
+                let command = self.command(&mut file);
+                command.map(|command| CheckKind::Exec { command })
+            }
             other => {
                 let message = format!(
                     "no such word {other:?}; write \"http\", \"https\", \"tcp\", \"icmp\" or \"exec\""
@@ -238,12 +252,11 @@ impl Judge<'_> {
                 return self.error(file.kind.span(), "type", message);
             }
         };
-        self.nothing_left(&file)?;
-        Ok(kind)
+        self.nothing_left(&file).and(kind)
     }
 
     /// Whether each key that is there belongs to the type: its own have been taken.
-    fn nothing_left(&self, file: &File) -> Result<(), Error> {
+    fn nothing_left(&self, file: &File) -> Judged<()> {
         let web = "\"http\" and \"https\"";
         let left = [
             (
@@ -266,19 +279,20 @@ impl Judge<'_> {
                 "\"exec\"",
             ),
         ];
+        let mut judged = Ok(());
         for (key, span, of) in left {
             if let Some(span) = span {
                 let message = format!(
                     "not used with type {:?}, only with {of}; remove it, or change the type",
                     file.kind.get_ref()
                 );
-                return self.error(span, key, message);
+                judged = self.error(span, key, message);
             }
         }
-        Ok(())
+        judged
     }
 
-    fn http(&self, file: &mut File, secure: bool) -> Result<HttpCheck, Error> {
+    fn http(&self, file: &mut File, secure: bool) -> Judged<HttpCheck> {
         // Without TLS `verify` is left where it is, and so an error.
         let verify = if secure { file.verify.take() } else { None };
         let tls = match verify.map(Spanned::into_inner) {
@@ -287,30 +301,34 @@ impl Judge<'_> {
             _ => Tls::Verified,
         };
         let port = match file.port.take() {
-            Some(port) => self.port(port)?,
-            None if secure => 443,
-            None => 80,
+            Some(port) => self.port(port),
+            None if secure => Ok(443),
+            None => Ok(80),
         };
-        let host = file.host.take().map(|host| self.host(host)).transpose()?;
-        if tls == Tls::Verified && host.is_none() {
+        let host = file.host.take().map(|host| self.host(host)).transpose();
+        let host = if tls == Tls::Verified && matches!(host, Ok(None)) {
             let message = "missing; type \"https\" checks the certificate, which is for a name: \
                            add host = \"www.example.org\", or verify = false to take any";
-            return self.error(file.kind.span(), "host", message.to_owned());
-        }
+            self.misfit(file.kind.span(), "host", message)
+        } else {
+            host
+        };
         let path = file.path.take();
-        let path = path.map_or(Ok("/".to_owned()), |path| self.path(path))?;
+        let path = path.map_or(Ok("/".to_owned()), |path| self.path(path));
         let status = file.status.take();
+        let status = status.map_or(Ok(vec![Status::Class(2)]), |status| self.status(status));
+        let body = file.body.take().map(|body| self.body(body)).transpose();
         Ok(HttpCheck {
             tls,
-            port,
-            path,
-            host,
-            status: status.map_or(Ok(vec![Status::Class(2)]), |status| self.status(status))?,
-            body: file.body.take().map(|body| self.body(body)).transpose()?,
+            port: port?,
+            path: path?,
+            host: host?,
+            status: status?,
+            body: body?,
         })
     }
 
-    fn port(&self, port: Spanned<i64>) -> Result<u16, Error> {
+    fn port(&self, port: Spanned<i64>) -> Judged<u16> {
         match u16::try_from(*port.get_ref()) {
             Ok(port) if port > 0 => Ok(port),
             _ => {
@@ -321,7 +339,7 @@ impl Judge<'_> {
     }
 
     /// The path and query of a request (RFC 9112 section 3.2.1): it stands in a line of its own.
-    fn path(&self, path: Spanned<String>) -> Result<String, Error> {
+    fn path(&self, path: Spanned<String>) -> Judged<String> {
         let text = path.get_ref();
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte);
         if !text.starts_with('/') || text.len() > MAX_TEXT || !text.bytes().all(plain) {
@@ -335,7 +353,7 @@ impl Judge<'_> {
     }
 
     /// A host's name or address, without a port: `port` says that.
-    fn host(&self, host: Spanned<String>) -> Result<String, Error> {
+    fn host(&self, host: Spanned<String>) -> Judged<String> {
         let text = host.get_ref();
         let label = |label: &str| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -356,13 +374,12 @@ impl Judge<'_> {
         Ok(text.to_ascii_lowercase())
     }
 
-    fn status(&self, list: Spanned<Vec<Spanned<toml::Value>>>) -> Result<Vec<Status>, Error> {
+    fn status(&self, list: Spanned<Vec<Spanned<toml::Value>>>) -> Judged<Vec<Status>> {
         if list.get_ref().is_empty() {
             let message = "empty; name a status, or leave the key out for 2xx";
-            return self.error(list.span(), "status", message.to_owned());
+            return self.error(list.span(), "status", message);
         }
-        let mut all = Vec::new();
-        for item in list.into_inner() {
+        let mut all = all(list.get_ref().iter().map(|item| {
             let status = match item.get_ref() {
                 toml::Value::Integer(code @ 100..=599) => Some(Status::Code(*code as u16)),
                 toml::Value::String(class) => match class.as_bytes() {
@@ -371,22 +388,24 @@ impl Judge<'_> {
                 },
                 _ => None,
             };
-            let Some(status) = status else {
-                let message = format!(
-                    "{} is not a status; write a code of 100 to 599, as 200, or a class, as \"2xx\"",
-                    item.get_ref()
-                );
-                return self.error(item.span(), "status", message);
-            };
-            all.push(status);
-        }
+            status.map_or_else(
+                || {
+                    let message = format!(
+                        "{} is not a status; write a code of 100 to 599, as 200, or a class, as \"2xx\"",
+                        item.get_ref()
+                    );
+                    self.error(item.span(), "status", message)
+                },
+                Ok,
+            )
+        }))?;
         // In order, so that lists that say the same are the same check.
         all.sort_unstable();
         all.dedup();
         Ok(all)
     }
 
-    fn body(&self, body: Spanned<String>) -> Result<String, Error> {
+    fn body(&self, body: Spanned<String>) -> Judged<String> {
         let len = body.get_ref().len();
         if !(1..=MAX_TEXT).contains(&len) {
             let message = format!("{len} octets; write 1 to {MAX_TEXT} that the body must contain");
@@ -395,22 +414,21 @@ impl Judge<'_> {
         Ok(body.into_inner())
     }
 
-    fn command(&self, file: &mut File) -> Result<Vec<String>, Error> {
+    fn command(&self, file: &mut File) -> Judged<Vec<String>> {
         let example =
             "write the program and its arguments, as [\"/usr/local/bin/check\", \"{address}\"]";
         let Some(list) = file.command.take() else {
             let message = format!("missing; type \"exec\" needs one: {example}");
-            return self.error(file.kind.span(), "command", message);
+            return self.misfit(file.kind.span(), "command", message);
         };
         let span = list.span();
-        let mut command = Vec::new();
-        for part in list.into_inner() {
+        let command = all(list.into_inner().into_iter().map(|part| {
             if part.get_ref().contains('\0') {
                 let message = "a NUL character; no program can be given one, remove it";
-                return self.error(part.span(), "command", message.to_owned());
+                return self.error(part.span(), "command", message);
             }
-            command.push(part.into_inner());
-        }
+            Ok(part.into_inner())
+        }))?;
         if command.first().is_none_or(String::is_empty) {
             return self.error(span, "command", format!("names no program; {example}"));
         }
@@ -423,7 +441,7 @@ impl Judge<'_> {
         text: Option<Spanned<String>>,
         key: &str,
         range: RangeInclusive<Duration>,
-    ) -> Result<Option<Duration>, Error> {
+    ) -> Judged<Option<Duration>> {
         let Some(text) = text else { return Ok(None) };
         let (least, most) = (short(*range.start()), short(*range.end()));
         let message = match duration(text.get_ref()) {
@@ -444,7 +462,7 @@ impl Judge<'_> {
         self.error(text.span(), key, message)
     }
 
-    fn count(&self, count: Option<Spanned<i64>>, key: &str) -> Result<Option<u16>, Error> {
+    fn count(&self, count: Option<Spanned<i64>>, key: &str) -> Judged<Option<u16>> {
         let Some(count) = count else { return Ok(None) };
         match u16::try_from(*count.get_ref()) {
             Ok(number) if number > 0 => Ok(Some(number)),
@@ -455,7 +473,7 @@ impl Judge<'_> {
         }
     }
 
-    fn jitter(&self, jitter: Option<Spanned<f64>>) -> Result<Option<f64>, Error> {
+    fn jitter(&self, jitter: Option<Spanned<f64>>) -> Judged<Option<f64>> {
         let Some(jitter) = jitter else {
             return Ok(None);
         };

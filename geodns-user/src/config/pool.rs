@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use super::check::{Check, MAX_TTL, the_pool_has, there_are};
 use super::file::{self, Spanned};
+use super::said::{Judged, Said};
 use super::shape::nearest;
-use super::{Choice, Error, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
+use super::{Choice, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
 use crate::geo::{Code, network};
 use crate::zone;
 
@@ -42,9 +43,8 @@ impl Check<'_> {
     ) -> (Vec<Pool>, ById) {
         let mut by_id = ById::new();
         for (number, pool) in file.iter().enumerate() {
-            let Some(id) = self.keep(self.id(&pool.id, "pool.id")) else {
-                continue;
-            };
+            let id = self.id(&pool.id, "pool.id");
+            let id = id.unwrap_or_else(|Said| pool.id.get_ref().clone());
             if let Some(&first) = by_id.get(&id) {
                 let line = self.source.line(file[first].id.span().start);
                 let message = format!("{id:?} is already the pool of line {line}; rename one");
@@ -62,24 +62,23 @@ impl Check<'_> {
                 site.get_ref(),
                 there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
             );
-            self.complain(site.span(), "server.site", message);
+            self.unknown(site.span(), "server.site", &["mirror", "pool"], message);
         }
         let mut pools = Vec::with_capacity(file.len());
         let mut sound = true;
         for pool in file {
             let site = site.map(Spanned::get_ref);
-            let good = self
-                .members(pool, file, &by_id, mirrors, mirror_by_id)
-                .and_then(|members| self.pool(pool, file, members, mirrors, &by_id, site));
-            let good = self.keep(good);
-            sound &= good.is_some();
+            let members = self.members(pool, file, &by_id, mirrors, mirror_by_id);
+            let good = self.pool(pool, file, members, mirrors, &by_id, site);
+            sound &= good.is_ok();
             // One of which nothing is known keeps the place, for those who name it.
-            pools.push(good.unwrap_or_else(|| Pool::alone(pool.id.get_ref().clone(), Vec::new())));
+            let alone = |Said| Pool::alone(pool.id.get_ref().clone(), Vec::new());
+            pools.push(good.unwrap_or_else(alone));
         }
         if sound {
-            self.keep(self.fallbacks(file, &pools, mirrors));
+            self.fallbacks(file, &pools, mirrors);
         }
-        self.keep(self.locations(file));
+        self.locations(file);
         (pools, by_id)
     }
 
@@ -87,20 +86,57 @@ impl Check<'_> {
         &self,
         file: &file::Pool,
         all: &[file::Pool],
-        members: Members,
+        members: Judged<Members>,
         mirrors: &[Mirror],
         by_id: &ById,
         site: Option<&String>,
-    ) -> Result<Pool, Error> {
+    ) -> Judged<Pool> {
         let id = file.id.get_ref().clone();
-        let policy = self.policy(file)?;
+        let prefixes = file.prefixes.as_ref().and_then(|path| {
+            let path = self.path(Some(path.clone()), "pool.prefixes", "");
+            path.ok().map(|(path, _)| path)
+        });
+        let ttl = match &file.ttl {
+            Some(ttl) => self.ttl(ttl, "pool.ttl", MAX_TTL).unwrap_or(MAX_TTL),
+            None => 60,
+        };
+        let ttl_min = match &file.ttl_min {
+            Some(least) => {
+                let most = match file.ttl {
+                    None if self.has_hole("pool", &least.span()) => MAX_TTL,
+                    _ => ttl,
+                };
+                self.ttl(least, "pool.ttl_min", most).unwrap_or(0)
+            }
+            None => ttl / 2,
+        };
+        let choice = self.one_of(
+            file.choice.clone(),
+            "pool.choice",
+            Choice::Client,
+            &[("client", Choice::Client), ("query", Choice::Query)],
+        );
+        let choice = choice.unwrap_or(Choice::Client);
+        let panic = match &file.panic {
+            Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref(),
+            Some(share) => {
+                let message = format!("{} is no share; write 0 to 1, as 0.5", share.get_ref());
+                self.complain(share.span(), "pool.panic", message);
+                0.0
+            }
+            None => 0.0,
+        };
+        let fail = self.fail(file, all, by_id).unwrap_or(Fail::Open);
+        let policy = self.policy(file);
+        let rules = self.rules(file, policy, members.as_ref().ok());
+        let (policy, members) = (policy?, members?);
         let nested = file.pools.is_some();
         if nested && matches!(policy, Policy::All | Policy::Weighted) {
             let message = format!(
                 "policy {:?} chooses among mirrors; write mirrors instead of pools",
                 policy.name()
             );
-            return self.error(file.policy.span(), "pool.policy", message);
+            return Err(self.misfit(file.policy.span(), "pool.policy", message));
         }
         self.unused(file, policy, nested);
         let aliases = members
@@ -118,7 +154,7 @@ impl Check<'_> {
                 None => (file.mirrors.as_ref(), "pool.mirrors"),
             };
             let span = list.map_or(file.id.span(), Spanned::span);
-            return self.error(span, key, message);
+            return Err(self.misfit(span, key, message));
         }
         let one_only = aliases > 0;
         if one_only && policy == Policy::All && members.mirrors.len() > 1 {
@@ -134,7 +170,7 @@ impl Check<'_> {
         let answers = match &file.answers {
             Some(answers) => {
                 let answers = self.number(answers.clone(), "pool.answers", 1, most as u32);
-                self.or(1, answers) as u16
+                answers.unwrap_or(1) as u16
             }
             None if policy == Policy::All => most as u16,
             None => 1,
@@ -143,44 +179,15 @@ impl Check<'_> {
             Some(depth) => {
                 let most = Order::LEN as u32;
                 let depth = self.number(depth.clone(), "pool.depth", u32::from(answers), most);
-                self.or(1, depth) as u8
+                depth.unwrap_or(1) as u8
             }
             None => (answers as u8).max(3),
         };
         let default = self.default(file, policy, &members, mirrors, site);
-        let default = self.or(Vec::new(), default);
+        let default = default.unwrap_or_default();
         if policy == Policy::Nearest {
-            self.keep(self.located(file, &members, mirrors));
+            self.located(file, &members, mirrors).ok();
         }
-        let prefixes = file.prefixes.as_ref().and_then(|path| {
-            let path = self.path(Some(path.clone()), "pool.prefixes", "");
-            self.keep(path).map(|(path, _)| path)
-        });
-        let rules = self.or(Vec::new(), self.rules(file, policy, &members));
-        let ttl = match &file.ttl {
-            Some(ttl) => self.or(MAX_TTL, self.ttl(ttl, "pool.ttl", MAX_TTL)),
-            None => 60,
-        };
-        let ttl_min = match &file.ttl_min {
-            Some(least) => self.or(0, self.ttl(least, "pool.ttl_min", ttl)),
-            None => ttl / 2,
-        };
-        let choice = self.one_of(
-            file.choice.clone(),
-            "pool.choice",
-            Choice::Client,
-            &[("client", Choice::Client), ("query", Choice::Query)],
-        );
-        let choice = self.or(Choice::Client, choice);
-        let panic = match &file.panic {
-            Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref(),
-            Some(share) => {
-                let message = format!("{} is no share; write 0 to 1, as 0.5", share.get_ref());
-                self.complain(share.span(), "pool.panic", message);
-                0.0
-            }
-            None => 0.0,
-        };
         let mut groups = members.groups;
         if policy == Policy::Weighted {
             groups.push(Group {
@@ -191,7 +198,7 @@ impl Check<'_> {
             });
         }
         Ok(Pool {
-            fail: self.or(Fail::Open, self.fail(file, all, by_id)),
+            fail,
             line: self.source.line(file.id.span().start),
             id,
             mirrors: members.mirrors,
@@ -210,7 +217,7 @@ impl Check<'_> {
         })
     }
 
-    fn policy(&self, file: &file::Pool) -> Result<Policy, Error> {
+    fn policy(&self, file: &file::Pool) -> Judged<Policy> {
         let name = file.policy.get_ref();
         match Policy::NAMES.iter().find(|(known, _)| known == name) {
             Some(&(_, policy)) => Ok(policy),
@@ -237,7 +244,7 @@ impl Check<'_> {
         let drawn = policy == Weighted || nested;
         let unused = |key: &str, span, what: &str| {
             let message = format!("not used with policy {:?}; {what}", policy.name());
-            self.complain(span, key, message);
+            self.misfit(span, key, message);
         };
         if let Some(key) = &file.default
             && !matches!(policy, Table | Geo | Nearest)
@@ -290,7 +297,7 @@ impl Check<'_> {
         by_id: &ById,
         mirrors: &[Mirror],
         mirror_by_id: &ById,
-    ) -> Result<Members, Error> {
+    ) -> Judged<Members> {
         let id = pool.id.get_ref();
         let mut members = Members {
             mirrors: Vec::new(),
@@ -312,12 +319,12 @@ impl Check<'_> {
             }
             (None, Some(list)) => list,
             (Some(_), Some(list)) => {
-                let message = "a pool has mirrors or pools, not both; remove one".to_owned();
+                let message = "a pool has mirrors or pools, not both; remove one";
                 return self.error(list.span(), "pool.pools", message);
             }
             (None, None) => {
                 let message = format!("missing; pool {id:?} needs mirrors, or pools");
-                return self.error(pool.id.span(), "pool.mirrors", message);
+                return Err(self.misfit(pool.id.span(), "pool.mirrors", message));
             }
         };
         if pool.pools.is_some() {
@@ -325,9 +332,13 @@ impl Check<'_> {
                 let message = format!("pool {id:?} has none; name some");
                 return self.error(list.span(), "pool.pools", message);
             }
+            let mut judged = Ok(());
             for inner in list.get_ref() {
-                self.add_group(id, inner, file, by_id, mirrors, mirror_by_id, &mut members)?;
+                let added =
+                    self.add_group(id, inner, file, by_id, mirrors, mirror_by_id, &mut members);
+                judged = judged.and(added);
             }
+            judged?;
         }
         for (number, &mirror) in members.mirrors.iter().enumerate() {
             members
@@ -356,7 +367,7 @@ impl Check<'_> {
         mirrors: &[Mirror],
         by_id: &ById,
         members: &mut Members,
-    ) -> Result<(), Error> {
+    ) -> Judged<()> {
         const KEY: &str = "pool.mirrors";
         if list.get_ref().is_empty() {
             return self.error(
@@ -378,40 +389,35 @@ impl Check<'_> {
         for &mirror in &members.mirrors {
             owners.extend(mirrors[mirror].addresses().map(|address| (address, mirror)));
         }
-        let mut wrong: Vec<Error> = Vec::new();
+        let mut judged = Ok(());
         for id in list.get_ref() {
-            let error = |message| self.source.error(id.span(), KEY, message);
+            let mut wrong = |message| judged = self.error(id.span(), KEY, message);
             let Some(&mirror) = by_id.get(id.get_ref()) else {
                 let message = format!(
                     "no mirror {:?}; {}",
                     id.get_ref(),
                     there_are(mirrors.iter().map(|mirror| &mirror.id), "[[mirror]]")
                 );
-                wrong.push(error(message));
+                judged = Err(self.unknown(id.span(), KEY, &["mirror"], message));
                 continue;
             };
             if members.mirrors.contains(&mirror) {
-                let message = format!("{:?} stands here twice; remove one", id.get_ref());
-                wrong.push(error(message));
+                wrong(format!("{:?} stands here twice; remove one", id.get_ref()));
                 continue;
             }
             for address in mirrors[mirror].addresses() {
                 if let Some(other) = owners.insert(address, mirror) {
-                    let message = format!(
+                    wrong(format!(
                         "{:?} and {:?} both have {address}; mirrors of one pool need addresses of their own",
                         mirrors[other].id,
                         id.get_ref()
-                    );
-                    wrong.push(error(message));
+                    ));
                     break;
                 }
             }
             members.mirrors.push(mirror);
         }
-        // Each is said; without its mirrors nothing else of the pool fits.
-        let last = wrong.pop();
-        self.errors.borrow_mut().extend(wrong);
-        last.map_or(Ok(()), Err)
+        judged
     }
 
     /// Adds a nested pool.
@@ -425,7 +431,7 @@ impl Check<'_> {
         mirrors: &[Mirror],
         mirror_by_id: &ById,
         members: &mut Members,
-    ) -> Result<(), Error> {
+    ) -> Judged<()> {
         const KEY: &str = "pool.pools";
         let Some(&inner) = by_id.get(id.get_ref()) else {
             let message = format!(
@@ -433,7 +439,7 @@ impl Check<'_> {
                 id.get_ref(),
                 there_are(file.iter().map(|pool| pool.id.get_ref()), "[[pool]]")
             );
-            return self.error(id.span(), KEY, message);
+            return Err(self.unknown(id.span(), KEY, &["pool"], message));
         };
         if members.groups.iter().any(|group| group.id == *id.get_ref()) {
             let message = format!("{:?} stands here twice; remove one", id.get_ref());
@@ -451,7 +457,7 @@ impl Check<'_> {
                  \"weighted\", \"failover\" or \"all\" can",
                 id.get_ref()
             );
-            return self.error(id.span(), KEY, message);
+            return Err(self.misfit(id.span(), KEY, message));
         };
         let first = members.mirrors.len();
         self.add_mirrors(pool, list, mirrors, mirror_by_id, members)?;
@@ -481,7 +487,7 @@ impl Check<'_> {
         members: &Members,
         mirrors: &[Mirror],
         site: Option<&String>,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Judged<Vec<u8>> {
         const KEY: &str = "pool.default";
         let id = file.id.get_ref();
         let mut first = Vec::new();
@@ -512,11 +518,13 @@ impl Check<'_> {
                             "no mirror {other:?} in pool {id:?}; {}",
                             the_pool_has(members.ids.iter())
                         );
-                        return self.error(span, KEY, message);
+                        self.complain(span.clone(), KEY, message);
+                        continue;
                     };
                     if first.contains(&member) {
                         let message = format!("{other:?} stands here twice; remove one");
-                        return self.error(span, KEY, message);
+                        self.complain(span.clone(), KEY, message);
+                        continue;
                     }
                     first.push(member);
                 }
@@ -532,14 +540,15 @@ impl Check<'_> {
                     },
                     the_pool_has(members.ids.iter())
                 );
-                return self.error(file.policy.span(), KEY, message);
+                return Err(self.misfit(file.policy.span(), KEY, message));
             }
             (None, Policy::Weighted) => return Ok(vec![Order::group(0)]),
             (None, Policy::Site) => {
                 let Some(site) = site else {
                     let message = "policy \"site\" needs server.site, the mirror that this node \
                                    stands beside; set it, or choose another policy";
-                    return self.error(file.policy.span(), "pool.policy", message.to_owned());
+                    let span = file.policy.span();
+                    return Err(self.unknown(span, "pool.policy", &["server"], message));
                 };
                 return self.site_order(file, members, mirrors, site);
             }
@@ -562,7 +571,7 @@ impl Check<'_> {
         members: &Members,
         mirrors: &[Mirror],
         site: &str,
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Judged<Vec<u8>> {
         let mirror = mirrors.iter().find(|mirror| mirror.id == site);
         let own = members.by_id.get(site).copied();
         if mirror.is_none() && own.is_none() {
@@ -589,12 +598,7 @@ impl Check<'_> {
     }
 
     /// Whether every member has a place.
-    fn located(
-        &self,
-        file: &file::Pool,
-        members: &Members,
-        mirrors: &[Mirror],
-    ) -> Result<(), Error> {
+    fn located(&self, file: &file::Pool, members: &Members, mirrors: &[Mirror]) -> Judged<()> {
         let without = |&&member: &&u8| members.location(member, mirrors).is_none();
         let Some(&member) = members.order.iter().find(without) else {
             return Ok(());
@@ -608,16 +612,17 @@ impl Check<'_> {
             "policy \"nearest\" needs to know where {:?} is; give it a location = {{ lat = ..., lon = ... }}",
             members.ids[place]
         );
-        self.error(file.policy.span(), "pool.policy", message)
+        let sections = ["mirror", "pool"];
+        Err(self.unknown(file.policy.span(), "pool.policy", &sections, message))
     }
 
-    fn fail(&self, file: &file::Pool, all: &[file::Pool], by_id: &ById) -> Result<Fail, Error> {
+    fn fail(&self, file: &file::Pool, all: &[file::Pool], by_id: &ById) -> Judged<Fail> {
         let word = file.fail.as_ref().map(|fail| fail.get_ref().as_str());
         if let Some(fallback) = &file.fallback
             && word != Some("fallback")
         {
-            let message = "only with fail = \"fallback\"; set it, or remove the key".to_owned();
-            return self.error(fallback.span(), "pool.fallback", message);
+            let message = "only with fail = \"fallback\"; set it, or remove the key";
+            return Err(self.misfit(fallback.span(), "pool.fallback", message));
         }
         let Some(fail) = &file.fail else {
             return Ok(Fail::Open);
@@ -633,12 +638,12 @@ impl Check<'_> {
                         id.get_ref(),
                         there_are(all.iter().map(|pool| pool.id.get_ref()), "[[pool]]")
                     );
-                    self.error(id.span(), "pool.fallback", message)
+                    Err(self.unknown(id.span(), "pool.fallback", &["pool"], message))
                 }
             },
             ("fallback", None) => {
                 let message = "missing; fail = \"fallback\" needs the pool to fall back to";
-                self.error(fail.span(), "pool.fallback", message.to_owned())
+                Err(self.misfit(fail.span(), "pool.fallback", message))
             }
             (other, _) => {
                 let message =
@@ -649,26 +654,29 @@ impl Check<'_> {
     }
 
     /// Whether each fallback leads somewhere else, to records of the same kind.
-    fn fallbacks(
-        &self,
-        file: &[file::Pool],
-        pools: &[Pool],
-        mirrors: &[Mirror],
-    ) -> Result<(), Error> {
+    fn fallbacks(&self, file: &[file::Pool], pools: &[Pool], mirrors: &[Mirror]) {
         let is_alias = |pool: &Pool| pool.mirrors.iter().any(|&m| mirrors[m].cname.is_some());
+        let mut circles: Vec<usize> = Vec::new();
         for (number, pool) in pools.iter().enumerate() {
             let span = || file[number].fallback.as_ref().map_or(0..0, Spanned::span);
             let mut at = pool;
             let mut seen = vec![number];
             while let Fail::Fallback(next) = at.fail {
                 if seen.contains(&next) {
+                    // Who leads into a circle that has been said is no error of its own.
+                    let is_said = seen.iter().any(|pool| circles.contains(pool));
+                    circles.extend(&seen);
+                    if is_said {
+                        break;
+                    }
                     let path: Vec<_> = seen.iter().map(|&pool| pools[pool].id.as_str()).collect();
                     let message = format!(
                         "{} leads back to {}; let one fail open or closed",
                         path.join(" to "),
                         pools[next].id
                     );
-                    return self.error(span(), "pool.fallback", message);
+                    self.complain(span(), "pool.fallback", message);
+                    break;
                 }
                 seen.push(next);
                 at = &pools[next];
@@ -682,15 +690,15 @@ impl Check<'_> {
                          both, name another pool",
                         at.id
                     );
-                    return self.error(span(), "pool.fallback", message);
+                    self.complain(span(), "pool.fallback", message);
+                    break;
                 }
             }
         }
-        Ok(())
     }
 
     /// Whether each pool with a place is part of another: alone it has no use for it.
-    fn locations(&self, file: &[file::Pool]) -> Result<(), Error> {
+    fn locations(&self, file: &[file::Pool]) {
         let parts: Vec<&str> = file
             .iter()
             .filter_map(|pool| pool.pools.as_ref())
@@ -704,51 +712,60 @@ impl Check<'_> {
                     "only for a pool that is part of another, and {:?} is not; remove it",
                     pool.id.get_ref()
                 );
-                return self.error(location.lat.span(), "pool.location", message);
+                // The other's list may be what was taken out.
+                let others = file
+                    .iter()
+                    .all(|pool| pool.mirrors.is_some() || pool.pools.is_some());
+                if others {
+                    self.unknown(location.lat.span(), "pool.location", &["pool"], message);
+                }
             }
         }
-        Ok(())
     }
 
+    /// A pool's rules, as far as they are good.
     fn rules(
         &self,
         file: &file::Pool,
-        policy: Policy,
-        members: &Members,
-    ) -> Result<Vec<Rule>, Error> {
+        policy: Judged<Policy>,
+        members: Option<&Members>,
+    ) -> Vec<Rule> {
         const KEY: &str = "pool.rules";
         let Some(list) = &file.rules else {
-            if policy == Policy::Geo && file.prefixes.is_none() {
+            if matches!(policy, Ok(Policy::Geo)) && file.prefixes.is_none() {
                 let message = "missing; policy \"geo\" needs some, as { country = \"NL\", mirrors = [\"ams\"] }";
-                return self.error(file.policy.span(), KEY, message.to_owned());
+                self.misfit(file.policy.span(), KEY, message);
             }
-            return Ok(Vec::new());
+            return Vec::new();
         };
         let placed = list.get_ref().iter().filter(|rule| rule.prefix.is_none());
         let placed = placed.count();
         if placed > MAX_RULES {
             let message = format!("{placed} are too many; {MAX_RULES} is the most");
-            return self.error(list.span(), KEY, message);
+            self.complain(list.span(), KEY, message);
+            return Vec::new();
         }
         let mut rules: Vec<Rule> = Vec::new();
         let mut lines: HashMap<Matches, usize> = HashMap::new();
         for rule in list.get_ref() {
             let span = rule.mirrors.span();
             let line = self.source.line(span.start);
-            let Some(matches) = self.keep(self.matches(rule)) else {
-                continue;
-            };
-            if let Some(first) = lines.insert(matches.clone(), line) {
+            let matches = self.matches(rule);
+            if let Ok(matches) = &matches
+                && let Some(first) = lines.insert(matches.clone(), line)
+            {
                 let message = format!(
                     "the rule of line {first} is for the same clients; keep one of the two"
                 );
-                self.complain(span, KEY, message);
-                continue;
+                self.complain(span.clone(), KEY, message);
             }
             if rule.mirrors.get_ref().is_empty() {
                 self.complain(span, "pool.rules.mirrors", "none; name some");
                 continue;
             }
+            let Some(members) = members else {
+                continue;
+            };
             let mut chosen = Vec::new();
             for id in rule.mirrors.get_ref() {
                 let Some(&member) = members.by_id.get(id.get_ref()) else {
@@ -768,17 +785,19 @@ impl Check<'_> {
                 }
                 chosen.push(member);
             }
-            rules.push(Rule {
-                matches,
-                members: chosen,
-                line,
-            });
+            if let Ok(matches) = matches {
+                rules.push(Rule {
+                    matches,
+                    members: chosen,
+                    line,
+                });
+            }
         }
-        Ok(rules)
+        rules
     }
 
     /// For whom a rule is.
-    fn matches(&self, rule: &file::Rule) -> Result<Matches, Error> {
+    fn matches(&self, rule: &file::Rule) -> Judged<Matches> {
         let kinds = [
             ("prefix", rule.prefix.is_some()),
             ("asn", rule.asn.is_some()),
@@ -791,19 +810,28 @@ impl Check<'_> {
             let message = format!("by {kind} and by {other}; make it two rules, or remove one");
             return self.error(rule.mirrors.span(), "pool.rules", message);
         }
+        let mut parts = Ok(());
         for (key, part) in [("city", &rule.city), ("subdivision", &rule.subdivision)] {
             let Some(part) = part else {
                 continue;
             };
-            let message = match kind {
+            let place = format!("pool.rules.{key}");
+            let said = match kind {
                 Some("country") if part.get_ref().trim().is_empty() => {
-                    "empty; write its name, or remove the key".to_owned()
+                    let message = "empty; write its name, or remove the key";
+                    self.complain(part.span(), &place, message)
                 }
                 Some("country") => continue,
-                Some(kind) => format!("not used in a rule by {kind}; remove it"),
-                None => format!("a {key} needs its country; add country = \"..\""),
+                Some(kind) => {
+                    let message = format!("not used in a rule by {kind}; remove it");
+                    self.misfit(part.span(), &place, message)
+                }
+                None => {
+                    let message = format!("a {key} needs its country; add country = \"..\"");
+                    self.misfit(part.span(), &place, message)
+                }
             };
-            return self.error(part.span(), &format!("pool.rules.{key}"), message);
+            parts = Err(said);
         }
         let text = |value: &Option<Spanned<String>>| {
             value
@@ -811,11 +839,12 @@ impl Check<'_> {
                 .map(|text| text.get_ref().trim().to_lowercase())
         };
         if let Some(prefix) = &rule.prefix {
-            return self.prefix(prefix).map(Matches::Prefix);
+            let prefix = self.prefix(prefix);
+            return parts.and(prefix).map(Matches::Prefix);
         }
         if let Some(asn) = &rule.asn {
-            let number = self.number(asn.clone(), "pool.rules.asn", 1, u32::MAX)?;
-            return Ok(Matches::Asn(number));
+            let number = self.number(asn.clone(), "pool.rules.asn", 1, u32::MAX);
+            return parts.and(number).map(Matches::Asn);
         }
         if let Some(continent) = &rule.continent {
             let code = self.code(continent, "pool.rules.continent")?;
@@ -826,14 +855,16 @@ impl Check<'_> {
                 );
                 return self.error(continent.span(), "pool.rules.continent", message);
             }
-            return Ok(Matches::Continent(code));
+            return parts.and(Ok(Matches::Continent(code)));
         }
         let Some(country) = &rule.country else {
             let message = "for nobody; add prefix, asn, continent or country (with subdivision, \
                            city, or both)";
-            return self.error(rule.mirrors.span(), "pool.rules", message.to_owned());
+            parts?;
+            return Err(self.misfit(rule.mirrors.span(), "pool.rules", message));
         };
-        let country = self.country(country)?;
+        let country = self.country(country);
+        let country = parts.and(country)?;
         // ISO 3166-2 puts the country before its code.
         let subdivision = text(&rule.subdivision).map(|text| {
             let rest = text.split_once('-');
@@ -855,14 +886,15 @@ impl Check<'_> {
     }
 
     /// A country, by its code.
-    fn country(&self, text: &Spanned<String>) -> Result<[u8; 2], Error> {
+    fn country(&self, text: &Spanned<String>) -> Judged<[u8; 2]> {
         const KEY: &str = "pool.rules.country";
         // Codes that people take for a country's.
-        const TAKEN_FOR: [(&[u8; 2], &str); 5] = [
+        const TAKEN_FOR: [(&[u8; 2], &str); 6] = [
             (b"UK", "write GB"),
             (b"EN", "write GB"),
             (b"EL", "write GR"),
             (b"SU", "write RU, or those of the others"),
+            (b"AN", "write BQ, CW or SX, which it is today"),
             (b"EU", "write continent = \"EU\" for all of Europe"),
         ];
         let code = self.code(text, KEY)?;
@@ -877,7 +909,7 @@ impl Check<'_> {
     }
 
     /// Two letters, in upper case.
-    fn code(&self, text: &Spanned<String>, key: &str) -> Result<[u8; 2], Error> {
+    fn code(&self, text: &Spanned<String>, key: &str) -> Judged<[u8; 2]> {
         match *text.get_ref().as_bytes() {
             [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
                 Ok([a.to_ascii_uppercase(), b.to_ascii_uppercase()])
@@ -896,7 +928,7 @@ impl Check<'_> {
         }
     }
 
-    fn prefix(&self, text: &Spanned<String>) -> Result<IpNet, Error> {
+    fn prefix(&self, text: &Spanned<String>) -> Judged<IpNet> {
         const KEY: &str = "pool.rules.prefix";
         network::parse(text.get_ref()).or_else(|message| self.error(text.span(), KEY, message))
     }
@@ -908,7 +940,7 @@ impl Check<'_> {
         mirrors: &[Mirror],
         pools: &mut Vec<Pool>,
         steers: &mut Vec<Steer>,
-    ) -> Result<(), Error> {
+    ) {
         const KEY: &str = "pool.names";
         for (number, pool) in file.iter().enumerate() {
             let Some(template) = &pool.names else {
@@ -919,19 +951,26 @@ impl Check<'_> {
                     "{:?} would name every mirror alike; write {{mirror}} where its id is to stand",
                     template.get_ref()
                 );
-                return self.error(template.span(), KEY, message);
+                self.complain(template.span(), KEY, message);
+                continue;
             }
             for mirror in pools[number].mirrors.clone() {
                 let id = &mirrors[mirror].id;
                 let text = template.get_ref().replace("{mirror}", id);
-                let name = zone::parse_owner(&text)
-                    .or_else(|message| self.error(template.span(), KEY, message))?;
+                let name = match zone::parse_owner(&text) {
+                    Ok(name) => name,
+                    Err(message) => {
+                        self.complain(template.span(), KEY, message);
+                        break;
+                    }
+                };
                 if let Some(other) = steers.iter().find(|steer| steer.name == name) {
                     let message = format!(
                         "{name} is already steered by line {}; change the template",
                         other.line
                     );
-                    return self.error(template.span(), KEY, message);
+                    self.complain(template.span(), KEY, message);
+                    break;
                 }
                 let line = self.source.line(template.span().start);
                 steers.push(Steer {
@@ -950,7 +989,6 @@ impl Check<'_> {
                 });
             }
         }
-        Ok(())
     }
 }
 

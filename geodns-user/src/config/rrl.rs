@@ -3,9 +3,9 @@
 use geodns_common::wire;
 use ipnet::IpNet;
 
-use super::Error;
 use super::check::Check;
 use super::file::{self, Spanned};
+use super::said::{Judged, all};
 use crate::geo::{self, network};
 
 /// Responses a second, at the most: more is no limit.
@@ -49,14 +49,14 @@ impl Default for Rrl {
 }
 
 impl Check<'_> {
-    pub(super) fn rrl(&self, file: file::Rrl) -> Result<Rrl, Error> {
+    pub(super) fn rrl(&self, file: file::Rrl) -> Judged<Rrl> {
         let number = |number: Option<Spanned<i64>>, key, default, least, most| match number {
             Some(number) => self.number(number, key, least, most),
             None => Ok(default),
         };
-        let rate = number(file.rate, "rrl.rate", 0, 0, MAX_RATE)?;
-        let burst = number(file.burst, "rrl.burst", rate, 1, 10 * MAX_RATE)?;
-        let slip = number(file.slip, "rrl.slip", 2, 0, MAX_SLIP)?;
+        let rate = number(file.rate, "rrl.rate", 0, 0, MAX_RATE);
+        let burst = number(file.burst, "rrl.burst", rate.unwrap_or(0), 1, 10 * MAX_RATE);
+        let slip = number(file.slip, "rrl.slip", 2, 0, MAX_SLIP);
         let [least, most] = UDP_SIZES;
         let nocookie_udp_size = number(
             file.nocookie_udp_size,
@@ -64,27 +64,30 @@ impl Check<'_> {
             least,
             least,
             most,
-        )?;
-        let list = file.allow.map(Spanned::into_inner).unwrap_or_default();
-        let mut allow = Vec::new();
-        for text in &list {
-            let prefix = network::parse(text.get_ref());
-            match prefix.and_then(|prefix| geo::check_trie_prefix(prefix).map(|()| prefix)) {
-                Ok(prefix) if allow.len() < MAX_ALLOW => allow.push(prefix),
-                Ok(_) => {
-                    let message = format!("{} prefixes; {MAX_ALLOW} is the most", list.len());
-                    return self.error(text.span(), "rrl.allow", message);
-                }
-                Err(message) => return self.error(text.span(), "rrl.allow", message),
-            }
-        }
+        );
+        let allow = file.allow.map_or(Ok(Vec::new()), |list| self.allow(&list));
         Ok(Rrl {
-            rate,
-            burst,
-            slip,
-            nocookie_udp_size,
-            allow,
+            rate: rate?,
+            burst: burst?,
+            slip: slip?,
+            nocookie_udp_size: nocookie_udp_size?,
+            allow: allow?,
             dry_run: file.dry_run.unwrap_or(false),
         })
+    }
+
+    /// Prefixes that are never limited.
+    fn allow(&self, list: &Spanned<Vec<Spanned<String>>>) -> Judged<Vec<IpNet>> {
+        const KEY: &str = "rrl.allow";
+        let count = list.get_ref().len();
+        if count > MAX_ALLOW {
+            let message = format!("{count} prefixes; {MAX_ALLOW} is the most");
+            return self.error(list.span(), KEY, message);
+        }
+        all(list.get_ref().iter().map(|text| {
+            let prefix = network::parse(text.get_ref());
+            let prefix = prefix.and_then(|prefix| geo::check_trie_prefix(prefix).map(|()| prefix));
+            prefix.or_else(|message| self.error(text.span(), KEY, message))
+        }))
     }
 }

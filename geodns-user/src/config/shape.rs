@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 use toml::Spanned;
-use toml::de::{DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::Error;
 use super::file::{Source, TIME};
@@ -28,20 +28,31 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| match schema() {
 pub(super) struct Found {
     /// What is wrong.
     pub errors: Vec<Error>,
-    /// What is left cannot be judged: something is missing without which nothing fits together.
-    pub fatal: bool,
     /// Where something was taken out: sections, and their lines.
-    pub holes: Vec<(String, RangeInclusive<usize>)>,
+    holes: Vec<(String, RangeInclusive<usize>)>,
+    /// Sections that were taken out whole, or of which one was.
+    lost: BTreeSet<String>,
 }
 
 impl Found {
-    /// Whether an error of what is left may come of what was taken out.
-    pub fn explains(&self, error: &Error) -> bool {
-        let section = error.key.as_ref().and_then(|key| key.split('.').next());
+    /// Errors of a file that is no TOML.
+    pub fn of(errors: Vec<Error>) -> Self {
+        Self {
+            errors,
+            ..Self::default()
+        }
+    }
+
+    /// Whether something was taken out of the section that has a key, where it stands in this line.
+    pub fn has_hole(&self, key: &str, line: usize) -> bool {
+        let section = key.split('.').next();
         let mut holes = self.holes.iter();
-        holes.any(|(of, lines)| {
-            section == Some(of) && error.line.is_none_or(|line| lines.contains(&line))
-        })
+        holes.any(|(of, lines)| section == Some(of) && lines.contains(&line))
+    }
+
+    /// Whether a section of this name was taken out: what names it cannot find it.
+    pub fn has_lost(&self, section: &str) -> bool {
+        self.lost.contains(section)
     }
 }
 
@@ -66,29 +77,26 @@ pub(super) fn check(source: &Source<'_>, document: &mut DeTable<'_>) -> Found {
             // Each of a list of tables by itself, so that the others are judged.
             (Of::List(item), DeValue::Array(_)) if matches!(item.get("type"), Some(Value::String(kind)) if kind == "object") =>
             {
-                let mut sound = true;
                 if let DeValue::Array(items) = value.get_mut() {
-                    for item_value in items.iter_mut() {
+                    keep_items(items, |value| {
                         let before = walker.errors.len();
-                        sound &= walker.value(item_value, item, name, true);
+                        let sound = walker.value(value, item, name, true);
                         if walker.errors.len() > before {
-                            found
-                                .holes
-                                .push((name.to_owned(), walker.lines(item_value)));
+                            found.holes.push((name.to_owned(), walker.lines(value)));
                         }
-                    }
+                        if !sound {
+                            found.lost.insert(name.to_owned());
+                        }
+                        sound
+                    });
                 }
-                // A table that is not there would be missed by all that name it.
-                found.fatal |= !sound;
-                sound
-            }
-            (Of::List(_), _) => {
-                let sound = walker.value(value, schema_of(schema), name, true);
-                found.fatal |= !sound;
-                sound
+                true
             }
             _ => walker.value(value, schema_of(schema), name, true),
         };
+        if !sound {
+            found.lost.insert(name.to_owned());
+        }
         if walker.errors.len() > before && !matches!(of, Of::List(_)) {
             let mut lines = walker.lines(value);
             let first = walker.source.line(at.start).min(*lines.start());
@@ -115,6 +123,21 @@ fn keep<'i>(
     for key in gone {
         table.remove(key.as_str());
     }
+}
+
+/// Takes out of a list what is not to be kept. Whether all is.
+fn keep_items<'i>(
+    items: &mut DeArray<'i>,
+    mut kept: impl FnMut(&mut Spanned<DeValue<'i>>) -> bool,
+) -> bool {
+    let all = std::mem::replace(items, DeArray::new());
+    let before = all.len();
+    for mut value in all {
+        if kept(&mut value) {
+            items.push(value);
+        }
+    }
+    items.len() == before
 }
 
 /// What a schema is of.
@@ -269,11 +292,9 @@ impl Walker<'_> {
         match (of, value.get_mut()) {
             (Of::Table(schema), DeValue::Table(table)) => self.table(table, schema, path, span),
             (Of::List(item), DeValue::Array(items)) => {
-                let mut sound = true;
-                for value in items.iter_mut() {
-                    sound &= self.value(value, item, path, false);
-                }
-                sound
+                let all = keep_items(items, |value| self.value(value, item, path, false));
+                // Of a list of tables the others can be judged without it.
+                all || matches!(Of::schema(item), Of::Table(_)) && !items.is_empty()
             }
             (Of::Either(either, _), _) => {
                 let fitting = either.iter().find(|one| Of::new(one).fits(value.get_ref()));

@@ -53,16 +53,17 @@ fn one(source: &Source<'_>, error: &Wrong) -> Error {
         return Error {
             file: source.path.to_owned(),
             line: Some(number),
+            column: None,
             key: Some(culprit.to_owned()),
-            message: message(error.message(), "", Some(culprit), None, "", 0),
+            message: message(error.message(), "", Some(culprit), None, ""),
         };
     }
-    let column = 1 + source.text[start..at.max(start)].chars().count();
     Error {
         file: source.path.to_owned(),
         line: Some(source.line(at)),
+        column: Some(source.column(at)),
         key: path,
-        message: message(error.message(), line, header, key, value, column),
+        message: message(error.message(), line, header, key, value),
     }
 }
 
@@ -87,14 +88,7 @@ fn header(line: &str) -> Option<&str> {
     Some(name.trim())
 }
 
-fn message(
-    said: &str,
-    line: &str,
-    header: Option<&str>,
-    key: Option<&str>,
-    value: &str,
-    column: usize,
-) -> String {
+fn message(said: &str, line: &str, header: Option<&str>, key: Option<&str>, value: &str) -> String {
     let said = said.replace('\n', ", ");
     if said.starts_with("duplicate key") {
         let list = |name: &str| LISTS.into_iter().find(|(list, _)| *list == name);
@@ -127,5 +121,5 @@ fn message(
     {
         return YAML.to_owned();
     }
-    format!("not TOML at character {column}: {said}; see https://toml.io")
+    format!("not TOML: {said}; see https://toml.io")
 }

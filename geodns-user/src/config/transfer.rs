@@ -1,6 +1,6 @@
 //! `[[tsig]]`, and who gives and takes the zones: judged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,10 +11,11 @@ use domain::tsig::{self, Algorithm, KeyStore};
 use domain::utils::base64;
 use ipnet::IpNet;
 
-use super::catalog::{Catalog, MAX_ZONES};
+use super::ZoneFile;
+use super::catalog::{MAX_ZONES, is_producer};
 use super::check::{Check, address, there_are};
 use super::file::{self, Spanned};
-use super::{Error, ZoneFile};
+use super::said::{Judged, Said, all};
 use crate::geo::network;
 use crate::zone::Name;
 
@@ -101,32 +102,26 @@ pub enum Steered {
 }
 
 impl Check<'_> {
-    pub(super) fn keys(&self, file: Vec<file::Tsig>) -> Result<Keys, Error> {
+    /// All keys. One of which something is wrong is there too, for those who name it, with a secret of no use.
+    pub(super) fn keys(&self, file: Vec<file::Tsig>) -> Keys {
         let mut keys = HashMap::new();
         for tsig in file {
-            let name = self.name(&tsig.name, "tsig.name")?;
-            let algorithm = match &tsig.algorithm {
-                None => Algorithm::Sha256,
-                Some(text) => match Algorithm::from_str(text.get_ref()) {
-                    Ok(algorithm) => algorithm,
-                    Err(_) => {
-                        let message = format!(
-                            "no such algorithm {:?}; write \"hmac-sha256\", \"hmac-sha384\", \
-                             \"hmac-sha512\" or \"hmac-sha1\"",
-                            text.get_ref()
-                        );
-                        return self.error(text.span(), "tsig.algorithm", message);
-                    }
-                },
-            };
-            let secret = self.secret(&tsig)?;
+            let name = self.name(&tsig.name, "tsig.name");
+            let algorithm = self.algorithm(&tsig).unwrap_or(Algorithm::Sha256);
+            let secret = self.secret(&tsig);
+            let secret = secret.unwrap_or_else(|Said| vec![0; *SECRET.start()]);
+            let Ok(name) = name else { continue };
             let Ok(key_name) = name.try_to_name::<domain::dep::octseq::Array<255>>() else {
-                let message = "no domain name; write one".to_owned();
-                return self.error(tsig.name.span(), "tsig.name", message);
+                let message = "no domain name; write one";
+                self.complain(tsig.name.span(), "tsig.name", message);
+                continue;
             };
             let key = match tsig::Key::new(algorithm, &secret, key_name, None, None) {
                 Ok(key) => Arc::new(key),
-                Err(error) => return self.error(tsig.name.span(), "tsig", error.to_string()),
+                Err(error) => {
+                    self.complain(tsig.name.span(), "tsig", error.to_string());
+                    continue;
+                }
             };
             let key = Key {
                 name: name.clone(),
@@ -134,14 +129,28 @@ impl Check<'_> {
             };
             if keys.insert(name, key).is_some() {
                 let message = format!("a second key {}; remove one", tsig.name.get_ref());
-                return self.error(tsig.name.span(), "tsig.name", message);
+                self.complain(tsig.name.span(), "tsig.name", message);
             }
         }
-        Ok(Keys(keys))
+        Keys(keys)
+    }
+
+    fn algorithm(&self, tsig: &file::Tsig) -> Judged<Algorithm> {
+        let Some(text) = &tsig.algorithm else {
+            return Ok(Algorithm::Sha256);
+        };
+        Algorithm::from_str(text.get_ref()).or_else(|_| {
+            let message = format!(
+                "no such algorithm {:?}; write \"hmac-sha256\", \"hmac-sha384\", \
+                 \"hmac-sha512\" or \"hmac-sha1\"",
+                text.get_ref()
+            );
+            self.error(text.span(), "tsig.algorithm", message)
+        })
     }
 
     /// A key's octets.
-    fn secret(&self, tsig: &file::Tsig) -> Result<Vec<u8>, Error> {
+    fn secret(&self, tsig: &file::Tsig) -> Judged<Vec<u8>> {
         let (text, span, key) = match (&tsig.secret, &tsig.secret_file) {
             (Some(secret), None) => (secret.get_ref().clone(), secret.span(), "tsig.secret"),
             (None, Some(file)) => {
@@ -151,11 +160,11 @@ impl Check<'_> {
             }
             (Some(_), Some(file)) => {
                 let message = "a secret or a file with one, not both; remove one";
-                return self.error(file.span(), "tsig.secret_file", message.to_owned());
+                return self.error(file.span(), "tsig.secret_file", message);
             }
             (None, None) => {
                 let message = "missing; write the secret in base64, or name a secret_file";
-                return self.error(tsig.name.span(), "tsig.secret", message.to_owned());
+                return Err(self.misfit(tsig.name.span(), "tsig.secret", message));
             }
         };
         match base64::decode::<Vec<u8>>(text.trim()) {
@@ -171,87 +180,89 @@ impl Check<'_> {
             }
             Err(_) => {
                 let message = "not base64; write what `openssl rand -base64 32` gives";
-                self.error(span, key, message.to_owned())
+                self.error(span, key, message)
             }
         }
     }
 
-    pub(super) fn zones(&self, file: Vec<file::Zone>, keys: &Keys) -> Result<Vec<ZoneFile>, Error> {
+    pub(super) fn zones(&self, file: Vec<file::Zone>, keys: &Keys) -> Judged<Vec<ZoneFile>> {
         if file.is_empty() {
-            return Err(Error {
-                file: self.source.path.to_owned(),
-                line: None,
-                key: Some("zone".to_owned()),
-                message: "there is none to serve; add a [[zone]] with name and file".to_owned(),
-            });
+            let message = "there is none to serve; add a [[zone]] with name and file";
+            return Err(self.miscounted("zone", message));
         }
         if file.len() > MAX_ZONES {
-            return Err(Error {
-                file: self.source.path.to_owned(),
-                line: None,
-                key: Some("zone".to_owned()),
-                message: format!("{} zones; {MAX_ZONES} is the most", file.len()),
-            });
+            let message = format!("{} zones; {MAX_ZONES} is the most", file.len());
+            return Err(self.miscounted("zone", message));
         }
         let mut zones: Vec<ZoneFile> = Vec::new();
         let mut lines: HashMap<Name, usize> = HashMap::new();
+        let producers = self.producers(&file);
         for zone in file {
             let line = self.source.line(zone.name.span().start);
-            let Some(name) = self.keep(self.name(&zone.name, "zone.name")) else {
-                continue;
-            };
-            if let Some(first) = lines.insert(name.clone(), line) {
+            let name = self.name(&zone.name, "zone.name");
+            if let Ok(name) = &name
+                && let Some(first) = lines.insert(name.clone(), line)
+            {
                 let message = format!("{name} is already the zone of line {first}; remove one");
                 self.complain(zone.name.span(), "zone.name", message);
-                continue;
             }
-            zones.extend(self.keep(self.zone(zone, name, line, keys)));
+            zones.extend(self.zone(zone, name, line, keys, &producers));
         }
-        self.listings(&zones)?;
         Ok(zones)
     }
 
     fn zone(
         &self,
         zone: file::Zone,
-        name: Name,
+        name: Judged<Name>,
         line: usize,
         keys: &Keys,
-    ) -> Result<ZoneFile, Error> {
-        let key = self.optional_key(zone.tsig.as_ref(), "zone.tsig", keys)?;
-        let primaries = self.peers(zone.primaries.as_ref(), "zone.primaries", &key, keys)?;
-        let listing = self.listing(&zone)?;
-        let catalog = self.catalog(&zone, &name, &primaries, &key, keys)?;
-        let is_producer = matches!(catalog, Some(Catalog::Producer));
+        producers: &HashSet<Name>,
+    ) -> Judged<ZoneFile> {
+        let key = self.optional_key(zone.tsig.as_ref(), "zone.tsig", keys);
+        // Without the key that is wrong.
+        let signed = key.clone().unwrap_or(None);
+        let primaries = self.peers(zone.primaries.as_ref(), "zone.primaries", &signed, keys);
+        let has_primaries = zone.primaries.is_some();
+        let listing = self.listing(&zone, producers);
+        let catalog = self.catalog(&zone, &name, &primaries, &signed, keys);
+        let is_producer = is_producer(&zone);
         let file = match zone.file {
-            Some(file) if !primaries.is_empty() => {
+            Some(file) if has_primaries => {
                 let message = "a zone has a file or primaries, not both; remove one";
-                return self.error(file.span(), "zone.file", message.to_owned());
+                self.error(file.span(), "zone.file", message)
             }
-            Some(file) => Some(self.path(Some(file), "zone.file", "")?.0),
-            None if primaries.is_empty() && !is_producer => {
+            Some(file) => {
+                let file = self.path(Some(file), "zone.file", "");
+                file.map(|(file, _)| Some(file))
+            }
+            None if !has_primaries && !is_producer => {
                 let message = "missing; name the zone file, or primaries to transfer the zone from";
-                return self.error(zone.name.span(), "zone.file", message.to_owned());
+                Err(self.misfit(zone.name.span(), "zone.file", message))
             }
-            None => None,
+            None => Ok(None),
         };
+        let allow_transfer = self.allowed(zone.allow_transfer, "zone.allow_transfer", keys);
+        let notify = self.peers(zone.notify.as_ref(), "zone.notify", &signed, keys);
+        let steered = self.one_of(
+            zone.transfer_steered,
+            "zone.transfer_steered",
+            Steered::Flatten,
+            &[
+                ("flatten", Steered::Flatten),
+                ("leave-out", Steered::LeaveOut),
+            ],
+        );
+        key?;
         Ok(ZoneFile {
-            name,
-            file,
-            primaries,
-            allow_transfer: self.allowed(zone.allow_transfer, "zone.allow_transfer", keys)?,
-            notify: self.peers(zone.notify.as_ref(), "zone.notify", &key, keys)?,
-            steered: self.one_of(
-                zone.transfer_steered,
-                "zone.transfer_steered",
-                Steered::Flatten,
-                &[
-                    ("flatten", Steered::Flatten),
-                    ("leave-out", Steered::LeaveOut),
-                ],
-            )?,
-            catalog,
-            listing,
+            name: name?,
+            file: file?,
+            primaries: primaries?,
+            allow_transfer: allow_transfer?,
+            notify: notify?,
+            steered: steered?,
+            catalog: catalog?,
+            listing: listing?,
             member: None,
             line,
         })
@@ -263,18 +274,18 @@ impl Check<'_> {
         text: Option<&Spanned<String>>,
         place: &str,
         keys: &Keys,
-    ) -> Result<Option<Key>, Error> {
+    ) -> Judged<Option<Key>> {
         text.map(|text| self.key(text, place, keys)).transpose()
     }
 
     /// A key by its name.
-    fn key(&self, text: &Spanned<String>, place: &str, keys: &Keys) -> Result<Key, Error> {
+    fn key(&self, text: &Spanned<String>, place: &str, keys: &Keys) -> Judged<Key> {
         let name = self.name(text, place)?;
         match keys.get(&name) {
             Some(key) => Ok(key.clone()),
             None => {
                 let message = format!("no key {:?}; {}", text.get_ref(), keys.there_are());
-                self.error(text.span(), place, message)
+                Err(self.unknown(text.span(), place, &["tsig"], message))
             }
         }
     }
@@ -285,7 +296,7 @@ impl Check<'_> {
         place: &str,
         key: &Option<Key>,
         keys: &Keys,
-    ) -> Result<Vec<Peer>, Error> {
+    ) -> Judged<Vec<Peer>> {
         let Some(list) = list else {
             return Ok(Vec::new());
         };
@@ -297,9 +308,7 @@ impl Check<'_> {
             return self.error(list.span(), place, message);
         }
         let peers = list.get_ref().iter();
-        peers
-            .map(|peer| self.peer(peer, place, key, keys))
-            .collect()
+        all(peers.map(|peer| self.peer(peer, place, key, keys)))
     }
 
     /// `"192.0.2.1"`, or `{ address = "192.0.2.1", port = 5353, tsig = "key" }`.
@@ -309,11 +318,10 @@ impl Check<'_> {
         place: &str,
         key: &Option<Key>,
         keys: &Keys,
-    ) -> Result<Peer, Error> {
+    ) -> Judged<Peer> {
         let span = value.span();
-        let wrong = |message: String| self.error(span.clone(), place, message);
-        let parsed =
-            |text: &str| address(text).or_else(|message| self.error(span.clone(), place, message));
+        let wrong = |message: String| self.complain(span.clone(), place, message);
+        let parsed = |text: &str| address(text).map_err(&wrong);
         let table = match value.get_ref() {
             toml::Value::String(text) => {
                 return Ok(Peer {
@@ -324,52 +332,54 @@ impl Check<'_> {
             }
             toml::Value::Table(table) => table,
             _ => {
-                return wrong(
-                    "not a server; write \"192.0.2.1\", or { address = \"192.0.2.1\", port = 53, \
-                     tsig = \"key\" }"
-                        .to_owned(),
-                );
+                let message = "not a server; write \"192.0.2.1\", or { address = \"192.0.2.1\", \
+                               port = 53, tsig = \"key\" }";
+                return self.error(span, place, message);
             }
         };
-        let mut peer = Peer {
-            address: IpAddr::from([0, 0, 0, 0]),
-            port: 53,
-            key: key.clone(),
-        };
+        let mut at = None;
+        let mut port = Ok(53);
+        let mut own = None;
+        let mut others = Ok(());
         for (name, value) in table {
             match (name.as_str(), value) {
-                ("address", toml::Value::String(text)) => peer.address = parsed(text)?,
-                ("port", toml::Value::Integer(port)) => match u16::try_from(*port) {
-                    Ok(port) if port > 0 => peer.port = port,
-                    _ => return wrong(format!("port {port} is out of range; write 1 to 65535")),
-                },
+                ("address", toml::Value::String(text)) => at = Some(parsed(text)),
+                ("port", toml::Value::Integer(number)) => {
+                    let judged = u16::try_from(*number).ok().filter(|&port| port > 0);
+                    port = judged.ok_or_else(|| {
+                        wrong(format!("port {number} is out of range; write 1 to 65535"))
+                    });
+                }
                 ("tsig", toml::Value::String(text)) => {
                     let text = Spanned::new(span.clone(), text.clone());
-                    peer.key = Some(self.key(&text, place, keys)?);
+                    own = Some(self.key(&text, place, keys));
                 }
                 ("address" | "tsig", _) => {
-                    return wrong(format!("{name} is not a string; write it in quotes"));
+                    others = Err(wrong(format!("{name} is not a string; write it in quotes")));
                 }
-                ("port", _) => return wrong("port is not a whole number; write one".to_owned()),
+                ("port", _) => {
+                    others = Err(wrong("port is not a whole number; write one".to_owned()));
+                }
                 _ => {
-                    return wrong(format!(
+                    others = Err(wrong(format!(
                         "unknown key {name:?} of a server; known: address, port, tsig"
-                    ));
+                    )));
                 }
             }
         }
-        match peer.address.is_unspecified() {
-            true => wrong("a server without address; add one".to_owned()),
-            false => Ok(peer),
+        if !table.contains_key("address") {
+            others = Err(self.misfit(span.clone(), place, "a server without address; add one"));
         }
+        others?;
+        Ok(Peer {
+            address: at.unwrap_or(Err(Said))?,
+            port: port?,
+            key: own.transpose()?.or_else(|| key.clone()),
+        })
     }
 
     /// An address or a prefix; `None`: it is neither.
-    pub(super) fn network(
-        &self,
-        text: &Spanned<String>,
-        place: &str,
-    ) -> Result<Option<IpNet>, Error> {
+    pub(super) fn network(&self, text: &Spanned<String>, place: &str) -> Judged<Option<IpNet>> {
         match network::spelled(text.get_ref()).map(network::check) {
             Some(Err(message)) => self.error(text.span(), place, message),
             prefix => Ok(prefix.and_then(Result::ok)),
@@ -381,7 +391,7 @@ impl Check<'_> {
         list: Option<Spanned<Vec<Spanned<String>>>>,
         place: &str,
         keys: &Keys,
-    ) -> Result<Vec<Allowed>, Error> {
+    ) -> Judged<Vec<Allowed>> {
         let list = list.map(Spanned::into_inner).unwrap_or_default();
         let one = |text: &Spanned<String>| {
             if let Some(prefix) = self.network(text, place)? {
@@ -401,11 +411,11 @@ impl Check<'_> {
                     text.get_ref(),
                     keys.there_are()
                 );
-                return self.error(text.span(), place, message);
+                return Err(self.unknown(text.span(), place, &["tsig"], message));
             }
             Ok(Allowed::Signed(name))
         };
-        list.iter().map(one).collect()
+        all(list.iter().map(one))
     }
 }
 

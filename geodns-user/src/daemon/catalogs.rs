@@ -37,7 +37,7 @@ use crate::control::api::Failure;
 use crate::state::State;
 use crate::supervise::Never;
 use crate::world::Inputs;
-use crate::zone::catalog::{self, Ledger, Member, Merged, Said};
+use crate::zone::catalog::{self, Complaint, Ledger, Member, Merged, Said};
 use crate::zone::{self, Name, Zone, Zones};
 
 /// How long changes are collected.
@@ -100,7 +100,7 @@ pub(super) fn keep(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Fail
 }
 
 /// What the catalogs say, and what is wrong with those that are broken.
-fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<String>) {
+fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<Complaint>) {
     let mut complaints = Vec::new();
     let mut all = Vec::new();
     for (of, zone) in config.zones.iter().zip(zones.iter()) {
@@ -111,10 +111,11 @@ fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<String>) {
             _ if zone.is_empty() => None,
             Ok(entries) => Some(entries),
             Err(broken) => {
-                complaints.push(format!(
-                    "catalog {} is broken: {broken}; its members stay as they are",
-                    zone.apex
-                ));
+                complaints.push(Complaint {
+                    catalog: Some(zone.apex.clone()),
+                    member: None,
+                    cause: broken.to_string(),
+                });
                 None
             }
         };
@@ -130,7 +131,7 @@ fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<String>) {
 struct Outcome {
     /// Members that there are now, and those that there were; `None`: they are the same.
     changed: Option<[usize; 2]>,
-    complaints: Vec<String>,
+    complaints: Vec<Complaint>,
 }
 
 impl Daemon {
@@ -168,11 +169,11 @@ impl Daemon {
                     if outcome.changed.is_some() {
                         self.follow_zones(Some(&before));
                     }
-                    complaints.first().cloned()
+                    complaints.first().map(ToString::to_string)
                 }
                 Err(failure) => {
                     let line = format!("catalogs: the members stay as they were: {failure}");
-                    error!("{line}");
+                    error!(cause = %failure, "{line}");
                     Some(line)
                 }
             };
@@ -258,12 +259,22 @@ fn with_members(now: &Inputs, merged: &Merged) -> Result<Inputs, Failure> {
     })
 }
 
-fn log(complaints: &[String]) {
-    for line in complaints.iter().take(MAX_LOGGED) {
-        warn!("{line}");
+fn log(complaints: &[Complaint]) {
+    for complaint in complaints.iter().take(MAX_LOGGED) {
+        let Complaint {
+            catalog,
+            member,
+            cause,
+        } = complaint;
+        warn!(
+            catalog = catalog.as_ref().map(display),
+            member = member.as_ref().map(display),
+            cause,
+            "{complaint}"
+        );
     }
     let more = complaints.len().saturating_sub(MAX_LOGGED);
     if more > 0 {
-        warn!("catalogs: {more} more of the kind");
+        warn!(more, "catalogs: {more} more of the kind");
     }
 }

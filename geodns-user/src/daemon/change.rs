@@ -31,7 +31,7 @@ use crate::plan::{EditError, Store};
 use crate::publish::Backend;
 use crate::state::{Import, State};
 use crate::supervise::Never;
-use crate::world::{Inputs, World};
+use crate::world::{Inputs, Warning, World};
 use crate::zone::{self, Zone};
 
 /// Between attempts to make the kernel's tables anew.
@@ -428,7 +428,7 @@ impl Daemon {
                 Ok(())
             });
             if let Err(failure) = tidied.await {
-                tracing::warn!("the kernel's tables could not be tidied: {failure}");
+                tracing::warn!(cause = %failure, "the kernel's tables could not be tidied: {failure}");
             }
             // A world that was replaced has gone by now, too.
             let _ = tokio::task::spawn_blocking(heap::give_back).await;
@@ -697,9 +697,7 @@ impl Daemon {
             .unwrap_or_else(PoisonError::into_inner)
             .foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
-        for warning in inputs.unmatched() {
-            tracing::warn!("{warning}");
-        }
+        inputs.unmatched().iter().for_each(Warning::log);
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
         let rules = self.ledger.compile(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;
@@ -723,10 +721,11 @@ impl Daemon {
             kernel.set_interfaces(inputs.config.kernel.interfaces.clone());
         }
         if !fixed.is_empty() {
+            let (file, keys) = (inputs.config.path.display(), fixed.join(", "));
             tracing::warn!(
-                "changed in {}, and in force only after a restart: {}",
-                inputs.config.path.display(),
-                fixed.join(", ")
+                %file,
+                keys,
+                "changed in {file}, and in force only after a restart: {keys}"
             );
         }
         Ok(Reloaded {
@@ -796,7 +795,7 @@ fn parse(
             })
             .map(|mirror| (mirror.id.as_str(), config.mirror_in_pool(table, &mirror.id)))
             .collect();
-        let list = Layer::parse(csv, Path::new(name), |id| {
+        let list = Layer::parse(csv, Path::new(name), None, |id| {
             mirrors.get(id).copied().ok_or_else(|| {
                 let known: Vec<_> = mirrors.keys().copied().collect();
                 format!(

@@ -195,7 +195,7 @@ pub(super) fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
             let plan = reloaded.generation;
             told!(info, who, plan, "reloaded: plan {plan}; by {by}");
             if let Some(warning) = &reloaded.warning {
-                tracing::warn!("{warning}");
+                told!(warn, who, cause = warning, "{warning}");
             }
         }
         Err(failure) => {

@@ -18,6 +18,7 @@ use crate::geo::Geography;
 use crate::geo::mmdb::Fingerprint;
 use crate::state;
 use crate::supervise::Never;
+use crate::world::Warning;
 
 /// How often the files are looked at; one that is the same for so long is taken for complete.
 const LOOK: Duration = Duration::from_secs(1);
@@ -119,9 +120,7 @@ impl Daemon {
         let next = self.compile(&inputs, &world.layers(), generation)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)?;
-        for warning in inputs.warnings() {
-            tracing::warn!("{warning}");
-        }
+        inputs.warnings().iter().for_each(Warning::log);
         Ok(generation)
     }
 }

@@ -18,7 +18,7 @@ use super::standing::{Standings, now_unix_ms};
 use crate::config::{Config, Fail};
 use crate::control::api::Failure;
 use crate::fault;
-use crate::health::{Event, Status, Target, Verdict};
+use crate::health::{Event, Status, Target, Trouble, Verdict};
 use crate::kernel;
 use crate::plan::{Plan, Store};
 use crate::state;
@@ -38,6 +38,8 @@ const BATCH: usize = 1024;
 pub enum News {
     /// A check has a result.
     Checked(Event),
+    /// Checks that could not be made.
+    Troubled(Trouble),
     /// What other monitors' file says now.
     Feed(Vec<Verdict>),
     /// Something else is to change by itself.
@@ -410,6 +412,21 @@ fn set_addresses(
     stores
 }
 
+/// The mirrors that a target is of: these, as long as the configuration is still the one that was judged.
+fn mirrors_of<'a>(
+    config: &'a Config,
+    judged: &[usize],
+    target: &Target,
+) -> Vec<&'a crate::config::Mirror> {
+    let of = |mirror: &&crate::config::Mirror| Target::of(mirror).any(|of| of == *target);
+    let judged = judged.iter().filter_map(|&at| config.mirrors.get(at));
+    let judged: Vec<_> = judged.filter(of).collect();
+    match judged.is_empty() {
+        true => config.mirrors.iter().filter(of).collect(),
+        false => judged,
+    }
+}
+
 /// Says what has become of an address of a mirror.
 fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
     let pools = pools_of(config, &mirror.id);
@@ -502,6 +519,7 @@ impl Daemon {
     pub(super) fn heed_or_again(&self) {
         if let Err(failure) = self.heed(&Which::All) {
             tracing::error!(
+                cause = %failure,
                 "who is in service is not up to date in the answers: {failure}; trying again"
             );
             let _ = self.news.send(News::Again);
@@ -681,6 +699,7 @@ impl Daemon {
                 }
                 if let Err(failure) = daemon.heed_batch(batch) {
                     tracing::error!(
+                        cause = %failure,
                         "a change of a mirror's health is not in the answers: {failure}; trying again"
                     );
                     std::thread::sleep(AGAIN);
@@ -710,6 +729,7 @@ impl Daemon {
     /// Heeds news together; without any, it is the time that has come for something.
     fn heed_batch(&self, batch: Vec<News>) -> Result<(), Failure> {
         let mut changed = Vec::new();
+        let mut troubles = Vec::new();
         {
             let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
             let mut mirrors = BTreeSet::new();
@@ -731,6 +751,10 @@ impl Daemon {
                         judge.feed(&verdicts);
                         all = true;
                     }
+                    News::Troubled(trouble) => {
+                        let of = judge.judged.mirrors_of.get(&*trouble.target);
+                        troubles.push((of.cloned().unwrap_or_default(), trouble));
+                    }
                     News::Again => all = true,
                     News::Look | News::Stop => {}
                 }
@@ -742,6 +766,7 @@ impl Daemon {
             }
         }
         self.tell(&changed);
+        self.tell_troubles(&troubles);
         Ok(())
     }
 
@@ -766,6 +791,29 @@ impl Daemon {
         }
     }
 
+    /// Logs which checks could not be made.
+    fn tell_troubles(&self, troubles: &[(Vec<usize>, Trouble)]) {
+        let world = self.world.load_full();
+        for (mirrors, trouble) in troubles {
+            let mirrors = mirrors_of(&world.inputs.config, mirrors, &trouble.target);
+            let mirrors: Vec<&str> = mirrors.iter().map(|mirror| mirror.id.as_str()).collect();
+            let mirror = (!mirrors.is_empty()).then(|| mirrors.join(","));
+            let Trouble {
+                checks,
+                target,
+                cause,
+            } = trouble;
+            tracing::warn!(
+                mirror,
+                address = %target.address,
+                check = %target,
+                checks,
+                cause,
+                "health: {checks} checks could not be made; {target}: {cause}"
+            );
+        }
+    }
+
     /// Logs what has changed, and keeps it over a restart.
     fn tell(&self, changed: &[(Vec<usize>, Event)]) {
         if changed.is_empty() {
@@ -773,9 +821,7 @@ impl Daemon {
         }
         let world = self.world.load_full();
         for (mirrors, event) in changed {
-            let mirrors = mirrors.iter();
-            // The configuration may be another one by now.
-            for mirror in mirrors.filter_map(|&at| world.inputs.config.mirrors.get(at)) {
+            for mirror in mirrors_of(&world.inputs.config, mirrors, &event.target) {
                 log(&world.inputs.config, mirror, event);
             }
         }

@@ -57,13 +57,23 @@ impl Complaints {
     /// Puts these in the place of the others, and logs those that are new. Gives whether there was an address and is
     /// none now, or the other way round.
     fn put(&self, nowhere: Option<String>, failed: &[ListenError]) -> bool {
-        let failed = failed.iter().map(ToString::to_string).collect();
-        let now = Said { nowhere, failed };
+        let now = Said {
+            nowhere,
+            failed: failed.iter().map(ToString::to_string).collect(),
+        };
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *said, now.clone());
         drop(said);
-        for complaint in now.failed.difference(&before.failed) {
-            tracing::error!("{complaint}");
+        for error in failed {
+            if !before.failed.contains(&error.to_string()) {
+                let ListenError {
+                    at,
+                    port,
+                    protocol,
+                    source,
+                } = error;
+                tracing::error!(address = %at, port, protocol, cause = %source, "{error}");
+            }
         }
         if let Some(complaint) = &now.nowhere
             && before.nowhere.is_none()

@@ -44,7 +44,7 @@ impl Daemon {
             }
             let turn = self.change(|daemon| daemon.promotion().turn(daemon)).await;
             if let Err(failure) = turn {
-                error!("names that are asked often do not come into the kernel: {failure}");
+                error!(cause = %failure, "names that are asked often do not come into the kernel: {failure}");
             }
         }
     }

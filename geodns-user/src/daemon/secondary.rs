@@ -637,9 +637,13 @@ impl Look {
             .first
             .filter(|first| self.left_out.as_ref() != Some(first))
         {
+            let (apex, records) = (&self.apex, left_out.count);
             warn!(
-                "{}: {peer} has {} records that are none of it, which are left out: the first is {first}",
-                self.apex, left_out.count
+                zone = %apex,
+                %peer,
+                records,
+                %first,
+                "{apex}: {peer} has {records} records that are none of it, which are left out: the first is {first}"
             );
             self.left_out = Some(first);
         }

@@ -28,16 +28,14 @@ pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let kept = match keep.read(&zone.name, zone.label()) {
         Ok(kept) => kept?,
         Err(line) => {
-            error!("{line}");
+            error!(zone = %zone.name, cause = line, "{line}");
             return None;
         }
     };
     let expires = kept.checked + kept.zone.expire();
     if expires <= SystemTime::now() {
-        warn!(
-            "{}: what was kept of it has expired: SERVFAIL until it is transferred",
-            zone.name
-        );
+        let apex = &zone.name;
+        warn!(zone = %apex, "{apex}: what was kept of it has expired: SERVFAIL until it is transferred");
         return None;
     }
     Some(Arc::new(kept.zone))
@@ -50,9 +48,11 @@ pub(super) fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<
     match zone::may_be_put(config, &kept) {
         Ok(()) => Some(kept),
         Err(why) => {
+            let apex = &zone.name;
             error!(
-                "{}: what was kept of it is not served: {why}; SERVFAIL until it is transferred",
-                zone.name
+                zone = %apex,
+                cause = %why,
+                "{apex}: what was kept of it is not served: {why}; SERVFAIL until it is transferred"
             );
             None
         }
@@ -100,7 +100,7 @@ impl Daemon {
         zones.make_offers(config, &before, Some(number));
         let changed = before[number].serial() != zones[number].serial();
         if zones[number].is_signed() && !before[number].is_signed() {
-            warn!("{apex}: {}", zone::SIGNED);
+            warn!(zone = %apex, cause = zone::SIGNED, "{apex}: {}", zone::SIGNED);
         }
         self.put_zones(&world, zones, number)?;
         if changed {

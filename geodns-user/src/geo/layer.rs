@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use siphasher::sip::SipHasher13;
 
 use super::{Prefix, parse};
-use crate::config::Error;
+use crate::config::{Error, Errors};
 
 /// Below it a number is a member's.
 const FIRST_ORDER: u16 = (MAX_MIRRORS + MAX_GROUPS) as u16;
@@ -70,17 +70,22 @@ impl Layer {
     /// Parses a list of lines `prefix,mirror,mirror,...`, the best mirror first. `mirror` gives the number
     /// for an id (`None`: leave it out), or says what is wrong with it. Blank lines and `#` comments are
     /// skipped; a first line `prefix,mirror` is a header. Host bits set, a repeated prefix, anything
-    /// unparsable: an error with the line.
+    /// unparsable: an error with the line. `key` is what names the file in the configuration.
     pub fn parse(
         text: &str,
         file: &Path,
+        key: Option<&str>,
         mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
-    ) -> Result<Self, Error> {
-        parse::parse(text, mirror).map_err(|wrong| Error {
-            file: file.to_owned(),
-            line: Some(wrong.line),
-            key: None,
-            message: wrong.message,
+    ) -> Result<Self, Errors> {
+        parse::parse(text, mirror).map_err(|(wrong, more)| {
+            let errors = wrong.into_iter().map(|wrong| Error {
+                file: file.to_owned(),
+                line: Some(wrong.line),
+                column: None,
+                key: key.map(str::to_owned),
+                message: wrong.message,
+            });
+            Errors::new(errors.collect(), more)
         })
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use geodns_common::limit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::{Config, Error};
+use crate::config::{Config, Error, Errors};
 use crate::files;
 
 mod country;
@@ -179,12 +179,13 @@ pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
 
 /// Reads the prefix lists of a configuration's pools (empty for those that have none), and adds their
 /// rules by prefix: where a list has the same prefix, the rule counts.
-pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Vec<Error>> {
+pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Errors> {
     // Pools with the same members often name the same list: one copy is enough.
     type Key<'a> = (&'a PathBuf, &'a [usize], Vec<&'a str>);
     let mut read: HashMap<Key<'_>, Arc<Layer>> = HashMap::new();
     let mut lists = Vec::with_capacity(config.pools.len());
     let mut errors = Vec::new();
+    let mut more = 0;
     for (number, pool) in config.pools.iter().enumerate() {
         let mut layer = Arc::default();
         if let Some(path) = &pool.prefixes {
@@ -194,7 +195,11 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Vec<Error>> {
                 Some(layer) => Arc::clone(layer),
                 None => {
                     let list = load_list(config, number, path);
-                    let list = list.map_err(|error| errors.push(error)).unwrap_or_default();
+                    let list = list.unwrap_or_else(|wrong| {
+                        errors.extend(wrong.iter().cloned());
+                        more += wrong.more();
+                        Arc::default()
+                    });
                     Arc::clone(read.entry(key).or_insert(list))
                 }
             };
@@ -205,6 +210,7 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Vec<Error>> {
             errors.push(Error {
                 file: config.path.clone(),
                 line: Some(pool.line),
+                column: None,
                 key: Some("pool.rules".into()),
                 message: error.to_string(),
             });
@@ -213,30 +219,32 @@ pub fn load(config: &Config) -> Result<Vec<Arc<Layer>>, Vec<Error>> {
     }
     match errors.is_empty() {
         true => Ok(lists),
-        false => Err(errors),
+        false => Err(Errors::new(errors, more)),
     }
 }
 
-fn load_list(config: &Config, number: usize, path: &Path) -> Result<Arc<Layer>, Error> {
+fn load_list(config: &Config, number: usize, path: &Path) -> Result<Arc<Layer>, Errors> {
+    const KEY: &str = "pool.prefixes";
     let pool = &config.pools[number];
     let text = files::read_to_string(path).map_err(|error| Error {
         file: config.path.clone(),
         line: Some(pool.line),
-        key: Some("pool.prefixes".into()),
+        column: None,
+        key: Some(KEY.into()),
         message: format!(
             "cannot read {}: {error}; check the path and its permissions",
             path.display()
         ),
     })?;
-    let layer = Layer::parse(&text, path, |id| match config.mirror_in_pool(number, id) {
+    let mirror = |id: &str| match config.mirror_in_pool(number, id) {
         Some(mirror) => Ok(Some(mirror)),
         None => Err(format!(
             "no mirror \"{id}\" in pool \"{}\"; it has {}",
             pool.id,
             ids(config, number)
         )),
-    })?;
-    Ok(Arc::new(layer))
+    };
+    Layer::parse(&text, path, Some(KEY), mirror).map(Arc::new)
 }
 
 fn ids(config: &Config, pool: usize) -> String {

@@ -7,6 +7,9 @@ use ipnet::IpNet;
 
 use super::{Layer, Prefix, network};
 
+/// Lines of which it is kept what is wrong with them; of the others only the number.
+const MAX_WRONG: usize = 50;
+
 /// What is wrong, and in which line (from 1).
 #[derive(Debug)]
 pub struct Wrong {
@@ -14,40 +17,54 @@ pub struct Wrong {
     pub message: String,
 }
 
+/// Why a line is not taken.
+enum Bad {
+    /// It is wrong itself.
+    Line(String),
+    /// The list is too much with it.
+    List(String),
+}
+
+impl From<String> for Bad {
+    fn from(message: String) -> Self {
+        Self::Line(message)
+    }
+}
+
+/// A list; or what is wrong with its lines, and how many more have something.
 pub fn parse<'a>(
     text: &'a str,
     mut mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
-) -> Result<Layer, Wrong> {
+) -> Result<Layer, (Vec<Wrong>, usize)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut layer = Layer::default();
     // What stands behind the prefix, and its number: lines that are alike are common, and stand together.
     let mut known: HashMap<&'a str, Option<u16>> = HashMap::new();
     let mut latest: Option<(&'a str, Option<u16>)> = None;
     let mut header_allowed = true;
-    for (line, content) in lines(text) {
-        let wrong = |message| Wrong { line, message };
+    let mut take = |content: &'a str| -> Result<(), Bad> {
         let Some((prefix, ids)) = content.split_once(',') else {
             let help = match content.contains([';', '\t', ' ']) {
                 true => "; put a comma between the two",
                 false => "",
             };
-            return Err(wrong(format!(
-                "{content:?} is not of the form prefix,mirror{help}"
-            )));
+            let message = format!("{content:?} is not of the form prefix,mirror{help}");
+            return Err(message.into());
         };
         let prefix = field(prefix);
         let is_header = || prefix == "prefix" && fields(ids).all(|id| id == "mirror");
         if std::mem::take(&mut header_allowed) && is_header() {
-            continue;
+            return Ok(());
         }
         let number = match latest {
             Some((known, number)) if known == ids => number,
             _ => match known.get(ids) {
                 Some(&number) => number,
                 None => {
-                    let order = order(ids, &mut mirror).map_err(wrong)?;
-                    let number = layer.number(&order);
-                    let number = number.map_err(|error| wrong(error.to_string()))?;
+                    let order = order(ids, &mut mirror)?;
+                    let number = layer
+                        .number(&order)
+                        .map_err(|error| Bad::List(error.to_string()))?;
                     known.insert(ids, number);
                     number
                 }
@@ -60,9 +77,9 @@ pub fn parse<'a>(
             if let Some(number) = number {
                 layer.v4.push((first, len, number));
             }
-            continue;
+            return Ok(());
         }
-        let net = network::parse(prefix).map_err(wrong)?;
+        let net = network::parse(prefix)?;
         if let Some(number) = number {
             match net {
                 IpNet::V4(net) => layer
@@ -73,11 +90,30 @@ pub fn parse<'a>(
                     .push((net.addr().to_bits(), net.prefix_len(), number)),
             }
         }
+        Ok(())
+    };
+    let mut wrong = Vec::new();
+    let mut more = 0;
+    for (line, content) in lines(text) {
+        match take(content) {
+            Ok(()) => (),
+            Err(Bad::Line(message)) if wrong.len() < MAX_WRONG => {
+                wrong.push(Wrong { line, message });
+            }
+            Err(Bad::Line(_)) => more += 1,
+            Err(Bad::List(message)) => {
+                wrong.push(Wrong { line, message });
+                break;
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        return Err((wrong, more));
     }
     let repeated = sort(&mut layer.v4).map(|(first, len)| (u128::from(first) << 96, len, true));
     let repeated = repeated.or(sort(&mut layer.v6).map(|(first, len)| (first, len, false)));
     match repeated {
-        Some((first, len, v4)) => Err(find_repeated(text, first, len, v4)),
+        Some((first, len, v4)) => Err((vec![find_repeated(text, first, len, v4)], 0)),
         None => Ok(layer),
     }
 }

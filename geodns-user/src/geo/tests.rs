@@ -12,7 +12,7 @@ fn parse(text: &str) -> Result<Layer, String> {
         "elsewhere" => Ok(None),
         other => Err(format!("no mirror \"{other}\"")),
     };
-    Layer::parse(text, Path::new("world.csv"), mirror).map_err(|error| error.to_string())
+    Layer::parse(text, Path::new("world.csv"), None, mirror).map_err(|error| error.to_string())
 }
 
 fn nets(layer: &Layer) -> Vec<(String, &[u8])> {
@@ -95,7 +95,7 @@ fn orders_are_bounded_and_prefixes_are_not() {
         order[at + 1..].reverse();
     }
     let number = |id: &str| Ok(Some(id.parse().unwrap()));
-    let parse = |text: &str| Layer::parse(text, Path::new("list.csv"), number);
+    let parse = |text: &str| Layer::parse(text, Path::new("list.csv"), None, number);
     let fits: Vec<_> = text.lines().take(MAX_ORDERS).collect();
     let mut fits = fits.join("\n");
     assert_eq!(parse(&fits).unwrap().len(), MAX_ORDERS);
@@ -251,7 +251,7 @@ fn layer() -> impl Strategy<Value = Layer> {
     btree_map(net(), order, 0..12).prop_map(|all| {
         let text: String = all.iter().map(|(net, m)| format!("{net},{m}\n")).collect();
         let number = |id: &str| id.parse().map(Some).map_err(|_| "no number".to_owned());
-        Layer::parse(&text, Path::new("list"), number).unwrap()
+        Layer::parse(&text, Path::new("list"), None, number).unwrap()
     })
 }
 

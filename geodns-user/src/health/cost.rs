@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use super::{Monitor, Options, Target};
+use super::{Monitor, Options, Target, Told};
 use crate::config::{Check, CheckKind, HttpCheck, Status, Tls};
 
 const WARM_UP: Duration = Duration::from_secs(8);
@@ -110,7 +110,8 @@ fn measure(name: &str, count: u32, kind: &CheckKind) {
     runtime().block_on(async {
         let (results, failures) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (count_results, count_failures) = (results.clone(), failures.clone());
-        let monitor = Monitor::start(Options::default(), move |event| {
+        let monitor = Monitor::start(Options::default(), move |told| {
+            let Told::Result(event) = told else { return };
             count_results.fetch_add(1, Ordering::Relaxed);
             if let Some(reason) = event.reason {
                 count_failures.fetch_add(1, Ordering::Relaxed);

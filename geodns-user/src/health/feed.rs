@@ -21,6 +21,8 @@ use crate::config::Error;
 use crate::files;
 use crate::supervise::Never;
 
+/// The key of the configuration that names the file.
+const KEY: &str = "health.feed";
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// The most octets that are read.
@@ -137,7 +139,8 @@ impl Feed {
         match self.news() {
             Ok(Some(verdicts)) => {
                 if self.complaint.take().is_some() {
-                    tracing::info!("{}: good again", self.path.display());
+                    let feed = self.path.display();
+                    tracing::info!(%feed, "{feed}: good again");
                 }
                 let changed = verdicts != self.verdicts;
                 self.verdicts = verdicts;
@@ -148,7 +151,12 @@ impl Feed {
                 let line = error.to_string();
                 if self.complaint.as_ref() != Some(&line) {
                     let kept = "what it said before stays in force";
-                    tracing::warn!("{line}; {kept}");
+                    tracing::warn!(
+                        feed = %error.file.display(),
+                        line = error.line,
+                        cause = error.message,
+                        "{line}; {kept}"
+                    );
                     self.complaint = Some(line);
                 }
                 false
@@ -180,17 +188,27 @@ impl Feed {
         if now.settled(SystemTime::now()) && read.as_ref().err().is_none_or(is_final) {
             self.read = Some(now);
         }
-        let text = read.map_err(|error| Error::cannot_read(&self.path, &error))?;
+        Self::decode(&self.path, read).map(Some)
+    }
+
+    /// Reads a feed once.
+    pub fn read(path: &Path) -> Result<Vec<Verdict>, Error> {
+        Self::decode(path, files::read_at_most(path, MAX_LEN))
+    }
+
+    fn decode(path: &Path, read: io::Result<Vec<u8>>) -> Result<Vec<Verdict>, Error> {
+        let text = read.map_err(|error| Error::cannot_read(path, &error))?;
         let text = String::from_utf8(text).map_err(|error| {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             Error {
-                file: self.path.clone(),
+                file: path.to_owned(),
                 line: Some(1 + before.iter().filter(|&&byte| byte == b'\n').count()),
-                key: None,
+                column: None,
+                key: Some(KEY.to_owned()),
                 message: "not UTF-8; save the file as UTF-8".to_owned(),
             }
         })?;
-        Self::parse(&self.path, &text).map(Some)
+        Self::parse(path, &text)
     }
 
     /// Reads a feed's text; `path` is for errors. Each mirror, and each address of one, may stand
@@ -206,7 +224,8 @@ impl Feed {
             let wrong = |message| Error {
                 file: path.to_owned(),
                 line: Some(line),
-                key: None,
+                column: None,
+                key: Some(KEY.to_owned()),
                 message,
             };
             let verdict = verdict(content, line).map_err(wrong)?;

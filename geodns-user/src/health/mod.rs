@@ -25,7 +25,7 @@ pub mod target;
 
 pub use check::Outcome;
 pub use feed::{Feed, Verdict};
-pub use monitor::{Event, Last, Monitor, Options, Saved, Status};
+pub use monitor::{Event, Last, Monitor, Options, Saved, Status, Told, Trouble};
 pub use target::Target;
 
 #[cfg(test)]

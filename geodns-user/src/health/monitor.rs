@@ -76,6 +76,26 @@ pub struct Event {
     pub reason: Option<String>,
 }
 
+/// Checks that could not be made, for a reason on this side. They say nothing of their targets.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// How many, since this was told last.
+    pub checks: u64,
+    /// What the first of them was of.
+    pub target: Arc<Target>,
+    /// Why it could not be made.
+    pub cause: String,
+}
+
+/// What a monitor tells.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// A result, as it comes in.
+    Result(Event),
+    /// Now and then.
+    Trouble(Trouble),
+}
+
 /// What is known of a target.
 #[derive(Clone, Debug)]
 pub struct Status {
@@ -123,7 +143,7 @@ impl fmt::Debug for Monitor {
 impl Monitor {
     /// Starts without targets, in the current runtime. `tell` is called with each result as it comes
     /// in, and must not block.
-    pub fn start(options: Options, tell: impl FnMut(Event) + Send + 'static) -> Self {
+    pub fn start(options: Options, tell: impl FnMut(Told) + Send + 'static) -> Self {
         let shared = Mutex::new(Shared::default());
         let prepare = move |targets: Vec<Arc<Target>>| {
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +165,7 @@ impl Monitor {
 
     fn start_with(
         options: Options,
-        tell: impl FnMut(Event) + Send + 'static,
+        tell: impl FnMut(Told) + Send + 'static,
         prepare: Box<Prepare>,
     ) -> Self {
         let inner = Arc::new(Inner {
@@ -500,7 +520,7 @@ struct Keeper {
     running: JoinSet<Done>,
     /// Which target a task checks.
     whose: HashMap<task::Id, u64>,
-    tell: Box<dyn FnMut(Event) + Send>,
+    tell: Box<dyn FnMut(Told) + Send>,
     complaints: Complaints,
 }
 
@@ -522,7 +542,9 @@ impl Keeper {
                 () = self.inner.changed.notified() => {}
                 Some(done) = self.running.join_next_with_id() => self.finish(done),
             }
-            self.complaints.log();
+            if let Some(trouble) = self.complaints.log() {
+                (self.tell)(Told::Trouble(trouble));
+            }
         }
     }
 
@@ -578,18 +600,17 @@ impl Keeper {
             .table()
             .result(number, done.outcome, done.latency);
         if let Some(event) = event {
-            (self.tell)(event);
+            (self.tell)(Told::Result(event));
         }
     }
 }
 
-/// Trouble on this side, logged now and then.
+/// Trouble on this side, told now and then.
 struct Complaints {
     /// Checks that started more than an interval late.
     late: u64,
-    impossible: u64,
-    /// The first of those that were impossible.
-    example: Option<String>,
+    /// Those that were impossible.
+    trouble: Option<Trouble>,
     /// When there may be lines again.
     after: Instant,
 }
@@ -598,40 +619,45 @@ impl Complaints {
     fn new() -> Self {
         Self {
             late: 0,
-            impossible: 0,
-            example: None,
+            trouble: None,
             after: Instant::now(),
         }
     }
 
     fn impossible(&mut self, number: u64, reason: &str, inner: &Inner) {
-        self.impossible += 1;
-        if self.example.is_none() {
-            let table = inner.table();
-            let target = table.entries.get(&number).map(|entry| &entry.target);
-            self.example = target.map(|target| format!("{target}: {reason}"));
-        }
-    }
-
-    fn log(&mut self) {
-        if self.late == 0 && self.impossible == 0 || Instant::now() < self.after {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.checks += 1;
             return;
         }
-        if let Some(example) = &self.example {
-            let checks = self.impossible;
-            tracing::warn!("health: {checks} checks could not be made; {example}");
+        let table = inner.table();
+        self.trouble = table.entries.get(&number).map(|entry| Trouble {
+            checks: 1,
+            target: Arc::clone(&entry.target),
+            cause: reason.to_owned(),
+        });
+    }
+
+    /// Logs that checks are late. Gives those that were impossible, whose mirrors another knows.
+    fn log(&mut self) -> Option<Trouble> {
+        if self.late == 0 && self.trouble.is_none() || Instant::now() < self.after {
+            return None;
         }
         if self.late > 0 {
             let checks = self.late;
             tracing::warn!(
+                checks,
                 "health: {checks} checks started more than an interval late; too many wait for their \
                  timeouts: raise intervals, or lower timeouts"
             );
         }
-        *self = Self {
-            after: Instant::now() + COMPLAIN,
-            ..Self::new()
-        };
+        let before = std::mem::replace(
+            self,
+            Self {
+                after: Instant::now() + COMPLAIN,
+                ..Self::new()
+            },
+        );
+        before.trouble
     }
 }
 

@@ -162,10 +162,11 @@ pub fn attach(
         // What veth's driver sends (XDP_TX) its peer drops unless a program is there to take it,
         // and nobody can see from here whether there is.
         Mode::Auto if netdev.is_veth => {
+            let interface = netdev.name.as_str();
             tracing::warn!(
-                "{}: this is a veth, where native answers arrive only if the other end has an XDP \
-                 program too: if it has, set kernel.mode = \"native\"",
-                netdev.name
+                interface,
+                "{interface}: this is a veth, where native answers arrive only if the other end has an XDP \
+                 program too: if it has, set kernel.mode = \"native\""
             );
             (true, None)
         }
@@ -180,7 +181,11 @@ pub fn attach(
     };
     let attachment = try_attach(pins, program, netdev, generic)?;
     if let Some(reason) = fallback {
-        tracing::warn!("{reason}: attached in generic mode");
+        tracing::warn!(
+            interface = netdev.name,
+            cause = %reason,
+            "{reason}: attached in generic mode"
+        );
     }
     Ok(attachment)
 }
@@ -277,6 +282,6 @@ pub fn restore_rxvlan(interface: &str) {
     if let Err(error) = netdev::set_rxvlan(interface, true)
         && error.raw_os_error() != Some(libc::ENODEV)
     {
-        tracing::warn!("{interface}: rxvlan stays off: {error}");
+        tracing::warn!(interface, cause = %error, "{interface}: rxvlan stays off: {error}");
     }
 }

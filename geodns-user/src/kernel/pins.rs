@@ -271,12 +271,14 @@ impl Left {
                 if self.had_rxvlan {
                     link::restore_rxvlan(&netdev.name);
                 }
+                let interface = netdev.name.as_str();
                 tracing::info!(
-                    "{}: detached, it is no longer in kernel.interfaces",
-                    netdev.name
+                    interface,
+                    "{interface}: detached, it is no longer in kernel.interfaces"
                 );
             }
             None if is_attached => tracing::warn!(
+                interface = self.name,
                 "{}: detached from an interface of this name in another network namespace, where a daemon \
                  before this one had it",
                 self.name

@@ -7,6 +7,7 @@
 //! - [`Ledger`], [`write()`]: zones to a catalog that lists them
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::hash::Hasher as _;
 
 use domain::base::{Name as DomainName, Rtype, Serial};
@@ -199,8 +200,33 @@ pub struct Merged {
     pub members: Vec<Member>,
     /// Those of them that begin without what there was under their name.
     pub fresh: HashSet<Name>,
-    /// What is not done, and why: a line each.
-    pub complaints: Vec<String>,
+    /// What is not done, and why.
+    pub complaints: Vec<Complaint>,
+}
+
+/// Something that a catalog says and that is not done. Displays as one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The catalog; `None`: several.
+    pub catalog: Option<Name>,
+    /// The member; `None`: all of the catalog.
+    pub member: Option<Name>,
+    /// Why.
+    pub cause: String,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = &self.cause;
+        match (&self.catalog, &self.member) {
+            (Some(catalog), Some(_)) => write!(f, "catalog {catalog}: {cause}"),
+            (Some(catalog), None) => write!(
+                f,
+                "catalog {catalog} is broken: {cause}; its members stay as they are"
+            ),
+            (None, _) => write!(f, "catalogs: {cause}"),
+        }
+    }
 }
 
 /// The members that there are, from what all catalogs say and who was a member before.
@@ -278,25 +304,33 @@ pub fn merge(said: &[Said], before: &[Member], mut claims: Claims, room: usize) 
                     }
                 }
                 Err(clash) if merged.complaints.len() < MAX_COMPLAINTS => {
-                    merged
-                        .complaints
-                        .push(format!("catalog {catalog}: {clash}"));
+                    merged.complaints.push(Complaint {
+                        catalog: Some(catalog.clone()),
+                        member: Some(one.name.clone()),
+                        cause: clash.to_string(),
+                    });
                 }
                 Err(_) => unsaid += 1,
             }
         }
     }
+    let of_several = |cause| Complaint {
+        catalog: None,
+        member: None,
+        cause,
+    };
     if unsaid > 0 {
-        let line = format!("catalogs: {unsaid} more members are left alone");
-        merged.complaints.push(line);
+        let cause = format!("{unsaid} more members are left alone");
+        merged.complaints.push(of_several(cause));
     }
     without_room.sort_unstable();
     without_room.dedup();
     if let Some(first) = without_room.first() {
-        merged.complaints.push(format!(
-            "catalogs: there is no room for {} members, {first} the first: {room} are all there may be",
+        let cause = format!(
+            "there is no room for {} members, {first} the first: {room} are all there may be",
             without_room.len()
-        ));
+        );
+        merged.complaints.push(of_several(cause));
     }
     merged.members = members.into_values().collect();
     merged

@@ -277,6 +277,7 @@ fn read_one(config: &Config, zone: &ZoneFile, steered: &Names) -> Reading {
             findings: Findings::of(Error {
                 file: config.path.clone(),
                 line: Some(zone.line),
+                column: None,
                 key: Some("zone.file".to_owned()),
                 message: format!(
                     "cannot read {}: {error}; check the path and its permissions",
@@ -294,24 +295,33 @@ pub type Kept<'a> = &'a dyn Fn(&ZoneFile) -> Option<Arc<Zone>>;
 /// from elsewhere, takes what `kept` has of them; without, the zone is empty. Warnings are logged.
 pub fn load(config: &Config, kept: Kept<'_>) -> Result<Zones, Error> {
     let readings = read_all(config);
-    readings.iter().for_each(log);
+    for (zone, reading) in config.zones.iter().zip(&readings) {
+        log(&zone.name, reading);
+    }
     steered(config, readings, kept)
 }
 
 /// Logs the warnings of a zone.
-fn log(reading: &Reading) {
+fn log(zone: &Name, reading: &Reading) {
     let Findings {
         warnings,
         more_warnings,
         ..
     } = &reading.findings;
     for warning in warnings.iter().take(MAX_LOGGED) {
-        warn!("{warning}");
+        warn!(
+            %zone,
+            file = %warning.file.display(),
+            line = warning.line,
+            key = warning.key.as_deref(),
+            cause = warning.message,
+            "{warning}"
+        );
     }
     let more = warnings.len().saturating_sub(MAX_LOGGED) + more_warnings;
     if more > 0 {
         let file = warnings[0].file.display();
-        warn!("{file}: {more} more warnings; geodns check shows them");
+        warn!(%zone, %file, more, "{file}: {more} more warnings; geodns check shows them");
     }
 }
 
@@ -363,7 +373,7 @@ pub fn arranged(config: &Config, zones: Vec<Arc<Zone>>) -> Result<Zones, Error> 
 pub fn read_file(config: &Config, zone: &ZoneFile) -> Result<Zone, Error> {
     let steered = integrity::names(config.steers.iter().map(|steer| &steer.name));
     let reading = read_one(config, zone, &steered);
-    log(&reading);
+    log(&zone.name, &reading);
     match (reading.zone, reading.findings.refusal()) {
         (Some(zone), None) => Ok(zone),
         (_, Some(refusal)) => Err(refusal),
@@ -382,6 +392,7 @@ fn too_large(config: &Config, number: usize, error: TooLarge) -> Error {
     Error {
         file: config.path.clone(),
         line: Some(config.zones[number].line),
+        column: None,
         key: Some("zone".to_owned()),
         message: error.to_string(),
     }

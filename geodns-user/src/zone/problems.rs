@@ -78,6 +78,7 @@ impl List {
         let errors = self.kept.into_iter().map(|(at, key, message)| Error {
             file: files[usize::from(at.file)].clone(),
             line: (at.line > 0).then_some(at.line as usize),
+            column: None,
             key,
             message,
         });

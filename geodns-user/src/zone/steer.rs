@@ -17,6 +17,7 @@ pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> 
             Err(Error {
                 file: config.path.clone(),
                 line: Some(steer.line),
+                column: None,
                 key: Some(
                     if generated {
                         "pool.names"

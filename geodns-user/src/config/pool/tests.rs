@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Config, Errors, Overrides};
+use super::super::{Config, Error, Errors, Overrides};
 use super::*;
 
 /// Four mirrors with places, one without, two that are aliases. The cases put pools behind it: their
@@ -533,7 +533,7 @@ fn each_wrong_mirror_is_one_clear_line() {
     ] {
         assert!(BASE.contains(from), "{from:?} is not in the base");
         let error = read(&BASE.replacen(from, to, 1)).unwrap_err();
-        assert_eq!(error.to_string(), format!("etc/g.toml:{expect}"));
+        assert_eq!(error.without_columns(), format!("etc/g.toml:{expect}"));
     }
 }
 
@@ -929,7 +929,7 @@ fn each_wrong_part_of_a_pool_is_one_clear_line() {
     let error = read(&text.replace("site = \"fra\"", "site = \"inner\"")).unwrap_err();
     let line = LINES + 8;
     assert_eq!(
-        error.to_string(),
+        error.without_columns(),
         format!(
             "etc/g.toml:{line}: pool.policy: server.site \"inner\" is neither a mirror nor a part of this pool; the pool has \"ams\", \"fra\", \"iad\", \"sin\""
         )
@@ -937,7 +937,7 @@ fn each_wrong_part_of_a_pool_is_one_clear_line() {
     let error = read(&text.replace("site = \"fra\"\n", "")).unwrap_err();
     let line = line - 1;
     assert_eq!(
-        error.to_string(),
+        error.without_columns(),
         format!(
             "etc/g.toml:{line}: pool.policy: policy \"site\" needs server.site, the mirror that this node stands beside; set it, or choose another policy"
         )

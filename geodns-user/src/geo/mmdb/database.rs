@@ -139,10 +139,13 @@ impl Database {
             Ok(value) => value.place(wanted),
             Err(problem) => {
                 if self.damaged.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let file = self.path().display();
                     tracing::warn!(
-                        "{}: the record of {address} does not decode: {problem}; it says nothing, nor does \
+                        %file,
+                        %address,
+                        cause = %problem,
+                        "{file}: the record of {address} does not decode: {problem}; it says nothing, nor does \
                          any like it; get the file again",
-                        self.path().display(),
                     );
                 }
                 Place::default()

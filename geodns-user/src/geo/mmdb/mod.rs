@@ -232,6 +232,7 @@ fn error(path: &Path, message: impl Into<String>) -> Error {
     Error {
         file: path.to_owned(),
         line: None,
+        column: None,
         key: None,
         message: message.into(),
     }

@@ -74,8 +74,13 @@ const PLACES: &[Place] = &[
     }),
     ("a prefix list", |text| {
         let list = format!("{text},ams\n");
-        let layer = Layer::parse(&list, Path::new("list.csv"), |_| Ok(Some(0)));
-        let layer = layer.map_err(|error| error.message)?;
+        let layer = Layer::parse(&list, Path::new("list.csv"), None, |_| Ok(Some(0)));
+        let layer = layer.map_err(|errors| {
+            errors
+                .iter()
+                .map(|error| error.message.clone())
+                .collect::<String>()
+        })?;
         Ok(layer.iter().next().unwrap().0)
     }),
     ("allow_transfer", |text| {

@@ -77,7 +77,9 @@ fn each_wrong_line_is_one_clear_line() {
             "2: ams,::1 is already in line 1; remove one",
         ),
     ] {
-        assert_eq!(parse(text).unwrap_err(), format!("up.csv:{expect}"));
+        let (line, message) = expect.split_once(": ").unwrap();
+        let expect = format!("up.csv:{line}: health.feed: {message}");
+        assert_eq!(parse(text).unwrap_err(), expect);
     }
     assert_eq!(parse("ams,up\nams,::1,up\nAMS,up").unwrap().len(), 3);
 }
@@ -158,8 +160,11 @@ fn what_is_broken_or_gone_leaves_the_last_good_one_in_force() {
     let complaint = |feed: &Feed| feed.complaint.clone().unwrap();
     let name = path.display().to_string();
     for (text, expect) in [
-        (&b"ams,maybe\n"[..], ":1: \"maybe\" is neither up nor down"),
-        (b"ams,up\n\xff", ":2: not UTF-8"),
+        (
+            &b"ams,maybe\n"[..],
+            ":1: health.feed: \"maybe\" is neither up nor down",
+        ),
+        (b"ams,up\n\xff", ":2: health.feed: not UTF-8"),
         (
             &[b'#'; (MAX_LEN + 1) as usize],
             ": cannot read: it is larger than 4 MiB",

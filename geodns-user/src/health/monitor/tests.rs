@@ -64,8 +64,10 @@ impl Fake {
             };
             targets.iter().map(run).collect()
         };
-        let tell = move |event| {
-            let _ = sender.send((Instant::now(), event));
+        let tell = move |told| {
+            if let Told::Result(event) = told {
+                let _ = sender.send((Instant::now(), event));
+            }
         };
         let monitor = Monitor::start_with(options, tell, Box::new(prepare));
         (fake, monitor, events)
@@ -426,8 +428,10 @@ async fn a_server_that_stops_and_starts_is_seen() {
         address: address.ip(),
     };
     let (sender, mut events) = unbounded_channel();
-    let monitor = Monitor::start(Options::default(), move |event| {
-        let _ = sender.send((Instant::now(), event));
+    let monitor = Monitor::start(Options::default(), move |told| {
+        if let Told::Result(event) = told {
+            let _ = sender.send((Instant::now(), event));
+        }
     });
     monitor.set_targets([one.clone()]);
     assert!(change(&mut events, &one).await.1.up);

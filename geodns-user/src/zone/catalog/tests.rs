@@ -108,7 +108,8 @@ fn merged(said: &[Said], before: &mut Vec<Member>) -> (Vec<String>, Vec<String>)
     });
     let shown = shown.collect();
     *before = merged.members;
-    (shown, merged.complaints)
+    let complaints = merged.complaints.iter().map(ToString::to_string);
+    (shown, complaints.collect())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -577,6 +577,18 @@ fn large(rrl: &str) -> Setup {
     setup(&format!("rate = 100000\n{rrl}")).file("example.org.zone", &zone)
 }
 
+/// Whether `explain` says that a client gets TC for its size, unless it has a good cookie.
+fn says_tc(daemon: &Daemon, (name, qtype): (&str, u16), client: IpAddr) -> Result<bool> {
+    let qtype = if qtype == A { "A" } else { "TXT" };
+    let words = format!("explain {name}.example.org --client {client} --type {qtype}");
+    let explained = daemon.json(&words)?;
+    let mut steps = explained["steps"].as_array().into_iter().flatten();
+    Ok(steps.any(|step| {
+        let says = step["says"].as_str().unwrap_or_default();
+        step["from"] == "rrl.nocookie_udp_size" && says.contains("without a good cookie")
+    }))
+}
+
 #[test]
 fn a_large_answer_over_udp_takes_a_good_cookie() -> Result<()> {
     needs_root!();
@@ -626,6 +638,9 @@ fn a_large_answer_over_udp_takes_a_good_cookie() -> Result<()> {
             ensure!(!is_whole || reply.answers == whole.answers, "{reply}");
         }
         let is_large = !matches!(of_name.0, "t300" | "t500");
+        ensure!(says_tc(&twins.fast, of_name, client)? == is_large);
+        ensure!(says_tc(&twins.slow, of_name, client)? == is_large);
+        ensure!(!says_tc(&twins.fast, of_name, ip(CLIENTS[0]))?);
         let want = before.map(|before| before + if is_large { 2 } else { 0 });
         ensure!(truncated(&twins)? == want, "{of_name:?}");
         let mut stream = twins.pair.client.tcp(client, at(SERVER, 53)?)?;
@@ -642,12 +657,14 @@ fn a_large_answer_over_udp_takes_a_good_cookie() -> Result<()> {
         for of_name in names {
             let reply = twins.ask(client, &of(of_name).edns(1232))?;
             ensure!(!reply.answers.is_empty(), "{rrl}: {reply}");
+            ensure!(!says_tc(&twins.fast, of_name, client)?, "{rrl}");
         }
     }
     twins.change(&large("nocookie_udp_size = 700"))?;
     for (name, is_whole) in [("t600", true), ("t1000", false)] {
         let reply = twins.ask(client, &of((name, TXT)).edns(1232))?;
         ensure!((reply.flags & TC == 0) == is_whole, "{reply}");
+        ensure!(says_tc(&twins.fast, (name, TXT), client)? != is_whole);
     }
     twins.stop()
 }

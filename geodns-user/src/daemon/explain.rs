@@ -24,7 +24,7 @@ use super::answer::{look_up, read};
 use super::change::internal;
 use super::reasons::Reasons;
 use super::{Daemon, identity};
-use crate::config::{self, Config, Matches, Policy};
+use crate::config::{self, Config, Cookies, Matches, Policy};
 use crate::control::api::{
     AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
 };
@@ -92,6 +92,7 @@ impl Daemon {
             },
         };
         explained.name();
+        explained.size(octets.len());
         let compared = !explained.drawn_anew;
         let mut explanation = explained.explanation;
         if let Some(kernel) = &kernel {
@@ -365,6 +366,25 @@ impl Explained<'_> {
     /// A line of the configuration.
     fn line(&self, line: usize) -> String {
         format!("{}:{line}", self.file(&self.config.path))
+    }
+
+    /// Whether an answer of this size is given over UDP, while responses are limited.
+    fn size(&mut self, octets: usize) {
+        let rrl = &self.config.rrl;
+        let most = rrl.nocookie_udp_size;
+        let client = self.question.client;
+        let is_bounded = rrl.rate > 0 && !rrl.dry_run;
+        let is_exempt = || rrl.allow.iter().any(|prefix| prefix.contains(&client));
+        if !is_bounded || octets <= most as usize || is_exempt() {
+            return;
+        }
+        let which = match self.config.cookies {
+            Cookies::Off => "every answer over UDP is TC",
+            _ => "without a good cookie the answer over UDP is TC",
+        };
+        let says =
+            format!("{octets} octets, over {most}: {which}, and the client asks again over TCP");
+        self.step("size", says, "rrl.nocookie_udp_size");
     }
 
     /// The zone and what stands at the name.

@@ -53,6 +53,18 @@ pub fn real_databases() -> Option<[PathBuf; 2]> {
     files.iter().all(|file| file.is_file()).then_some(files)
 }
 
+/// All databases that `cargo xtask data` fetches, each of which says countries, if they are in the cache.
+pub fn real_country_databases() -> Option<Vec<PathBuf>> {
+    const PACKAGES: [&str; 3] = ["dbip-city", "geo-whois-asn-country", "iptoasn-country"];
+    let data = cache()?.join("data");
+    let files = PACKAGES.iter().flat_map(|package| {
+        let folder = data.join(format!("{package}-mmdb"));
+        ["ipv4", "ipv6"].map(|family| folder.join(format!("{package}-{family}.mmdb")))
+    });
+    let files: Vec<PathBuf> = files.collect();
+    files.iter().all(|file| file.is_file()).then_some(files)
+}
+
 /// A program of another name server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
 /// `named`, `named-checkzone`, `kzonecheck`); else the one that is installed.
 pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {

@@ -2,16 +2,20 @@
 //! `geodns preview`, of mirrors that are in service in part or not at all.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, pool};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, ip, pool};
 use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
 use geodns_tests::world::{Pair, run};
-use serde_json::Value;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 
 const SERVER: &str = "192.0.2.53";
 
@@ -490,4 +494,147 @@ fn map_of(link: &Path, name: &str) -> Result<u64> {
         }
     }
     anyhow::bail!("the program has no map {name}: {program}")
+}
+
+/// Clients in the networks of the lists and the database below, at their edges, and anywhere.
+fn clients() -> Vec<IpAddr> {
+    let mut clients: Vec<IpAddr> = [
+        "8.8.8.8",
+        "8.8.0.0",
+        "8.8.255.255",
+        "8.9.0.0",
+        "9.9.9.9",
+        "9.9.10.1",
+        "10.1.0.1",
+        "10.2.0.1",
+        "11.1.2.3",
+        "11.2.0.1",
+        "11.3.0.1",
+        "2600::1",
+        "2601::1",
+        "2a00:1::1",
+        "2002:808:808::1",
+        "2002:b01:203::1",
+        "2001:0:1:2::3",
+    ]
+    .map(ip)
+    .into();
+    let mut random = SmallRng::seed_from_u64(5);
+    for _ in 0..20 {
+        clients.push(IpAddr::from(random.random::<u32>().to_be_bytes()));
+        let low: u128 = random.random::<u128>() >> 16;
+        clients.push(IpAddr::from((0x2600 << 112 | low).to_be_bytes()));
+    }
+    clients
+}
+
+fn get(daemon: &Daemon, path: &str) -> Result<Value> {
+    let (code, body) = daemon.request("GET", path, "")?;
+    ensure!(code == 200, "{path}: {code}: {body}");
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// `map get` and `explain` of a client in a pool say the same mirrors, the same reason, and the same prefix.
+fn compare(daemon: &Daemon, lookup: &Value, client: IpAddr) -> Result<String> {
+    let pool = lookup["pool"].as_str().context("a pool")?;
+    let source = lookup["source"].as_str().context("a source")?;
+    for (qtype, mirrors) in [("A", "mirrors"), ("AAAA", "mirrors_v6")] {
+        let path = format!("/v1/explain?name={pool}.example.org&client={client}&type={qtype}");
+        let explained = get(daemon, &path)?;
+        let differ = || format!("{client} in {pool}, {qtype}: {lookup}; {explained}");
+        let of_order = explained["mirrors"].as_array().context("mirrors")?;
+        let chosen = of_order.iter().filter(|mirror| mirror["chosen"] == true);
+        let mut chosen: Vec<&Value> = chosen.map(|mirror| &mirror["mirror"]).collect();
+        let mut ours: Vec<&Value> = lookup[mirrors].as_array().into_iter().flatten().collect();
+        if pool == "drawn" {
+            // Each query has another.
+            ours.clear();
+        }
+        if pool == "all" {
+            chosen.sort_by_key(|id| id.to_string());
+            ours.sort_by_key(|id| id.to_string());
+        }
+        ensure!(chosen == ours, "mirrors: {}", differ());
+        let Some(first) = of_order.first() else {
+            continue;
+        };
+        let because = first["because"].as_str().unwrap_or_default();
+        let word = because.split([' ', ',']).next().unwrap_or_default();
+        let says = if because == "policy all" { "all" } else { word };
+        ensure!(says == source, "reason: {}", differ());
+        match lookup["prefix"].as_str() {
+            Some(prefix) => {
+                let shown = step(&explained, source);
+                let shown = shown.split(" -> ").next();
+                ensure!(shown == Some(prefix), "prefix: {}", differ());
+            }
+            None => {
+                let by_prefix = ["override", "import", "list"].contains(&source);
+                ensure!(!by_prefix, "prefix: {}", differ());
+            }
+        }
+    }
+    Ok(source.to_owned())
+}
+
+#[test]
+fn map_get_and_explain_say_the_same_of_every_client() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let place = |lat: f64, lon: f64, country: &str| json!({"latitude": lat, "longitude": lon, "country_code": country});
+    let database = Writer::new(
+        true,
+        &[
+            ("11.1.0.0/16", place(52.0, 5.0, "NL")),
+            ("11.2.0.0/16", place(40.7, -74.1, "US")),
+            ("8.0.0.0/8", place(1.0, 104.0, "SG")),
+            ("2a00:1::/32", place(52.0, 5.0, "NL")),
+        ],
+    );
+    let pools = POOLS.map(|(id, rest)| pool(id, rest)).concat();
+    let mut setup = Setup::new(&[SERVER])
+        .mode("off")
+        .body(&format!(
+            "[geoip]\ndatabases = [\"city.mmdb\"]\n{MIRRORS}{pools}"
+        ))
+        .file("example.org.zone", EXAMPLE_ZONE)
+        .file("city.mmdb", &database.bytes())
+        .file("world.csv", PREFIXES)
+        .file(
+            "import.csv",
+            "prefix,mirror\n10.0.0.0/8,sin\n11.2.0.0/17,sin\n2601::/16,iad\n",
+        );
+    setup.server = "site = \"iad\"\n".to_owned();
+    let daemon = Daemon::start(&pair.server, &setup)?;
+    let import = daemon.home.folder.path().join("import.csv");
+    let mut sources: BTreeMap<String, usize> = BTreeMap::new();
+    for change in [
+        String::new(),
+        "map set 9.9.9.0/24 sin --pool table".to_owned(),
+        "map set 11.1.0.0/17 iad --pool geo".to_owned(),
+        "map set 2600::/20 iad --pool nearest".to_owned(),
+        format!("map import {} --pool nearest", import.display()),
+        format!("map import {} --pool table", import.display()),
+        "mirror down iad".to_owned(),
+    ] {
+        if !change.is_empty() {
+            daemon.ok(&change)?;
+        }
+        for client in clients() {
+            let lookups = get(&daemon, &format!("/v1/map/lookup?address={client}"))?;
+            let lookups = lookups.as_array().context("a list")?;
+            ensure!(lookups.len() == POOLS.len(), "{lookups:?}");
+            for lookup in lookups {
+                let source = compare(&daemon, lookup, client)?;
+                *sources.entry(source).or_default() += 1;
+            }
+        }
+    }
+    // Each reason that there is has been seen.
+    for source in [
+        "override", "import", "list", "rule", "nearest", "weight", "default", "all",
+    ] {
+        ensure!(sources.contains_key(source), "no {source}: {sources:?}");
+    }
+    Ok(())
 }

@@ -268,3 +268,80 @@ fn a_policy_that_no_database_serves_is_warned_of() -> Result<()> {
     daemon.logged(warning)?;
     Ok(())
 }
+
+/// Rules by place: how each is written, and whether the database of the test below has the place.
+const RULES: &[(&str, bool)] = &[
+    (r#"asn = 64500"#, true),
+    (r#"asn = 64501"#, false),
+    (r#"continent = "EU""#, true),
+    (r#"continent = "OC""#, false),
+    (r#"country = "NL""#, true),
+    (r#"country = "NZ""#, false),
+    (r#"country = "NL", subdivision = "NH""#, true),
+    (r#"country = "NL", subdivision = "NL-NH""#, true),
+    (r#"country = "NL", subdivision = "north holland""#, true),
+    (r#"country = "NL", subdivision = "ZH""#, false),
+    // That of another country.
+    (r#"country = "US", subdivision = "NH""#, false),
+    (r#"country = "NL", city = "amsterdam""#, true),
+    (r#"country = "NL", city = "Amstredam""#, false),
+    (r#"country = "US", city = "Amsterdam""#, false),
+    (
+        r#"country = "NL", subdivision = "NH", city = "Amsterdam""#,
+        true,
+    ),
+    (
+        r#"country = "NL", subdivision = "ZH", city = "Amsterdam""#,
+        false,
+    ),
+    (r#"prefix = "192.0.2.0/24""#, true),
+];
+
+/// A place may come with the next database: a warning, where a country that does not exist is an error.
+#[test]
+fn a_rule_for_a_place_that_no_database_has_is_a_warning() -> Result<()> {
+    let amsterdam = json!({
+        "continent": {"code": "EU"},
+        "country": {"iso_code": "NL"},
+        "subdivisions": [{"iso_code": "NH", "names": {"en": "North Holland"}}],
+        "city": {"names": {"en": "Amsterdam"}},
+        "autonomous_system_number": 64500,
+    });
+    let boston = json!({
+        "continent": {"code": "NA"},
+        "country": {"iso_code": "US"},
+        "subdivisions": [{"iso_code": "MA", "names": {"en": "Massachusetts"}}],
+        "city": {"names": {"en": "Boston"}},
+    });
+    let database = Writer::new(true, &[("11.1.0.0/16", amsterdam), ("11.2.0.0/16", boston)]);
+    let pool = |rule: &str| {
+        format!("policy = \"geo\"\ndefault = \"ams\"\nrules = [{{ {rule}, mirrors = [\"iad\"] }}]")
+    };
+    for (rule, is_there) in RULES {
+        let (home, setup) = files(&database.bytes())?;
+        let body = BODY.replace("policy = \"nearest\"", &pool(rule));
+        home.write(&setup.body(&body))?;
+        let config = home.config();
+        let check = output(
+            std::process::Command::new(geodns_tests::daemon::binary()?)
+                .args(["check".as_ref(), config.as_os_str()]),
+        )?;
+        let said = String::from_utf8(check.stdout)?;
+        ensure!(check.status.success(), "{rule}: {said}");
+        let mut warnings = said.lines().filter(|line| line.starts_with("warning: "));
+        let line = std::fs::read_to_string(&config)?;
+        let line = line.lines().position(|line| line.starts_with("rules = "));
+        let place = format!("{}:{}", config.display(), line.context("rules")? + 1);
+        match (warnings.next(), warnings.next()) {
+            (None, None) => ensure!(*is_there, "{rule}: no warning"),
+            (Some(warning), None) => {
+                ensure!(!is_there, "{rule}: {warning}");
+                ensure!(warning.contains(&place), "{rule}: {warning}");
+                let says = "pool.rules: pool \"www\": no database has ";
+                ensure!(warning.contains(says), "{rule}: {warning}");
+            }
+            _ => anyhow::bail!("{rule}: {said}"),
+        }
+    }
+    Ok(())
+}

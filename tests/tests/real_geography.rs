@@ -1,12 +1,14 @@
 //! The real city databases and 24 mirrors by distance: every client gets the order of its place, and
-//! every scope is the largest that is all one region; also while overrides come and go.
+//! every scope is the largest that is all one region; also while overrides come and go. And every country that
+//! a real database has is one that rules may name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use geodns::config::Config;
-use geodns::geo::{PlaceId, Prefix, SIX_TO_FOUR, TEREDO};
+use geodns::geo::{Code, PlaceId, Prefix, SIX_TO_FOUR, TEREDO};
 use geodns::plan::Plan;
 use geodns::steering::{Steering, Whereabouts};
 use geodns::world::{Inputs, World};
@@ -14,6 +16,7 @@ use geodns_common::abi::{Family, Order};
 use geodns_common::tables::{self, Tables};
 use geodns_tests::bench::world;
 use ipnet::IpNet;
+use maxminddb::{Reader, WithinOptions, path};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -369,3 +372,59 @@ fn clients_get_the_mirrors_that_the_page_of_policies_shows() -> Result<()> {
     ensure!(seen == 27, "{seen}");
     Ok(())
 }
+
+/// A code that databases have and our list lacks would be refused in a rule.
+#[test]
+fn every_country_that_a_database_has_is_in_our_list() -> Result<()> {
+    let Some(databases) = geodns_tests::real_country_databases() else {
+        geodns_tests::skipped(
+            "every_country_that_a_database_has_is_in_our_list",
+            "no data; run `cargo xtask data`",
+        );
+        return Ok(());
+    };
+    let mut countries: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for database in databases {
+        let what = || database.display().to_string();
+        let reader = Reader::open_readfile(&database).with_context(what)?;
+        // Networks share records.
+        let mut seen: HashSet<usize> = HashSet::new();
+        let mut of_this = 0;
+        for network in reader.networks(WithinOptions::default())? {
+            let network = network.with_context(what)?;
+            let Some(record) = network.offset().filter(|&record| seen.insert(record)) else {
+                continue;
+            };
+            for path in [
+                &path!["country_code"][..],
+                &path!["country", "iso_code"][..],
+            ] {
+                let code: Option<String> = network
+                    .decode_path(path)
+                    .with_context(|| format!("{}, record {record}", what()))?;
+                if let Some(code) = code.filter(|code| !NO_COUNTRIES.contains(&code.as_str())) {
+                    of_this += 1;
+                    countries.entry(code).or_insert_with(|| database.clone());
+                }
+            }
+        }
+        ensure!(
+            of_this > 200,
+            "{}: {of_this} records with a country",
+            what()
+        );
+    }
+    let missing: Vec<_> = countries
+        .iter()
+        .filter(|(code, _)| Code::country(code).is_none())
+        .collect();
+    ensure!(missing.is_empty(), "not in the list: {missing:?}");
+    println!("{} countries", countries.len());
+    // The rest is uninhabited, or so small that nobody has an address there.
+    ensure!(countries.len() > 240, "{countries:?}");
+    Ok(())
+}
+
+/// What databases write that is no country: AN, the Netherlands Antilles, is BQ, CW and SX since 2010; AP is
+/// somewhere in Asia or the Pacific.
+const NO_COUNTRIES: [&str; 2] = ["AN", "AP"];

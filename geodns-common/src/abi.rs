@@ -140,7 +140,7 @@ impl Rate {
         burst: 0,
     };
 
-    /// So many a second, and so many at once when there were none before. 0: no limit.
+    /// N a second, and M at once after a pause. 0: no limit.
     pub const fn new(a_second: u32, at_once: u32) -> Self {
         const SECOND: u64 = 1_000_000_000;
         if a_second == 0 {
@@ -163,7 +163,7 @@ pub struct Limit {
     pub rate: Rate,
     /// Key of the hash over prefixes.
     pub key: u64,
-    /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
+    /// One in N queries over the limit is answered, with TC or a cookie; 0: none is.
     pub slip: u32,
     /// 1: it is counted what would be over the limit, and nothing else happens.
     pub dry_run: u32,
@@ -447,7 +447,7 @@ impl SetType {
         Self(rtype as u64 | (records as u64) << 16 | (octets as u64) << 32 | (start as u64) << 48)
     }
 
-    /// The same, with so many pointers that lack the question's length.
+    /// The same, with N pointers that lack the question's length.
     pub const fn with_pointers(self, pointers: u16) -> Self {
         Self(self.0 | (pointers as u64) << 41)
     }

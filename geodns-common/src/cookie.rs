@@ -28,7 +28,7 @@ const AHEAD: i32 = 300;
 /// Seconds after which it is made anew.
 const RENEWED_AFTER: i32 = 1800;
 
-/// Whether an option of so many octets is well-formed (RFC 7873 section 5.2.2).
+/// Whether an option of N octets is well-formed (RFC 7873 section 5.2.2).
 #[inline(always)]
 pub const fn is_well_formed(len: u32) -> bool {
     len == CLIENT_LEN || len >= 16 && len <= MAX_LEN

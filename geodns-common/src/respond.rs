@@ -346,7 +346,7 @@ impl Scratch {
         self.chosen[0]
     }
 
-    /// Hashes the question's name without its first labels, so many, if that is not what was hashed last.
+    /// Hashes the question's name without its first N labels, unless that was hashed last.
     #[inline(always)]
     pub fn hash_suffix<T: Tables>(&mut self, tables: &T, labels: u32) {
         if self.hashed == labels {

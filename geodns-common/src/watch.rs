@@ -1,7 +1,7 @@
 //! Looking on: samples of what is asked and answered, and the prefixes that ask most.
 //!
 //! tcpdump sees nothing of what XDP sends, so the program itself tells, while somebody asks it to: a
-//! [`Sighting`] of one in so many queries goes into a ring buffer, and each query into a [`Sketch`].
+//! [`Sighting`] of one in N queries goes into a ring buffer, and each query into a [`Sketch`].
 //!
 //! The daemon sets the row of the instance in force, which passes to the next instance on a reload. It reads one ring
 //! buffer of 2 MiB that all instances share, as they share the sketches. A sample is a head of 336 octets: the name, the
@@ -169,7 +169,7 @@ impl Place {
         }
     }
 
-    /// How many queries a prefix that has this place sent: about so many, and seldom fewer.
+    /// How many queries a prefix that has this place sent: about N, and seldom fewer.
     pub const fn estimate(&self, prefix: u64) -> u64 {
         if self.prefix == prefix {
             (self.total + self.lead) / 2

@@ -160,7 +160,7 @@ pub(crate) const fn multiplied(word: u64, key: u64) -> u64 {
     low as u64 * high as u64
 }
 
-/// The first octets of a word, so many, at most 7.
+/// The first N octets of a word, at most 7.
 #[inline(always)]
 pub const fn first_octets(word: u64, octets: u32) -> u64 {
     word & ((1 << (octets % 8 * 8)) - 1)

@@ -452,7 +452,7 @@ fn mirrors_out_of_service_are_left_out() {
     );
 }
 
-/// A COOKIE option of so many octets.
+/// A COOKIE option of N octets.
 fn cookie_option(len: u8) -> Vec<u8> {
     let mut option = vec![0, 10, 0, len];
     option.extend((0..len).map(|octet| octet + 1));

@@ -101,7 +101,7 @@ pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_en
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);
-/// What cookies are made with.
+/// Secrets of cookies.
 #[map]
 static COOKIES: Array<Cookies> = Array::with_max_entries(1, MMAPABLE);
 /// The addresses answered on, by interface.

@@ -388,7 +388,7 @@ fn check_port(ctx: &XdpContext, at: u32) -> Result<(), Verdict> {
     }
 }
 
-/// So many octets at an offset that is not known.
+/// N octets at an offset that is not known.
 #[inline(always)]
 fn octets<const OCTETS: usize>(ctx: &XdpContext, at: u32) -> Result<&[u8; OCTETS], Verdict> {
     let octets = room::<OCTETS>(ctx, at).ok_or(Verdict::Truncated)?;
@@ -466,7 +466,7 @@ pub const CHUNK: usize = 32;
 /// Chunks of the longest query that is answered, headers included.
 const QUERY_CHUNKS: u32 = (MESSAGE + MAX_QUERY).div_ceil(CHUNK as u32);
 
-/// So many octets at an offset, if the packet has them. The offset is hidden from LLVM, which would make of a
+/// N octets at an offset, if the packet has them. The offset is hidden from LLVM, which would make of a
 /// comparison with the packet's end one of lengths, from which the verifier learns nothing.
 #[inline(always)]
 pub fn room<const OCTETS: usize>(ctx: &XdpContext, at: u32) -> Option<*mut u8> {

@@ -65,7 +65,7 @@ struct Template {
     digits_at: u32,
     /// How many, at most [`DIGITS`].
     digits: u32,
-    /// 0: every number of so many digits is as likely as the next. Else how many numbers there are, which are
+    /// 0: every number of N digits is as likely as the next. Else how many numbers there are, which are
     /// drawn by a Zipf law of exponent 1.
     names: u32,
     /// log2 of `names`, in 65,536ths.
@@ -470,7 +470,7 @@ fn besides() -> u32 {
     BESIDES.get(0).copied().unwrap_or(0)
 }
 
-/// Draws one of so many names, the one of rank `k` with a share of `1 / (k * ln(names))`: a random power of
+/// Draws one of N names, the one of rank `k` with a share of `1 / (k * ln(names))`: a random power of
 /// `names`. Names of neighbouring ranks are far from each other.
 #[inline(always)]
 fn zipf(random: u32, names: u32, log2_names: u32) -> u32 {

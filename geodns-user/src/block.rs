@@ -36,7 +36,7 @@ pub struct Said {
     pub from: Option<IpNet>,
 }
 
-/// What a query must be like to be dropped: all that is there.
+/// Conditions of a drop rule, all of which a query must meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The name that is asked for.
@@ -187,11 +187,11 @@ fn parse_type(text: &str) -> Result<Rtype, String> {
 /// A rule in force.
 #[derive(Clone, Debug)]
 pub struct InForce {
-    /// What it drops.
+    /// Queries that it drops.
     pub rule: Rule,
     /// Number of its counter in the kernel, below [`MAX_RULES`].
     pub counter: u32,
-    /// What the slow path dropped.
+    /// Queries that the slow path dropped.
     pub dropped: Arc<AtomicU64>,
 }
 

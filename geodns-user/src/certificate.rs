@@ -15,7 +15,7 @@ use crate::files;
 /// Octets of a file, at the most. A chain takes some thousands.
 const FILE_MAX: u64 = 1 << 20;
 
-/// What the two files hold.
+/// Content of the two files.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Contents {
     certificate: Vec<u8>,
@@ -112,7 +112,7 @@ impl Certificate {
         self.contents == *contents
     }
 
-    /// What a handshake needs.
+    /// Parts of it that a handshake needs.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }

@@ -115,7 +115,7 @@ pub struct Names<P = Few> {
 }
 
 impl Names {
-    /// Those of a message of which no name is written yet but the question's. Names may point to so many octets
+    /// Those of a message of which no name is written yet but the question's. Names may point to N octets
     /// of that, from its end ([`share`]).
     pub const fn new(shared: usize) -> Self {
         Self {
@@ -281,7 +281,7 @@ impl<P: Places> Names<P> {
     }
 }
 
-/// How many octets of a question's name, from its end, names may point to, of so many that are known when a record is
+/// How many octets of a question's name, from its end, names may point to, of N that are known when a record is
 /// rendered.
 pub fn share(question: &[u8], octets: usize) -> usize {
     match question.iter().any(u8::is_ascii_uppercase) {

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What something is that is not a regular file.
+/// Kind of a file that is not a regular one.
 pub fn kind(metadata: &Metadata) -> Option<&'static str> {
     let of = metadata.file_type();
     match () {

@@ -24,7 +24,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3
 /// Work that went on for so long has pauses from the first one on again.
 const GOOD: Duration = Duration::from_secs(60);
 
-/// What is done for ever has no outcome.
+/// Outcome of work that never ends: there is none.
 pub type Never = Infallible;
 
 /// Work that has begun anew.

@@ -31,7 +31,7 @@ const WAYS: [(u16, Hold); 4] = [
     (PORTS.0, Hold::Half),
     (PORTS.1, Hold::Half),
 ];
-/// One in so many is deaf in place of that: each takes CPU time besides, which is not what this is about.
+/// One in N is deaf in place of that: each takes CPU time besides, which is not what this is about.
 const DEAF: usize = 160;
 
 /// Prefixes of a crowd, at the most.
@@ -50,7 +50,7 @@ pub fn raise_file_limit() -> Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }
 
-/// Holds so many connections to a server from the prefix of this number, and opens others for those that are
+/// Holds N connections to a server from the prefix of this number, and opens others for those that are
 /// closed, until it is over. `query`: with its length before it.
 pub fn hold(
     space: &Space,

@@ -127,7 +127,7 @@ impl Frame {
         frame
     }
 
-    /// On the wire, with so many words of IPv4 options, which do nothing.
+    /// On the wire, with N words of IPv4 options, which do nothing.
     pub fn with_options(&self, words: u8) -> Vec<u8> {
         let (mut frame, ip) = (self.bytes(), self.ip());
         let octets = 4 * usize::from(words);
@@ -145,7 +145,7 @@ impl Frame {
         self.extended(number, &[UDP, 0, 1, 4, 0, 0, 0, 0])
     }
 
-    /// On the wire in two fragments, the first with so many octets of UDP, a multiple of 8. Those of a packet have a
+    /// On the wire in two fragments, the first with N octets of UDP, a multiple of 8. Those of a packet have a
     /// number of their own.
     pub fn fragments(&self, octets: usize, number: u16) -> [Vec<u8>; 2] {
         let (whole, udp) = (self.bytes(), self.udp());
@@ -318,7 +318,7 @@ fn lengthen(frame: &mut [u8], at: usize, octets: usize) {
     frame[at..at + 2].copy_from_slice(&len.to_be_bytes());
 }
 
-/// Puts the right checksum in an IPv4 header of so many octets.
+/// Puts the right checksum in an IPv4 header of N octets.
 fn head(ip: &mut [u8], octets: usize) {
     ip[10..12].fill(0);
     let sum = checksum(&[&ip[..octets]]);

@@ -37,7 +37,7 @@ pub enum Act {
     Send(Vec<u8>),
     /// Sends octets, without a length before them over TCP.
     Raw(Vec<u8>),
-    /// Sends a message so many times.
+    /// Sends a message N times.
     Repeat(Vec<u8>, usize),
     /// Waits.
     Pause(Duration),

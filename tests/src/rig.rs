@@ -595,7 +595,7 @@ impl Rig {
         Ok(rig)
     }
 
-    /// Runs a program that draws addresses so many times, from the same seed: all that it found added
+    /// Runs a program that draws addresses N times, from the same seed: all that it found added
     /// up, and nanoseconds of one run, which is [`DRAWS`] addresses.
     pub fn draw(&mut self, name: &str, runs: u32) -> Result<(u64, f64)> {
         let mut drawn: PerCpuArray<&mut MapData, [u64; 2]> =

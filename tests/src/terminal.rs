@@ -25,7 +25,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts a program on a terminal of so many rows and columns.
+    /// Starts a program on a terminal of N rows and columns.
     pub fn start(mut command: Command, rows: u16, columns: u16) -> Result<Self> {
         let screen = Parser::new(cells(rows)?, cells(columns)?, 0);
         let pty = openpty(&size(rows, columns), None)?;

@@ -271,7 +271,7 @@ fn a_thousand_tokens_are_all_there_may_be() -> Result<()> {
     daemon.stop()
 }
 
-/// Lets a daemon open so many files more than it has.
+/// Lets a daemon open N files more than it has.
 fn may_open(daemon: &Daemon, more: usize) -> Result<()> {
     let pid = daemon.pid().context("not running")?.to_string();
     let open: BTreeSet<u32> = std::fs::read_dir(format!("/proc/{pid}/fd"))?

@@ -127,7 +127,7 @@ fn consumer() -> Setup {
     Setup::new(&[OURS]).mode("off").body(&body)
 }
 
-/// The other, with both members, and the catalog with so many of them: Knot makes it, the others have a file.
+/// The other, with both members, and the catalog with N of them: Knot makes it, the others have a file.
 fn producer(kind: Kind, serial: u32, version: &str, members: &[(&str, &str)]) -> peers::Setup {
     let all = ["one.example", "two.example"];
     let mut setup = peers::Setup {

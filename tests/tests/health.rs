@@ -201,7 +201,7 @@ fn now(twins: &mut Twins, pool: &str, client: &str, verdict: &str, want: &str) -
         .with_context(|| format!("{pool} for {client}"))
 }
 
-/// So many clients, and what each gets of a pool, from the kernel.
+/// N clients, and what each gets of a pool, from the kernel.
 fn clients_of(twins: &mut Twins, pool: &str, count: u8) -> Result<BTreeMap<IpAddr, String>> {
     let mut given = BTreeMap::new();
     for number in 0..count {

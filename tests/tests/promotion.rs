@@ -48,7 +48,7 @@ fn zone(serial: u32) -> String {
 
 const SMALL: &str = "$TTL 300\n@ SOA ns.example.org. hostmaster 1 7200 900 1209600 300\n@ NS ns.example.org.\na A 192.0.2.77\n";
 
-/// A setup whose table of names has room for so many: four are there from the start.
+/// A setup whose table of names has room for N: four are there from the start.
 fn setup(max_names: usize) -> Setup {
     let mut setup = Setup::new(&[])
         .body(BODY)

@@ -87,7 +87,7 @@ impl Got {
     }
 }
 
-/// Sends so many queries from an address, some ten thousand a second. Gives what came, and how long it took.
+/// Sends N queries from an address, some ten thousand a second. Gives what came, and how long it took.
 fn flood(pair: &Pair, from: &str, query: &Query, queries: u64) -> Result<(Got, Duration)> {
     let server = if from.contains(':') {
         "2001:db8::53"
@@ -341,7 +341,7 @@ fn a_resolver_gets_its_answer_in_the_end() -> Result<()> {
     daemon.stop()
 }
 
-/// Sends so many queries by a way. Gives what came, how long it took, and the octets of packets that were sent.
+/// Sends N queries by a way. Gives what came, how long it took, and the octets of packets that were sent.
 fn flood_by(pair: &Pair, way: &Way, client: &str, queries: u64) -> Result<(Got, Duration, u64)> {
     let server = if way.is_v6 { "2001:db8::53" } else { SERVER };
     let mut asking = Asking::new(pair, way, ip(client), server)?;

@@ -458,7 +458,7 @@ fn only_those_who_may_have_the_zone() -> Result<()> {
     Ok(())
 }
 
-/// Passes queries on to a primary; of what it transfers, so many octets.
+/// Passes queries on to a primary; of what it transfers, N octets.
 struct Relay {
     passes: Arc<AtomicUsize>,
 }
@@ -506,7 +506,7 @@ impl Relay {
     }
 }
 
-/// A transfer that ends after so many octets leaves the zone that was there; one that is whole then comes in
+/// A transfer that ends after N octets leaves the zone that was there; one that is whole then comes in
 /// this way.
 fn cut(of_zone: &str, after: &[usize], whole: &str) -> Result<()> {
     let pair = Pair::bare(&[])?;
@@ -666,7 +666,7 @@ fn a_notify_of_a_stranger_is_refused_and_starts_nothing() -> Result<()> {
     other.stop()
 }
 
-/// A zone of so many names more than [`zone`] has.
+/// A zone of N names more than [`zone`] has.
 fn large(serial: u32, changed: bool) -> String {
     let mut text = zone(serial, 3600, changed);
     for number in 0..LARGE {

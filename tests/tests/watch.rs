@@ -89,14 +89,14 @@ struct Capture {
 }
 
 impl Capture {
-    /// Ends it when it has so many packets, which must be all; gives those, and what it said.
+    /// Ends it when it has N packets, which must be all; gives those, and what it said.
     fn end(self, packets: usize) -> Result<(Vec<(Frame, Duration)>, String)> {
         let (all, said) = self.end_after(packets)?;
         ensure!(all.len() == packets, "{} packets, not {packets}", all.len());
         Ok((all, said))
     }
 
-    /// Ends it when it has so many packets; gives all, and what it said.
+    /// Ends it when it has N packets; gives all, and what it said.
     fn end_after(mut self, packets: usize) -> Result<(Vec<(Frame, Duration)>, String)> {
         until("packets", || Ok(read(&self.file)?.len() >= packets))?;
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT)?;
@@ -232,7 +232,7 @@ fn a_capture_has_what_its_filter_says() -> Result<()> {
     let (all, _) = capture.end_after(2 * (100 - cpus))?;
     ensure!(all.len() <= 2 * (100 + cpus), "{} packets", all.len());
 
-    // So many, and it ends.
+    // N, and it ends.
     let mut capture = site.capture("-c 3")?;
     for (from, name, qtype) in queries {
         site.ask(from, &Query::new(name, qtype))?;

@@ -73,7 +73,7 @@ fn prefixes(file: &Path) -> anyhow::Result<Vec<IpNet>> {
     Ok(prefixes)
 }
 
-/// What a rule is of, in words.
+/// The queries of a rule, in words.
 fn words(rule: &BlockRule) -> String {
     let mut words = Vec::new();
     for (what, value) in [

@@ -88,7 +88,7 @@ struct Packets {
 }
 
 impl Packets {
-    /// The octets of whole packets, and of the header before them, up to so many packets in all.
+    /// The octets of whole packets, and of the header before them, up to N packets in all.
     fn take(&mut self, chunk: &[u8], most: u64) -> anyhow::Result<Vec<u8>> {
         self.waiting.extend_from_slice(chunk);
         let mut rest = self.waiting.as_slice();

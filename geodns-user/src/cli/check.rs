@@ -14,7 +14,7 @@ use crate::kernel::memory;
 use crate::world::Inputs;
 use crate::zone::{self, Findings, Zone, Zones};
 
-/// What a configuration comes to.
+/// Summary of a configuration.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The file.
@@ -35,7 +35,7 @@ pub struct Summary {
     pub blocks: u32,
     /// Octets of kernel memory that the program's maps take.
     pub kernel_memory_bytes: u64,
-    /// What is legal and yet hardly meant.
+    /// Warnings: legal, but likely mistakes.
     pub warnings: Vec<String>,
 }
 
@@ -147,7 +147,7 @@ fn lines(found: &[Error], more: usize, what: &str) -> impl Iterator<Item = Strin
     found.iter().map(Error::to_string).chain(more)
 }
 
-/// What is in a zone file.
+/// Content of a zone file.
 #[derive(Clone, Debug, Serialize)]
 struct Checked {
     zone: String,

@@ -42,7 +42,7 @@ pub async fn ask(
     Err(Disagreement(what).into())
 }
 
-/// What a person reads; with where the kernel's tables have it, if that is wanted.
+/// The text for people, with places in the kernel's tables if they are wanted.
 fn text(explanation: &Explanation, verbose: bool) -> String {
     let Explanation {
         name,
@@ -118,7 +118,7 @@ fn candidates(mirrors: &[Candidate]) -> String {
     )
 }
 
-/// What ought to be answered, and what the kernel does.
+/// The right answer, and the kernel's.
 fn answers(explanation: &Explanation) -> Vec<(&'static str, String)> {
     let ought = &explanation.response;
     let mut lines = vec![("answer", response(ought))];

@@ -88,7 +88,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What is in force now, and what the operator should know.
+/// The standing in force now, and warnings for the operator.
 fn said(changed: &MirrorChanged, line: impl Fn(&MirrorChanged) -> String) -> String {
     let mut text = format!("{}: {}\n", changed.after.id, line(changed));
     for warning in &changed.warnings {

@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What went wrong, for programs.
+/// A failure, for programs.
 fn failure(error: &anyhow::Error) -> serde_json::Value {
     let one = |error: &Error| {
         serde_json::json!({

@@ -22,7 +22,7 @@ pub fn moves_anybody(preview: &Preview) -> bool {
 /// Names that are written out of those that are alike.
 const SHOWN: usize = 3;
 
-/// What a person reads.
+/// The text for people.
 pub fn text(preview: &Preview) -> String {
     let mut text = format!(
         "{}: compiled in {} ms, compared in {} ms; nothing is changed\n",
@@ -56,7 +56,7 @@ pub fn text(preview: &Preview) -> String {
     text
 }
 
-/// What moves of the clients of some names.
+/// Moves of the clients of some names.
 fn moves(names: &NameMoves) -> String {
     let now = pool(&names.from_pool, &names.from_answered_by);
     let then = pool(&names.to_pool, &names.to_answered_by);

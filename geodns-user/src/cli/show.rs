@@ -461,7 +461,7 @@ pub fn changed(changed: MapChanged) -> String {
     text
 }
 
-/// What decided: `override 192.0.2.0/24`, `default`.
+/// The reason: `override 192.0.2.0/24`, `default`.
 fn decided_by(lookup: &Lookup) -> String {
     match lookup.prefix {
         Some(prefix) => format!("{} {prefix}", lookup.source),

@@ -173,7 +173,7 @@ impl Check<'_> {
         }
     }
 
-    /// What is told to those who ask, so many octets at the most.
+    /// What is told to those who ask, N octets at the most.
     fn told(&self, told: Option<Spanned<file::Told>>, key: &str, most: usize) -> Told {
         let Some(told) = told else {
             return Told::Default;

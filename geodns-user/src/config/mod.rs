@@ -784,7 +784,7 @@ impl Mirror {
 
 #[cfg(test)]
 impl Pool {
-    /// A `table` pool of the first so many mirrors, for tests of other rooms.
+    /// A `table` pool of the first N mirrors, for tests of other rooms.
     pub fn sample(mirrors: usize, default: u8) -> Self {
         let rest = (0..mirrors as u8).filter(|&mirror| mirror != default);
         Self {

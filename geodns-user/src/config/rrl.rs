@@ -24,7 +24,7 @@ pub struct Rrl {
     pub rate: u32,
     /// Responses at once, when there were none before.
     pub burst: u32,
-    /// Of so many queries over the limit one is answered, with TC or a cookie; 0: none is.
+    /// One in N queries over the limit is answered, with TC or a cookie; 0: none is.
     pub slip: u32,
     /// Octets of a response over UDP to a client that has shown no good cookie, at the most, while there is a limit.
     pub nocookie_udp_size: u32,

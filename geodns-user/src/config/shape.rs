@@ -23,7 +23,7 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| match schema() {
     _ => Schema::new(),
 });
 
-/// What came of it.
+/// Its result.
 #[derive(Default)]
 pub(super) struct Found {
     /// What is wrong.

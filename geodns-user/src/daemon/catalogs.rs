@@ -42,7 +42,7 @@ use crate::zone::{self, Name, Zone, Zones};
 
 /// How long changes are collected.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A change follows another no sooner than after so many times what that took: a catalog that changes all the
+/// A change follows another no sooner than after N times what that took: a catalog that changes all the
 /// time takes a fifth of a core.
 const SHARE: u32 = 4;
 /// After a change that failed.

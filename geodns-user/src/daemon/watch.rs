@@ -367,7 +367,7 @@ impl Reader {
         }
     }
 
-    /// Takes what was told, so many at the most. Gives whether there may be more.
+    /// Takes what was told, N at the most. Gives whether there may be more.
     fn drain(&mut self, take: impl Fn(&mut Self, &Sighting)) -> bool {
         for _ in 0..AT_ONCE {
             let Some(sighting) = self.sightings.get_mut().take() else {

@@ -1,4 +1,4 @@
-//! What thousands of checks cost:
+//! The cost of thousands of checks:
 //! `cargo test --release -p geodns-user --lib health::cost -- --ignored --nocapture`. The servers run in threads of their own, whose time does not count; the kernel's
 //! work on this side's packets does.
 

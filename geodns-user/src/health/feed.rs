@@ -35,7 +35,7 @@ const COARSE: Duration = Duration::from_secs(2);
 /// read all the same.
 const PATIENCE: u32 = 3;
 
-/// What another monitor says.
+/// Another monitor's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The mirror's id; nobody has looked whether there is such a mirror.
@@ -60,13 +60,13 @@ pub struct Feed {
     waited: u32,
     /// As it was when it was read.
     read: Option<Stamp>,
-    /// What is in force.
+    /// The verdicts in force.
     verdicts: Vec<Verdict>,
-    /// What has been complained of, so that it is said once.
+    /// Complaints so far, so that each is logged once.
     complaint: Option<String>,
 }
 
-/// What changes when a file does.
+/// The parts of a file's metadata that change with its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -129,7 +129,7 @@ impl Feed {
         }
     }
 
-    /// What is in force.
+    /// The verdicts in force.
     pub fn verdicts(&self) -> &[Verdict] {
         &self.verdicts
     }

@@ -1,6 +1,6 @@
 //! All checks, each at its turn, and what is known of their targets.
 //!
-//! One task keeps the times: a heap of turns, one timer, and at most so many checks in flight; a task
+//! One task keeps the times: a heap of turns, one timer, and at most N checks in flight; a task
 //! of its own has only a check that runs. Targets' turns are spread evenly over their intervals, and
 //! each check starts a little later than its turn, by chance, so that thousands of them, or several
 //! nodes', never fire together.
@@ -52,7 +52,7 @@ impl Default for Options {
     }
 }
 
-/// What is kept of a target over a restart.
+/// State of a target that survives a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     /// Its verdict.
@@ -96,7 +96,7 @@ pub enum Told {
     Trouble(Trouble),
 }
 
-/// What is known of a target.
+/// State of a target.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// Of what.
@@ -124,7 +124,7 @@ pub struct Last {
     pub at: SystemTime,
     /// How long the check took.
     pub latency: Duration,
-    /// What came of it.
+    /// Its result.
     pub outcome: Outcome,
 }
 
@@ -221,7 +221,7 @@ impl Monitor {
         self.inner.changed.notify_one();
     }
 
-    /// What is known of each target, in the order of their keys.
+    /// State of each target, in the order of their keys.
     pub fn snapshot(&self) -> Vec<Status> {
         let mut all: Vec<Status> = {
             let table = self.inner.table();
@@ -236,7 +236,7 @@ impl Monitor {
         all
     }
 
-    /// What to keep over a restart, by [`Target::key`].
+    /// States to keep over a restart, by [`Target::key`].
     pub fn saved(&self) -> HashMap<String, Saved> {
         let table = self.inner.table();
         let entries = table.entries.values();

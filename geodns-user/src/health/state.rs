@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Check;
 
-/// What is known of a target.
+/// State of a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     up: Option<bool>,

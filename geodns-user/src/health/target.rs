@@ -1,4 +1,4 @@
-//! What is checked: an address, and how.
+//! A target of checks: an address, and how it is asked.
 
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};

@@ -95,7 +95,7 @@ pub struct Attachment {
     pub ifindex: u32,
     /// Whether the program runs in the stack's receive path, not in the driver.
     pub generic: bool,
-    /// What attaches it.
+    /// The attachment.
     pub link: Link,
     /// Whether rxvlan was on before.
     pub had_rxvlan: bool,
@@ -112,7 +112,7 @@ impl Attachment {
         if self.generic { "generic" } else { "native" }
     }
 
-    /// What a daemon before us has left on an interface.
+    /// A link that an earlier daemon left on an interface.
     pub fn taken_over(left: Left, netdev: &Netdev) -> Self {
         Self {
             name: netdev.name.clone(),

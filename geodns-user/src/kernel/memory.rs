@@ -13,7 +13,7 @@ use geodns_common::watch::{self, SKETCH_ROWS, Sighting, Sketch, Watch};
 
 use crate::plan::Capacity;
 
-/// What the kernel takes for a map beside its elements: `struct bpf_array` and its like.
+/// Kernel memory of a map beside its elements: `struct bpf_array` and its like.
 const HEAD: u64 = 312;
 const PAGE: u64 = 4096;
 
@@ -28,7 +28,7 @@ enum Kind {
     PerCpu,
     /// A trie of prefixes, that takes memory for those that are in it.
     Trie,
-    /// A ring buffer of so many octets.
+    /// A ring buffer of N octets.
     Ring,
 }
 

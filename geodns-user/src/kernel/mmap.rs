@@ -220,7 +220,7 @@ impl View<u64> {
 }
 
 impl<const N: usize> View<[u64; N]> {
-    /// An element of so many words, each read once.
+    /// An element of N words, each read once.
     pub fn words(&self, index: u32) -> Option<[u64; N]> {
         let word = |word: usize| self.mapping.load_u64(index, 8 * word);
         (index < self.mapping.entries).then(|| std::array::from_fn(word))

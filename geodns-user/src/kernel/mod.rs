@@ -15,7 +15,7 @@
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
 //!
-//! What must hold:
+//! These must hold:
 //! - On any failure, what was in force before stays in force.
 //! - A program never runs with the tables of another one: an instance has its own, filled before
 //!   it is put into a link.
@@ -137,7 +137,7 @@ pub enum Error {
     /// Something with a pin failed.
     #[error("cannot {what} {path:?}: {source}{}", whose(source))]
     Pin {
-        /// What was to be done.
+        /// The action that failed.
         what: &'static str,
         /// To what.
         path: PathBuf,
@@ -158,9 +158,9 @@ pub enum Error {
     /// No such interface.
     #[error("no interface {name:?} (kernel.interfaces or --iface); there are {have}")]
     UnknownInterface {
-        /// What was asked for.
+        /// The wanted value.
         name: String,
-        /// What there is.
+        /// The values that exist.
         have: String,
     },
     /// Somebody else's program is attached.
@@ -173,7 +173,7 @@ pub enum Error {
         interface: String,
         /// Id of the program, if known.
         program: Option<u32>,
-        /// Whose it is, if that can be found, and how to detach it.
+        /// Its owner, if that can be found, and how to detach it.
         hint: String,
     },
     /// The driver refuses.
@@ -181,7 +181,7 @@ pub enum Error {
     NoNative {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
     /// The kernel refuses.
@@ -189,7 +189,7 @@ pub enum Error {
     Attach {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
     /// VLAN tags would be lost.
@@ -200,7 +200,7 @@ pub enum Error {
     VlanStripped {
         /// The interface.
         interface: String,
-        /// What the driver said.
+        /// The driver's error.
         source: io::Error,
     },
     /// The program in a link could not be replaced.
@@ -208,7 +208,7 @@ pub enum Error {
     Replace {
         /// The interface.
         interface: String,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
     /// After [`Kernel::stop`].
@@ -220,7 +220,7 @@ pub enum Error {
          shorten server.listen or kernel.interfaces"
     )]
     TooManyAddresses {
-        /// What there should be.
+        /// The right value.
         rows: usize,
     },
     /// A map cannot be read or written.
@@ -228,12 +228,12 @@ pub enum Error {
     Map {
         /// Its name.
         map: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         reason: String,
     },
 }
 
-/// What to do about a folder that is not ours.
+/// Remedy for a folder that is not ours.
 fn whose(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -330,9 +330,9 @@ pub struct Settings {
     pub stale_after: Duration,
     /// Log one packet in this many; 0 is never. Otherwise a tokio runtime is needed.
     pub log_every: u32,
-    /// What cookies are made with; `None`: there are none.
+    /// Secrets of cookies; `None`: there are no cookies.
     pub cookies: Option<Secrets>,
-    /// What is dropped.
+    /// Drop rules.
     pub blocks: Arc<Blocks>,
 }
 
@@ -566,7 +566,7 @@ impl Kernel {
         self.shared.sightings()
     }
 
-    /// Who asks most.
+    /// The sketches of the prefixes that ask most.
     pub fn sketches(&self) -> Result<Sketches, Error> {
         self.shared.sketches()
     }
@@ -730,7 +730,7 @@ impl Kernel {
     }
 }
 
-/// What a [`Kernel`] attaches.
+/// Settings of a [`Kernel`].
 struct Parts {
     listening: Listening,
     heartbeat: Arc<Heartbeat>,

@@ -1,4 +1,4 @@
-//! What the program logs of packets (`--log-packets`), with names in place of its numbers.
+//! The program's log of packets (`--log-packets`), with names in place of its numbers.
 //!
 //! The program sends `VERDICT OCTETS IS_V6 CLIENT` through aya-log's ring buffer, always alike, since it has to
 //! be verified once for each form: what they mean is worked out here.

@@ -1,4 +1,4 @@
-//! What outlives the daemon: links and shared maps, pinned.
+//! Links and shared maps, which are pinned and outlive the daemon.
 //!
 //! ```text
 //! <kernel.pin>/v6/links/<interface>        links

@@ -122,7 +122,7 @@ fn failed(map: &'static str, error: &aya::maps::MapError) -> Error {
     }
 }
 
-/// What was dropped by each rule, shared by all instances.
+/// Counters of drop rules, shared by all instances.
 pub struct Dropped(PerCpuArray<MapData, u64>);
 
 impl Dropped {

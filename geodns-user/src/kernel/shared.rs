@@ -1,4 +1,4 @@
-//! What outlives a program instance, and a daemon: the maps that all instances share.
+//! The maps that all instances of the program share, and that outlive them and the daemon.
 //!
 //! They are held by descriptor, and instances get them by descriptor: what stands at their pins
 //! ([`pins`](super::pins)) matters to the next daemon alone.
@@ -117,14 +117,14 @@ impl Shared {
             .map_err(Error::counters)
     }
 
-    /// What rules dropped.
+    /// Counters of drop rules.
     pub fn dropped(&self) -> Result<Dropped, Error> {
         PerCpuArray::try_from(self.map("DROPPED")?)
             .map(Dropped::new)
             .map_err(Error::counters)
     }
 
-    /// What the program tells.
+    /// The ring buffer of samples and captured frames.
     pub fn sightings(&self) -> Result<Sightings, Error> {
         RingBuf::try_from(self.map("SIGHTINGS")?)
             .map(Sightings::new)
@@ -134,7 +134,7 @@ impl Shared {
             })
     }
 
-    /// Who asks most.
+    /// The sketches of the prefixes that ask most.
     pub fn sketches(&self) -> Result<Sketches, Error> {
         Sketches::new(self.map("SKETCHES")?)
     }
@@ -144,7 +144,7 @@ impl Shared {
         self.mapped("HEARTBEAT", |map| Heartbeat::new(map, stale_after))
     }
 
-    /// What cookies are made with.
+    /// Secrets of cookies.
     pub fn cookies(&self) -> Result<Cookies, Error> {
         self.mapped("COOKIES", Cookies::new)
     }
@@ -175,7 +175,7 @@ fn failed(map: &'static str, error: &io::Error) -> Error {
     }
 }
 
-/// What is pinned at a path, if it is a map like another one; else why it is not taken.
+/// The map that is pinned at a path, if it is like another one; else why it is not taken.
 fn adopt(path: &std::path::Path, wanted: &MapData) -> Result<OwnedFd, String> {
     let found = sys::obj_get(path).map_err(|error| error.to_string())?;
     let copy = found.try_clone().map_err(|error| error.to_string())?;
@@ -200,7 +200,7 @@ fn data<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Error> {
     }
 }
 
-/// What of a found map is not as it should be.
+/// Difference of a found map from the wanted one.
 fn difference(found: &MapInfo, wanted: &MapInfo) -> Option<String> {
     let kind = |info: &MapInfo| {
         info.map_type()

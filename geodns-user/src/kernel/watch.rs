@@ -28,7 +28,7 @@ use crate::block::InForce;
 pub struct Watching {
     /// log2 of how many queries there are for a sample; `None`: there are none, and no sketch.
     pub samples: Option<u32>,
-    /// What is captured.
+    /// Filter of the capture.
     pub capture: Option<Capture>,
     /// The second sketch is written.
     pub second: bool,
@@ -52,7 +52,7 @@ impl Watching {
     }
 }
 
-/// What is asked of an instance.
+/// Requests to an instance.
 #[derive(Debug)]
 pub struct Watch(Mapping);
 
@@ -114,7 +114,7 @@ impl Sightings {
     }
 }
 
-/// Who asks most.
+/// The sketches of the prefixes that ask most.
 pub struct Sketches(PerCpuArray<MapData, Row>);
 
 /// A row of a sketch.

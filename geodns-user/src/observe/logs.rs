@@ -141,7 +141,7 @@ fn says(message: &str, value: &str) -> bool {
     })
 }
 
-/// What a line has.
+/// Parts of a line.
 #[derive(Default)]
 struct Fields {
     message: String,

@@ -19,7 +19,7 @@ fn header() -> PcapHeader {
     }
 }
 
-/// What a file begins with.
+/// Head of a file.
 pub fn start() -> Vec<u8> {
     match PcapWriter::with_header(Vec::new(), header()) {
         Ok(writer) => writer.into_writer(),

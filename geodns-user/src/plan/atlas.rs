@@ -33,7 +33,7 @@ pub struct Regions {
 }
 
 impl Regions {
-    /// None yet, and room for so many.
+    /// None yet, and room for N.
     pub fn new(capacity: u32) -> Self {
         Self {
             orders: Vec::new(),
@@ -82,7 +82,7 @@ impl Regions {
     }
 }
 
-/// What all atlases share.
+/// Regions and blocks, which all atlases share.
 pub struct Shared<'a> {
     /// Blocks below the roots.
     pub blocks: &'a mut Blocks,
@@ -101,7 +101,7 @@ pub fn build(
     Builder::new(shared, source, everything).fill(root, 0, ROOT_LEN)
 }
 
-/// What an edit changes in a root: places and new entries, in the order to write them.
+/// Changes of an edit in a root: places and new entries, in the order to write them.
 pub type Changes = Vec<(usize, Entry)>;
 
 /// Works out what to change in a root after the layers have changed within `edited`.

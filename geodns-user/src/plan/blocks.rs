@@ -38,7 +38,7 @@ struct Meta {
 }
 
 impl Blocks {
-    /// None yet, and room for so many.
+    /// None yet, and room for N.
     pub fn new(capacity: u32) -> Self {
         Self {
             blocks: Vec::new(),

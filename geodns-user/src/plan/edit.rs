@@ -43,13 +43,13 @@ struct Edit<'a> {
     added: isize,
 }
 
-/// What is undone if there is no room.
+/// An entry of the undo list, for when there is no room.
 enum Before {
     /// A slot.
     Slot(u32, Slot),
     /// The words of a set that was written over.
     Set(u32, Box<[u64]>),
-    /// Nothing was at a place, for so many words.
+    /// Nothing was at a place, for N words.
     Free(u32, usize),
 }
 
@@ -418,7 +418,7 @@ impl Names {
         self.counts.iter().sum()
     }
 
-    /// Whether so many names more would be too many, for `kernel.max_names` or for the table.
+    /// Whether N names more would be too many, for `kernel.max_names` or for the table.
     fn is_full(&self, more: usize) -> bool {
         let len = self.len() + more;
         len > self.max_names || len * 100 > self.slots.len() * MAX_LOAD

@@ -17,9 +17,9 @@ const WATCHED: usize = 16_384;
 /// Names that are promoted in a turn, at the most.
 const MOVES: usize = 4096;
 
-/// What is counted of a name in a turn, at the most: as much as an octet holds.
+/// Largest count of a name in a turn, which fits in an octet.
 pub const MOST: u32 = 255;
-/// What remains of an old heat after a turn: half of it after seven.
+/// Share of an old heat that remains after a turn: half of it after seven.
 const REMAINS: f32 = 0.9;
 /// From this heat on a name is promoted, if there is room: asked five times in a second, or once in each
 /// second for seven.
@@ -47,7 +47,7 @@ pub struct Heat {
     names: HashMap<Box<[u8]>, Known>,
 }
 
-/// What is known of a name.
+/// State of a name.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     heat: f32,
@@ -55,7 +55,7 @@ struct Known {
     promoted: bool,
 }
 
-/// What to do in a turn. Those that go go first.
+/// Moves of a turn. Names are taken out before others are put in.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Moves {
     /// Names that give their places up.
@@ -78,7 +78,7 @@ impl Heat {
     }
 
     /// A turn: `asked` in the slow path; `answered` by the program, for each promoted name (`None`: it is not
-    /// in the table any more); and `room` for so many names.
+    /// in the table any more); and `room` for N names.
     pub fn turn(
         &mut self,
         asked: Vec<Asked>,

@@ -104,7 +104,7 @@ use crate::geo::{self, Geography, Layers, Listed, Prefix, Wanted};
 use crate::steering::{Service, Steering};
 use crate::zone::Zones;
 
-/// What a plan is compiled from.
+/// Inputs of a plan.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// Configuration.
@@ -119,7 +119,7 @@ pub struct Input<'a> {
     pub generation: u64,
     /// NSID (RFC 5001); `None`: there is none, and the slow path answers who asks for it.
     pub nsid: Option<&'a str>,
-    /// What the key of the hash over names is drawn from.
+    /// Seed of the key of the hash over names.
     pub hash_seed: [u64; 2],
 }
 
@@ -338,7 +338,7 @@ pub enum CompileError {
     TooMany(String),
 }
 
-/// What a client gets.
+/// A client's mirrors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// The pool that answers: the one asked, or its fallback.
@@ -388,7 +388,7 @@ impl fmt::Debug for Mirrors {
     }
 }
 
-/// What decided for a client, for `explain` and `map get`.
+/// The reason for a client's mirrors, for `explain` and `map get`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The `map set` that matches, if any.
@@ -416,7 +416,7 @@ pub struct Plan {
     regions: Regions,
 }
 
-/// What chooses the mirrors of a pool.
+/// The source of a pool's mirrors.
 #[derive(Clone, Debug)]
 enum ChosenBy {
     /// The atlas of this number.
@@ -821,7 +821,7 @@ impl Plan {
         }
     }
 
-    /// What decided for a client.
+    /// The reason for a client's mirrors.
     pub fn origin(&self, pool: usize, client: IpAddr) -> Origin {
         let layers = self.layers(pool);
         let listed = layers.listed(client);

@@ -1,4 +1,4 @@
-//! What a new plan would move: two pools' prefix tables, walked side by side.
+//! Clients that a new plan would move: two pools' prefix tables, walked side by side.
 //!
 //! Alike blocks are one block, and a pair of them is walked once, however often it stands in the two
 //! tables: the walk costs what the tables hold, not what the address space does.
@@ -511,7 +511,7 @@ mod tests {
         assert_eq!(moves, Moves::from([((Some(3), None), 1.0)]));
     }
 
-    /// All four mirrors by weight, with this one's changed, and the last drained for so many shares.
+    /// All four mirrors by weight, with this one's changed, and the last drained for N shares.
     fn weighted(choice: Choice, weight: u32, drained: usize) -> Plan {
         let mut config = config(&[0]);
         config.mirrors[1].weight = weight;

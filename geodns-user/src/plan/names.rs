@@ -152,7 +152,7 @@ impl<'a> Chosen<'a> {
         Ok(Self { complete, needed })
     }
 
-    /// How many of the other names may be promoted, when so many are in the table.
+    /// How many of the other names may be promoted, when N are in the table.
     fn room(&self, zones: &Zones, compiled: usize, max_names: usize) -> usize {
         let partial =
             (0..zones.len()).filter(|&number| zones.is_public(number) && !self.complete[number]);
@@ -167,7 +167,7 @@ impl<'a> Chosen<'a> {
     }
 }
 
-/// What a row of a name says.
+/// Content of a name's row.
 pub enum Content {
     /// A target that needs nothing else.
     Row(Target),
@@ -250,7 +250,7 @@ impl<'a> View<'a> {
         Content::Set(sets::render(node, is_ours))
     }
 
-    /// What absent names below a name are answered from.
+    /// Target of absent names below a name.
     fn wildcard(&self, name: &Name<[u8]>) -> Content {
         let child = [b"\x01*", name.as_slice()].concat();
         let child = Name::from_slice(&child).ok();
@@ -271,7 +271,7 @@ pub fn redirects(zone: &Zone, node: Node<'_>) -> bool {
     node.has(Rtype::DNAME) || node.has(Rtype::NS) && !is_apex()
 }
 
-/// Places the names at half load or less, with so many more to come, each within the probes that a lookup makes.
+/// Places the names at half load or less, with N more to come, each within the probes that a lookup makes.
 fn place(names: &[Slot], room: usize) -> Result<Vec<Slot>, CompileError> {
     let all = names.len() + room;
     let mut slots = (2 * all).next_power_of_two().max(MIN_SLOTS);

@@ -16,7 +16,7 @@ pub struct Path {
     pub root: (u32, u8),
     /// Numbers of the blocks below it, and the place in each.
     pub blocks: Vec<(u32, u8)>,
-    /// What stands there: a leaf, or [`Entry::DEEPER`].
+    /// Its entry: a leaf, or [`Entry::DEEPER`].
     pub entry: Entry,
 }
 

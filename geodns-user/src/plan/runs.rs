@@ -10,12 +10,12 @@ use crate::geo::{
 };
 use crate::steering::{Steering, Whereabouts};
 
-/// What decides the order of a client.
+/// Inputs of a client's order.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// Prefix lists and overrides.
     pub layers: &'a Layers,
-    /// What makes orders of them.
+    /// The steering that makes orders of them.
     pub steering: &'a Steering,
     /// Where clients are.
     pub geography: &'a Geography,

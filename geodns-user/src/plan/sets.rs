@@ -74,7 +74,7 @@ impl Shelves {
         self.capacity
     }
 
-    /// Sets the room that edits have, and so many names that may be promoted.
+    /// Sets the room that edits have, and N names that may be promoted.
     pub fn set_capacity(&mut self, promoted: usize) {
         let pages = self.pages.len();
         let spare = (pages / 4).max(SPARE_PAGES) + promoted * PROMOTED_WORDS / SHELF_WORDS;
@@ -116,7 +116,7 @@ impl Shelves {
         Some(begin as u32)
     }
 
-    /// A place of so many words among the free ones; what is left of it stays free.
+    /// A place of N words among the free ones; what is left of it stays free.
     fn reuse(&mut self, len: usize) -> Option<u32> {
         let fits = |room: usize, place: usize| start(place, len) + len <= place + room;
         let (&room, places) = self.free.range_mut(len..).find(|(room, places)| {
@@ -134,7 +134,7 @@ impl Shelves {
         Some(begin as u32)
     }
 
-    /// Leaves so many words free at a place.
+    /// Leaves N words free at a place.
     fn leave(&mut self, place: usize, len: usize) {
         if len > 0 {
             self.free.entry(len).or_default().push(place as u32);
@@ -163,7 +163,7 @@ impl Shelves {
         self.pages.as_flattened_mut()[at..at + set.len()].copy_from_slice(set);
     }
 
-    /// Frees the place of a set of so many words.
+    /// Frees the place of a set of N words.
     pub fn free(&mut self, place: u32, len: usize) {
         if place != EMPTY {
             self.leave(place as usize, len);
@@ -171,7 +171,7 @@ impl Shelves {
     }
 }
 
-/// Where a set of so many words begins, from a word on: there, or if it would lie across two lines and fits in
+/// Where a set of N words begins, from a word on: there, or if it would lie across two lines and fits in
 /// one, with the next.
 fn start(from: usize, len: usize) -> usize {
     if len <= LINE && from % LINE + len > LINE {

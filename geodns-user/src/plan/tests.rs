@@ -899,7 +899,7 @@ fn every_name_stands_in_the_table_with_what_answers_it() {
     assert_eq!(plan.settings().generation, 7);
 }
 
-/// The example with room for so many names.
+/// The example with room for N names.
 fn with_names(max_names: u32) -> Result<Plan, CompileError> {
     let (inputs, _) = example();
     let mut config = Config::clone(&inputs.config);

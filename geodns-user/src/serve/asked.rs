@@ -17,7 +17,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::plan::heat;
 use crate::world::World;
 
-/// Names that a worker watches at once: so many sets of so many.
+/// Names that a worker watches at once: N sets of N.
 const SETS: usize = 512;
 const WAYS: usize = 8;
 
@@ -30,7 +30,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Of so many workers.
+    /// Of N workers.
     pub fn new(workers: usize) -> Self {
         Self {
             wanted: AtomicBool::new(false),
@@ -43,7 +43,7 @@ impl Asked {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// Takes a query into account, for so many. Only of names that exist, whose zone is not in the kernel
+    /// Takes a query into account, for N. Only of names that exist, whose zone is not in the kernel
     /// whole, and of queries that the program would have looked them up for.
     pub fn sample(
         &self,

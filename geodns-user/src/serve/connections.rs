@@ -60,7 +60,7 @@ impl Connections {
         }
     }
 
-    /// From here on there are so many places. Where TLS is spoken, half of them are for TLS alone.
+    /// From here on there are N places. Where TLS is spoken, half of them are for TLS alone.
     pub fn set_limit(&self, places: usize, with_tls: bool) {
         let tls = if with_tls { places / 2 } else { 0 };
         for (kind, limit) in [(&self.tcp, places - tls), (&self.tls, tls)] {

@@ -58,7 +58,7 @@ struct Rank {
 }
 
 impl<T> Places<T> {
-    /// So many places, one at least; all of them are free.
+    /// N places, one at least; all of them are free.
     pub fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(1),
@@ -75,7 +75,7 @@ impl<T> Places<T> {
         self.held.len() > self.limit / 2
     }
 
-    /// Has so many places from here on, one at least. Gives the connections that have lost theirs.
+    /// Has N places from here on, one at least. Gives the connections that have lost theirs.
     pub fn set_limit(&mut self, limit: usize) -> Vec<T> {
         self.limit = limit.max(1);
         self.shrink(self.limit)
@@ -144,7 +144,7 @@ impl<T> Places<T> {
         Some(held.connection)
     }
 
-    /// Leaves so many connections, at the most. Gives those that have lost their places.
+    /// Leaves N connections, at the most. Gives those that have lost their places.
     fn shrink(&mut self, len: usize) -> Vec<T> {
         let mut lost = Vec::new();
         while self.held.len() > len

@@ -31,7 +31,7 @@ pub struct Query<'a> {
     pub question: Option<Question<'a>>,
     /// EDNS, if there is a well-placed OPT.
     pub edns: Option<Edns<'a>>,
-    /// There is a signature (RFC 8945), which begins so many octets before the message's end.
+    /// There is a signature (RFC 8945), which begins N octets before the message's end.
     pub signed: Option<usize>,
     /// Octets that the response's signature will take; the response has room for them.
     pub spare: usize,

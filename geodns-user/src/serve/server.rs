@@ -66,7 +66,7 @@ impl Options {
         self.workers.max(1)
     }
 
-    /// As many TCP connections as leave files for the sockets of so many addresses, and for all else.
+    /// As many TCP connections as leave files for the sockets of N addresses, and for all else.
     fn connections(&self, addresses: usize) -> usize {
         // Of UDP, TCP and TLS.
         let sockets = addresses * (self.workers() + 2);

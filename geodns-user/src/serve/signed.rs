@@ -64,7 +64,7 @@ impl Signature {
 #[derive(Debug)]
 pub struct NoRoom;
 
-/// Answers a query that has a signature, of so many octets.
+/// Answers a query that has a signature, of N octets.
 pub fn answer(
     request: &Request<'_>,
     query: &Query<'_>,

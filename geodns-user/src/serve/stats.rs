@@ -101,7 +101,7 @@ pub struct Stats {
 struct Set([AtomicU64; COUNTERS]);
 
 impl Stats {
-    /// All zero, for so many UDP workers.
+    /// All zero, for N UDP workers.
     pub(super) fn new(workers: usize) -> Self {
         let set = |_| Set(std::array::from_fn(|_| AtomicU64::new(0)));
         Self {

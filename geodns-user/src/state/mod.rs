@@ -102,7 +102,7 @@ impl Drop for Use<'_> {
     }
 }
 
-/// What cookies are made with.
+/// Secrets of cookies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CookieSecrets {
     /// The secret that makes them.
@@ -118,7 +118,7 @@ pub struct CookieSecrets {
 pub struct KeptBlock {
     /// Its number.
     pub number: u32,
-    /// What it drops.
+    /// Queries that it drops.
     pub said: Said,
     /// Why.
     pub note: String,
@@ -154,7 +154,7 @@ pub struct Import {
     pub layer: Vec<u8>,
 }
 
-/// What checks last found of a target.
+/// Last result of a target's checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// Whether it was up.
@@ -168,7 +168,7 @@ pub struct Saved {
 pub struct Token {
     /// Where its TXT record stands.
     pub owner: String,
-    /// What it says.
+    /// Its text.
     pub text: String,
     /// TTL, seconds.
     pub ttl: u32,
@@ -347,7 +347,7 @@ impl State {
         })
     }
 
-    /// What is said of each mirror of which something is.
+    /// Standing of each mirror that has one.
     pub fn standings(&self) -> Result<HashMap<String, Standing>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;
@@ -380,7 +380,7 @@ impl State {
         })
     }
 
-    /// What checks last found, by target.
+    /// Last results of checks, by target.
     pub fn health(&self) -> Result<HashMap<String, Saved>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;
@@ -442,7 +442,7 @@ impl State {
         })
     }
 
-    /// What is known of the serials of a zone.
+    /// Serials of a zone.
     pub fn serials(&self, apex: &str) -> Result<Option<Serials>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;
@@ -588,7 +588,7 @@ impl State {
         })
     }
 
-    /// What a catalog of ours has listed so far.
+    /// Zones that a catalog of ours has listed so far.
     pub fn ledger(&self, catalog: &str) -> Result<Option<Ledger>, Error> {
         self.with(|database| {
             let read = database.begin_read()?;

@@ -22,7 +22,7 @@ pub use service::{Health, Service, answered_by, service};
 pub use weight::slots;
 pub use whereabouts::Whereabouts;
 
-/// What is known of where a client is.
+/// Place of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place<'a> {
     /// Where on the earth.
@@ -67,7 +67,7 @@ struct Located {
     bias: i8,
 }
 
-/// What put a member where it is in an order, for `explain`.
+/// Reason for a member's place in an order, for `explain`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     /// `map set`.
@@ -136,7 +136,7 @@ impl Steering {
         self.rules.keys()
     }
 
-    /// What it must be known of a client: what its policy and its rules ask for.
+    /// Items of a client's place that policy and rules ask for.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = Wanted::NOTHING;
         if self.wants_location() {

@@ -34,7 +34,7 @@ impl Health {
     }
 }
 
-/// What a pool's rows say of who answers.
+/// Content of a pool's rows about the mirrors that answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Masks of the mirrors in service, by [`Family::index`] and share of the clients. None: the pool

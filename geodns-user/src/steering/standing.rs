@@ -1,4 +1,4 @@
-//! What an operator and other monitors say of a mirror, over what our own checks find.
+//! Standing of a mirror: an operator's and other monitors' words, which override our own checks.
 //!
 //! The operator's word ([`Admin`]) stands above monitors' verdicts ([`External`]), and these above our
 //! checks. A [`Weight`] and a drain may come in force bit by bit, along a [`Ramp`].
@@ -20,7 +20,7 @@ pub const MAX_EXTERNALS: usize = 65;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Standing {
-    /// What the operator says.
+    /// The operator's word.
     pub admin: Admin,
     /// Since when; `None` with [`Admin::Auto`].
     pub admin_since_unix_ms: Option<u64>,
@@ -30,7 +30,7 @@ pub struct Standing {
     pub external: Vec<External>,
 }
 
-/// What the operator says of a mirror, over everything that checks say.
+/// The operator's word on a mirror, which overrides all checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Admin {
@@ -65,7 +65,7 @@ pub struct Weight {
     pub ramp: Ramp,
 }
 
-/// What a monitor that is not ours says.
+/// Another monitor's verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct External {
     /// Whether it found the address in order.
@@ -175,7 +175,7 @@ impl Standing {
         }
     }
 
-    /// When it says something else next by itself, with ramps seen in so many steps; `None`: never.
+    /// When it says something else next by itself, with ramps seen in N steps; `None`: never.
     pub fn next_change(&self, now_unix_ms: u64, steps: u32) -> Option<u64> {
         let drain = match self.admin {
             Admin::Drain(ramp) => ramp.next_step(now_unix_ms, steps),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Group;
 
-/// A pool of so many mirrors, and these.
+/// A pool of N mirrors, and these.
 pub(super) fn pool(mirrors: usize) -> Pool {
     Pool::sample(mirrors, 0)
 }

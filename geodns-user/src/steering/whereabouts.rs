@@ -1,4 +1,4 @@
-//! What the databases know of a client, as policies ask for it.
+//! Place of a client by the databases, as policies ask for it.
 
 use super::Place;
 use crate::config::Location;
@@ -46,7 +46,7 @@ impl Whereabouts {
     }
 }
 
-/// What a subdivision may be called: its code without the country's, its whole code, its name.
+/// Names of a subdivision: its code without the country's, its whole code, its name.
 fn names(one: &geo::Subdivision) -> impl Iterator<Item = String> {
     let code = one.code.as_deref();
     let short = code.and_then(|code| Some(code.split_once('-')?.1));

@@ -96,7 +96,7 @@ mod tests {
                 }
             }
         }
-        // A second's worth at once, then so many a second.
+        // A second's worth at once, then N a second.
         let all: u32 = sent.iter().sum();
         assert!((270..=276).contains(&all), "{sent:?}");
         assert!(sent.iter().all(|&sent| sent <= 111), "{sent:?}");

@@ -4,7 +4,7 @@
 //! $GENERATE start-stop[/step] owner [TTL] [class] type data
 //! ```
 //!
-//! `$` in owner and data is the number, `${offset,width,base}` the number plus an offset, with so many
+//! `$` in owner and data is the number, `${offset,width,base}` the number plus an offset, with N
 //! digits at least: decimal (`d`), octal (`o`), hexadecimal (`x`, `X`), or hexadecimal digits from the
 //! last to the first with dots between them (`n`, `N`), dots counted. `$$` and `\$` are a dollar sign.
 

@@ -129,7 +129,7 @@ impl Index {
         }
     }
 
-    /// Makes room for so many places.
+    /// Makes room for N places.
     pub fn reserve(&mut self, places: usize) {
         let lines = places.div_ceil(LOAD);
         if lines > self.lines.len() {
@@ -238,7 +238,7 @@ impl Index {
         }
     }
 
-    /// Puts everything into so many new lines.
+    /// Puts everything into N new lines.
     fn rebuild(&mut self, lines: usize) {
         let before = std::mem::replace(&mut self.lines, vec![Line::EMPTY; lines]);
         for line in &before {

@@ -29,7 +29,7 @@ pub fn in_large_pages<T>(values: &[T]) {
     advise(values, libc::MADV_COLLAPSE);
 }
 
-/// A copy in such pages, with room for so many values more.
+/// A copy in such pages, with room for N values more.
 pub fn copy<T: Clone>(values: &[T], more: usize) -> Vec<T> {
     let mut copy = Vec::with_capacity(values.len() + more);
     // Before they are written: then the pages are large from the start.

@@ -172,7 +172,7 @@ impl Zone {
         }
     }
 
-    /// Makes room for so many nodes.
+    /// Makes room for N nodes.
     pub(super) fn reserve(&mut self, nodes: usize, octets: usize) {
         self.octets.reserve(octets);
         self.index.reserve(nodes);

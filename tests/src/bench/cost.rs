@@ -127,7 +127,7 @@ pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
     ))
 }
 
-/// Nanoseconds of one run of `restore` that calls this program, of so many.
+/// Nanoseconds of one run of `restore` that calls this program, of N.
 pub fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8], repeat: u32) -> Result<f64> {
     rig.set_target(target)?;
     let restore: &mut Xdp = rig.program("restore")?;

@@ -206,7 +206,7 @@ pub struct Paced {
 }
 
 impl Paced {
-    /// So many a second.
+    /// N a second.
     pub fn per_second(&self, frames: u64) -> f64 {
         frames as f64 / self.time.as_secs_f64()
     }
@@ -245,7 +245,7 @@ impl Flow {
         self.sent - self.lost.there
     }
 
-    /// So many a second.
+    /// N a second.
     pub fn per_second(&self, frames: u64) -> f64 {
         frames as f64 / self.time.as_secs_f64()
     }
@@ -495,12 +495,12 @@ impl Flood {
         self.flood(CALL, time)
     }
 
-    /// The same with no more than so many frames.
+    /// The same with no more than N frames.
     pub fn run_once(&mut self, frames: u32) -> Result<Flow> {
         self.flood(frames, Duration::ZERO)
     }
 
-    /// Floods for so long, and at least with so many frames.
+    /// Floods for so long, and at least with N frames.
     fn flood(&mut self, frames: u32, time: Duration) -> Result<Flow> {
         self.send(1)?;
         let (before, lost) = (self.rig.seen()?, self.lost()?);
@@ -549,7 +549,7 @@ impl Flood {
         Ok(())
     }
 
-    /// Sends so many queries a second, in bursts: before what else the core has to do, as what a network
+    /// Sends N queries a second, in bursts: before what else the core has to do, as what a network
     /// card receives comes before it. Then waits for what is still under way.
     pub fn paced(&mut self, rate: f64, time: Duration, by: By, timed: bool) -> Result<Paced> {
         let (data, context) = self.generated()?;
@@ -606,7 +606,7 @@ impl Flood {
         })
     }
 
-    /// Sends so many queries, and sees them through to the sink.
+    /// Sends N queries, and sees them through to the sink.
     fn send(&mut self, frames: u32) -> Result<()> {
         let (data, context) = self.generated()?;
         let program = self.rig.program("generate")?;
@@ -641,7 +641,7 @@ fn set_mac(space: &Space, mac: [u8; 6]) -> Result<()> {
     space.ip(&format!("link set eth0 address {mac}")).map(drop)
 }
 
-/// Runs the generator once, which sends so many frames; the kernel makes so many before it sends them.
+/// Runs the generator once, which sends N frames; the kernel makes N before it sends them.
 fn generate(program: &Xdp, data: &[u8], context: &[u32; 6], frames: u32, batch: u32) -> Result<()> {
     let mut options = TestRunOptions::new();
     options.data_in = Some(data);

@@ -51,7 +51,7 @@ const ASIDE_CLIENT: &str = "192.0.3.1";
 
 const CONFIG: &str = "[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n";
 
-/// A zone with so many names that have an address each, and its server's, `ns`.
+/// A zone with N names that have an address each, and its server's, `ns`.
 fn zone(names: usize) -> String {
     let digits = names.saturating_sub(1).to_string().len();
     let mut text = String::from(
@@ -133,8 +133,8 @@ fn edit(daemon: &Daemon, client: &Space, number: usize) -> Result<f64> {
     Ok(milliseconds)
 }
 
-/// A zone with so many names, compiled: `ns` and, where they are 10 or a larger power of ten, `h` and a number of
-/// so many digits less one.
+/// A zone with N names, compiled: `ns` and, where they are 10 or a larger power of ten, `h` and a number of
+/// N digits less one.
 pub(super) fn compiled(names: usize) -> Result<World> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("geodns.toml");
@@ -275,7 +275,7 @@ impl Questions {
         })
     }
 
-    /// What the slow path takes of a core for those of a turn, so many at a time, as the workers of UDP have
+    /// What the slow path takes of a core for those of a turn, N at a time, as the workers of UDP have
     /// them.
     fn answer(&self, world: &World, at_once: usize, turn: usize) -> Result<Duration> {
         let identity = Identity {

@@ -30,7 +30,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Has the rig's `generate` make so many, as it is set up, the longest of this length. Each CPU counts its own
+    /// Has the rig's `generate` make N, as it is set up, the longest of this length. Each CPU counts its own
     /// DNS ids, so no two of them are alike only where this thread stays on one.
     pub fn made(rig: &mut Rig, longest: usize, count: usize) -> Result<Self> {
         let mut frames = Self {
@@ -86,7 +86,7 @@ impl Sender {
         })
     }
 
-    /// Sends so many, and notes when, if there is where: by DNS id.
+    /// Sends N, and notes when, if there is where: by DNS id.
     pub fn send(&mut self, frames: usize, times: Option<&Mapping>) -> Result<()> {
         let mut left = frames;
         while left > 0 {

@@ -82,7 +82,7 @@ fn a_flood_of_notifies_asks_primaries_no_more_than_so_often() -> Result<()> {
     let after = asked();
     let queries = [after[0] - before[0], after[1] - before[1]];
     println!("{queries:?} queries for a flood of {took} s");
-    // A second's worth at once, and then so many a second; one more for the time of an answer.
+    // A second's worth at once, and then N a second; one more for the time of an answer.
     let most = |rate: usize| (rate as f64 * (took + 1.0)) as usize + 2;
     ensure!(
         queries

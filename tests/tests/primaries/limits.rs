@@ -16,7 +16,7 @@ use super::{ONE, PATIENCE, secondary, serial, until_serial};
 
 const IXFR: u16 = 251;
 
-/// A zone of so many octets more, about.
+/// A zone of N octets more, about.
 fn zone(q: &Asked, serial: u32, octets: usize) -> Vec<Vec<u8>> {
     let text = [&[200u8][..], &[b'x'; 200]].concat();
     let mut records = vec![q.soa(serial)];

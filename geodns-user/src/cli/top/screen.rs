@@ -69,7 +69,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, top: Option<&Top>) {
     }
 }
 
-/// What goes by, in two lines.
+/// The traffic, in two lines.
 fn totals(top: &Top, width: u16) -> Vec<Line<'static>> {
     let a_second =
         |count: u64| grouped((count as f64 / top.seconds.max(f64::EPSILON)).round() as u64);
@@ -184,7 +184,7 @@ fn latency(top: &Top, area: Rect) -> Vec<Line<'static>> {
     lines
 }
 
-/// What keys do, or the filter while it is typed.
+/// The meaning of keys, or the filter while it is typed.
 fn keys(view: &View) -> Line<'static> {
     if view.is_typing {
         return Line::styled(

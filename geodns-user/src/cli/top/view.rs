@@ -1,4 +1,4 @@
-//! What the user has chosen to see, and how keys change it. Pure: it knows no terminal.
+//! The user's choice of lists, order and filter, and how keys change it. Pure: it knows no terminal.
 
 use std::cmp::Reverse;
 
@@ -50,7 +50,7 @@ impl List {
         }
     }
 
-    /// What a picture has of it.
+    /// This list's rows in a picture.
     fn of(self, top: &Top) -> &[Share] {
         match self {
             Self::Names => &top.names,
@@ -87,7 +87,7 @@ pub enum Next {
     Quit,
 }
 
-/// What the user has chosen to see.
+/// The user's choice of lists, order and filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// The list that keys are about.

@@ -13,7 +13,7 @@ id = "ams"
 addresses = ["192.0.2.10"]
 "#;
 
-/// Sections of which each line is wrong, but for those that say `# ok`. One with a number is wrong so many times.
+/// Sections of which each line is wrong, but for those that say `# ok`. One with a number is wrong N times.
 const SECTIONS: &[&str] = &[
     r#"[server]
 listen = ["192.0.2.1:53", "x"] # 2

@@ -5,7 +5,7 @@
 //! - [`Database`]: one file, checked (`file`: its copy; `tree`: its networks; `record`: what they say)
 //! - `placeless`: addresses that are nowhere
 //!
-//! What must hold:
+//! These must hold:
 //! - The operator's file is copied and never mapped: he may overwrite it or cut it short at any time.
 //! - [`Geography::open`] alone fails. What it lets through never panics, and every walk ends; a record
 //!   that does not decode says nothing.

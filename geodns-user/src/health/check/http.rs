@@ -161,7 +161,7 @@ fn literal(address: IpAddr) -> String {
     }
 }
 
-/// What hyper found wrong, in one line.
+/// hyper's error, in one line.
 fn explain(error: &hyper::Error) -> Bad {
     use std::error::Error;
     if error.is_parse_too_large() {

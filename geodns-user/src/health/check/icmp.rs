@@ -22,7 +22,7 @@ use crate::supervise::{Never, forever};
 
 /// ICMP header, then the random number.
 const LEN: usize = 16;
-/// What is said if no socket can be had.
+/// Error when there is no socket.
 const FORBIDDEN: &str = "icmp: not permitted; give the daemon CAP_NET_RAW, or its group a place in \
                          the sysctl net.ipv4.ping_group_range";
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::target::Target;
 use crate::config::CheckKind;
 
-/// What came of a check.
+/// Result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All is well.
@@ -107,7 +107,7 @@ impl Stage {
     }
 }
 
-/// What the checks of all targets share.
+/// Parts that the checks of all targets share.
 #[derive(Default)]
 pub(super) struct Shared {
     icmp: Arc<icmp::Icmp>,

@@ -75,7 +75,7 @@ impl Tls {
         connected.map_err(|error| explain(&error).unwrap_or_else(|| Bad::io("TLS", &error)))
     }
 
-    /// What remembers this target's session.
+    /// Memory of this target's TLS session.
     async fn connector(&self) -> Result<TlsConnector, Bad> {
         let now = Instant::now();
         let session = || self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +148,7 @@ fn verifier(roots: RootCertStore) -> Result<Arc<dyn ServerCertVerifier>, String>
     }
 }
 
-/// What rustls found wrong, in one line; `None` if it is not rustls's error.
+/// rustls's error, in one line; `None` if the error is another's.
 pub fn explain(error: &io::Error) -> Option<Bad> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     let reason = match error {

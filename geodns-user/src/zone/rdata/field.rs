@@ -49,7 +49,7 @@ pub(super) enum Field {
     CertType,
     /// A number of a scheme of DSYNC, or its name.
     Scheme,
-    /// So many octets in hexadecimal, with hyphens between them.
+    /// N octets in hexadecimal, with hyphens between them.
     Eui(usize),
     /// 64 bits in hexadecimal, in four groups with colons between them.
     Locator,

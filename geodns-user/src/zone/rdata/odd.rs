@@ -163,7 +163,7 @@ fn metres(token: &Token<'_>) -> Option<i64> {
     }
 }
 
-/// A number with at most so many digits behind its point, in units of 10^-scale.
+/// A number with at most N digits behind its point, in units of 10^-scale.
 fn decimal(word: &str, decimals: usize, scale: usize) -> Option<i64> {
     let (whole, part) = word.split_once('.').unwrap_or((word, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -26,7 +26,7 @@ const STEP: f64 = 1.5;
 const AROUND: [f64; 4] = [0.85, 1.0, 1.15, 1.3];
 /// A server is past its best when it answers less than this share of it.
 const PAST: f64 = 0.5;
-/// With a core to itself, it is past its best when so many steps in a row do not bring this many times it.
+/// With a core to itself, it is past its best when N steps in a row do not bring this many times it.
 const STEPS_PAST: usize = 3;
 /// The same.
 const MORE: f64 = 1.03;

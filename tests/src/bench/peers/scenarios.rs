@@ -64,7 +64,7 @@ pub struct Scenario {
 pub struct Bars {
     /// Nanoseconds that an answer may take above a bare reflector's frame.
     pub above_ns: f64,
-    /// So many times the answers of the best other server that has a core to itself.
+    /// N times the answers of the best other server that has a core to itself.
     pub peers: f64,
 }
 

@@ -98,7 +98,7 @@ impl Cost {
     }
 }
 
-/// The responder with so many names or prefixes, and the name that it is asked for.
+/// The responder with N names or prefixes, and the name that it is asked for.
 struct Loaded {
     of: Of,
     size: usize,

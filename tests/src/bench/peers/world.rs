@@ -95,7 +95,7 @@ impl List {
         Ok(Self { prefixes })
     }
 
-    /// So many of its prefixes, drawn at random and each time the same, as a file of geodns' own.
+    /// N of its prefixes, drawn at random and each time the same, as a file of geodns' own.
     pub fn part(&self, count: usize) -> String {
         let mut random = rand::rngs::StdRng::seed_from_u64(1);
         let mut text = String::new();

@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use domain::base::{Message, Rtype};
+use geodns::base::name::{Name, parse_name};
 use geodns::transfer::budget::{Budget, Limits};
 use geodns::transfer::receive::{Received, Receiver};
-use geodns::zone::{Delta, Name, Run, Zone, parse, parse_name, take};
+use geodns::zone::{Delta, Run, Zone, parse, take};
 
 /// Octets of a zone, at the most, for each octet of the messages: a record of 14 octets may have two names of
 /// 255.

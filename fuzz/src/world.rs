@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use domain::tsig;
+use geodns::base::name::parse_name;
 use geodns::config::Config;
 use geodns::serve::Identity;
 use geodns::world::{Inputs, World};
@@ -23,7 +24,7 @@ pub static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
 
 /// A key that it knows.
 pub static KEY: LazyLock<Arc<tsig::Key>> = LazyLock::new(|| {
-    let name = zone::parse_name("key").expect("a name");
+    let name = parse_name("key").expect("a name");
     let key = WORLD.inputs.config.keys.get(&name);
     Arc::clone(&key.expect("the configuration has it").key)
 });

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use geodns::zone::{self, Run, Zone, parse, parse_name, take};
+use geodns::base::name::parse_name;
+use geodns::zone::{self, Run, Zone, parse, take};
 
 /// Octets of a zone, at the most, for each octet of its file, if that generates nothing.
 const OCTETS: usize = 1024;

@@ -14,8 +14,8 @@ use geodns_common::rules;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::geo;
-use crate::zone::{self, Name};
+use crate::base::name::{Name, parse_name};
+use crate::base::prefix;
 
 /// Rules with a name or a type, at the most.
 pub const MAX_NAMED: usize = rules::MAX;
@@ -68,7 +68,7 @@ impl Rule {
         };
         let name = match text {
             Some(text) => Some(Pattern {
-                name: zone::parse_name(text)?,
+                name: parse_name(text)?,
                 below,
             }),
             None => None,
@@ -78,7 +78,7 @@ impl Rule {
             None => None,
         };
         if let Some(from) = said.from {
-            geo::check_trie_prefix(from)?;
+            prefix::check_trie_prefix(from)?;
         }
         let rule = Self {
             name,

@@ -9,7 +9,8 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use crate::config::{DnsOverTls, Error};
+use crate::base::complaint::Error;
+use crate::config::DnsOverTls;
 use crate::files;
 
 /// Octets of a file, at the most. A chain takes some thousands.

@@ -79,11 +79,12 @@ use listen::{Complaints, Listening};
 use notify::Pulse;
 use promote::Promotion;
 use secondary::Secondaries;
-use standing::{Standings, now_unix_ms};
+use standing::Standings;
 use watch::Lookers;
 
+use crate::base::clock::now_unix_ms;
 use crate::block::Blocks;
-use crate::config::{Config, Mode, Overrides, Secrets, ZoneFile};
+use crate::config::{Config, Member, Mode, Overrides, Secrets, ZoneFile};
 use crate::control::by::By;
 use crate::control::server;
 use crate::geo::Geography;
@@ -99,7 +100,6 @@ use crate::state::State;
 use crate::supervise::{self, Never, forever};
 use crate::transfer::keep::Keep;
 use crate::world::{Inputs, Warning, World};
-use crate::zone::catalog::Member;
 use crate::zone::{self, Zones};
 
 /// How often to look after the links when no change is reported.
@@ -227,7 +227,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Reads a configuration, under what the command line says.
-fn load(file: &Path, options: &Options) -> Result<Config, crate::config::Errors> {
+fn load(file: &Path, options: &Options) -> Result<Config, crate::base::complaint::Errors> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
     };
@@ -245,7 +245,7 @@ fn read(
     members: &[Member],
     previous: Option<&Geography>,
     kept: zone::Kept<'_>,
-) -> Result<Inputs, crate::config::Errors> {
+) -> Result<Inputs, crate::base::complaint::Errors> {
     config.set_members(members);
     let folder = geography::folder(&config);
     Inputs::with(config, &folder, previous, kept)

@@ -1,17 +1,19 @@
 //! geodns: an authoritative GeoDNS server whose hot answers are given in XDP.
 //!
-//! Data flows one way, and a room uses only rooms that stand before it here:
+//! Data flows one way, and a room uses only rooms that stand before it here, which `cargo xtask check` makes sure of:
 //!
+//! - [`base`]: words that every room shares: names, prefixes, complaints, clock, locks
 //! - [`printable`]: text that is safe to show
 //! - [`fault`]: faults that tests order
 //! - [`supervise`]: tasks and threads that begin anew when they panic
 //! - [`files`]: files that somebody names: regular ones only
+//! - [`heap`]: what has been freed goes back to the system
+//! - [`block`]: which queries are dropped
 //! - [`config`]: `geodns.toml`, parsed and validated
 //! - [`certificate`]: certificate and key of DNS over TLS
+//! - [`geo`]: prefix lists: client address to mirror
 //! - [`zone`]: zone files, and which names are steered
 //! - [`compress`]: names in messages, as both paths write them
-//! - [`geo`]: prefix lists: client address to mirror
-//! - [`block`]: which queries are dropped
 //! - [`steering`]: which mirrors, in which order; pure
 //! - [`plan`]: everything the kernel needs, compiled; edits as ordered stores; pure
 //! - [`world`]: one consistent configuration in force: config, zones, plan
@@ -23,10 +25,10 @@
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
 //! - [`control`]: the API on the control socket, and its client
-//! - [`cli`]: the command line
-//! - [`heap`]: what has been freed goes back to the system
 //! - [`daemon`]: the one that knows everybody
+//! - [`cli`]: the command line
 
+pub mod base;
 pub mod block;
 pub mod certificate;
 pub mod cli;

@@ -8,8 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+use crate::base::complaint::{Error, Errors};
 use crate::certificate::Certificate;
-use crate::config::{self, Config, Error, Errors, Matches, Pool, ZoneFile};
+use crate::config::{self, Config, Matches, Pool, ZoneFile};
 use crate::geo::{Geography, Layer, Layers, PlaceId};
 use crate::plan::{Input, Plan};
 use crate::steering::{self, Steering, Whereabouts};

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use geodns::base::country::Code;
 use geodns::config::Config;
-use geodns::geo::{Code, PlaceId, Prefix, SIX_TO_FOUR, TEREDO};
+use geodns::geo::{PlaceId, Prefix, SIX_TO_FOUR, TEREDO};
 use geodns::plan::Plan;
 use geodns::steering::{Steering, Whereabouts};
 use geodns::world::{Inputs, World};

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use domain::base::Rtype;
-use geodns::zone::{self, Name};
+use geodns::base::name::{Name, parse_name};
+use geodns::zone;
 use geodns_tests::other_server;
 
 const HEAD: &str = "$TTL 300\n@ SOA ns.x. host.x. 1 7200 3600 1209600 60\n@ NS ns.x.\n";
@@ -254,8 +255,8 @@ fn rrchecker(form: &str) -> Result<String> {
 #[test]
 fn forms_are_read_as_bind_and_knot_read_them() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let apex: Name = zone::parse_name("example.org").map_err(anyhow::Error::msg)?;
-    let owner = zone::parse_name("a.example.org").map_err(anyhow::Error::msg)?;
+    let apex: Name = parse_name("example.org").map_err(anyhow::Error::msg)?;
+    let owner = parse_name("a.example.org").map_err(anyhow::Error::msg)?;
     let mut wrong = Vec::new();
     let mut compared = 0;
     for (expected, form) in FORMS {
@@ -309,7 +310,7 @@ fn forms_are_read_as_bind_and_knot_read_them() -> Result<()> {
 fn ttls_of_an_included_file_hold_on_as_in_bind_and_nsd() -> Result<()> {
     const SOA: &str = "IN SOA ns.x. host.x. 1 7200 3600 1209600 60\n";
     let folder = tempfile::tempdir()?;
-    let apex: Name = zone::parse_name("example.org").map_err(anyhow::Error::msg)?;
+    let apex: Name = parse_name("example.org").map_err(anyhow::Error::msg)?;
     for (zone, inc, inner, nsd) in [
         (
             format!("$TTL 3600\n@ {SOA}@ NS ns.x.\n$INCLUDE inc\nwww A 192.0.2.1\n"),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use domain::base::Rtype;
-use geodns::zone::{self, Name};
+use geodns::base::name::{Name, parse_name};
+use geodns::zone;
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::needs_root;
 use geodns_tests::peers::{self, Kind, Peer};
@@ -318,7 +319,7 @@ fn digests_of_every_scheme_are_taken_as_they_are() -> Result<()> {
         );
     }
 
-    let apex: Name = zone::parse_name("example").map_err(anyhow::Error::msg)?;
+    let apex: Name = parse_name("example").map_err(anyhow::Error::msg)?;
     let reading = zone::parse(&apex, Path::new("zone"), DIGESTS.as_bytes());
     let zone = reading
         .zone

@@ -8,11 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use ipnet::IpNet;
 
+use crate::base::name::{Name, parse_name};
+use crate::base::prefix;
 use crate::config::{is_id, time};
 use crate::control::api::{MAX_ACME_TTL, MAX_TIME, MAX_WEIGHT, check_token};
-use crate::geo::network;
 use crate::observe::logs;
-use crate::zone;
 
 /// An authoritative GeoDNS server: sends each client to the mirror that is best for it, from the kernel
 #[derive(Debug, Parser)]
@@ -173,7 +173,7 @@ pub enum Zone {
         file: PathBuf,
         /// Apex of the zone
         #[arg(long, value_name = "NAME", value_parser = zone_name)]
-        origin: zone::Name,
+        origin: Name,
     },
 }
 
@@ -452,20 +452,20 @@ pub struct Stats {
     pub watch: Option<Duration>,
 }
 
-fn zone_name(text: &str) -> Result<zone::Name, String> {
-    zone::parse_name(text)
+fn zone_name(text: &str) -> Result<Name, String> {
+    parse_name(text)
 }
 
 /// A prefix; an address alone is the prefix of just that address.
 pub fn prefix(text: &str) -> Result<IpNet, String> {
-    network::parse(text)
+    prefix::parse(text)
 }
 
 /// A client subnet, which may have mapped addresses.
 fn subnet(text: &str) -> Result<IpNet, String> {
-    match network::spelled(text) {
-        Some(subnet) => network::check_host_bits(subnet),
-        None => network::parse(text),
+    match prefix::spelled(text) {
+        Some(subnet) => prefix::check_host_bits(subnet),
+        None => prefix::parse(text),
     }
 }
 

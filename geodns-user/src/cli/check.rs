@@ -8,7 +8,9 @@ use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::show;
-use crate::config::{self, Config, Error, Errors, Mode};
+use crate::base::complaint::{Error, Errors};
+use crate::base::name::Name;
+use crate::config::{self, Config, Mode};
 use crate::health::Feed;
 use crate::kernel::memory;
 use crate::world::Inputs;
@@ -161,7 +163,7 @@ struct Checked {
 }
 
 /// Checks a zone file: the text to print, and whether the zone can be served.
-pub fn zone(file: &Path, origin: &zone::Name, json: bool) -> anyhow::Result<(String, bool)> {
+pub fn zone(file: &Path, origin: &Name, json: bool) -> anyhow::Result<(String, bool)> {
     let reading = zone::read(origin, file)?;
     let checked = Checked {
         zone: origin.to_string(),

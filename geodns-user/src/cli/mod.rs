@@ -35,7 +35,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde::de::DeserializeOwned;
 
-use crate::config::{DEFAULT_SOCKET, Error, Errors};
+use crate::base::complaint::{Error, Errors};
+use crate::config::DEFAULT_SOCKET;
 use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
 use crate::daemon;

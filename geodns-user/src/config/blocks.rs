@@ -7,8 +7,8 @@ use ipnet::{IpNet, Ipv4Net};
 use super::check::Check;
 use super::file::{self, Spanned};
 use super::said::{Judged, all};
+use crate::base::prefix;
 use crate::block::{Blocks, Counters, Rule, Said};
-use crate::geo::network;
 
 /// `[[block]]`: queries that are dropped. One rule for each prefix of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Check<'_> {
             return Ok(vec![None]);
         };
         all(list.iter().map(|text| {
-            let prefix = network::parse(text.get_ref()).map(Some);
+            let prefix = prefix::parse(text.get_ref()).map(Some);
             prefix.or_else(|message| self.error(text.span(), "block.from", message))
         }))
     }

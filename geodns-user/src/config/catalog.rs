@@ -6,13 +6,13 @@ use super::check::Check;
 use super::file::{self, Spanned};
 use super::said::{Judged, Said};
 use super::transfer::{Allowed, Key, Keys, Peer, Steered};
-use super::{Config, ZoneFile};
-use crate::zone::catalog::claims::Claims;
-use crate::zone::catalog::{MAX_PRODUCER, Member};
-use crate::zone::{self, Name};
+use super::{Claims, Config, ZoneFile};
+use crate::base::name::{Name, parse_name};
 
 /// Zones that there may be, at the most: their numbers have 16 bits.
 pub const MAX_ZONES: usize = u16::MAX as usize;
+/// Octets of a producer's name, at the most: there is room for the longest name below it.
+pub const MAX_PRODUCER: usize = 200;
 /// Octets of a group, at the most: one character-string.
 const MAX_GROUP: usize = 255;
 
@@ -23,6 +23,19 @@ pub enum Catalog {
     Consumer(Vec<Template>),
     /// It is generated, and lists zones of this server.
     Producer,
+}
+
+/// A zone that is here because a catalog lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: Name,
+    /// The catalog.
+    pub catalog: Name,
+    /// The label that it stands at there.
+    pub id: Vec<u8>,
+    /// Its groups there.
+    pub groups: Vec<Vec<u8>>,
 }
 
 /// `[[zone.members]]`: what members of a catalog are.
@@ -207,7 +220,7 @@ impl Check<'_> {
     /// Catalogs that list zones of this server, whatever else is wrong with them.
     pub(super) fn producers(&self, zones: &[file::Zone]) -> HashSet<Name> {
         let producers = zones.iter().filter(|zone| is_producer(zone));
-        let names = producers.map(|zone| zone::parse_name(zone.name.get_ref()));
+        let names = producers.map(|zone| parse_name(zone.name.get_ref()));
         names.filter_map(Result::ok).collect()
     }
 

@@ -18,8 +18,8 @@ use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
     Steer, Told, is_id, monitor,
 };
+use crate::base::name::{Name, parse_name, parse_owner};
 use crate::files;
-use crate::zone::{self, Name};
 
 /// TTLs are below 2^31 (RFC 2181 section 8).
 pub(super) const MAX_TTL: u32 = i32::MAX as u32;
@@ -491,7 +491,7 @@ impl Check<'_> {
         let mut lines: HashMap<Name, usize> = HashMap::new();
         for steer in file {
             let line = self.source.line(steer.name.span().start);
-            let name = zone::parse_owner(steer.name.get_ref())
+            let name = parse_owner(steer.name.get_ref())
                 .or_else(|message| self.error(steer.name.span(), "steer.name", message));
             if let Ok(name) = &name
                 && let Some(first) = lines.insert(name.clone(), line)
@@ -668,7 +668,7 @@ impl Check<'_> {
             );
             return self.error(text.span(), key, message);
         }
-        zone::parse_name(text.get_ref()).or_else(|message| self.error(text.span(), key, message))
+        parse_name(text.get_ref()).or_else(|message| self.error(text.span(), key, message))
     }
 }
 

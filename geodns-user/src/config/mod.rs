@@ -10,12 +10,14 @@
 //! - `rrl`: the same of how much is answered to one prefix
 //! - `transfer`: the same of who gives and takes zones
 //! - `inward`: the same of how much zones from elsewhere may take
-//! - `catalog`: the same of zones that list others, and the zones that are listed
+//! - `catalog`: the same of zones that list others, and the zones that are listed; `claims`: which names these may
+//!   not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
 
 mod blocks;
 mod catalog;
 mod check;
+mod claims;
 mod cookies;
 mod file;
 mod inward;
@@ -37,7 +39,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use blocks::{Block, check_note};
-pub use catalog::{Catalog, Listing, MAX_ZONES, Template};
+pub use catalog::{Catalog, Listing, MAX_PRODUCER, MAX_ZONES, Member, Template};
+pub use claims::Claims;
 pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
 pub use inward::Inward;
@@ -47,115 +50,9 @@ pub use rrl::Rrl;
 pub use schema::schema;
 pub use transfer::{Allowed, Key, Keys, Peer, Steered};
 
+use crate::base::complaint::{Error, Errors};
+use crate::base::name::Name;
 use crate::files;
-use crate::zone::Name;
-use crate::zone::catalog::Member;
-
-/// What is wrong with an input file, where, and what to do about it. Displays as one line:
-/// `etc/geodns.toml:12:11: pool.default: no mirror "xyz"; the pool has ams, iad`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Error {
-    /// The file.
-    pub file: PathBuf,
-    /// Line in it, from 1.
-    pub line: Option<usize>,
-    /// Character in the line, from 1.
-    pub column: Option<usize>,
-    /// Key, as `table.key`.
-    pub key: Option<String>,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-            if let Some(column) = self.column {
-                write!(f, ":{column}")?;
-            }
-        }
-        if let Some(key) = &self.key {
-            write!(f, ": {key}")?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// All that is wrong with a configuration, in the order of its files. Displays as a line each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Errors {
-    errors: Vec<Error>,
-    /// More that are not shown.
-    more: usize,
-}
-
-impl Errors {
-    /// Errors that are shown, at the most.
-    const MOST: usize = 50;
-
-    /// Those, in order, none twice, and how many more there are.
-    pub fn new(mut errors: Vec<Error>, more: usize) -> Self {
-        let mut seen = std::collections::HashSet::new();
-        errors.retain(|error| seen.insert(error.to_string()));
-        // What is wrong with a file as a whole comes last.
-        let place = |error: &Error| {
-            let line = error.line.unwrap_or(usize::MAX);
-            (error.file.clone(), line, error.column)
-        };
-        errors.sort_by_cached_key(place);
-        let more = more + errors.len().saturating_sub(Self::MOST);
-        errors.truncate(Self::MOST);
-        Self { errors, more }
-    }
-
-    /// The first of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Error> {
-        self.errors.iter()
-    }
-
-    /// How many more there are.
-    pub fn more(&self) -> usize {
-        self.more
-    }
-}
-
-impl From<Error> for Errors {
-    fn from(error: Error) -> Self {
-        Self::new(vec![error], 0)
-    }
-}
-
-impl std::error::Error for Errors {}
-
-impl fmt::Display for Errors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, error) in self.errors.iter().enumerate() {
-            if number > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{error}")?;
-        }
-        match self.more {
-            0 => Ok(()),
-            more => write!(f, "\nand {more} more errors"),
-        }
-    }
-}
-
-impl Error {
-    /// A file that cannot be read.
-    pub fn cannot_read(file: &Path, error: &std::io::Error) -> Self {
-        Self {
-            file: file.to_owned(),
-            line: None,
-            column: None,
-            key: None,
-            message: format!("cannot read: {error}; check the path and its permissions"),
-        }
-    }
-}
 
 /// The line in which a section of a file has a key.
 pub fn line_of(file: &Path, section: &str, key: &str) -> Option<usize> {
@@ -750,18 +647,6 @@ impl Config {
             Some(group) => &pool.groups[group].id,
             None => &self.mirrors[pool.mirrors[usize::from(member)]].id,
         }
-    }
-}
-
-#[cfg(test)]
-impl Errors {
-    /// As it displays, for tests that count lines only.
-    fn without_columns(&self) -> String {
-        let mut errors = self.clone();
-        for error in &mut errors.errors {
-            error.column = None;
-        }
-        errors.to_string()
     }
 }
 

@@ -11,8 +11,9 @@ use super::file::{self, Spanned};
 use super::said::{Judged, Said};
 use super::shape::nearest;
 use super::{Choice, Fail, Group, Location, Matches, Mirror, Policy, Pool, Rule, Steer};
-use crate::geo::{Code, network};
-use crate::zone;
+use crate::base::country::Code;
+use crate::base::name::parse_owner;
+use crate::base::prefix;
 
 /// Rules of a pool, at the most, those by prefix left out: they are part of its prefix list.
 const MAX_RULES: usize = 10_000;
@@ -930,7 +931,7 @@ impl Check<'_> {
 
     fn prefix(&self, text: &Spanned<String>) -> Judged<IpNet> {
         const KEY: &str = "pool.rules.prefix";
-        network::parse(text.get_ref()).or_else(|message| self.error(text.span(), KEY, message))
+        prefix::parse(text.get_ref()).or_else(|message| self.error(text.span(), KEY, message))
     }
 
     /// The names that pools give to each of their mirrors: a pool of just that mirror, steered to.
@@ -957,7 +958,7 @@ impl Check<'_> {
             for mirror in pools[number].mirrors.clone() {
                 let id = &mirrors[mirror].id;
                 let text = template.get_ref().replace("{mirror}", id);
-                let name = match zone::parse_owner(&text) {
+                let name = match parse_owner(&text) {
                     Ok(name) => name,
                     Err(message) => {
                         self.complain(template.span(), KEY, message);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::check::Check;
 use super::file::{self, Spanned};
 use super::said::{Judged, all};
-use crate::geo::{self, network};
+use crate::base::prefix;
 
 /// Responses a second, at the most: more is no limit.
 const MAX_RATE: u32 = 1_000_000;
@@ -85,8 +85,9 @@ impl Check<'_> {
             return self.error(list.span(), KEY, message);
         }
         all(list.get_ref().iter().map(|text| {
-            let prefix = network::parse(text.get_ref());
-            let prefix = prefix.and_then(|prefix| geo::check_trie_prefix(prefix).map(|()| prefix));
+            let prefix = prefix::parse(text.get_ref());
+            let prefix =
+                prefix.and_then(|prefix| prefix::check_trie_prefix(prefix).map(|()| prefix));
             prefix.or_else(|message| self.error(text.span(), KEY, message))
         }))
     }

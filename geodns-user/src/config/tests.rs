@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::zone::catalog::Member;
+use crate::config::Member;
 
 /// A configuration with a bit of everything; the cases below change one thing of it.
 const BASE: &str = r#"[server]
@@ -893,7 +893,7 @@ fn zones_are_given_and_taken_as_it_says() {
             .all(|peer| peer.key.is_some())
     );
     let net = Allowed::From("192.0.2.0/24".parse().unwrap());
-    let key = Allowed::Signed(crate::zone::parse_name("xfr").unwrap());
+    let key = Allowed::Signed(crate::base::name::parse_name("xfr").unwrap());
     assert_eq!(zone.allow_transfer, [net, key]);
     // Secrets are in no log.
     assert!(!format!("{config:?}").contains("c2hhcm"));
@@ -1072,7 +1072,7 @@ fn catalogs_are_what_it_says() {
         let key = "[[tsig]]\nname = \"xfr\"\nsecret = \"c2hhcmVkIGJ5IHR3byBzZXJ2ZXJz\"\n";
         format!("{}{more}\n{key}", BASE.replacen(FILE, of_zone, 1))
     };
-    let name = |text: &str| crate::zone::parse_name(text).unwrap();
+    let name = |text: &str| crate::base::name::parse_name(text).unwrap();
     let mut config = parse(with(
         "file = \"z\"\nin_catalog = \"Ours\"\ncatalog_group = \"g\"",
         "[[zone]]\nname = \"ours\"\ncatalog = \"producer\"\n\
@@ -1200,7 +1200,7 @@ fn a_steered_name_is_in_a_zone_of_the_file() {
     .unwrap();
     config.zones.remove(0);
     config.set_members(&[Member {
-        name: crate::zone::parse_name("a.example").unwrap(),
+        name: crate::base::name::parse_name("a.example").unwrap(),
         catalog: config.zones[0].name.clone(),
         id: Vec::new(),
         groups: Vec::new(),

@@ -16,8 +16,8 @@ use super::catalog::{MAX_ZONES, is_producer};
 use super::check::{Check, address, there_are};
 use super::file::{self, Spanned};
 use super::said::{Judged, Said, all};
-use crate::geo::network;
-use crate::zone::Name;
+use crate::base::name::Name;
+use crate::base::prefix;
 
 /// Servers of a list, at the most.
 const MAX_PEERS: usize = 64;
@@ -380,7 +380,7 @@ impl Check<'_> {
 
     /// An address or a prefix; `None`: it is neither.
     pub(super) fn network(&self, text: &Spanned<String>, place: &str) -> Judged<Option<IpNet>> {
-        match network::spelled(text.get_ref()).map(network::check) {
+        match prefix::spelled(text.get_ref()).map(prefix::check) {
             Some(Err(message)) => self.error(text.span(), place, message),
             prefix => Ok(prefix.and_then(Result::ok)),
         }

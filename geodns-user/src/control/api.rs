@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::document::{Address, Id, Name, Prefix, RecordType};
-use crate::geo::network;
+use crate::base::prefix;
 
 /// Answers the API. The daemon implements it.
 pub trait Service: Send + Sync + 'static {
@@ -711,7 +711,7 @@ pub struct BlockAdd {
     #[schema(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
     /// Source prefixes of the queries; empty: any.
-    #[serde(default, deserialize_with = "network::deserialize_all")]
+    #[serde(default, deserialize_with = "prefix::deserialize_all")]
     #[schema(value_type = Vec<Prefix>)]
     pub from: Vec<IpNet>,
     /// Reason.
@@ -759,7 +759,7 @@ pub struct Mapping {
 #[serde(deny_unknown_fields)]
 pub struct MapSet {
     /// Address prefix, host bits zero.
-    #[serde(deserialize_with = "network::deserialize")]
+    #[serde(deserialize_with = "prefix::deserialize")]
     #[schema(value_type = Prefix)]
     pub prefix: IpNet,
     /// Mirror's id.
@@ -777,7 +777,7 @@ pub struct MapSet {
 #[into_params(parameter_in = Query)]
 pub struct MapDel {
     /// Address prefix, host bits zero.
-    #[serde(deserialize_with = "network::deserialize")]
+    #[serde(deserialize_with = "prefix::deserialize")]
     #[param(value_type = Prefix)]
     pub prefix: IpNet,
     /// Pool's id; without it, every pool that has such an override.

@@ -40,8 +40,8 @@ use super::api::{
 };
 use super::by::{self, By};
 use super::document::{self, Described};
+use crate::base::prefix;
 use crate::config::is_id;
-use crate::geo::network;
 use crate::supervise::forever;
 
 /// Octets of a body, at the most.
@@ -435,7 +435,7 @@ async fn no_method(method: Method, uri: Uri) -> Refusal {
 }
 
 fn strict(prefix: IpNet) -> Result<IpNet, Refusal> {
-    network::check(prefix).map_err(|error| Refusal::invalid(format!("prefix: {error}")))
+    prefix::check(prefix).map_err(|error| Refusal::invalid(format!("prefix: {error}")))
 }
 
 type Id = Result<Segment<String>, PathRejection>;
@@ -744,7 +744,7 @@ async fn explain<S: Service>(
     let question = query?.0;
     if let Some(subnet) = question.ecs {
         let wrong = |error| Refusal::invalid(format!("ecs: {error}"));
-        network::check_host_bits(subnet).map_err(wrong)?;
+        prefix::check_host_bits(subnet).map_err(wrong)?;
     }
     Ok(Json(service.explain(question).await?))
 }

@@ -14,14 +14,15 @@ use tracing::{error, warn};
 use super::change::internal;
 use super::durably::durably;
 use super::edits::{self, Who};
-use super::standing::now_unix_ms;
 use super::{Daemon, zones};
+use crate::base::clock::now_unix_ms;
+use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
 use crate::control::by::By;
 use crate::state::{AcmeChange, Serials, State, Token};
 use crate::supervise::Never;
-use crate::zone::{self, Name, Zone, Zones, acme};
+use crate::zone::{self, Zone, Zones, acme};
 
 /// Tokens of a name, at the most.
 const MAX_OF_NAME: usize = 16;
@@ -40,7 +41,7 @@ fn zone_of<'a>(config: &'a Config, owner: &Name) -> Option<&'a ZoneFile> {
 /// Tokens of a zone.
 fn of_zone(config: &Config, apex: &Name, mut tokens: Vec<Token>) -> Vec<Token> {
     tokens.retain(|token| {
-        let owner = zone::parse_name(&token.owner);
+        let owner = parse_name(&token.owner);
         owner.is_ok_and(|owner| zone_of(config, &owner).is_some_and(|zone| zone.name == *apex))
     });
     tokens
@@ -70,7 +71,7 @@ pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Resul
         .partition(|token| token.until_unix_ms > now);
     let owners: BTreeSet<_> = tokens.iter().map(|token| token.owner.as_str()).collect();
     for owner in owners {
-        let name = zone::parse_name(owner).map_err(internal)?;
+        let name = parse_name(owner).map_err(internal)?;
         if let Err(why) = acme::may_stand(&config.steers, zone, &name) {
             warn!(name = owner, zone = %zone.apex, cause = why, "tokens at {owner} are not in force: {why}");
             continue;
@@ -112,7 +113,7 @@ pub(super) fn put_over_all(
     let tokens = state.tokens().map_err(internal)?;
     let owners = tokens
         .iter()
-        .filter_map(|token| zone::parse_name(&token.owner).ok());
+        .filter_map(|token| parse_name(&token.owner).ok());
     let with_tokens: BTreeSet<_> = owners
         .filter_map(|owner| Some(&zone_of(config, &owner)?.name))
         .collect();
@@ -312,7 +313,7 @@ impl Daemon {
             .partition(|token| token.until_unix_ms <= now);
         let owners: BTreeSet<_> = gone.iter().map(|token| token.owner.clone()).collect();
         for name in owners {
-            let owner = zone::parse_name(&name).map_err(internal)?;
+            let owner = parse_name(&name).map_err(internal)?;
             let of_name = gone.iter().filter(|token| token.owner == name);
             let change = AcmeChange {
                 gone: of_name.cloned().collect(),
@@ -346,7 +347,7 @@ impl Daemon {
 
 fn shown(config: &Config, tokens: Vec<Token>) -> Vec<AcmeToken> {
     let zone = |token: &Token| {
-        let owner = zone::parse_name(&token.owner).ok()?;
+        let owner = parse_name(&token.owner).ok()?;
         zone_of(config, &owner).map(|zone| zone.name.to_string())
     };
     let now = now_unix_ms();

@@ -11,9 +11,10 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use super::{Daemon, zones};
+use crate::base::name::Name;
 use crate::config::Peer;
 use crate::transfer::client;
-use crate::zone::{Name, Zone};
+use crate::zone::Zone;
 
 /// Before each further attempt: a server that is starting hears of it soon.
 const PAUSES: [Duration; 6] = [

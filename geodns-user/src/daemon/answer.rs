@@ -12,7 +12,7 @@ use super::Daemon;
 use super::change::internal;
 use super::edits::{self, Who};
 use super::reasons::Reasons;
-use super::standing::{now_unix_ms, unix_ms};
+use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
     self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, BlockAdd, BlockChanged,

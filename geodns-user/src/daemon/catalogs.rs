@@ -31,14 +31,15 @@ use tracing::{error, info, warn};
 use super::Daemon;
 use super::change::internal;
 use super::durably::durably;
-use super::standing::now_unix_ms;
-use crate::config::{Config, Listing};
+use crate::base::clock::now_unix_s;
+use crate::base::name::Name;
+use crate::config::{Config, Listing, Member};
 use crate::control::api::Failure;
 use crate::state::State;
 use crate::supervise::Never;
 use crate::world::Inputs;
-use crate::zone::catalog::{self, Complaint, Ledger, Member, Merged, Said};
-use crate::zone::{self, Name, Zone, Zones};
+use crate::zone::catalog::{self, Complaint, Ledger, Merged, Said};
+use crate::zone::{self, Zone, Zones};
 
 /// How long changes are collected.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -80,7 +81,7 @@ pub(super) fn produce(
         let before = state.ledger(&producer.name.to_string()).map_err(internal)?;
         let mut ledger = before.clone().unwrap_or_default();
         // Serials are 32 bits of an endless time (RFC 1982).
-        ledger.list(&listed, (now_unix_ms() / 1000) as u32);
+        ledger.list(&listed, now_unix_s());
         let zone = catalog::write(&producer.name, ledger.serial, &ledger.entries());
         zones.replace(number, Arc::new(zone.map_err(internal)?));
         if before.as_ref() != Some(&ledger) {

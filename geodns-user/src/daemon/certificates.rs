@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::Daemon;
+use crate::base::complaint::Error;
 use crate::certificate::{Certificate, Contents};
-use crate::config::{DnsOverTls, Error};
+use crate::config::DnsOverTls;
 use crate::supervise::Never;
 
 /// How often the files are looked at; when both are the same for so long they are taken for complete.

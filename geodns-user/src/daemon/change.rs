@@ -19,10 +19,11 @@ use super::edits::{self, Who};
 use super::{
     Daemon, acme, blocks, catalogs, cookies, limits, load, notify, read, standing, warn_of,
 };
+use crate::base::prefix;
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
 use crate::control::by::By;
-use crate::geo::{self, Layer, Layers};
+use crate::geo::{Layer, Layers};
 use crate::heap;
 use crate::kernel::Kernel;
 use crate::kernel::instance::Instance;
@@ -217,7 +218,7 @@ impl Daemon {
         mirror: &str,
         pool: Option<&str>,
     ) -> Result<MapChanged, Failure> {
-        geo::network::check(prefix).map_err(Failure::Invalid)?;
+        prefix::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools = pools_of(config, mirror, pool)?
@@ -229,7 +230,7 @@ impl Daemon {
 
     /// `map del`
     pub(super) fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
-        geo::network::check(prefix).map_err(Failure::Invalid)?;
+        prefix::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let pools: Vec<usize> = match pool {
@@ -627,7 +628,7 @@ impl Daemon {
 
     /// Reads the configuration and its files, with nothing in its zones that are not from files.
     fn read_files(&self) -> Result<Inputs, Failure> {
-        let invalid = |error: crate::config::Errors| Failure::Invalid(error.to_string());
+        let invalid = |error: crate::base::complaint::Errors| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
         let config = load(&self.options.config, &self.options).map_err(invalid)?;
         let previous = Some(&*world.inputs.geography);

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Daemon, identity, now_unix_ms};
+use super::{Daemon, identity};
+use crate::base::clock::now_unix_ms;
 use crate::config::{Config, Cookies, Secrets};
 use crate::state::{self, CookieSecrets, State};
 use crate::supervise::Never;

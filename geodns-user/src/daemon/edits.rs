@@ -5,12 +5,12 @@
 
 use std::fmt::Write;
 
+use crate::base::name::Name;
 use crate::control::api::{
     AcmeChanged, BlockChanged, BlockRule, Failure, Imported, MapChanged, Mirror, MirrorChanged,
     Reloaded,
 };
 use crate::control::by::By;
-use crate::zone::Name;
 
 /// Whoever asked for a change, in words and in fields.
 pub(super) struct Who {

@@ -24,6 +24,7 @@ use super::answer::{look_up, read};
 use super::change::internal;
 use super::reasons::Reasons;
 use super::{Daemon, identity};
+use crate::base::name::{Name, parse_name};
 use crate::config::{self, Config, Cookies, Matches, Policy};
 use crate::control::api::{
     AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
@@ -36,7 +37,6 @@ use crate::serve::lookup::{self, Found};
 use crate::serve::{self, Transport, subnet};
 use crate::steering::{Reason, Whereabouts};
 use crate::world::World;
-use crate::zone::{self, Name};
 
 /// How often, and how long apart, the kernel and the world are looked at until they are of one plan.
 const ATTEMPTS: u32 = 100;
@@ -190,7 +190,7 @@ impl Question {
     fn of(asked: &ExplainQuery) -> Result<Self, Failure> {
         let qtype = asked.qtype.as_deref().unwrap_or("A");
         Ok(Self {
-            name: zone::parse_name(&asked.name).map_err(Failure::Invalid)?,
+            name: parse_name(&asked.name).map_err(Failure::Invalid)?,
             qtype: qtype.to_ascii_uppercase().parse().map_err(|_| {
                 Failure::Invalid(format!(
                     "{qtype:?} is not a type: write it like A, AAAA, MX or TYPE65"

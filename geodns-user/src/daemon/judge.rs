@@ -14,7 +14,8 @@ use std::time::Duration;
 use geodns_common::abi::{Family, SHARES};
 
 use super::Daemon;
-use super::standing::{Standings, now_unix_ms};
+use super::standing::Standings;
+use crate::base::clock::now_unix_ms;
 use crate::config::{Config, Fail};
 use crate::control::api::Failure;
 use crate::fault;

@@ -15,10 +15,10 @@ use tracing::debug;
 
 use super::secondary::at;
 use super::{Daemon, zones};
+use crate::base::name::Name;
 use crate::serve::Notice;
 use crate::supervise::Never;
 use crate::transfer::pace::{Pace, Rates};
-use crate::zone::Name;
 
 /// Notices that wait for their turn.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::zone::parse_name;
+    use crate::base::name::parse_name;
 
     fn notice(zone: &str, primary: u8, serial: Option<u32>) -> Notice {
         Notice {

@@ -31,7 +31,9 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::{Daemon, zones};
-use crate::config::{Config, Peer};
+use crate::base::clock::unix_ms;
+use crate::base::name::Name;
+use crate::config::{Config, Member, Peer};
 use crate::control::api::Failure;
 use crate::serve::Notice;
 use crate::supervise::{Never, forever};
@@ -41,8 +43,7 @@ use crate::transfer::keep::Keep;
 use crate::transfer::pace::Pace;
 use crate::transfer::receive::{Arrived, Received, Stranger};
 use crate::transfer::turns::Turns;
-use crate::zone::catalog::Member;
-use crate::zone::{Delta, Name, Zone, memory, take};
+use crate::zone::{Delta, Zone, memory, take};
 
 /// Serials that are being asked for, at the most.
 const ASKING: usize = 256;
@@ -119,10 +120,7 @@ impl Checked {
     }
 
     fn set(&self, at: SystemTime) {
-        let since = at.duration_since(SystemTime::UNIX_EPOCH);
-        let ms = since.map_or(0, |since| since.as_millis());
-        let ms = u64::try_from(ms).unwrap_or(u64::MAX);
-        self.0.store(ms, Ordering::Relaxed);
+        self.0.store(unix_ms(at), Ordering::Relaxed);
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Daemon;
 use super::change::{internal, require_mirror};
 use super::durably::durably;
 use super::judge::{Judge, News, Which};
+use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::config::{self, Config};
 use crate::control::api::{
     AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
@@ -40,20 +40,6 @@ pub fn warn_of_unknown(config: &Config, standings: &Standings) {
              configuration has no such mirror"
         );
     }
-}
-
-/// The clock, in milliseconds since 1970.
-pub fn now_unix_ms() -> u64 {
-    unix_ms(SystemTime::now())
-}
-
-pub(super) fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH);
-    millis(since.unwrap_or(Duration::ZERO))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Daemon {

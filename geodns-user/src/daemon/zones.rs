@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use super::change::internal;
 use super::edits::{self, Who};
 use super::{Daemon, acme, notify};
+use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
 use crate::control::by::By;
@@ -21,7 +22,7 @@ use crate::kernel;
 use crate::plan::{EditError, Plan, Store};
 use crate::transfer::keep::Keep;
 use crate::world::World;
-use crate::zone::{self, Name, Zone, Zones};
+use crate::zone::{self, Zone, Zones};
 
 /// What is kept of a transferred zone, as long as it has not expired.
 pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
@@ -177,7 +178,7 @@ impl Daemon {
         name: &str,
         by: &By,
     ) -> Result<Reloaded, Failure> {
-        let apex = zone::parse_name(name).map_err(Failure::Invalid)?;
+        let apex = parse_name(name).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = Arc::clone(&world.inputs.config);
         let Some(number) = number(&world, &apex) else {

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use siphasher::sip::SipHasher13;
 
 use super::{Prefix, parse};
-use crate::config::{Error, Errors};
+use crate::base::complaint::{Error, Errors};
 
 /// Below it a number is a member's.
 const FIRST_ORDER: u16 = (MAX_MIRRORS + MAX_GROUPS) as u16;

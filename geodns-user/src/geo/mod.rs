@@ -4,29 +4,26 @@
 //! - [`Layers`]: the lists of a pool, one over the other
 //! - [`Walk`]: the layers of a part of the address space, flattened to runs
 //! - [`Geography`]: GeoIP databases: where addresses are ([`Place`])
-//! - [`network`]: prefixes as people write them
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use geodns_common::limit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::{Config, Error, Errors};
+use crate::base::complaint::{Error, Errors};
+use crate::base::prefix::mapped;
+use crate::config::Config;
 use crate::files;
 
-mod country;
 mod layer;
 pub mod mmdb;
-pub mod network;
 mod parse;
 mod place;
 mod prefix;
 mod walk;
 
-pub use country::Code;
 pub use layer::{Layer, MAX_ORDERS, TooMany, members};
 pub use mmdb::{Geography, PlaceId};
 pub use place::{Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
@@ -139,43 +136,6 @@ pub fn embedded_at(net: IpNet) -> u8 {
 pub const SIX_TO_FOUR: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2002 << 112), 16);
 /// Addresses of Teredo.
 pub const TEREDO: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::from_bits(0x2001 << 112), 32);
-
-/// What is wrong with a prefix for one of the kernel's tries, if anything: they have both families in one space
-/// ([`trie_key`]).
-pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
-    const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
-    match network::check(prefix)? {
-        IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
-            "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.
-///
-/// [`limit::trie_key`]: geodns_common::limit::trie_key
-pub fn trie_key(prefix: &IpNet) -> ([u32; 4], u32) {
-    match prefix {
-        IpNet::V4(net) => {
-            let mapped = net.network().to_ipv6_mapped();
-            let len = 96 + u32::from(net.prefix_len());
-            (limit::trie_words(mapped.octets()), len)
-        }
-        IpNet::V6(net) => {
-            let words = limit::trie_words(net.network().octets());
-            (words, net.prefix_len().into())
-        }
-    }
-}
-
-/// The IPv4 prefix that an IPv6 one of mapped addresses (`::ffff:a.b.c.d`) stands for. No query comes
-/// from one.
-pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
-    let IpNet::V6(net) = net else { return None };
-    let len = net.prefix_len().checked_sub(96)?;
-    Ipv4Net::new(net.addr().to_ipv4_mapped()?, len).ok()
-}
 
 /// Reads the prefix lists of a configuration's pools (empty for those that have none), and adds their
 /// rules by prefix: where a list has the same prefix, the rule counts.

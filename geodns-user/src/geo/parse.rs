@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use super::{Layer, Prefix, network};
+use super::{Layer, Prefix};
+use crate::base::prefix;
 
 /// Lines of which it is kept what is wrong with them; of the others only the number.
 const MAX_WRONG: usize = 50;
@@ -79,7 +80,7 @@ pub fn parse<'a>(
             }
             return Ok(());
         }
-        let net = network::parse(prefix)?;
+        let net = prefix::parse(prefix)?;
         if let Some(number) = number {
             match net {
                 IpNet::V4(net) => layer
@@ -211,7 +212,7 @@ fn sort<A: Copy + Ord>(list: &mut [(A, u8, u16)]) -> Option<(A, u8)> {
 /// The line where a prefix stands for the second time.
 fn find_repeated(text: &str, first: u128, len: u8, v4: bool) -> Wrong {
     let mut places = lines(text).filter_map(|(line, content)| {
-        let net = network::spelled(field(content.split_once(',')?.0))?;
+        let net = prefix::spelled(field(content.split_once(',')?.0))?;
         let prefix = Prefix::of(net);
         let same = (prefix.first, prefix.len) == (first, len) && matches!(net, IpNet::V4(_)) == v4;
         same.then_some((line, net))

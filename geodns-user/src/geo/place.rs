@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 use std::sync::Arc;
 
-use super::Code;
+use crate::base::country::Code;
 
 /// What databases say of the place of an address. Small and cheap to clone; the default is that
 /// nothing is known.

@@ -1,5 +1,7 @@
 //! Lists as people write them, and lookups against the plain definition.
 
+use std::net::Ipv4Addr;
+
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::config::Error;
+use crate::base::complaint::Error;
 use crate::files;
 use crate::supervise::Never;
 

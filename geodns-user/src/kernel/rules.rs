@@ -18,8 +18,8 @@ use geodns_common::wire::{self, HashKey};
 
 use super::mmap::Mapping;
 use super::{Error, chain};
+use crate::base::prefix::trie_key;
 use crate::block::{Blocks, InForce, Pattern};
-use crate::geo::trie_key;
 
 /// Two ticks of the slowest clock.
 pub const TICKS: Duration = Duration::from_millis(20);

@@ -51,8 +51,8 @@ pub fn point(answer: &mut Answer, target: &[u8], end: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::name::parse_name;
     use crate::config::Steer;
-    use crate::zone::parse_name;
 
     #[test]
     fn what_a_target_may_point_to_is_the_end_of_all_names_that_a_pool_answers_for() {

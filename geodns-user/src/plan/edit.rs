@@ -17,7 +17,8 @@ use geodns_common::wire;
 
 use super::names::{Content, Names, View, redirects};
 use super::{NameWord, Store, sets};
-use crate::zone::{Zone, Zones, ancestors};
+use crate::base::name::ancestors;
+use crate::zone::{Zone, Zones};
 
 /// There is no room in the tables.
 #[derive(Clone, Copy, Debug)]

@@ -99,6 +99,7 @@ use self::names::Names;
 pub use self::path::Path;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
+use crate::base::prefix;
 use crate::config::{Config, Policy, Pool, Rrl};
 use crate::geo::{self, Geography, Layers, Listed, Prefix, Wanted};
 use crate::steering::{Service, Steering};
@@ -555,7 +556,13 @@ impl Plan {
         settings.budget = Rate::new(passed, passed / 10);
         let mut plan = Self {
             settings,
-            exempt: input.config.rrl.allow.iter().map(geo::trie_key).collect(),
+            exempt: input
+                .config
+                .rrl
+                .allow
+                .iter()
+                .map(prefix::trie_key)
+                .collect(),
             zones: rows::zones(input.zones, &names.complete, input.generation),
             names,
             rows,

@@ -8,7 +8,8 @@ use geodns_common::wire::{self, HashKey};
 
 use super::sets::{self, Shelves};
 use super::{CompileError, heat};
-use crate::zone::{self, Node, Zone, Zones};
+use crate::base::name::ancestors;
+use crate::zone::{Node, Zone, Zones};
 
 const MIN_SLOTS: usize = 16;
 const MAX_SLOTS: usize = 1 << 26;
@@ -121,7 +122,7 @@ impl<'a> Chosen<'a> {
         for (number, zone) in zones.iter().enumerate() {
             let steered = zone.nodes().filter(|node| node.steer().is_some());
             for name in steered.map(Node::name).chain([zone.apex.for_slice()]) {
-                let names = std::iter::once(name).chain(zone::ancestors(name, &zone.apex));
+                let names = std::iter::once(name).chain(ancestors(name, &zone.apex));
                 needed_of[number] += names.filter(|name| needed.insert((number, *name))).count();
             }
         }

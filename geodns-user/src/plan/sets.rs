@@ -379,7 +379,8 @@ impl Records {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{Zone, parse_name};
+    use crate::base::name::parse_name;
+    use crate::zone::Zone;
 
     /// The set of a node with RRsets: types, each with a TTL and the octets of its RDATA; and a pool.
     fn set_of(rrsets: &[(u16, u32, &[usize])], pool: Option<usize>, ours: bool) -> Vec<u64> {

@@ -839,7 +839,7 @@ fn example() -> (Inputs, Plan) {
 }
 
 fn find(plan: &Plan, name: &str) -> Option<(Target, Target)> {
-    let name = crate::zone::parse_name(name).unwrap();
+    let name = crate::base::name::parse_name(name).unwrap();
     let settings = plan.settings();
     let hash = wire::hash_name(&settings.hash_key, name.as_slice());
     let found = tables::find_name(plan, settings.name_mask, hash)?;

@@ -1,10 +1,10 @@
 //! DNS cookies in the slow path: see [`geodns_common::cookie`].
 
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use geodns_common::cookie;
 
+use crate::base::clock::now_unix_s;
 use crate::config::Secrets;
 
 /// What goes back.
@@ -44,9 +44,7 @@ pub fn serve(
         IpAddr::V6(v6) => address = v6.octets(),
     }
     let address = bytemuck::cast(address);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_secs() as u32;
-    let served = cookie::serve(theirs, now, |is_first, head| {
+    let served = cookie::serve(theirs, now_unix_s(), |is_first, head| {
         let secret = secrets[usize::from(!is_first)];
         cookie::hash(secret, client_cookie, head, address, client.is_ipv6())
     });

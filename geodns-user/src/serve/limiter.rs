@@ -6,7 +6,6 @@
 use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use geodns_common::abi::{self, Row, Settings};
 use geodns_common::limit::{CELLS_BITS, CELLS_OF_PAGE, Page};
@@ -18,6 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::query::HEADER;
 use super::respond::{Outcome, rcode};
+use crate::base::clock::now_unix_s;
 use crate::config::Secrets;
 use crate::kernel::mmap::View;
 
@@ -94,8 +94,7 @@ impl Limiter {
 
     /// Limits a batch of queries, where cookies are made with these secrets.
     pub fn at<'a>(&'a self, secrets: Option<&Secrets>, scratch: &'a mut Scratch) -> Limiting<'a> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        scratch.now = now.unwrap_or_default().as_secs() as u32;
+        scratch.now = now_unix_s();
         // As the program reads it; it cannot fail.
         let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE);
         scratch.clock = clock.map_or(0, |time| {

@@ -13,7 +13,7 @@ use super::seldom::REFUSALS;
 use super::signed::Signature;
 use super::stats::{Counter, Stats};
 use super::write::Outline;
-use crate::zone::Name;
+use crate::base::name::Name;
 
 /// NOTIFY.
 pub const OPCODE: u8 = 4;

@@ -48,7 +48,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::zone::{Record, parse_name};
+    use crate::base::name::parse_name;
+    use crate::zone::Record;
 
     /// A large zone and a small one.
     fn zones() -> Zones {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use super::handler::{self, Answer, Request};
 use super::query::Query;
 use super::respond::Outcome;
+use crate::base::name::Name;
 use crate::config::Config;
-use crate::zone::Name;
 
 /// NOTAUTH.
 const NOTAUTH: u16 = 9;

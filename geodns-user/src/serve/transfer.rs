@@ -86,7 +86,7 @@ pub fn answer(
     let messages = Messages {
         id: query.id,
         rd: query.rd,
-        name: crate::zone::Name::from_octets(question.name.to_vec().into())
+        name: crate::base::name::Name::from_octets(question.name.to_vec().into())
             .unwrap_or_else(|_| zone.apex.clone()),
         qtype: Rtype::from_int(question.qtype),
         parts: script.0,
@@ -271,7 +271,7 @@ struct Messages {
     id: u16,
     rd: bool,
     /// The zone's name, as it came.
-    name: crate::zone::Name,
+    name: crate::base::name::Name,
     qtype: Rtype,
     parts: VecDeque<Part>,
     /// DO of the OPT that the first message has, if the query has one (RFC 5936 section 2.2.5).

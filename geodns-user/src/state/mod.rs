@@ -27,12 +27,13 @@ use redb::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::name::parse_name;
 use crate::block::Said;
+use crate::config::Member;
 use crate::fault;
 use crate::files;
 use crate::steering::standing::Standing;
-use crate::zone::catalog::{Ledger, Member};
-use crate::zone::parse_name;
+use crate::zone::catalog::Ledger;
 
 /// Version of the tables below, under `layout` in [`META`]. A table more is no other layout: it is made
 /// in a file that lacks it, and a version that does not know it leaves it alone.

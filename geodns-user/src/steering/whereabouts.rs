@@ -1,6 +1,7 @@
 //! Place of a client by the databases, as policies ask for it.
 
 use super::Place;
+use crate::base::country::Code;
 use crate::config::Location;
 use crate::geo;
 
@@ -25,8 +26,8 @@ impl Whereabouts {
         let subdivisions = place.subdivisions().iter();
         Self {
             location: place.location.map(location),
-            continent: place.continent.map(geo::Code::bytes),
-            country: place.country.map(geo::Code::bytes),
+            continent: place.continent.map(Code::bytes),
+            country: place.country.map(Code::bytes),
             subdivisions: subdivisions.flat_map(names).collect(),
             city: place.city().map(str::to_lowercase),
             asn: place.asn,
@@ -57,7 +58,8 @@ fn names(one: &geo::Subdivision) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::geo::{Code, Subdivision};
+    use crate::base::country::Code;
+    use crate::geo::Subdivision;
 
     #[test]
     fn a_subdivision_goes_by_its_code_and_by_its_name() {

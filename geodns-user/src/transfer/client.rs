@@ -18,8 +18,9 @@ use tokio::time::{Instant, timeout};
 
 use super::budget::{Limits, Share};
 use super::receive::{Arrived, Broken, Receiver};
+use crate::base::name::Name;
 use crate::config::Peer;
-use crate::zone::{Name, Zone, memory};
+use crate::zone::{Zone, memory};
 
 /// How long an answer in one message may take, over TCP and to a NOTIFY.
 const ANSWER: Duration = Duration::from_secs(4);

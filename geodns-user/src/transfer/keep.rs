@@ -14,8 +14,9 @@ use std::time::SystemTime;
 
 use siphasher::sip::SipHasher13;
 
+use crate::base::name::Name;
 use crate::files;
-use crate::zone::{Name, Run, Zone, take};
+use crate::zone::{Run, Zone, take};
 
 /// What a file begins with. Behind it come the records, and a [`digest`] of all.
 const HEAD: &[u8] = b"geodns zone 3\n";
@@ -202,7 +203,8 @@ fn is_of(of: Option<&[u8]>, member: Option<&[u8]>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::{parse, parse_name};
+    use crate::base::name::parse_name;
+    use crate::zone::parse;
 
     #[test]
     fn a_file_is_there_for_the_member_that_it_is_of() {

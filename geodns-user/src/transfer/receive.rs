@@ -15,8 +15,9 @@ use domain::base::{Message, ParsedName, Rtype, Serial};
 use domain::rdata::ZoneRecordData;
 
 use super::budget::{Limits, PER_RECORD, Share, TooLarge};
+use crate::base::name::Name;
 use crate::zone::take::Taker;
-use crate::zone::{self, Delta, Name, Record, Run, Zone};
+use crate::zone::{self, Delta, Record, Run, Zone};
 
 /// TTLs are below 2^31 (RFC 2181 section 8); a greater one counts as 0.
 const MAX_TTL: u32 = i32::MAX as u32;
@@ -389,7 +390,7 @@ mod tests {
 
     use super::super::budget::Budget;
     use super::*;
-    use crate::zone::parse_name;
+    use crate::base::name::parse_name;
 
     /// An IXFR of serial 2 over 1 of example.org: one record goes, one comes.
     fn ixfr() -> Vec<u8> {

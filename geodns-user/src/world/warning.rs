@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::config::{Config, Error, Pool};
+use crate::base::complaint::Error;
+use crate::config::{Config, Pool};
 
 /// A warning. Displays as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use domain::base::{Name as DomainName, Rtype, Serial};
 
 use super::delta::Run;
 use super::store::{Node, Record, TooLarge, Zone};
-use super::{Name, ancestors, parse_name};
+use crate::base::name::{Name, ancestors, parse_name};
 use crate::config::Steer;
 
 /// The label below a name where its tokens stand.

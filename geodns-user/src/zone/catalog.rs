@@ -3,7 +3,6 @@
 //!
 //! - [`read`]: a catalog to its entries, or why it is broken
 //! - [`merge`]: what several catalogs say, and who was a member before, to the members that there are
-//! - [`claims`]: which names a catalog may not have
 //! - [`Ledger`], [`write()`]: zones to a catalog that lists them
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,18 +13,13 @@ use domain::base::{Name as DomainName, Rtype, Serial};
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use super::Name;
 use super::acme::next;
 use super::store::{Node, Record, TooLarge, Zone};
-
-pub mod claims;
-
-use claims::Claims;
+use crate::base::name::{Name, parse_name};
+use crate::config::{Claims, Member};
 
 /// The version of the format that this reads and writes (section 4.2.1).
 const VERSION: &[u8] = b"2";
-/// Octets of a producer's name, at the most: there is room for the longest name below it.
-pub const MAX_PRODUCER: usize = 200;
 /// Members that are said to be left alone, each in its own line, at the most.
 const MAX_COMPLAINTS: usize = 100;
 /// Of a catalog's SOA record: refresh, retry, expire, and the TTL of negative answers, in seconds.
@@ -42,19 +36,6 @@ pub struct Entry {
     pub groups: Vec<Vec<u8>>,
     /// The catalog that may take it over (section 4.4.1).
     pub coo: Option<Name>,
-}
-
-/// A zone that is here because a catalog lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: Name,
-    /// The catalog.
-    pub catalog: Name,
-    /// The label that it stands at there.
-    pub id: Vec<u8>,
-    /// Its groups there.
-    pub groups: Vec<Vec<u8>>,
 }
 
 /// Why a catalog is not to be used (section 5.1). Displays as the middle of a sentence.
@@ -397,7 +378,7 @@ impl Ledger {
     pub fn entries(&self) -> Vec<Entry> {
         let members = self.zones.iter().filter(|(_, listed)| listed.is_member);
         let entries = members.filter_map(|(name, listed)| {
-            let name = super::parse_name(name).ok()?;
+            let name = parse_name(name).ok()?;
             let groups = listed.group.iter().map(|group| group.clone().into_bytes());
             Some(Entry {
                 id: label(&name, listed.times),
@@ -419,7 +400,7 @@ fn label(name: &Name, times: u32) -> Vec<u8> {
     format!("{:016x}{:016x}", hash.h1, hash.h2).into_bytes()
 }
 
-/// A catalog of these members. Its name has [`MAX_PRODUCER`] octets at the most.
+/// A catalog of these members. Its name has [`MAX_PRODUCER`](crate::config::MAX_PRODUCER) octets at the most.
 pub fn write(apex: &Name, serial: u32, members: &[Entry]) -> Result<Zone, TooLarge> {
     const INVALID: &[u8] = b"\x07invalid\0";
     let mut zone = Zone::empty(apex.clone());

@@ -241,8 +241,8 @@ fn left_out(node: Node<'_>, other: Node<'_>, run: &mut Run) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::parse_name;
     use super::*;
+    use crate::base::name::parse_name;
 
     /// Records of a small zone: owner, type, TTL, RDATA.
     fn records() -> impl Strategy<Value = Vec<(String, u16, u32, Vec<u8>)>> {

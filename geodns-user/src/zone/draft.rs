@@ -9,7 +9,8 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::problems::{At, Problems};
 use super::store::{self, Record, TooLarge, Zone};
-use super::{Name, rdata, size};
+use super::{rdata, size};
+use crate::base::name::Name;
 
 /// No further record.
 const END: u32 = u32::MAX;

@@ -7,11 +7,12 @@
 use domain::base::{Name as DomainName, Rtype};
 use hashbrown::{HashMap, HashSet};
 
+use super::Names;
 use super::draft::{Draft, Written};
 use super::problems::{At, Problems};
 use super::rdata::name_len;
 use super::store::{Node, Zone};
-use super::{Name, Names, ancestors};
+use crate::base::name::{Name, ancestors};
 
 /// Aliases that are followed to see whether they go round in circles.
 const MAX_CHAIN: usize = 16;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Error;
+use crate::base::complaint::Error;
 
 /// Errors, and warnings, that are kept of one zone; of the others only the number.
 const MAX_KEPT: usize = 1000;

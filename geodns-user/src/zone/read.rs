@@ -19,7 +19,8 @@ use super::generate::Generate;
 use super::integrity::Integrity;
 use super::problems::{At, Findings, Problems};
 use super::text::{Entries, Token, Wrong, presented};
-use super::{Name, Names, Zone, rdata};
+use super::{Names, Zone, rdata};
+use crate::base::name::Name;
 use crate::files;
 
 /// Files that include one another, at the most.

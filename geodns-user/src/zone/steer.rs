@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use domain::base::Rtype;
 
-use super::{RrSet, Zone, Zones, ancestors};
-use crate::config::{Config, Error, Steer, ZoneFile};
+use super::{RrSet, Zone, Zones};
+use crate::base::complaint::Error;
+use crate::base::name::ancestors;
+use crate::config::{Config, Steer, ZoneFile};
 
 /// Marks every steered name, of one zone or of all. There is nothing to mark in a zone without data.
 pub(super) fn steer(config: &Config, zones: &mut Zones, only: Option<usize>) -> Result<(), Error> {

@@ -16,7 +16,8 @@ use domain::base::{Name as DomainName, Rtype};
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Index, hash_of};
-use super::{Name, Run, ancestors, memory, rdata};
+use super::{Run, memory, rdata};
+use crate::base::name::{Name, ancestors};
 
 /// In place of a pool: none.
 const NO_POOL: u32 = u32::MAX;
@@ -731,8 +732,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::parse_name;
     use super::*;
+    use crate::base::name::parse_name;
 
     /// What a zone holds: TTL and RDATA by owner, type and covered type.
     type Model = BTreeMap<String, BTreeMap<(u16, u16), (u32, BTreeSet<Vec<u8>>)>>;

@@ -4,7 +4,8 @@ use domain::base::{Name as DomainName, Rtype};
 
 use super::delta::{Delta, Run};
 use super::store::{Node, Record, Zone};
-use super::{Name, ancestors, rdata, size};
+use super::{rdata, size};
+use crate::base::name::{Name, ancestors};
 
 /// Records, one after the other in any order, to a zone.
 pub struct Taker {
@@ -184,8 +185,8 @@ fn alone(owner: &DomainName<[u8]>, node: Node<'_>) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse_name;
     use super::*;
+    use crate::base::name::parse_name;
 
     const SOA: &[u8] = &[0; 22];
 

@@ -7,6 +7,7 @@ use domain::base::Rtype;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::name::parse_name;
 
 /// The least zone; its text is put before each case's.
 const HEAD: &str = "$TTL 300\n@ SOA ns host 1 2 3 4 60\n@ NS ns.example.net.\n";

@@ -12,7 +12,7 @@ use super::error;
 use super::file::{Bytes, Fingerprint};
 use super::record::{KEYS, Value};
 use super::tree::{Shape, Tree};
-use crate::config::Error;
+use crate::base::complaint::Error;
 use crate::geo::{Place, Prefix, Wanted};
 
 /// What stands before the metadata, at the end of the file.

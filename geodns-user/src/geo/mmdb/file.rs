@@ -10,7 +10,7 @@ use std::sync::Arc;
 use memmap2::{Mmap, UncheckedAdvice};
 
 use super::error;
-use crate::config::Error;
+use crate::base::complaint::Error;
 use crate::files;
 
 /// Which version of which file: another one has another fingerprint, whether it was renamed there or

@@ -19,7 +19,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::IpNet;
 
 use super::{Place, Prefix, Wanted};
-use crate::config::Error;
+use crate::base::complaint::Error;
 
 mod cursor;
 mod database;

@@ -9,7 +9,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::geo::{Code, Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
+use crate::base::country::Code;
+use crate::geo::{Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
 
 /// The keys that an attribute may come from. A database that has none of them does not have it.
 pub const KEYS: [(Wanted, &[&str]); 7] = [

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use super::writer::Writer;
 use super::*;
-use crate::geo::{Code, Location, Subdivision};
+use crate::base::country::Code;
+use crate::geo::{Location, Subdivision};
 
 /// A folder with databases in it.
 struct Files {

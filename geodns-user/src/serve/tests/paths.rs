@@ -10,9 +10,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::base::name::{Name, parse_name};
 use crate::plan::{EditError, Plan, Store};
 use crate::publish::{Backend, Twin};
-use crate::zone::{Name, Record, Zone, Zones, parse_name};
+use crate::zone::{Record, Zone, Zones};
 
 const CONFIG: &str = r#"
 [server]

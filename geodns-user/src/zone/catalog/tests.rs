@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::{parse, parse_name};
+use super::super::parse;
 use super::*;
 
 fn name(text: &str) -> Name {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 
-use crate::zone::Name;
+use crate::base::name::Name;
 
 /// Zones that are there, and whose they are. In the order of names those below one follow it.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::zone::parse_name;
+    use crate::base::name::parse_name;
 
     fn name(text: &str) -> Name {
         parse_name(text).unwrap()

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::Layer;
 use super::*;
 use crate::cli::args;
 use crate::config::Config;
 use crate::control::api::{BlockAdd, MapDel, MapSet};
+use crate::geo::Layer;
 
 /// What is written, and what it is, or what is said of it.
 const WRITTEN: &[(&str, Result<&str, &str>)] = &[

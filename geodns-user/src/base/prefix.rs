@@ -1,12 +1,13 @@
-//! Address prefixes as people write them: one judge, whoever asks. Rules, lists, overrides, limits, transfers, the
-//! command line and the API take and refuse the same ones, in the same words.
+//! Address prefixes as people write them, and as the kernel's tries are indexed.
+//!
+//! There is one judge, whoever asks: rules, lists, overrides, limits, transfers, the command line and the API take and
+//! refuse the same ones, in the same words.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use geodns_common::limit;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de};
-
-use super::mapped;
 
 /// Reads a prefix, or an address, which is the prefix of just that one.
 pub fn parse(text: &str) -> Result<IpNet, String> {
@@ -73,6 +74,43 @@ pub fn deserialize_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>,
     let texts = Vec::<String>::deserialize(from)?;
     let one = |text: &String| spelled(text).ok_or_else(|| de::Error::custom(not_one(text)));
     texts.iter().map(one).collect()
+}
+
+/// What is wrong with a prefix for one of the kernel's tries, if anything: they have both families in one space
+/// ([`trie_key`]).
+pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
+    const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();
+    match check(prefix)? {
+        IpNet::V6(net) if net.contains(&MAPPED) => Err(format!(
+            "{prefix} has all IPv4 addresses in it, mapped; write a longer one, as 2000::/3"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.
+///
+/// [`limit::trie_key`]: geodns_common::limit::trie_key
+pub fn trie_key(prefix: &IpNet) -> ([u32; 4], u32) {
+    match prefix {
+        IpNet::V4(net) => {
+            let mapped = net.network().to_ipv6_mapped();
+            let len = 96 + u32::from(net.prefix_len());
+            (limit::trie_words(mapped.octets()), len)
+        }
+        IpNet::V6(net) => {
+            let words = limit::trie_words(net.network().octets());
+            (words, net.prefix_len().into())
+        }
+    }
+}
+
+/// The IPv4 prefix that an IPv6 one of mapped addresses (`::ffff:a.b.c.d`) stands for. No query comes
+/// from one.
+pub fn mapped(net: IpNet) -> Option<Ipv4Net> {
+    let IpNet::V6(net) = net else { return None };
+    let len = net.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(net.addr().to_ipv4_mapped()?, len).ok()
 }
 
 #[cfg(test)]

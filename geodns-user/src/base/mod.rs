@@ -1,0 +1,15 @@
+//! The ground floor: words that every room shares. It uses no other room.
+//!
+//! - [`clock`]: the time of day, as a number
+//! - [`complaint`]: what is wrong with an input file, where, and what to do
+//! - [`country`]: codes of countries and continents
+//! - [`lock`]: locks that outlive a panic
+//! - [`name`]: domain names
+//! - [`prefix`]: address prefixes, as people write them and as the kernel's tries have them
+
+pub mod clock;
+pub mod complaint;
+pub mod country;
+pub mod lock;
+pub mod name;
+pub mod prefix;

@@ -59,7 +59,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -83,6 +83,8 @@ use standing::Standings;
 use watch::Lookers;
 
 use crate::base::clock::now_unix_ms;
+use crate::base::complaint::Errors;
+use crate::base::lock::{self, lock, write};
 use crate::block::Blocks;
 use crate::config::{Config, Member, Mode, Overrides, Secrets, ZoneFile};
 use crate::control::by::By;
@@ -227,7 +229,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Reads a configuration, under what the command line says.
-fn load(file: &Path, options: &Options) -> Result<Config, crate::base::complaint::Errors> {
+fn load(file: &Path, options: &Options) -> Result<Config, Errors> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
     };
@@ -245,7 +247,7 @@ fn read(
     members: &[Member],
     previous: Option<&Geography>,
     kept: zone::Kept<'_>,
-) -> Result<Inputs, crate::base::complaint::Errors> {
+) -> Result<Inputs, Errors> {
     config.set_members(members);
     let folder = geography::folder(&config);
     Inputs::with(config, &folder, previous, kept)
@@ -290,7 +292,7 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         judge.feed(feed.verdicts());
     }
     {
-        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = write(&world.plan);
         judge.put(&mut plan, config, &standings, now_unix_ms());
     }
 
@@ -479,7 +481,7 @@ fn attach(
         blocks: beside.blocks,
     };
     let world = world.load();
-    let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+    let plan = lock::read(&world.plan);
     let kernel = tokio::task::block_in_place(|| {
         Kernel::start(
             settings,
@@ -570,9 +572,7 @@ impl Daemon {
     }
 
     fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
-        self.kernel
-            .as_ref()
-            .map(|kernel| kernel.lock().unwrap_or_else(PoisonError::into_inner))
+        self.kernel.as_ref().map(lock)
     }
 
     /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.

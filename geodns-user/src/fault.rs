@@ -10,7 +10,9 @@ use std::io;
 #[cfg(debug_assertions)]
 mod orders {
     use std::path::PathBuf;
-    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::sync::{Mutex, OnceLock};
+
+    use crate::base::lock::lock;
 
     fn file() -> Option<&'static PathBuf> {
         static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -27,7 +29,7 @@ mod orders {
     pub fn take(carry: impl FnOnce(&str) -> Option<String>) -> bool {
         static ORDERS: Mutex<()> = Mutex::new(());
         let Some(file) = file() else { return false };
-        let _alone = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&ORDERS);
         let order = std::fs::read_to_string(file).unwrap_or_default();
         let next = carry(order.trim());
         next.is_some_and(|next| std::fs::write(file, next).is_ok())

@@ -10,13 +10,14 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 use std::{io, thread};
 
 use futures_util::FutureExt;
 
+use crate::base::lock::lock;
 use crate::fault;
 
 /// Before work begins anew: the first pause, which doubles, and the longest.
@@ -45,7 +46,7 @@ static RESTARTED: Mutex<BTreeMap<String, Restarted>> = Mutex::new(BTreeMap::new(
 
 /// Work that has begun anew since the process started, by name.
 pub fn restarted() -> Vec<Restarted> {
-    let known = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = lock(&RESTARTED);
     known.values().cloned().collect()
 }
 
@@ -139,7 +140,7 @@ impl Course {
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         let cause = text.unwrap_or("no message").to_owned();
         let task = self.name.as_str();
-        let mut known = RESTARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&RESTARTED);
         let times = known.get(task).map_or(0, |known| known.times) + 1;
         tracing::error!(
             task,

@@ -4,11 +4,12 @@ mod warning;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
 
 use crate::base::complaint::{Error, Errors};
+use crate::base::lock::read;
 use crate::certificate::Certificate;
 use crate::config::{self, Config, Matches, Pool, ZoneFile};
 use crate::geo::{Geography, Layer, Layers, PlaceId};
@@ -240,7 +241,7 @@ impl World {
 
     /// The layers of each pool that are in force.
     pub fn layers(&self) -> Vec<Layers> {
-        let plan = self.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&self.plan);
         let pools = 0..self.inputs.config.pools.len();
         pools.map(|pool| plan.layers(pool).clone()).collect()
     }

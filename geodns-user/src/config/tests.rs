@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Member;
 
 /// A configuration with a bit of everything; the cases below change one thing of it.
 const BASE: &str = r#"[server]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
 use super::{Daemon, zones};
+use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::Peer;
 use crate::transfer::client;
@@ -61,11 +62,7 @@ impl Daemon {
         if zone.is_empty() {
             return;
         }
-        let mut under_way = self
-            .announcements
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = lock(&self.announcements.under_way);
         under_way.retain(|_, task| !task.is_finished());
         for peer in &config.zones[number].notify {
             let turns = Arc::clone(&self.announcements.turns);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use geodns_common::abi::Family;
 use geodns_common::verdict::Tally;
@@ -13,6 +13,7 @@ use super::change::internal;
 use super::edits::{self, Who};
 use super::reasons::Reasons;
 use crate::base::clock::{now_unix_ms, unix_ms};
+use crate::base::lock::{lock, read};
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
     self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, BlockAdd, BlockChanged,
@@ -73,7 +74,7 @@ impl Service for Control {
         let world = daemon.world.load_full();
         let config = &world.inputs.config;
         let names = daemon.names_status(&world);
-        let plan = read(&world);
+        let plan = read(&world.plan);
         let pools = config
             .pools
             .iter()
@@ -163,10 +164,9 @@ impl Service for Control {
                     at_unix_ms: unix_ms(known.at),
                 })
                 .collect(),
-            last_error: daemon.silent_disk().or_else(|| {
-                let last_error = daemon.last_error.lock();
-                last_error.unwrap_or_else(PoisonError::into_inner).clone()
-            }),
+            last_error: daemon
+                .silent_disk()
+                .or_else(|| lock(&daemon.last_error).clone()),
         })
     }
 
@@ -314,7 +314,7 @@ impl Service for Control {
     async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {
         let world = self.0.world.load_full();
         let config = &world.inputs.config;
-        let plan = read(&world);
+        let plan = read(&world.plan);
         let mut mappings = Vec::new();
         for pool in pools(config, pool.as_deref())? {
             let overrides = plan.layers(pool).overrides.iter();
@@ -342,7 +342,7 @@ impl Service for Control {
     async fn map_get(&self, address: IpAddr, pool: Option<String>) -> Result<Vec<Lookup>, Failure> {
         let world = self.0.world.load_full();
         let config = &world.inputs.config;
-        let plan = read(&world);
+        let plan = read(&world.plan);
         let pools = pools(config, pool.as_deref())?;
         Ok(pools
             .into_iter()
@@ -398,10 +398,6 @@ impl Service for Control {
     }
 }
 
-pub(super) fn read(world: &World) -> std::sync::RwLockReadGuard<'_, Plan> {
-    world.plan.read().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The pools asked about: one, or all.
 fn pools(config: &Config, id: Option<&str>) -> Result<Vec<usize>, Failure> {
     let Some(id) = id else {
@@ -449,7 +445,7 @@ pub(super) fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr)
 /// Every prefix in force as `prefix,mirror,mirror,...`. Of all pools at once only if none contradict.
 fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
     let config = &world.inputs.config;
-    let plan = read(world);
+    let plan = read(&world.plan);
     let mut all: BTreeMap<IpNet, (usize, &[u8])> = BTreeMap::new();
     let ids = |(pool, members): (usize, &[u8])| {
         let ids = members.iter().map(|&member| config.mirror_id(pool, member));

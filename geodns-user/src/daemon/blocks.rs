@@ -1,11 +1,12 @@
 //! Queries that are dropped: rules of the configuration, and those of `geodns block`, which the state has.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::Daemon;
 use super::change::internal;
 use super::durably::durably;
+use crate::base::lock::lock;
 use crate::block::{Blocks, Counters, Rule, Said};
 use crate::config::{Config, check_note};
 use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule, Failure};
@@ -64,7 +65,7 @@ impl Ledger {
     /// The rules that are to be in force. Nothing has changed before they are [`put`](Self::put).
     pub(super) fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
         let rules = judged(config, state.blocks().map_err(internal)?)?;
-        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = lock(&self.0);
         let mut counters = counters.clone();
         let (in_force, fresh) = counters.assign(&rules);
         let blocks = Blocks::new(in_force).map_err(Failure::Invalid)?;
@@ -77,11 +78,11 @@ impl Ledger {
 
     /// These are in force.
     pub(super) fn put(&self, compiled: Compiled) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = compiled.counters;
+        *lock(&self.0) = compiled.counters;
     }
 
     fn of(&self, rule: &Rule) -> Option<(u32, u64)> {
-        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = lock(&self.0);
         counters.of(rule)
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -16,9 +16,9 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::durably::durably;
 use super::edits::{self, Who};
-use super::{
-    Daemon, acme, blocks, catalogs, cookies, limits, load, notify, read, standing, warn_of,
-};
+use super::{Daemon, acme, blocks, catalogs, cookies, limits, load, notify, standing, warn_of};
+use crate::base::complaint::Errors;
+use crate::base::lock::{lock, read, write};
 use crate::base::prefix;
 use crate::config::{self, Config, ZoneFile};
 use crate::control::api::{Change, Failure, Imported, MapChanged, Reloaded};
@@ -237,7 +237,7 @@ impl Daemon {
             Some(id) => vec![require_table(config, id)?],
             None => (0..config.pools.len()).collect(),
         };
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         let pools: Vec<_> = pools
             .into_iter()
             .filter(|&pool| plan.layers(pool).overrides.contains_key(&prefix))
@@ -261,7 +261,7 @@ impl Daemon {
         pools: Vec<(usize, Option<u8>)>,
     ) -> Result<MapChanged, Failure> {
         let config = &world.inputs.config;
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         let before: Vec<(usize, Option<u8>)> = pools
             .iter()
             .map(|&(pool, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied()))
@@ -335,7 +335,7 @@ impl Daemon {
             return Ok(());
         }
         tracing::info!("the tables are full: compiling larger ones");
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         let mut layers: Vec<Layers> = (0..world.inputs.config.pools.len())
             .map(|pool| plan.layers(pool).clone())
             .collect();
@@ -360,7 +360,7 @@ impl Daemon {
     ) -> Result<bool, Failure> {
         // The kernel's lock first: who waits for it must not hold up the slow path.
         let mut kernel = self.lock_kernel();
-        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = write(&world.plan);
         for &(pool, mirror) in pools {
             let stores = match plan.set_override(pool, prefix, mirror) {
                 Ok(stores) => stores,
@@ -396,11 +396,7 @@ impl Daemon {
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.grace().map_err(internal)?;
         }
-        world
-            .plan
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .reclaim();
+        write(&world.plan).reclaim();
         Ok(())
     }
 
@@ -442,7 +438,7 @@ impl Daemon {
         let Some(loader) = self.lock_kernel().map(|kernel| kernel.loader()) else {
             return Ok(None);
         };
-        let plan = next.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&next.plan);
         loader
             .load(&*plan, plan.capacity())
             .map(Some)
@@ -511,7 +507,7 @@ impl Daemon {
         let parse_ms = milliseconds(started);
 
         let started = Instant::now();
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         let mut layers: Vec<Layers> = (0..config.pools.len())
             .map(|pool| plan.layers(pool).clone())
             .collect();
@@ -569,19 +565,14 @@ impl Daemon {
         notify::reloading();
         let reloaded = self.try_reload().await;
         edits::reload(&Who::of(by), &reloaded);
-        *self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) =
-            reloaded.as_ref().err().map(ToString::to_string);
+        *lock(&self.last_error) = reloaded.as_ref().err().map(ToString::to_string);
         notify::ready(&self.summary());
         reloaded
     }
 
     /// Has the status say what is not in force, and why.
     pub(super) fn complain(&self, line: &str) {
-        let last_error = self.last_error.lock();
-        *last_error.unwrap_or_else(PoisonError::into_inner) = Some(line.to_owned());
+        *lock(&self.last_error) = Some(line.to_owned());
     }
 
     /// Takes back what the status says of a failure, which is over.
@@ -589,8 +580,7 @@ impl Daemon {
         let Some((_, line)) = failed.take() else {
             return;
         };
-        let last_error = self.last_error.lock();
-        let mut last_error = last_error.unwrap_or_else(PoisonError::into_inner);
+        let mut last_error = lock(&self.last_error);
         last_error.take_if(|error| *error == line);
     }
 
@@ -628,11 +618,11 @@ impl Daemon {
 
     /// Reads the configuration and its files, with nothing in its zones that are not from files.
     fn read_files(&self) -> Result<Inputs, Failure> {
-        let invalid = |error: crate::base::complaint::Errors| Failure::Invalid(error.to_string());
+        let invalid = |error: Errors| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
         let config = load(&self.options.config, &self.options).map_err(invalid)?;
         let previous = Some(&*world.inputs.geography);
-        read(config, &[], previous, &|_| None).map_err(invalid)
+        super::read(config, &[], previous, &|_| None).map_err(invalid)
     }
 
     /// What was read, with members of catalogs, and with zones that come from elsewhere as they are now.
@@ -693,10 +683,7 @@ impl Daemon {
         }
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         let generation = world.generation + 1;
-        self.judge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .foresee(&inputs.config);
+        lock(&self.judge).foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         inputs.unmatched().iter().for_each(Warning::log);
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
@@ -705,13 +692,7 @@ impl Daemon {
         // If it is not in force then after all, the next reload lists what there is by then.
         catalogs::keep(&self.state, &ledgers)?;
         self.commit_with(next, instance, Some(rules))?;
-        standing::warn_of_unknown(
-            &inputs.config,
-            &self
-                .standings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        standing::warn_of_unknown(&inputs.config, &lock(&self.standings));
         self.check_anew(&inputs.config);
         self.set_cookies(&inputs.config, cookies);
         // Who listens is set anew after this.

@@ -2,7 +2,7 @@
 //! waits for it is told, after a while.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Daemon;
 use super::change::internal;
+use crate::base::lock::lock;
 use crate::control::api::Failure;
 use crate::state::Saved;
 use crate::supervise::Never;
@@ -77,8 +78,7 @@ pub(super) struct Findings {
 impl Daemon {
     /// Has findings kept over a restart, soon: health does not wait for the disk.
     pub(super) fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
-        let fresh = self.findings.fresh.lock();
-        fresh.unwrap_or_else(PoisonError::into_inner).extend(found);
+        lock(&self.findings.fresh).extend(found);
         self.findings.come.notify_one();
     }
 
@@ -96,10 +96,8 @@ impl Daemon {
 
     /// Keeps what has been found by now.
     pub(super) fn keep_found(&self) {
-        let writing = self.findings.writing.lock();
-        let _writing = writing.unwrap_or_else(PoisonError::into_inner);
-        let fresh = self.findings.fresh.lock();
-        let found = std::mem::take(&mut *fresh.unwrap_or_else(PoisonError::into_inner));
+        let _writing = lock(&self.findings.writing);
+        let found = std::mem::take(&mut *lock(&self.findings.fresh));
         if found.is_empty() {
             return;
         }

@@ -20,10 +20,11 @@ use geodns_common::verdict::Verdict;
 use geodns_common::wire;
 use ipnet::IpNet;
 
-use super::answer::{look_up, read};
+use super::answer::look_up;
 use super::change::internal;
 use super::reasons::Reasons;
 use super::{Daemon, identity};
+use crate::base::lock::read;
 use crate::base::name::{Name, parse_name};
 use crate::config::{self, Config, Cookies, Matches, Policy};
 use crate::control::api::{
@@ -65,7 +66,7 @@ impl Daemon {
                 "the slow path gives no answer to a query".to_owned(),
             ));
         }
-        let plan = read(&world);
+        let plan = read(&world.plan);
         let mut explained = Explained {
             config,
             world: &world,

@@ -7,8 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use geodns_common::abi::{Family, SHARES};
@@ -16,6 +16,7 @@ use geodns_common::abi::{Family, SHARES};
 use super::Daemon;
 use super::standing::Standings;
 use crate::base::clock::now_unix_ms;
+use crate::base::lock::{lock, write};
 use crate::config::{Config, Fail};
 use crate::control::api::Failure;
 use crate::fault;
@@ -510,7 +511,7 @@ impl Daemon {
         if let Err(error) = self.state.retain_health(&keys) {
             tracing::warn!("what checks once found of others is still kept: {error}");
         }
-        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judge = lock(&self.judge);
         judge.take(self.monitor.snapshot());
         drop(judge);
         self.heed_or_again();
@@ -529,18 +530,15 @@ impl Daemon {
 
     /// Brings a world that is not in force yet up to date.
     pub(super) fn put_service(&self, next: &World) {
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
-        let standings = self
-            .standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut plan = next.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let judge = lock(&self.judge);
+        let standings = lock(&self.standings);
+        let mut plan = write(&next.plan);
         judge.put(&mut plan, &next.inputs.config, &standings, now_unix_ms());
     }
 
     /// Brings the plan in force and the kernel up to date.
     pub(super) fn heed(&self, which: &Which) -> Result<(), Failure> {
-        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judge = lock(&self.judge);
         self.heed_with(&mut judge, which)
     }
 
@@ -568,13 +566,10 @@ impl Daemon {
         let readdressed = self.readdressed(judge, &judged, config, which, now);
         self.readdress(judge, &judged, &world, &readdressed, true)?;
         {
-            let standings = self
-                .standings
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let standings = lock(&self.standings);
             // The kernel's lock first, as everywhere.
             let mut kernel = self.lock_kernel();
-            let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+            let mut plan = write(&world.plan);
             let stores = judged.bring(judge, &mut plan, config, &standings, which, now);
             if !stores.is_empty() {
                 self.apply(kernel.as_deref_mut(), &stores)?;
@@ -596,10 +591,7 @@ impl Daemon {
         now: u64,
     ) -> Vec<(usize, Seen)> {
         let nothing = Standing::default();
-        let standings = self
-            .standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let standings = lock(&self.standings);
         let see = |mirror: usize| {
             let of = &config.mirrors[mirror];
             let seen = judge.see(of, standings.get(&of.id).unwrap_or(&nothing), now);
@@ -640,7 +632,7 @@ impl Daemon {
         }
         let config = &world.inputs.config;
         let mut kernel = self.lock_kernel();
-        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = write(&world.plan);
         let mut stores = Vec::new();
         for (mirror, seen) in mirrors {
             for family in families(seen) {
@@ -655,7 +647,7 @@ impl Daemon {
 
     /// Pools that have lost their last mirror, of those that hold this one.
     pub(super) fn unserved(&self, mirror: &str) -> Vec<String> {
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let judge = lock(&self.judge);
         let world = self.world.load_full();
         let config = &world.inputs.config;
         if judge.judged.generation != world.generation {
@@ -714,10 +706,7 @@ impl Daemon {
     /// How long until what is said of mirrors changes by itself.
     fn until_next_change(&self) -> Duration {
         let now = now_unix_ms();
-        let standings = self
-            .standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let standings = lock(&self.standings);
         let next = standings
             .values()
             .filter_map(|standing| standing.next_change(now, SHARES as u32))
@@ -732,7 +721,7 @@ impl Daemon {
         let mut changed = Vec::new();
         let mut troubles = Vec::new();
         {
-            let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut judge = lock(&self.judge);
             let mut mirrors = BTreeSet::new();
             let mut all = batch.is_empty();
             for news in batch {

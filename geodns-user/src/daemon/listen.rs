@@ -7,11 +7,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 
 use super::{Daemon, notify};
+use crate::base::lock::lock;
 use crate::config::Config;
 use crate::kernel::netdev::Netdevs;
 use crate::serve::{Endpoint, ListenError};
@@ -44,13 +45,13 @@ impl Complaints {
 
     /// All of them.
     pub fn all(&self) -> Vec<String> {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = lock(&self.0);
         said.nowhere.iter().chain(&said.failed).cloned().collect()
     }
 
     /// Whether there is no address to listen on.
     pub fn is_nowhere(&self) -> bool {
-        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = lock(&self.0);
         said.nowhere.is_some()
     }
 
@@ -61,7 +62,7 @@ impl Complaints {
             nowhere,
             failed: failed.iter().map(ToString::to_string).collect(),
         };
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.0);
         let before = std::mem::replace(&mut *said, now.clone());
         drop(said);
         for error in failed {

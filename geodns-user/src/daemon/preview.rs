@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use geodns_common::abi::{self, Family};
 
-use super::answer::read as plan_of;
 use super::change::{internal, layers, milliseconds};
 use super::judge::Which;
-use super::{Daemon, load, read};
+use super::{Daemon, load};
 use crate::base::clock::now_unix_ms;
+use crate::base::lock::{lock, read, write};
 use crate::config::Config;
 use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
 use crate::kernel::tables;
@@ -34,7 +34,7 @@ impl Daemon {
             let (world, plan) = daemon.at_once(&next)?;
             let seen = daemon.seen(&world)?;
             let now = (&*world.inputs.config, &plan);
-            let plan = plan_of(&next);
+            let plan = read(&next.plan);
             let then = (&*next.inputs.config, &*plan);
             let mut preview = compare(now, then, &seen);
             preview.config = proposal.config;
@@ -59,7 +59,7 @@ impl Daemon {
         let members = self.state.members().map_err(internal)?;
         let inputs = load(path, &self.options).and_then(|config| {
             let previous = Some(&*world.inputs.geography);
-            read(config, &members, previous, &|zone| self.kept_zone(zone))
+            super::read(config, &members, previous, &|zone| self.kept_zone(zone))
         });
         let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
         let layers = layers(&inputs, &self.state).map_err(internal)?;
@@ -71,19 +71,16 @@ impl Daemon {
     /// Gives another world the mirrors in service that it would have after a reload, and the world in
     /// force with its plan, as of the same moment: a drain that goes on is as far in both.
     fn at_once(&self, next: &World) -> Result<(Arc<World>, Plan), Failure> {
-        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judge = lock(&self.judge);
         let now = now_unix_ms();
         self.heed_at(&mut judge, &Which::All, now)?;
         let world = self.world.load_full();
         // A copy: whoever reads the plan for long keeps those who change it waiting, and behind them
         // the slow path.
-        let plan = plan_of(&world).clone();
-        let standings = self
-            .standings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan).clone();
+        let standings = lock(&self.standings);
         let config = &next.inputs.config;
-        let mut then = next.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut then = write(&next.plan);
         judge
             .foreseeing(config)
             .put(&mut then, config, &standings, now);

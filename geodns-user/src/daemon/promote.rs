@@ -2,7 +2,7 @@
 //! most are put there, and those that cool are taken out again.
 
 use std::mem::take;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::base::Name;
@@ -11,6 +11,7 @@ use tracing::{debug, error};
 
 use super::Daemon;
 use super::change::internal;
+use crate::base::lock::{lock, read};
 use crate::control::api::{Failure, NamesStatus};
 use crate::kernel;
 use crate::plan::heat::{Heat, Moves};
@@ -50,14 +51,12 @@ impl Daemon {
     }
 
     fn promotion(&self) -> std::sync::MutexGuard<'_, Promotion> {
-        self.promotion
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.promotion)
     }
 
     fn has_partial_zones(&self) -> bool {
         let world = self.world.load();
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         (0..plan.zones().len()).any(|zone| plan.is_partial(zone))
     }
 
@@ -77,7 +76,7 @@ impl Daemon {
             (promoted, promotion.promotions, promotion.demotions)
         };
         let served = world.zones.load().names();
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         let [in_kernel, most] = plan.names_of();
         NamesStatus {
             served: served as u64,
@@ -102,7 +101,7 @@ impl Promotion {
         let moves = {
             // The kernel's lock first, as everywhere.
             let kernel = daemon.lock_kernel();
-            let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+            let plan = read(&world.plan);
             let answered = |name: &Name<[u8]>| {
                 let slot = plan.slot_of(name)?;
                 let kernel = kernel.as_ref()?;

@@ -20,7 +20,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use domain::base::Serial;
@@ -32,6 +32,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Daemon, zones};
 use crate::base::clock::unix_ms;
+use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::{Config, Member, Peer};
 use crate::control::api::Failure;
@@ -105,7 +106,7 @@ struct Told(Mutex<BTreeSet<IpAddr>>);
 
 impl Told {
     fn lock(&self) -> MutexGuard<'_, BTreeSet<IpAddr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -252,12 +253,12 @@ impl Daemon {
 
 impl Secondaries {
     fn lock(&self) -> MutexGuard<'_, HashMap<Name, Task>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tasks)
     }
 
     /// The pace of queries that NOTIFYs cause.
     pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.pace)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::Daemon;
 use super::change::{internal, require_mirror};
 use super::durably::durably;
 use super::judge::{Judge, News, Which};
 use crate::base::clock::{now_unix_ms, unix_ms};
+use crate::base::lock::lock;
 use crate::config::{self, Config};
 use crate::control::api::{
     AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
@@ -181,8 +182,7 @@ impl Daemon {
 
     /// What is said of a mirror.
     pub(super) fn standing(&self, id: &str) -> Standing {
-        let standings = self.standings.lock();
-        let standings = standings.unwrap_or_else(PoisonError::into_inner);
+        let standings = lock(&self.standings);
         standings.get(id).cloned().unwrap_or_default()
     }
 
@@ -190,7 +190,7 @@ impl Daemon {
     fn with_known<T>(&self, config: &Config, now: u64, show: impl FnOnce(&Known<'_>) -> T) -> T {
         let checks = self.monitor.snapshot().into_iter();
         let checks = checks.map(|status| (Arc::clone(&status.target), status));
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let judge = lock(&self.judge);
         show(&Known {
             config,
             judge: &judge,
@@ -201,8 +201,7 @@ impl Daemon {
 
     fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
         self.state.save_standing(id, standing).map_err(internal)?;
-        let standings = self.standings.lock();
-        let mut standings = standings.unwrap_or_else(PoisonError::into_inner);
+        let mut standings = lock(&self.standings);
         if standing.is_empty() {
             standings.remove(id);
         } else {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Daemon;
 use super::change::internal;
 use super::top::Samples;
+use crate::base::lock::lock;
 use crate::block::{InForce, Rule, Said};
 use crate::control::api::{CaptureQuery, Failure, Stream};
 use crate::kernel;
@@ -61,7 +62,7 @@ struct Looking {
 
 impl Lookers {
     fn lock(&self) -> MutexGuard<'_, Looking> {
-        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.looking)
     }
 
     /// Frames that whoever captures was too slow for.

@@ -6,7 +6,7 @@
 //! replacement closes the zone there, edits its names in place and opens it again (`plan`). When the tables have no
 //! room, or a step fails, the daemon compiles a whole new plan.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::{error, warn};
@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use super::change::internal;
 use super::edits::{self, Who};
 use super::{Daemon, acme, notify};
+use crate::base::lock::write;
 use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
@@ -160,7 +161,7 @@ impl Daemon {
     ) -> Result<(), Failure> {
         // The kernel's lock first, as everywhere.
         let mut kernel = self.lock_kernel();
-        let mut plan = world.plan.write().unwrap_or_else(PoisonError::into_inner);
+        let mut plan = write(&world.plan);
         let stores = edit(&mut plan).map_err(|error| Failure::Invalid(error.to_string()))?;
         self.apply(kernel.as_deref_mut(), &stores)
     }

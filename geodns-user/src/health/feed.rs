@@ -14,10 +14,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::base::complaint::Error;
+use crate::base::lock::lock;
 use crate::files;
 use crate::supervise::Never;
 
@@ -118,7 +119,7 @@ impl Feed {
         loop {
             let feed = Arc::clone(&feed);
             let look = move || {
-                let mut feed = feed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut feed = lock(&feed);
                 feed.look().then(|| feed.verdicts.clone())
             };
             // One that panics has said so; the next look may go well.

@@ -11,7 +11,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::check::{Outcome, Probe, Shared};
 use super::state::State;
 use super::target::Target;
+use crate::base::lock::lock;
 use crate::supervise::{Never, forever};
 
 /// Between the first checks of targets that are new: a thousand each second.
@@ -146,7 +147,7 @@ impl Monitor {
     pub fn start(options: Options, tell: impl FnMut(Told) + Send + 'static) -> Self {
         let shared = Mutex::new(Shared::default());
         let prepare = move |targets: Vec<Arc<Target>>| {
-            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = lock(&shared);
             *shared = shared.renewed();
             targets
                 .iter()
@@ -276,7 +277,7 @@ impl Inner {
 
     /// Locked for moments only, never across an await.
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

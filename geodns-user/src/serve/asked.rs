@@ -6,14 +6,15 @@
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use domain::base::{Name, Rtype};
 use geodns_common::respond::{Scratch, respond};
 use geodns_common::verdict::Verdict;
 use hashbrown::DefaultHashBuilder;
 
+use crate::base::lock::lock;
 use crate::plan::heat;
 use crate::world::World;
 
@@ -56,7 +57,7 @@ impl Asked {
         let Some(worker) = self.workers.get(worker) else {
             return;
         };
-        let mut sketch = worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sketch = lock(worker);
         let sketch = &mut *sketch;
         if !sketch.scratch.set_query(message, client) {
             return;
@@ -93,7 +94,7 @@ impl Asked {
     pub fn take(&self) -> Vec<heat::Asked> {
         let mut asked = Vec::new();
         for worker in &self.workers {
-            let mut sketch = worker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sketch = lock(worker);
             asked.extend(sketch.take());
         }
         asked

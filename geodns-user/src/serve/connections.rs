@@ -1,7 +1,7 @@
 //! How many TCP connections there may be, and who has to go when more come. TLS has places of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use super::places::{Number, Places};
 use super::server::Shared;
 use super::stats::Counter;
 use super::{Options, Stats};
+use crate::base::lock::lock;
 
 /// The connections that there are, and of whom.
 #[derive(Debug)]
@@ -40,8 +41,7 @@ impl Kind {
 
     /// Changes the places. Gives what the change gives.
     fn change<T>(&self, change: impl FnOnce(&mut Places<Arc<Notify>>) -> T) -> T {
-        let mut places: MutexGuard<'_, _> =
-            self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places: MutexGuard<'_, _> = lock(&self.places);
         let changed = change(&mut places);
         let is_crowded = places.is_crowded();
         self.is_crowded.store(is_crowded, Ordering::Relaxed);

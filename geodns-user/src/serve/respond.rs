@@ -1,7 +1,6 @@
 //! One DNS message in, one out.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Family;
@@ -17,6 +16,7 @@ use super::write::{
     CH, ExtendedError, IN, Mark, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
 };
 use super::{Identity, Transport, cookies};
+use crate::base::lock::read;
 use crate::compress;
 use crate::world::World;
 use crate::zone::{Node, RrSet, Zone};
@@ -355,11 +355,7 @@ impl Reply<'_> {
         owner: Option<&Name<[u8]>>,
     ) -> u16 {
         // The plan is edited in place; a writer that panicked has left it as a reader may see it.
-        let plan = self
-            .world
-            .plan
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&self.world.plan);
         let client = match self.ecs {
             Some(network) => subnet::place(network).unwrap_or(self.client),
             None => self.client,

@@ -1,11 +1,12 @@
 //! The clients that pools answered lately, as far as the slow path answers: a sample.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use geodns_common::abi;
 
 use super::respond::Outcome;
+use crate::base::lock::lock;
 
 /// A client that was answered from a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ impl Seen {
         if !answer.is_multiple_of(abi::Seen::EVERY) {
             return;
         }
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = lock(&self.samples);
         let Samples { kept, place } = &mut *samples;
         match kept.get_mut(*place) {
             Some(there) => *there = sample,
@@ -66,7 +67,7 @@ impl Seen {
 
     /// What was kept.
     pub fn samples(&self) -> Vec<Sample> {
-        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = lock(&self.samples);
         samples.kept.clone()
     }
 }

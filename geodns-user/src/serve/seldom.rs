@@ -1,7 +1,9 @@
 //! Lines of the log that strangers cause: no more than one in ten seconds.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::base::lock::lock;
 
 /// One is logged in this time.
 const EVERY: Duration = Duration::from_secs(10);
@@ -25,7 +27,7 @@ impl Seldom {
     }
 
     fn turn_at(&self, now: Instant) -> Option<u64> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.0);
         let (at, omitted) = &mut *last;
         if at.is_some_and(|at| now.saturating_duration_since(at) < EVERY) {
             *omitted += 1;

@@ -6,8 +6,8 @@ use std::io;
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use super::limiter::Limiter;
 use super::notices::{Notice, Notices};
 use super::seen::{Sample, Seen};
 use super::{Endpoint, Identity, Stats, tcp, udp};
+use crate::base::lock::lock;
 use crate::block::Blocks;
 use crate::certificate::Certificate;
 use crate::plan::heat;
@@ -297,7 +298,7 @@ impl Server {
 
     /// What is heard of zones that have changed elsewhere: for the first who asks.
     pub fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut heard = lock(&self.heard);
         heard.take()
     }
 

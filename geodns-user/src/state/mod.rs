@@ -15,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -27,6 +27,7 @@ use redb::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::lock::lock;
 use crate::base::name::parse_name;
 use crate::block::Said;
 use crate::config::Member;
@@ -246,13 +247,13 @@ impl State {
     }
 
     fn used(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.used)
     }
 
     /// Uses the database. One that a write has failed in (the disk was full) refuses everything from
     /// then on, and is as it was before that write once it is opened again.
     fn with<T>(&self, work: impl Fn(&Database) -> Result<T, Problem>) -> Result<T, Error> {
-        let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.database);
         let _use = Use::of(self);
         let mut attempt = || -> Result<T, Problem> {
             fault::point("state")?;

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::base::lock::lock;
 
 /// Transfers under way, at the most.
 const ALL: usize = 10;
@@ -38,8 +40,7 @@ impl Turns {
     /// Waits for leave to transfer from a primary.
     pub async fn of(&self, primary: IpAddr) -> Result<Turn<'_>, AcquireError> {
         let its = {
-            let primaries = self.primaries.lock();
-            let mut primaries = primaries.unwrap_or_else(PoisonError::into_inner);
+            let mut primaries = lock(&self.primaries);
             // Who is asked no more is forgotten.
             primaries.retain(|_, its| Arc::strong_count(its) > 1);
             let its = primaries.entry(primary);

@@ -53,7 +53,7 @@ use std::num::NonZero;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::Bytes;
@@ -68,6 +68,7 @@ pub use store::{NameHash, Node, Record, RrSet, TooLarge, Zone, name_len as wire_
 use tracing::warn;
 
 use crate::base::complaint::Error;
+use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::{Config, ZoneFile};
 
@@ -244,7 +245,7 @@ pub fn read_all(config: &Config) -> Vec<Reading> {
             && let Some(zone) = config.zones.get(at)
         {
             let reading = read_one(config, zone, &steered);
-            let mut readings = readings.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut readings = lock(&readings);
             readings.push((at, reading));
         }
     };
@@ -255,9 +256,7 @@ pub fn read_all(config: &Config) -> Vec<Reading> {
         }
         work();
     });
-    let mut readings = readings
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut readings = std::mem::take(&mut *lock(&readings));
     readings.sort_unstable_by_key(|(at, _)| *at);
     readings.into_iter().map(|(_, reading)| reading).collect()
 }

@@ -13,13 +13,14 @@
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::IpNet;
 
 use super::{Place, Prefix, Wanted};
 use crate::base::complaint::Error;
+use crate::base::lock::{read, write};
 
 mod cursor;
 mod database;
@@ -105,13 +106,13 @@ impl Geography {
 
     /// The place of a number that a walk of this geography gave.
     pub fn place(&self, id: PlaceId) -> Place {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = read(&self.places);
         places.get(id)
     }
 
     /// How many numbers walks have given so far; the next will be this one.
     pub fn places(&self) -> u32 {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let places = read(&self.places);
         places.len()
     }
 
@@ -140,13 +141,13 @@ impl Geography {
 
     /// The number of a place.
     fn number(&self, place: Place) -> PlaceId {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = write(&self.places);
         places.number(place)
     }
 
     /// The number of two places put together; the first is the more important.
     fn combine(&self, (first, second): (PlaceId, PlaceId)) -> PlaceId {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let mut places = write(&self.places);
         let mut place = places.get(first);
         place.complete(&places.get(second));
         places.number(place)

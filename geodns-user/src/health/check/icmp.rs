@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Bad, plain};
+use crate::base::lock::lock;
 use crate::supervise::{Never, forever};
 
 /// ICMP header, then the random number.
@@ -42,7 +43,7 @@ impl Icmp {
             &self.v6
         };
         let pinger = {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = lock(slot);
             match &*slot {
                 Some(pinger) => pinger.clone(),
                 None => {
@@ -135,10 +136,6 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         lock(self.0).remove(&self.1);
     }
-}
-
-fn lock(waiting: &Waiting) -> std::sync::MutexGuard<'_, HashMap<u64, Request>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A socket, and whether it is a raw one.

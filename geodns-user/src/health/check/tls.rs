@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -29,6 +29,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::Bad;
+use crate::base::lock::lock;
 
 /// How long sessions are resumed before the certificate is looked at again.
 const RESUMED: Duration = Duration::from_secs(60);
@@ -78,7 +79,7 @@ impl Tls {
     /// Memory of this target's TLS session.
     async fn connector(&self) -> Result<TlsConnector, Bad> {
         let now = Instant::now();
-        let session = || self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = || lock(&self.session);
         if let Some((since, connector)) = &*session()
             && now.duration_since(*since) < RESUMED
         {
@@ -227,7 +228,7 @@ struct Latest {
 
 impl Session {
     fn latest(&self) -> std::sync::MutexGuard<'_, Latest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::PoisonError;
 
 use domain::base::iana::OptRcode;
 use domain::base::{Message, ParsedName, Rtype};
@@ -11,6 +10,7 @@ use geodns_common::respond::{Scratch, respond};
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::lock::read;
 
 /// A response in lines: response code and flags; records, each with its section; EDNS.
 pub(super) fn show(response: &[u8]) -> Vec<String> {
@@ -1006,7 +1006,7 @@ fn what_is_told_to_nobody_is_refused_and_an_nsid_is_left_out() {
 
 /// What the fast path gives for a message, if it answers.
 fn fast(wire: &[u8], client: IpAddr) -> Option<Vec<u8>> {
-    let plan = WORLD.plan.read().unwrap_or_else(PoisonError::into_inner);
+    let plan = read(&WORLD.plan);
     let mut scratch = Scratch::new();
     if !scratch.set_query(wire, client) {
         return None;

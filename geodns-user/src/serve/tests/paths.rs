@@ -1,7 +1,6 @@
 //! Two paths, one answer: whatever the zones are, what the fast path answers is what the slow path does.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 
 use geodns_common::respond::{Scratch, respond};
 use geodns_common::tables::Tables;
@@ -10,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::base::lock::read;
 use crate::base::name::{Name, parse_name};
 use crate::plan::{EditError, Plan, Store};
 use crate::publish::{Backend, Twin};
@@ -235,7 +235,7 @@ fn what_the_fast_path_answers_the_slow_path_answers_alike() {
             _ => 1000,
         };
         let world = world(&mut random, max_names);
-        let plan = world.plan.read().unwrap_or_else(PoisonError::into_inner);
+        let plan = read(&world.plan);
         for _ in 0..500 {
             let (asked, query) = question(&mut random);
             let (verdict, message) = fast(&*plan, &query);

@@ -2,6 +2,9 @@
 //!
 //! `fuzz_targets` puts libFuzzer before them; a test (`tests/tests/corpora.rs`) feeds them what is in
 //! `seeds`, which past runs have found, without it.
+//!
+//! - [`answer`]: the fast path; [`respond`]: the slow path; [`transfer`]: what primaries send; [`zone_file`]: files
+//! - `world`: what is asked; `message`: a second reader of what is answered
 
 pub mod answer;
 mod message;

@@ -12,6 +12,7 @@
 //! - [`subnet`]: which client subnets say nothing
 //! - [`opaque`]: what LLVM is not to know
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
+//! - [`verdict`]: what is decided for a packet, and its counter
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
 
 #![no_std]

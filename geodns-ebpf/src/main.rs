@@ -3,6 +3,10 @@
 //!
 //! Everything is parsed before the first write: a packet that is passed is as it came.
 //!
+//! - `packet`: headers in; `turn`: headers out
+//! - `maps`: the maps, and the tables over them
+//! - `watch`: rules that drop queries, and samples of what goes by
+//!
 //! [`respond`]: geodns_common::respond
 
 #![no_std]

@@ -5,12 +5,12 @@
 //! - `geography`, `certificates`: GeoIP databases and certificates that change
 //! - `durably`: on disk, then in force, else taken back; `disk`: a disk that does not answer
 //! - `answer`: what the control socket asks; `edits`: who changed what, for the log
-//! - `explain`: the way of a question to its answer, and what the kernel says
+//! - `explain`: the way of a question to its answer, and what the kernel says; `reasons`: what decides for a client
 //! - `preview`: what another configuration would move
 //! - `standing`: what an operator and other monitors say of mirrors
 //! - `judge`: who is in service, of that and of what the checks find
 //! - `acme`: tokens of ACME challenges
-//! - `blocks`: queries that are dropped; `limits`: how much is answered to one prefix
+//! - `blocks`: queries that are dropped; `limits`: how much is answered to one prefix; `cookies`: secrets of cookies
 //! - `watch`: who looks on; `top`: what there is to see
 //! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `notices`: they say that they have changed; `announce`: others
 //!   are told of changes

@@ -1,4 +1,6 @@
 //! One consistent configuration in force: what every query is answered from.
+//!
+//! - `warning`: what is valid, and hardly meant
 
 mod warning;
 

@@ -575,6 +575,7 @@ fn where_nobody_is_told_who_we_are_neither_path_says_it() -> Result<()> {
     twins.stop()
 }
 
+// Invariant 1
 #[test]
 fn a_steered_name_is_answered_alike_in_kernel_and_userspace() -> Result<()> {
     needs_root!();
@@ -615,6 +616,7 @@ fn a_steered_name_is_answered_alike_in_kernel_and_userspace() -> Result<()> {
     battery.finish(400)
 }
 
+// Invariant 1
 #[test]
 fn pools_of_every_shape_are_answered_alike() -> Result<()> {
     needs_root!();
@@ -739,6 +741,8 @@ fn pools_of_every_shape_are_answered_alike() -> Result<()> {
     battery.finish(200)
 }
 
+// Invariant 1
+// Invariant 9
 #[test]
 fn client_subnets_are_answered_alike() -> Result<()> {
     needs_root!();
@@ -813,6 +817,7 @@ fn client_subnets_are_answered_alike() -> Result<()> {
     battery.finish(130)
 }
 
+// Invariant 1
 #[test]
 fn zone_files_are_answered_alike() -> Result<()> {
     needs_root!();

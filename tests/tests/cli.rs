@@ -265,6 +265,7 @@ fn every_command_answers_people_and_programs() -> Result<()> {
     Ok(())
 }
 
+// Invariant 8
 #[test]
 fn a_map_set_is_in_the_kernels_answers_at_once_and_survives() -> Result<()> {
     needs_root!();
@@ -440,6 +441,7 @@ fn what_is_said_of_mirrors_survives_a_restart() -> Result<()> {
     site.daemon.stop()
 }
 
+// Invariant 4
 #[test]
 fn a_thousand_edits_under_questions_never_give_a_third_answer() -> Result<()> {
     needs_root!();
@@ -567,6 +569,7 @@ fn the_socket_is_for_curl_and_its_owner_only() -> Result<()> {
     Ok(())
 }
 
+// Invariant 7
 #[test]
 fn a_reload_is_whole_or_not_at_all() -> Result<()> {
     needs_root!();
@@ -987,6 +990,7 @@ fn hot_answers_outlive_a_crash_and_a_new_start_loses_none() -> Result<()> {
     Ok(())
 }
 
+// Invariant 6
 #[test]
 fn a_reload_loses_none() -> Result<()> {
     needs_root!();
@@ -1075,6 +1079,7 @@ fn upgrades_and_downgrades_lose_none() -> Result<()> {
     Ok(())
 }
 
+// Invariant 12
 #[test]
 fn a_kernel_that_nobody_feeds_stops_answering() -> Result<()> {
     needs_root!();

@@ -360,6 +360,7 @@ fn another_mode_than_the_links_attaches_anew() {
     });
 }
 
+// Invariant 6
 #[test]
 fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
     let Some(world) = World::new() else { return };
@@ -536,6 +537,7 @@ fn what_others_have_attached_is_named_with_what_detaches_it() {
     }
 }
 
+// Invariant 6
 #[test]
 fn a_pinned_map_of_another_shape_is_not_trusted() {
     let Some(world) = World::new() else { return };

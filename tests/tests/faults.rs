@@ -519,6 +519,8 @@ fn under_faults(
     Ok(met)
 }
 
+// Invariant 7
+// Invariant 8
 #[test]
 fn whatever_fails_in_a_change_nothing_has_changed_or_all_of_it() -> Result<()> {
     needs_root!();

@@ -256,6 +256,7 @@ fn packets(counted: &BTreeMap<String, u64>) -> u64 {
         .sum()
 }
 
+// Invariant 5
 #[test]
 fn floods_are_counted_to_the_packet_and_take_nothing_from_others() -> Result<()> {
     needs_root!();

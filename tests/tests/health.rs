@@ -233,6 +233,7 @@ fn moved(
     Ok(moved)
 }
 
+// Invariant 11
 #[test]
 fn what_an_operator_says_is_in_the_next_answer() -> Result<()> {
     needs_root!();
@@ -473,6 +474,7 @@ fn a_drain_and_a_weight_move_their_share_and_nobody_else() -> Result<()> {
     twins.stop()
 }
 
+// Invariant 11
 #[test]
 fn other_monitors_verdicts_are_heeded_while_they_hold() -> Result<()> {
     needs_root!();
@@ -584,6 +586,7 @@ fn other_monitors_verdicts_are_heeded_while_they_hold() -> Result<()> {
     twins.stop()
 }
 
+// Invariant 10
 #[test]
 fn an_address_that_is_down_is_in_no_answer_even_for_a_moment() -> Result<()> {
     needs_root!();

@@ -335,6 +335,7 @@ fn every_program_is_within_the_verifiers_budget() -> Result<()> {
     Ok(())
 }
 
+// Invariant 1
 #[test]
 fn answers_are_the_same_octets_in_the_kernel_on_the_host_and_in_the_slow_path() -> Result<()> {
     needs_root!();
@@ -701,6 +702,7 @@ fn a_checksum_that_comes_to_zero_is_sent_as_ffff() -> Result<()> {
     Ok(())
 }
 
+// Invariant 2
 #[test]
 fn packets_that_are_not_plain_queries_to_us_pass_as_they_came() -> Result<()> {
     needs_root!();
@@ -1085,6 +1087,7 @@ fn responses_are_dropped() -> Result<()> {
     Ok(())
 }
 
+// Invariant 2
 #[test]
 fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
     needs_root!();
@@ -1344,6 +1347,7 @@ fn messages_for_the_slow_path_pass_as_they_came() -> Result<()> {
     Ok(())
 }
 
+// Invariant 12
 #[test]
 fn nobody_is_answered_when_the_daemon_has_not_been_heard() -> Result<()> {
     needs_root!();
@@ -1386,6 +1390,7 @@ fn a_zone_that_is_being_changed_passes() -> Result<()> {
     result
 }
 
+// Invariant 3
 #[test]
 fn an_override_changes_the_answers_in_place() -> Result<()> {
     needs_root!();
@@ -1422,6 +1427,7 @@ fn an_override_changes_the_answers_in_place() -> Result<()> {
     expect(&mut fixture, "10.1.2.3", "198.51.100.10")
 }
 
+// Invariant 2
 #[test]
 fn mutilated_packets_are_passed_untouched_or_answered_right() -> Result<()> {
     needs_root!();

@@ -1472,6 +1472,7 @@ fn scopes_hold(twins: &mut Twins, pool: &str, clients: &[IpAddr]) -> Result<()> 
     Ok(())
 }
 
+// Invariant 9
 #[test]
 fn every_address_of_a_scope_gets_the_same_answer() -> Result<()> {
     needs_root!();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 use crate::cmd::{self, say};
-use crate::{build, place, toolchain};
+use crate::{build, place, tidy, toolchain};
 
 /// `cargo deny`: licences, bans, sources, advisories.
 const DENY: (&str, &str) = ("cargo-deny", "0.20.2");
@@ -21,7 +21,8 @@ const HOST: [&str; 4] = ["--locked", "--workspace", "--exclude", "geodns-ebpf"];
 type Check = fn() -> Result<()>;
 
 pub fn check() -> Result<()> {
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
+        ("order", tidy::check),
         ("format", format),
         ("clippy", clippy),
         ("clippy of the eBPF program", clippy_ebpf),

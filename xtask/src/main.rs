@@ -11,6 +11,12 @@
 //!
 //! All commands do their own set-up: each names a missing package, with the reason,
 //! before it installs it.
+//!
+//! - `build`, `run`, `test`, `check`, `data`: a command each
+//! - `tidy`: order that the compiler does not keep, a part of `check`
+//! - `toolchain`: what builds the eBPF program; `release`: the last release; `debian`, `python`: what tests drive
+//! - `kernel`, `guest`: another kernel, and the tests in it
+//! - `cmd`: other programs, run; `place`: where things are
 
 mod build;
 mod check;
@@ -24,6 +30,7 @@ mod python;
 mod release;
 mod run;
 mod test;
+mod tidy;
 mod toolchain;
 
 use std::process::ExitCode;

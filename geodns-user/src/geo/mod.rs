@@ -1,9 +1,10 @@
 //! Prefix lists: which mirror an address prefix belongs to. GeoIP databases: where it is.
 //!
-//! - [`Layer`]: one list, parsed, looked up and packed
-//! - [`Layers`]: the lists of a pool, one over the other
-//! - [`Walk`]: the layers of a part of the address space, flattened to runs
-//! - [`Geography`]: GeoIP databases: where addresses are ([`Place`])
+//! - here: [`Layers`], the lists of a pool, one over the other
+//! - `layer`: one list, looked up and packed; `parse`: its file
+//! - `prefix`: a prefix as the tables see it
+//! - `walk`: the layers of a part of the address space, flattened to runs
+//! - [`mmdb`]: GeoIP databases: where addresses are (`place`)
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};

@@ -9,6 +9,7 @@
 //! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
+//! - [`cookies`]: what it makes cookies with
 //! - [`rules`]: which queries it drops
 //! - [`watch`]: what it tells of what goes by
 //! - [`netdev`], [`follow`]: the interfaces, and their changes

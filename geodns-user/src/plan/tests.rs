@@ -1,5 +1,7 @@
 //! The table against the layers, edits against a fresh compile, and what the kernel would see
 //! between two stores.
+//!
+//! - `geography`: pools that ask where clients are
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -479,6 +481,8 @@ proptest! {
         }
     }
 
+    // Invariant 3
+    // Invariant 4
     #[test]
     fn edits_give_what_a_fresh_compile_gives_and_old_or_new_at_every_moment(
         layers in layers(),
@@ -491,6 +495,7 @@ proptest! {
         check_edits(&config, &Arc::default(), vec![layers.clone(), layers, apart], &edits)?;
     }
 
+    // Invariant 9
     #[test]
     fn no_scope_ever_covers_another_region(
         layers in layers(),
@@ -571,6 +576,7 @@ fn an_edit_writes_a_few_blocks_and_only_the_entries_whose_scope_it_moves() {
     assert!(worst <= 20, "{worst} stores");
 }
 
+// Invariant 4
 #[test]
 fn a_small_prefix_in_a_large_region_narrows_its_neighbours_first() {
     let config = config(&[0]);

@@ -1,4 +1,6 @@
-//! Writes a plan's edits to where packets are answered from.
+//! Writes a plan's edits to where packets are answered from: [`Backend`].
+//!
+//! - `twin`: one in memory, for tests
 
 use std::io;
 

@@ -3,9 +3,10 @@
 //! - [`authority`]: one DNS message in; none, one or many out: whatever arrives
 //! - [`answer`]: a query in, one message out; what it writes for a steered name is byte for byte what
 //!   the fast path would
-//! - [`Server`]: sockets and workers, on addresses that may change (each an [`Endpoint`])
-//! - [`Stats`]: what it counted
-//! - [`Sample`]: clients that it answered lately
+//! - `server`: sockets and workers, on addresses that may change (each an `endpoint`)
+//! - `stats`: what it counted
+//! - `seen`: clients that it answered lately; `asked`: names that it was asked for since the kernel's table lacks them
+//! - `seldom`: lines of the log that strangers cause
 //!
 //! Inside, an answer: `query` reads, `lookup` finds, `respond` decides (with `subnet`), `write` writes (with `cookies`). Around it, the
 //! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask

@@ -3,7 +3,7 @@
 //! - here: a pool's policy, and the order of its members for a client
 //! - `weight`: the slots of a group
 //! - `service`: which mirrors are in service, for which share of the clients
-//! - [`Whereabouts`]: what the databases know of a client, as policies ask for it
+//! - `whereabouts`: what the databases know of a client, as policies ask for it
 //! - [`standing`]: what an operator and other monitors say of a mirror
 
 mod service;

@@ -332,6 +332,7 @@ mod tests {
         }
     }
 
+    // Invariant 11
     #[test]
     fn the_operator_stands_above_monitors_and_an_address_above_all() {
         let (one, two) = ("192.0.2.1", "192.0.2.2");

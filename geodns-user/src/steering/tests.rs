@@ -1,3 +1,5 @@
+//! Orders of mirrors, policy by policy.
+
 use super::*;
 use crate::config::Group;
 

@@ -7,11 +7,12 @@
 //! - [`stages`]: the same, stage by stage
 //! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
 //! - [`geography`]: the real city databases, and lookups beside the trie's
-//! - [`edit`]: `map set` to changed answer, beside a write that is on disk
+//! - [`edit`]: `map set` to changed answer, beside a write that is on disk; [`flip`]: the same of a mirror that goes and comes back
 //! - [`names`]: zones of many names, and names that do not exist
 //! - [`slow`]: answers a second in userspace, beside NSD
 //! - [`peers`]: answers a second, latency and CPU beside every other server, with a report
 //! - [`verifier`]: instructions that the verifier walks for each program
+//! - `sender`: a paced load; `world`: what is served
 //!
 //! Each runs several rounds with what it is compared to in every one of them; medians are shown.
 

@@ -1,8 +1,8 @@
 //! GeoIP databases (MMDB files): where addresses are.
 //!
 //! - [`Geography`]: several databases, asked as one
-//! - [`Cursor`]: the way through all addresses, in order: what a compile reads
-//! - [`Database`]: one file, checked (`file`: its copy; `tree`: its networks; `record`: what they say)
+//! - `cursor`: the way through all addresses, in order: what a compile reads
+//! - `database`: one file, checked (`file`: its copy; `tree`: its networks; `record`: what they say)
 //! - `placeless`: addresses that are nowhere
 //!
 //! These must hold:

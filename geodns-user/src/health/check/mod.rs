@@ -1,5 +1,10 @@
 //! One check of each kind. Whatever the other side does, a check ends in time and takes little
 //! memory; and a fault on this side is never held against a mirror.
+//!
+//! - here: a TCP connection
+//! - `http`: a GET request, over TLS (`tls`) or not
+//! - `icmp`: an echo
+//! - `exec`: a program of the operator's
 
 mod exec;
 mod http;

@@ -224,6 +224,7 @@ fn slow(world: &World, query: &Ask) -> Vec<u8> {
     slow
 }
 
+// Invariant 1
 #[test]
 fn what_the_fast_path_answers_the_slow_path_answers_alike() {
     let mut verdicts: BTreeMap<&str, u32> = BTreeMap::new();
@@ -354,6 +355,7 @@ fn edit(random: &mut StdRng, world: &mut World, twin: &mut Twin, when: &str) -> 
     }
 }
 
+// Invariant 3
 #[test]
 fn zones_are_edited_in_place_and_at_no_moment_answered_wrong() {
     let (mut edited, mut outgrown, mut answered, mut asked) = (0, 0, 0, 0);

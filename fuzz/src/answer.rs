@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use geodns::serve::{Transport, answer as slow};
-use geodns_common::respond::{Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::Scratch;
 
 use crate::message::check;
 use crate::world::{self, IDENTITY, WORLD};

@@ -26,7 +26,7 @@ mod tests {
     use crate::watch::{
         Place, SIGHTINGS_OCTETS, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch, Watch,
     };
-    use crate::{limit, rules};
+    use crate::{address, rules};
 
     /// FNV-1a, of 64 bits.
     struct Fingerprint(u64);
@@ -102,7 +102,7 @@ mod tests {
         all.number("sketch", size_of::<Sketch>() as u64);
         all.number("rows", SKETCH_ROWS.into());
         all.number("bits", SKETCH_BITS.into());
-        all.number("prefix", limit::prefix([u64::MAX, 2], true));
+        all.number("prefix", address::prefix([u64::MAX, 2], true));
         all.0
     }
 

@@ -1,30 +1,35 @@
 //! What the XDP program and userspace share.
 //!
-//! Everything here runs unchanged in the kernel and on the host: no allocation, no aya, no I/O.
+//! Everything here runs unchanged in the kernel and on the host: no allocation, no aya, no I/O. A module uses only
+//! modules that stand before it here, which `cargo xtask check` makes sure of:
 //!
-//! - [`abi`]: the layout of the tables, written by userspace and read by the program
-//! - [`layout`]: what of it is pinned, and so has a version
+//! - [`opaque`]: what LLVM is not to know
 //! - [`wire`]: DNS wire format: names, header, EDNS, checksums
+//! - [`address`]: addresses as numbers
+//! - [`subnet`]: which client subnets say nothing
 //! - [`cookie`]: DNS cookies
+//! - [`verdict`]: what is decided for a packet, and its counter
+//! - [`abi`]: the layout of the tables, written by userspace and read by the program
 //! - [`limit`]: response rate limiting
+//! - [`scratch`]: a frame, and what becomes known of the query in it
+//! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`rules`]: which queries are dropped
 //! - [`watch`]: samples of what is asked and answered, and who asks most
-//! - [`subnet`]: which client subnets say nothing
-//! - [`opaque`]: what LLVM is not to know
-//! - [`tables`]: the trait behind which the tables stand, and the lookups over it
-//! - [`verdict`]: what is decided for a packet, and its counter
+//! - [`layout`]: what is pinned, and so has a version
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod abi;
+pub mod address;
 pub mod cookie;
 pub mod layout;
 pub mod limit;
 pub mod opaque;
 pub mod respond;
 pub mod rules;
+pub mod scratch;
 pub mod subnet;
 pub mod tables;
 pub mod verdict;

@@ -13,6 +13,7 @@
 //! limited stand in an LPM trie, which is looked at only when there is no token left.
 
 use crate::abi::{Rate, Row};
+use crate::address::prefix;
 use crate::wire;
 
 /// log2 of the number of buckets.
@@ -23,16 +24,6 @@ pub const CELLS_OF_PAGE: usize = 512;
 pub const PAGES: u32 = (1 << CELLS_BITS) / CELLS_OF_PAGE as u32;
 /// A page of buckets.
 pub type Page = [Row; CELLS_OF_PAGE];
-
-/// In a prefix: it is one of IPv6.
-pub const V6: u64 = 1 << 63;
-
-/// The /24 or /56 of an address, in memory order, as a number.
-#[inline(always)]
-pub fn prefix(address: [u64; 2], is_v6: bool) -> u64 {
-    let first = u64::from_be(address[0]);
-    if is_v6 { V6 | first >> 8 } else { first >> 40 }
-}
 
 /// The number of the bucket for an address, in memory order.
 #[inline(always)]
@@ -46,24 +37,6 @@ pub fn cell(key: u64, address: [u64; 2], is_v6: bool) -> u32 {
 pub fn place(prefix: u64, key: u64, bits: u32) -> u32 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     (wire::multiplied(prefix, key).wrapping_mul(ODD) >> (64 - bits)) as u32
-}
-
-/// An address as tries of prefixes are indexed: IPv4 mapped (`::ffff:a.b.c.d`), in memory order.
-#[inline(always)]
-pub fn trie_key(address: [u64; 2], is_v6: bool) -> [u32; 4] {
-    let [first, second] = [u64::from_be(address[0]), u64::from_be(address[1])];
-    let halves = |word: u64| [((word >> 32) as u32).to_be(), (word as u32).to_be()];
-    if is_v6 {
-        let [[a, b], [c, d]] = [halves(first), halves(second)];
-        [a, b, c, d]
-    } else {
-        [0, 0, 0xffff_u32.to_be(), halves(first)[0]]
-    }
-}
-
-/// An IPv6 address, or one that is mapped, as [`trie_key`] gives it.
-pub fn trie_words(octets: [u8; 16]) -> [u32; 4] {
-    bytemuck::cast(octets)
 }
 
 /// Takes a token. `false`: there is none. CPUs that take one at once may both take the last.

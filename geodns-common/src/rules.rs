@@ -12,8 +12,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::abi::Row;
-use crate::limit;
-use crate::respond::{MAX_LABELS, Scratch};
+use crate::address;
+use crate::scratch::{MAX_LABELS, Scratch};
 use crate::tables::Tables;
 
 /// Rules with a name or a type, at the most.
@@ -35,7 +35,7 @@ pub struct Rule {
     pub counter: u32,
     /// Hash of the lowercased name, by the plan's key.
     pub hash: [u64; 2],
-    /// Where the packet comes from, as [`limit::trie_key`] has it: the bits of `mask` must be these.
+    /// Where the packet comes from, as [`address::trie_key`] has it: the bits of `mask` must be these.
     pub address: [u32; 4],
     /// See `address`; all zeros: anywhere.
     pub mask: [u32; 4],
@@ -129,8 +129,23 @@ pub fn matches<T: Tables>(scratch: &mut Scratch, tables: &T, rule: &Rule, from: 
     if name_len == 0 || deeper > MAX_LABELS as u32 || rule.flags & Rule::BELOW == 0 && deeper != 0 {
         return false;
     }
-    scratch.hash_suffix(tables, deeper);
+    hash_suffix(scratch, tables, deeper);
     scratch.hash[0] == rule.hash[0] && scratch.hash[1] == rule.hash[1]
+}
+
+/// Hashes the question's name without its first N labels, unless that was hashed last.
+#[inline(always)]
+fn hash_suffix<T: Tables>(scratch: &mut Scratch, tables: &T, labels: u32) {
+    if scratch.hashed == labels {
+        return;
+    }
+    scratch.hashed = labels;
+    let from = if labels >= scratch.query.labels {
+        scratch.name_len.wrapping_sub(1)
+    } else {
+        scratch.labels[labels as usize & (MAX_LABELS - 1)]
+    };
+    tables.hash(scratch, from);
 }
 
 /// An address's bits that a prefix length leaves, as a mask of a rule; IPv4 is mapped, 96 bits down.
@@ -138,5 +153,5 @@ pub fn mask(len: u32) -> [u32; 4] {
     let bits = u128::MAX
         .checked_shl(128 - len.min(128))
         .unwrap_or_default();
-    limit::trie_words(bits.to_be_bytes())
+    address::trie_words(bits.to_be_bytes())
 }

@@ -4,11 +4,12 @@
 //! are written once, here.
 
 use crate::abi::{
-    self, Answer, Block, Cookies, Entry, Family, Name, Order, Page, Pool, Settings, Shelf, Target,
-    Zone,
+    self, Answer, Block, Cookies, Entry, Family, Name, Order, Page, Pool, Row, SHELF_WORDS,
+    SetType, Settings, Shelf, Target, Zone,
 };
+use crate::address::Address;
 use crate::limit;
-use crate::respond::Scratch;
+use crate::scratch::Scratch;
 use crate::verdict::Tally;
 use crate::wire;
 
@@ -69,7 +70,7 @@ pub trait Tables {
         None
     }
 
-    /// Prefixes whose addresses are never limited: what [`limit::trie_key`] gives, and the length.
+    /// Prefixes whose addresses are never limited: what [`trie_key`](crate::address::trie_key) gives, and the length.
     fn exempt(&self) -> &[([u32; 4], u32)] {
         &[]
     }
@@ -84,13 +85,13 @@ pub trait Tables {
     #[inline(always)]
     fn tally(&self, _tally: Tally) {}
 
-    /// [`Scratch::is_over_limit`]. The kernel has a function of its own for it.
+    /// [`is_over_limit`]. The kernel has a function of its own for it.
     #[inline(always)]
     fn is_over_limit(&self, scratch: &mut Scratch) -> bool
     where
         Self: Sized,
     {
-        scratch.is_over_limit(self)
+        is_over_limit(scratch, self)
     }
 
     /// [`Scratch::has_upper`]. The kernel has a function of its own for it.
@@ -99,13 +100,13 @@ pub trait Tables {
         scratch.has_upper()
     }
 
-    /// [`Scratch::put_pointers`]. The kernel has a function of its own for it.
+    /// [`put_pointers`]. The kernel has a function of its own for it.
     #[inline(always)]
     fn put_pointers(&self, scratch: &mut Scratch, end: u32, listed: u32, pointers: u32)
     where
         Self: Sized,
     {
-        scratch.put_pointers(self, end, listed, pointers);
+        put_pointers(scratch, self, end, listed, pointers);
     }
 
     /// Hashes a suffix of the scratch's name, from an octet on, into its `hash`. The kernel has a function
@@ -162,8 +163,70 @@ pub fn find_name<T: Tables>(tables: &T, name_mask: u32, hash: [u64; 2]) -> Optio
     None
 }
 
-/// A client's address, as the prefix table is indexed: network byte order, IPv4 in the first four.
-pub type Address = [u8; 16];
+/// Whether so much has been answered to where the packet in the scratch came from that this is too much. If not, a token
+/// is taken.
+#[inline(always)]
+pub fn is_over_limit<T: Tables>(scratch: &mut Scratch, tables: &T) -> bool {
+    let limit = &tables.settings().limit;
+    let Some(cell) = cell(scratch, tables) else {
+        return false;
+    };
+    if limit::take(cell, &limit.rate, scratch.clock) {
+        scratch.limited = Scratch::TOKEN_TAKEN;
+        return false;
+    }
+    limit.has_exempt == 0 || !tables.is_exempt(scratch.source, scratch.source_is_v6 != 0)
+}
+
+/// Puts the token back that [`is_over_limit`] took.
+#[inline(always)]
+pub fn put_back<T: Tables>(scratch: &Scratch, tables: &T) {
+    if let Some(cell) = cell(scratch, tables) {
+        limit::put_back(cell, &tables.settings().limit.rate);
+    }
+}
+
+/// The bucket of where the packet came from.
+#[inline(always)]
+fn cell<'a, T: Tables>(scratch: &Scratch, tables: &'a T) -> Option<&'a Row> {
+    let key = tables.settings().limit.key;
+    let number = limit::cell(key, scratch.source, scratch.source_is_v6 != 0);
+    let page = tables.cells(number / limit::CELLS_OF_PAGE as u32)?;
+    Some(&page[number as usize & (limit::CELLS_OF_PAGE - 1)])
+}
+
+/// A word of a page, by its place on all shelves.
+#[inline(always)]
+pub(crate) fn word(shelf: &Shelf, place: u32) -> u64 {
+    shelf[place as usize & (SHELF_WORDS - 1)]
+}
+
+/// Adds the octets of the question's name to the pointers of records that start at `end`: where they stand is
+/// said at a place on the shelves.
+#[inline(always)]
+pub fn put_pointers<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    end: u32,
+    listed: u32,
+    pointers: u32,
+) {
+    let Some(shelf) = tables.shelf(listed / SHELF_WORDS as u32) else {
+        return;
+    };
+    let name_len = scratch.query.name_len as u16;
+    let mut at = 0;
+    while at < SetType::MAX_POINTERS {
+        if at >= pointers {
+            break;
+        }
+        let four = word(shelf, listed + at / 4);
+        let place = end + (four >> (16 * (at & 3))) as u16 as u32;
+        let pointer = scratch.get16(place).wrapping_add(name_len);
+        scratch.put16(place, pointer);
+        at += 1;
+    }
+}
 
 /// The first 64 bits of an address, first octet highest.
 #[inline(always)]

@@ -146,7 +146,7 @@ pub type Sketch = [Place; 1 << SKETCH_BITS];
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Place {
-    /// Candidate, as [`limit::prefix`](crate::limit::prefix) has it.
+    /// Candidate, as [`address::prefix`](crate::address::prefix) has it.
     pub prefix: u64,
     /// Queries.
     pub total: u64,

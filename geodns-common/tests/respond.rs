@@ -6,7 +6,8 @@ use geodns_common::abi::{
     ANSWER_WORDS, Answer, Block, Cookies, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row,
     SHARES, SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Soa, Target, Zone,
 };
-use geodns_common::respond::{MAX_QUERY, Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::{MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
 use geodns_common::wire;

@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::Zeroable;
 use geodns_common::abi::{Answer, Block, Name, Page, Pool, Settings, Shelf, Zone};
-use geodns_common::limit;
-use geodns_common::respond::{MAX_LABELS, MAX_QUERY, Scratch};
+use geodns_common::address;
 use geodns_common::rules::{self, ListOfRules, Rule, find};
+use geodns_common::scratch::{MAX_LABELS, MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::wire::{self, HashKey};
 use proptest::collection::vec;
@@ -119,7 +119,7 @@ impl Said {
         }
         if let Some((address, len)) = self.from {
             rule.mask = rules::mask(bits(address, len));
-            let words = limit::trie_words(mapped(address).to_be_bytes());
+            let words = address::trie_words(mapped(address).to_be_bytes());
             rule.address = std::array::from_fn(|word| words[word] & rule.mask[word]);
         }
         rule

@@ -26,7 +26,8 @@ use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
-use geodns_common::respond::{Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Tally, Verdict};
 
@@ -95,7 +96,7 @@ fn stop(stage: Stage) -> Result<(), Verdict> {
 
 /// The same verdict, as after [`Scratch::forget`], where each of them would lead through the log for itself.
 ///
-/// [`Scratch::forget`]: geodns_common::respond::Scratch::forget
+/// [`Scratch::forget`]: geodns_common::scratch::Scratch::forget
 #[inline(always)]
 fn forgotten(verdict: Verdict) -> Verdict {
     match maps::scratch() {

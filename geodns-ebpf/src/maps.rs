@@ -12,11 +12,12 @@ use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use geodns_common::abi::{
     Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone,
 };
+use geodns_common::address;
 use geodns_common::limit;
 use geodns_common::opaque::opaque_ref;
-use geodns_common::respond::Scratch;
 use geodns_common::rules::{self, Rules};
-use geodns_common::tables::Tables;
+use geodns_common::scratch::Scratch;
+use geodns_common::tables::{self, Tables};
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
 use geodns_common::watch::{SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch, Watch};
 use geodns_common::wire;
@@ -212,7 +213,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn is_exempt(&self, address: [u64; 2], is_v6: bool) -> bool {
-        find_prefix(&EXEMPT, limit::trie_key(address, is_v6)).is_some()
+        find_prefix(&EXEMPT, address::trie_key(address, is_v6)).is_some()
     }
 
     #[inline(always)]
@@ -265,19 +266,19 @@ pub fn find_prefix(trie: &LpmTrie<[u32; 4], u32>, address: [u32; 4]) -> Option<u
     trie.get(key).copied()
 }
 
-/// [`Scratch::is_over_limit`] of this CPU's scratch. A function of its own, that the verifier checks once.
+/// [`tables::is_over_limit`] of this CPU's scratch. A function of its own, that the verifier checks once.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_limit() -> u32 {
-    scratch().is_some_and(|scratch| scratch.is_over_limit(&Maps)) as u32
+    scratch().is_some_and(|scratch| tables::is_over_limit(scratch, &Maps)) as u32
 }
 
-/// [`Scratch::put_back`] of this CPU's scratch, apart from what answered packets pay for.
+/// [`tables::put_back`] of this CPU's scratch, apart from what answered packets pay for.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_put_back() -> u32 {
     if let Some(scratch) = scratch() {
-        scratch.put_back(&Maps);
+        tables::put_back(scratch, &Maps);
     }
     0
 }
@@ -300,12 +301,12 @@ pub extern "C" fn geodns_has_upper() -> u32 {
     scratch().is_some_and(|scratch| scratch.has_upper()) as u32
 }
 
-/// [`Scratch::put_pointers`] of this CPU's scratch. A function of its own, that the verifier checks once.
+/// [`tables::put_pointers`] of this CPU's scratch. A function of its own, that the verifier checks once.
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub extern "C" fn geodns_put_pointers(end: u32, listed: u32, pointers: u32) -> u32 {
     if let Some(scratch) = scratch() {
-        scratch.put_pointers(&Maps, end, listed, pointers);
+        tables::put_pointers(scratch, &Maps, end, listed, pointers);
     }
     0
 }

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Stage;
 use geodns_common::opaque::opaque;
-use geodns_common::respond::{MESSAGE, Scratch};
+use geodns_common::scratch::{MESSAGE, Scratch};
 use geodns_common::verdict::Verdict;
 use geodns_common::wire::{self, MAX_UDP_SIZE};
 use network_types::eth::EthHdr;

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use geodns_common::limit;
+use geodns_common::address;
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de};
 
@@ -88,18 +88,18 @@ pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
     }
 }
 
-/// A prefix as the kernel's tries are indexed ([`limit::trie_key`]): its address, IPv4 mapped, and length.
+/// A prefix as the kernel's tries are indexed ([`address::trie_key`]): its address, IPv4 mapped, and length.
 ///
-/// [`limit::trie_key`]: geodns_common::limit::trie_key
+/// [`address::trie_key`]: geodns_common::address::trie_key
 pub fn trie_key(prefix: &IpNet) -> ([u32; 4], u32) {
     match prefix {
         IpNet::V4(net) => {
             let mapped = net.network().to_ipv6_mapped();
             let len = 96 + u32::from(net.prefix_len());
-            (limit::trie_words(mapped.octets()), len)
+            (address::trie_words(mapped.octets()), len)
         }
         IpNet::V6(net) => {
-            let words = limit::trie_words(net.network().octets());
+            let words = address::trie_words(net.network().octets());
             (words, net.prefix_len().into())
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Order;
-use geodns_common::limit;
+use geodns_common::address;
 use geodns_common::verdict::{Tally, Verdict};
 use geodns_common::watch::Sighting;
 use ipnet::IpNet;
@@ -197,9 +197,9 @@ fn member(config: &Config, pool: u32, member: u8) -> String {
     }
 }
 
-/// The network that [`limit::prefix`] has as a number.
+/// The network that [`address::prefix`] has as a number.
 fn network(prefix: u64) -> IpNet {
-    let (address, len): (IpAddr, u8) = match prefix & limit::V6 {
+    let (address, len): (IpAddr, u8) = match prefix & address::V6 {
         0 => (Ipv4Addr::from((prefix << 8) as u32).into(), 24),
         _ => {
             let high = u128::from(prefix << 8);
@@ -237,10 +237,12 @@ mod tests {
     #[test]
     fn prefixes_are_shown_as_networks() {
         let of = |address: IpAddr| match address {
-            IpAddr::V4(v4) => limit::prefix([u64::from(u32::from_ne_bytes(v4.octets())), 0], false),
+            IpAddr::V4(v4) => {
+                address::prefix([u64::from(u32::from_ne_bytes(v4.octets())), 0], false)
+            }
             IpAddr::V6(v6) => {
                 let bits = v6.to_bits();
-                limit::prefix([((bits >> 64) as u64).to_be(), (bits as u64).to_be()], true)
+                address::prefix([((bits >> 64) as u64).to_be(), (bits as u64).to_be()], true)
             }
         };
         for (address, shown) in [

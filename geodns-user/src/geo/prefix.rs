@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use geodns_common::abi::Family;
-use geodns_common::tables::Address;
+use geodns_common::address::Address;
 use ipnet::IpNet;
 
 /// An address prefix. IPv4 stands in the top 32 bits, so that both families count prefix lengths

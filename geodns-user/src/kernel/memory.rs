@@ -6,8 +6,8 @@
 use aya::util::nr_cpus;
 use geodns_common::abi::{self, Cookies, Heartbeat, Listen, Row, Seen, Settings};
 use geodns_common::limit;
-use geodns_common::respond::Scratch;
 use geodns_common::rules::{self, Rules};
+use geodns_common::scratch::Scratch;
 use geodns_common::verdict::COUNTERS;
 use geodns_common::watch::{self, SKETCH_ROWS, Sighting, Sketch, Watch};
 

@@ -159,7 +159,7 @@ mod tests {
 
     use domain::base::Rtype;
     use geodns_common::abi;
-    use geodns_common::respond::Scratch;
+    use geodns_common::scratch::Scratch;
     use geodns_common::tables::Tables;
     use proptest::prelude::*;
 

@@ -155,7 +155,7 @@ impl Sketches {
         Ok(cpus)
     }
 
-    /// About which share of all queries each prefix sent, as [`limit::prefix`] has it, most first; and starts
+    /// About which share of all queries each prefix sent, as [`address::prefix`](geodns_common::address::prefix) has it, most first; and starts
     /// anew. Nobody may write this sketch any more.
     pub fn take(&mut self, key: &HashKey, second: bool) -> Result<Vec<(u64, f64)>, Error> {
         let first = row_of(second);

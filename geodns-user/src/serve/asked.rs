@@ -10,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use domain::base::{Name, Rtype};
-use geodns_common::respond::{Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::Scratch;
 use geodns_common::verdict::Verdict;
 use hashbrown::DefaultHashBuilder;
 

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use geodns_common::abi::{self, Row, Settings};
 use geodns_common::limit::{CELLS_BITS, CELLS_OF_PAGE, Page};
-use geodns_common::respond::{self, MAX_QUERY, Scratch};
+use geodns_common::respond;
+use geodns_common::scratch::{MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
 use ipnet::IpNet;

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use domain::base::iana::OptRcode;
 use domain::base::{Message, ParsedName, Rtype};
 use domain::rdata::AllRecordData;
-use geodns_common::respond::{Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::Scratch;
 use proptest::prelude::*;
 
 use super::*;

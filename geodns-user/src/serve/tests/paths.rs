@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use geodns_common::respond::{Scratch, respond};
+use geodns_common::respond::respond;
+use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
 use rand::rngs::StdRng;

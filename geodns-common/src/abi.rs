@@ -5,7 +5,7 @@
 //! ([`Row`]) or one aligned `u32` ([`Entry`]), read once; everything else is written before
 //! anything points to it and stays as it is until nothing does.
 //!
-//! What is pinned has a [`VERSION`], which is part of the pin path.
+//! All of this belongs to one instance of the program. Maps that instances share stand in [`layout`](crate::layout).
 //!
 //! # The tables
 //!
@@ -19,11 +19,6 @@
 //! | slots | [`Order`] | [`SLOTS`] for each group, each an order of its mirrors |
 //! | regions | [`Order`] | up to eight members, packed in a `u64`; a member is a mirror or a group |
 //! | roots, blocks | [`Entry`] | the atlases: a root for the first 16 bits of an address, then blocks of 16 entries (one cache line) for four bits more each: to /32 for IPv4, to /64 for IPv6 |
-//! | listen addresses | [`Listen`] | open-addressed, [`Listen::PROBES`] slots; a slot's key changes only while the slot is empty and after a grace period |
-//! | cookies | [`Cookies`] | secrets, and a row with the number of the secret that makes cookies and of the other good one |
-//!
-//! VLANs of an interface stand among the listen addresses, with their tags in place of an address. So the program
-//! answers a tagged frame only in a VLAN that exists, as the stack would. A priority tag without a VLAN counts as none.
 //!
 //! The rows of a pool:
 //!
@@ -39,15 +34,7 @@ use core::cell::UnsafeCell;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::cookie::Secret;
 use crate::wire::{self, HASH_KEY_WORDS, HashKey};
-
-/// Version of the layout of what is pinned ([`layout`](crate::layout)); shared maps are pinned under it.
-pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
-
-/// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
-/// ([`layout`](crate::layout)) says which.
-pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b];
 
 /// What stays the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
@@ -798,106 +785,6 @@ pub const fn root(atlas: u32, family: Family) -> u32 {
     (atlas * 2 + family.index() as u32) * ROOT_PAGES
 }
 
-/// A row of the table of listen addresses: an address that we answer on, and the interface that a
-/// packet to it comes in by; or a VLAN upon an interface.
-///
-/// Open-addressed: a row is in one of [`Listen::PROBES`] slots from its home on. A BPF hash map would
-/// cost a packet as much as all of its parsing.
-#[repr(C)]
-#[derive(Clone, Debug, Default)]
-pub struct Listen {
-    /// The address, in memory order; IPv4 is mapped (`::ffff:a.b.c.d`). Or [`Listen::VLAN`] and a VLAN.
-    pub address: [u64; 2],
-    /// Interface index.
-    pub ifindex: u32,
-    /// Zero.
-    pub _pad: u32,
-    /// [`Listen::IN_USE`] and the MAC address that packets are to have, in the low 48 bits, first octet
-    /// highest. 0: an empty slot; address and interface change only while it is.
-    pub mac: Row,
-}
-
-impl Listen {
-    /// Slots of the table.
-    pub const SLOTS: u32 = 16_384;
-    /// Slots that a row may be in.
-    pub const PROBES: u32 = 8;
-    /// There is a row.
-    pub const IN_USE: u64 = 1 << 63;
-    /// First word of the row of a VLAN, in place of an address: no packet is to be answered that is sent to one
-    /// that begins so. The second word is [`Listen::vlan`]'s.
-    pub const VLAN: u64 = u64::MAX;
-
-    /// A tag as [`Listen::vlan`] takes it. 0: it has no VLAN, but a priority.
-    #[inline(always)]
-    pub const fn tag(is_8021ad: bool, tci: u16) -> u32 {
-        let id = tci as u32 & 0xfff;
-        if id == 0 {
-            return 0;
-        }
-        id | (is_8021ad as u32) << 12
-    }
-
-    /// The VLAN that a frame with these tags, the outer one first, is in; 0: in none. A tag without a VLAN counts
-    /// for nothing.
-    #[inline(always)]
-    pub const fn vlan(outer: u32, inner: u32) -> u64 {
-        if outer != 0 && inner != 0 {
-            return (outer as u64) << 16 | inner as u64;
-        }
-        (outer | inner) as u64
-    }
-
-    /// First slot that a row may be in. Whoever chooses the addresses is no stranger, so a hash that
-    /// only spreads well will do.
-    #[inline(always)]
-    pub const fn home(address: [u64; 2], ifindex: u32) -> u32 {
-        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mixed = address[0] ^ address[1].rotate_left(29) ^ (ifindex as u64) << 47;
-        (mixed.wrapping_mul(ODD) >> 50) as u32
-    }
-}
-
-/// What a living daemon says again and again.
-#[repr(C)]
-#[derive(Clone, Debug, Default)]
-pub struct Heartbeat {
-    /// When the program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
-    pub deadline: Row,
-    /// What CLOCK_REALTIME is ahead of it, in nanoseconds.
-    pub epoch: Row,
-}
-
-/// What cookies are made with, shared by all instances of the program.
-#[repr(C)]
-#[derive(Clone, Debug, Default)]
-pub struct Cookies {
-    /// 0: none are. Else [`Cookies::ON`], the place of the secret that makes them in bits 8..16, and of the
-    /// one that is good as well in 16..24.
-    pub row: Row,
-    /// Secrets, in memory order. One that no row names may be written.
-    pub secrets: [Secret; Cookies::SECRETS],
-}
-
-impl Cookies {
-    /// In `row`: there are cookies.
-    pub const ON: u64 = 1;
-    /// Places of secrets, a power of two: those of two rows.
-    pub const SECRETS: usize = 4;
-
-    /// A row.
-    pub const fn row(first: usize, second: usize) -> u64 {
-        Self::ON | (first as u64) << 8 | (second as u64) << 16
-    }
-
-    /// The secret that a row names: the one that makes cookies, or the other.
-    #[inline(always)]
-    pub fn secret(&self, row: u64, is_first: bool) -> Secret {
-        let place = if is_first { row >> 8 } else { row >> 16 };
-        self.secrets[place as usize & (Self::SECRETS - 1)]
-    }
-}
-
 /// A client that was answered lately, one in [`Seen::EVERY`] of each CPU. Nobody waits for anybody: two
 /// CPUs may spoil each other's, which matters little.
 #[repr(C)]
@@ -928,7 +815,6 @@ impl Seen {
 const _: () = {
     assert!(size_of::<Seen>() == 24);
     assert!(size_of::<Settings>() == 496);
-    assert!(size_of::<Cookies>() == 72);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Soa>() == 248);
     assert!(size_of::<Zone>() == 512);
@@ -937,6 +823,4 @@ const _: () = {
     assert!(size_of::<Shelf>() == 4096);
     assert!(size_of::<Page>() == 1024);
     assert!(size_of::<Block>() == 64);
-    assert!(size_of::<Listen>() == 32);
-    assert!(Listen::SLOTS == 1 << (64 - 50));
 };

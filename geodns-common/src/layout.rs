@@ -1,6 +1,32 @@
-//! What the pinned maps hold, which daemons of different versions may meet: its fingerprint.
+//! What daemons of different versions may meet: the maps that are pinned, and shared by all instances of the program.
 //!
-//! All else in [`abi`](crate::abi) is an instance's own, and goes with the binary that made it.
+//! All else belongs to an instance, and goes with the binary that made it.
+//!
+//! | map | entry | layout |
+//! | --- | --- | --- |
+//! | COUNTERS | [`Counters`] | packets by verdict, those over a budget, and tallies; on each CPU |
+//! | HEARTBEAT | [`Heartbeat`] | how long the program goes on answering |
+//! | LISTEN | [`Listen`] | open-addressed, [`Listen::PROBES`] slots; a slot's key changes only while the slot is empty and after a grace period |
+//! | COOKIES | [`Cookies`] | secrets, and a row with the number of the secret that makes cookies and of the other good one |
+//! | DROPPED | `u64` | packets that each rule dropped; on each CPU |
+//! | SIGHTINGS | [`Sighting`] | a ring buffer of samples |
+//! | SKETCHES | [`Sketch`] | two sketches of who asks most; on each CPU |
+//!
+//! VLANs of an interface stand among the listen addresses, with their tags in place of an address. So the program
+//! answers a tagged frame only in a VLAN that exists, as the stack would. A priority tag without a VLAN counts as none.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::abi::Row;
+use crate::cookie::Secret;
+use crate::verdict::COUNTERS;
+
+/// Version of the layout of what is pinned; shared maps are pinned under it.
+pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
+
+/// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
+/// says which.
+pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b];
 
 /// The maps that are pinned, and shared by all instances of the program.
 pub const MAPS: [&str; 7] = [
@@ -13,6 +39,227 @@ pub const MAPS: [&str; 7] = [
     "SKETCHES",
 ];
 
+/// A value of COUNTERS: packets by verdict, and tallies.
+pub type Counters = [u64; COUNTERS];
+
+/// Rules of all kinds, at the most: each has a counter in DROPPED.
+pub const RULE_COUNTERS: u32 = 16_384;
+
+/// A row of the table of listen addresses: an address that we answer on, and the interface that a
+/// packet to it comes in by; or a VLAN upon an interface.
+///
+/// Open-addressed: a row is in one of [`Listen::PROBES`] slots from its home on. A BPF hash map would
+/// cost a packet as much as all of its parsing.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    /// The address, in memory order; IPv4 is mapped (`::ffff:a.b.c.d`). Or [`Listen::VLAN`] and a VLAN.
+    pub address: [u64; 2],
+    /// Interface index.
+    pub ifindex: u32,
+    /// Zero.
+    pub _pad: u32,
+    /// [`Listen::IN_USE`] and the MAC address that packets are to have, in the low 48 bits, first octet
+    /// highest. 0: an empty slot; address and interface change only while it is.
+    pub mac: Row,
+}
+
+impl Listen {
+    /// Slots of the table.
+    pub const SLOTS: u32 = 16_384;
+    /// Slots that a row may be in.
+    pub const PROBES: u32 = 8;
+    /// There is a row.
+    pub const IN_USE: u64 = 1 << 63;
+    /// First word of the row of a VLAN, in place of an address: no packet is to be answered that is sent to one
+    /// that begins so. The second word is [`Listen::vlan`]'s.
+    pub const VLAN: u64 = u64::MAX;
+
+    /// A tag as [`Listen::vlan`] takes it. 0: it has no VLAN, but a priority.
+    #[inline(always)]
+    pub const fn tag(is_8021ad: bool, tci: u16) -> u32 {
+        let id = tci as u32 & 0xfff;
+        if id == 0 {
+            return 0;
+        }
+        id | (is_8021ad as u32) << 12
+    }
+
+    /// The VLAN that a frame with these tags, the outer one first, is in; 0: in none. A tag without a VLAN counts
+    /// for nothing.
+    #[inline(always)]
+    pub const fn vlan(outer: u32, inner: u32) -> u64 {
+        if outer != 0 && inner != 0 {
+            return (outer as u64) << 16 | inner as u64;
+        }
+        (outer | inner) as u64
+    }
+
+    /// First slot that a row may be in. Whoever chooses the addresses is no stranger, so a hash that
+    /// only spreads well will do.
+    #[inline(always)]
+    pub const fn home(address: [u64; 2], ifindex: u32) -> u32 {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mixed = address[0] ^ address[1].rotate_left(29) ^ (ifindex as u64) << 47;
+        (mixed.wrapping_mul(ODD) >> 50) as u32
+    }
+}
+
+/// What a living daemon says again and again.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Heartbeat {
+    /// When the program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
+    pub deadline: Row,
+    /// What CLOCK_REALTIME is ahead of it, in nanoseconds.
+    pub epoch: Row,
+}
+
+/// What cookies are made with, shared by all instances of the program.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Cookies {
+    /// 0: none are. Else [`Cookies::ON`], the place of the secret that makes them in bits 8..16, and of the
+    /// one that is good as well in 16..24.
+    pub row: Row,
+    /// Secrets, in memory order. One that no row names may be written.
+    pub secrets: [Secret; Cookies::SECRETS],
+}
+
+impl Cookies {
+    /// In `row`: there are cookies.
+    pub const ON: u64 = 1;
+    /// Places of secrets, a power of two: those of two rows.
+    pub const SECRETS: usize = 4;
+
+    /// A row.
+    pub const fn row(first: usize, second: usize) -> u64 {
+        Self::ON | (first as u64) << 8 | (second as u64) << 16
+    }
+
+    /// The secret that a row names: the one that makes cookies, or the other.
+    #[inline(always)]
+    pub fn secret(&self, row: u64, is_first: bool) -> Secret {
+        let place = if is_first { row >> 8 } else { row >> 16 };
+        self.secrets[place as usize & (Self::SECRETS - 1)]
+    }
+}
+
+/// Octets of a query's frame that are kept: the longest that is answered.
+pub const QUERY: usize = 640;
+/// Octets of an answer's frame that are kept: all of the longest.
+pub const ANSWER: usize = 1312;
+/// 8-byte words of a name.
+pub const NAME_WORDS: usize = 32;
+
+/// A query, and what became of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Sighting {
+    /// When it came: nanoseconds of CLOCK_MONOTONIC.
+    pub at: u64,
+    /// [`Order`](crate::abi::Order) of mirrors of the client's region, with
+    /// [`Answered`](crate::verdict::Verdict::Answered).
+    pub order: u64,
+    /// Where it came from, in memory order, IPv4 in the first four octets.
+    pub source: [u64; 2],
+    /// 1 if that is IPv6.
+    pub is_v6: u32,
+    /// Nanoseconds from then until there was a verdict.
+    pub took: u32,
+    /// The verdict, by its counter.
+    pub verdict: u32,
+    /// What it was taken for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE), [`Watch::CAPTURE`](crate::watch::Watch::CAPTURE). Frames are there with the latter.
+    pub kinds: u32,
+    /// Interface index.
+    pub ifindex: u32,
+    /// The pool that was asked, with [`Answered`](crate::verdict::Verdict::Answered) and
+    /// [`Servfail`](crate::verdict::Verdict::Servfail).
+    pub pool: u32,
+    /// The first mirror of the answer, with [`Answered`](crate::verdict::Verdict::Answered).
+    pub mirror: u32,
+    /// Type.
+    pub qtype: u32,
+    /// Octets of the name; 0: no name could be read.
+    pub name_len: u32,
+    /// Octets of the query's frame, of which [`QUERY`] are kept.
+    pub query_len: u32,
+    /// Octets of the answer's frame; 0: the program gave none.
+    pub answer_len: u32,
+    /// Zero.
+    pub _pad: u32,
+    /// The name, lowercased, first octet lowest; what is behind it does not matter.
+    pub name: [u64; NAME_WORDS],
+    /// The query's frame.
+    pub query: [u8; QUERY],
+    /// The answer's.
+    pub answer: [u8; ANSWER],
+}
+
+impl Sighting {
+    /// Octets of one without frames, which is all that is told of a sample.
+    pub const HEAD: usize = size_of::<Self>() - QUERY - ANSWER;
+}
+
+/// Octets of the ring buffer that sightings go into.
+pub const SIGHTINGS_OCTETS: u32 = 2 << 20;
+
+/// Rows of a sketch.
+pub const SKETCH_ROWS: u32 = 2;
+/// log2 of the places in a row.
+pub const SKETCH_BITS: u32 = 10;
+
+/// A row of a sketch of who asks most (MV-Sketch: Tang, Huang, Lee 2019): for each place, how often a prefix
+/// that has it asked, and a candidate for the one that did so most, by majority vote. Each CPU has its own.
+pub type Sketch = [Place; 1 << SKETCH_BITS];
+
+/// A place of a [`Sketch`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Place {
+    /// Candidate, as [`address::prefix`](crate::address::prefix) has it.
+    pub prefix: u64,
+    /// Queries.
+    pub total: u64,
+    /// By how much the candidate is ahead of all others.
+    pub lead: u64,
+}
+
+impl Place {
+    /// Counts a query.
+    #[inline(always)]
+    pub fn count(&mut self, prefix: u64) {
+        self.total += 1;
+        if self.prefix == prefix {
+            self.lead += 1;
+        } else if self.lead == 0 {
+            self.prefix = prefix;
+            self.lead = 1;
+        } else {
+            self.lead -= 1;
+        }
+    }
+
+    /// How many queries a prefix that has this place sent: about N, and seldom fewer.
+    pub const fn estimate(&self, prefix: u64) -> u64 {
+        if self.prefix == prefix {
+            (self.total + self.lead) / 2
+        } else {
+            (self.total - self.lead) / 2
+        }
+    }
+}
+
+const _: () = {
+    assert!(size_of::<Cookies>() == 72);
+    assert!(size_of::<Listen>() == 32);
+    assert!(Listen::SLOTS == 1 << (64 - 50));
+    assert!(Sighting::HEAD == 336);
+    assert!(size_of::<Sighting>().is_multiple_of(8));
+    // The most that a value of each CPU's own may take.
+    assert!(size_of::<Sketch>() <= 32 << 10);
+};
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -20,13 +267,10 @@ mod tests {
     use core::mem::offset_of;
     use std::collections::BTreeSet;
 
-    use super::MAPS;
-    use crate::abi::{Cookies, Heartbeat, LAYOUTS, Listen, VERSION};
-    use crate::verdict::{COUNTERS, Tally, Verdict};
-    use crate::watch::{
-        Place, SIGHTINGS_OCTETS, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch, Watch,
-    };
-    use crate::{address, rules};
+    use super::*;
+    use crate::address;
+    use crate::verdict::{Tally, Verdict};
+    use crate::watch::Watch;
 
     /// FNV-1a, of 64 bits.
     struct Fingerprint(u64);
@@ -76,7 +320,7 @@ mod tests {
         for tally in Tally::ALL {
             all.number(tally.name(), u64::from(tally.index()));
         }
-        all.number("rules", u64::from(rules::COUNTERS));
+        all.number("rules", u64::from(RULE_COUNTERS));
 
         take!(all: Heartbeat { deadline, epoch });
 
@@ -112,7 +356,7 @@ mod tests {
         assert!(
             now == last,
             "what is pinned has changed since layout {VERSION}. If that layout has been released, append {now:#x} \
-             to abi::LAYOUTS, which raises abi::VERSION; else put it in the place of {last:#x}"
+             to LAYOUTS, which raises VERSION; else put it in the place of {last:#x}"
         );
         let different: BTreeSet<&u64> = LAYOUTS.iter().collect();
         assert_eq!(

@@ -10,12 +10,12 @@
 //! - [`cookie`]: DNS cookies
 //! - [`verdict`]: what is decided for a packet, and its counter
 //! - [`abi`]: the layout of the tables, written by userspace and read by the program
+//! - [`layout`]: what is pinned and shared, and so has a version
 //! - [`limit`]: response rate limiting
 //! - [`scratch`]: a frame, and what becomes known of the query in it
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
 //! - [`rules`]: which queries are dropped
 //! - [`watch`]: samples of what is asked and answered, and who asks most
-//! - [`layout`]: what is pinned, and so has a version
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
 
 #![no_std]

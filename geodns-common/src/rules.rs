@@ -18,8 +18,6 @@ use crate::tables::Tables;
 
 /// Rules with a name or a type, at the most.
 pub const MAX: usize = 64;
-/// Rules of all kinds, at the most: each has a counter.
-pub const COUNTERS: u32 = 16_384;
 
 /// What a query must be like; what is not asked for does not matter.
 #[repr(C)]

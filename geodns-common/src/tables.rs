@@ -4,10 +4,11 @@
 //! are written once, here.
 
 use crate::abi::{
-    self, Answer, Block, Cookies, Entry, Family, Name, Order, Page, Pool, Row, SHELF_WORDS,
-    SetType, Settings, Shelf, Target, Zone,
+    self, Answer, Block, Entry, Family, Name, Order, Page, Pool, Row, SHELF_WORDS, SetType,
+    Settings, Shelf, Target, Zone,
 };
 use crate::address::Address;
+use crate::layout::Cookies;
 use crate::limit;
 use crate::scratch::Scratch;
 use crate::verdict::Tally;

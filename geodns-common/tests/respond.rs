@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use geodns_common::abi::{
-    ANSWER_WORDS, Answer, Block, Cookies, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row,
-    SHARES, SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Soa, Target, Zone,
+    ANSWER_WORDS, Answer, Block, Entry, MAX_ANSWER_MIRRORS, Name, Order, Page, Pool, Row, SHARES,
+    SHELF_WORDS, SLOTS, SOA_WORDS, Set, SetType, Settings, Shelf, Soa, Target, Zone,
 };
+use geodns_common::layout::Cookies;
 use geodns_common::respond::respond;
 use geodns_common::scratch::{MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;

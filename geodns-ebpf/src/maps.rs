@@ -9,17 +9,18 @@ use core::mem::MaybeUninit;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
-use geodns_common::abi::{
-    Answer, Block, Cookies, Heartbeat, Listen, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone,
-};
+use geodns_common::abi::{Answer, Block, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone};
 use geodns_common::address;
+use geodns_common::layout::{
+    self, Cookies, Counters, Heartbeat, Listen, SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch,
+};
 use geodns_common::limit;
 use geodns_common::opaque::opaque_ref;
-use geodns_common::rules::{self, Rules};
+use geodns_common::rules::Rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::{self, Tables};
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
-use geodns_common::watch::{SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch, Watch};
+use geodns_common::watch::Watch;
 use geodns_common::wire;
 
 /// `BPF_F_MMAPABLE`
@@ -73,7 +74,7 @@ pub static RULES: Array<Rules> = Array::with_max_entries(1, MMAPABLE);
 pub static DENIED: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
 /// Packets that were dropped by a rule.
 #[map]
-pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(rules::COUNTERS, 0);
+pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::RULE_COUNTERS, 0);
 
 /// What is told of what goes by.
 #[map]
@@ -98,7 +99,7 @@ pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 
 /// Packets by verdict, and tallies.
 #[map]
-pub static COUNTERS: PerCpuArray<[u64; COUNTERS_LEN]> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);

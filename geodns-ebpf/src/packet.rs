@@ -3,8 +3,8 @@
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::programs::XdpContext;
-use geodns_common::abi::Listen;
 use geodns_common::address::Address;
+use geodns_common::layout::Listen;
 use geodns_common::opaque::opaque;
 use geodns_common::scratch::{MAX_QUERY, MESSAGE, MIN_QUERY, Scratch};
 use geodns_common::verdict::Verdict;

@@ -4,12 +4,13 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
+use geodns_common::layout::{NAME_WORDS, SKETCH_BITS, SKETCH_ROWS, Sighting};
 use geodns_common::limit;
 use geodns_common::rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{Tally, Verdict};
-use geodns_common::watch::{NAME_WORDS, SKETCH_BITS, SKETCH_ROWS, Sighting, Watch};
+use geodns_common::watch::Watch;
 
 use crate::maps::{self, Maps};
 use crate::packet::Packet;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::base::Rtype;
+use geodns_common::layout;
 use geodns_common::rules;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use crate::base::prefix;
 /// Rules with a name or a type, at the most.
 pub const MAX_NAMED: usize = rules::MAX;
 /// Rules of all kinds, at the most.
-pub const MAX_RULES: usize = rules::COUNTERS as usize;
+pub const MAX_RULES: usize = layout::RULE_COUNTERS as usize;
 
 /// A rule as it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

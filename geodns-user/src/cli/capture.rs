@@ -118,7 +118,7 @@ impl Packets {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable;
-    use geodns_common::watch::Sighting;
+    use geodns_common::layout::Sighting;
 
     use super::*;
     use crate::observe::pcap;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Order;
 use geodns_common::address;
+use geodns_common::layout::Sighting;
 use geodns_common::verdict::{Tally, Verdict};
-use geodns_common::watch::Sighting;
 use ipnet::IpNet;
 
 use crate::config::Config;

@@ -5,8 +5,8 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 
-use geodns_common::abi;
 use geodns_common::cookie::Secret;
+use geodns_common::layout;
 
 use super::mmap::Mapping;
 use crate::config::Secrets;
@@ -18,7 +18,7 @@ pub struct Cookies(Mapping);
 impl Cookies {
     /// Maps it.
     pub fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
-        Mapping::new(map, size_of::<abi::Cookies>(), 1).map(Self)
+        Mapping::new(map, size_of::<layout::Cookies>(), 1).map(Self)
     }
 
     /// Makes cookies with these secrets from here on, or none. A secret keeps its place, and a new one gets
@@ -27,7 +27,7 @@ impl Cookies {
         let Some(Secrets(secrets)) = secrets else {
             return self.put_row(0);
         };
-        let row = self.0.load_u64(0, offset_of!(abi::Cookies, row));
+        let row = self.0.load_u64(0, offset_of!(layout::Cookies, row));
         let named = |row: u64| [row >> 8, row >> 16].map(|place| place as usize & PLACES);
         let mut taken = match row {
             0 => Vec::new(),
@@ -36,7 +36,7 @@ impl Cookies {
         let places = secrets.map(|secret| {
             let known = taken.iter().find(|&&place| self.get(place) == secret);
             let place = known.copied().unwrap_or_else(|| {
-                let free = (0..abi::Cookies::SECRETS).find(|place| !taken.contains(place));
+                let free = (0..layout::Cookies::SECRETS).find(|place| !taken.contains(place));
                 let place = free.unwrap_or_default();
                 self.put(place, secret);
                 place
@@ -44,25 +44,25 @@ impl Cookies {
             taken.push(place);
             place
         });
-        self.put_row(abi::Cookies::row(places[0], places[1]));
+        self.put_row(layout::Cookies::row(places[0], places[1]));
     }
 
     fn get(&self, place: usize) -> Secret {
-        let at = |word: usize| offset_of!(abi::Cookies, secrets) + 16 * place + 8 * word;
+        let at = |word: usize| offset_of!(layout::Cookies, secrets) + 16 * place + 8 * word;
         [0, 1].map(|word| self.0.load_u64(0, at(word)))
     }
 
     fn put(&self, place: usize, secret: Secret) {
         for (word, value) in secret.into_iter().enumerate() {
-            let at = offset_of!(abi::Cookies, secrets) + 16 * place + 8 * word;
+            let at = offset_of!(layout::Cookies, secrets) + 16 * place + 8 * word;
             self.0.store_u64(0, at, value);
         }
     }
 
     fn put_row(&self, row: u64) {
-        self.0.store_u64(0, offset_of!(abi::Cookies, row), row);
+        self.0.store_u64(0, offset_of!(layout::Cookies, row), row);
     }
 }
 
 /// Mask of a place.
-const PLACES: usize = abi::Cookies::SECRETS - 1;
+const PLACES: usize = layout::Cookies::SECRETS - 1;

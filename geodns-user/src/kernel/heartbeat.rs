@@ -10,7 +10,7 @@ use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use geodns_common::abi;
+use geodns_common::layout;
 use nix::time::{ClockId, clock_gettime};
 
 use super::mmap::Mapping;
@@ -26,7 +26,7 @@ impl Heartbeat {
     /// Maps it.
     pub fn new(map: BorrowedFd<'_>, stale_after: Duration) -> io::Result<Self> {
         Ok(Self {
-            map: Mapping::new(map, size_of::<abi::Heartbeat>(), 1)?,
+            map: Mapping::new(map, size_of::<layout::Heartbeat>(), 1)?,
             stale_after,
         })
     }
@@ -40,9 +40,9 @@ impl Heartbeat {
     pub fn beat(&self) {
         let now = now(ClockId::CLOCK_MONOTONIC);
         let epoch = self::now(ClockId::CLOCK_REALTIME).saturating_sub(now);
-        self.put(offset_of!(abi::Heartbeat, epoch), epoch);
+        self.put(offset_of!(layout::Heartbeat, epoch), epoch);
         let deadline = now.saturating_add(self.stale_after);
-        self.put(offset_of!(abi::Heartbeat, deadline), deadline);
+        self.put(offset_of!(layout::Heartbeat, deadline), deadline);
     }
 
     fn put(&self, offset: usize, time: Duration) {
@@ -52,7 +52,9 @@ impl Heartbeat {
 
     /// How much longer the program would answer without another beat.
     pub fn remaining(&self) -> Duration {
-        let deadline = self.map.load_u64(0, offset_of!(abi::Heartbeat, deadline));
+        let deadline = self
+            .map
+            .load_u64(0, offset_of!(layout::Heartbeat, deadline));
         Duration::from_nanos(deadline).saturating_sub(now(ClockId::CLOCK_MONOTONIC))
     }
 }

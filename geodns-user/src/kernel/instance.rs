@@ -10,7 +10,7 @@ use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::tables::Tables;
-use geodns_common::{abi, layout, limit, rules};
+use geodns_common::{abi, layout, limit};
 use tokio::task::JoinHandle;
 
 use super::mmap::{Mapping, Value, View};
@@ -86,7 +86,7 @@ impl Instance {
         for map in memory::tables(&capacity, &settings, tables.exempt().len()) {
             loader.map_max_entries(map.name, map.entries);
         }
-        loader.map_max_entries("DENIED", rules::COUNTERS);
+        loader.map_max_entries("DENIED", layout::RULE_COUNTERS);
         // In the place of these come the shared ones.
         for name in layout::MAPS {
             loader.map_max_entries(name, 1);

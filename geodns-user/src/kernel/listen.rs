@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
-use geodns_common::abi::Listen;
+use geodns_common::layout::Listen;
 
 use super::mmap::{Mapping, Value};
 use super::netdev::{Mac, Netdevs};

@@ -4,12 +4,15 @@
 //! memory.
 
 use aya::util::nr_cpus;
-use geodns_common::abi::{self, Cookies, Heartbeat, Listen, Row, Seen, Settings};
+use geodns_common::abi::{self, Row, Seen, Settings};
+use geodns_common::layout::{
+    self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch,
+};
 use geodns_common::limit;
-use geodns_common::rules::{self, Rules};
+use geodns_common::rules::Rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::verdict::COUNTERS;
-use geodns_common::watch::{self, SKETCH_ROWS, Sighting, Sketch, Watch};
+use geodns_common::watch::Watch;
 
 use crate::plan::Capacity;
 
@@ -108,13 +111,13 @@ fn others() -> [Map; 16] {
         Map::new::<Sighting>("SIGHTING", Kind::PerCpu, 1),
         Map::new::<[Row; COUNTERS / 2]>("BUDGETS", Kind::PerCpu, 1),
         Map::new::<Scratch>("SCRATCH", Kind::PerCpu, 1),
-        Map::new::<[u64; COUNTERS]>("COUNTERS", Kind::PerCpu, 1),
-        Map::new::<u64>("DROPPED", Kind::PerCpu, rules::COUNTERS),
+        Map::new::<Counters>("COUNTERS", Kind::PerCpu, 1),
+        Map::new::<u64>("DROPPED", Kind::PerCpu, layout::RULE_COUNTERS),
         Map::new::<Sketch>("SKETCHES", Kind::PerCpu, 2 * SKETCH_ROWS),
         Map::new::<Heartbeat>("HEARTBEAT", Kind::Mapped, 1),
         Map::new::<Cookies>("COOKIES", Kind::Mapped, 1),
         Map::new::<Listen>("LISTEN", Kind::Mapped, Listen::SLOTS),
-        Map::new::<u8>("SIGHTINGS", Kind::Ring, watch::SIGHTINGS_OCTETS),
+        Map::new::<u8>("SIGHTINGS", Kind::Ring, layout::SIGHTINGS_OCTETS),
         // Where the program's log of packets goes, if it is asked for one.
         Map::new::<u8>("AYA_LOGS", Kind::Ring, 1 << 17),
     ]

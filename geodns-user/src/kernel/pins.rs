@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use geodns_common::abi;
+use geodns_common::layout;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::link::{self, Attachment, Link};
@@ -38,7 +38,7 @@ pub fn home(pin: &Path) -> PathBuf {
 
 /// The folder, below `kernel.pin`, of the maps of this layout.
 pub fn maps(pin: &Path) -> PathBuf {
-    pin.join(format!("v{}", abi::VERSION))
+    pin.join(format!("v{}", layout::VERSION))
 }
 
 /// The pins below a folder, ours alone for as long as this lives.

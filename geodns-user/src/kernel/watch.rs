@@ -13,9 +13,10 @@ use std::thread;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::util::nr_cpus;
 use bytemuck::Zeroable;
+use geodns_common::layout::{Place, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch};
 use geodns_common::limit;
 use geodns_common::rules::Rule;
-use geodns_common::watch::{Place, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch, Watch as Element};
+use geodns_common::watch::Watch as Element;
 use geodns_common::wire::HashKey;
 
 use super::mmap::Mapping;

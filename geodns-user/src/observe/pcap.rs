@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use geodns_common::watch::{ANSWER, QUERY, Sighting};
+use geodns_common::layout::{ANSWER, QUERY, Sighting};
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, Endianness, TsResolution};
 

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use geodns_common::abi::{self, Row, Settings};
+use geodns_common::layout;
 use geodns_common::limit::{CELLS_BITS, CELLS_OF_PAGE, Page};
 use geodns_common::respond;
 use geodns_common::scratch::{MAX_QUERY, Scratch};
@@ -101,8 +102,8 @@ impl Limiter {
         scratch.clock = clock.map_or(0, |time| {
             time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
         });
-        let cookies = secrets.map(|&Secrets([first, second])| abi::Cookies {
-            row: Row::new(abi::Cookies::row(0, 1)),
+        let cookies = secrets.map(|&Secrets([first, second])| layout::Cookies {
+            row: Row::new(layout::Cookies::row(0, 1)),
             secrets: [first, second, [0; 2], [0; 2]],
         });
         Limiting {
@@ -172,14 +173,14 @@ impl Limiting<'_> {
 #[derive(Debug)]
 struct Within<'a> {
     limiter: &'a Limiter,
-    cookies: Option<abi::Cookies>,
+    cookies: Option<layout::Cookies>,
 }
 
 impl Tables for Within<'_> {
     fn settings(&self) -> &Settings {
         &self.limiter.settings
     }
-    fn cookies(&self) -> Option<&abi::Cookies> {
+    fn cookies(&self) -> Option<&layout::Cookies> {
         self.cookies.as_ref()
     }
     fn now(&self, scratch: &Scratch) -> u32 {

@@ -9,8 +9,6 @@ pub const HEADER_LEN: u32 = 12;
 pub const MAX_NAME: u32 = 255;
 /// Octets of a label.
 pub const MAX_LABEL: u8 = 63;
-/// Pointer to the name of the question, which always starts right after the header.
-pub const QUESTION_POINTER: u16 = POINTER | HEADER_LEN as u16;
 /// Mark of a compression pointer; the offset is in the other 14 bits.
 pub const POINTER: u16 = 0xc000;
 
@@ -22,8 +20,6 @@ pub const AA: u8 = 0x04;
 pub const TC: u8 = 0x02;
 /// RD, in the third octet.
 pub const RD: u8 = 0x01;
-/// RA, in the fourth octet.
-pub const RA: u8 = 0x80;
 /// AD, in the fourth octet.
 pub const AD: u8 = 0x20;
 /// CD, in the fourth octet.

@@ -796,17 +796,6 @@ impl Plan {
             .unwrap_or_else(|| self.order_deep(pool, host))
     }
 
-    /// Whether the fast path gives a client of a pool the answer, or the slow path has to.
-    pub fn is_hot(&self, pool: usize, family: Family, client: IpAddr) -> bool {
-        let selection = self.select(pool, family, client);
-        let row = &self.rows.pools[selection.pool];
-        let host = Prefix::host(client);
-        let known = row.flags & abi::Pool::ALL != 0
-            || tables::find_order(self, row, family, host.family, &host.address()).is_some();
-        let fits = |&mirror: &u8| self.rows.fits(selection.pool, mirror, family);
-        row.flags & abi::Pool::SLOW == 0 && known && selection.mirrors.iter().all(fits)
-    }
-
     /// Order and scope for an address where the table is [`Entry::DEEPER`]: no region there is
     /// larger than what the entry stands for.
     fn order_deep(&self, pool: usize, host: Prefix) -> (abi::Order, u8) {

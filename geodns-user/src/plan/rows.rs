@@ -153,11 +153,6 @@ impl Rows {
         self.pools[pool].answer(mirror.into(), family)
     }
 
-    /// Whether a mirror's records are in the kernel's answer.
-    pub fn fits(&self, pool: usize, mirror: u8, family: Family) -> bool {
-        self.answers[self.answer(pool, mirror, family) as usize].len > 0
-    }
-
     /// Octets, from the end of a question's name, that a pool's alias may point to.
     pub fn shared(&self, pool: usize) -> usize {
         self.shared[pool]

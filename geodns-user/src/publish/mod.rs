@@ -6,8 +6,10 @@ use std::io;
 
 use crate::plan::Store;
 
+#[cfg(test)]
 mod twin;
 
+#[cfg(test)]
 pub use twin::Twin;
 
 /// Tables that packets are answered from.

@@ -8,7 +8,7 @@
 //!   catalog or the file has changed, the daemon merges all catalogs with the members before. If the result differs, it
 //!   compiles a new world with the same zones (new ones empty), writes the state, and commits as a reload does. It
 //!   collects changes for 200 ms, and waits four times as long as the change before took.
-//! - **Owners of names** (`zone/catalog/claims`): the file comes first, then whichever catalog claimed a name first,
+//! - **Owners of names** (`config/claims`): the file comes first, then whichever catalog claimed a name first,
 //!   with all names above and below its zones. The configuration leaves out members of the state that stand against
 //!   that, so no reload or restart puts them in force. A new member, or one under another label, has no data; what a
 //!   transfer under way brings for it is refused. Steered names stand in zones of the file, so removing a member breaks

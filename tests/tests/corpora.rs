@@ -1,26 +1,33 @@
 //! What the fuzzers have found, once more at their targets: each of these inputs reached code that no other
 //! did, or was a fault once.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use flate2::read::GzDecoder;
+use tar::Archive;
 
 /// Feeds a target every input that is kept of it.
 fn replay(name: &str, target: fn(&[u8])) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
-    let folder = folder.join(name);
-    let files = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
+    let seeds = seeds.join(name).with_extension("tar.gz");
+    let file = File::open(&seeds).with_context(|| format!("{}", seeds.display()))?;
     let mut inputs = 0;
-    for file in files {
-        let path = file?.path();
-        let input = fs::read(&path)?;
-        // Says which one it is, if it is the last.
-        println!("{}", path.display());
+    for entry in Archive::new(GzDecoder::new(file)).entries()? {
+        let mut entry = entry?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let mut input = Vec::new();
+        entry.read_to_end(&mut input)?;
+        // The last line names the input that failed.
+        println!("{}", entry.path()?.display());
         target(&input);
         inputs += 1;
     }
-    ensure!(inputs >= 50, "{}: only {inputs} inputs", folder.display());
+    ensure!(inputs >= 50, "{}: only {inputs} inputs", seeds.display());
     Ok(())
 }
 

@@ -24,10 +24,13 @@ fn main() {
         }
         None => {
             let folder = Path::new(&env::var("CARGO_MANIFEST_DIR").unwrap()).join("../target/bpf");
-            // Watched as a folder: a path that is not there would rebuild the crate every time.
-            let _ = std::fs::create_dir_all(&folder);
-            println!("cargo::rerun-if-changed={}", folder.display());
-            folder.join("geodns-ebpf")
+            let object = folder.join("geodns-ebpf");
+            if !object.is_file() {
+                // Its folder is watched: a path that is not there would rebuild the crate every time.
+                let _ = std::fs::create_dir_all(&folder);
+                println!("cargo::rerun-if-changed={}", folder.display());
+            }
+            object
         }
     };
     if object.is_file() {

@@ -10,8 +10,10 @@ use crate::cmd::{self, say};
 use crate::place;
 use crate::toolchain::{self, Toolchain};
 
-/// The binaries of package `geodns-ebpf`: the program, and the helpers of tests and benches.
-const OBJECTS: [&str; 2] = ["geodns-ebpf", "rig"];
+/// The binary of package `geodns-ebpf` that the daemon carries.
+const PROGRAM: &str = "geodns-ebpf";
+/// The one that tests and benches load: their generators of packets.
+const RIG: &str = "rig";
 /// What they are built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
@@ -51,15 +53,17 @@ pub fn ebpf_cargo_of(
     cargo
 }
 
-/// Builds the eBPF objects into `target/bpf/`.
+/// Builds the eBPF objects into `target/bpf/`: the program, and what tests and benches load.
 pub fn objects() -> Result<()> {
+    object(PROGRAM)?;
+    object(RIG)
+}
+
+fn object(name: &str) -> Result<()> {
     let toolchain = toolchain::ready()?;
-    say("building the eBPF objects");
-    for name in OBJECTS {
-        cmd::run(ebpf_cargo(&toolchain, "build").args(["--bin", name]))?;
-        put(name)?;
-    }
-    Ok(())
+    say(format!("building the eBPF object {name}"));
+    cmd::run(ebpf_cargo(&toolchain, "build").args(["--bin", name]))?;
+    put(name)
 }
 
 /// Copies a built object to where the daemon's build script and the tests look for it.
@@ -85,7 +89,7 @@ fn put(name: &str) -> Result<()> {
 
 /// Builds everything an operator needs: `target/release/geodns`.
 pub fn release() -> Result<()> {
-    objects()?;
+    object(PROGRAM)?;
     say("building geodns (release)");
     // The daemon's build script finds the object where it was just put.
     cmd::run(cmd::cargo().args(["build", "--release", "--locked", "--package", "geodns-user"]))?;

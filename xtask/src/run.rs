@@ -80,6 +80,7 @@ fn built(name: &str, args: &Rest) -> Result<Command> {
     if place::is_root() {
         debian::install(test::DEBIAN, &format!("the {name}"))?;
     }
+    build::objects()?;
     build::release()?;
     say(format!("building the {name} (release)"));
     cmd::run(cmd::cargo().args([

@@ -10,7 +10,9 @@
 //! - `alias`: what the targets of aliases point to
 //! - `runs`: layers to prefixes with one order of mirrors
 //! - `atlas`: those to entries of a prefix table, whole or as an edit
-//! - `blocks`: where the entries are kept
+//! - `blocks`: where the entries are kept; `atlases`: all tables, and their roots
+//! - `selection`: what a client gets
+//! - `store`: one write to the tables
 //! - [`moves`]: what a new plan would move
 //! - `path`: the way of an address through them
 //! - here: which pools share an atlas, and edits as ordered stores
@@ -67,6 +69,7 @@
 
 mod alias;
 mod atlas;
+mod atlases;
 mod blocks;
 mod edit;
 pub mod heat;
@@ -75,33 +78,35 @@ mod names;
 mod path;
 mod rows;
 mod runs;
+mod selection;
 mod sets;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::mem::offset_of;
 use std::net::IpAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use domain::base::{Name, Rtype};
-use geodns_common::abi::{self, Entry, Family, ROOT_PAGES, Rate, Row};
+use geodns_common::abi::{self, Entry, Family, Rate, Row};
 use geodns_common::tables::{self, Tables};
 use geodns_common::wire;
 use ipnet::IpNet;
 
 use self::atlas::{Regions, Shared};
+use self::atlases::{ATLAS_ENTRIES, ATLAS_PAGES, Atlas, Atlases, root_of};
 use self::blocks::{Blocks, Full};
 pub use self::edit::Unwanted;
 use self::names::Names;
 pub use self::path::Path;
 use self::rows::Rows;
 use self::runs::{Pieces, Source};
+pub use self::selection::{Mirrors, Origin, Selection};
+pub use self::store::{NameWord, PoolRow, Store};
 use crate::base::prefix;
 use crate::config::{Config, Policy, Pool, Rrl};
-use crate::geo::{self, Geography, Layers, Listed, Prefix, Wanted};
+use crate::geo::{self, Geography, Layers, Listed, Prefix};
 use crate::steering::{Service, Steering};
 use crate::zone::Zones;
 
@@ -122,182 +127,6 @@ pub struct Input<'a> {
     pub nsid: Option<&'a str>,
     /// Seed of the key of the hash over names.
     pub hash_seed: [u64; 2],
-}
-
-/// One write to the tables. A list of them is applied in order, and at every moment between two of
-/// them each lookup gives what it gave before the list or what it gives after it. Blocks below the
-/// roots never change once linked.
-#[derive(Clone, Debug)]
-pub enum Store {
-    /// A block that nothing points to yet.
-    Block {
-        /// Its number.
-        number: u32,
-        /// Its entries.
-        entries: Box<abi::Block>,
-    },
-    /// One page of a root that nothing points to yet.
-    Root {
-        /// Index in the table of roots.
-        index: u32,
-        /// Its entries.
-        entries: Box<abi::Page>,
-    },
-    /// One entry of a root.
-    RootEntry {
-        /// Index in the table of roots.
-        index: u32,
-        /// Place in it.
-        at: u8,
-        /// New value.
-        entry: abi::Entry,
-    },
-    /// A region that nothing points to yet.
-    Region {
-        /// Its number.
-        index: u32,
-        /// [`abi::Order`] packed.
-        order: u64,
-    },
-    /// A slot of a group.
-    Slot {
-        /// Index in the table of slots.
-        index: u32,
-        /// [`abi::Order`] packed.
-        order: u64,
-    },
-    /// An answer that is not in force.
-    Answer {
-        /// Index in the table of answers.
-        index: u32,
-        /// Its records.
-        answer: Box<abi::Answer>,
-    },
-    /// A row of a pool.
-    Pool {
-        /// The pool.
-        pool: u32,
-        /// Which row.
-        row: PoolRow,
-        /// New value.
-        value: u64,
-    },
-    /// A set that no packet is answered from.
-    Set {
-        /// Its place on the shelves, in words.
-        place: u32,
-        /// Its words, all on one page.
-        words: Box<[u64]>,
-    },
-    /// A word of a slot of the name table.
-    Name {
-        /// The slot.
-        slot: u32,
-        /// Which word.
-        word: NameWord,
-        /// New value.
-        value: u64,
-    },
-    /// The SOA of a zone of which everything passes.
-    Soa {
-        /// The zone.
-        zone: u32,
-        /// It, as it will be: all but its row counts.
-        of: Box<abi::Zone>,
-    },
-    /// The row of a zone.
-    Zone {
-        /// The zone.
-        zone: u32,
-        /// New value.
-        value: u64,
-    },
-}
-
-/// A word of an [`abi::Name`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameWord {
-    /// The first of its hash.
-    Hash0,
-    /// The second of its hash.
-    Hash1,
-    /// [`abi::Name::exact`]
-    Exact,
-    /// [`abi::Name::wildcard`]
-    Wildcard,
-}
-
-impl NameWord {
-    /// Where it is in a slot, in octets.
-    pub fn offset(self) -> usize {
-        match self {
-            Self::Hash0 => offset_of!(abi::Name, hash),
-            Self::Hash1 => offset_of!(abi::Name, hash) + 8,
-            Self::Exact => offset_of!(abi::Name, exact),
-            Self::Wildcard => offset_of!(abi::Name, wildcard),
-        }
-    }
-
-    /// Its value.
-    pub fn get(self, name: &abi::Name) -> u64 {
-        match self {
-            Self::Hash0 => name.hash[0],
-            Self::Hash1 => name.hash[1],
-            Self::Exact => name.exact.load(),
-            Self::Wildcard => name.wildcard.load(),
-        }
-    }
-
-    /// Sets it.
-    pub fn set(self, name: &mut abi::Name, value: u64) {
-        match self {
-            Self::Hash0 => name.hash[0] = value,
-            Self::Hash1 => name.hash[1] = value,
-            Self::Exact => name.exact.set(value),
-            Self::Wildcard => name.wildcard.set(value),
-        }
-    }
-}
-
-/// A row of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolRow {
-    /// [`abi::Pool::atlas`]
-    Atlas,
-    /// [`abi::Pool::ttl`]
-    Ttl,
-    /// [`abi::Pool::answered_by`]
-    AnsweredBy,
-    /// [`abi::Pool::second`]
-    Second(Family),
-    /// [`abi::Pool::in_service`], of a share of the clients.
-    InService(Family, usize),
-}
-
-impl PoolRow {
-    /// Where it is in a pool, in octets.
-    pub fn offset(self) -> usize {
-        match self {
-            Self::Atlas => offset_of!(abi::Pool, atlas),
-            Self::Ttl => offset_of!(abi::Pool, ttl),
-            Self::AnsweredBy => offset_of!(abi::Pool, answered_by),
-            Self::Second(family) => offset_of!(abi::Pool, second) + 8 * family.index(),
-            Self::InService(family, share) => {
-                offset_of!(abi::Pool, in_service) + 8 * (family.index() * abi::SHARES + share)
-            }
-        }
-    }
-
-    /// The row itself.
-    pub fn of(self, pool: &mut abi::Pool) -> &mut Row {
-        match self {
-            Self::Atlas => &mut pool.atlas,
-            Self::Ttl => &mut pool.ttl,
-            Self::AnsweredBy => &mut pool.answered_by,
-            Self::Second(family) => &mut pool.second[family.index()],
-            Self::InService(family, share) => &mut pool.in_service[family.index()][share],
-        }
-    }
 }
 
 /// How many of each the tables hold: what a plan needs, and a quarter more for edits.
@@ -339,67 +168,6 @@ pub enum CompileError {
     TooMany(String),
 }
 
-/// A client's mirrors.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Selection {
-    /// The pool that answers: the one asked, or its fallback.
-    pub pool: usize,
-    /// That pool's mirrors in the answer, in order.
-    pub mirrors: Mirrors,
-    /// ECS scope prefix length of the answer.
-    pub scope: u8,
-    /// Whether the pool has the family; without it the answer is NODATA. With it, and no mirrors,
-    /// none is in service: SERVFAIL.
-    pub has_family: bool,
-    /// TTL of the records.
-    pub ttl: u32,
-}
-
-/// Some of a pool's mirrors, in order. A list in place: one is made for every answer.
-#[derive(Clone, Copy, Eq)]
-pub struct Mirrors {
-    count: u8,
-    numbers: [u8; abi::MAX_MIRRORS],
-}
-
-impl Mirrors {
-    const NONE: Self = Self {
-        count: 0,
-        numbers: [0; abi::MAX_MIRRORS],
-    };
-}
-
-impl Deref for Mirrors {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.numbers[..self.count.into()]
-    }
-}
-
-impl PartialEq for Mirrors {
-    fn eq(&self, other: &Self) -> bool {
-        self[..] == other[..]
-    }
-}
-
-impl fmt::Debug for Mirrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self[..].fmt(f)
-    }
-}
-
-/// The reason for a client's mirrors, for `explain` and `map get`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The `map set` that matches, if any.
-    pub overriding: Option<(IpNet, u8)>,
-    /// The listed prefix that matches, if any, and its members.
-    pub listed: Option<(IpNet, Vec<u8>)>,
-    /// Whether the listed prefix is from `map import`.
-    pub imported: bool,
-}
-
 /// A compiled plan.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -426,52 +194,6 @@ enum ChosenBy {
     All(Layers),
 }
 
-/// One prefix table and what it was made from.
-#[derive(Clone, Debug)]
-struct Atlas {
-    steering: Arc<Steering>,
-    /// What the steering asks of the geography.
-    wanted: Wanted,
-    layers: Layers,
-    /// Whether 6to4 and Teredo clients are where their IPv4 addresses are. Overrides do not matter for
-    /// it: they come and go.
-    embedded: bool,
-    /// Pools that it serves.
-    users: u32,
-}
-
-impl Atlas {
-    fn source<'a>(&'a self, geography: &'a Geography) -> Source<'a> {
-        Source {
-            layers: &self.layers,
-            steering: &self.steering,
-            geography,
-            wanted: self.wanted,
-            embedded: self.embedded,
-        }
-    }
-}
-
-/// All atlases, and their roots.
-#[derive(Clone, Debug, Default)]
-struct Atlases {
-    /// By number; `None` is a spare one.
-    atlases: Vec<Option<Atlas>>,
-    /// Pages of roots (see [`abi::root`]).
-    roots: Vec<abi::Page>,
-    /// Numbers of atlases that are gone, whose roots a reader may still hold.
-    limbo: Vec<u32>,
-    /// Numbers of atlases that nobody can see.
-    free: Vec<u32>,
-    /// Atlases, at the most.
-    capacity: u32,
-}
-
-/// Pages of roots of one atlas.
-const ATLAS_PAGES: usize = 2 * ROOT_PAGES as usize;
-/// Entries of the roots of one atlas.
-const ATLAS_ENTRIES: usize = 2 * atlas::ROOT_ENTRIES;
-
 /// Blocks at the most: 4 GiB of them.
 const MAX_BLOCKS: u32 = 1 << 26;
 /// Room for edits where a quarter of the needs would be less.
@@ -479,59 +201,6 @@ const SPARE_BLOCKS: u32 = 16_384;
 const SPARE_REGIONS: u32 = 1024;
 /// Atlases that pools may part into before a new plan is compiled. Half a MiB each.
 const SPARE_ATLASES: u32 = 4;
-
-impl Atlases {
-    fn get(&self, number: u32) -> &Atlas {
-        let atlas = self.atlases[number as usize].as_ref();
-        atlas.expect("a pool's atlas is there")
-    }
-
-    fn get_mut(&mut self, number: u32) -> &mut Atlas {
-        let atlas = self.atlases[number as usize].as_mut();
-        atlas.expect("a pool's atlas is there")
-    }
-
-    /// The atlas that serves pools of such a kind with such layers.
-    fn find(&self, steering: &Steering, alike: impl Fn(&Layers) -> bool) -> Option<u32> {
-        let found = self.atlases.iter().position(|atlas| {
-            let atlas = atlas.as_ref();
-            atlas.is_some_and(|atlas| *atlas.steering == *steering && alike(&atlas.layers))
-        });
-        found.map(|number| number as u32)
-    }
-
-    /// A number for another atlas.
-    fn allocate(&mut self) -> Result<u32, Full> {
-        if let Some(number) = self.free.pop() {
-            return Ok(number);
-        }
-        let number = self.atlases.len() as u32;
-        if number >= self.capacity {
-            return Err(Full);
-        }
-        self.atlases.push(None);
-        let pages = self.roots.len() + ATLAS_PAGES;
-        self.roots.resize(pages, [Entry(0); 256]);
-        Ok(number)
-    }
-
-    /// Both roots of an atlas.
-    fn entries(&self, number: u32) -> &[Entry] {
-        let first = number as usize * ATLAS_ENTRIES;
-        &self.roots.as_flattened()[first..first + ATLAS_ENTRIES]
-    }
-
-    fn entries_mut(&mut self, number: u32) -> &mut [Entry] {
-        let first = number as usize * ATLAS_ENTRIES;
-        &mut self.roots.as_flattened_mut()[first..first + ATLAS_ENTRIES]
-    }
-}
-
-/// Where a family's root is in the entries of an atlas.
-fn root_of(family: Family) -> std::ops::Range<usize> {
-    let first = family.index() * atlas::ROOT_ENTRIES;
-    first..first + atlas::ROOT_ENTRIES
-}
 
 impl Plan {
     /// Compiles.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::base::rdata::ComposeRecordData;
 use domain::base::{Message, Rtype, ToName};
 use domain::rdata::Soa;
-use geodns_common::abi::{Order, Set, SetType, Target};
+use geodns_common::abi::{Order, ROOT_PAGES, Set, SetType, Target};
 use geodns_common::wire;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -36,20 +36,12 @@ const LONG: &[(&str, &str)] = &[
         "databases that are broken in every way",
     ),
     (
-        "geodns-user/src/plan/mod.rs",
-        "the plan and its tables; to be parted",
-    ),
-    (
         "geodns-user/src/plan/tests.rs",
         "the table against the layers, with one model for all",
     ),
     (
         "geodns-user/src/serve/tests/answers.rs",
         "one world, and what is answered from it",
-    ),
-    (
-        "geodns-user/src/state/mod.rs",
-        "tables of one shape, a third of it tests",
     ),
     ("geodns-user/src/zone/tests.rs", "one table of zone files"),
     (

@@ -7,6 +7,7 @@
 //! - `world`: what is asked; `message`: a second reader of what is answered
 
 pub mod answer;
+pub mod config;
 mod message;
 pub mod respond;
 pub mod transfer;

@@ -42,6 +42,11 @@ fn queries_at_both_paths() -> Result<()> {
 }
 
 #[test]
+fn configurations() -> Result<()> {
+    replay("config", geodns_fuzz::config::config)
+}
+
+#[test]
 fn zone_files() -> Result<()> {
     replay("zone_file", geodns_fuzz::zone_file::zone_file)
 }

@@ -28,10 +28,6 @@ const LONG: &[(&str, &str)] = &[
         "one table of mistakes, and what is said of each",
     ),
     (
-        "geodns-user/src/control/api.rs",
-        "the shapes of the API, in the order of its document; to be parted by feature",
-    ),
-    (
         "geodns-user/src/geo/mmdb/tests.rs",
         "databases that are broken in every way",
     ),

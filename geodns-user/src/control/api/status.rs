@@ -1,0 +1,147 @@
+//! How the daemon is, and what it counted.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::super::document::Address;
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Configuration file.
+    pub config: String,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// Number of the plan in force.
+    pub generation: u64,
+    /// Addresses answered on.
+    #[schema(value_type = Vec<Address>)]
+    pub listen: Vec<IpAddr>,
+    /// Complaints about listening: an address that cannot be bound, or none at all.
+    #[serde(default)]
+    pub not_listening: Vec<String>,
+    /// UDP and TCP port.
+    pub port: u16,
+    /// Port of DNS over TLS; none: it is off.
+    #[serde(default)]
+    pub tls_port: Option<u16>,
+    /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
+    pub interfaces: Vec<Interface>,
+    /// Interfaces that it should be attached to and is not: gone, or the log says why.
+    #[serde(default)]
+    pub missing_interfaces: Vec<String>,
+    /// Counts of what is in the plan.
+    pub zones: u64,
+    /// Zones that are there because a catalog lists them (RFC 9432).
+    #[serde(default)]
+    pub members: u64,
+    /// Signed zones: they are served without their signatures.
+    #[serde(default)]
+    pub signed_zones: Vec<String>,
+    /// Steered names.
+    pub steered_names: u64,
+    /// The kernel's table of names.
+    #[serde(default)]
+    pub names: NamesStatus,
+    /// Pools.
+    pub pools: Vec<PoolStatus>,
+    /// Instructions that the verifier walked for the program in force; 0 with mode off.
+    pub verified_instructions: u64,
+    /// The prefix tables: pools that are alike share one.
+    #[serde(default)]
+    pub atlases: Vec<AtlasStatus>,
+    /// Regions of all of them.
+    #[serde(default)]
+    pub regions: u64,
+    /// Bytes of the atlases' roots, of their blocks, and of the regions, without what is spare.
+    #[serde(default)]
+    pub atlas_bytes: u64,
+    /// Bytes of kernel memory that the program's maps take; 0 with mode off.
+    pub kernel_memory_bytes: u64,
+    /// Background tasks that ended unexpectedly and were restarted; normally empty.
+    #[serde(default)]
+    pub restarted: Vec<Restarted>,
+    /// Error of the last reload or GeoIP update, if it failed. The plan before it stays in force.
+    pub last_error: Option<String>,
+}
+
+/// A background task that ended unexpectedly and was restarted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restarted {
+    /// Its name.
+    pub name: String,
+    /// Number of restarts.
+    pub times: u64,
+    /// Reason of the last one.
+    pub cause: String,
+    /// Time of the last one, in milliseconds since 1970.
+    pub at_unix_ms: u64,
+}
+
+/// The kernel's table of names. All 0 with mode off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NamesStatus {
+    /// Names of all zones.
+    pub served: u64,
+    /// Names in the table.
+    pub in_kernel: u64,
+    /// Largest number of names in it: `kernel.max_names`.
+    pub most: u64,
+    /// Names in it that were promoted: often-asked names of zones that are not there whole.
+    pub promoted: u64,
+    /// Promotions since the start.
+    pub promotions: u64,
+    /// Names that have lost their place since the start.
+    pub demotions: u64,
+}
+
+/// An interface that the program is attached to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// True if the link is pinned, and so outlives the daemon.
+    pub pinned: bool,
+}
+
+/// A prefix table.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AtlasStatus {
+    /// Its number.
+    pub number: u32,
+    /// The pools that share it.
+    pub pools: Vec<String>,
+}
+
+/// A pool, in numbers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolStatus {
+    /// Its id.
+    pub id: String,
+    /// Its policy, as the configuration writes it.
+    pub policy: String,
+    /// Its mirrors.
+    pub mirrors: Vec<String>,
+    /// Prefixes in the configuration's list.
+    pub listed: u64,
+    /// Prefixes of the last import.
+    pub imported: u64,
+    /// Single overrides.
+    pub overrides: u64,
+}
+
+/// `GET /v1/stats`: counters since the maps were made.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Stats {
+    /// Fast path, by verdict (see `geodns_common::verdict`), summed over CPUs.
+    pub kernel: BTreeMap<String, u64>,
+    /// Slow path, by name.
+    pub slow: BTreeMap<String, u64>,
+}

@@ -4,6 +4,7 @@
 //! `seeds`, which past runs have found, without it.
 //!
 //! - [`answer`]: the fast path; [`respond`]: the slow path; [`transfer`]: what primaries send; [`zone_file`]: files
+//! - [`config`]: configurations
 //! - `world`: what is asked; `message`: a second reader of what is answered
 
 pub mod answer;

@@ -15,7 +15,7 @@
 //! - [`crowd`]: clients that hold all the connections they can
 //! - [`mutate`]: queries with something wrong, by the million
 //! - [`twins`]: a daemon with the program and one without, asked the same
-//! - [`bench`]: the benches
+//! - [`bench`](mod@bench): the benches
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
 //! a killed process left behind is swept by the next.

@@ -9,8 +9,8 @@ use geodns_common::verdict::Tally;
 use ipnet::IpNet;
 
 use super::Daemon;
-use super::change::internal;
-use super::edits::{self, Who};
+use super::audit::{self as edits, Who};
+use super::force::internal;
 use super::reasons::Reasons;
 use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::base::lock::{lock, read};
@@ -415,7 +415,7 @@ fn pools(config: &Config, id: Option<&str>) -> Result<Vec<usize>, Failure> {
     }
 }
 
-pub(super) fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
+pub fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
     let ids = |selection: &Selection| {
         let mirrors = selection.mirrors.iter();
         mirrors

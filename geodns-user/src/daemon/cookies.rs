@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Daemon, identity};
+use super::Daemon;
 use crate::base::clock::now_unix_ms;
 use crate::config::{Config, Cookies, Secrets};
+use crate::serve::Identity;
 use crate::state::{self, CookieSecrets, State};
 use crate::supervise::Never;
 
@@ -16,7 +17,7 @@ const ROLLED_AFTER: Duration = Duration::from_secs(24 * 3600);
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
 /// The secrets that are to be used from here on; `None`: there are no cookies.
-pub(super) fn secrets(config: &Config, state: &State) -> Result<Option<Secrets>, state::Error> {
+pub fn secrets(config: &Config, state: &State) -> Result<Option<Secrets>, state::Error> {
     match config.cookies {
         Cookies::Off => Ok(None),
         Cookies::Shared(secrets) => Ok(Some(secrets)),
@@ -50,7 +51,7 @@ fn generated(state: &State) -> Result<Secrets, state::Error> {
 
 impl Daemon {
     /// Uses these secrets in both paths.
-    pub(super) fn set_cookies(&self, config: &Config, secrets: Option<Secrets>) {
+    pub fn set_cookies(&self, config: &Config, secrets: Option<Secrets>) {
         if let Some(kernel) = self.lock_kernel() {
             kernel.set_cookies(secrets.as_ref());
         }
@@ -58,7 +59,7 @@ impl Daemon {
     }
 
     /// Rolls our own secrets, as long as the daemon lives.
-    pub(super) async fn roll_cookies(self: Arc<Self>) -> Never {
+    pub async fn roll_cookies(self: Arc<Self>) -> Never {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             // No reload is to put other secrets in force meanwhile.
@@ -71,5 +72,15 @@ impl Daemon {
                 Err(error) => tracing::warn!("the secret of cookies is not rolled: {error}"),
             }
         }
+    }
+}
+
+/// What the slow path says of itself, and the secrets of its cookies.
+pub fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
+    Identity {
+        id: config.server.id(),
+        nsid: config.server.nsid(),
+        version: config.server.version(),
+        cookies,
     }
 }

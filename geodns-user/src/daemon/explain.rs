@@ -21,10 +21,11 @@ use geodns_common::verdict::Verdict;
 use geodns_common::wire;
 use ipnet::IpNet;
 
+use super::Daemon;
 use super::answer::look_up;
-use super::change::internal;
+use super::cookies::identity;
+use super::force::internal;
 use super::reasons::Reasons;
-use super::{Daemon, identity};
 use crate::base::lock::read;
 use crate::base::name::{Name, parse_name};
 use crate::config::{self, Config, Cookies, Matches, Policy};
@@ -46,7 +47,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 impl Daemon {
     /// `GET /v1/explain`
-    pub(super) fn explain(&self, asked: &ExplainQuery) -> Result<Explanation, Failure> {
+    pub fn explain(&self, asked: &ExplainQuery) -> Result<Explanation, Failure> {
         let question = Question::of(asked)?;
         let message = question.message();
         // Who holds the kernel keeps everybody from changing it, and the plan that it is a copy of.

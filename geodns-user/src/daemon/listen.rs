@@ -7,86 +7,30 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Daemon, notify};
-use crate::base::lock::lock;
+use super::Daemon;
+use super::report::systemd;
 use crate::config::Config;
+use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
-use crate::serve::{Endpoint, ListenError};
+use crate::serve::Endpoint;
+use crate::supervise::Never;
+
+/// How often to look after the links when no change is reported.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Where the interfaces are asked, and what was listened on the last time.
-pub(super) struct Listening {
+pub struct Listening {
     pub netlink: rtnetlink::Handle,
     pub endpoints: BTreeSet<Endpoint>,
 }
 
-/// What is not listened on, and why, a line for each.
-#[derive(Debug, Default)]
-pub(super) struct Complaints(Mutex<Said>);
-
-#[derive(Clone, Debug, Default)]
-struct Said {
-    /// There is no address at all.
-    nowhere: Option<String>,
-    failed: BTreeSet<String>,
-}
-
-impl Complaints {
-    /// What a start has found.
-    pub fn new(nowhere: Option<String>) -> Self {
-        Self(Mutex::new(Said {
-            nowhere,
-            failed: BTreeSet::new(),
-        }))
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<String> {
-        let said = lock(&self.0);
-        said.nowhere.iter().chain(&said.failed).cloned().collect()
-    }
-
-    /// Whether there is no address to listen on.
-    pub fn is_nowhere(&self) -> bool {
-        let said = lock(&self.0);
-        said.nowhere.is_some()
-    }
-
-    /// Puts these in the place of the others, and logs those that are new. Gives whether there was an address and is
-    /// none now, or the other way round.
-    fn put(&self, nowhere: Option<String>, failed: &[ListenError]) -> bool {
-        let now = Said {
-            nowhere,
-            failed: failed.iter().map(ToString::to_string).collect(),
-        };
-        let mut said = lock(&self.0);
-        let before = std::mem::replace(&mut *said, now.clone());
-        drop(said);
-        for error in failed {
-            if !before.failed.contains(&error.to_string()) {
-                let ListenError {
-                    at,
-                    port,
-                    protocol,
-                    source,
-                } = error;
-                tracing::error!(address = %at, port, protocol, cause = %source, "{error}");
-            }
-        }
-        if let Some(complaint) = &now.nowhere
-            && before.nowhere.is_none()
-        {
-            tracing::warn!("{complaint}");
-        }
-        now.nowhere.is_some() != before.nowhere.is_some()
-    }
-}
-
 /// What is to be listened on.
-pub(super) fn endpoints(config: &Config, netdevs: &Netdevs) -> BTreeSet<Endpoint> {
+pub fn endpoints(config: &Config, netdevs: &Netdevs) -> BTreeSet<Endpoint> {
     let interfaces = &config.kernel.interfaces;
     let addresses = match &config.server.listen {
         Some(listen) => listen.iter().copied().collect(),
@@ -100,12 +44,12 @@ pub(super) fn endpoints(config: &Config, netdevs: &Netdevs) -> BTreeSet<Endpoint
 }
 
 /// The addresses of endpoints.
-pub(super) fn addresses(endpoints: &BTreeSet<Endpoint>) -> BTreeSet<IpAddr> {
+pub fn addresses(endpoints: &BTreeSet<Endpoint>) -> BTreeSet<IpAddr> {
     endpoints.iter().map(|at| at.address).collect()
 }
 
 /// Why nothing is listened on, if it is so.
-pub(super) fn nowhere(
+pub fn nowhere(
     config: &Config,
     netdevs: &Netdevs,
     endpoints: &BTreeSet<Endpoint>,
@@ -128,7 +72,7 @@ pub(super) fn nowhere(
 
 impl Daemon {
     /// Answers on the addresses that the configuration says, or that the interfaces have now.
-    pub(super) async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
+    pub async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
         let mut follow = self.follow.lock().await;
         let netdevs = Netdevs::read(&follow.netlink)
             .await
@@ -147,7 +91,7 @@ impl Daemon {
             .complaints
             .put(nowhere(&config, &netdevs, &wanted), &failed)
         {
-            notify::status(&self.summary());
+            systemd::status(&self.summary());
         }
         let addresses = addresses(&wanted);
         follow.endpoints = wanted;
@@ -158,5 +102,20 @@ impl Daemon {
         })
         .await??;
         Ok(())
+    }
+}
+
+impl Daemon {
+    /// Follows interfaces and their addresses, for ever.
+    pub async fn follow_changes(self: Arc<Self>, follow: Arc<tokio::sync::Mutex<Follow>>) -> Never {
+        let mut follow = follow.lock().await;
+        loop {
+            // Whoever detaches our program or removes its pin tells nobody.
+            let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
+            self.follow.lock().await.netlink = follow.netlink();
+            if let Err(error) = self.follow_interfaces().await {
+                tracing::warn!("{error:#}");
+            }
+        }
     }
 }

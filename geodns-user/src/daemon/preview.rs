@@ -9,9 +9,10 @@ use std::time::Instant;
 
 use geodns_common::abi::{self, Family};
 
-use super::change::{internal, layers, milliseconds};
-use super::judge::Which;
-use super::{Daemon, load};
+use super::Daemon;
+use super::force::{Which, internal, milliseconds};
+use super::inputs::{self, load};
+use super::overrides::layers;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{lock, read, write};
 use crate::config::Config;
@@ -24,7 +25,7 @@ use crate::world::World;
 
 impl Daemon {
     /// `POST /v1/preview`
-    pub(super) async fn preview(self: &Arc<Self>, proposal: Proposal) -> Result<Preview, Failure> {
+    pub async fn preview(self: &Arc<Self>, proposal: Proposal) -> Result<Preview, Failure> {
         let started = Instant::now();
         let daemon = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -59,7 +60,7 @@ impl Daemon {
         let members = self.state.members().map_err(internal)?;
         let inputs = load(path, &self.options).and_then(|config| {
             let previous = Some(&*world.inputs.geography);
-            super::read(config, &members, previous, &|zone| self.kept_zone(zone))
+            inputs::read(config, &members, previous, &|zone| self.kept_zone(zone))
         });
         let inputs = inputs.map_err(|error| Failure::Invalid(error.to_string()))?;
         let layers = layers(&inputs, &self.state).map_err(internal)?;

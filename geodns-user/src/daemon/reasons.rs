@@ -9,7 +9,7 @@ use crate::plan::{Origin, Plan};
 use crate::steering::{Reason, Steering, Whereabouts};
 
 /// What put each mirror (or nested pool) where it is in a client's order.
-pub(super) struct Reasons {
+pub struct Reasons {
     /// The prefixes that match.
     pub origin: Origin,
     /// Members of the order, and why.

@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use super::judge::News;
-use super::{Daemon, notify};
+use super::Daemon;
+use super::force::News;
+use super::report::systemd;
 use crate::supervise::Never;
 
 /// What a step may take.
@@ -37,7 +38,7 @@ pub struct Parts {
 /// Stops: the program first, so that what it would have answered reaches sockets that are open.
 pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     tracing::info!("stopping");
-    notify::stopping();
+    systemd::stopping();
     exit_after(ALL);
     let Parts {
         mut tasks,
@@ -100,5 +101,16 @@ fn exit_after(time: Duration) {
     };
     if let Err(error) = thread::Builder::new().name("stop".to_owned()).spawn(end) {
         tracing::warn!("nobody sees to it that stopping ends in time: {error}");
+    }
+}
+
+impl Daemon {
+    /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.
+    fn detach(&self) -> anyhow::Result<()> {
+        let on_stop = self.world.load().inputs.config.kernel.on_stop;
+        if let Some(mut kernel) = self.lock_kernel() {
+            kernel.stop(on_stop)?;
+        }
+        Ok(())
     }
 }

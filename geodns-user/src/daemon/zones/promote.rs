@@ -9,10 +9,10 @@ use domain::base::Name;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error};
 
-use super::Daemon;
-use super::change::internal;
 use crate::base::lock::{lock, read};
 use crate::control::api::{Failure, NamesStatus};
+use crate::daemon::Daemon;
+use crate::daemon::force::internal;
 use crate::kernel;
 use crate::plan::heat::{Heat, Moves};
 use crate::plan::{EditError, Unwanted};
@@ -24,7 +24,7 @@ const TURN: Duration = Duration::from_secs(1);
 
 /// What has been promoted.
 #[derive(Debug, Default)]
-pub(super) struct Promotion {
+pub struct Promotion {
     heat: Heat,
     /// The plan that it is promoted in.
     generation: u64,
@@ -35,7 +35,7 @@ pub(super) struct Promotion {
 
 impl Daemon {
     /// Promotes names, for ever.
-    pub(super) async fn promote(self: Arc<Self>) -> Never {
+    pub async fn promote(self: Arc<Self>) -> Never {
         let mut turns = interval_at(Instant::now() + TURN, TURN);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -61,7 +61,7 @@ impl Daemon {
     }
 
     /// The table of names, in numbers.
-    pub(super) fn names_status(&self, world: &World) -> NamesStatus {
+    pub fn names_status(&self, world: &World) -> NamesStatus {
         if self.kernel.is_none() {
             return NamesStatus::default();
         }

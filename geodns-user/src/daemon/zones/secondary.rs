@@ -30,18 +30,19 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::{Daemon, zones};
+use super::number;
 use crate::base::clock::unix_ms;
 use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::{Config, Member, Peer};
 use crate::control::api::Failure;
+use crate::daemon::Daemon;
 use crate::serve::Notice;
 use crate::supervise::{Never, forever};
 use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
 use crate::transfer::client;
 use crate::transfer::keep::Keep;
-use crate::transfer::pace::Pace;
+use crate::transfer::pace::{Pace, Rates};
 use crate::transfer::receive::{Arrived, Received, Stranger};
 use crate::transfer::turns::Turns;
 use crate::zone::{Delta, Zone, memory, take};
@@ -65,7 +66,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// All zones that come from elsewhere.
 #[derive(Debug)]
-pub(super) struct Secondaries {
+pub struct Secondaries {
     tasks: Mutex<HashMap<Name, Task>>,
     turns: Turns,
     asking: Semaphore,
@@ -138,12 +139,12 @@ enum Wake {
 
 impl Daemon {
     /// Looks after those zones that come from elsewhere, and no others.
-    pub(super) fn follow_primaries(self: &Arc<Self>) {
+    pub fn follow_primaries(self: &Arc<Self>) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mut tasks = self.secondaries.lock();
         tasks.retain(|apex, task| {
-            let zone = zones::number(&world, apex).map(|number| &config.zones[number]);
+            let zone = number(&world, apex).map(|number| &config.zones[number]);
             let stays = zone.is_some_and(|zone| {
                 !zone.primaries.is_empty() && !begins_anew(&task.member, &zone.member)
             });
@@ -218,7 +219,7 @@ impl Daemon {
     }
 
     /// Asks the primaries of a zone now.
-    pub(super) fn refresh(&self, apex: &Name) {
+    pub fn refresh(&self, apex: &Name) {
         if let Some(task) = self.secondaries.lock().get(apex) {
             let _ = task.wake.try_send(Wake::Asked);
         }
@@ -226,14 +227,14 @@ impl Daemon {
 
     /// When a primary of a zone last had no newer version, in milliseconds since 1970. `None`: never, or it
     /// is no secondary's.
-    pub(super) fn checked_unix_ms(&self, apex: &Name) -> Option<u64> {
+    pub fn checked_unix_ms(&self, apex: &Name) -> Option<u64> {
         let tasks = self.secondaries.lock();
         let at = tasks.get(apex)?.checked.0.load(Ordering::Relaxed);
         (at > 0).then_some(at)
     }
 
     /// Asks a primary about a zone that it has sent a NOTIFY of. `false`: not now, for others were faster.
-    pub(super) fn ask_for(&self, notice: &Notice) -> bool {
+    pub fn ask_for(&self, notice: &Notice) -> bool {
         let tasks = self.secondaries.lock();
         let Some(task) = tasks.get(&notice.apex) else {
             return true;
@@ -249,6 +250,20 @@ impl Daemon {
         }
         true
     }
+
+    /// Lets a query that a NOTIFY causes go to a primary now, if one may.
+    pub fn may_ask(&self, primary: IpAddr) -> bool {
+        let limits = self.world.load().inputs.config.transfer;
+        let rates = Rates {
+            primary: limits.notify_rate,
+            all: limits.notify_rate_all,
+        };
+        let may = self.secondaries.pace().take(primary, rates, Instant::now());
+        if may {
+            self.server.stats().count_notify_asked();
+        }
+        may
+    }
 }
 
 impl Secondaries {
@@ -257,7 +272,7 @@ impl Secondaries {
     }
 
     /// The pace of queries that NOTIFYs cause.
-    pub(super) fn pace(&self) -> MutexGuard<'_, Pace> {
+    pub fn pace(&self) -> MutexGuard<'_, Pace> {
         lock(&self.pace)
     }
 }
@@ -318,7 +333,7 @@ enum Found {
 }
 
 /// Waits until then, or for ever.
-pub(super) async fn at(when: Option<Instant>) {
+pub async fn at(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
@@ -399,7 +414,7 @@ impl Look {
     /// The zone in force.
     fn zone(&self) -> Option<Arc<Zone>> {
         let world = self.daemon.world.load();
-        let number = zones::number(&world, &self.apex)?;
+        let number = number(&world, &self.apex)?;
         let zone = Arc::clone(world.zones.load().get(number)?);
         (!zone.is_empty()).then_some(zone)
     }
@@ -407,7 +422,7 @@ impl Look {
     fn peers(&self) -> Vec<Peer> {
         let world = self.daemon.world.load();
         let config = &world.inputs.config;
-        let number = zones::number(&world, &self.apex);
+        let number = number(&world, &self.apex);
         number.map_or(Vec::new(), |number| config.zones[number].primaries.clone())
     }
 
@@ -605,7 +620,7 @@ impl Look {
             let world = daemon.world.load_full();
             let config = &world.inputs.config;
             // What was asked for may be another's by now.
-            let number = zones::number(&world, &apex)
+            let number = number(&world, &apex)
                 .filter(|&number| !begins_anew(&member, &config.zones[number].member))
                 .ok_or_else(|| Failure::NotFound(format!("no zone {apex} any more")))?;
             let deltas = match received {

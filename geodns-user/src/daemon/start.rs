@@ -1,65 +1,9 @@
-//! The daemon: the one that knows everybody.
-//!
-//! - [`run`]: up, until a signal; then down
-//! - `change`: what changes the world: edits, imports, reloads
-//! - `geography`, `certificates`: GeoIP databases and certificates that change
-//! - `durably`: on disk, then in force, else taken back; `disk`: a disk that does not answer
-//! - `answer`: what the control socket asks; `edits`: who changed what, for the log
-//! - `explain`: the way of a question to its answer, and what the kernel says; `reasons`: what decides for a client
-//! - `preview`: what another configuration would move
-//! - `standing`: what an operator and other monitors say of mirrors
-//! - `judge`: who is in service, of that and of what the checks find
-//! - `acme`: tokens of ACME challenges
-//! - `blocks`: queries that are dropped; `limits`: how much is answered to one prefix; `cookies`: secrets of cookies
-//! - `watch`: who looks on; `top`: what there is to see
-//! - `zones`: one zone put in the place of another; `secondary`: zones from other servers; `notices`: they say that they have changed; `announce`: others
-//!   are told of changes
-//! - `promote`: names that are asked often, into the kernel's table
-//! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
-//! - `listen`: which addresses are listened on
-//! - `summary`: what the daemon says of itself in one line
-//! - `privileges`, `notify`: what the process may do, what systemd is told
-//! - `stop`: the end, within its time whatever hangs
-//!
-//! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
-//! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
-//! Down: the program first, so that what it would have answered reaches sockets that are open.
-
-mod acme;
-mod announce;
-mod answer;
-mod blocks;
-mod catalogs;
-mod certificates;
-mod change;
-mod cookies;
-mod disk;
-mod durably;
-mod edits;
-mod explain;
-mod geography;
-mod judge;
-mod limits;
-mod listen;
-mod notices;
-mod notify;
-mod preview;
-mod privileges;
-mod promote;
-mod reasons;
-mod secondary;
-mod standing;
-mod stop;
-mod summary;
-mod top;
-mod watch;
-mod zones;
+//! Up, until a signal; then down.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -69,104 +13,36 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use announce::Announcements;
-use answer::Control;
-use blocks::Ledger;
-use catalogs::Catalogs;
-use disk::Findings;
-use judge::{Judge, News, Which};
-use listen::{Complaints, Listening};
-use notify::Pulse;
-use promote::Promotion;
-use secondary::Secondaries;
-use standing::Standings;
-use watch::Lookers;
-
+use super::answer::Control;
+use super::block::Ledger;
+use super::cookies::identity;
+use super::force::{Judge, News, Standings, Which, limits, targets};
+use super::inputs::{load, read, warn_of};
+use super::listen::{self, Listening};
+use super::mirrors::{self, Findings};
+use super::report::Complaints;
+use super::report::systemd::{self, Pulse};
+use super::watch::Lookers;
+use super::zones::{self, Announcements, Catalogs, Secondaries, acme, catalogs};
+use super::{Daemon, Options, cookies, overrides, privileges, stop};
 use crate::base::clock::now_unix_ms;
-use crate::base::complaint::Errors;
-use crate::base::lock::{self, lock, write};
+use crate::base::lock::{self, write};
 use crate::block::Blocks;
-use crate::config::{Config, Member, Mode, Overrides, Secrets, ZoneFile};
+use crate::config::{Config, Mode, Secrets, ZoneFile};
 use crate::control::by::By;
 use crate::control::server;
-use crate::geo::Geography;
 use crate::health::{self, Feed, Monitor, Told, Verdict};
 use crate::heap;
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
-use crate::kernel::shared::Counters;
 use crate::kernel::{self, Kernel, bpffs};
 use crate::observe::logs;
-use crate::serve::{self, Endpoint, Identity, Server};
+use crate::serve::{self, Endpoint, Server};
 use crate::state::State;
 use crate::supervise::{self, Never, forever};
 use crate::transfer::keep::Keep;
-use crate::world::{Inputs, Warning, World};
-use crate::zone::{self, Zones};
-
-/// How often to look after the links when no change is reported.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-
-/// What the command line asks of the daemon.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Configuration file.
-    pub config: PathBuf,
-    /// Interfaces to attach to, instead of the configuration's; empty: the configuration's.
-    pub interfaces: Vec<String>,
-    /// Control socket, instead of the configuration's.
-    pub socket: Option<PathBuf>,
-    /// Logs in JSON.
-    pub json_logs: bool,
-    /// Log one packet in this many; 0: none.
-    pub log_packets: u32,
-}
-
-/// Everything that a running daemon has.
-struct Daemon {
-    options: Options,
-    started: Instant,
-    /// What every query is answered from.
-    world: Arc<ArcSwap<World>>,
-    state: State,
-    /// What is said of mirrors, as `state` has it.
-    standings: Mutex<Standings>,
-    /// Who is in service, and why.
-    judge: Mutex<Judge>,
-    monitor: Monitor,
-    /// To whom heeds it.
-    news: mpsc::Sender<News>,
-    /// `None` with `kernel.mode = "off"`.
-    kernel: Option<Mutex<Kernel>>,
-    counters: Option<Arc<Counters>>,
-    server: Server,
-    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
-    edits: Arc<tokio::sync::Mutex<()>>,
-    /// Held by whoever reads files that are to be put in force; before `edits`.
-    reading: tokio::sync::Mutex<()>,
-    /// The kernel's tables may be other than the plan: a new one is due.
-    out_of_step: AtomicBool,
-    pulse: Pulse,
-    /// Transferred zones on disk.
-    keep: Keep,
-    secondaries: Secondaries,
-    announcements: Announcements,
-    /// Held for as long as a turn of it takes.
-    promotion: Mutex<Promotion>,
-    ledger: Ledger,
-    findings: Findings,
-    lookers: Lookers,
-    catalogs: Catalogs,
-    /// Edits so far: the tables are tidied when it stands still.
-    edited: AtomicU64,
-    /// A token was set, which expires.
-    expiring: Notify,
-    untidy: Notify,
-    /// Interfaces and their changes; held by whoever sets what is listened on.
-    follow: tokio::sync::Mutex<Listening>,
-    complaints: Complaints,
-    last_error: Mutex<Option<String>>,
-}
+use crate::world::{Warning, World};
+use crate::zone::Zones;
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -195,8 +71,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     acme::put_over_all(&config, &state, zones)?;
     catalogs::keep(&state, &catalogs::produce(&config, &state, zones)?)?;
     zones.make_offers(&config, &Zones::default(), None);
-    let layers = change::layers(&inputs, &state)?;
-    let standings = standing::load(&config, &state)?;
+    let layers = overrides::layers(&inputs, &state)?;
+    let standings = mirrors::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
     inputs.unmatched().iter().for_each(Warning::log);
     if config.kernel.mode != Mode::Off {
@@ -226,36 +102,6 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let result = runtime.block_on(serve(options, &config, begun));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-/// Reads a configuration, under what the command line says.
-fn load(file: &Path, options: &Options) -> Result<Config, Errors> {
-    let overrides = Overrides {
-        interfaces: options.interfaces.clone(),
-    };
-    let config = Config::load_with(file, &overrides)?;
-    config.require_interfaces()?;
-    Ok(config)
-}
-
-/// Reads every file that a configuration names, with these members of its catalogs; of zones that come from
-/// elsewhere, `kept` has what there is.
-///
-/// GeoIP databases of `previous` whose files have not changed are not read again.
-fn read(
-    mut config: Config,
-    members: &[Member],
-    previous: Option<&Geography>,
-    kept: zone::Kept<'_>,
-) -> Result<Inputs, Errors> {
-    config.set_members(members);
-    let folder = geography::folder(&config);
-    Inputs::with(config, &folder, previous, kept)
-}
-
-/// Logs what is legal and yet hardly meant.
-fn warn_of(inputs: &Inputs) {
-    inputs.warnings().iter().for_each(Warning::log);
 }
 
 /// What there is before anybody is answered.
@@ -383,8 +229,9 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         daemon.follow_feed(&mut tasks, feed);
     }
     daemon.follow_zones(None);
-    tracing::info!("ready: {}", daemon.announcement().await);
-    let limit = notify::alive_limit();
+    let listening = listen::addresses(&daemon.follow.lock().await.endpoints);
+    tracing::info!("ready: {}", daemon.announcement(&listening));
+    let limit = systemd::alive_limit();
     let mut watchdog = limit.map(|limit| tokio::time::interval(limit / 2));
     loop {
         tokio::select! {
@@ -430,7 +277,7 @@ fn start_monitor(
             Told::Trouble(trouble) => News::Troubled(trouble),
         });
     });
-    monitor.set_targets(judge::targets(config));
+    monitor.set_targets(targets(config));
     Ok(monitor)
 }
 
@@ -441,15 +288,6 @@ async fn tick(interval: &mut Option<tokio::time::Interval>) {
             interval.tick().await;
         }
         None => std::future::pending().await,
-    }
-}
-
-fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
-    Identity {
-        id: config.server.id(),
-        nsid: config.server.nsid(),
-        version: config.server.version(),
-        cookies,
     }
 }
 
@@ -547,8 +385,8 @@ impl Daemon {
         let heartbeat = self.lock_kernel().map(|kernel| kernel.heartbeat());
         let every = heartbeat
             .as_ref()
-            .map_or(notify::PULSE, |beat| beat.interval());
-        let mut beat = tokio::time::interval(every.min(notify::PULSE));
+            .map_or(systemd::PULSE, |beat| beat.interval());
+        let mut beat = tokio::time::interval(every.min(systemd::PULSE));
         loop {
             beat.tick().await;
             if let Some(heartbeat) = &heartbeat {
@@ -556,31 +394,5 @@ impl Daemon {
             }
             self.pulse.beat();
         }
-    }
-
-    /// Follows interfaces and their addresses, for ever.
-    async fn follow_changes(self: Arc<Self>, follow: Arc<tokio::sync::Mutex<Follow>>) -> Never {
-        let mut follow = follow.lock().await;
-        loop {
-            // Whoever detaches our program or removes its pin tells nobody.
-            let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
-            self.follow.lock().await.netlink = follow.netlink();
-            if let Err(error) = self.follow_interfaces().await {
-                tracing::warn!("{error:#}");
-            }
-        }
-    }
-
-    fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
-        self.kernel.as_ref().map(lock)
-    }
-
-    /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.
-    fn detach(&self) -> anyhow::Result<()> {
-        let on_stop = self.world.load().inputs.config.kernel.on_stop;
-        if let Some(mut kernel) = self.lock_kernel() {
-            kernel.stop(on_stop)?;
-        }
-        Ok(())
     }
 }

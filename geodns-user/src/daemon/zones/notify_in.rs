@@ -13,12 +13,13 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::number;
 use super::secondary::at;
-use super::{Daemon, zones};
 use crate::base::name::Name;
+use crate::daemon::Daemon;
 use crate::serve::Notice;
 use crate::supervise::Never;
-use crate::transfer::pace::{Pace, Rates};
+use crate::transfer::pace::Pace;
 
 /// Notices that wait for their turn.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ impl Waiting {
 
 impl Daemon {
     /// Heeds what primaries say, for ever.
-    pub(super) async fn heed_notices(
+    pub async fn heed_notices(
         self: Arc<Self>,
         notices: Arc<Mutex<mpsc::Receiver<Notice>>>,
     ) -> Never {
@@ -108,7 +109,7 @@ impl Daemon {
     /// Whether there may be a newer version of a zone than the one in force.
     fn is_news(&self, notice: &Notice) -> bool {
         let world = self.world.load();
-        let Some(number) = zones::number(&world, &notice.apex) else {
+        let Some(number) = number(&world, &notice.apex) else {
             return false;
         };
         let zones = world.zones.load();
@@ -124,20 +125,6 @@ impl Daemon {
             _ => true,
         }
     }
-
-    /// Lets a query that a NOTIFY causes go to a primary now, if one may.
-    pub(super) fn may_ask(&self, primary: IpAddr) -> bool {
-        let limits = self.world.load().inputs.config.transfer;
-        let rates = Rates {
-            primary: limits.notify_rate,
-            all: limits.notify_rate_all,
-        };
-        let may = self.secondaries.pace().take(primary, rates, Instant::now());
-        if may {
-            self.server.stats().count_notify_asked();
-        }
-        may
-    }
 }
 
 #[cfg(test)]
@@ -146,6 +133,7 @@ mod tests {
 
     use super::*;
     use crate::base::name::parse_name;
+    use crate::transfer::pace::Rates;
 
     fn notice(zone: &str, primary: u8, serial: Option<u32>) -> Notice {
         Notice {

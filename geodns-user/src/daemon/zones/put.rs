@@ -11,22 +11,18 @@ use std::time::SystemTime;
 
 use tracing::{error, warn};
 
-use super::change::internal;
-use super::edits::{self, Who};
-use super::{Daemon, acme, notify};
-use crate::base::lock::write;
-use crate::base::name::{Name, parse_name};
+use crate::base::name::Name;
 use crate::config::{Config, ZoneFile};
-use crate::control::api::{Failure, Reloaded};
-use crate::control::by::By;
+use crate::control::api::Failure;
+use crate::daemon::Daemon;
+use crate::daemon::force::internal;
 use crate::kernel;
-use crate::plan::{EditError, Plan, Store};
 use crate::transfer::keep::Keep;
 use crate::world::World;
 use crate::zone::{self, Zone, Zones};
 
 /// What is kept of a transferred zone, as long as it has not expired.
-pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
+pub fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let kept = match keep.read(&zone.name, zone.label()) {
         Ok(kept) => kept?,
         Err(line) => {
@@ -45,7 +41,7 @@ pub(super) fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
 
 /// The same, if it may be put in force: a configuration that steers names of it may have changed since, and the
 /// others are served all the same.
-pub(super) fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
+pub fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let kept = kept(keep, zone)?;
     match zone::may_be_put(config, &kept) {
         Ok(()) => Some(kept),
@@ -62,14 +58,14 @@ pub(super) fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<
 }
 
 /// Number of a zone of the configuration in force.
-pub(super) fn number(world: &World, apex: &Name) -> Option<usize> {
+pub fn number(world: &World, apex: &Name) -> Option<usize> {
     world.zones.load().number(apex.for_slice())
 }
 
 impl Daemon {
     /// What there is of a zone that comes from elsewhere, for a configuration that is read: what is in
     /// force, else what is on disk.
-    pub(super) fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
+    pub fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
         let world = self.world.load();
         let number = number(&world, &zone.name);
         // A member's label is another one where its zone is another.
@@ -88,7 +84,7 @@ impl Daemon {
     /// what would not do in a zone file is refused: then nothing changes.
     ///
     /// Only under `edits`.
-    pub(super) fn put_zone(&self, zone: Zone) -> Result<(), Failure> {
+    pub fn put_zone(&self, zone: Zone) -> Result<(), Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let apex = zone.apex.clone();
@@ -150,102 +146,5 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
-    /// [`Failure::Invalid`], and nothing has changed.
-    pub(super) fn edit_kernel(
-        &self,
-        world: &World,
-        edit: impl FnOnce(&mut Plan) -> Result<Vec<Store>, EditError>,
-    ) -> Result<(), Failure> {
-        // The kernel's lock first, as everywhere.
-        let mut kernel = self.lock_kernel();
-        let mut plan = write(&world.plan);
-        let stores = edit(&mut plan).map_err(|error| Failure::Invalid(error.to_string()))?;
-        self.apply(kernel.as_deref_mut(), &stores)
-    }
-
-    /// Puts a whole new plan in force, compiled with the zones as they are now.
-    pub(super) fn put_anew(&self, world: &World) -> Result<(), Failure> {
-        let next = self.compile(&world.inputs_now(), &world.layers(), world.generation + 1)?;
-        let instance = self.prepare(&next)?;
-        self.commit(next, instance)
-    }
-
-    /// `reload ZONE`: reads its file again, or asks its primaries. On an error nothing changes.
-    pub(super) async fn reload_zone(
-        self: &Arc<Self>,
-        name: &str,
-        by: &By,
-    ) -> Result<Reloaded, Failure> {
-        let apex = parse_name(name).map_err(Failure::Invalid)?;
-        let world = self.world.load_full();
-        let config = Arc::clone(&world.inputs.config);
-        let Some(number) = number(&world, &apex) else {
-            let names: Vec<_> = config
-                .zones
-                .iter()
-                .map(|zone| zone.name.to_string())
-                .collect();
-            let message = format!("no zone {apex}; there are {}", names.join(", "));
-            return Err(Failure::NotFound(message));
-        };
-        if config.zones[number].is_producer() {
-            return Err(Failure::Invalid(format!(
-                "{apex} is made of what the configuration says: reload that, without naming a zone"
-            )));
-        }
-        if config.zones[number].file.is_none() {
-            self.refresh(&apex);
-            return Ok(Reloaded {
-                generation: world.generation,
-                warning: Some(format!(
-                    "{apex} comes from its primaries: they are being asked"
-                )),
-            });
-        };
-        drop(world);
-        // Reading it is none of the others' business.
-        let _alone = self.read_alone().await?;
-        let read = {
-            let config = Arc::clone(&config);
-            move || zone::read_file(&config, &config.zones[number])
-        };
-        let zone = tokio::task::spawn_blocking(read).await;
-        let zone = zone
-            .map_err(internal)?
-            .map_err(|error| Failure::Invalid(error.to_string()));
-        let put = match zone {
-            Ok(mut zone) => {
-                let put = move |daemon: &Self| {
-                    acme::put_over(&daemon.world.load().inputs.config, &daemon.state, &mut zone)?;
-                    daemon.put_zone(zone)
-                };
-                self.change(put).await
-            }
-            Err(failure) => Err(failure),
-        };
-        edits::reload_zone(&Who::of(by), &apex, &put);
-        put.map(|()| Reloaded {
-            generation: self.world.load().generation,
-            warning: None,
-        })
-    }
-
-    /// After a new configuration is in force: who gives and takes which zones now, and who is told.
-    pub(super) fn follow_zones(self: &Arc<Self>, before: Option<&Zones>) {
-        let world = self.world.load_full();
-        let zones = world.zones.load_full();
-        self.follow_primaries();
-        self.catalogs.have_changed();
-        for zone in zones.iter().filter(|zone| !zone.is_empty()) {
-            let before = before.and_then(|before| before.find(zone.apex.for_slice()));
-            let before = before.filter(|(_, before)| before.apex == zone.apex);
-            if before.is_none_or(|(_, before)| before.serial() != zone.serial()) {
-                self.announce(&zone.apex);
-            }
-        }
-        notify::ready(&self.summary());
     }
 }

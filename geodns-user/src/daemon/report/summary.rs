@@ -1,17 +1,17 @@
 //! What the daemon says of itself in one line: in the log when it is ready, and to systemd as its status.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::Daemon;
-use super::listen::addresses;
 use crate::config::Config;
+use crate::daemon::Daemon;
 
 /// Addresses that are named; of more, only the number is.
 const NAMED: usize = 4;
 
 impl Daemon {
     /// What is served, by which interfaces, in one line.
-    pub(super) fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let world = self.world.load();
         let config = &world.inputs.config;
         let attached = match self.lock_kernel() {
@@ -37,9 +37,8 @@ impl Daemon {
     }
 
     /// The same at a start, with the addresses that are answered on, and a question to try.
-    pub(super) async fn announcement(&self) -> String {
-        let listening = addresses(&self.follow.lock().await.endpoints);
-        let listening: Vec<IpAddr> = listening.into_iter().collect();
+    pub fn announcement(&self, listening: &BTreeSet<IpAddr>) -> String {
+        let listening: Vec<IpAddr> = listening.iter().copied().collect();
         let world = self.world.load();
         let config = &world.inputs.config;
         format!(

@@ -8,7 +8,7 @@ use crate::serve::limiter::{Limiter, Own};
 use crate::world::World;
 
 /// The limit of a world that is to be in force, with this program. `None`: there is no limit.
-pub(super) fn of(world: &World, instance: Option<&Instance>) -> Option<Limiter> {
+pub fn of(world: &World, instance: Option<&Instance>) -> Option<Limiter> {
     let plan = read(&world.plan);
     let allow = &world.inputs.config.rrl.allow;
     let buckets = instance.and_then(Instance::buckets);

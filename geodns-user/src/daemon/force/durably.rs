@@ -5,7 +5,7 @@ use crate::control::api::Failure;
 
 /// Keeps a change on disk and puts it in force. What cannot be put in force, `put` has left as it was; `back`
 /// takes it back from the disk.
-pub(super) fn durably<T>(
+pub fn durably<T>(
     what: &str,
     keep: impl FnOnce() -> Result<(), Failure>,
     put: impl FnOnce() -> Result<T, Failure>,

@@ -6,35 +6,24 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use geodns_common::abi::{Family, SHARES};
 
-use super::Daemon;
-use super::standing::Standings;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{lock, write};
 use crate::config::{Config, Fail};
 use crate::control::api::Failure;
-use crate::fault;
+use crate::daemon::Daemon;
 use crate::health::{Event, Status, Target, Trouble, Verdict};
 use crate::kernel;
 use crate::plan::{Plan, Store};
-use crate::state;
 use crate::steering::standing::{Admin, Standing};
 use crate::steering::{self, Health, Service};
-use crate::supervise;
 use crate::world::World;
 
-/// The longest that nothing is looked at.
-const IDLE: Duration = Duration::from_secs(3600);
-/// After news that could not be heeded.
-const AGAIN: Duration = Duration::from_secs(1);
-/// News that are heeded at once, at the most.
-const BATCH: usize = 1024;
+/// What is said, by mirror's id. Of a mirror that is not here nothing is said.
+pub type Standings = HashMap<String, Standing>;
 
 /// What may move a mirror in or out of service.
 pub enum News {
@@ -183,7 +172,7 @@ impl Judge {
     }
 
     /// Takes a result. Gives whether it may change an answer.
-    fn checked(&mut self, event: &Event) -> bool {
+    pub fn checked(&mut self, event: &Event) -> bool {
         // The next result is an interval away, and until then nothing is worked out anew.
         let until_change = event
             .until_change
@@ -219,6 +208,12 @@ impl Judge {
         };
         let found = self.found.get(&target)?;
         Some((found.up, &found.reason))
+    }
+
+    /// Mirrors of a target, by their index in the configuration that was last judged.
+    pub fn mirrors_of(&self, target: &Target) -> Vec<usize> {
+        let of = self.judged.mirrors_of.get(target);
+        of.cloned().unwrap_or_default()
     }
 
     /// A mirror, as it is now.
@@ -414,61 +409,6 @@ fn set_addresses(
     stores
 }
 
-/// The mirrors that a target is of: these, as long as the configuration is still the one that was judged.
-fn mirrors_of<'a>(
-    config: &'a Config,
-    judged: &[usize],
-    target: &Target,
-) -> Vec<&'a crate::config::Mirror> {
-    let of = |mirror: &&crate::config::Mirror| Target::of(mirror).any(|of| of == *target);
-    let judged = judged.iter().filter_map(|&at| config.mirrors.get(at));
-    let judged: Vec<_> = judged.filter(of).collect();
-    match judged.is_empty() {
-        true => config.mirrors.iter().filter(of).collect(),
-        false => judged,
-    }
-}
-
-/// Says what has become of an address of a mirror.
-fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
-    let pools = pools_of(config, &mirror.id);
-    let (mirror, target) = (mirror.id.as_str(), &event.target);
-    let address = target.address;
-    match event.up {
-        true => tracing::info!(
-            mirror,
-            pools,
-            %address,
-            check = %target,
-            state = "up",
-            "mirror {mirror}: {target} is up"
-        ),
-        false => {
-            let cause = event.reason.as_deref().unwrap_or("no reason known");
-            tracing::warn!(
-                mirror,
-                pools,
-                %address,
-                check = %target,
-                state = "down",
-                cause,
-                "mirror {mirror}: {target} is down: {cause}"
-            );
-        }
-    }
-}
-
-/// Ids of the pools that hold a mirror, for a field.
-fn pools_of(config: &Config, mirror: &str) -> String {
-    let holds = |pool: &&crate::config::Pool| {
-        let mut mirrors = pool.mirrors.iter();
-        pool.of.is_none() && mirrors.any(|&other| config.mirrors[other].id == mirror)
-    };
-    let ids = config.pools.iter().filter(holds);
-    let ids: Vec<_> = ids.map(|pool| pool.id.as_str()).collect();
-    ids.join(",")
-}
-
 /// Says which pools have lost their last mirror, or have one again. `unserved`: those of which it was said.
 fn log_pools(config: &Config, judged: &Judged, unserved: &mut BTreeSet<String>) {
     for (number, pool) in config.pools.iter().enumerate() {
@@ -504,21 +444,8 @@ fn without_mirrors(config: &Config, pool: &crate::config::Pool) -> String {
 }
 
 impl Daemon {
-    /// Checks what a configuration says is to be checked, and forgets what was found of all else.
-    pub(super) fn check_anew(&self, config: &Config) {
-        self.monitor.set_targets(targets(config));
-        let keys = targets(config).map(|target| target.key()).collect();
-        if let Err(error) = self.state.retain_health(&keys) {
-            tracing::warn!("what checks once found of others is still kept: {error}");
-        }
-        let mut judge = lock(&self.judge);
-        judge.take(self.monitor.snapshot());
-        drop(judge);
-        self.heed_or_again();
-    }
-
     /// Brings answers up to date that are in force already; if that fails, it is tried again soon.
-    pub(super) fn heed_or_again(&self) {
+    pub fn heed_or_again(&self) {
         if let Err(failure) = self.heed(&Which::All) {
             tracing::error!(
                 cause = %failure,
@@ -529,7 +456,7 @@ impl Daemon {
     }
 
     /// Brings a world that is not in force yet up to date.
-    pub(super) fn put_service(&self, next: &World) {
+    pub fn put_service(&self, next: &World) {
         let judge = lock(&self.judge);
         let standings = lock(&self.standings);
         let mut plan = write(&next.plan);
@@ -537,22 +464,17 @@ impl Daemon {
     }
 
     /// Brings the plan in force and the kernel up to date.
-    pub(super) fn heed(&self, which: &Which) -> Result<(), Failure> {
+    pub fn heed(&self, which: &Which) -> Result<(), Failure> {
         let mut judge = lock(&self.judge);
         self.heed_with(&mut judge, which)
     }
 
-    fn heed_with(&self, judge: &mut Judge, which: &Which) -> Result<(), Failure> {
+    pub fn heed_with(&self, judge: &mut Judge, which: &Which) -> Result<(), Failure> {
         self.heed_at(judge, which, now_unix_ms())
     }
 
     /// As of a moment, in Unix milliseconds.
-    pub(super) fn heed_at(
-        &self,
-        judge: &mut Judge,
-        which: &Which,
-        now: u64,
-    ) -> Result<(), Failure> {
+    pub fn heed_at(&self, judge: &mut Judge, which: &Which, now: u64) -> Result<(), Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mut judged = std::mem::take(&mut judge.judged);
@@ -646,7 +568,7 @@ impl Daemon {
     }
 
     /// Pools that have lost their last mirror, of those that hold this one.
-    pub(super) fn unserved(&self, mirror: &str) -> Vec<String> {
+    pub fn unserved(&self, mirror: &str) -> Vec<String> {
         let judge = lock(&self.judge);
         let world = self.world.load_full();
         let config = &world.inputs.config;
@@ -667,162 +589,5 @@ impl Daemon {
                 format!("pool {} has no mirror in service now: {does}", of.id)
             })
             .collect()
-    }
-
-    /// Starts to heed news, in a thread of its own, until [`News::Stop`].
-    pub(super) fn heed_news(
-        self: &Arc<Self>,
-        news: Receiver<News>,
-    ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        let daemon = Arc::clone(self);
-        let heed = move || {
-            loop {
-                assert!(!fault::panics("health"), "as a test wants it");
-                let first = match news.recv_timeout(daemon.until_next_change()) {
-                    Ok(first) => Some(first),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                };
-                let batch: Vec<News> = first
-                    .into_iter()
-                    .chain(news.try_iter().take(BATCH))
-                    .collect();
-                if batch.iter().any(|news| matches!(news, News::Stop)) {
-                    return;
-                }
-                if let Err(failure) = daemon.heed_batch(batch) {
-                    tracing::error!(
-                        cause = %failure,
-                        "a change of a mirror's health is not in the answers: {failure}; trying again"
-                    );
-                    std::thread::sleep(AGAIN);
-                    let _ = daemon.news.send(News::Again);
-                }
-            }
-        };
-        supervise::thread("health", heed)
-    }
-
-    /// How long until what is said of mirrors changes by itself.
-    fn until_next_change(&self) -> Duration {
-        let now = now_unix_ms();
-        let standings = lock(&self.standings);
-        let next = standings
-            .values()
-            .filter_map(|standing| standing.next_change(now, SHARES as u32))
-            .min();
-        next.map_or(IDLE, |at| {
-            Duration::from_millis(at.saturating_sub(now).max(1)).min(IDLE)
-        })
-    }
-
-    /// Heeds news together; without any, it is the time that has come for something.
-    fn heed_batch(&self, batch: Vec<News>) -> Result<(), Failure> {
-        let mut changed = Vec::new();
-        let mut troubles = Vec::new();
-        {
-            let mut judge = lock(&self.judge);
-            let mut mirrors = BTreeSet::new();
-            let mut all = batch.is_empty();
-            for news in batch {
-                match news {
-                    News::Checked(event) => {
-                        let matters = judge.checked(&event);
-                        if matters && let Some(of) = judge.judged.mirrors_of.get(&*event.target) {
-                            mirrors.extend(of);
-                        }
-                        if event.changed {
-                            let of = judge.judged.mirrors_of.get(&*event.target);
-                            changed.push((of.cloned().unwrap_or_default(), event));
-                        }
-                    }
-                    News::Feed(verdicts) => {
-                        self.warn_of_strangers(&verdicts);
-                        judge.feed(&verdicts);
-                        all = true;
-                    }
-                    News::Troubled(trouble) => {
-                        let of = judge.judged.mirrors_of.get(&*trouble.target);
-                        troubles.push((of.cloned().unwrap_or_default(), trouble));
-                    }
-                    News::Again => all = true,
-                    News::Look | News::Stop => {}
-                }
-            }
-            if all {
-                self.heed_with(&mut judge, &Which::All)?;
-            } else if !mirrors.is_empty() {
-                self.heed_with(&mut judge, &Which::These(mirrors))?;
-            }
-        }
-        self.tell(&changed);
-        self.tell_troubles(&troubles);
-        Ok(())
-    }
-
-    /// Says which verdicts are on mirrors that the configuration lacks.
-    pub(super) fn warn_of_strangers(&self, verdicts: &[Verdict]) {
-        let world = self.world.load_full();
-        let config = &world.inputs.config;
-        let feed = config
-            .health_feed
-            .as_deref()
-            .unwrap_or(Path::new(""))
-            .display();
-        for verdict in verdicts {
-            if !config
-                .mirrors
-                .iter()
-                .any(|mirror| mirror.id == verdict.mirror)
-            {
-                let (line, mirror) = (verdict.line, &verdict.mirror);
-                tracing::warn!(%feed, line, mirror, "{feed}:{line}: no mirror {mirror:?}; the line says nothing");
-            }
-        }
-    }
-
-    /// Logs which checks could not be made.
-    fn tell_troubles(&self, troubles: &[(Vec<usize>, Trouble)]) {
-        let world = self.world.load_full();
-        for (mirrors, trouble) in troubles {
-            let mirrors = mirrors_of(&world.inputs.config, mirrors, &trouble.target);
-            let mirrors: Vec<&str> = mirrors.iter().map(|mirror| mirror.id.as_str()).collect();
-            let mirror = (!mirrors.is_empty()).then(|| mirrors.join(","));
-            let Trouble {
-                checks,
-                target,
-                cause,
-            } = trouble;
-            tracing::warn!(
-                mirror,
-                address = %target.address,
-                check = %target,
-                checks,
-                cause,
-                "health: {checks} checks could not be made; {target}: {cause}"
-            );
-        }
-    }
-
-    /// Logs what has changed, and keeps it over a restart.
-    fn tell(&self, changed: &[(Vec<usize>, Event)]) {
-        if changed.is_empty() {
-            return;
-        }
-        let world = self.world.load_full();
-        for (mirrors, event) in changed {
-            for mirror in mirrors_of(&world.inputs.config, mirrors, &event.target) {
-                log(&world.inputs.config, mirror, event);
-            }
-        }
-        let now = now_unix_ms();
-        let saved = changed.iter().map(|(_, event)| {
-            let saved = state::Saved {
-                up: event.up,
-                since_unix_ms: now,
-            };
-            (event.target.key(), saved)
-        });
-        self.keep_soon(saved);
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::Daemon;
-use super::change::internal;
 use crate::config::Config;
 use crate::control::api::Failure;
+use crate::daemon::Daemon;
+use crate::daemon::force::internal;
 use crate::geo::Geography;
 use crate::geo::mmdb::Fingerprint;
 use crate::state;
@@ -51,7 +51,7 @@ impl Watch {
 
 impl Daemon {
     /// Reads databases again whenever they change, for ever.
-    pub(super) async fn follow_databases(self: Arc<Self>) -> Never {
+    pub async fn follow_databases(self: Arc<Self>) -> Never {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch::default();

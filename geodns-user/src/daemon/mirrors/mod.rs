@@ -1,13 +1,20 @@
 //! What an operator and other monitors say of mirrors: kept, put in force, and shown.
+//!
+//! - `news`: what checks and other monitors' file find, heeded
+//! - `unsaved`: what checks found and the disk does not have yet
+
+mod news;
+mod unsaved;
+
+pub use unsaved::Findings;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Daemon;
-use super::change::{internal, require_mirror};
-use super::durably::durably;
-use super::judge::{Judge, News, Which};
+use super::force::{Judge, News, Standings, Which, durably, internal};
+use super::ids::require_mirror;
 use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::base::lock::lock;
 use crate::config::{self, Config};
@@ -18,9 +25,6 @@ use crate::control::api::{
 use crate::health::{Outcome, Status, Target};
 use crate::state::State;
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
-
-/// What is said, by mirror's id. Of a mirror that is not here nothing is said.
-pub type Standings = HashMap<String, Standing>;
 
 /// What the state holds. What is said of mirrors that the configuration lacks stays there.
 pub fn load(config: &Config, state: &State) -> anyhow::Result<Standings> {
@@ -45,7 +49,7 @@ pub fn warn_of_unknown(config: &Config, standings: &Standings) {
 
 impl Daemon {
     /// `GET /v1/mirrors`
-    pub(super) fn mirrors(&self) -> Vec<Mirror> {
+    pub fn mirrors(&self) -> Vec<Mirror> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         self.with_known(config, now_unix_ms(), |known| {
@@ -57,7 +61,7 @@ impl Daemon {
     }
 
     /// `GET /v1/mirrors/{id}`
-    pub(super) fn mirror(&self, id: &str) -> Result<Mirror, Failure> {
+    pub fn mirror(&self, id: &str) -> Result<Mirror, Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mirror = require_mirror(config, id)?;
@@ -67,7 +71,7 @@ impl Daemon {
     }
 
     /// `mirror up | down | drain | auto`
-    pub(super) fn set_admin(&self, id: &str, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+    pub fn set_admin(&self, id: &str, change: SetAdmin) -> Result<MirrorChanged, Failure> {
         self.stand(id, |standing, _, now| {
             let admin = match change.state {
                 AdminState::Auto => Admin::Auto,
@@ -81,7 +85,7 @@ impl Daemon {
     }
 
     /// `mirror weight`; without a change, `--reset`
-    pub(super) fn set_weight(
+    pub fn set_weight(
         &self,
         id: &str,
         change: Option<SetWeight>,
@@ -97,7 +101,7 @@ impl Daemon {
     }
 
     /// `mirror set-health`
-    pub(super) fn set_health(&self, id: &str, change: SetHealth) -> Result<MirrorChanged, Failure> {
+    pub fn set_health(&self, id: &str, change: SetHealth) -> Result<MirrorChanged, Failure> {
         self.stand(id, |standing, mirror, now| {
             if let Some(address) = change.address {
                 require_address(mirror, address)?;
@@ -117,7 +121,7 @@ impl Daemon {
 
     /// `mirror set-health --clear`: one address's, or all. Addresses that the mirror no longer has
     /// can be cleared, too.
-    pub(super) fn clear_health(
+    pub fn clear_health(
         &self,
         id: &str,
         address: Option<IpAddr>,
@@ -165,7 +169,7 @@ impl Daemon {
     }
 
     /// Brings the answers up to date with what is said of a mirror; what the operator should know.
-    pub(super) fn restand(&self, id: &str) -> Result<Vec<String>, Failure> {
+    pub fn restand(&self, id: &str) -> Result<Vec<String>, Failure> {
         let world = self.world.load_full();
         let mirrors = world.inputs.config.mirrors.iter();
         let mirror = mirrors.enumerate().find(|(_, mirror)| mirror.id == id);
@@ -181,7 +185,7 @@ impl Daemon {
     }
 
     /// What is said of a mirror.
-    pub(super) fn standing(&self, id: &str) -> Standing {
+    pub fn standing(&self, id: &str) -> Standing {
         let standings = lock(&self.standings);
         standings.get(id).cloned().unwrap_or_default()
     }

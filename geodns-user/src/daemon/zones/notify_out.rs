@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
-use super::{Daemon, zones};
+use super::number;
 use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::Peer;
+use crate::daemon::Daemon;
 use crate::transfer::client;
 use crate::zone::Zone;
 
@@ -31,7 +32,7 @@ const AT_ONCE: usize = 64;
 
 /// Who is being told of what.
 #[derive(Debug)]
-pub(super) struct Announcements {
+pub struct Announcements {
     under_way: Mutex<HashMap<(Name, SocketAddr), AbortHandle>>,
     turns: Arc<Semaphore>,
 }
@@ -48,10 +49,10 @@ impl Default for Announcements {
 impl Daemon {
     /// Tells everyone who is to be told that a zone has changed. A server that is still being told of an
     /// earlier change is told of this one instead. Needs a tokio runtime.
-    pub(super) fn announce(&self, apex: &Name) {
+    pub fn announce(&self, apex: &Name) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let Some(number) = zones::number(&world, apex) else {
+        let Some(number) = number(&world, apex) else {
             return;
         };
         let all = world.zones.load();

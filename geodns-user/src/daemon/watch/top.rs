@@ -24,7 +24,7 @@ const TIMES: usize = 65_536;
 
 /// Samples since the last picture, no more than come in a second.
 #[derive(Debug, Default)]
-pub(super) struct Samples {
+pub struct Samples {
     all: u64,
     names: HashMap<(Vec<u8>, u16), u64>,
     /// By pool.
@@ -32,11 +32,11 @@ pub(super) struct Samples {
     mirrors: HashMap<(u32, u32), u64>,
     times: Vec<u32>,
     /// Frames that whoever captures was too slow for.
-    pub(super) lost: u64,
+    pub lost: u64,
 }
 
 impl Samples {
-    pub(super) fn add(&mut self, sighting: &Sighting) {
+    pub fn add(&mut self, sighting: &Sighting) {
         self.all += 1;
         let octets: Vec<u8> = sighting
             .name
@@ -63,7 +63,7 @@ impl Samples {
 
     /// What they say, with what was counted meanwhile: `queries` are those that a sample could be of, `counted` the
     /// program's counters, `slow` the slow path's, `prefixes` who asked most, and which share.
-    pub(super) fn picture(
+    pub fn picture(
         mut self,
         config: &Config,
         time: Duration,

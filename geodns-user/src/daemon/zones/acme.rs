@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::change::internal;
-use super::durably::durably;
-use super::edits::{self, Who};
-use super::{Daemon, zones};
+use super::number;
 use crate::base::clock::now_unix_ms;
 use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
 use crate::control::by::By;
+use crate::daemon::Daemon;
+use crate::daemon::audit::{self, Who};
+use crate::daemon::force::{durably, internal};
 use crate::state::{AcmeChange, Serials, State, Token};
 use crate::supervise::Never;
 use crate::zone::{self, Zone, Zones, acme};
@@ -54,7 +54,7 @@ fn texts<'a>(tokens: &'a [Token], owner: &str) -> Vec<acme::Text<'a>> {
 
 /// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them.
 /// What has expired goes.
-pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
+pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
     let of = config.zones.iter().find(|of| of.name == zone.apex);
     if of.is_none_or(|of| of.file.is_none()) {
         return Ok(());
@@ -105,11 +105,7 @@ pub(super) fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Resul
 }
 
 /// The same for every zone of a configuration that was read.
-pub(super) fn put_over_all(
-    config: &Config,
-    state: &State,
-    zones: &mut Zones,
-) -> Result<(), Failure> {
+pub fn put_over_all(config: &Config, state: &State, zones: &mut Zones) -> Result<(), Failure> {
     let tokens = state.tokens().map_err(internal)?;
     let owners = tokens
         .iter()
@@ -132,7 +128,7 @@ pub(super) fn put_over_all(
 
 impl Daemon {
     /// `acme set`
-    pub(super) fn acme_set(&self, set: &AcmeSet) -> Result<AcmeChanged, Failure> {
+    pub fn acme_set(&self, set: &AcmeSet) -> Result<AcmeChanged, Failure> {
         let owner = acme::owner(&set.name).map_err(Failure::Invalid)?;
         let now = now_unix_ms();
         let token = Token {
@@ -167,7 +163,7 @@ impl Daemon {
     }
 
     /// `acme clear`
-    pub(super) fn acme_clear(&self, clear: &AcmeClear) -> Result<AcmeChanged, Failure> {
+    pub fn acme_clear(&self, clear: &AcmeClear) -> Result<AcmeChanged, Failure> {
         let owner = acme::owner(&clear.name).map_err(Failure::Invalid)?;
         let name = owner.to_string();
         let mut gone = self.state.tokens().map_err(internal)?;
@@ -189,7 +185,7 @@ impl Daemon {
     }
 
     /// `acme list`
-    pub(super) fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
+    pub fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
         let tokens = self.state.tokens().map_err(internal)?;
         let world = self.world.load();
         Ok(shown(&world.inputs.config, tokens))
@@ -233,7 +229,7 @@ impl Daemon {
 
         let mut zone = None;
         if let Some(home) = home.filter(|home| home.file.is_some()) {
-            let number = zones::number(&world, &home.name);
+            let number = number(&world, &home.name);
             let there = number.map(|number| Arc::clone(&world.zones.load()[number]));
             let mut next =
                 there.map_or_else(|| Zone::empty(home.name.clone()), Arc::unwrap_or_clone);
@@ -320,13 +316,13 @@ impl Daemon {
                 ..AcmeChange::default()
             };
             let changed = self.acme_change(&owner, change)?;
-            edits::acme(&Who::of(&By::Itself), &changed);
+            audit::acme(&Who::of(&By::Itself), &changed);
         }
         Ok(left.iter().map(|token| token.until_unix_ms).min())
     }
 
     /// Takes tokens away when they expire, for ever.
-    pub(super) async fn follow_tokens(self: Arc<Self>) -> Never {
+    pub async fn follow_tokens(self: Arc<Self>) -> Never {
         loop {
             let wait = match self.change(|daemon| daemon.acme_expire()).await {
                 Ok(next) => next.map(|next| {

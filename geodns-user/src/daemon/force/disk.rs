@@ -1,19 +1,13 @@
 //! A disk of the state that does not answer. It holds up what is to be kept on it, and nobody else; and whoever
 //! waits for it is told, after a while.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::Daemon;
-use super::change::internal;
-use crate::base::lock::lock;
 use crate::control::api::Failure;
-use crate::state::Saved;
-use crate::supervise::Never;
+use crate::daemon::Daemon;
 
 /// How long a use of the state may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 impl Daemon {
     /// That the disk of the state does not answer, if that is so, in a sentence's first half.
-    pub(super) fn silent_disk(&self) -> Option<String> {
+    pub fn silent_disk(&self) -> Option<String> {
         let silent = self.state.silent_for().filter(|time| *time >= PATIENCE)?;
         let (path, seconds) = (self.state.path().display(), silent.as_secs());
         Some(format!(
@@ -32,7 +26,7 @@ impl Daemon {
 
     /// Waits for work that may need the disk of the state, as long as that answers. `else_say`: what becomes of
     /// the work if it does not.
-    pub(super) async fn while_disk_answers<T>(
+    pub async fn while_disk_answers<T>(
         &self,
         else_say: &str,
         work: impl Future<Output = T>,
@@ -52,7 +46,7 @@ impl Daemon {
 
     /// Runs a change as [`Daemon::change`] does, for somebody who waits for the outcome no longer than the disk
     /// answers.
-    pub(super) async fn change_for<T: Send + 'static>(
+    pub async fn change_for<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -63,47 +57,5 @@ impl Daemon {
         let alone = self.while_disk_answers(NOT_BEGUN, alone).await?;
         let change = self.change_alone(alone, change);
         self.while_disk_answers(BEGUN, change).await?
-    }
-}
-
-/// What checks have found and the disk does not have yet, by their targets.
-#[derive(Debug, Default)]
-pub(super) struct Findings {
-    fresh: Mutex<HashMap<String, Saved>>,
-    come: Notify,
-    /// Held while some are written: the last word on a target is the last on the disk.
-    writing: Mutex<()>,
-}
-
-impl Daemon {
-    /// Has findings kept over a restart, soon: health does not wait for the disk.
-    pub(super) fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
-        lock(&self.findings.fresh).extend(found);
-        self.findings.come.notify_one();
-    }
-
-    /// Keeps findings, for ever.
-    pub(super) async fn keep_findings(self: Arc<Self>) -> Never {
-        loop {
-            self.findings.come.notified().await;
-            let daemon = Arc::clone(&self);
-            let kept = tokio::task::spawn_blocking(move || daemon.keep_found());
-            if let Err(failure) = kept.await.map_err(internal) {
-                tracing::warn!("what the checks found is not kept over a restart: {failure}");
-            }
-        }
-    }
-
-    /// Keeps what has been found by now.
-    pub(super) fn keep_found(&self) {
-        let _writing = lock(&self.findings.writing);
-        let found = std::mem::take(&mut *lock(&self.findings.fresh));
-        if found.is_empty() {
-            return;
-        }
-        let found: Vec<_> = found.into_iter().collect();
-        if let Err(error) = self.state.save_health(&found) {
-            tracing::warn!("what the checks found is not kept over a restart: {error}");
-        }
     }
 }

@@ -28,13 +28,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::Daemon;
-use super::change::internal;
-use super::durably::durably;
 use crate::base::clock::now_unix_s;
 use crate::base::name::Name;
 use crate::config::{Config, Listing, Member};
 use crate::control::api::Failure;
+use crate::daemon::Daemon;
+use crate::daemon::force::{durably, internal};
 use crate::state::State;
 use crate::supervise::Never;
 use crate::world::Inputs;
@@ -53,17 +52,17 @@ const MAX_LOGGED: usize = 20;
 
 /// That a catalog may say something else than what is in force.
 #[derive(Debug, Default)]
-pub(super) struct Catalogs(Notify);
+pub struct Catalogs(Notify);
 
 impl Catalogs {
     /// One has changed.
-    pub(super) fn have_changed(&self) {
+    pub fn have_changed(&self) {
         self.0.notify_one();
     }
 }
 
 /// Makes the catalogs that list our own zones. Gives what is to be kept of them before they are in force.
-pub(super) fn produce(
+pub fn produce(
     config: &Config,
     state: &State,
     zones: &mut Zones,
@@ -92,7 +91,7 @@ pub(super) fn produce(
 }
 
 /// Keeps what [`produce`] has made.
-pub(super) fn keep(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
+pub fn keep(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
     let mut ledgers = ledgers.iter();
     ledgers.try_for_each(|(catalog, ledger)| {
         let kept = state.save_ledger(&catalog.to_string(), ledger);
@@ -137,7 +136,7 @@ struct Outcome {
 
 impl Daemon {
     /// Heeds what catalogs say, for ever.
-    pub(super) async fn follow_catalogs(self: Arc<Self>) -> Never {
+    pub async fn follow_catalogs(self: Arc<Self>) -> Never {
         let mut complaints = Vec::new();
         // What the status says of it.
         let mut shown: Option<((), String)> = None;

@@ -13,7 +13,7 @@ use crate::control::api::{
 use crate::control::by::By;
 
 /// Whoever asked for a change, in words and in fields.
-pub(super) struct Who {
+pub struct Who {
     /// For a sentence: `root (pid 4711)`.
     by: String,
     user: Option<String>,
@@ -23,7 +23,7 @@ pub(super) struct Who {
 
 impl Who {
     /// Looks the user's name up: it may block.
-    pub(super) fn of(by: &By) -> Self {
+    pub fn of(by: &By) -> Self {
         let user = by.user();
         Self {
             by: by.words(user.as_deref()),
@@ -48,7 +48,7 @@ macro_rules! told {
 }
 
 /// A change that has failed for a reason on this side. What was wrong with the request, its sender knows.
-pub(super) fn failed(who: &Who, what: &str, failure: &Failure) {
+pub fn failed(who: &Who, what: &str, failure: &Failure) {
     if matches!(failure, Failure::Internal(_)) {
         let cause = failure.to_string();
         let by = &who.by;
@@ -63,7 +63,7 @@ pub(super) fn failed(who: &Who, what: &str, failure: &Failure) {
 }
 
 /// `mirror up | down | drain | auto | weight | set-health`; nothing of a monitor that repeats itself.
-pub(super) fn mirror(who: &Who, changed: &MirrorChanged) {
+pub fn mirror(who: &Who, changed: &MirrorChanged) {
     let MirrorChanged {
         before,
         after,
@@ -98,7 +98,7 @@ pub(super) fn mirror(who: &Who, changed: &MirrorChanged) {
 }
 
 /// `map set | del`
-pub(super) fn map(who: &Who, changed: &MapChanged) {
+pub fn map(who: &Who, changed: &MapChanged) {
     let (prefix, by) = (changed.prefix, &who.by);
     for change in &changed.changes {
         let pool = change.pool.as_str();
@@ -118,7 +118,7 @@ pub(super) fn map(who: &Who, changed: &MapChanged) {
 }
 
 /// `map import`
-pub(super) fn import(who: &Who, name: &str, imported: &Imported) {
+pub fn import(who: &Who, name: &str, imported: &Imported) {
     let by = &who.by;
     for (pool, prefixes) in &imported.prefixes {
         told!(
@@ -133,7 +133,7 @@ pub(super) fn import(who: &Who, name: &str, imported: &Imported) {
 }
 
 /// `block add`, and `block remove | clear`
-pub(super) fn block(who: &Who, does: &str, changed: &BlockChanged) {
+pub fn block(who: &Who, does: &str, changed: &BlockChanged) {
     let by = &who.by;
     for rule in &changed.rules {
         let number = rule.number.unwrap_or_default();
@@ -167,7 +167,7 @@ fn drops(rule: &BlockRule) -> String {
 }
 
 /// `acme set | clear`, and tokens that have expired
-pub(super) fn acme(who: &Who, changed: &AcmeChanged) {
+pub fn acme(who: &Who, changed: &AcmeChanged) {
     let AcmeChanged {
         name,
         zone,
@@ -188,7 +188,7 @@ pub(super) fn acme(who: &Who, changed: &AcmeChanged) {
 }
 
 /// `reload`, SIGHUP
-pub(super) fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
+pub fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
     let by = &who.by;
     match reloaded {
         Ok(reloaded) => {
@@ -211,7 +211,7 @@ pub(super) fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
 }
 
 /// `reload ZONE`
-pub(super) fn reload_zone(who: &Who, apex: &Name, put: &Result<(), Failure>) {
+pub fn reload_zone(who: &Who, apex: &Name, put: &Result<(), Failure>) {
     let by = &who.by;
     match put {
         Ok(()) => told!(info, who, zone = %apex, "zone {apex}: read again; by {by}"),

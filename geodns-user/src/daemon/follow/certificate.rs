@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use super::Daemon;
 use crate::base::complaint::Error;
 use crate::certificate::{Certificate, Contents};
 use crate::config::DnsOverTls;
+use crate::daemon::Daemon;
 use crate::supervise::Never;
 
 /// How often the files are looked at; when both are the same for so long they are taken for complete.
@@ -25,7 +25,7 @@ struct Watch {
 
 impl Daemon {
     /// Reads the certificate again whenever it changes, for ever.
-    pub(super) async fn follow_certificate(self: Arc<Self>) -> Never {
+    pub async fn follow_certificate(self: Arc<Self>) -> Never {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watch = Watch::default();

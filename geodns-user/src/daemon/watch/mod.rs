@@ -2,6 +2,8 @@
 //!
 //! The program tells something only while somebody looks, and a task reads it as long. Any number of lookers share
 //! one sampling; there is one capture at a time. Whoever goes is noticed by its stream being dropped.
+//!
+//! - `top`: the picture of `geodns top`
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +23,11 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+mod top;
+
+use self::top::Samples;
 use super::Daemon;
-use super::change::internal;
-use super::top::Samples;
+use super::force::internal;
 use crate::base::lock::lock;
 use crate::block::{InForce, Rule, Said};
 use crate::control::api::{CaptureQuery, Failure, Stream};
@@ -44,7 +48,7 @@ const PICTURES: usize = 4;
 
 /// Who looks.
 #[derive(Debug, Default)]
-pub(super) struct Lookers {
+pub struct Lookers {
     looking: Mutex<Looking>,
     /// Frames that whoever captures was too slow for.
     lost: AtomicU64,
@@ -67,7 +71,7 @@ impl Lookers {
     }
 
     /// Frames that whoever captures was too slow for.
-    pub(super) fn lost(&self) -> u64 {
+    pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
 }
@@ -88,7 +92,7 @@ impl Drop for Looker {
 
 impl Daemon {
     /// `top`: a picture each second, as a line of JSON.
-    pub(super) fn top(self: &Arc<Self>) -> Result<Stream, Failure> {
+    pub fn top(self: &Arc<Self>) -> Result<Stream, Failure> {
         self.can_look()?;
         let shift = shift(self.population()?, PICTURE);
         let pictures = {
@@ -121,7 +125,7 @@ impl Daemon {
     }
 
     /// `capture`: a file for tcpdump, as it comes.
-    pub(super) fn capture(self: &Arc<Self>, query: &CaptureQuery) -> Result<Stream, Failure> {
+    pub fn capture(self: &Arc<Self>, query: &CaptureQuery) -> Result<Stream, Failure> {
         self.can_look()?;
         let capture = understood(query).map_err(Failure::Invalid)?;
         let frames = {
@@ -150,7 +154,7 @@ impl Daemon {
     }
 
     /// Ends all streams, for good.
-    pub(super) fn close_lookers(&self) {
+    pub fn close_lookers(&self) {
         let mut looking = self.lookers.lock();
         looking.closed = true;
         (looking.pictures, looking.frames) = (None, None);

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use super::Daemon;
-use super::change::internal;
-use super::durably::durably;
+use super::force::{durably, internal};
 use crate::base::lock::lock;
 use crate::block::{Blocks, Counters, Rule, Said};
 use crate::config::{Config, check_note};
@@ -51,10 +50,10 @@ fn judged(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Rule>, Failure> {
 
 /// Counters of the rules in force.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Counters>);
+pub struct Ledger(Mutex<Counters>);
 
 /// Rules that can be in force.
-pub(super) struct Compiled {
+pub struct Compiled {
     pub blocks: Arc<Blocks>,
     /// Which of the kernel's counters start anew.
     pub fresh: Vec<u32>,
@@ -63,7 +62,7 @@ pub(super) struct Compiled {
 
 impl Ledger {
     /// The rules that are to be in force. Nothing has changed before they are [`put`](Self::put).
-    pub(super) fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
+    pub fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
         let rules = judged(config, state.blocks().map_err(internal)?)?;
         let counters = lock(&self.0);
         let mut counters = counters.clone();
@@ -77,7 +76,7 @@ impl Ledger {
     }
 
     /// These are in force.
-    pub(super) fn put(&self, compiled: Compiled) {
+    pub fn put(&self, compiled: Compiled) {
         *lock(&self.0) = compiled.counters;
     }
 
@@ -109,7 +108,7 @@ impl Daemon {
     }
 
     /// `block list`
-    pub(super) fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
+    pub fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
         let world = self.world.load();
         let config = &world.inputs.config;
         let kept = self.state.blocks().map_err(internal)?;
@@ -158,7 +157,7 @@ impl Daemon {
     }
 
     /// `block add`
-    pub(super) fn block_add(&self, add: &BlockAdd) -> Result<BlockChanged, Failure> {
+    pub fn block_add(&self, add: &BlockAdd) -> Result<BlockChanged, Failure> {
         check_note(&add.note).map_err(Failure::Invalid)?;
         let from = add.from.iter().copied().map(Some);
         let from: Vec<_> = match add.from.is_empty() {
@@ -201,7 +200,7 @@ impl Daemon {
     }
 
     /// `block remove`, `block clear`
-    pub(super) fn block_remove(&self, remove: &BlockRemove) -> Result<BlockChanged, Failure> {
+    pub fn block_remove(&self, remove: &BlockRemove) -> Result<BlockChanged, Failure> {
         let world = self.world.load();
         let config = &world.inputs.config;
         let kept = self.state.blocks().map_err(internal)?;

@@ -1,0 +1,22 @@
+//! The ground floor: how a change is made, and comes in force.
+//!
+//! - `change`: alone, where it may block; `disk`: a disk that does not answer
+//! - `durably`: on disk, then in force, else taken back
+//! - `tables`: the kernel's tables, edited as the plan is
+//! - `service`: who is in service, in the plan and in the kernel
+//! - `limits`: how much is answered to one prefix
+//! - `world`: one world in the place of another
+//! - `tidy`: what edits have let go, and tables that are out of step
+
+mod change;
+mod disk;
+mod durably;
+pub mod limits;
+mod service;
+mod tables;
+mod tidy;
+mod world;
+
+pub use change::{internal, milliseconds};
+pub use durably::durably;
+pub use service::{Judge, News, Standings, Which, targets};

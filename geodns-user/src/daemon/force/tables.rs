@@ -1,0 +1,59 @@
+//! The kernel's tables: edited as the plan is, and made anew where they may be other than it.
+
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering;
+
+use super::internal;
+use crate::base::lock::{lock, write};
+use crate::control::api::Failure;
+use crate::daemon::Daemon;
+use crate::kernel::Kernel;
+use crate::plan::{EditError, Plan, Store};
+use crate::publish::Backend;
+use crate::world::World;
+
+impl Daemon {
+    /// The kernel, locked; `None` with `kernel.mode = "off"`.
+    pub fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
+        self.kernel.as_ref().map(lock)
+    }
+
+    /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
+    /// [`Failure::Invalid`], and nothing has changed.
+    pub fn edit_kernel(
+        &self,
+        world: &World,
+        edit: impl FnOnce(&mut Plan) -> Result<Vec<Store>, EditError>,
+    ) -> Result<(), Failure> {
+        // The kernel's lock first, as everywhere.
+        let mut kernel = self.lock_kernel();
+        let mut plan = write(&world.plan);
+        let stores = edit(&mut plan).map_err(|error| Failure::Invalid(error.to_string()))?;
+        self.apply(kernel.as_deref_mut(), &stores)
+    }
+
+    /// Stores in the kernel's tables what the plan has by now. Where that fails they are other than the plan, and
+    /// are made anew soon.
+    pub fn apply(&self, kernel: Option<&mut Kernel>, stores: &[Store]) -> Result<(), Failure> {
+        let applied = kernel.map_or(Ok(()), |kernel| kernel.apply(stores));
+        applied.map_err(|error| {
+            self.mend();
+            internal(error)
+        })
+    }
+
+    /// Has the kernel's tables made anew, as soon as may be: they may be other than the plan.
+    pub fn mend(&self) {
+        self.out_of_step.store(true, Ordering::Relaxed);
+        self.untidy.notify_one();
+    }
+
+    /// Frees what edits have let go, once no packet can be looking at it.
+    pub fn reclaim(&self, world: &World) -> Result<(), Failure> {
+        if let Some(mut kernel) = self.lock_kernel() {
+            kernel.grace().map_err(internal)?;
+        }
+        write(&world.plan).reclaim();
+        Ok(())
+    }
+}

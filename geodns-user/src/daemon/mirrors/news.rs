@@ -1,0 +1,251 @@
+//! News of mirrors' health, heeded one batch after the other in a thread of its own.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use geodns_common::abi::SHARES;
+
+use crate::base::clock::now_unix_ms;
+use crate::base::lock::lock;
+use crate::config::Config;
+use crate::control::api::Failure;
+use crate::daemon::Daemon;
+use crate::daemon::force::{News, Which, targets};
+use crate::fault;
+use crate::health::{Event, Target, Trouble, Verdict};
+use crate::state;
+use crate::supervise;
+
+/// The longest that nothing is looked at.
+const IDLE: Duration = Duration::from_secs(3600);
+/// After news that could not be heeded.
+const AGAIN: Duration = Duration::from_secs(1);
+/// News that are heeded at once, at the most.
+const BATCH: usize = 1024;
+
+/// The mirrors that a target is of: these, as long as the configuration is still the one that was judged.
+fn mirrors_of<'a>(
+    config: &'a Config,
+    judged: &[usize],
+    target: &Target,
+) -> Vec<&'a crate::config::Mirror> {
+    let of = |mirror: &&crate::config::Mirror| Target::of(mirror).any(|of| of == *target);
+    let judged = judged.iter().filter_map(|&at| config.mirrors.get(at));
+    let judged: Vec<_> = judged.filter(of).collect();
+    match judged.is_empty() {
+        true => config.mirrors.iter().filter(of).collect(),
+        false => judged,
+    }
+}
+
+/// Says what has become of an address of a mirror.
+fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
+    let pools = pools_of(config, &mirror.id);
+    let (mirror, target) = (mirror.id.as_str(), &event.target);
+    let address = target.address;
+    match event.up {
+        true => tracing::info!(
+            mirror,
+            pools,
+            %address,
+            check = %target,
+            state = "up",
+            "mirror {mirror}: {target} is up"
+        ),
+        false => {
+            let cause = event.reason.as_deref().unwrap_or("no reason known");
+            tracing::warn!(
+                mirror,
+                pools,
+                %address,
+                check = %target,
+                state = "down",
+                cause,
+                "mirror {mirror}: {target} is down: {cause}"
+            );
+        }
+    }
+}
+
+/// Ids of the pools that hold a mirror, for a field.
+fn pools_of(config: &Config, mirror: &str) -> String {
+    let holds = |pool: &&crate::config::Pool| {
+        let mut mirrors = pool.mirrors.iter();
+        pool.of.is_none() && mirrors.any(|&other| config.mirrors[other].id == mirror)
+    };
+    let ids = config.pools.iter().filter(holds);
+    let ids: Vec<_> = ids.map(|pool| pool.id.as_str()).collect();
+    ids.join(",")
+}
+
+impl Daemon {
+    /// Checks what a configuration says is to be checked, and forgets what was found of all else.
+    pub fn check_anew(&self, config: &Config) {
+        self.monitor.set_targets(targets(config));
+        let keys = targets(config).map(|target| target.key()).collect();
+        if let Err(error) = self.state.retain_health(&keys) {
+            tracing::warn!("what checks once found of others is still kept: {error}");
+        }
+        let mut judge = lock(&self.judge);
+        judge.take(self.monitor.snapshot());
+        drop(judge);
+        self.heed_or_again();
+    }
+
+    /// Starts to heed news, in a thread of its own, until [`News::Stop`].
+    pub fn heed_news(
+        self: &Arc<Self>,
+        news: Receiver<News>,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let daemon = Arc::clone(self);
+        let heed = move || {
+            loop {
+                assert!(!fault::panics("health"), "as a test wants it");
+                let first = match news.recv_timeout(daemon.until_next_change()) {
+                    Ok(first) => Some(first),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                let batch: Vec<News> = first
+                    .into_iter()
+                    .chain(news.try_iter().take(BATCH))
+                    .collect();
+                if batch.iter().any(|news| matches!(news, News::Stop)) {
+                    return;
+                }
+                if let Err(failure) = daemon.heed_batch(batch) {
+                    tracing::error!(
+                        cause = %failure,
+                        "a change of a mirror's health is not in the answers: {failure}; trying again"
+                    );
+                    std::thread::sleep(AGAIN);
+                    let _ = daemon.news.send(News::Again);
+                }
+            }
+        };
+        supervise::thread("health", heed)
+    }
+
+    /// How long until what is said of mirrors changes by itself.
+    fn until_next_change(&self) -> Duration {
+        let now = now_unix_ms();
+        let standings = lock(&self.standings);
+        let next = standings
+            .values()
+            .filter_map(|standing| standing.next_change(now, SHARES as u32))
+            .min();
+        next.map_or(IDLE, |at| {
+            Duration::from_millis(at.saturating_sub(now).max(1)).min(IDLE)
+        })
+    }
+
+    /// Heeds news together; without any, it is the time that has come for something.
+    fn heed_batch(&self, batch: Vec<News>) -> Result<(), Failure> {
+        let mut changed = Vec::new();
+        let mut troubles = Vec::new();
+        {
+            let mut judge = lock(&self.judge);
+            let mut mirrors = BTreeSet::new();
+            let mut all = batch.is_empty();
+            for news in batch {
+                match news {
+                    News::Checked(event) => {
+                        if judge.checked(&event) {
+                            mirrors.extend(judge.mirrors_of(&event.target));
+                        }
+                        if event.changed {
+                            changed.push((judge.mirrors_of(&event.target), event));
+                        }
+                    }
+                    News::Feed(verdicts) => {
+                        self.warn_of_strangers(&verdicts);
+                        judge.feed(&verdicts);
+                        all = true;
+                    }
+                    News::Troubled(trouble) => {
+                        troubles.push((judge.mirrors_of(&trouble.target), trouble));
+                    }
+                    News::Again => all = true,
+                    News::Look | News::Stop => {}
+                }
+            }
+            if all {
+                self.heed_with(&mut judge, &Which::All)?;
+            } else if !mirrors.is_empty() {
+                self.heed_with(&mut judge, &Which::These(mirrors))?;
+            }
+        }
+        self.tell(&changed);
+        self.tell_troubles(&troubles);
+        Ok(())
+    }
+
+    /// Says which verdicts are on mirrors that the configuration lacks.
+    pub fn warn_of_strangers(&self, verdicts: &[Verdict]) {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let feed = config
+            .health_feed
+            .as_deref()
+            .unwrap_or(Path::new(""))
+            .display();
+        for verdict in verdicts {
+            if !config
+                .mirrors
+                .iter()
+                .any(|mirror| mirror.id == verdict.mirror)
+            {
+                let (line, mirror) = (verdict.line, &verdict.mirror);
+                tracing::warn!(%feed, line, mirror, "{feed}:{line}: no mirror {mirror:?}; the line says nothing");
+            }
+        }
+    }
+
+    /// Logs which checks could not be made.
+    fn tell_troubles(&self, troubles: &[(Vec<usize>, Trouble)]) {
+        let world = self.world.load_full();
+        for (mirrors, trouble) in troubles {
+            let mirrors = mirrors_of(&world.inputs.config, mirrors, &trouble.target);
+            let mirrors: Vec<&str> = mirrors.iter().map(|mirror| mirror.id.as_str()).collect();
+            let mirror = (!mirrors.is_empty()).then(|| mirrors.join(","));
+            let Trouble {
+                checks,
+                target,
+                cause,
+            } = trouble;
+            tracing::warn!(
+                mirror,
+                address = %target.address,
+                check = %target,
+                checks,
+                cause,
+                "health: {checks} checks could not be made; {target}: {cause}"
+            );
+        }
+    }
+
+    /// Logs what has changed, and keeps it over a restart.
+    fn tell(&self, changed: &[(Vec<usize>, Event)]) {
+        if changed.is_empty() {
+            return;
+        }
+        let world = self.world.load_full();
+        for (mirrors, event) in changed {
+            for mirror in mirrors_of(&world.inputs.config, mirrors, &event.target) {
+                log(&world.inputs.config, mirror, event);
+            }
+        }
+        let now = now_unix_ms();
+        let saved = changed.iter().map(|(_, event)| {
+            let saved = state::Saved {
+                up: event.up,
+                since_unix_ms: now,
+            };
+            (event.target.key(), saved)
+        });
+        self.keep_soon(saved);
+    }
+}

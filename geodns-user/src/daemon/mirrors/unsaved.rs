@@ -1,0 +1,54 @@
+//! What checks have found and the disk does not have yet: health does not wait for the disk.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use crate::base::lock::lock;
+use crate::daemon::Daemon;
+use crate::daemon::force::internal;
+use crate::state::Saved;
+use crate::supervise::Never;
+
+/// What checks have found and the disk does not have yet, by their targets.
+#[derive(Debug, Default)]
+pub struct Findings {
+    fresh: Mutex<HashMap<String, Saved>>,
+    come: Notify,
+    /// Held while some are written: the last word on a target is the last on the disk.
+    writing: Mutex<()>,
+}
+
+impl Daemon {
+    /// Has findings kept over a restart, soon: health does not wait for the disk.
+    pub fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
+        lock(&self.findings.fresh).extend(found);
+        self.findings.come.notify_one();
+    }
+
+    /// Keeps findings, for ever.
+    pub async fn keep_findings(self: Arc<Self>) -> Never {
+        loop {
+            self.findings.come.notified().await;
+            let daemon = Arc::clone(&self);
+            let kept = tokio::task::spawn_blocking(move || daemon.keep_found());
+            if let Err(failure) = kept.await.map_err(internal) {
+                tracing::warn!("what the checks found is not kept over a restart: {failure}");
+            }
+        }
+    }
+
+    /// Keeps what has been found by now.
+    pub fn keep_found(&self) {
+        let _writing = lock(&self.findings.writing);
+        let found = std::mem::take(&mut *lock(&self.findings.fresh));
+        if found.is_empty() {
+            return;
+        }
+        let found: Vec<_> = found.into_iter().collect();
+        if let Err(error) = self.state.save_health(&found) {
+            tracing::warn!("what the checks found is not kept over a restart: {error}");
+        }
+    }
+}

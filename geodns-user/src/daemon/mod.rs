@@ -1,0 +1,136 @@
+//! The daemon: starts, changes and stops everything.
+//!
+//! Each module uses only those that stand before it here:
+//!
+//! - `force`: the ground floor: how a change is made, and comes in force
+//! - `privileges`: what the process may do
+//! - `audit`: who changed what, for the log; `ids`: mirrors and pools by their ids
+//! - `report`: what the daemon says of itself, in the log, in the status and to systemd
+//! - `follow`: certificates and GeoIP databases that change
+//! - `inputs`: a configuration and every file that it names
+//! - `block`: rules of queries that are dropped; `cookies`: secrets of cookies
+//! - `mirrors`: what an operator, other monitors and our checks say of mirrors
+//! - `overrides`: which prefixes get which mirror: overrides and imports
+//! - `zones`: zones that change on their own
+//! - `listen`: which addresses are listened on
+//! - `reload`: everything read again
+//! - `watch`: `top` and `capture`
+//! - `reasons`: what decides for a client; `explain`: the way of a question to its answer; `preview`: what another
+//!   configuration would move
+//! - `answer`: what the control socket asks
+//! - `stop`: the end, within its time whatever hangs
+//! - `start`: up, until a signal; then down
+//!
+//! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
+//! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
+//! Down: the program first, so that what it would have answered reaches sockets that are open.
+
+mod answer;
+mod audit;
+mod block;
+mod cookies;
+mod explain;
+mod follow;
+mod force;
+mod ids;
+mod inputs;
+mod listen;
+mod mirrors;
+mod overrides;
+mod preview;
+mod privileges;
+mod reasons;
+mod reload;
+mod report;
+mod start;
+mod stop;
+mod watch;
+mod zones;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+pub use start::run;
+
+use block::Ledger;
+use force::{Judge, News, Standings};
+use listen::Listening;
+use mirrors::Findings;
+use report::Complaints;
+use report::systemd::Pulse;
+use watch::Lookers;
+use zones::{Announcements, Catalogs, Promotion, Secondaries};
+
+use crate::health::Monitor;
+use crate::kernel::Kernel;
+use crate::kernel::shared::Counters;
+use crate::serve::Server;
+use crate::state::State;
+use crate::transfer::keep::Keep;
+use crate::world::World;
+
+/// What the command line asks of the daemon.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Configuration file.
+    pub config: PathBuf,
+    /// Interfaces to attach to, instead of the configuration's; empty: the configuration's.
+    pub interfaces: Vec<String>,
+    /// Control socket, instead of the configuration's.
+    pub socket: Option<PathBuf>,
+    /// Logs in JSON.
+    pub json_logs: bool,
+    /// Log one packet in this many; 0: none.
+    pub log_packets: u32,
+}
+
+/// Everything that a running daemon has.
+struct Daemon {
+    options: Options,
+    started: Instant,
+    /// What every query is answered from.
+    world: Arc<ArcSwap<World>>,
+    state: State,
+    /// What is said of mirrors, as `state` has it.
+    standings: Mutex<Standings>,
+    /// Who is in service, and why.
+    judge: Mutex<Judge>,
+    monitor: Monitor,
+    /// To whom heeds it.
+    news: mpsc::Sender<News>,
+    /// `None` with `kernel.mode = "off"`.
+    kernel: Option<Mutex<Kernel>>,
+    counters: Option<Arc<Counters>>,
+    server: Server,
+    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
+    edits: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever reads files that are to be put in force; before `edits`.
+    reading: tokio::sync::Mutex<()>,
+    /// The kernel's tables may be other than the plan: a new one is due.
+    out_of_step: AtomicBool,
+    pulse: Pulse,
+    /// Transferred zones on disk.
+    keep: Keep,
+    secondaries: Secondaries,
+    announcements: Announcements,
+    /// Held for as long as a turn of it takes.
+    promotion: Mutex<Promotion>,
+    ledger: Ledger,
+    findings: Findings,
+    lookers: Lookers,
+    catalogs: Catalogs,
+    /// Edits so far: the tables are tidied when it stands still.
+    edited: AtomicU64,
+    /// A token was set, which expires.
+    expiring: Notify,
+    untidy: Notify,
+    /// Interfaces and their changes; held by whoever sets what is listened on.
+    follow: tokio::sync::Mutex<Listening>,
+    complaints: Complaints,
+    last_error: Mutex<Option<String>>,
+}

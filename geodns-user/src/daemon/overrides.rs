@@ -1,0 +1,430 @@
+//! Overrides and imports: which prefixes get which mirror.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::Context;
+use geodns_common::abi::Order;
+use ipnet::IpNet;
+
+use super::Daemon;
+use super::force::{durably, internal, milliseconds};
+use super::ids::{require_mirror, require_table, table_pool};
+use crate::base::lock::{read, write};
+use crate::base::prefix;
+use crate::config::{self, Config};
+use crate::control::api::{Change, Failure, Imported, MapChanged};
+use crate::geo::{Layer, Layers};
+use crate::plan::EditError;
+use crate::state::{Import, State};
+use crate::world::{Inputs, World};
+
+/// The layers of each pool: the configuration's lists and what the state holds.
+///
+/// What the state has of pools and mirrors that the configuration no longer has is kept there, and
+/// not in force.
+pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
+    let config = &inputs.config;
+    let mut layers = inputs.layers();
+    for import in state.imports()? {
+        let Some(pool) = table_pool(config, &import.pool) else {
+            tracing::warn!(
+                pool = import.pool,
+                "the import of pool {} is not in force: there is no such pool, or its policy is \"all\"",
+                import.pool
+            );
+            continue;
+        };
+        let packed = Layer::from_bytes(&import.layer).with_context(|| {
+            format!(
+                "state {}: the import of pool {} is damaged: import the list again",
+                config.state.display(),
+                import.pool
+            )
+        })?;
+        layers[pool].imported = Arc::new(renumber(config, pool, &import.mirrors, packed));
+    }
+    let mut unknown: BTreeMap<(String, String), (IpNet, usize)> = BTreeMap::new();
+    for entry in state.overrides()? {
+        let known = table_pool(config, &entry.pool)
+            .and_then(|pool| Some((pool, config.mirror_in_pool(pool, &entry.mirror)?)));
+        match known {
+            Some((pool, mirror)) => {
+                layers[pool].overrides.insert(entry.prefix, mirror);
+            }
+            None => {
+                let count = unknown
+                    .entry((entry.pool, entry.mirror))
+                    .or_insert((entry.prefix, 0));
+                count.1 += 1;
+            }
+        }
+    }
+    for ((pool, mirror), (first, count)) in unknown {
+        tracing::warn!(
+            pool,
+            mirror,
+            overrides = count,
+            "{count} overrides of pool {pool} to mirror {mirror}, {first} the first, are not in \
+             force: the configuration has no such pool, or no such mirror in it, or its policy is \"all\""
+        );
+    }
+    Ok(layers)
+}
+
+/// An imported list, from the numbers that mirrors had then to those that they have now.
+fn renumber(config: &Config, pool: usize, mirrors: &[String], layer: Layer) -> Layer {
+    let now: Vec<Option<u8>> = mirrors
+        .iter()
+        .map(|id| config.mirror_in_pool(pool, id))
+        .collect();
+    let as_they_were = |(place, &now): (usize, &Option<u8>)| now.map(usize::from) == Some(place);
+    if now.iter().enumerate().all(as_they_were) {
+        return layer;
+    }
+    for (id, now) in mirrors.iter().zip(&now) {
+        if now.is_none() {
+            tracing::warn!(
+                mirror = id.as_str(),
+                pool = config.pools[pool].id,
+                "imported prefixes of mirror {id} in pool {} are not in force: it has no such mirror",
+                config.pools[pool].id
+            );
+        }
+    }
+    layer.renumber(|mirror| now.get(usize::from(mirror)).copied().flatten())
+}
+
+/// The pools that a mirror's prefix is for, each with the mirror's number in it.
+fn pools_of(
+    config: &Config,
+    mirror: &str,
+    pool: Option<&str>,
+) -> Result<Vec<(usize, u8)>, Failure> {
+    let is_nested = |pool: &config::Pool| pool.groups.iter().any(|group| group.id == mirror);
+    if !config.pools.iter().any(is_nested) {
+        require_mirror(config, mirror)?;
+    }
+    if let Some(id) = pool {
+        let pool = require_table(config, id)?;
+        let number = config
+            .mirror_in_pool(pool, mirror)
+            .ok_or_else(|| Failure::Invalid(format!("pool {id} does not hold mirror {mirror}")))?;
+        return Ok(vec![(pool, number)]);
+    }
+    let pools: Vec<_> = (0..config.pools.len())
+        .filter(|&pool| config.pools[pool].has_table())
+        .filter_map(|pool| Some((pool, config.mirror_in_pool(pool, mirror)?)))
+        .collect();
+    if pools.is_empty() {
+        return Err(Failure::Invalid(format!(
+            "mirror {mirror} is in no pool where a prefix matters: policy \"all\" gives it to everyone"
+        )));
+    }
+    Ok(pools)
+}
+
+impl Daemon {
+    /// `map set`
+    pub fn set(
+        &self,
+        prefix: IpNet,
+        mirror: &str,
+        pool: Option<&str>,
+    ) -> Result<MapChanged, Failure> {
+        prefix::check(prefix).map_err(Failure::Invalid)?;
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let pools = pools_of(config, mirror, pool)?
+            .into_iter()
+            .map(|(pool, number)| (pool, Some(number)))
+            .collect();
+        self.edit(&world, prefix, pools)
+    }
+
+    /// `map del`
+    pub fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
+        prefix::check(prefix).map_err(Failure::Invalid)?;
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let pools: Vec<usize> = match pool {
+            Some(id) => vec![require_table(config, id)?],
+            None => (0..config.pools.len()).collect(),
+        };
+        let plan = read(&world.plan);
+        let pools: Vec<_> = pools
+            .into_iter()
+            .filter(|&pool| plan.layers(pool).overrides.contains_key(&prefix))
+            .map(|pool| (pool, None))
+            .collect();
+        drop(plan);
+        if pools.is_empty() {
+            return Err(Failure::NotFound(match pool {
+                Some(pool) => format!("pool {pool} has no override of {prefix}"),
+                None => format!("no pool has an override of {prefix}"),
+            }));
+        }
+        self.edit(&world, prefix, pools)
+    }
+
+    /// Sets or deletes an override in some pools.
+    fn edit(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: Vec<(usize, Option<u8>)>,
+    ) -> Result<MapChanged, Failure> {
+        let config = &world.inputs.config;
+        let plan = read(&world.plan);
+        let before: Vec<(usize, Option<u8>)> = pools
+            .iter()
+            .map(|&(pool, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied()))
+            .collect();
+        drop(plan);
+        durably(
+            &format!("map, {prefix}"),
+            || self.keep(config, prefix, &pools),
+            || {
+                self.put_in_force(world, prefix, &pools).inspect_err(|_| {
+                    // Some pools may have it.
+                    if self.put_in_force(world, prefix, &before).is_err() {
+                        self.mend();
+                    }
+                })
+            },
+            || self.keep(config, prefix, &before),
+        )?;
+        self.edited.fetch_add(1, Ordering::Relaxed);
+        self.untidy.notify_one();
+        let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
+        let changes = pools
+            .iter()
+            .zip(&before)
+            .map(|(&(pool, after), &(_, before))| Change {
+                pool: config.pools[pool].id.clone(),
+                before: name(pool, before),
+                after: name(pool, after),
+            })
+            .collect();
+        Ok(MapChanged { prefix, changes })
+    }
+
+    /// Makes overrides durable, in one transaction for each mirror that they name.
+    fn keep(
+        &self,
+        config: &Config,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<(), Failure> {
+        let mut by_mirror: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for &(pool, mirror) in pools {
+            by_mirror
+                .entry(mirror.map(|mirror| config.mirror_id(pool, mirror)))
+                .or_default()
+                .push(&config.pools[pool].id);
+        }
+        for (mirror, pools) in by_mirror {
+            match mirror {
+                Some(mirror) => self.state.set(&pools, prefix, mirror),
+                None => self.state.del(&pools, prefix),
+            }
+            .map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    /// Brings plan and kernel up to date: in place, or with a new plan where there is no room.
+    fn put_in_force(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<(), Failure> {
+        if self.edit_in_place(world, prefix, pools)? {
+            return Ok(());
+        }
+        // What earlier edits have let go may be room enough.
+        self.reclaim(world)?;
+        if self.edit_in_place(world, prefix, pools)? {
+            return Ok(());
+        }
+        tracing::info!("the tables are full: compiling larger ones");
+        let plan = read(&world.plan);
+        let mut layers: Vec<Layers> = (0..world.inputs.config.pools.len())
+            .map(|pool| plan.layers(pool).clone())
+            .collect();
+        drop(plan);
+        for &(pool, mirror) in pools {
+            match mirror {
+                Some(mirror) => layers[pool].overrides.insert(prefix, mirror),
+                None => layers[pool].overrides.remove(&prefix),
+            };
+        }
+        let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
+        let instance = self.prepare(&next)?;
+        self.commit(next, instance)
+    }
+
+    /// `false`: there is no room. Pools before the one without room are done.
+    fn edit_in_place(
+        &self,
+        world: &World,
+        prefix: IpNet,
+        pools: &[(usize, Option<u8>)],
+    ) -> Result<bool, Failure> {
+        // The kernel's lock first: who waits for it must not hold up the slow path.
+        let mut kernel = self.lock_kernel();
+        let mut plan = write(&world.plan);
+        for &(pool, mirror) in pools {
+            let stores = match plan.set_override(pool, prefix, mirror) {
+                Ok(stores) => stores,
+                Err(EditError::Outgrown) => return Ok(false),
+            };
+            self.apply(kernel.as_deref_mut(), &stores)?;
+        }
+        Ok(true)
+    }
+
+    /// `map import`
+    pub fn import(&self, csv: &str, name: &str, pool: Option<&str>) -> Result<Imported, Failure> {
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        let started = Instant::now();
+        let lists = parse(config, csv, name, pool)?;
+        let parse_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let plan = read(&world.plan);
+        let mut layers: Vec<Layers> = (0..config.pools.len())
+            .map(|pool| plan.layers(pool).clone())
+            .collect();
+        drop(plan);
+        let mut before = Vec::new();
+        for (pool, list) in &lists {
+            before.push((
+                *pool,
+                std::mem::replace(&mut layers[*pool].imported, Arc::clone(list)),
+            ));
+        }
+        let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
+        let compile_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let instance = self.prepare(&next)?;
+        let mut publish_ms = milliseconds(started);
+
+        let started = Instant::now();
+        let keep = |lists: &[(usize, Arc<Layer>)]| {
+            let imports = lists.iter();
+            let imports = imports.map(|(pool, list)| packed(config, *pool, list));
+            let imports: Vec<Import> = imports.collect();
+            self.state.import(&imports).map_err(internal)
+        };
+        let mut store_ms = 0;
+        durably(
+            name,
+            || keep(&lists).inspect(|()| store_ms = milliseconds(started)),
+            || {
+                let started = Instant::now();
+                self.commit(next, instance)?;
+                publish_ms += milliseconds(started);
+                Ok(())
+            },
+            || keep(&before),
+        )?;
+        Ok(Imported {
+            prefixes: lists
+                .iter()
+                .map(|(pool, list)| (config.pools[*pool].id.clone(), list.len() as u64))
+                .collect(),
+            parse_ms,
+            compile_ms,
+            store_ms,
+            publish_ms,
+            kernel_memory_bytes: self
+                .lock_kernel()
+                .map_or(0, |kernel| kernel.instance().memory()),
+        })
+    }
+}
+
+/// The lists that a file has for each pool. Without a pool named, a line is for every pool that
+/// has a table and holds its mirror; pools that no line is for keep what they have, unless the
+/// file is empty, which empties all.
+fn parse(
+    config: &Config,
+    csv: &str,
+    name: &str,
+    pool: Option<&str>,
+) -> Result<Vec<(usize, Arc<Layer>)>, Failure> {
+    let says_something = |line: &str| !line.trim().is_empty() && !line.trim().starts_with('#');
+    if !csv.lines().any(says_something) {
+        // More likely an accident than a wish.
+        return Err(Failure::Invalid(format!(
+            "{name}: it is empty; to empty the tables, import a file with just the line prefix,mirror"
+        )));
+    }
+    let tables: Vec<usize> = match pool {
+        Some(id) => vec![require_table(config, id)?],
+        None => (0..config.pools.len())
+            .filter(|&pool| config.pools[pool].has_table())
+            .collect(),
+    };
+    if tables.is_empty() {
+        return Err(Failure::Invalid(
+            "every pool has policy \"all\": there is nothing to import to".to_owned(),
+        ));
+    }
+    let mut lists = Vec::new();
+    for &table in &tables {
+        let mirrors: BTreeMap<&str, Option<u8>> = config
+            .mirrors
+            .iter()
+            .filter(|mirror| {
+                tables
+                    .iter()
+                    .any(|&pool| config.mirror_in_pool(pool, &mirror.id).is_some())
+            })
+            .map(|mirror| (mirror.id.as_str(), config.mirror_in_pool(table, &mirror.id)))
+            .collect();
+        let list = Layer::parse(csv, Path::new(name), None, |id| {
+            mirrors.get(id).copied().ok_or_else(|| {
+                let known: Vec<_> = mirrors.keys().copied().collect();
+                format!(
+                    "no mirror {id:?} in a table; there are {}",
+                    known.join(", ")
+                )
+            })
+        })
+        .map_err(|error| Failure::Invalid(error.to_string()))?;
+        lists.push((table, Arc::new(list)));
+    }
+    if pool.is_none() && lists.iter().any(|(_, list)| !list.is_empty()) {
+        lists.retain(|(_, list)| !list.is_empty());
+    }
+    Ok(lists)
+}
+
+fn packed(config: &Config, pool: usize, list: &Layer) -> Import {
+    let of = &config.pools[pool];
+    let groups = Order::group(0)..Order::group(of.groups.len() as u8);
+    let id = |member: u8| {
+        let known = usize::from(member) < of.mirrors.len() || groups.contains(&member);
+        // A number that is no member's is in no list.
+        let id = known.then(|| config.mirror_id(pool, member));
+        id.unwrap_or_default().to_owned()
+    };
+    let last = if groups.is_empty() {
+        of.mirrors.len() as u8
+    } else {
+        groups.end
+    };
+    Import {
+        pool: of.id.clone(),
+        mirrors: (0..last).map(id).collect(),
+        layer: list.to_bytes(),
+    }
+}

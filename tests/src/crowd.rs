@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::world::Space;
+use crate::net::Space;
 
 /// Ports of DNS over TCP and over TLS.
 const PORTS: (u16, u16) = (53, 853);

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::world::{Pins, Space, output};
+use crate::net::{Pins, Space, output};
 
 /// How long a daemon may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
-//! What the batteries, the demo and the benches share: little worlds of network namespaces, a
-//! daemon in one of them, and questions byte by byte.
+//! What tests, demo and benches share: network namespaces, daemons in them, and questions byte by byte.
 //!
-//! - [`world`]: namespaces, veth pairs, VLANs, sockets and programs inside them
+//! - [`net`]: namespaces, veth pairs, VLANs, sockets and programs inside them
+//! - [`world`]: worlds of the real prefix list and the real city databases
 //! - [`daemon`]: `geodns run` with a configuration, a pin path and a socket of its own
 //! - [`dns`]: queries, well-formed and not, and what came back
 //! - [`packet`]: the same in Ethernet frames
@@ -15,18 +15,17 @@
 //! - [`crowd`]: clients that hold all the connections they can
 //! - [`mutate`]: queries with something wrong, by the million
 //! - [`twins`]: a daemon with the program and one without, asked the same
-//! - [`bench`](mod@bench): the benches
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
 //! a killed process left behind is swept by the next.
 
 pub mod authority;
-pub mod bench;
 pub mod crowd;
 pub mod daemon;
 pub mod dns;
 pub mod mmdb;
 pub mod mutate;
+pub mod net;
 pub mod packet;
 pub mod peers;
 pub mod primary;

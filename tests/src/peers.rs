@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::dns::{self, Query, SOA};
+use crate::net::{Space, output};
 use crate::other_server;
-use crate::world::{Space, output};
 
 /// How long one may take to be ready, and to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

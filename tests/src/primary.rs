@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::dns::{A, AA, NS, QR, SOA, wire_name};
-use crate::world::Space;
+use crate::net::Space;
 
 /// What it is asked.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use geodns_common::abi::{self, Block, Page, Settings};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
-use crate::bench::world;
+use crate::world;
 
 /// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
 pub fn responder_object() -> Result<Vec<u8>> {

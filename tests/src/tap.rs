@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::world::Space;
+use crate::net::Space;
 
 /// A packet socket on one interface.
 #[derive(Debug)]

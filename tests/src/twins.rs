@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::daemon::{Daemon, Setup, at, difference};
 use crate::dns::{self, Query, Reply};
-use crate::world::Pair;
+use crate::net::Pair;
 
 /// Where the daemon with the program answers, and where the other one does.
 const SERVERS: [[&str; 2]; 2] = [

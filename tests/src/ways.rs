@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use crate::daemon::at;
 use crate::dns::{PADDING, Query};
+use crate::net::Pair;
 use crate::packet::{Frame, parse_mac};
 use crate::tap::Tap;
-use crate::world::Pair;
 
 /// A way for a query to come.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::world::Space;
+use crate::net::Space;
 
 /// Text in the body of a good answer.
 pub const GOOD: &str = "all is well";

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space, output, run};
 use geodns_tests::peers::{self, Kind, Peer};
-use geodns_tests::world::{Pair, Space, output, run};
 
 /// Ours.
 const OURS: &str = "192.0.2.53";

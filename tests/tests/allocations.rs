@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use geodns::serve::{Identity, Transport, answer};
-use geodns_tests::bench::world;
 use geodns_tests::dns::{A, AAAA, MX, Query, Reply, TXT};
+use geodns_tests::world;
 
 /// The system's allocator, counting what each thread asks it for.
 struct Counting;

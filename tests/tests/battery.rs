@@ -13,8 +13,8 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, at, difference};
 use geodns_tests::dns::{self, A, AAAA, AD, CD, COOKIE, ECS, NSID, PADDING, Query, RD, Reply};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::twins::Twins;
-use geodns_tests::world::Pair;
 
 /// Clients, and the mirror that `www` has for each.
 const CLIENTS: [(&str, &str); 8] = [

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::Query;
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space, output};
 use geodns_tests::peers::{self, Kind, Peer};
 use geodns_tests::twins::Twins;
-use geodns_tests::world::{Pair, Space, output};
 
 /// Ours.
 const OURS: &str = "192.0.2.53";

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_PREFIXES, Setup};
-use geodns_tests::world::{Pair, output, run};
+use geodns_tests::net::{Pair, output, run};
 use geodns_tests::{needs_root, other_server};
 use serde_json::Value;
 

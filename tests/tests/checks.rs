@@ -10,9 +10,9 @@ use geodns_tests::authority::Authority;
 use geodns_tests::daemon::{Setup, at, ip, pool};
 use geodns_tests::dns::{A, AAAA, Query};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space};
 use geodns_tests::twins::Twins;
 use geodns_tests::web::{GOOD, Manner, Web};
-use geodns_tests::world::{Pair, Space};
 use serde_json::Value as Json;
 
 const CLIENT: &str = "45.0.0.1";

@@ -16,7 +16,7 @@ use geodns_tests::daemon::{
 };
 use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::world::{Pair, output, run};
+use geodns_tests::net::{Pair, output, run};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

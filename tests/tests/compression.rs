@@ -11,8 +11,8 @@ use domain::rdata::AllRecordData;
 use geodns_tests::daemon::{Daemon, Setup, at, ip, pool};
 use geodns_tests::dns::{self, A, AXFR, CNAME, MX, NS, Query, SOA, SRV, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::peers::{self, Kind, Peer};
-use geodns_tests::world::Pair;
 
 const OURS: &str = "192.0.2.53";
 const KNOTS: &str = "192.0.2.54";

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, ip};
 use geodns_tests::dns::{self, A, COOKIE, NSID, Query, SOA, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space, run};
 use geodns_tests::peers::{self, Kind, Peer};
 use geodns_tests::twins::Twins;
-use geodns_tests::world::{Pair, Space, run};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "192.0.2.1";

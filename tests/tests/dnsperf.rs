@@ -10,8 +10,8 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{AA, Reply};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, run};
 use geodns_tests::packet::checksum;
-use geodns_tests::world::{Pair, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

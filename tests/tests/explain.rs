@@ -12,7 +12,7 @@ use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, ip, pool};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
-use geodns_tests::world::{Pair, run};
+use geodns_tests::net::{Pair, run};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};

@@ -16,7 +16,7 @@ use geodns_tests::daemon::{
 };
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::world::Pair;
+use geodns_tests::net::Pair;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::Value;

@@ -13,9 +13,9 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, Setup, at, difference, ip};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::packet::{Checksum, Frame, checksum, parse_mac};
 use geodns_tests::tap::Tap;
-use geodns_tests::world::Pair;
 use nix::errno::Errno;
 
 const SERVER: &str = "192.0.2.53";

@@ -10,7 +10,7 @@ use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, ip};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
-use geodns_tests::world::{Pair, output};
+use geodns_tests::net::{Pair, output};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -887,7 +887,7 @@ fn a_mirror_loses_only_the_address_that_is_broken() -> Result<()> {
     needs_root!();
     let place = Twins::place()?;
     let addresses = ["10.5.1.1", "10.5.1.2", "fd05:1::1", "fd05:1::2"];
-    let web = |address: &str, place: &geodns_tests::world::Pair| {
+    let web = |address: &str, place: &geodns_tests::net::Pair| {
         Web::start(&place.client, at(address, 80)?)
     };
     let mut webs = Vec::new();

@@ -11,7 +11,7 @@ use geodns_tests::daemon::{
 };
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::world::{Pair, Space, output, run};
+use geodns_tests::net::{Pair, Space, output, run};
 
 const SERVER: &str = "192.0.2.53";
 const SERVER_V6: &str = "2001:db8::53";

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, binary, request};
 use geodns_tests::needs_root;
-use geodns_tests::world::Pair;
+use geodns_tests::net::Pair;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use geodns::kernel::memory;
 use geodns_common::tables::Tables;
-use geodns_tests::bench::world;
 use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Pins, Space};
 use geodns_tests::rig::Responder;
-use geodns_tests::world::{Pair, Pins, Space};
+use geodns_tests::world;
 
 /// What of `larger` is beside `smaller`, in per cent.
 fn apart(one: u64, other: u64) -> f64 {

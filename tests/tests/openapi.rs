@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::needs_root;
-use geodns_tests::world::Space;
+use geodns_tests::net::Space;
 
 /// Requests to each operation that the fuzzer makes up, beside those of its fixed phases.
 const EXAMPLES: &str = "25";

@@ -10,8 +10,8 @@ use geodns_tests::daemon::{Setup, ip, pool, request};
 use geodns_tests::dns::{A, AAAA, ANY, CNAME, Query, Reply, TXT};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
+use geodns_tests::net::run;
 use geodns_tests::twins::Twins;
-use geodns_tests::world::run;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 

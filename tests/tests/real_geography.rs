@@ -15,7 +15,7 @@ use geodns::steering::{Steering, Whereabouts};
 use geodns::world::{Inputs, World};
 use geodns_common::abi::{Family, Order};
 use geodns_common::tables::{self, Tables};
-use geodns_tests::bench::world;
+use geodns_tests::world;
 use ipnet::IpNet;
 use maxminddb::{Reader, WithinOptions, path};
 use rand::rngs::SmallRng;

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use geodns::plan::Plan;
 use geodns_common::abi::Family;
 use geodns_common::verdict::Verdict;
-use geodns_tests::bench::world::{self, MIRRORS, NAME};
 use geodns_tests::dns::{A, Query, Reply};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{Frame, SERVER_MAC};
 use geodns_tests::rig::{Action, Responder};
+use geodns_tests::world::{self, MIRRORS, NAME};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

@@ -15,8 +15,8 @@ use domain::rdata::AllRecordData;
 use geodns_tests::daemon::{Daemon, Setup, at};
 use geodns_tests::dns::{self, A, AAAA, ANY, CNAME, HTTPS, MX, NS, NSID, Query, SOA, SRV, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::peers::{self, Kind, Peer};
-use geodns_tests::world::Pair;
 
 const DNAME: u16 = 39;
 const DS: u16 = 43;

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, at, binary, ip};
 use geodns_tests::dns::{self, A, Query};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::terminal::Terminal;
-use geodns_tests::world::Pair;
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "10.1.0.1";

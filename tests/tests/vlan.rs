@@ -11,9 +11,9 @@ use geodns_tests::daemon::{
 };
 use geodns_tests::dns::{self, A, AAAA, ANY, Query, Reply, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space};
 use geodns_tests::packet::Frame;
 use geodns_tests::tap::Tap;
-use geodns_tests::world::{Pair, Space};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 

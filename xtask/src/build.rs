@@ -17,6 +17,9 @@ const RIG: &str = "rig";
 /// What they are built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
+/// Arguments that name the workspace without the crate that is no program of the host.
+pub const HOST: [&str; 3] = ["--workspace", "--exclude", "geodns-ebpf"];
+
 /// Cargo for the eBPF package. It has a target directory of its own, so that neither compiler sees the
 /// other's work; the lock file is the host's and never changes here.
 pub fn ebpf_cargo(toolchain: &Toolchain, subcommand: &str) -> Command {
@@ -85,6 +88,16 @@ fn put(name: &str) -> Result<()> {
     fs::write(&half, bytes)
         .and_then(|()| fs::rename(&half, &placed))
         .with_context(|| format!("could not write {}", placed.display()))
+}
+
+/// Builds the daemon that network tests start, with the features that the tests build it with.
+pub fn daemon() -> Result<()> {
+    cmd::run(
+        cmd::cargo()
+            .args(["build", "--locked"])
+            .args(HOST)
+            .args(["--bin", "geodns"]),
+    )
 }
 
 /// Builds everything an operator needs: `target/release/geodns`.

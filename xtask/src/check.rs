@@ -1,6 +1,6 @@
 //! `cargo xtask check`: what a reader should never have to point out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -14,9 +14,6 @@ const DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 const MACHETE: (&str, &str) = ("cargo-machete", "0.9.2");
 /// Where `cargo deny` gets the advisories from.
 const ADVISORIES: &str = "https://github.com/RustSec/advisory-db";
-
-/// The workspace without the crate that is no program of the host.
-const HOST: [&str; 4] = ["--locked", "--workspace", "--exclude", "geodns-ebpf"];
 
 type Check = fn() -> Result<()>;
 
@@ -64,10 +61,12 @@ fn format() -> Result<()> {
 fn clippy() -> Result<()> {
     component("clippy", "clippy")?;
     let mut clippy = cmd::cargo();
-    clippy
-        .arg("clippy")
-        .args(HOST)
-        .args(["--all-targets", "--", "-D", "warnings"]);
+    clippy.args(["clippy", "--locked"]).args(build::HOST).args([
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     cmd::run(&mut clippy)
 }
 
@@ -80,8 +79,8 @@ fn clippy_ebpf() -> Result<()> {
 
 fn docs() -> Result<()> {
     let mut doc = cmd::cargo();
-    doc.args(["doc", "--no-deps"])
-        .args(HOST)
+    doc.args(["doc", "--locked", "--no-deps"])
+        .args(build::HOST)
         .env("RUSTDOCFLAGS", "-D warnings");
     cmd::run(&mut doc)
 }
@@ -122,20 +121,24 @@ fn deny_command(deny: &PathBuf) -> Command {
 fn machete() -> Result<()> {
     let mut machete = Command::new(tool(MACHETE)?);
     // By folder: `fuzz` is a workspace of its own, and its lock file is not kept.
-    machete.args([
-        "--with-metadata",
-        "geodns-common",
-        "geodns-ebpf",
-        "geodns-user",
-        "tests",
-        "xtask",
-    ]);
+    machete.arg("--with-metadata").args(members()?);
     // It reports on its standard output, clean or not.
     let out = machete.current_dir(place::root()).output()?;
     if !out.status.success() {
         bail!("{}", String::from_utf8_lossy(&out.stdout).trim());
     }
     Ok(())
+}
+
+/// The folders of the workspace's packages.
+fn members() -> Result<Vec<PathBuf>> {
+    let metadata = cmd::output(cmd::cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let manifests = packages.filter_map(|package| package["manifest_path"].as_str());
+    Ok(manifests
+        .filter_map(|manifest| Some(Path::new(manifest).parent()?.to_owned()))
+        .collect())
 }
 
 /// Makes a component of the running toolchain available: rustup's minimal profile has neither.

@@ -87,6 +87,20 @@ pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
     }
 }
 
+/// Real clients, and the tools that the network tests drive.
+const CLIENTS: [&str; 10] = [
+    "bind9-dnsutils",
+    "bindfs",
+    "bpftool",
+    "curl",
+    "dnsperf",
+    "dnsviz",
+    "ethtool",
+    "iproute2",
+    "knot-dnsutils",
+    "tcpdump",
+];
+
 /// The packages of other name servers, which are asked the same questions as ours.
 const SERVERS: [&str; 6] = [
     "bind9",
@@ -104,6 +118,11 @@ const GEOGRAPHY: [&str; 4] = [
     "pdns-backend-geoip",
     "pdns-server",
 ];
+
+/// Installs the clients and tools of the network tests; `why` completes "… for WHY".
+pub fn clients(why: &str) -> Result<()> {
+    install(&CLIENTS, why)
+}
 
 /// Programs of other name servers, in a folder of the cache. Only the libraries that they need are
 /// installed: a name server that was installed would be started, now or when the machine is.

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cmd::{self, say};
 use crate::kernel::{self, Kernel};
-use crate::{build, debian, place, test};
+use crate::{build, debian, place};
 
 /// Batteries of package geodns-tests: those about programs in the kernel.
 const TESTS: [&str; 5] = ["kernel", "daemon_kernel", "vlan", "battery", "listen"];
@@ -41,11 +41,11 @@ const PATIENCE: Duration = Duration::from_secs(30 * 60);
 /// Boots Debian's kernel of this version and runs the tests there that the filter names.
 pub fn test(version: &str, filter: &[String]) -> Result<()> {
     let kernel = Kernel::fetch(version)?;
-    debian::install(test::DEBIAN, "the network tests")?;
+    debian::clients("the network tests")?;
     debian::install(&["qemu-system-x86"], "booting another kernel")?;
     build::objects()?;
     say("building the tests");
-    test::binaries()?;
+    build::daemon()?;
     let script = script(&binaries()?, filter)?;
 
     let initramfs = place::target().join("guest.cpio");
@@ -77,8 +77,9 @@ pub fn test(version: &str, filter: &[String]) -> Result<()> {
 /// Builds the tests, as `cargo xtask test` does; gives their files by name.
 fn binaries() -> Result<BTreeMap<String, PathBuf>> {
     let mut cargo = cmd::cargo();
-    cargo.args(["test", "--no-run", "--locked", "--workspace"]);
-    cargo.args(["--exclude", "geodns-ebpf"]);
+    cargo
+        .args(["test", "--no-run", "--locked"])
+        .args(build::HOST);
     cargo.arg("--message-format=json-render-diagnostics");
     for name in TESTS {
         cargo.args(["--test", name]);

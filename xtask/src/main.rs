@@ -6,7 +6,8 @@
 //! test       every test; --kernel boots another kernel in qemu
 //! check      format, lints, docs, licences, unused dependencies
 //! data       real GeoIP data into a cache outside git
-//! demo bench the binaries of package geodns-tests
+//! demo       the binary of package geodns-tests
+//! bench      the binary of package geodns-bench
 //! ```
 //!
 //! All commands do their own set-up: each names a missing package, with the reason,

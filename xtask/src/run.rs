@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cmd::{self, say};
-use crate::{build, data, debian, place, test};
+use crate::{build, data, debian, place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -65,20 +65,21 @@ pub fn bench(args: &Rest) -> Result<()> {
         true => debian::servers("the benches")?,
         false => {}
     }
-    become_it(built("bench", args)?)
+    become_it(built("geodns-bench", "bench", args)?)
 }
 
 /// The demo, which is told where the city databases are.
 pub fn demo(args: &Rest) -> Result<()> {
     let cities = data::cities()?;
-    let mut command = built("demo", &Rest { rest: Vec::new() })?;
+    let mut command = built("geodns-tests", "demo", &Rest { rest: Vec::new() })?;
     command.arg(cities).args(&args.rest);
     become_it(command)
 }
 
-fn built(name: &str, args: &Rest) -> Result<Command> {
+/// Builds a binary of a package, and the daemon that it starts.
+fn built(package: &str, name: &str, args: &Rest) -> Result<Command> {
     if place::is_root() {
-        debian::install(test::DEBIAN, &format!("the {name}"))?;
+        debian::clients(&format!("the {name}"))?;
     }
     build::objects()?;
     build::release()?;
@@ -88,7 +89,7 @@ fn built(name: &str, args: &Rest) -> Result<Command> {
         "--release",
         "--locked",
         "--package",
-        "geodns-tests",
+        package,
         "--bin",
         name,
     ]))?;

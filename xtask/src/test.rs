@@ -8,20 +8,6 @@ use anyhow::{Result, bail};
 use crate::cmd::{self, say};
 use crate::{build, debian, guest, place, python, release};
 
-/// The real clients and tools that the network tests drive.
-pub const DEBIAN: &[&str] = &[
-    "bind9-dnsutils",
-    "bindfs",
-    "bpftool",
-    "curl",
-    "dnsperf",
-    "dnsviz",
-    "ethtool",
-    "iproute2",
-    "knot-dnsutils",
-    "tcpdump",
-];
-
 #[derive(clap::Args)]
 pub struct Args {
     /// Boot Debian's kernel of this version (6.1) in qemu, and run the tests that need a kernel there
@@ -44,7 +30,7 @@ pub fn test(args: &Args) -> Result<()> {
         return guest::test(version, &args.filter);
     }
     if place::is_root() {
-        debian::install(DEBIAN, "the network tests")?;
+        debian::clients("the network tests")?;
         debian::servers("the network tests")?;
         python::ready("the tests of the API")?;
     } else {
@@ -73,7 +59,7 @@ pub fn test(args: &Args) -> Result<()> {
     };
 
     say("building the tests");
-    binaries()?;
+    build::daemon()?;
     let with_nextest = Command::new("cargo-nextest")
         .arg("--version")
         .output()
@@ -84,34 +70,14 @@ pub fn test(args: &Args) -> Result<()> {
     } else {
         &["test", "--tests", "--no-fail-fast"][..]
     });
-    tests
-        .args(["--locked", "--workspace", "--exclude", "geodns-ebpf"])
-        .args(&args.filter);
+    tests.arg("--locked").args(build::HOST).args(&args.filter);
     cmd::run(&mut tests)?;
     if args.filter.is_empty() {
-        cmd::run(cargo().args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--exclude",
-            "geodns-ebpf",
-            "--doc",
-            "--quiet",
-        ]))?;
+        let mut examples = cargo();
+        examples.args(["test", "--locked"]).args(build::HOST);
+        cmd::run(examples.args(["--doc", "--quiet"]))?;
     }
     report_skips(&fs::read_to_string(&skips)?, place::is_root())
-}
-
-/// Builds the daemon: network tests start it, and no test target builds it.
-pub fn binaries() -> Result<()> {
-    cmd::run(cmd::cargo().args([
-        "build",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "geodns-ebpf",
-        "--bins",
-    ]))
 }
 
 /// What a test may skip for even with root: real data is fetched, and the last release built, only when asked for,

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
+use geodns_tests::net::{Space, join, output};
 use geodns_tests::web::Web;
-use geodns_tests::world::{Space, join, output};
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// A client: its city, and where its networks begin: `v4`.0/24 and `v6`::/64.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::Daemon;
 use geodns_tests::dns::SOA;
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::primary::Primary;
-use geodns_tests::world::Pair;
 
 use super::{ONE, OURS, TWO, notify, secondary, until_serial};
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, AA, Query, Reply, SOA, wire_name};
-use geodns_tests::world::Space;
+use geodns_tests::net::Space;
 
 /// Ours.
 const OURS: [u8; 4] = [192, 0, 2, 53];

@@ -16,9 +16,9 @@ use domain::rdata::{Soa, Txt};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{A, AA, AXFR, Query, SOA, wire_name};
 use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space};
 use geodns_tests::peers::{self, Kind, Peer};
 use geodns_tests::primary::{Act, Asked, Primary};
-use geodns_tests::world::{Pair, Space};
 
 use super::{axfr, ixfr};
 

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{AXFR, SOA};
 use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
 use geodns_tests::primary::{Act, Asked, Primary};
-use geodns_tests::world::Pair;
 
 use super::{ONE, OURS, PATIENCE, TWO, secondary, until_serial};
 

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use super::Outcome;
 use super::servers::{Role, Server};
 use super::sizes::{Cost, Of, QUESTIONS};
-use crate::bench::shown;
+use crate::figure::shown;
 
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (900, 540);

@@ -12,13 +12,14 @@ use geodns::plan::Plan;
 use geodns::world::Inputs;
 use geodns_common::abi::Family;
 use geodns_common::tables::{self, Tables};
+use geodns_tests::daemon::Daemon;
+use geodns_tests::net::Pair;
+use geodns_tests::rig::{DRAWS, Responder, Rig};
+use geodns_tests::world;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::{Figure, Goal, world};
-use crate::daemon::Daemon;
-use crate::rig::{DRAWS, Responder, Rig};
-use crate::world::Pair;
+use crate::figure::{Figure, Goal, quantile};
 
 /// Runs of a program, each of [`DRAWS`] lookups.
 const RUNS: u32 = 50_000;
@@ -122,7 +123,7 @@ fn lookups(plan: &Plan) -> Result<(f64, f64)> {
         table.push((table_ns - idle) / f64::from(DRAWS));
         trie.push((trie_ns - idle) / f64::from(DRAWS));
     }
-    let median = |values: &[f64]| super::quantile(values, 0.5);
+    let median = |values: &[f64]| quantile(values, 0.5);
     Ok((median(&table), median(&trie)))
 }
 

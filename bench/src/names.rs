@@ -11,14 +11,14 @@ use geodns::config::Config;
 use geodns::serve::{self, BATCH, Identity, Transport};
 use geodns::world::{Inputs, World};
 use geodns_common::verdict::Verdict;
+use geodns_tests::daemon::{Daemon, Setup, at};
+use geodns_tests::dns::{self, A, Query, TXT};
+use geodns_tests::net::{Pair, Space, join};
+use geodns_tests::rig::{Draw, Responder};
 use nix::time::{ClockId, clock_gettime};
 
-use super::flood::{Flood, Flow, SERVER};
-use super::{Figure, Goal, quantile};
-use crate::daemon::{Daemon, Setup, at};
-use crate::dns::{self, A, Query, TXT};
-use crate::rig::{Draw, Responder};
-use crate::world::{Pair, Space, join};
+use crate::figure::{Figure, Goal, quantile};
+use crate::flood::{Flood, Flow, SERVER};
 
 /// Names of the large zone and of the small one, and one of each, in which zeros are any digits.
 const ZONES: [(usize, &str); 2] = [

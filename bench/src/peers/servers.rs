@@ -7,21 +7,22 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use geodns_tests::daemon::{self, Daemon};
+use geodns_tests::dns::{self, COOKIE, Reply};
+use geodns_tests::net::Space;
+use geodns_tests::other_server;
+use geodns_tests::packet::Frame;
+use geodns_tests::peers::{self, Kind, Peer};
+use geodns_tests::rig::{Pattern, Seen};
+use geodns_tests::world::{MIRRORS, NAME, body};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::scenarios::{Question, SCENARIOS, SECRET, Scenario};
 use super::world::{self, List, SERVER_V4, SERVER_V6, ZONE};
-use crate::bench::flood::{By, Flood, first, last_cpu};
-use crate::bench::on_cpu;
-use crate::bench::world::{MIRRORS, NAME, body};
-use crate::daemon::{self, Daemon};
-use crate::dns::{self, COOKIE, Reply};
-use crate::other_server;
-use crate::packet::Frame;
-use crate::peers::{self, Kind, Peer};
-use crate::rig::{Pattern, Seen};
-use crate::world::Space;
+use crate::cpu::on_cpu;
+use crate::cpu::{first, last_cpu};
+use crate::flood::{By, Flood};
 
 /// Responses a second to each prefix, where they are limited: more than the flood of 10,000 sources asks for, even
 /// if some of them share a prefix.
@@ -70,8 +71,6 @@ pub struct Server {
     pub note: &'static str,
     /// Whether it chooses by the list.
     pub steers: bool,
-    /// Whether it knows client subnets.
-    pub knows_subnets: bool,
     /// Whether it has cookies.
     pub has_cookies: bool,
     /// Whether it limits its responses.
@@ -112,7 +111,6 @@ struct Entry {
     note: &'static str,
     kind: Kind,
     steers: bool,
-    knows_subnets: bool,
     has_cookies: bool,
     limits: bool,
     setup: peers::Setup,
@@ -203,7 +201,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
                    socket on the interface",
             kind: Kind::Knot,
             steers: true,
-            knows_subnets: true,
             has_cookies: false,
             limits: false,
             setup: knot("xdp:\n  listen: eth0@53\n", false)?,
@@ -213,7 +210,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "mod-geoip, `mode: subnet`, with the list; no cookies",
             kind: Kind::Knot,
             steers: true,
-            knows_subnets: true,
             has_cookies: false,
             limits: false,
             setup: knot("", false)?,
@@ -223,7 +219,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "knows no geography: everybody gets the same mirror",
             kind: Kind::Nsd,
             steers: false,
-            knows_subnets: false,
             has_cookies: true,
             limits: false,
             setup: peers::Setup {
@@ -236,7 +231,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "plugin geoip, the list as `nets`; its cookies are of its own kind; it has no limit of responses",
             kind: Kind::Gdnsd,
             steers: true,
-            knows_subnets: true,
             has_cookies: true,
             limits: false,
             setup: peers::Setup {
@@ -251,7 +245,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
                    MMDB; knows no client subnets",
             kind: Kind::Bind,
             steers: true,
-            knows_subnets: false,
             has_cookies: true,
             limits: false,
             setup: peers::Setup {
@@ -267,7 +260,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
                    refuses who has no good one; it has no limit of responses",
             kind: Kind::Pdns,
             steers: true,
-            knows_subnets: true,
             has_cookies: false,
             limits: false,
             setup: peers::Setup {
@@ -288,7 +280,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "the same, mod-rrl and mod-cookies",
             kind: Kind::Knot,
             steers: true,
-            knows_subnets: true,
             has_cookies: true,
             limits: true,
             setup: knot("xdp:\n  listen: eth0@53\n", true)?,
@@ -298,7 +289,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "the same, and rrl-ratelimit",
             kind: Kind::Nsd,
             steers: false,
-            knows_subnets: false,
             has_cookies: true,
             limits: true,
             setup: peers::Setup {
@@ -311,7 +301,6 @@ fn entries(list: &List) -> Result<Vec<Entry>> {
             note: "the same, and rate-limit",
             kind: Kind::Bind,
             steers: true,
-            knows_subnets: false,
             has_cookies: true,
             limits: true,
             setup: peers::Setup {
@@ -342,7 +331,6 @@ fn bare(name: &'static str, role: Role, program: &str) -> Result<Server> {
         version: String::new(),
         note: "",
         steers: false,
-        knows_subnets: false,
         has_cookies: false,
         limits: false,
         start: Duration::ZERO,
@@ -388,7 +376,6 @@ fn ours(name: &'static str, role: Role, limit: &str, list: &Path) -> Result<Serv
         version: format!("geodns {}", env!("CARGO_PKG_VERSION")),
         note,
         steers: true,
-        knows_subnets: true,
         has_cookies: true,
         limits: !limit.is_empty(),
         start,
@@ -421,7 +408,6 @@ fn peer(entry: Entry) -> Result<Server> {
         version: peer.version.clone(),
         note: entry.note,
         steers: entry.steers,
-        knows_subnets: entry.knows_subnets,
         has_cookies: entry.has_cookies,
         limits: entry.limits,
         start,

@@ -7,12 +7,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData};
+use geodns_tests::daemon::Daemon;
+use geodns_tests::net::Pair;
+use geodns_tests::rig;
+use geodns_tests::world;
 use ipnet::IpNet;
 
-use super::{Figure, Goal, world};
-use crate::daemon::Daemon;
-use crate::rig;
-use crate::world::Pair;
+use crate::figure::{Figure, Goal};
 
 /// Imports into a daemon of its own each round.
 pub fn run(list: &Path, rounds: usize) -> Result<Vec<Figure>> {

@@ -5,11 +5,12 @@
 use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
+use geodns_tests::dns::{A, AAAA, ANY, Query, TXT};
+use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::rig::{Responder, Rig};
+use geodns_tests::world;
 
-use super::{Figure, world};
-use crate::dns::{A, AAAA, ANY, Query, TXT};
-use crate::packet::{Checksum, Frame, SERVER_MAC};
-use crate::rig::{Responder, Rig};
+use crate::figure::Figure;
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "20.1.2.3";

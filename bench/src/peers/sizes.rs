@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use geodns::world::World;
+use geodns_tests::rig::{Draw, Responder};
+use geodns_tests::world;
 
 use super::load::flooded;
 use super::servers::Role;
 use super::world::List;
-use crate::bench::flood::Flood;
-use crate::bench::{names, quantile, world};
-use crate::rig::{Draw, Responder};
+use crate::figure::quantile;
+use crate::flood::Flood;
+use crate::names;
 
 /// The word for it, among those of the scenarios.
 pub const ID: &str = "sizes";

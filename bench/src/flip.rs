@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
+use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::net::Pair;
+use geodns_tests::world;
 
-use super::{Figure, Goal, quantile, world};
-use crate::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
-use crate::dns::{self, A, Query, Reply};
-use crate::world::Pair;
+use crate::figure::{Figure, Goal, quantile};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "192.0.2.1";

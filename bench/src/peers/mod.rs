@@ -21,8 +21,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::flood::{above, first};
-use super::{Figure, Goal, cost};
+use crate::cost;
+use crate::cpu::first;
+use crate::figure::{Figure, Goal};
+use crate::flood::above;
 use load::{Half, Measured};
 use report::{Place, Report};
 use scenarios::{SCENARIOS, Scenario};

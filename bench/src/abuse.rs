@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_common::verdict::Verdict;
+use geodns_tests::daemon::{Daemon, at, difference, ip};
+use geodns_tests::dns::{self, A, COOKIE, MX, Query, Reply};
+use geodns_tests::net::Space;
+use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
+use geodns_tests::world;
 
-use super::flood::{Awake, Flood, Flow, SERVER, last_cpu, pin};
-use super::{Figure, Goal, quantile, world};
-use crate::daemon::{Daemon, at, difference, ip};
-use crate::dns::{self, A, COOKIE, MX, Query, Reply};
-use crate::packet::{Checksum, Frame};
-use crate::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
-use crate::world::Space;
+use crate::cpu::{Awake, last_cpu, pin};
+use crate::figure::{Figure, Goal, quantile};
+use crate::flood::{Flood, Flow, SERVER};
 
 /// How long each flood lasts.
 const TIME: Duration = Duration::from_secs(2);

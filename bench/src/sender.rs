@@ -11,10 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions};
 use geodns::kernel::mmap::Mapping;
+use geodns_tests::net::Space;
+use geodns_tests::rig::Rig;
 use nix::time::{ClockId, clock_gettime};
-
-use crate::rig::Rig;
-use crate::world::Space;
 
 /// Frames that are prepared for a load: one for each DNS id.
 pub const FRAMES: usize = 65_536;

@@ -8,22 +8,23 @@ use std::ops::Sub;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
+use geodns_tests::dns::{A, Query};
+use geodns_tests::net::{Space, join, run as output};
+use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
+use geodns_tests::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
+use geodns_tests::world;
 use nix::net::if_::if_nametoindex;
 
-use super::sender::{self, Frames, Sender};
-use super::{Figure, Goal, cost, on_cpu, world};
-use crate::dns::{A, Query};
-use crate::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
-use crate::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
-use crate::world::{self as spaces, Space, join};
+use crate::cost;
+use crate::cpu::{idle_of_last_cpu, last_cpu, on_cpu, pin, schedule};
+use crate::figure::{Figure, Goal};
+use crate::sender::{self, Frames, Sender};
 
 /// The server's address.
 pub const SERVER: &str = "192.0.2.53";
@@ -346,7 +347,7 @@ impl Flood {
         let last = last_cpu()?;
         ensure!(last != 0, "this needs two CPUs: one for the server alone");
         // Without a program a veth has no queue to receive from but with GRO.
-        spaces::run(
+        output(
             self.server
                 .command("ethtool")
                 .args(["-K", "eth0", "gro", "on"]),
@@ -364,7 +365,7 @@ impl Flood {
         for end in [End::Generator, End::Server] {
             self.thread(end, false)?;
         }
-        spaces::run(
+        output(
             self.server
                 .command("ethtool")
                 .args(["-K", "eth0", "gro", "off"]),
@@ -383,7 +384,7 @@ impl Flood {
         let threaded = format!("echo {} > /sys/class/net/eth0/threaded", u8::from(on));
         let mut command = Command::new("ip");
         command.args(["netns", "exec", space.name(), "sh", "-c", &threaded]);
-        spaces::run(&mut command)?;
+        output(&mut command)?;
         let after = processes(NAME)?;
         // Some kernels keep the threads of an interface that has none any more, and take them again.
         let receivers = &mut self.receivers[end as usize];
@@ -524,7 +525,7 @@ impl Flood {
     /// What the two ends have lost so far.
     fn lost(&self) -> Result<Lost> {
         let counted = |space: &Space, counter: &str| -> Result<u64> {
-            let text = spaces::run(space.command("ethtool").args(["-S", "eth0"]))?;
+            let text = output(space.command("ethtool").args(["-S", "eth0"]))?;
             let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
             // One for each queue.
             let values = lines.filter(|(name, _)| name.ends_with(counter));
@@ -649,95 +650,6 @@ fn generate(program: &Xdp, data: &[u8], context: &[u32; 6], frames: u32, batch: 
     options.repeat = frames;
     options.attrs = TestRunAttrs::new().xdp_live_frames(batch);
     program.test_run(options).context("cannot generate")?;
-    Ok(())
-}
-
-/// Runs a function before whatever else the machine does that has no priority of its own, and with it every
-/// process that it starts: as a real-time thread. Of two of them, the one with more `priority` is first.
-pub fn first<T>(priority: i32, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    schedule(0, libc::SCHED_RR, priority)?;
-    let done = f();
-    schedule(0, libc::SCHED_OTHER, 0)?;
-    done
-}
-
-/// Keeps a CPU from halting while it has nothing to do, as long as this is there: a virtual one takes longer to wake
-/// than a veth's ring lasts in a flood. Whatever else there is to run comes first.
-pub struct Awake {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<()>>>,
-}
-
-impl Awake {
-    /// Keeps this one awake.
-    pub fn keep(cpu: usize) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&over);
-        let thread = std::thread::spawn(move || {
-            pin(0, cpu)?;
-            schedule(0, libc::SCHED_IDLE, 0)?;
-            while !seen.load(Ordering::Relaxed) {
-                std::hint::spin_loop();
-            }
-            Ok(())
-        });
-        Self {
-            over,
-            thread: Some(thread),
-        }
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !matches!(ended, Some(Ok(Ok(())))) && !std::thread::panicking() {
-            eprintln!("bench: a CPU was not kept awake");
-        }
-    }
-}
-
-/// Sets how a thread is scheduled; 0: this one.
-fn schedule(thread: i32, policy: i32, priority: i32) -> Result<()> {
-    let priority = libc::sched_param {
-        sched_priority: priority,
-    };
-    // SAFETY: a bare system call; the pointer is good for its time.
-    let done = unsafe { libc::sched_setscheduler(thread, policy, &priority) };
-    nix::errno::Errno::result(done)
-        .context("cannot set a real-time priority")
-        .map(drop)
-}
-
-/// How long the last CPU has been idle, to 10 ms.
-fn idle_of_last_cpu() -> Result<Duration> {
-    let last = format!("cpu{} ", last_cpu()?);
-    let stat = std::fs::read_to_string("/proc/stat")?;
-    let line = stat.lines().find_map(|line| line.strip_prefix(&last));
-    // user, nice, system, idle, iowait
-    let ticks = line
-        .context("no last CPU in /proc/stat")?
-        .split_whitespace();
-    let idle = ticks.skip(3).take(2).map(str::parse::<u64>);
-    let idle: u64 = idle.sum::<Result<u64, _>>()?;
-    // USER_HZ is 100 everywhere.
-    Ok(Duration::from_millis(10 * idle))
-}
-
-/// The machine's last CPU.
-pub fn last_cpu() -> Result<usize> {
-    // Not `available_parallelism`, which knows only those that this thread may run on.
-    let cpus = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN)?;
-    Ok(usize::try_from(cpus.context("no CPU")? - 1)?)
-}
-
-/// Keeps a thread on one CPU; 0: this thread.
-pub fn pin(thread: i32, cpu: usize) -> Result<()> {
-    use nix::sched::{CpuSet, sched_setaffinity};
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(nix::unistd::Pid::from_raw(thread), &set)?;
     Ok(())
 }
 

@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use geodns_tests::daemon::{Daemon, at};
+use geodns_tests::dns::{self, A, Query, Reply};
+use geodns_tests::net::{Pair, Space};
+use geodns_tests::world;
 use ipnet::Ipv4Net;
 
-use super::{Figure, Goal, quantile, world};
-use crate::daemon::{Daemon, at};
-use crate::dns::{self, A, Query, Reply};
-use crate::world::{Pair, Space};
+use crate::figure::{Figure, Goal, quantile};
 
 const SERVER: &str = "192.0.2.53";
 /// Edits of a round.

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use geodns_tests::net::run as output;
 use serde_json::{Value, json};
 
 use super::load::{Half, Measured, Point};
 use super::servers::{Missing, Role, Server};
 use super::sizes::{Cost, Of, QUESTIONS};
 use super::{Outcome, plot};
-use crate::bench::{Figure, quantile, shown};
-use crate::world::run as output;
+use crate::figure::{Figure, quantile, shown};
 
 /// What it ran on, and when.
 pub struct Place {
@@ -145,7 +145,7 @@ impl Report<'_> {
             "missing": self.missing.iter().map(|(name, why)| json!({"name": name, "why": why})).collect::<Vec<_>>(),
             "scenarios": scenarios,
             "sizes": self.costs.iter().map(of_size).collect::<Vec<_>>(),
-            "figures": crate::bench::to_json(self.figures),
+            "figures": crate::figure::to_json(self.figures),
         })
     }
 

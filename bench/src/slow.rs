@@ -6,12 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
+use geodns_tests::dns::{self, A, AAAA, MX, Query, Reply};
+use geodns_tests::net::{Pair, Space, run as output};
+use geodns_tests::peers::{self, Kind, Peer};
 
-use super::{Figure, Goal, on_cpu};
-use crate::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
-use crate::dns::{self, A, AAAA, MX, Query, Reply};
-use crate::peers::{self, Kind, Peer};
-use crate::world::{Pair, Space, run as output};
+use crate::cpu::on_cpu;
+use crate::figure::{Figure, Goal};
 
 const GEODNS: &str = "192.0.2.53";
 const NSD: &str = "192.0.2.54";

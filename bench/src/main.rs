@@ -1,18 +1,47 @@
-//! `cargo xtask bench`: the figures, and whether they are what they must be.
+//! `cargo xtask bench`: the figures, and whether they reach their goals.
 //!
-//! Everything happens in network namespaces made for it. What is compared runs in the same round, one
-//! after the other, and the medians of several rounds are shown: a machine's noise hits both.
+//! - `flood`: answers a second, beside a bare reflector
+//! - `abuse`: answers to other clients while one prefix floods
+//! - `connections`: answers to other clients while some hold all connections
+//! - `cost`: nanoseconds a packet, one question after the other; `stages`: the same, stage by stage
+//! - `import`: the real prefix list into the kernel, beside the kernel's own LPM trie
+//! - `geography`: the real city databases, and lookups beside the trie's
+//! - `edit`: from `map set` to the changed answer, beside a write that is on disk; `flip`: the same for a mirror that
+//!   goes and comes back
+//! - `names`: zones of many names, and names that do not exist
+//! - `slow`: answers a second in userspace, beside NSD
+//! - `peers`: answers a second, latency and CPU beside every other server, with a report
+//! - `verifier`: instructions that the verifier walks for each program
+//! - `sender`: a paced load; `cpu`: threads on CPUs; `figure`: figures, goals, and how they are shown
+//!
+//! Each bench works in network namespaces of its own. It measures geodns and what geodns is compared to in the same
+//! round, one after the other, so that the machine's noise hits both. It shows the medians of several rounds.
+
+mod abuse;
+mod connections;
+mod cost;
+mod cpu;
+mod edit;
+mod figure;
+mod flip;
+mod flood;
+mod geography;
+mod import;
+mod names;
+mod peers;
+mod sender;
+mod slow;
+mod stages;
+mod verifier;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use geodns_tests::bench::{
-    Figure, abuse, connections, cost, edit, flip, flood, geography, import, names, peers, slow,
-    stages, table, to_json, verifier,
-};
 use geodns_tests::{real_databases, real_prefixes};
+
+use figure::{Figure, table, to_json};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measure")]

@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use geodns_tests::crowd;
+use geodns_tests::daemon::{Daemon, at, difference, ip};
+use geodns_tests::dns::{A, Query, Reply};
+use geodns_tests::net::{Pair, output};
+use geodns_tests::world;
 
-use super::flood::SERVER;
-use super::{Figure, Goal, quantile, world};
-use crate::crowd;
-use crate::daemon::{Daemon, at, difference, ip};
-use crate::dns::{A, Query, Reply};
-use crate::world::{Pair, output};
+use crate::figure::{Figure, Goal, quantile};
+use crate::flood::SERVER;
 
 /// How long a round lasts once all places are taken.
 const TIME: Duration = Duration::from_secs(5);

@@ -1,43 +1,8 @@
-//! The benches: what they measure, and how the figures are shown.
-//!
-//! - [`flood`]: answers a second, beside a bare reflector
-//! - [`abuse`]: what others get while one prefix floods
-//! - [`connections`]: what others get while some hold all connections
-//! - [`cost`]: nanoseconds a packet, one question after the other
-//! - [`stages`]: the same, stage by stage
-//! - [`import`]: the real prefix list into the kernel, beside the kernel's own LPM trie
-//! - [`geography`]: the real city databases, and lookups beside the trie's
-//! - [`edit`]: `map set` to changed answer, beside a write that is on disk; [`flip`]: the same of a mirror that goes and comes back
-//! - [`names`]: zones of many names, and names that do not exist
-//! - [`slow`]: answers a second in userspace, beside NSD
-//! - [`peers`]: answers a second, latency and CPU beside every other server, with a report
-//! - [`verifier`]: instructions that the verifier walks for each program
-//! - `sender`: a paced load; `world`: what is served
-//!
-//! Each runs several rounds with what it is compared to in every one of them; medians are shown.
-
-pub mod abuse;
-pub mod connections;
-pub mod cost;
-pub mod edit;
-pub mod flip;
-pub mod flood;
-pub mod geography;
-pub mod import;
-pub mod names;
-pub mod peers;
-mod sender;
-pub mod slow;
-pub mod stages;
-pub mod verifier;
-pub mod world;
+//! Figures, their goals, and how both are shown.
 
 use std::fmt;
 
-use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// One figure.
@@ -135,18 +100,6 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     values.get(place.max(1) - 1).copied().unwrap_or_default()
 }
 
-/// Runs a function on one CPU, and with it every process that it starts.
-pub(crate) fn on_cpu<T>(cpu: usize, f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let this = Pid::from_raw(0);
-    let before = sched_getaffinity(this)?;
-    let mut set = CpuSet::new();
-    set.set(cpu)?;
-    sched_setaffinity(this, &set)?;
-    let done = f();
-    sched_setaffinity(this, &before)?;
-    done
-}
-
 /// The figures as a table for people.
 pub fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
@@ -181,7 +134,7 @@ pub fn to_json(figures: &[Figure]) -> Value {
 }
 
 /// Three digits that say something, thousands apart.
-fn shown(value: f64) -> String {
+pub fn shown(value: f64) -> String {
     if value.abs() < 100.0 && value.fract() != 0.0 {
         let digits = if value.abs() < 10.0 { 2 } else { 1 };
         return format!("{value:.digits$}");

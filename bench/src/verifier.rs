@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
+use geodns_tests::rig::{Responder, verified};
+use geodns_tests::world;
 
-use super::{Figure, Goal, world};
-use crate::rig::{Responder, verified};
+use crate::figure::{Figure, Goal};
 
 /// Instructions that no program may need more of.
 const LIMIT: f64 = 400_000.0;

@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use geodns_tests::rig::Seen;
 
 use super::scenarios::Scenario;
 use super::servers::{Role, Server};
 use super::world::List;
-use crate::bench::flood::{By, Flood, Flow, Paced, first};
-use crate::bench::quantile;
-use crate::rig::Seen;
+use crate::cpu::first;
+use crate::figure::quantile;
+use crate::flood::{By, Flood, Flow, Paced};
 
 /// How long one load lasts.
 const TIME: Duration = Duration::from_millis(300);

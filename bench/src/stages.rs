@@ -8,11 +8,13 @@ use std::path::Path;
 use anyhow::Result;
 use geodns_common::abi::{Settings, Stage};
 use geodns_common::tables::Tables;
+use geodns_tests::dns::{A, COOKIE, Query};
+use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::rig::{Responder, Rig, With};
+use geodns_tests::world;
 
-use super::{Figure, cost, quantile, world};
-use crate::dns::{A, COOKIE, Query};
-use crate::packet::{Checksum, Frame, SERVER_MAC};
-use crate::rig::{Responder, Rig, With};
+use crate::cost;
+use crate::figure::{Figure, quantile};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "20.1.2.3";

@@ -7,17 +7,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use geodns_tests::mmdb;
+use geodns_tests::rig::CLIENTS;
+use geodns_tests::world::MIRRORS;
 use ipnet::{IpNet, Ipv4Net};
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
-use crate::bench::world::MIRRORS;
-use crate::mmdb;
-use crate::rig::CLIENTS;
-
 /// Where all of them answer.
-pub use crate::bench::flood::{SERVER as SERVER_V4, SERVER_V6};
+pub use crate::flood::{SERVER as SERVER_V4, SERVER_V6};
 /// The hosts of the zone; zeros are any digits.
 pub const HOST: &str = "h000.example.org";
 /// A name that is not in it; zeros are any digits.
@@ -108,11 +107,6 @@ impl List {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.prefixes.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.prefixes.is_empty()
     }
 
     /// Addresses in prefixes of it, drawn at random and each time the same.

@@ -5,12 +5,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use geodns_common::cookie;
+use geodns_tests::dns::{A, AAAA, COOKIE, MX, NS, Query, SOA, TXT};
+use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::rig::{Clients, Draw, Pattern};
+use geodns_tests::world::NAME;
 
 use super::world::{ABSENT, HOST, SERVER_V4, SERVER_V6};
-use crate::bench::world::NAME;
-use crate::dns::{A, AAAA, COOKIE, MX, NS, Query, SOA, TXT};
-use crate::packet::{Checksum, Frame};
-use crate::rig::{Clients, Draw, Pattern};
 
 /// What a question has in its OPT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,11 +272,6 @@ impl Question {
     pub fn has_cookie(&self) -> bool {
         matches!(self.opt, Opt::Cookie | Opt::GoodCookie)
     }
-
-    /// Whether it has a client subnet.
-    pub fn has_subnet(&self) -> bool {
-        self.opt == Opt::Subnet
-    }
 }
 
 impl Scenario {
@@ -322,7 +317,7 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rig::TEMPLATES;
+    use geodns_tests::rig::TEMPLATES;
 
     #[test]
     fn every_query_of_a_scenario_has_its_turn() {

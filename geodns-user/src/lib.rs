@@ -22,6 +22,7 @@
 //! - [`serve`]: the slow path: UDP, TCP and TLS in userspace
 //! - [`transfer`]: zones taken from other servers, and others told of changes
 //! - [`health`]: checks of mirrors, and what other monitors found
+//! - [`service`]: which mirrors are in service; pure
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
 //! - [`control`]: the API on the control socket, and its client
@@ -47,6 +48,7 @@ pub mod plan;
 pub mod printable;
 pub mod publish;
 pub mod serve;
+pub mod service;
 pub mod state;
 pub mod steering;
 pub mod supervise;

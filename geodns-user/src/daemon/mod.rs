@@ -49,7 +49,7 @@ mod zones;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -58,9 +58,9 @@ use tokio::sync::Notify;
 pub use start::run;
 
 use block::Ledger;
-use force::{Judge, News, Standings};
+use force::InService;
 use listen::Listening;
-use mirrors::Findings;
+use mirrors::Unsaved;
 use report::Complaints;
 use report::systemd::Pulse;
 use watch::Lookers;
@@ -96,13 +96,8 @@ struct Daemon {
     /// What every query is answered from.
     world: Arc<ArcSwap<World>>,
     state: State,
-    /// What is said of mirrors, as `state` has it.
-    standings: Mutex<Standings>,
-    /// Who is in service, and why.
-    judge: Mutex<Judge>,
+    in_service: InService,
     monitor: Monitor,
-    /// To whom heeds it.
-    news: mpsc::Sender<News>,
     /// `None` with `kernel.mode = "off"`.
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
@@ -121,7 +116,7 @@ struct Daemon {
     /// Held for as long as a turn of it takes.
     promotion: Mutex<Promotion>,
     ledger: Ledger,
-    findings: Findings,
+    unsaved: Unsaved,
     lookers: Lookers,
     catalogs: Catalogs,
     /// Edits so far: the tables are tidied when it stands still.

@@ -10,17 +10,18 @@ use std::time::Instant;
 use geodns_common::abi::{self, Family};
 
 use super::Daemon;
-use super::force::{Which, internal, milliseconds};
+use super::force::{internal, milliseconds};
 use super::inputs::{self, load};
 use super::overrides::layers;
 use crate::base::clock::now_unix_ms;
-use crate::base::lock::{lock, read, write};
+use crate::base::lock::{read, write};
 use crate::config::Config;
 use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
 use crate::kernel::tables;
 use crate::plan::Plan;
 use crate::plan::moves::{self, Comparison, Moves};
 use crate::serve::Sample;
+use crate::service::{self, Which};
 use crate::world::World;
 
 impl Daemon {
@@ -72,19 +73,18 @@ impl Daemon {
     /// Gives another world the mirrors in service that it would have after a reload, and the world in
     /// force with its plan, as of the same moment: a drain that goes on is as far in both.
     fn at_once(&self, next: &World) -> Result<(Arc<World>, Plan), Failure> {
-        let mut judge = lock(&self.judge);
+        let mut current = self.in_service.current();
         let now = now_unix_ms();
-        self.heed_at(&mut judge, &Which::All, now)?;
+        self.heed_at(&mut current, &Which::All, now)?;
         let world = self.world.load_full();
         // A copy: whoever reads the plan for long keeps those who change it waiting, and behind them
         // the slow path.
         let plan = read(&world.plan).clone();
-        let standings = lock(&self.standings);
+        let standings = self.in_service.standings();
         let config = &next.inputs.config;
         let mut then = write(&next.plan);
-        judge
-            .foreseeing(config)
-            .put(&mut then, config, &standings, now);
+        let findings = current.findings.foreseeing(config);
+        service::put(&mut then, config, &standings, &findings, now);
         drop(then);
         Ok((world, plan))
     }

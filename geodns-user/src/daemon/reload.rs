@@ -116,7 +116,7 @@ impl Daemon {
         }
         let layers = layers(&inputs, &self.state).map_err(internal)?;
         let generation = world.generation + 1;
-        lock(&self.judge).foresee(&inputs.config);
+        self.in_service.current().findings.foresee(&inputs.config);
         let next = self.compile(&inputs, &layers, generation)?;
         inputs.unmatched().iter().for_each(Warning::log);
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
@@ -130,7 +130,7 @@ impl Daemon {
             Some((Arc::clone(&rules.blocks), &rules.fresh)),
         )?;
         self.ledger.put(rules);
-        mirrors::warn_of_unknown(&inputs.config, &lock(&self.standings));
+        mirrors::warn_of_unknown(&inputs.config, &self.in_service.standings());
         self.check_anew(&inputs.config);
         self.set_cookies(&inputs.config, cookies);
         // Who listens is set anew after this.

@@ -16,10 +16,10 @@ use tokio::task::JoinSet;
 use super::answer::Control;
 use super::block::Ledger;
 use super::cookies::identity;
-use super::force::{Judge, News, Standings, Which, limits, targets};
+use super::force::{InService, News, limits};
 use super::inputs::{load, read, warn_of};
 use super::listen::{self, Listening};
-use super::mirrors::{self, Findings};
+use super::mirrors::{self, Unsaved};
 use super::report::Complaints;
 use super::report::systemd::{self, Pulse};
 use super::watch::Lookers;
@@ -38,6 +38,7 @@ use crate::kernel::netdev::Netdevs;
 use crate::kernel::{self, Kernel, bpffs};
 use crate::observe::logs;
 use crate::serve::{self, Endpoint, Server};
+use crate::service::{self, Findings, Standings, Which, targets};
 use crate::state::State;
 use crate::supervise::{self, Never, forever};
 use crate::transfer::keep::Keep;
@@ -132,14 +133,14 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
     // Nobody is sent to a mirror that was down before: all of this comes before the first answer.
     let (news, heeded) = mpsc::channel();
     let monitor = start_monitor(config, &state, news.clone())?;
-    let mut judge = Judge::default();
-    judge.take(monitor.snapshot());
+    let mut found = Findings::default();
+    found.take(monitor.snapshot());
     if let Some(feed) = &feed {
-        judge.feed(feed.verdicts());
+        found.feed(feed.verdicts());
     }
     {
         let mut plan = write(&world.plan);
-        judge.put(&mut plan, config, &standings, now_unix_ms());
+        service::put(&mut plan, config, &standings, &found, now_unix_ms());
     }
 
     let world = Arc::new(ArcSwap::from_pointee(world));
@@ -185,10 +186,8 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         kernel: kernel.map(Mutex::new),
         world,
         state,
-        standings: Mutex::new(standings),
-        judge: Mutex::new(judge),
+        in_service: InService::new(standings, found, news),
         monitor,
-        news,
         server,
         edits: Arc::default(),
         reading: tokio::sync::Mutex::default(),
@@ -199,7 +198,7 @@ async fn serve(options: Options, config: &Config, begun: Begun) -> anyhow::Resul
         announcements: Announcements::default(),
         promotion: Mutex::default(),
         ledger,
-        findings: Findings::default(),
+        unsaved: Unsaved::default(),
         lookers: Lookers::default(),
         catalogs: Catalogs::default(),
         edited: AtomicU64::new(0),
@@ -368,13 +367,13 @@ impl Daemon {
     }
 
     /// Heeds what other monitors' file says, for as long as the daemon lives.
-    fn follow_feed(&self, tasks: &mut JoinSet<Never>, feed: Feed) {
+    fn follow_feed(self: &Arc<Self>, tasks: &mut JoinSet<Never>, feed: Feed) {
         let feed = Arc::new(Mutex::new(feed));
-        let news = self.news.clone();
+        let daemon = Arc::clone(self);
         tasks.spawn(forever("feed", move || {
-            let news = news.clone();
+            let daemon = Arc::clone(&daemon);
             let tell = move |verdicts: &[Verdict]| {
-                let _ = news.send(News::Feed(verdicts.to_vec()));
+                daemon.in_service.tell(News::Feed(verdicts.to_vec()));
             };
             Feed::watch(Arc::clone(&feed), tell)
         }));

@@ -47,7 +47,7 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
         control,
     } = parts;
     within(STEP, "background tasks", tasks.shutdown()).await;
-    let _ = daemon.news.send(News::Stop);
+    daemon.in_service.tell(News::Stop);
     let heeded = spawn_blocking(move || heeding.join());
     within(STEP, "the thread of health", heeded).await;
     let last = Arc::clone(&daemon);

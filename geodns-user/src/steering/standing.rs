@@ -162,19 +162,6 @@ impl Standing {
         on(address).or_else(|| on(None))
     }
 
-    /// Whether an address (`None`: a host name) is in service, if the operator or a monitor says so;
-    /// `None`: our own checks decide. Of a drain nothing is said here.
-    pub fn decides(&self, address: Option<IpAddr>, now_unix_ms: u64) -> Option<bool> {
-        match self.admin {
-            Admin::Up => Some(true),
-            Admin::Down => Some(false),
-            Admin::Auto | Admin::Drain(_) => {
-                let verdict = self.external(address, now_unix_ms);
-                verdict.map(|verdict| verdict.up)
-            }
-        }
-    }
-
     /// When it says something else next by itself, with ramps seen in N steps; `None`: never.
     pub fn next_change(&self, now_unix_ms: u64, steps: u32) -> Option<u64> {
         let drain = match self.admin {
@@ -330,36 +317,6 @@ mod tests {
         ] {
             assert_eq!(standing(value, from).weight(7, now), weight);
         }
-    }
-
-    // Invariant 11
-    #[test]
-    fn the_operator_stands_above_monitors_and_an_address_above_all() {
-        let (one, two) = ("192.0.2.1", "192.0.2.2");
-        let at = |text: &str| Some(text.parse().unwrap());
-        let mut standing = Standing::default();
-        assert_eq!(standing.decides(at(one), 0), None);
-        standing
-            .set_external(verdict(None, false, 10, None))
-            .unwrap();
-        standing
-            .set_external(verdict(Some(one), true, 10, Some(20)))
-            .unwrap();
-        for (now, first) in [(10, true), (19, true), (20, false)] {
-            assert_eq!(standing.decides(at(one), now), Some(first), "{now}");
-            assert_eq!(standing.decides(at(two), now), Some(false), "{now}");
-        }
-        standing.admin = Admin::Up;
-        assert_eq!(standing.decides(at(two), 10), Some(true));
-        standing.admin = Admin::Down;
-        assert_eq!(standing.decides(at(one), 10), Some(false));
-        standing.admin = Admin::Drain(ramp(10, 0));
-        assert_eq!(standing.decides(at(one), 10), Some(true));
-        standing.clear_external(at(one));
-        assert_eq!(standing.decides(at(one), 10), Some(false));
-        assert_eq!(standing.decides(None, 10), Some(false));
-        standing.clear_external(None);
-        assert_eq!(standing.decides(at(one), 10), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! - `change`: alone, where it may block; `disk`: a disk that does not answer
 //! - `durably`: on disk, then in force, else taken back
 //! - `tables`: the kernel's tables, edited as the plan is
-//! - `service`: who is in service, in the plan and in the kernel
+//! - `service`: who is in service, in the plan in force and in the kernel
 //! - `limits`: how much is answered to one prefix
 //! - `world`: one world in the place of another
 //! - `tidy`: what edits have let go, and tables that are out of step
@@ -19,4 +19,4 @@ mod world;
 
 pub use change::{internal, milliseconds};
 pub use durably::durably;
-pub use service::{Judge, News, Standings, Which, targets};
+pub use service::{InService, News};

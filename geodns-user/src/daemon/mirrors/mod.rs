@@ -6,23 +6,23 @@
 mod news;
 mod unsaved;
 
-pub use unsaved::Findings;
+pub use unsaved::Unsaved;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Daemon;
-use super::force::{Judge, News, Standings, Which, durably, internal};
+use super::force::{News, durably, internal};
 use super::ids::require_mirror;
 use crate::base::clock::{now_unix_ms, unix_ms};
-use crate::base::lock::lock;
 use crate::config::{self, Config};
 use crate::control::api::{
     AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
     SetAdmin, SetHealth, SetWeight, Verdict,
 };
 use crate::health::{Outcome, Status, Target};
+use crate::service::{Findings, Standings, Which, in_service};
 use crate::state::State;
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
 
@@ -177,7 +177,7 @@ impl Daemon {
             mirror.into_iter().map(|(at, _)| at).collect(),
         ))?;
         // For the next step of a ramp.
-        let _ = self.news.send(News::Look);
+        self.in_service.tell(News::Look);
         let standing = self.standing(id);
         let drained = matches!(standing.admin, Admin::Down | Admin::Drain(_));
         let out = drained || standing.weight.is_some() || !standing.external.is_empty();
@@ -186,7 +186,7 @@ impl Daemon {
 
     /// What is said of a mirror.
     pub fn standing(&self, id: &str) -> Standing {
-        let standings = lock(&self.standings);
+        let standings = self.in_service.standings();
         standings.get(id).cloned().unwrap_or_default()
     }
 
@@ -194,10 +194,10 @@ impl Daemon {
     fn with_known<T>(&self, config: &Config, now: u64, show: impl FnOnce(&Known<'_>) -> T) -> T {
         let checks = self.monitor.snapshot().into_iter();
         let checks = checks.map(|status| (Arc::clone(&status.target), status));
-        let judge = lock(&self.judge);
+        let current = self.in_service.current();
         show(&Known {
             config,
-            judge: &judge,
+            findings: &current.findings,
             checks: &checks.collect(),
             now,
         })
@@ -205,7 +205,7 @@ impl Daemon {
 
     fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
         self.state.save_standing(id, standing).map_err(internal)?;
-        let mut standings = lock(&self.standings);
+        let mut standings = self.in_service.standings();
         if standing.is_empty() {
             standings.remove(id);
         } else {
@@ -237,7 +237,7 @@ fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failu
 /// What mirrors are shown from.
 struct Known<'a> {
     config: &'a Config,
-    judge: &'a Judge,
+    findings: &'a Findings,
     checks: &'a HashMap<Arc<Target>, Status>,
     now: u64,
 }
@@ -248,8 +248,7 @@ impl Known<'_> {
         let mirror = &self.config.mirrors[number];
         let holding = self.config.pools.iter();
         let pools = holding.filter(|pool| pool.mirrors.contains(&number) && pool.of.is_none());
-        let found = |address| self.judge.found(mirror, address);
-        let (in_service, why) = judge(mirror, standing, &found, self.now);
+        let (in_service, why) = in_service(mirror, standing, self.findings, self.now);
         Mirror {
             id: mirror.id.clone(),
             addresses: mirror.addresses().collect(),
@@ -332,136 +331,4 @@ fn verdicts(standing: &Standing, now: u64) -> Vec<Verdict> {
             reason: verdict.reason.clone(),
         })
         .collect()
-}
-
-/// What a mirror's addresses (`None`: its name) were found to be by monitors' file or our own checks,
-/// and why.
-type FoundAt<'a> = dyn Fn(Option<IpAddr>) -> Option<(bool, &'a str)> + 'a;
-
-/// Whether new clients are sent to a mirror, and why.
-fn judge(
-    mirror: &config::Mirror,
-    standing: &Standing,
-    found: &FoundAt<'_>,
-    now: u64,
-) -> (bool, String) {
-    let drained = standing.drained(now);
-    match standing.admin {
-        Admin::Up => return (true, "the operator says up".to_owned()),
-        Admin::Down => return (false, "the operator says down".to_owned()),
-        Admin::Drain(_) if drained >= 1.0 => return (false, "drained".to_owned()),
-        Admin::Auto | Admin::Drain(_) => {}
-    }
-    let mut addresses: Vec<Option<IpAddr>> = mirror.addresses().map(Some).collect();
-    if addresses.is_empty() {
-        addresses.push(None);
-    }
-    let verdict = |address: Option<IpAddr>| match standing.external(address, now) {
-        Some(verdict) => Some((
-            verdict.up,
-            with_reason("a monitor says", verdict.up, &verdict.reason),
-        )),
-        None => found(address).map(|(up, reason)| (up, with_reason("found", up, reason))),
-    };
-    let verdicts: Vec<_> = addresses
-        .into_iter()
-        .filter_map(|at| Some((at, verdict(at)?)))
-        .collect();
-    let down: Vec<_> = verdicts.iter().filter(|(_, (up, _))| !up).collect();
-    let all = mirror.addresses().count().max(1);
-    match down.first() {
-        Some((_, (_, why))) if down.len() == all => return (false, why.clone()),
-        Some((_, (_, why))) => {
-            return (
-                true,
-                format!("{} of {all} addresses out: {why}", down.len()),
-            );
-        }
-        None => {}
-    }
-    if standing.weight(mirror.weight, now) == 0 {
-        return (false, "weight 0".to_owned());
-    }
-    if let Admin::Drain(_) = standing.admin {
-        let percent = (drained * 100.0).floor();
-        return (true, format!("draining, {percent} % drained"));
-    }
-    let why = verdicts.first().map(|(_, (_, why))| why.clone());
-    (
-        true,
-        why.unwrap_or_else(|| "nothing says otherwise".to_owned()),
-    )
-}
-
-fn with_reason(who: &str, up: bool, reason: &str) -> String {
-    let word = if up { "up" } else { "down" };
-    match reason {
-        "" => format!("{who} {word}"),
-        reason => format!("{who} {word}: {reason}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn why_a_mirror_is_in_service_or_not() {
-        let mirror = config::Mirror {
-            v4: vec!["192.0.2.1".parse().unwrap()],
-            v6: vec!["2001:db8::1".parse().unwrap()],
-            ..config::Mirror::sample("ams")
-        };
-        let down = |address: Option<&str>, reason: &str| External {
-            up: false,
-            address: address.map(|address| address.parse().unwrap()),
-            until_unix_ms: Some(50),
-            reason: reason.into(),
-            since_unix_ms: 0,
-        };
-        let said = |admin, external: &[External]| Standing {
-            admin,
-            external: external.to_vec(),
-            ..Standing::default()
-        };
-        let drain = Admin::Drain(ramp(0, Some(100)));
-        let light = Standing {
-            weight: Some(Weight {
-                value: 0,
-                from: 100,
-                ramp: ramp(0, None),
-            }),
-            ..Standing::default()
-        };
-        let all = [down(None, "no route")];
-        let one = [down(Some("192.0.2.1"), "")];
-        for (standing, now, in_service, why) in [
-            (Standing::default(), 0, true, "nothing says otherwise"),
-            (said(Admin::Up, &all), 0, true, "the operator says up"),
-            (said(Admin::Down, &[]), 0, false, "the operator says down"),
-            (said(drain, &[]), 37, true, "draining, 37 % drained"),
-            (said(drain, &[]), 100, false, "drained"),
-            (
-                said(drain, &all),
-                37,
-                false,
-                "a monitor says down: no route",
-            ),
-            (
-                said(Admin::Auto, &one),
-                0,
-                true,
-                "1 of 2 addresses out: a monitor says down",
-            ),
-            (said(Admin::Auto, &all), 50, true, "nothing says otherwise"),
-            (light, 0, false, "weight 0"),
-        ] {
-            let judged = judge(&mirror, &standing, &|_| None, now);
-            assert_eq!(
-                judged,
-                (in_service, why.to_owned()),
-                "{standing:?} at {now}"
-            );
-        }
-    }
 }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use geodns_common::abi::SHARES;
 
 use crate::base::clock::now_unix_ms;
-use crate::base::lock::lock;
 use crate::config::Config;
 use crate::control::api::Failure;
 use crate::daemon::Daemon;
-use crate::daemon::force::{News, Which, targets};
+use crate::daemon::force::News;
 use crate::fault;
 use crate::health::{Event, Target, Trouble, Verdict};
+use crate::service::{Which, targets};
 use crate::state;
 use crate::supervise;
 
@@ -89,9 +89,8 @@ impl Daemon {
         if let Err(error) = self.state.retain_health(&keys) {
             tracing::warn!("what checks once found of others is still kept: {error}");
         }
-        let mut judge = lock(&self.judge);
-        judge.take(self.monitor.snapshot());
-        drop(judge);
+        let snapshot = self.monitor.snapshot();
+        self.in_service.current().findings.take(snapshot);
         self.heed_or_again();
     }
 
@@ -122,7 +121,7 @@ impl Daemon {
                         "a change of a mirror's health is not in the answers: {failure}; trying again"
                     );
                     std::thread::sleep(AGAIN);
-                    let _ = daemon.news.send(News::Again);
+                    daemon.in_service.tell(News::Again);
                 }
             }
         };
@@ -132,7 +131,7 @@ impl Daemon {
     /// How long until what is said of mirrors changes by itself.
     fn until_next_change(&self) -> Duration {
         let now = now_unix_ms();
-        let standings = lock(&self.standings);
+        let standings = self.in_service.standings();
         let next = standings
             .values()
             .filter_map(|standing| standing.next_change(now, SHARES as u32))
@@ -147,35 +146,35 @@ impl Daemon {
         let mut changed = Vec::new();
         let mut troubles = Vec::new();
         {
-            let mut judge = lock(&self.judge);
+            let mut current = self.in_service.current();
             let mut mirrors = BTreeSet::new();
             let mut all = batch.is_empty();
             for news in batch {
                 match news {
                     News::Checked(event) => {
-                        if judge.checked(&event) {
-                            mirrors.extend(judge.mirrors_of(&event.target));
+                        if current.findings.checked(&event) {
+                            mirrors.extend(current.roster.mirrors_of(&event.target));
                         }
                         if event.changed {
-                            changed.push((judge.mirrors_of(&event.target), event));
+                            changed.push((current.roster.mirrors_of(&event.target), event));
                         }
                     }
                     News::Feed(verdicts) => {
                         self.warn_of_strangers(&verdicts);
-                        judge.feed(&verdicts);
+                        current.findings.feed(&verdicts);
                         all = true;
                     }
                     News::Troubled(trouble) => {
-                        troubles.push((judge.mirrors_of(&trouble.target), trouble));
+                        troubles.push((current.roster.mirrors_of(&trouble.target), trouble));
                     }
                     News::Again => all = true,
                     News::Look | News::Stop => {}
                 }
             }
             if all {
-                self.heed_with(&mut judge, &Which::All)?;
+                self.heed_at(&mut current, &Which::All, now_unix_ms())?;
             } else if !mirrors.is_empty() {
-                self.heed_with(&mut judge, &Which::These(mirrors))?;
+                self.heed_at(&mut current, &Which::These(mirrors), now_unix_ms())?;
             }
         }
         self.tell(&changed);

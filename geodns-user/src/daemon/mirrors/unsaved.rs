@@ -13,7 +13,7 @@ use crate::supervise::Never;
 
 /// What checks have found and the disk does not have yet, by their targets.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Unsaved {
     fresh: Mutex<HashMap<String, Saved>>,
     come: Notify,
     /// Held while some are written: the last word on a target is the last on the disk.
@@ -23,14 +23,14 @@ pub struct Findings {
 impl Daemon {
     /// Has findings kept over a restart, soon: health does not wait for the disk.
     pub fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
-        lock(&self.findings.fresh).extend(found);
-        self.findings.come.notify_one();
+        lock(&self.unsaved.fresh).extend(found);
+        self.unsaved.come.notify_one();
     }
 
     /// Keeps findings, for ever.
     pub async fn keep_findings(self: Arc<Self>) -> Never {
         loop {
-            self.findings.come.notified().await;
+            self.unsaved.come.notified().await;
             let daemon = Arc::clone(&self);
             let kept = tokio::task::spawn_blocking(move || daemon.keep_found());
             if let Err(failure) = kept.await.map_err(internal) {
@@ -41,8 +41,8 @@ impl Daemon {
 
     /// Keeps what has been found by now.
     pub fn keep_found(&self) {
-        let _writing = lock(&self.findings.writing);
-        let found = std::mem::take(&mut *lock(&self.findings.fresh));
+        let _writing = lock(&self.unsaved.writing);
+        let found = std::mem::take(&mut *lock(&self.unsaved.fresh));
         if found.is_empty() {
             return;
         }

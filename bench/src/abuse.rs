@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_common::verdict::Verdict;
-use geodns_tests::daemon::{Daemon, at, difference, ip};
+use geodns_tests::daemon::{Daemon, difference};
 use geodns_tests::dns::{self, A, COOKIE, MX, Query, Reply};
-use geodns_tests::net::Space;
+use geodns_tests::net::{Space, at, ip};
 use geodns_tests::packet::{Checksum, Frame};
 use geodns_tests::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
 use geodns_tests::world;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::crowd;
-use geodns_tests::daemon::{Daemon, at, difference, ip};
+use geodns_tests::daemon::{Daemon, difference};
 use geodns_tests::dns::{A, Query, Reply};
-use geodns_tests::net::{Pair, output};
+use geodns_tests::net::{Pair, at, ip, output};
 use geodns_tests::world;
 
 use crate::figure::{Figure, Goal, quantile};

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use geodns_tests::daemon::{Daemon, at};
+use geodns_tests::daemon::Daemon;
 use geodns_tests::dns::{self, A, Query, Reply};
-use geodns_tests::net::{Pair, Space};
+use geodns_tests::net::{Pair, Space, at};
 use geodns_tests::world;
 use ipnet::Ipv4Net;
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, Query, Reply};
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at};
 use geodns_tests::world;
 
 use crate::figure::{Figure, Goal, quantile};

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use aya::maps::lpm_trie::Key;
 use aya::maps::{LpmTrie, MapData};
+use geodns_tests::built::rig_object;
 use geodns_tests::daemon::Daemon;
 use geodns_tests::net::Pair;
-use geodns_tests::rig;
 use geodns_tests::world;
 use ipnet::IpNet;
 
@@ -84,7 +84,7 @@ pub fn run(list: &Path, rounds: usize) -> Result<Vec<Figure>> {
 fn lpm_trie(prefixes: &[(IpNet, &str)]) -> Result<(f64, f64)> {
     let mut ebpf = aya::EbpfLoader::new()
         .map_max_entries("TRIE", u32::try_from(prefixes.len())?)
-        .load(&rig::rig_object()?)?;
+        .load(&rig_object()?)?;
     let map = ebpf.map_mut("TRIE").context("the rig has no map TRIE")?;
     let mut trie: LpmTrie<&mut MapData, u32, u32> = LpmTrie::try_from(map)?;
     let before = slab()?;

@@ -11,9 +11,9 @@ use geodns::config::Config;
 use geodns::serve::{self, BATCH, Identity, Transport};
 use geodns::world::{Inputs, World};
 use geodns_common::verdict::Verdict;
-use geodns_tests::daemon::{Daemon, Setup, at};
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, Query, TXT};
-use geodns_tests::net::{Pair, Space, join};
+use geodns_tests::net::{Pair, Space, at, join};
 use geodns_tests::rig::{Draw, Responder};
 use nix::time::{ClockId, clock_gettime};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, AAAA, MX, Query, Reply};
-use geodns_tests::net::{Pair, Space, run as output};
+use geodns_tests::net::{Pair, Space, at, run as output};
 use geodns_tests::peers::{self, Kind, Peer};
 
 use crate::cpu::on_cpu;

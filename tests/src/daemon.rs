@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -16,30 +15,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::built::binary;
 use crate::net::{Pins, Space, output};
 
 /// How long a daemon may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The daemon's binary: `GEODNS_BIN`, else the one that was built beside this program.
-pub fn binary() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("GEODNS_BIN") {
-        return Ok(path.into());
-    }
-    let here = std::env::current_exe()?;
-    // Tests stand in a folder `deps` below the binaries.
-    here.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("geodns"))
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "there is no geodns beside {}: run `cargo xtask test`, which builds it",
-                here.display()
-            )
-        })
-}
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -544,17 +524,4 @@ pub fn pool(id: &str, rest: &str) -> String {
     format!(
         "[[pool]]\nid = {id:?}\n{rest}\n[[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n"
     )
-}
-
-/// An address that a test has written down.
-pub fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-/// Address and port 53, or another.
-pub fn at(address: &str, port: u16) -> Result<std::net::SocketAddr> {
-    let address: IpAddr = address
-        .parse()
-        .with_context(|| format!("no address: {address}"))?;
-    Ok((address, port).into())
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`net`]: namespaces, veth pairs, VLANs, sockets and programs inside them
 //! - [`world`]: worlds of the real prefix list and the real city databases
+//! - [`built`]: the daemon and the eBPF objects that cargo has built
 //! - [`daemon`]: `geodns run` with a configuration, a pin path and a socket of its own
 //! - [`dns`]: queries, well-formed and not, and what came back
 //! - [`packet`]: the same in Ethernet frames
@@ -20,6 +21,7 @@
 //! a killed process left behind is swept by the next.
 
 pub mod authority;
+pub mod built;
 pub mod crowd;
 pub mod daemon;
 pub mod dns;

@@ -15,7 +15,6 @@ use aya::programs::Xdp;
 use aya::programs::xdp::XdpMode;
 use nix::sched::{CloneFlags, setns};
 
-use crate::daemon::{at, ip};
 use crate::dns::{self, Query, Reply};
 
 /// What all names made here begin with.
@@ -31,6 +30,19 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub fn unique(what: &str) -> String {
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{PREFIX}{}-{number}-{what}", std::process::id())
+}
+
+/// An address that a test has written down.
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+/// Address and port 53, or another.
+pub fn at(address: &str, port: u16) -> Result<SocketAddr> {
+    let address: IpAddr = address
+        .parse()
+        .with_context(|| format!("no address: {address}"))?;
+    Ok((address, port).into())
 }
 
 /// A network namespace; deleted when dropped.
@@ -155,7 +167,7 @@ impl Space {
     /// namespace lives. What a driver sends back by XDP_TX arrives only where a program listens:
     /// `pass` will do.
     pub fn attach(&self, interface: &str, program: &str) -> Result<()> {
-        let object = crate::rig::rig_object()?;
+        let object = crate::built::rig_object()?;
         let mut rig = aya::Ebpf::load(&object).context("cannot load the rig's object")?;
         self.enter(|| {
             let xdp: &mut Xdp = rig

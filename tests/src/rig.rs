@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,25 +21,8 @@ use geodns_common::abi::{self, Block, Page, Settings};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
+use crate::built::{responder_object, rig_object};
 use crate::world;
-
-/// The object of the responder: `GEODNS_EBPF_OBJECT`, else where `cargo xtask build` puts it.
-pub fn responder_object() -> Result<Vec<u8>> {
-    object("GEODNS_EBPF_OBJECT", "geodns-ebpf")
-}
-
-/// The object of the rig: `GEODNS_RIG_OBJECT`, else where `cargo xtask build` puts it.
-pub fn rig_object() -> Result<Vec<u8>> {
-    object("GEODNS_RIG_OBJECT", "rig")
-}
-
-fn object(variable: &str, name: &str) -> Result<Vec<u8>> {
-    // The repository's own folder, whatever CARGO_TARGET_DIR says of what cargo builds.
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf");
-    let path = std::env::var_os(variable).map_or_else(|| built.join(name), PathBuf::from);
-    std::fs::read(&path)
-        .with_context(|| format!("cannot read {}: run `cargo xtask build`", path.display()))
-}
 
 /// The responder, loaded and attached nowhere, with shared maps of its own.
 pub struct Responder {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::daemon::{Daemon, Setup, at, difference};
+use crate::daemon::{Daemon, Setup, difference};
 use crate::dns::{self, Query, Reply};
-use crate::net::Pair;
+use crate::net::{Pair, at};
 
 /// Where the daemon with the program answers, and where the other one does.
 const SERVERS: [[&str; 2]; 2] = [

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::daemon::at;
 use crate::dns::{PADDING, Query};
-use crate::net::Pair;
+use crate::net::{Pair, at};
 use crate::packet::{Frame, parse_mac};
 use crate::tap::Tap;
 

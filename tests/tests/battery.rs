@@ -10,10 +10,10 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup, at, difference};
+use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, AD, CD, COOKIE, ECS, NSID, PADDING, Query, RD, Reply};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at};
 use geodns_tests::twins::Twins;
 
 /// Clients, and the mirror that `www` has for each.

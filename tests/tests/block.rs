@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, ip};
+use geodns_tests::daemon::{EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, AAAA, ANY, MX, Query, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::{at, ip};
 use geodns_tests::twins::Twins;
 use geodns_tests::ways::{Asking, WAYS};
 

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::authority::Authority;
-use geodns_tests::daemon::{Setup, at, ip, pool};
+use geodns_tests::daemon::{Setup, pool};
 use geodns_tests::dns::{A, AAAA, Query};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, Space};
+use geodns_tests::net::{Pair, Space, at, ip};
 use geodns_tests::twins::Twins;
 use geodns_tests::web::{GOOD, Manner, Web};
 use serde_json::Value as Json;

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns::kernel::pins;
+use geodns_tests::built::binary;
 use geodns_tests::daemon::{
-    Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Home, Setup, at, binary, difference,
+    Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Home, Setup, difference,
 };
 use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, output, run};
+use geodns_tests::net::{Pair, at, output, run};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -1038,7 +1039,7 @@ fn upgrades_and_downgrades_lose_none() -> Result<()> {
         geodns_tests::skipped("upgrades_and_downgrades_lose_none", why);
         return Ok(());
     };
-    let binaries = [geodns_tests::daemon::binary()?, release.into()];
+    let binaries = [geodns_tests::built::binary()?, release.into()];
     let mut setup = Setup::example(&[SERVER, "2001:db8::53"]);
     setup.on_stop = "keep".into();
     let mut site = Site::new(setup)?;

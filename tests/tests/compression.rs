@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use domain::base::{Message, Ttl};
 use domain::rdata::AllRecordData;
-use geodns_tests::daemon::{Daemon, Setup, at, ip, pool};
+use geodns_tests::daemon::{Daemon, Setup, pool};
 use geodns_tests::dns::{self, A, AXFR, CNAME, MX, NS, Query, SOA, SRV, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::peers::{self, Kind, Peer};
 
 const OURS: &str = "192.0.2.53";

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, ip};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, COOKIE, NSID, Query, SOA, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, Space, run};
+use geodns_tests::net::{Pair, Space, at, ip, run};
 use geodns_tests::peers::{self, Kind, Peer};
 use geodns_tests::twins::Twins;
 

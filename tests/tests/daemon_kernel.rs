@@ -521,7 +521,7 @@ fn what_is_left_below_another_folder_is_found_and_can_be_detached() {
 #[test]
 fn what_others_have_attached_is_named_with_what_detaches_it() {
     let Some(world) = World::new() else { return };
-    let mut rig = aya::Ebpf::load(&geodns_tests::rig::rig_object().unwrap()).unwrap();
+    let mut rig = aya::Ebpf::load(&geodns_tests::built::rig_object().unwrap()).unwrap();
     let pass: &mut aya::programs::Xdp = rig.program_mut("pass").unwrap().try_into().unwrap();
     pass.load().unwrap();
     let id = pass.info().unwrap().id();

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Setup, at, difference};
+use geodns_tests::daemon::{Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::at;
 use geodns_tests::twins::Twins;
 
 const CLIENT: &str = "10.1.0.1";

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, ip, pool};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, pool};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, run};
+use geodns_tests::net::{Pair, at, ip, run};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};

@@ -11,12 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use geodns_tests::daemon::{
-    Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, binary, difference,
-};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::Value;

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_common::verdict::Verdict;
-use geodns_tests::daemon::{Daemon, Setup, at, difference, ip};
+use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::packet::{Checksum, Frame, checksum, parse_mac};
 use geodns_tests::tap::Tap;
 use nix::errno::Errno;

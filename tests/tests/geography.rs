@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, ip};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, output};
+use geodns_tests::net::{Pair, ip, output};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -259,7 +259,7 @@ fn a_policy_that_no_database_serves_is_warned_of() -> Result<()> {
     let warning = "pool \"www\" asks for a client's location, and no database has it";
     let config = home.config();
     let check = output(
-        std::process::Command::new(geodns_tests::daemon::binary()?)
+        std::process::Command::new(geodns_tests::built::binary()?)
             .args(["check".as_ref(), config.as_os_str()]),
     )?;
     let said = String::from_utf8(check.stdout)?;
@@ -323,7 +323,7 @@ fn a_rule_for_a_place_that_no_database_has_is_a_warning() -> Result<()> {
         home.write(&setup.body(&body))?;
         let config = home.config();
         let check = output(
-            std::process::Command::new(geodns_tests::daemon::binary()?)
+            std::process::Command::new(geodns_tests::built::binary()?)
                 .args(["check".as_ref(), config.as_os_str()]),
         )?;
         let said = String::from_utf8(check.stdout)?;

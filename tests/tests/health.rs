@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Setup, at, ip, pool};
+use geodns_tests::daemon::{Setup, pool};
 use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
 use geodns_tests::needs_root;
+use geodns_tests::net::{at, ip};
 use geodns_tests::twins::Twins;
 use geodns_tests::web::{GOOD, Manner, Web};
 

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup, at, binary, pool};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, Setup, pool};
 use geodns_tests::dns::{self, A, Query, Reply, SOA};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at};
 use geodns_tests::primary::Primary;
 use geodns_tests::web::Web;
 use nix::mount::{MntFlags, umount2};

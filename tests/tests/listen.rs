@@ -6,12 +6,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{
-    Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, at, binary, difference, ip,
-};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, Space, output, run};
+use geodns_tests::net::{Pair, Space, at, ip, output, run};
 
 const SERVER: &str = "192.0.2.53";
 const SERVER_V6: &str = "2001:db8::53";

@@ -4,7 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, binary, request};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, request};
 use geodns_tests::needs_root;
 use geodns_tests::net::Pair;
 use nix::sys::signal::Signal;

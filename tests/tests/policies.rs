@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Setup, ip, pool, request};
+use geodns_tests::daemon::{Setup, pool, request};
 use geodns_tests::dns::{A, AAAA, ANY, CNAME, Query, Reply, TXT};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
-use geodns_tests::net::run;
+use geodns_tests::net::{ip, run};
 use geodns_tests::twins::Twins;
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};

@@ -12,10 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use domain::base::{Message, ParsedRecord, Rtype};
 use domain::rdata::AllRecordData;
-use geodns_tests::daemon::{Daemon, Setup, at};
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, AAAA, ANY, CNAME, HTTPS, MX, NS, NSID, Query, SOA, SRV, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at};
 use geodns_tests::peers::{self, Kind, Peer};
 
 const DNAME: u16 = 39;

@@ -9,9 +9,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, at, difference, ip};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, ANY, COOKIE, NSID, PADDING, Query, Reply, TC, TXT};
-use geodns_tests::net::{Pair, run};
+use geodns_tests::net::{Pair, at, ip, run};
 use geodns_tests::twins::Twins;
 use geodns_tests::ways::{Asking, WAYS, Way};
 use geodns_tests::{needs_root, other_server};

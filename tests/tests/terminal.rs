@@ -4,10 +4,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup, at, binary, ip};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, Query};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::terminal::Terminal;
 
 const SERVER: &str = "192.0.2.53";

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::crowd;
-use geodns_tests::daemon::{Daemon, EXAMPLE, Home, Setup, at, difference, ip};
+use geodns_tests::daemon::{Daemon, EXAMPLE, Home, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, Space, output, run};
+use geodns_tests::net::{Pair, Space, at, ip, output, run};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "192.0.2.1";

@@ -6,12 +6,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{
-    Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, at, difference,
-};
+use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, ANY, Query, Reply, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, Space};
+use geodns_tests::net::{Pair, Space, at};
 use geodns_tests::packet::Frame;
 use geodns_tests::tap::Tap;
 

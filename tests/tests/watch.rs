@@ -11,10 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use geodns_tests::daemon::{Daemon, Setup, at, binary, ip};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, ANY, MX, Query, TXT};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::packet::Frame;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

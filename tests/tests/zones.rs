@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::binary;
+use geodns_tests::built::binary;
 use geodns_tests::other_server;
 
 /// A zone with the addresses of its server.

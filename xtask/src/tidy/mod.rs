@@ -1,15 +1,17 @@
-//! Order that the compiler does not keep: which room may use which, what a file begins with, how long it is, and which
-//! tests show the invariants.
+//! Order that the compiler does not keep: which room may use which, which modules may use each other, what a file begins
+//! with, how long it is, and which tests show the invariants.
 //!
-//! - `source`: the code of a file
+//! - `tree`: the files of the repository; `source`: the code of a file
+//! - `circles`: modules of a folder that use each other in a circle
 
+mod circles;
 mod source;
+mod tree;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use tree::{File, Tree};
 
 use crate::place;
 
@@ -55,12 +57,9 @@ const LONG: &[(&str, &str)] = &[
     ),
 ];
 
-/// The files of a repository, each with its path in it.
-type Tree = BTreeMap<String, String>;
-
 /// Complains of all that is out of order.
 pub fn check() -> Result<()> {
-    let complaints = complaints(&read(&place::root())?);
+    let complaints = complaints(&Tree::read(&place::root())?);
     if !complaints.is_empty() {
         bail!("{}", complaints.join("\n"));
     }
@@ -68,48 +67,16 @@ pub fn check() -> Result<()> {
 }
 
 fn complaints(tree: &Tree) -> Vec<String> {
-    let rules: [fn(&Tree) -> Vec<String>; 6] =
-        [directions, beginnings, lists, invariants, lengths, locks];
+    let rules: [fn(&Tree) -> Vec<String>; 7] = [
+        directions,
+        circles::circles,
+        beginnings,
+        lists,
+        invariants,
+        lengths,
+        locks,
+    ];
     rules.iter().flat_map(|rule| rule(tree)).collect()
-}
-
-/// All source files, and the page that has the invariants.
-fn read(root: &Path) -> Result<Tree> {
-    let mut tree = Tree::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("{}", folder.display()))?;
-        for entry in entries {
-            let entry = entry?;
-            let (path, name) = (entry.path(), entry.file_name());
-            let name = name.to_string_lossy();
-            if entry.file_type()?.is_dir() {
-                if !name.starts_with('.') && name != "target" {
-                    folders.push(path);
-                }
-            } else if name.ends_with(".rs") || name == "ARCHITECTURE.md" {
-                let text =
-                    fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
-                let path = path.strip_prefix(root)?.to_string_lossy().into_owned();
-                tree.insert(path, text);
-            }
-        }
-    }
-    Ok(tree)
-}
-
-fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
-    let sources = tree.iter().filter(|(path, _)| path.ends_with(".rs"));
-    sources.map(|(path, text)| (path.as_str(), text.as_str()))
-}
-
-/// Where the modules of a file lie.
-fn folder_of_modules(path: &str) -> &str {
-    let stem = path.strip_suffix(".rs").unwrap_or(path);
-    ["/mod", "/lib", "/main"]
-        .iter()
-        .find_map(|end| stem.strip_suffix(end))
-        .unwrap_or(stem)
 }
 
 /// A room uses only rooms that stand before it in the list of its crate.
@@ -122,53 +89,46 @@ fn directions(tree: &Tree) -> Vec<String> {
 
 fn directions_of(tree: &Tree, within: &str) -> Vec<String> {
     let library = format!("{within}/lib.rs");
-    let header = tree.get(&library).map_or("", String::as_str);
+    let header = tree.text(&library);
     let order: Vec<&str> = header
         .lines()
         .filter_map(|line| line.strip_prefix("//! - [`")?.split('`').next())
         .collect();
     let place = |room: &str| order.iter().position(|of| *of == room);
-    let mut code = BTreeMap::new();
-    let mut of_tests = Vec::new();
-    for (path, text) in sources(tree).filter(|(path, _)| path.starts_with(within)) {
-        let all = source::code(text);
-        let (left, tests) = source::without_tests(&all);
-        let folder = folder_of_modules(path);
-        of_tests.extend(tests.iter().map(|name| format!("{folder}/{name}")));
-        code.insert(path, left);
-    }
     let mut complaints = Vec::new();
-    for (path, code) in code {
-        let module = folder_of_modules(path);
-        if module == within || of_tests.iter().any(|of| Path::new(module).starts_with(of)) {
+    for file in tree
+        .files()
+        .filter(|file| file.root == within && !file.is_test)
+    {
+        let (path, Some(room)) = (&file.path, file.module.first()) else {
             continue;
-        }
-        let module = module[within.len()..].trim_start_matches('/');
-        let room = module.split('/').next().unwrap_or_default();
-        let depth = module.split('/').count();
+        };
         let Some(own) = place(room) else {
             complaints.push(format!(
                 "{path}: the list of {library} has no {room}; add it there"
             ));
             continue;
         };
-        for (line, used) in source::taken_from_root(&code, depth) {
-            match place(&used) {
+        for (line, used) in &file.code.paths {
+            match place(&used[0]) {
                 Some(other) if other > own => complaints.push(format!(
-                    "{path}:{line}: {room} uses {used}, which stands after it in {library}"
+                    "{path}:{line}: {room} uses {}, which stands after it in {library}",
+                    used[0]
                 )),
                 _ => {}
             }
         }
     }
+    complaints.dedup();
     complaints
 }
 
 /// A file begins with what it is.
 fn beginnings(tree: &Tree) -> Vec<String> {
-    let without = sources(tree).filter(|(_, text)| !text.starts_with("//!"));
+    let without = tree.files().filter(|file| !file.text.starts_with("//!"));
     without
-        .map(|(path, _)| {
+        .map(|file| {
+            let path = &file.path;
             format!("{path}:1: say in a comment that begins with //! what is in this file")
         })
         .collect()
@@ -177,15 +137,11 @@ fn beginnings(tree: &Tree) -> Vec<String> {
 /// A file that has modules says of each what it is.
 fn lists(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
-    for (path, text) in sources(tree) {
-        let all = source::code(text);
-        let (code, _) = source::without_tests(&all);
-        let header: Vec<&str> = text
-            .lines()
-            .take_while(|line| line.starts_with("//!"))
-            .collect();
-        let header = header.join("\n");
-        for module in source::declared(&code) {
+    for file in tree.files() {
+        let path = &file.path;
+        let header = file.text.lines().take_while(|line| line.starts_with("//!"));
+        let header = header.collect::<Vec<&str>>().join("\n");
+        for module in &file.code.modules {
             if !header.contains(&format!("`{module}`")) {
                 complaints.push(format!(
                     "{path}: the list at its beginning has no `{module}`; add it there"
@@ -199,7 +155,7 @@ fn lists(tree: &Tree) -> Vec<String> {
 /// Each invariant of ARCHITECTURE.md is named where a test shows it: `// Invariant 3`, right above the test.
 fn invariants(tree: &Tree) -> Vec<String> {
     const PAGE: &str = "ARCHITECTURE.md";
-    let page = tree.get(PAGE).map_or("", String::as_str);
+    let page = tree.text(PAGE);
     let section = page.split("\n## Invariants\n").nth(1).unwrap_or_default();
     let section = section.split("\n## ").next().unwrap_or_default();
     let number = |line: &str| line.split_once(". ")?.0.parse::<u32>().ok();
@@ -209,7 +165,7 @@ fn invariants(tree: &Tree) -> Vec<String> {
         complaints.push(format!("{PAGE}: no section \"## Invariants\" with numbers"));
     }
     let mut shown = BTreeSet::new();
-    for (path, text) in sources(tree) {
+    for File { path, text, .. } in tree.files() {
         let mut lines = text.lines().enumerate();
         while let Some((at, line)) = lines.next() {
             let Some(number) = line.trim_start().strip_prefix("// Invariant ") else {
@@ -246,9 +202,9 @@ fn invariants(tree: &Tree) -> Vec<String> {
 /// No file is long without a reason.
 fn lengths(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
-    for (path, text) in sources(tree) {
+    for File { path, text, .. } in tree.files() {
         let lines = text.lines().count();
-        let has_reason = LONG.iter().any(|(long, _)| *long == path);
+        let has_reason = LONG.iter().any(|(long, _)| long == path);
         if lines > MAX_LINES && !has_reason {
             complaints.push(format!(
                 "{path}: {lines} lines are more than {MAX_LINES}; part it, or add it to LONG in xtask/src/tidy with the reason"
@@ -266,7 +222,7 @@ fn lengths(tree: &Tree) -> Vec<String> {
 /// Whether a poisoned lock is taken is decided in one place.
 fn locks(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
-    for (path, text) in sources(tree) {
+    for File { path, text, .. } in tree.files() {
         if path.starts_with("geodns-user/src") && path != "geodns-user/src/base/lock.rs" {
             let lines = text.lines().enumerate();
             let with = lines.filter(|(_, line)| line.contains("PoisonError"));
@@ -287,15 +243,14 @@ mod tests {
 
     #[test]
     fn the_repository_is_in_order() {
-        let complaints = complaints(&read(&place::root()).unwrap());
+        let complaints = complaints(&Tree::read(&place::root()).unwrap());
         assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     }
 
     fn tree(files: &[(&str, &str)]) -> Tree {
         let files = files.iter();
-        files
-            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
-            .collect()
+        let texts = files.map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
+        Tree::of(texts.collect()).unwrap()
     }
 
     #[test]
@@ -369,7 +324,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            invariants(&Tree::new()),
+            invariants(&tree(&[])),
             ["ARCHITECTURE.md: no section \"## Invariants\" with numbers"]
         );
     }

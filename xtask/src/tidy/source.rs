@@ -1,264 +1,218 @@
-//! A Rust file's code alone: what is left without comments, literals and tests.
+//! The code of a Rust file: the paths that it names, and the modules that it declares. Comments, literals and tests are
+//! left out.
 
-use std::iter::Peekable;
-use std::str::CharIndices;
+use anyhow::{Result, anyhow};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// The code, in which comments and literals are blank. Each line stays where it is.
-pub fn code(text: &str) -> String {
-    let mut code = Blanked(String::with_capacity(text.len()));
-    let mut rest = text.char_indices().peekable();
-    let mut before = ' ';
-    while let Some((at, c)) = rest.next() {
-        let after = &text[at + c.len_utf8()..];
-        let is_word = before.is_alphanumeric() || before == '_';
-        match c {
-            '/' if after.starts_with('/') => {
-                let len = after.find('\n').unwrap_or(after.len());
-                code.blank(c, &mut rest, at + 1 + len);
+/// Names from the crate's root on.
+pub type Path = Vec<String>;
+
+/// What a file's code names, apart from the items that are there for tests alone.
+#[derive(Debug, Default)]
+pub struct Code {
+    /// Paths that begin with `crate`, `super` or `self`, from the root on, each with its line.
+    pub paths: Vec<(usize, Path)>,
+    /// Names that the file's module has by `use`, each with its path from the root on. A path that begins with
+    /// another crate stands here as if it began in the module.
+    pub uses: Vec<(String, Path)>,
+    /// Modules that have a file of their own.
+    pub modules: Vec<String>,
+    /// The same, of those that are there for tests alone.
+    pub test_modules: Vec<String>,
+}
+
+impl Code {
+    /// Reads the file of a module.
+    pub fn of(text: &str, module: &[String]) -> Result<Self> {
+        let tokens: TokenStream = text.parse().map_err(|error| anyhow!("{error}"))?;
+        let mut code = Self::default();
+        code.walk(tokens, module, true);
+        Ok(code)
+    }
+
+    /// Reads tokens of a module; `is_file`: of the file's own, not of one within it.
+    fn walk(&mut self, tokens: TokenStream, module: &[String], is_file: bool) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut at = 0;
+        while let Some(token) = tokens.get(at) {
+            at += 1;
+            match token {
+                TokenTree::Punct(punct)
+                    if punct.as_char() == '#' && is_cfg_test(tokens.get(at)) =>
+                {
+                    let end = at + item_len(&tokens[at..]);
+                    self.test_modules.extend(declared(&tokens[at..end]));
+                    at = end;
+                }
+                TokenTree::Group(group) => self.walk(group.stream(), module, is_file),
+                TokenTree::Ident(word) if word == "mod" => match tokens.get(at + 1) {
+                    Some(TokenTree::Group(body)) => {
+                        let inner = [module, &[tokens[at].to_string()]].concat();
+                        self.walk(body.stream(), &inner, false);
+                        at += 2;
+                    }
+                    _ => self.modules.extend(declared(&tokens[at - 1..])),
+                },
+                TokenTree::Ident(word) if word == "use" => {
+                    let mut leaves = Vec::new();
+                    at += read_path(&tokens[at..], &[], &mut leaves);
+                    for leaf in leaves {
+                        let Some(path) = from_root(&leaf.names, module) else {
+                            continue;
+                        };
+                        if ["crate", "super", "self"].contains(&&*leaf.names[0]) {
+                            self.paths.push((leaf.line, path.clone()));
+                        }
+                        if is_file {
+                            self.uses.push((leaf.name, path));
+                        }
+                    }
+                }
+                TokenTree::Ident(word) if word == "crate" || word == "super" || word == "self" => {
+                    let mut leaves = Vec::new();
+                    at += read_path(&tokens[at - 1..], &[], &mut leaves) - 1;
+                    let paths = leaves.into_iter();
+                    self.paths.extend(
+                        paths.filter_map(|leaf| Some((leaf.line, from_root(&leaf.names, module)?))),
+                    );
+                }
+                _ => {}
             }
-            '/' if after.starts_with('*') => code.blank(c, &mut rest, at + comment(&text[at..])),
-            '"' => code.blank(c, &mut rest, at + 1 + string(after)),
-            'r' if !is_word || before == 'b' || before == 'c' => match raw_string(after) {
-                Some(len) => code.blank(c, &mut rest, at + 1 + len),
-                None => code.0.push(c),
-            },
-            '\'' => match character(after) {
-                Some(len) => code.blank(c, &mut rest, at + 1 + len),
-                None => code.0.push(c),
-            },
-            _ => code.0.push(c),
-        }
-        before = c;
-    }
-    code.0
-}
-
-struct Blanked(String);
-
-impl Blanked {
-    /// Blanks a character, and those that follow it, up to an index.
-    fn blank(&mut self, first: char, rest: &mut Peekable<CharIndices<'_>>, until: usize) {
-        let mut push = |c: char| self.0.push(if c == '\n' { c } else { ' ' });
-        push(first);
-        while let Some((_, c)) = rest.next_if(|(at, _)| *at < until) {
-            push(c);
         }
     }
 }
 
-/// Octets of a block comment, which may have others in it.
-fn comment(text: &str) -> usize {
-    let mut depth = 0;
+/// One path of a `use`, or of other code.
+struct Leaf {
+    line: usize,
+    /// As it is written, without a `self` at its end.
+    names: Path,
+    /// What it is called here.
+    name: String,
+}
+
+/// Reads the path at the beginning, with all its branches. Returns how many tokens it has.
+fn read_path(tokens: &[TokenTree], before: &[String], leaves: &mut Vec<Leaf>) -> usize {
+    let mut names = before.to_vec();
+    let mut line = 0;
     let mut at = 0;
-    while let Some(two) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let step = match two {
-            _ if two.starts_with("/*") => {
-                depth += 1;
-                2
+    loop {
+        match tokens.get(at) {
+            Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Brace => {
+                let branches: Vec<TokenTree> = group.stream().into_iter().collect();
+                for branch in branches.split(|token| is_punct(token, ',')) {
+                    read_path(branch, &names, leaves);
+                }
+                return at + 1;
             }
-            _ if two.starts_with("*/") => {
-                depth -= 1;
-                2
+            Some(token @ TokenTree::Ident(word)) => {
+                line = token.span().start().line;
+                if word != "self" || names.is_empty() {
+                    names.push(word.to_string());
+                }
+                at += 1;
             }
-            _ => two.chars().next().map_or(1, char::len_utf8),
-        };
-        at += step;
-        if depth == 0 {
+            Some(token) if is_punct(token, '*') => {
+                names.push("*".to_owned());
+                at += 1;
+            }
+            _ if at == 0 => return 0,
+            _ => break,
+        }
+        let goes_on = tokens.get(at..at + 2);
+        if goes_on.is_none_or(|colons| !colons.iter().all(|colon| is_punct(colon, ':'))) {
             break;
         }
+        at += 2;
     }
+    let mut name = names.last().cloned().unwrap_or_default();
+    if let Some([TokenTree::Ident(word), TokenTree::Ident(other)]) = tokens.get(at..at + 2)
+        && word == "as"
+    {
+        name = other.to_string();
+        at += 2;
+    }
+    leaves.push(Leaf { line, names, name });
     at
 }
 
-/// Octets of a string behind its first quote.
-fn string(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match c {
-            '"' if !escaped => return at + 1,
-            '\\' => escaped = !escaped,
-            _ => escaped = false,
+/// The path from the crate's root on. `None`: it leads nowhere, as a `self` alone does.
+fn from_root(names: &[String], module: &[String]) -> Option<Path> {
+    let first = names.first()?;
+    let supers = names.iter().take_while(|name| *name == "super").count();
+    let (base, rest) = match first.as_str() {
+        "crate" => (&module[..0], &names[1..]),
+        "self" => (module, &names[1..]),
+        "super" => (
+            &module[..module.len().saturating_sub(supers)],
+            &names[supers..],
+        ),
+        _ => (module, names),
+    };
+    (!rest.is_empty()).then(|| [base, rest].concat())
+}
+
+/// The modules that tokens of one level declare, and that have a file of their own.
+fn declared(tokens: &[TokenTree]) -> Option<String> {
+    tokens.windows(3).find_map(|three| match three {
+        [TokenTree::Ident(word), TokenTree::Ident(name), end]
+            if word == "mod" && is_punct(end, ';') =>
+        {
+            Some(name.to_string())
         }
-    }
-    text.len()
-}
-
-/// Octets of a raw string behind its `r`.
-fn raw_string(text: &str) -> Option<usize> {
-    let hashes = text.bytes().take_while(|&octet| octet == b'#').count();
-    let content = text[hashes..].strip_prefix('"')?;
-    let end = format!("\"{}", "#".repeat(hashes));
-    let len = content
-        .find(&end)
-        .map_or(content.len(), |at| at + end.len());
-    Some(hashes + 1 + len)
-}
-
-/// Octets of a character behind its first quote. `None`: it is a lifetime.
-fn character(text: &str) -> Option<usize> {
-    let mut chars = text.char_indices();
-    match chars.next()? {
-        (_, '\\') => {
-            chars.next();
-            chars.find(|&(_, c)| c == '\'').map(|(at, _)| at + 1)
-        }
-        _ => chars
-            .next()
-            .filter(|&(_, c)| c == '\'')
-            .map(|(at, _)| at + 1),
-    }
-}
-
-/// [`code()`] without the items that are there for tests alone, and the names of the modules among those that have a
-/// file of their own.
-pub fn without_tests(code: &str) -> (String, Vec<&str>) {
-    const TEST: &str = "#[cfg(test)]";
-    let mut rest = code;
-    let mut left = String::with_capacity(code.len());
-    let mut modules = Vec::new();
-    while let Some(at) = rest.find(TEST) {
-        let (before, item) = rest.split_at(at);
-        left.push_str(before);
-        let len = TEST.len() + item_len(&item[TEST.len()..]);
-        modules.extend(declared(&item[..len]));
-        left.extend(item[..len].chars().filter(|&c| c == '\n'));
-        rest = &item[len..];
-    }
-    left.push_str(rest);
-    (left, modules)
-}
-
-/// Octets of the item at the beginning: up to its semicolon, or its last brace.
-fn item_len(text: &str) -> usize {
-    let mut depth = 0;
-    for (at, c) in text.char_indices() {
-        match c {
-            '{' | '[' | '(' => depth += 1,
-            '}' | ']' | ')' => {
-                depth -= 1;
-                if depth == 0 && c == '}' {
-                    return at + 1;
-                }
-            }
-            ';' if depth == 0 => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// The modules that code declares, and that have a file of their own.
-pub fn declared(code: &str) -> impl Iterator<Item = &str> {
-    code.lines().filter_map(|line| {
-        let words = line.trim().strip_suffix(';')?;
-        let (before, name) = words.rsplit_once(' ')?;
-        let keyword = before.rsplit(' ').next()?;
-        (keyword == "mod").then_some(name)
+        _ => None,
     })
 }
 
-/// The names that are taken from the crate's root, each with its line. `depth`: how many modules below the root the
-/// code is.
-pub fn taken_from_root(code: &str, depth: usize) -> Vec<(usize, String)> {
-    let mut taken = Vec::new();
-    let mut at = 0;
-    while let Some((start, word)) = next_word(code, at) {
-        at = start + word.len();
-        let is_root = match word {
-            "crate" => true,
-            "super" => {
-                let mut supers = 1;
-                while let Some(next) = behind_colons(code, at)
-                    && code[next..].starts_with("super")
-                {
-                    supers += 1;
-                    at = next + "super".len();
-                }
-                supers >= depth
-            }
-            _ => false,
-        };
-        let Some(next) = behind_colons(code, at).filter(|_| is_root) else {
-            continue;
-        };
-        let names = match code[next..].starts_with('{') {
-            true => of_group(code, next + 1),
-            false => next_word(code, next).into_iter().collect(),
-        };
-        let line = |at: usize| 1 + code[..at].matches('\n').count();
-        taken.extend(
-            names
-                .into_iter()
-                .map(|(at, name)| (line(at), name.to_owned())),
-        );
-    }
-    taken
+/// Tokens of the item at the beginning: up to its semicolon, or its braces.
+fn item_len(tokens: &[TokenTree]) -> usize {
+    let is_end = |token: &TokenTree| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        token => is_punct(token, ';'),
+    };
+    let len = tokens
+        .iter()
+        .position(is_end)
+        .map_or(tokens.len(), |at| at + 1);
+    len + usize::from(tokens.get(len).is_some_and(|token| is_punct(token, ';')))
 }
 
-fn next_word(code: &str, from: usize) -> Option<(usize, &str)> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let start = from + code[from..].find(is_word)?;
-    let len = code[start..]
-        .find(|c| !is_word(c))
-        .unwrap_or(code.len() - start);
-    Some((start, &code[start..start + len]))
+fn is_cfg_test(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Group(group)) if group.stream().to_string().replace(' ', "") == "cfg(test)")
 }
 
-/// Where a path goes on, if it does.
-fn behind_colons(code: &str, at: usize) -> Option<usize> {
-    let rest = code[at..].trim_start().strip_prefix("::")?.trim_start();
-    Some(code.len() - rest.len())
-}
-
-/// The first names in the braces of a `use` that begin here.
-fn of_group(code: &str, from: usize) -> Vec<(usize, &str)> {
-    let mut names = Vec::new();
-    let mut depth = 1;
-    let mut is_first = true;
-    for (at, c) in code[from..].char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => is_first = true,
-            c if is_first && depth == 1 && !c.is_whitespace() => {
-                names.extend(next_word(code, from + at));
-                is_first = false;
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    names
+fn is_punct(token: &TokenTree, c: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == c)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The code of a file this many modules below the root: `0`, `1`...
+    fn code(text: &str, depth: usize) -> Code {
+        let module: Path = (0..depth).map(|at| at.to_string()).collect();
+        Code::of(text, &module).unwrap()
+    }
+
     #[test]
     fn comments_and_literals_are_no_code() {
-        let text = r##"a("crate::x", '"', '\'', r#"crate::"y"#, b"\"z") // crate::w
+        let text = r##"//! crate::z
+a("crate::x", '"', '\'', r#"crate::"y"#, b"\"z") // crate::w
 /* crate::v /* u */ */ fn b<'a>(c: &'a str) -> char { 'd' }
-let attr = br"crate::q";"##;
-        let code = code(text);
-        assert_eq!(code.lines().count(), 3);
-        assert!(!code.contains("crate"), "{code}");
-        for kept in ["a(", "fn b<'a>(c: &'a str) -> char {", "let attr = b"] {
-            assert!(code.contains(kept), "{code}");
-        }
+let attr = br"crate::q"; crate::e;"##;
+        let code = code(text, 0);
+        assert_eq!(code.paths, [(4, vec!["e".to_owned()])]);
     }
 
     #[test]
     fn tests_are_left_out() {
-        let text = "use a;\n#[cfg(test)]\nmod tests;\nfn b() {}\n#[cfg(test)]\n#[allow(x)]\nmod more {\n    fn c() { d[0]; }\n}\nfn e() {}\n\
-            #[cfg(test)]\npub mod writer;\n";
-        let (left, modules) = without_tests(text);
-        assert_eq!(modules, ["tests", "writer"]);
-        let words: Vec<_> = left.split_whitespace().collect();
-        assert_eq!(words.join(" "), "use a; fn b() {} fn e() {}");
-        assert_eq!(left.lines().count(), text.lines().count());
+        let text = "use a;\n#[cfg(test)]\nmod tests;\nfn b() {}\n#[cfg(test)]\n#[allow(x)]\nmod more {\n    fn c() { crate::d[0]; }\n}\nfn e() { crate::f }\n\
+            #[cfg(test)]\npub mod writer;\nmod real;\n";
+        let code = code(text, 0);
+        assert_eq!(code.test_modules, ["tests", "writer"]);
+        assert_eq!(code.modules, ["real"]);
+        assert_eq!(code.paths, [(10, vec!["f".to_owned()])]);
     }
 
     #[test]
@@ -266,13 +220,38 @@ let attr = br"crate::q";"##;
         let text = "use crate::a::{self, B};\nuse crate::{\n    c::{D, e::F},\n    g,\n};\nfn f() { crate :: h() }\nuse super::i;\n\
             use super::super::j;\nlet crate_name = 1;\n";
         let taken = |depth| {
-            let taken = taken_from_root(text, depth).into_iter();
+            let paths = code(text, depth).paths.into_iter();
+            let mut taken: Vec<_> = paths
+                .filter(|(_, path)| path[0] != "0")
+                .map(|(line, path)| format!("{line} {}", path[0]))
+                .collect();
+            taken.dedup();
             taken
-                .map(|(line, name)| format!("{line} {name}"))
-                .collect::<Vec<_>>()
         };
         assert_eq!(taken(3), ["1 a", "3 c", "4 g", "6 h"]);
         assert_eq!(taken(2), ["1 a", "3 c", "4 g", "6 h", "8 j"]);
         assert_eq!(taken(1), ["1 a", "3 c", "4 g", "6 h", "7 i", "8 j"]);
+    }
+
+    #[test]
+    fn paths_are_whole_and_keep_what_a_use_calls_them() {
+        let text = "use super::{a::{self, B as C}, d::*};\npub use e::F;\nmod g { fn h() { super::i::<u8>(); self::j } }\nself.k";
+        let code = code(text, 1);
+        let paths = code
+            .paths
+            .iter()
+            .map(|(line, path)| format!("{line} {}", path.join("::")));
+        assert_eq!(
+            paths.collect::<Vec<_>>(),
+            ["1 a", "1 a::B", "1 d::*", "3 0::i", "3 0::g::j"]
+        );
+        let uses = code
+            .uses
+            .iter()
+            .map(|(name, path)| format!("{name} {}", path.join("::")));
+        assert_eq!(
+            uses.collect::<Vec<_>>(),
+            ["a a", "C a::B", "* d::*", "F 0::e::F"]
+        );
     }
 }

@@ -14,7 +14,7 @@ use crate::scratch::{
 use crate::subnet;
 use crate::tables::{self, Found, Tables, find_name, find_order, word};
 use crate::verdict::{Tally, Verdict};
-use crate::wire::{self, HEADER_LEN};
+use crate::wire::{self, HEADER_LEN, rcode};
 
 /// EDNS options that are walked; a query with more is passed.
 const MAX_OPTIONS: u32 = 8;
@@ -66,7 +66,7 @@ fn try_respond<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<Verdict, 
         if verdict == Verdict::Nodata as u32 {
             return Ok(Verdict::Nodata);
         }
-        scratch.put8(MESSAGE + 3, wire::NXDOMAIN);
+        scratch.put8(MESSAGE + 3, rcode::NXDOMAIN as u8);
         return Ok(Verdict::Nxdomain);
     }
     let (end, records) = (scratch.end, scratch.records);
@@ -150,7 +150,7 @@ fn limit<T: Tables>(
     if scratch.cookie_len == 0 {
         scratch.put8(MESSAGE + 2, flags | wire::TC);
     } else {
-        let [high, low] = [wire::BADCOOKIE >> 4, wire::BADCOOKIE & 15];
+        let [high, low] = [rcode::BADCOOKIE >> 4, rcode::BADCOOKIE & 15];
         scratch.put8(MESSAGE + 2, flags);
         scratch.put8(MESSAGE + 3, low as u8);
         // EXTENDED-RCODE, in the OPT.
@@ -858,5 +858,5 @@ fn finish<T: Tables>(
 fn fail(scratch: &mut Scratch) {
     let flags = scratch.get8(MESSAGE + 2);
     scratch.put8(MESSAGE + 2, flags & !wire::AA);
-    scratch.put8(MESSAGE + 3, wire::SERVFAIL);
+    scratch.put8(MESSAGE + 3, rcode::SERVFAIL as u8);
 }

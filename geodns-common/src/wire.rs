@@ -25,18 +25,49 @@ pub const AD: u8 = 0x20;
 /// CD, in the fourth octet.
 pub const CD: u8 = 0x10;
 
-/// Response code SERVFAIL, in the fourth octet.
-pub const SERVFAIL: u8 = 2;
-/// Response code NXDOMAIN, in the fourth octet.
-pub const NXDOMAIN: u8 = 3;
+/// Opcodes, in bits 3 to 6 of the third octet.
+pub mod opcode {
+    /// A standard query (RFC 1035).
+    pub const QUERY: u8 = 0;
+    /// A zone has changed (RFC 1996).
+    pub const NOTIFY: u8 = 4;
+}
 
-/// Response code BADCOOKIE (RFC 7873), whose upper bits are in an OPT.
-pub const BADCOOKIE: u16 = 23;
+/// Response codes. The lower 4 bits are in the header's fourth octet, the upper 8 in an OPT (RFC 6891 section 6.1.3).
+pub mod rcode {
+    /// No error.
+    pub const NOERROR: u16 = 0;
+    /// The message breaks a rule of its format.
+    pub const FORMERR: u16 = 1;
+    /// The server cannot answer now.
+    pub const SERVFAIL: u16 = 2;
+    /// The name does not exist.
+    pub const NXDOMAIN: u16 = 3;
+    /// The server does not do this.
+    pub const NOTIMP: u16 = 4;
+    /// The server does not do this for this client, or for this name.
+    pub const REFUSED: u16 = 5;
+    /// A name that a DNAME makes is too long (RFC 6672 section 2.2).
+    pub const YXDOMAIN: u16 = 6;
+    /// The server has no authority for the zone (RFC 2136), or the signature is not good (RFC 8945).
+    pub const NOTAUTH: u16 = 9;
+    /// The server does not know the version of EDNS (RFC 6891).
+    pub const BADVERS: u16 = 16;
+    /// The signature is wrong (RFC 8945): in the error field of a TSIG record.
+    pub const BADSIG: u16 = 16;
+    /// The server's cookie is wrong or missing (RFC 7873).
+    pub const BADCOOKIE: u16 = 23;
+}
 
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
+/// Class CH.
+pub const CLASS_CH: u16 = 3;
+
 /// Type A.
 pub const TYPE_A: u16 = 1;
+/// Type CNAME.
+pub const TYPE_CNAME: u16 = 5;
 /// Type SOA.
 pub const TYPE_SOA: u16 = 6;
 /// Type AAAA.
@@ -45,6 +76,12 @@ pub const TYPE_AAAA: u16 = 28;
 pub const TYPE_OPT: u16 = 41;
 /// Type DS (RFC 4034), which is the parent's at a zone cut.
 pub const TYPE_DS: u16 = 43;
+/// Type TSIG (RFC 8945).
+pub const TYPE_TSIG: u16 = 250;
+/// Type IXFR (RFC 1995).
+pub const TYPE_IXFR: u16 = 251;
+/// Type AXFR (RFC 5936).
+pub const TYPE_AXFR: u16 = 252;
 /// The types from here to 255 ask for other than data of their own (RFC 6895 section 3.1).
 pub const FIRST_META_TYPE: u16 = 128;
 
@@ -54,13 +91,19 @@ pub const OPTION_NSID: u16 = 3;
 pub const OPTION_ECS: u16 = 8;
 /// EDNS option COOKIE (RFC 7873).
 pub const OPTION_COOKIE: u16 = 10;
+/// EDNS option Padding (RFC 7830).
+pub const OPTION_PADDING: u16 = 12;
+/// EDNS option Extended DNS Error (RFC 8914).
+pub const OPTION_EXTENDED_ERROR: u16 = 15;
 /// DO, in an OPT's flags.
 pub const DO: u16 = 0x8000;
 /// Octets of an OPT without options, owner name included.
 pub const OPT_LEN: u32 = 11;
-/// Response size when the client says nothing, or less (RFC 6891 section 6.2.3).
+/// Octets that every client takes over UDP (RFC 1035 section 4.2.1), also one that advertises less (RFC 6891 section
+/// 6.2.3).
 pub const MIN_UDP_SIZE: u32 = 512;
-/// Response size that we advertise, and never exceed over UDP.
+/// Octets of a response over UDP, at the most, and the size that we advertise: a packet of them fits the smallest
+/// IPv6 MTU (DNS flag day 2020).
 pub const MAX_UDP_SIZE: u32 = 1232;
 
 /// Lowercases the ASCII letters among eight octets. Octets of a wire name can all be given: a

@@ -242,6 +242,15 @@ pub struct ZoneFile {
 }
 
 impl ZoneFile {
+    /// Whether the zone is given to this client, by its address or by the key that it has signed with.
+    pub fn is_given_to(&self, client: IpAddr, key: Option<&Name>) -> bool {
+        let client = client.to_canonical();
+        self.allow_transfer.iter().any(|allowed| match allowed {
+            Allowed::From(prefix) => prefix.contains(&client),
+            Allowed::Signed(name) => key == Some(name),
+        })
+    }
+
     /// Whether it is generated, of what the configuration says.
     pub fn is_producer(&self) -> bool {
         matches!(self.catalog, Some(Catalog::Producer))

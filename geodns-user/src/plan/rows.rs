@@ -6,17 +6,12 @@ use geodns_common::abi::{
     ANSWER_WORDS, Answer, Family, MAX_ANSWER_MIRRORS, MAX_MIRRORS, NO_ATLAS, Pool, Row, SHARES,
     SLOTS, SOA_WORDS, Soa, Zone,
 };
+use geodns_common::wire::{CLASS_IN, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_SOA};
 
 use super::{CompileError, alias};
 use crate::compress::{POINTER_TO_QUESTION, Rendering};
 use crate::config::{self, Choice, Config, Mirror, Policy};
 use crate::{steering, zone};
-
-const TYPE_A: u16 = 1;
-const TYPE_CNAME: u16 = 5;
-const TYPE_SOA: u16 = 6;
-const TYPE_AAAA: u16 = 28;
-const CLASS_IN: u16 = 1;
 
 /// The rows of the zones, of which some are in the name table whole.
 pub fn zones(zones: &[Arc<zone::Zone>], complete: &[bool], generation: u64) -> Vec<Zone> {

@@ -9,9 +9,7 @@ use std::net::IpAddr;
 use tokio::sync::Notify;
 
 use super::places::{Number, Places};
-use super::server::Shared;
-use super::stats::Counter;
-use super::{Options, Stats};
+use super::stats::{Counter, Stats};
 use crate::base::lock::lock;
 
 /// The connections that there are, and of whom.
@@ -50,12 +48,12 @@ impl Kind {
 }
 
 impl Connections {
-    /// None yet, and no TLS.
-    pub fn new(options: &Options, stats: Arc<Stats>) -> Self {
+    /// None yet, and no TLS: N places, and how long to wait for a client.
+    pub fn new(places: usize, idle: Duration, stats: Arc<Stats>) -> Self {
         Self {
-            idle: options.tcp_idle,
+            idle,
             stats,
-            tcp: Kind::new(options.tcp_connections),
+            tcp: Kind::new(places),
             tls: Kind::new(1),
         }
     }
@@ -92,8 +90,7 @@ impl Connections {
 
 /// A place among the connections; given back on drop.
 pub struct Place {
-    /// What all workers share.
-    pub shared: Arc<Shared>,
+    connections: Arc<Connections>,
     with_tls: bool,
     number: Number,
     lost: Arc<Notify>,
@@ -103,8 +100,7 @@ pub struct Place {
 
 impl Place {
     /// Takes a place for a client. If there is none, another connection loses its own.
-    pub fn take(shared: &Arc<Shared>, client: IpAddr, with_tls: bool) -> Self {
-        let connections = &shared.connections;
+    pub fn take(connections: &Arc<Connections>, client: IpAddr, with_tls: bool) -> Self {
         let lost = Arc::new(Notify::new());
         let (number, others) = connections
             .kind(with_tls)
@@ -112,7 +108,7 @@ impl Place {
         connections.tell(&others);
         connections.stats.add(Counter::TcpOpen);
         Self {
-            shared: Arc::clone(shared),
+            connections: Arc::clone(connections),
             with_tls,
             number,
             lost,
@@ -127,7 +123,7 @@ impl Place {
 
     /// How long to wait for the client.
     pub fn patience(&self) -> Duration {
-        self.shared.connections.patience(self.with_tls)
+        self.connections.patience(self.with_tls)
     }
 
     /// The client has asked something: it has been idle since then only.
@@ -138,7 +134,7 @@ impl Place {
     }
 
     fn change(&self, change: impl FnOnce(&mut Places<Arc<Notify>>, Number, Instant)) {
-        let kind = self.shared.connections.kind(self.with_tls);
+        let kind = self.connections.kind(self.with_tls);
         kind.change(|places| change(places, self.number, Instant::now()));
     }
 }
@@ -146,7 +142,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.change(|places, number, _| places.leave(number));
-        self.shared.stats.subtract(Counter::TcpOpen);
+        self.connections.stats.subtract(Counter::TcpOpen);
     }
 }
 

@@ -14,11 +14,12 @@ use geodns_common::respond;
 use geodns_common::scratch::{MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
+use geodns_common::wire::{QR, TC, rcode};
 use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 
+use super::message::Outcome;
 use super::query::HEADER;
-use super::respond::{Outcome, rcode};
 use crate::base::clock::now_unix_s;
 use crate::config::Secrets;
 use crate::kernel::mmap::View;
@@ -138,7 +139,7 @@ impl Limiting<'_> {
             Admission::Granted(bound)
         };
         // Nobody answers a response, or what is too short for a header.
-        let is_query = message.get(2).is_some_and(|flags| flags & 0x80 == 0);
+        let is_query = message.get(2).is_some_and(|flags| flags & QR == 0);
         if !is_query || message.len() < HEADER {
             return granted();
         }
@@ -152,7 +153,7 @@ impl Limiting<'_> {
         match respond::admit(scratch, &self.tables) {
             Ok(Some(_)) => {
                 response.extend_from_slice(scratch.message());
-                let is_truncated = response.get(2).is_some_and(|flags| flags & 2 != 0);
+                let is_truncated = response.get(2).is_some_and(|flags| flags & TC != 0);
                 let code = match is_truncated {
                     true => rcode::NOERROR,
                     false => rcode::BADCOOKIE,

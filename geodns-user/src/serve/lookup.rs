@@ -1,6 +1,8 @@
 //! Finds what a zone has for a name (RFC 1034 section 4.3.2, RFC 4592, RFC 6672). Names are in lower
 //! case.
 
+use std::sync::Arc;
+
 use domain::base::{Name, Rtype};
 
 use crate::zone::{Node, RrSet, Zone, Zones};
@@ -79,6 +81,13 @@ pub fn lookup<'a>(zone: &'a Zone, name: &Name<[u8]>, qtype: Rtype) -> Found<'a> 
         .map_or(Found::Missing, Found::Node)
 }
 
+/// The zone whose apex is this name, in whatever case, and its number.
+pub fn apex<'a>(zones: &'a Zones, name: &[u8]) -> Option<(usize, &'a Arc<Zone>)> {
+    let name = LowerName::of(&[name])?;
+    let (number, zone) = zones.find(name.name())?;
+    (zone.apex.as_slice() == name.name().as_slice()).then_some((number, zone))
+}
+
 /// The zone that answers for a name and type, and its number: DS at an apex is the parent's, where we have it.
 pub fn zone<'a>(zones: &'a Zones, name: &Name<[u8]>, qtype: Rtype) -> Option<(usize, &'a Zone)> {
     let (number, zone) = zones.find(name)?;
@@ -91,4 +100,36 @@ pub fn zone<'a>(zones: &'a Zones, name: &Name<[u8]>, qtype: Rtype) -> Option<(us
         return Some((number, parent));
     }
     Some((number, zone))
+}
+
+/// A name in lower case, in place: nothing is allocated for a query.
+#[derive(Clone, PartialEq)]
+pub struct LowerName {
+    octets: [u8; Name::MAX_LEN],
+    len: u8,
+}
+
+impl LowerName {
+    /// The name that these make together. `None`: it would be too long, or is none.
+    pub fn of(parts: &[&[u8]]) -> Option<Self> {
+        let mut octets = [0; Name::MAX_LEN];
+        let mut len = 0;
+        for part in parts {
+            octets.get_mut(len..len + part.len())?.copy_from_slice(part);
+            len += part.len();
+        }
+        // Length octets are below 64 and no letters.
+        octets[..len].make_ascii_lowercase();
+        Name::from_slice(&octets[..len]).ok()?;
+        Some(Self {
+            octets,
+            len: len as u8,
+        })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &Name<[u8]> {
+        let name = Name::from_slice(&self.octets[..self.len.into()]);
+        name.unwrap_or(Name::root_slice())
+    }
 }

@@ -1,17 +1,37 @@
-//! The slow path: the authoritative server in userspace, UDP and TCP.
+//! The slow path: the authoritative server in userspace, over UDP, TCP and TLS.
 //!
-//! - [`authority`]: one DNS message in; none, one or many out: whatever arrives
-//! - [`answer`]: a query in, one message out; what it writes for a steered name is byte for byte what
-//!   the fast path would
-//! - `server`: sockets and workers, on addresses that may change (each an `endpoint`)
-//! - `stats`: what it counted
-//! - `seen`: clients that it answered lately; `asked`: names that it was asked for since the kernel's table lacks them
+//! [`authority`] answers one DNS message with none, one or many. [`answer()`] answers a query that is not signed with
+//! one message. What both write for a steered name is byte for byte what the fast path would.
+//!
+//! The files, each of which uses only those above it:
+//!
+//! - `message`: how a message comes, who answers it, and what the answer was
+//! - `query`: reads a message
+//! - [`lookup`]: finds what a zone has for a name
+//! - [`subnet`], `cookies`: client subnets, DNS cookies
+//! - `stats`: the counters
+//! - `seen`: a sample of the clients that were answered lately
+//! - `asked`: a sample of the names that were asked for since the kernel's table lacks them
 //! - `seldom`: lines of the log that strangers cause
-//!
-//! Inside, an answer: `query` reads, `lookup` finds, `respond` decides (with `subnet`), `write` writes (with `cookies`). Around it, the
-//! transports: `udp` (threads, by the `batch`, within the limit of the `limiter`) and `tcp` (tasks, within the bounds of `connections` and `places`) ask
-//! a `handler`, which makes ready for the names of a batch (`prefetch`), verifies and makes signatures (`signed`), hears that zones have changed (`notices`) and
-//! gives whole zones away (`transfer`, with the `composer`).
+//! - `notices`: the queue of NOTIFYs
+//! - `tsig`: verifies and makes TSIG signatures
+//! - `composer`: messages that are built with `domain`
+//! - `stream`: the messages of a zone transfer
+//! - `request`: a message on its way: request, verified, draft, answer
+//! - `write`: writes a response
+//! - `respond`: answers a query, in one message
+//! - `notify`: answers a NOTIFY
+//! - `transfer`: decides who gets a zone
+//! - `authority`: verify, answer, sign
+//! - `batch`: many datagrams by one system call
+//! - `prefetch`: makes ready for the names of a batch
+//! - `guard`: a panic while answering ends nobody
+//! - [`limiter`]: response rate limiting
+//! - `places`, `connections`: who loses a place when there are too many connections; the connections
+//! - `endpoint`: an address to listen on
+//! - `shared`: what the workers of all transports share
+//! - `udp`, `tcp`: the transports: threads, and tasks
+//! - `server`: sockets and workers, on addresses that may change
 //!
 //! # How queries come
 //!
@@ -44,81 +64,55 @@
 //! on. The log has the query in hex, for one panic each 10 s.
 
 mod asked;
+mod authority;
 mod batch;
 mod composer;
 mod connections;
 mod cookies;
 mod endpoint;
-mod handler;
+mod guard;
 pub mod limiter;
 pub mod lookup;
+mod message;
 mod notices;
+mod notify;
 mod places;
 mod prefetch;
 mod query;
+mod request;
 mod respond;
 mod seen;
 mod seldom;
 mod server;
-mod signed;
+mod shared;
 mod stats;
+mod stream;
 pub mod subnet;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod tsig;
 mod udp;
 mod write;
 
 use std::net::IpAddr;
 
+pub use authority::authority;
 pub use batch::BATCH;
 pub use endpoint::Endpoint;
-pub use handler::{Answer, Messages, Request, authority};
+pub use message::{Identity, Outcome, Sample, Transport};
 pub use notices::{Notice, Notices};
-pub use respond::Outcome;
-pub use seen::Sample;
+pub use request::{Answer, Messages, Request};
 pub use server::{ListenError, Options, Server};
 pub use stats::Stats;
 
-use geodns_common::abi;
+use query::Query;
+use request::Verified;
 
-use crate::config::Secrets;
 use crate::world::World;
 
-/// What carries a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// UDP: bounded by the client's size, truncated past it.
-    Udp,
-    /// TCP: up to 65,535 octets.
-    Tcp,
-    /// TLS over TCP: as TCP, and padded where the client asks for it.
-    Tls,
-}
-
-/// Who we say we are.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// `id.server` and `hostname.bind` in class CH; `None`: nobody is told, as of the others.
-    pub id: Option<String>,
-    /// NSID (RFC 5001), its first 128 octets.
-    pub nsid: Option<String>,
-    /// `version.bind` and `version.server` in class CH.
-    pub version: Option<String>,
-    /// What cookies are made with; `None`: none are.
-    pub cookies: Option<Secrets>,
-}
-
-impl Identity {
-    /// NSID.
-    fn nsid(&self) -> Option<&[u8]> {
-        let id = self.nsid.as_ref()?.as_bytes();
-        Some(&id[..id.len().min(abi::NSID_MAX)])
-    }
-}
-
-/// Answers one message into `response` (cleared first). `false`: send nothing.
+/// Answers one query into `response` (cleared first), as if it were not signed. `false`: send nothing.
 pub fn answer(
     world: &World,
     identity: &Identity,
@@ -127,7 +121,25 @@ pub fn answer(
     transport: Transport,
     response: &mut Vec<u8>,
 ) -> bool {
-    respond::respond(world, identity, query, client, transport, response).is_some()
+    let request = Request {
+        world,
+        notices: &Notices::default(),
+        identity,
+        message: query,
+        client,
+        transport,
+        bound: None,
+    };
+    let Some(query) = Query::parse(query, transport) else {
+        return false;
+    };
+    let verified = Verified {
+        request,
+        query,
+        signer: None,
+    };
+    respond::answer(&verified, response);
+    true
 }
 
 /// Makes ready for the answers to several messages, [`BATCH`] at the most: names of large zones are fetched from

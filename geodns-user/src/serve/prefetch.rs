@@ -5,8 +5,8 @@
 //! answered. Nothing else depends on it: a message that is odd is passed over, and the answer says what is wrong.
 
 use super::batch::BATCH;
+use super::lookup::LowerName;
 use super::query::Question;
-use super::respond::LowerName;
 use crate::world::World;
 use crate::zone::{NameHash, Zone, Zones};
 

@@ -6,17 +6,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use geodns_common::wire::{OPTION_COOKIE, OPTION_ECS, OPTION_NSID};
+use geodns_common::wire::{
+    self, OPTION_COOKIE, OPTION_ECS, OPTION_NSID, OPTION_PADDING, TYPE_OPT, TYPE_TSIG,
+};
 use ipnet::IpNet;
 
-use super::Transport;
+use super::message::Transport;
 
 /// Octets of the header (RFC 1035 section 4.1.1).
-pub const HEADER: usize = 12;
-
-const TYPE_OPT: u16 = 41;
-const TYPE_TSIG: u16 = 250;
-const OPTION_PADDING: u16 = 12;
+pub const HEADER: usize = wire::HEADER_LEN as usize;
 
 /// What a message asks.
 #[derive(Debug)]
@@ -33,10 +31,8 @@ pub struct Query<'a> {
     pub edns: Option<Edns<'a>>,
     /// There is a signature (RFC 8945), which begins N octets before the message's end.
     pub signed: Option<usize>,
-    /// Octets that the response's signature will take; the response has room for them.
+    /// Octets that the signature of the response will take; the response has room for them.
     pub spare: usize,
-    /// See [`Request::bound`](super::Request::bound).
-    pub bound: Option<u16>,
     /// It has no question, and nothing else but a sound OPT: it may be about cookies (RFC 7873 section
     /// 5.4). Else it is malformed.
     pub is_empty: bool,
@@ -111,18 +107,17 @@ impl<'a> Query<'a> {
     pub fn parse(message: &'a [u8], transport: Transport) -> Option<Self> {
         let header: &[u8; HEADER] = message.first_chunk()?;
         let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-        if header[2] & 0x80 != 0 {
+        if header[2] & wire::QR != 0 {
             return None;
         }
         let mut query = Self {
             id: word(0),
             opcode: header[2] >> 3 & 15,
-            rd: header[2] & 1 != 0,
+            rd: header[2] & wire::RD != 0,
             question: None,
             edns: None,
             signed: None,
             spare: 0,
-            bound: None,
             is_empty: false,
             malformed: word(4) != 1,
         };
@@ -189,7 +184,7 @@ impl<'a> Question<'a> {
     /// The question of a query, if there is exactly one and it is well-formed.
     pub fn first(message: &'a [u8]) -> Option<Self> {
         let (header, rest) = message.split_first_chunk::<HEADER>()?;
-        let is_query = header[2] & 0x80 == 0;
+        let is_query = header[2] & wire::QR == 0;
         let is_one = header[4..6] == [0, 1];
         (is_query && is_one).then(|| Self::parse(&mut Reader(rest)))?
     }

@@ -1,113 +1,37 @@
-//! One DNS message in, one out.
+//! Answers a query from the zones and the plan, in one message.
 
 use std::net::IpAddr;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Family;
+use geodns_common::wire::{CLASS_CH, CLASS_IN, opcode, rcode};
 use ipnet::IpNet;
 
-use super::lookup::{self, Found};
-use super::query::{Query, Question};
-use super::seen::Sample;
-use super::signed::Signature;
+use super::cookies;
+use super::lookup::{self, Found, LowerName};
+use super::message::{Identity, Outcome, Sample, Transport};
+use super::query::Question;
+use super::request::{Request, Verified};
 use super::subnet;
-use super::transfer;
-use super::write::{
-    CH, ExtendedError, IN, Mark, Options, Outline, PAYLOAD, PLAIN_PAYLOAD, Section, Writer,
-};
-use super::{Identity, Transport, cookies};
+use super::write::{ExtendedError, Mark, Options, Outline, Section, Writer};
 use crate::base::lock::read;
 use crate::compress;
 use crate::world::World;
 use crate::zone::{Node, RrSet, Zone};
 
-/// Response codes.
-pub mod rcode {
-    pub const NOERROR: u16 = 0;
-    pub const FORMERR: u16 = 1;
-    pub const SERVFAIL: u16 = 2;
-    pub const NXDOMAIN: u16 = 3;
-    pub const NOTIMP: u16 = 4;
-    pub const REFUSED: u16 = 5;
-    pub const YXDOMAIN: u16 = 6;
-    pub const NOTAUTH: u16 = 9;
-    pub const BADVERS: u16 = 16;
-    pub const BADCOOKIE: u16 = 23;
-}
-
 /// CNAMEs and DNAMEs followed in one answer, at the most.
 const CHAIN_MAX: usize = 16;
 
-/// What was answered, for the counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Response code, extended.
-    pub rcode: u16,
-    /// A pool answered.
-    pub steered: bool,
-    /// TC is set.
-    pub truncated: bool,
-    /// The query had a client subnet.
-    pub ecs: bool,
-    /// Whom a pool answered.
-    pub sample: Option<Sample>,
-    /// TC is set for a bound that a client with a good cookie does not have.
-    pub wants_cookie: bool,
-}
-
-impl Outcome {
-    /// A response that is nothing but its code.
-    pub fn of(rcode: u16) -> Self {
-        Self {
-            rcode,
-            steered: false,
-            truncated: false,
-            ecs: false,
-            sample: None,
-            wants_cookie: false,
-        }
-    }
-}
-
-/// Answers one message into `response`. `None`: send nothing.
-pub fn respond(
-    world: &World,
-    identity: &Identity,
-    message: &[u8],
-    client: IpAddr,
-    transport: Transport,
-    response: &mut Vec<u8>,
-) -> Option<Outcome> {
-    let query = Query::parse(message, transport)?;
-    Some(respond_to(
-        world, identity, &query, client, transport, None, response,
-    ))
-}
-
-/// Octets that a response may have, to a client that has shown a good cookie or not.
-pub fn room(query: &Query<'_>, transport: Transport, cookie_is_good: bool) -> usize {
-    if transport != Transport::Udp {
-        return u16::MAX.into();
-    }
-    let payload = query.edns.as_ref().map_or(PLAIN_PAYLOAD, |edns| {
-        edns.payload.clamp(PLAIN_PAYLOAD, PAYLOAD)
-    });
-    match query.bound {
-        Some(bound) if !cookie_is_good => payload.min(bound).into(),
-        _ => payload.into(),
-    }
-}
-
-/// Answers one query, which has this signature or none, into `response`, so that there is room for one.
-pub fn respond_to(
-    world: &World,
-    identity: &Identity,
-    query: &Query<'_>,
-    client: IpAddr,
-    transport: Transport,
-    signature: Option<&Signature>,
-    response: &mut Vec<u8>,
-) -> Outcome {
+/// Answers a query into `response`, with room for a signature.
+pub fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Outcome {
+    let Verified { request, query, .. } = verified;
+    let Request {
+        world,
+        identity,
+        client,
+        transport,
+        ..
+    } = *request;
     response.clear();
     let edns = query.edns.as_ref();
     let served = match (&identity.cookies, edns.and_then(|edns| edns.cookie)) {
@@ -117,8 +41,7 @@ pub fn respond_to(
     };
     let cookie = served.unwrap_or_default();
     let is_good = cookie.is_some_and(|cookie| cookie.is_good);
-    let room = |is_good| room(query, transport, is_good);
-    let size = room(is_good).saturating_sub(query.spare);
+    let size = verified.room(is_good);
     let options = Options {
         nsid: edns.filter(|edns| edns.nsid).and_then(|_| identity.nsid()),
         ecs: edns.and_then(|edns| edns.ecs),
@@ -127,7 +50,7 @@ pub fn respond_to(
     let mut reply = Reply {
         world,
         client,
-        signature,
+        key: verified.key(),
         ecs: edns.and_then(|edns| edns.ecs).and_then(|ecs| ecs.network),
         writer: Writer::new(response, query, &options, size),
         outline: Outline::default(),
@@ -138,15 +61,15 @@ pub fn respond_to(
     };
     reply.outline.rcode = match &query.question {
         // The body of another opcode's message may look different.
-        _ if query.opcode != 0 => rcode::NOTIMP,
+        _ if query.opcode != opcode::QUERY => rcode::NOTIMP,
         _ if served.is_err() => rcode::FORMERR,
         None if query.is_empty && cookie.is_some_and(|cookie| cookie.is_bad) => rcode::BADCOOKIE,
         None if query.is_empty && cookie.is_some() => rcode::NOERROR,
         _ if query.malformed => rcode::FORMERR,
         _ if edns.is_some_and(|edns| edns.version != 0) => rcode::BADVERS,
         None => rcode::FORMERR,
-        Some(question) if question.qclass == CH => reply.chaos(identity, question),
-        Some(question) if question.qclass == IN => reply.internet(question),
+        Some(question) if question.qclass == CLASS_CH => reply.chaos(identity, question),
+        Some(question) if question.qclass == CLASS_IN => reply.internet(question),
         Some(_) => rcode::REFUSED,
     };
     let mut truncated = reply.writer.is_full();
@@ -174,7 +97,7 @@ pub fn respond_to(
         truncated,
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
         sample: reply.sample,
-        wants_cookie: truncated && room(is_good) < room(true),
+        wants_cookie: truncated && size < verified.room(true),
     };
     reply
         .writer
@@ -186,7 +109,8 @@ pub fn respond_to(
 struct Reply<'a> {
     world: &'a World,
     client: IpAddr,
-    signature: Option<&'a Signature>,
+    /// The key that signed the query.
+    key: Option<&'a crate::base::name::Name>,
     /// The client subnet, where there is one and it is no opt-out.
     ecs: Option<IpNet>,
     writer: Writer<'a>,
@@ -219,7 +143,7 @@ impl Reply<'_> {
         let rdata = [&[text.len() as u8], text].concat();
         self.outline.authoritative = true;
         self.writer
-            .record(Section::Answer, owner, Rtype::TXT, CH, 0, &rdata);
+            .record(Section::Answer, owner, Rtype::TXT, CLASS_CH, 0, &rdata);
         rcode::NOERROR
     }
 
@@ -246,8 +170,9 @@ impl Reply<'_> {
             let zone = lookup::zone(zones, name, qtype);
             // To others a catalog is not there.
             let zone = zone.filter(|&(number, _)| {
+                let from = self.world.inputs.config.zones.get(number);
                 !zones.is_catalog(number)
-                    || transfer::may_have(self.world, number, self.client, self.signature)
+                    || from.is_some_and(|zone| zone.is_given_to(self.client, self.key))
             });
             let Some((_, zone)) = zone else {
                 if chained {
@@ -404,7 +329,7 @@ impl Reply<'_> {
                 Section::Answer,
                 name,
                 Rtype::HINFO,
-                IN,
+                CLASS_IN,
                 3600,
                 b"\x07RFC8482\0",
             ),
@@ -477,44 +402,18 @@ impl Reply<'_> {
         let below = &name.as_slice()[..name.len() - owner.len()];
         let target = LowerName::of(&[below, dname.first()])?;
         let rdata = target.name().as_slice();
-        self.writer
-            .record(Section::Answer, name, Rtype::CNAME, IN, dname.ttl, rdata);
+        self.writer.record(
+            Section::Answer,
+            name,
+            Rtype::CNAME,
+            CLASS_IN,
+            dname.ttl,
+            rdata,
+        );
         Some(target)
     }
 
     fn rrset(&mut self, section: Section, owner: &Name<[u8]>, rrset: RrSet<'_>) {
         self.writer.rrset(section, owner, rrset.ttl, rrset);
-    }
-}
-
-/// A name in lower case, in place: nothing is allocated for a query.
-#[derive(Clone, PartialEq)]
-pub struct LowerName {
-    octets: [u8; Name::MAX_LEN],
-    len: u8,
-}
-
-impl LowerName {
-    /// The name that these make together. `None`: it would be too long, or is none.
-    pub fn of(parts: &[&[u8]]) -> Option<Self> {
-        let mut octets = [0; Name::MAX_LEN];
-        let mut len = 0;
-        for part in parts {
-            octets.get_mut(len..len + part.len())?.copy_from_slice(part);
-            len += part.len();
-        }
-        // Length octets are below 64 and no letters.
-        octets[..len].make_ascii_lowercase();
-        Name::from_slice(&octets[..len]).ok()?;
-        Some(Self {
-            octets,
-            len: len as u8,
-        })
-    }
-
-    /// The name.
-    pub fn name(&self) -> &Name<[u8]> {
-        let name = Name::from_slice(&self.octets[..self.len.into()]);
-        name.unwrap_or(Name::root_slice())
     }
 }

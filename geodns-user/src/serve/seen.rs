@@ -1,23 +1,11 @@
 //! The clients that pools answered lately, as far as the slow path answers: a sample.
 
-use std::net::IpAddr;
 use std::sync::Mutex;
 
 use geodns_common::abi;
 
-use super::respond::Outcome;
+use super::message::{Outcome, Sample};
 use crate::base::lock::lock;
-
-/// A client that was answered from a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Number of the plan.
-    pub generation: u64,
-    /// Number of the pool in it that was asked.
-    pub pool: usize,
-    /// The address that counted.
-    pub client: IpAddr,
-}
 
 /// One in [`abi::Seen::EVERY`] of them, as many as the kernel keeps; the latest in the place of the
 /// first.

@@ -1,4 +1,4 @@
-//! The sockets: which addresses are answered on, and what all workers share.
+//! The server: which addresses it answers on, and the sockets there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,12 +18,18 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
 use super::asked::Asked;
+use super::authority::authority;
 use super::connections::Connections;
-use super::handler::{Guarded, Handler, authority};
+use super::endpoint::Endpoint;
+use super::guard::Guarded;
 use super::limiter::Limiter;
+use super::message::{Identity, Sample};
 use super::notices::{Notice, Notices};
-use super::seen::{Sample, Seen};
-use super::{Endpoint, Identity, Stats, tcp, udp};
+use super::request::Handler;
+use super::seen::Seen;
+use super::shared::Shared;
+use super::stats::Stats;
+use super::{tcp, udp};
 use crate::base::lock::lock;
 use crate::block::Blocks;
 use crate::certificate::Certificate;
@@ -159,23 +165,6 @@ struct Listening {
     workers: Vec<udp::Worker>,
 }
 
-/// What all workers share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub world: Arc<ArcSwap<World>>,
-    pub identity: ArcSwap<Identity>,
-    pub blocks: ArcSwap<Blocks>,
-    pub limiter: ArcSwapOption<Limiter>,
-    pub stats: Arc<Stats>,
-    pub seen: Seen,
-    pub asked: Asked,
-    pub connections: Connections,
-    pub handler: Guarded,
-    pub certificate: ArcSwapOption<Certificate>,
-    /// Where it is told that a zone has changed elsewhere.
-    pub notices: Notices,
-}
-
 /// An address that is answered on. Its UDP sockets are the workers'.
 #[derive(Debug)]
 struct Listener {
@@ -237,13 +226,14 @@ impl Server {
     ) -> Self {
         let stats = Arc::new(Stats::new(options.workers()));
         let (notices, heard) = Notices::new(Arc::clone(&stats));
+        let (places, idle) = (options.tcp_connections, options.tcp_idle);
         Self {
             shared: Arc::new(Shared {
                 world,
                 identity: ArcSwap::from_pointee(identity),
                 blocks: ArcSwap::default(),
                 limiter: ArcSwapOption::empty(),
-                connections: Connections::new(&options, Arc::clone(&stats)),
+                connections: Arc::new(Connections::new(places, idle, Arc::clone(&stats))),
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
                 stats,

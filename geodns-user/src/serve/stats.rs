@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Transport;
-use super::respond::Outcome;
+use geodns_common::wire::rcode;
+
+use super::message::{Outcome, Transport};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal,)+) => {
@@ -178,13 +179,13 @@ impl Tally {
             return;
         };
         self.add(match outcome.rcode {
-            0 => Counter::Noerror,
-            1 => Counter::Formerr,
-            2 => Counter::Servfail,
-            3 => Counter::Nxdomain,
-            4 => Counter::Notimp,
-            5 => Counter::Refused,
-            16 => Counter::Badvers,
+            rcode::NOERROR => Counter::Noerror,
+            rcode::FORMERR => Counter::Formerr,
+            rcode::SERVFAIL => Counter::Servfail,
+            rcode::NXDOMAIN => Counter::Nxdomain,
+            rcode::NOTIMP => Counter::Notimp,
+            rcode::REFUSED => Counter::Refused,
+            rcode::BADVERS => Counter::Badvers,
             _ => Counter::OtherRcode,
         });
         for (is, counter) in [

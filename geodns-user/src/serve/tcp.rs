@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::Transport;
 use super::connections::{Answering, Place};
-use super::handler::{Answer, Messages, Panicked, Request, is_blocked};
+use super::guard::Panicked;
+use super::message::Transport;
+use super::request::{Answer, Messages, Request};
 use super::seen::Turn;
-use super::server::Shared;
+use super::shared::Shared;
 use super::stats::{Counter, Tally};
 use crate::supervise::Never;
 
@@ -60,15 +61,16 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
             }
         };
         shared.stats.add(Counter::TcpConnections);
-        let place = Arc::new(Place::take(&shared, client.ip(), tls));
+        let place = Arc::new(Place::take(&shared.connections, client.ip(), tls));
         number = number.wrapping_add(1);
         let turn = Turn::of_connection(number);
+        let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let serving = async {
                 if tls {
-                    speak_tls(stream, client.ip(), &place, turn).await
+                    speak_tls(stream, client.ip(), &shared, &place, turn).await
                 } else {
-                    speak(stream, client.ip(), &place, turn).await
+                    speak(stream, client.ip(), &shared, &place, turn).await
                 }
             };
             let served = tokio::select! {
@@ -76,7 +78,7 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
                 () = place.lost() => Ok(()),
             };
             if served.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                place.shared.stats.add(Counter::TcpTimeouts);
+                shared.stats.add(Counter::TcpTimeouts);
             }
         });
     }
@@ -85,21 +87,30 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
 async fn speak(
     stream: TcpStream,
     client: IpAddr,
+    shared: &Shared,
     place: &Arc<Place>,
     turn: Turn,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    serve(reader, writer, (client, Transport::Tcp), place, turn).await
+    serve(
+        reader,
+        writer,
+        (client, Transport::Tcp),
+        shared,
+        place,
+        turn,
+    )
+    .await
 }
 
 async fn speak_tls(
     stream: TcpStream,
     client: IpAddr,
+    shared: &Shared,
     place: &Arc<Place>,
     turn: Turn,
 ) -> io::Result<()> {
-    let shared = &place.shared;
     stream.set_nodelay(true)?;
     let Some(certificate) = shared.certificate.load_full() else {
         return Ok(());
@@ -112,7 +123,15 @@ async fn speak_tls(
         Err(_) => Counter::TlsFailed,
     });
     let (reader, writer) = tokio::io::split(shaken?);
-    serve(reader, writer, (client, Transport::Tls), place, turn).await
+    serve(
+        reader,
+        writer,
+        (client, Transport::Tls),
+        shared,
+        place,
+        turn,
+    )
+    .await
 }
 
 /// Answers one connection's queries until the client closes it or is too slow.
@@ -120,6 +139,7 @@ async fn serve<R, W>(
     mut reader: R,
     writer: W,
     (client, transport): (IpAddr, Transport),
+    shared: &Shared,
     place: &Arc<Place>,
     turn: Turn,
 ) -> io::Result<()>
@@ -127,7 +147,6 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let shared = &place.shared;
     let writer = Arc::new(Writer {
         half: Mutex::new(writer),
         place: Arc::clone(place),
@@ -321,7 +340,7 @@ impl Desk {
                 transport: self.transport,
                 bound: None,
             };
-            let answer = match is_blocked(&blocks, self.client, request.message) {
+            let answer = match request.is_blocked(&blocks) {
                 true => {
                     self.tally.add(Counter::Blocked);
                     Ok(Answer::Nothing)

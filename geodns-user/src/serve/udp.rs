@@ -17,12 +17,14 @@ use socket2::Socket;
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::handler::{Answer, Panicked, Request, guarded, is_blocked};
+use super::endpoint::Endpoint;
+use super::guard::{Panicked, guarded};
 use super::limiter::Admission;
+use super::message::Transport;
+use super::request::{Answer, Request};
 use super::seen::Turn;
-use super::server::Shared;
+use super::shared::Shared;
 use super::stats::{Counter, Tally};
-use super::{Endpoint, Transport};
 use crate::supervise;
 
 /// Sockets that epoll tells of at once.
@@ -227,15 +229,23 @@ impl Desk {
                 tally.message(Transport::Udp, None);
                 return;
             }
-            if is_blocked(&blocks, client.ip(), message) {
+            let mut request = Request {
+                world: &world,
+                notices: &shared.notices,
+                identity: &identity,
+                message,
+                client: client.ip(),
+                transport: Transport::Udp,
+                bound: None,
+            };
+            if request.is_blocked(&blocks) {
                 tally.add(Counter::Blocked);
                 tally.message(Transport::Udp, None);
                 return;
             }
-            let mut bound = None;
             if let Some(limiting) = &mut limiting {
                 match limiting.admit(message, client.ip(), response) {
-                    Admission::Granted(of_response) => bound = of_response,
+                    Admission::Granted(bound) => request.bound = bound,
                     Admission::LetPass => tally.add(Counter::LimitedDryRun),
                     Admission::Dropped => {
                         tally.add(Counter::LimitedDrop);
@@ -255,15 +265,6 @@ impl Desk {
                 let _ = guarded(|| asked.sample(worker, &world, message, client, queries));
             }
             until_sampled = until_sampled.wrapping_sub(1);
-            let request = Request {
-                world: &world,
-                notices: &shared.notices,
-                identity: &identity,
-                message,
-                client: client.ip(),
-                transport: Transport::Udp,
-                bound,
-            };
             let outcome = match shared.handler.answer(&request, response) {
                 Ok(Answer::Message(outcome)) => Some(outcome),
                 Ok(Answer::Nothing | Answer::Stream(..)) => {

@@ -5,18 +5,19 @@
 
 use domain::base::{Name, Rtype};
 use geodns_common::cookie;
-use geodns_common::wire::{OPTION_COOKIE, OPTION_ECS, OPTION_NSID};
+use geodns_common::wire::{
+    AA, CLASS_IN, MAX_UDP_SIZE, MIN_UDP_SIZE, OPT_LEN, OPTION_COOKIE, OPTION_ECS,
+    OPTION_EXTENDED_ERROR, OPTION_NSID, OPTION_PADDING, POINTER, QR, TC, TYPE_OPT,
+};
 
+use super::message::Outcome;
 use super::query::{Ecs, HEADER, Query};
 use crate::compress::{self, Names};
 use crate::zone::RrSet;
 
-/// Largest UDP response, and what we say that we take: fits the smallest IPv6 MTU (DNS flag day 2020).
-pub const PAYLOAD: u16 = 1232;
-/// What everybody takes over UDP (RFC 1035 section 4.2.1).
-pub const PLAIN_PAYLOAD: u16 = 512;
 /// Responses that are padded have a multiple of these octets (RFC 8467 section 4.1).
-pub const PADDING_BLOCK: usize = 468;
+const PADDING_BLOCK: usize = 468;
+
 /// What goes back in an OPT of what the query has in its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
@@ -45,17 +46,6 @@ impl<'a> Options<'a> {
         nsid + ecs + cookie
     }
 }
-
-const FLAG_QR: u8 = 0x80;
-const FLAG_AA: u8 = 0x04;
-const FLAG_TC: u8 = 0x02;
-const OPTION_PADDING: u16 = 12;
-const OPTION_EXTENDED_ERROR: u16 = 15;
-
-/// Class IN.
-pub const IN: u16 = 1;
-/// Class CH.
-pub const CH: u16 = 3;
 
 /// Where a record stands.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +156,7 @@ impl<'a> Writer<'a> {
     /// Writes an RRset with a TTL.
     pub fn rrset(&mut self, section: Section, owner: &Name<[u8]>, ttl: u32, rrset: RrSet<'_>) {
         for rdata in rrset.rdata() {
-            self.record(section, owner, rrset.rtype, IN, ttl, rdata);
+            self.record(section, owner, rrset.rtype, CLASS_IN, ttl, rdata);
         }
     }
 
@@ -247,7 +237,7 @@ impl<'a> Writer<'a> {
         let owner = owner.as_slice();
         match suffix_at(self.qname, owner) {
             Some(at) => {
-                let pointer = 0xc000 | (HEADER + at) as u16;
+                let pointer = POINTER | (HEADER + at) as u16;
                 self.out.extend_from_slice(&pointer.to_be_bytes());
             }
             None => self.names.put_owner(self.out, owner),
@@ -275,8 +265,8 @@ impl<'a> Writer<'a> {
         if let Some(edns) = &query.edns {
             additionals += 1;
             out.push(0);
-            out.extend_from_slice(&Rtype::OPT.to_int().to_be_bytes());
-            out.extend_from_slice(&PAYLOAD.to_be_bytes());
+            out.extend_from_slice(&TYPE_OPT.to_be_bytes());
+            out.extend_from_slice(&(MAX_UDP_SIZE as u16).to_be_bytes());
             let extended = (outline.rcode >> 4) as u8;
             out.extend_from_slice(&[extended, 0, u8::from(edns.dnssec_ok) << 7, 0]);
             let error = outline.error.map_or(0, |_| EXTENDED_ERROR);
@@ -315,12 +305,12 @@ impl<'a> Writer<'a> {
                 out.resize(out.len() + octets, 0);
             }
         }
-        let mut flags = FLAG_QR | query.opcode << 3 | u8::from(query.rd);
+        let mut flags = QR | query.opcode << 3 | u8::from(query.rd);
         if outline.authoritative {
-            flags |= FLAG_AA;
+            flags |= AA;
         }
         if truncated {
-            flags |= FLAG_TC;
+            flags |= TC;
         }
         let words = [
             query.id,
@@ -336,16 +326,21 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// Answers with nothing but a response code.
+pub fn code(query: &Query<'_>, outline: Outline, response: &mut Vec<u8>) -> Outcome {
+    let options = Options::without_us(query);
+    let writer = Writer::new(response, query, &options, MIN_UDP_SIZE as usize);
+    writer.finish(query, &options, outline, false);
+    Outcome::of(outline.rcode)
+}
+
 /// Octets of the option of an Extended DNS Error without a text.
 const EXTENDED_ERROR: usize = 6;
-
-/// Octets of an OPT without options.
-pub const OPT_FIXED: usize = 11;
 
 /// Octets of the OPT that answers a query.
 fn opt_len(query: &Query<'_>, options: &Options<'_>) -> usize {
     match query.edns {
-        Some(_) => OPT_FIXED + options.len(),
+        Some(_) => OPT_LEN as usize + options.len(),
         None => 0,
     }
 }

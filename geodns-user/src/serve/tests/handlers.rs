@@ -15,8 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::sockets::{SOON, count, counted, framed, is_closed, options, over_udp, read_message};
 use super::*;
-use crate::serve::handler::{Answer, Handler, Request, authority};
-use crate::serve::respond::Outcome;
+use crate::serve::request::Handler;
 
 const NOERROR: Outcome = Outcome {
     rcode: 0,

@@ -1,6 +1,8 @@
-//! Queries with a signature (RFC 8945): verified, and their answers signed.
+//! TSIG (RFC 8945): verifies the signature of a query, and signs the answers.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use domain::base::iana::TsigRcode;
 use domain::base::message_builder::AdditionalBuilder;
@@ -9,33 +11,25 @@ use domain::base::{Message, MessageBuilder};
 use domain::dep::octseq::{OctetsBuilder, Truncate};
 use domain::rdata::tsig::Time48;
 use domain::tsig::{Key, ServerError, ServerSequence};
-use std::sync::Arc;
+use geodns_common::wire::rcode;
 
-use super::handler::{self, Answer, Request};
-use super::query::Query;
-use super::respond::Outcome;
 use crate::base::name::Name;
-use crate::config::Config;
+use crate::config::Keys;
 
-/// NOTAUTH.
-const NOTAUTH: u16 = 9;
-/// BADSIG, an error in a TSIG record.
-const BADSIG: [u8; 2] = 16u16.to_be_bytes();
-
-/// A good signature of a query, and what its answers are signed with, one after the other.
+/// The key that signed a query, and signs its answers, one after the other.
 #[derive(Clone)]
-pub struct Signature {
+pub struct Signer {
     sequence: ServerSequence<Arc<Key>>,
     name: Name,
 }
 
-impl Signature {
+impl Signer {
     /// Name of the key.
     pub fn key(&self) -> &Name {
         &self.name
     }
 
-    /// Octets that it adds to a message.
+    /// Octets that a signature adds to a message.
     pub fn len(&self) -> usize {
         self.sequence.key().compose_len().into()
     }
@@ -47,7 +41,8 @@ impl Signature {
             .map_err(|_| NoRoom)
     }
 
-    fn sign_whole(&mut self, message: &mut Vec<u8>) -> Result<(), NoRoom> {
+    /// Signs a message that is finished.
+    pub fn sign_whole(&mut self, message: &mut Vec<u8>) -> Result<(), NoRoom> {
         let whole = Whole {
             octets: std::mem::take(message),
             begun: false,
@@ -64,69 +59,57 @@ impl Signature {
 #[derive(Debug)]
 pub struct NoRoom;
 
-/// Answers a query that has a signature, of N octets.
-pub fn answer(
-    request: &Request<'_>,
-    query: &Query<'_>,
-    len: usize,
-    response: &mut Vec<u8>,
-) -> Answer {
-    let Ok(mut message) = Message::from_octets(request.message.to_vec()) else {
-        return Answer::Nothing;
-    };
-    let config: &Config = &request.world.inputs.config;
-    let sequence = match ServerSequence::request(&&config.keys, &mut message, Time48::now()) {
-        Ok(Some(sequence)) => sequence,
-        Ok(None) => return handler::answer(request, query, None, response),
-        Err(error) => return refuse(request, error, response),
-    };
-    let Some(name) = lower(sequence.key()) else {
-        return Answer::Nothing;
-    };
-    let mut signature = Signature { sequence, name };
-    // It is not counted any more, and a good one was the last record.
-    let mut message = message.into_octets();
-    message.truncate(message.len() - len.min(message.len()));
-    let request = Request {
-        message: &message,
-        ..*request
-    };
-    let Some(mut query) = Query::parse(&message, request.transport) else {
-        return Answer::Nothing;
-    };
-    query.spare = signature.len();
-    query.bound = request.bound;
-    let answer = handler::answer(&request, &query, Some(signature.clone()), response);
-    if matches!(answer, Answer::Message(_)) && signature.sign_whole(response).is_err() {
-        return Answer::Nothing;
-    }
-    answer
+/// What the signature of a message is.
+pub enum Checked {
+    /// There is none after all: its record is not where it has to be.
+    Unsigned,
+    /// Good. The message is without it.
+    Good(Box<Signer>, Vec<u8>),
+    /// Not good; this is the response that says so (RFC 8945 section 5.2).
+    Bad(Vec<u8>),
+    /// Nothing can be said of it.
+    Unanswerable,
 }
 
-/// Answers a query whose signature is not good (RFC 8945 section 5.2).
-fn refuse(request: &Request<'_>, error: ServerError<Arc<Key>>, response: &mut Vec<u8>) -> Answer {
-    let Ok(message) = Message::from_octets(request.message) else {
-        return Answer::Nothing;
+/// Checks the signature of a message, which begins N octets before its end.
+pub fn check(keys: &Keys, message: &[u8], len: usize, client: IpAddr) -> Checked {
+    let Ok(mut unsigned) = Message::from_octets(message.to_vec()) else {
+        return Checked::Unanswerable;
     };
+    let sequence = match ServerSequence::request(&keys, &mut unsigned, Time48::now()) {
+        Ok(Some(sequence)) => sequence,
+        Ok(None) => return Checked::Unsigned,
+        Err(error) => {
+            let code = error.error();
+            tracing::debug!("a query from {client} with a bad signature: {code}");
+            return refusal(message, error).map_or(Checked::Unanswerable, Checked::Bad);
+        }
+    };
+    let Some(name) = lower(sequence.key()) else {
+        return Checked::Unanswerable;
+    };
+    // It is not counted any more, and a good one was the last record.
+    let mut unsigned = unsigned.into_octets();
+    unsigned.truncate(unsigned.len() - len.min(unsigned.len()));
+    Checked::Good(Box::new(Signer { sequence, name }), unsigned)
+}
+
+/// The response to a message whose signature is not good.
+fn refusal(message: &[u8], error: ServerError<Arc<Key>>) -> Option<Vec<u8>> {
+    let message = Message::from_octets(message).ok()?;
     let code = error.error();
-    tracing::debug!(
-        "a query from {} with a bad signature: {code}",
-        request.client
-    );
-    let Ok(builder) = error.build_message(&message, MessageBuilder::new_vec()) else {
-        return Answer::Nothing;
-    };
-    *response = builder.finish();
-    let rcode = u16::from(response.get(3).map_or(0, |flags| flags & 15));
+    let response = error.build_message(&message, MessageBuilder::new_vec());
+    let mut response = response.ok()?.finish();
+    let rcode = u16::from(response.get(3)? & 15);
     // A wrong MAC comes as FORMERR in the error field, which is BADSIG's place. That record, without MAC
     // and other data, ends in original id, error and a length of 0.
-    if rcode == NOTAUTH
+    if rcode == rcode::NOTAUTH
         && code == TsigRcode::FORMERR
         && let Some([_, _, error @ .., _, _]) = response.last_chunk_mut::<6>()
     {
-        error.copy_from_slice(&BADSIG);
+        error.copy_from_slice(&rcode::BADSIG.to_be_bytes());
     }
-    Answer::Message(Outcome::of(rcode))
+    Some(response)
 }
 
 fn lower(key: &Key) -> Option<Name> {

@@ -1,0 +1,34 @@
+//! What the workers of all transports share: the configuration in force, and what they count.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::asked::Asked;
+use super::connections::Connections;
+use super::guard::Guarded;
+use super::limiter::Limiter;
+use super::message::Identity;
+use super::notices::Notices;
+use super::seen::Seen;
+use super::stats::Stats;
+use crate::block::Blocks;
+use crate::certificate::Certificate;
+use crate::world::World;
+
+/// What all workers of a `Server` share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub world: Arc<ArcSwap<World>>,
+    pub identity: ArcSwap<Identity>,
+    pub blocks: ArcSwap<Blocks>,
+    pub limiter: ArcSwapOption<Limiter>,
+    pub stats: Arc<Stats>,
+    pub seen: Seen,
+    pub asked: Asked,
+    pub connections: Arc<Connections>,
+    pub handler: Guarded,
+    pub certificate: ArcSwapOption<Certificate>,
+    /// The queue for NOTIFYs.
+    pub notices: Notices,
+}

@@ -20,16 +20,6 @@ const CIRCLES: &[Circle] = &[
     ),
     ("geodns-user/src/geo", &["layer", "parse"]),
     ("geodns-user/src/kernel", &["link", "pins", "shared"]),
-    (
-        "geodns-user/src/serve",
-        &["connections", "server", "tcp", "udp"],
-    ),
-    (
-        "geodns-user/src/serve",
-        &[
-            "handler", "notices", "prefetch", "respond", "seen", "signed", "stats", "transfer",
-        ],
-    ),
     ("geodns-user/src/zone", &["delta", "store"]),
     ("geodns-user/src/zone/rdata", &["field", "odd"]),
 ];

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::base::complaint::{Error, Errors};
 use crate::base::lock::read;
+use crate::base::name::Name;
 use crate::certificate::Certificate;
 use crate::config::{self, Config, Matches, Pool, ZoneFile};
 use crate::geo::{Geography, Layer, Layers, PlaceId};
@@ -239,6 +240,11 @@ impl World {
             zones: self.zones.load_full(),
             ..self.inputs.clone()
         }
+    }
+
+    /// Number of a zone of the configuration.
+    pub fn zone_number(&self, apex: &Name) -> Option<usize> {
+        self.zones.load().number(apex.for_slice())
     }
 
     /// The layers of each pool that are in force.

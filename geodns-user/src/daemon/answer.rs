@@ -13,7 +13,7 @@ use super::audit::{self as edits, Who};
 use super::force::internal;
 use super::reasons::Reasons;
 use crate::base::clock::{now_unix_ms, unix_ms};
-use crate::base::lock::{lock, read};
+use crate::base::lock::read;
 use crate::config::{Catalog, Config, Policy};
 use crate::control::api::{
     self, AcmeChanged, AcmeClear, AcmeSet, AcmeToken, AtlasStatus, BlockAdd, BlockChanged,
@@ -134,7 +134,7 @@ impl Service for Control {
             uptime_seconds: daemon.started.elapsed().as_secs(),
             generation: world.generation,
             listen: listen.iter().map(|at| at.ip()).collect(),
-            not_listening: daemon.complaints.all(),
+            not_listening: daemon.report.not_listening.all(),
             port: config.server.port,
             tls_port: config.tls.as_ref().map(|tls| tls.port),
             interfaces,
@@ -166,7 +166,7 @@ impl Service for Control {
                 .collect(),
             last_error: daemon
                 .silent_disk()
-                .or_else(|| lock(&daemon.last_error).clone()),
+                .or_else(|| daemon.report.failure.line()),
         })
     }
 

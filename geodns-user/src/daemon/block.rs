@@ -48,9 +48,9 @@ fn judged(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Rule>, Failure> {
     Ok(rules)
 }
 
-/// Counters of the rules in force.
+/// The rules in force, by their counters.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Counters>);
+pub struct BlockRules(Mutex<Counters>);
 
 /// Rules that can be in force.
 pub struct Compiled {
@@ -60,7 +60,7 @@ pub struct Compiled {
     counters: Counters,
 }
 
-impl Ledger {
+impl BlockRules {
     /// The rules that are to be in force. Nothing has changed before they are [`put`](Self::put).
     pub fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
         let rules = judged(config, state.blocks().map_err(internal)?)?;
@@ -89,7 +89,7 @@ impl Ledger {
 impl Daemon {
     /// Puts the rules of a configuration and of the state in force in both paths, or in neither.
     fn put_blocks(&self, config: &Config) -> Result<(), Failure> {
-        let compiled = self.ledger.compile(config, &self.state)?;
+        let compiled = self.block_rules.compile(config, &self.state)?;
         // The slow path first: what the kernel no longer drops, it may not answer.
         let before = self.server.set_blocks(Arc::clone(&compiled.blocks));
         if let Some(mut kernel) = self.lock_kernel() {
@@ -100,10 +100,10 @@ impl Daemon {
                 .inspect_err(|_| {
                     self.server.set_blocks(before);
                     // Some of them may be in force.
-                    self.mend();
+                    self.upkeep.mend();
                 })?;
         }
-        self.ledger.put(compiled);
+        self.block_rules.put(compiled);
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Daemon {
 
     /// A rule, as it is shown. A counter that cannot be read is no reason to say that a change has failed.
     fn shown(&self, known: Known) -> BlockRule {
-        let (counter, in_userspace) = self.ledger.of(&known.rule).unwrap_or_default();
+        let (counter, in_userspace) = self.block_rules.of(&known.rule).unwrap_or_default();
         let in_kernel = self.lock_kernel().map_or(0, |kernel| {
             kernel.dropped(counter).unwrap_or_else(|error| {
                 tracing::warn!("what a rule has dropped is not known: {error}");

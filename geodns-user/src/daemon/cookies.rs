@@ -63,7 +63,7 @@ impl Daemon {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
             // No reload is to put other secrets in force meanwhile.
-            let _edit = self.edits.lock().await;
+            let _alone = self.changes.alone().await;
             let world = self.world.load_full();
             let config = Arc::clone(&world.inputs.config);
             let rolled = tokio::task::block_in_place(|| secrets(&config, &self.state));

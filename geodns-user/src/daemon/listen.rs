@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::Daemon;
 use super::report::systemd;
@@ -23,10 +24,27 @@ use crate::supervise::Never;
 /// How often to look after the links when no change is reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Interfaces and their changes. Locked by whoever sets what is listened on.
+pub struct Listening(Mutex<Endpoints>);
+
 /// Where the interfaces are asked, and what was listened on the last time.
-pub struct Listening {
+pub struct Endpoints {
+    /// Where the interfaces are asked.
     pub netlink: rtnetlink::Handle,
+    /// What is listened on.
     pub endpoints: BTreeSet<Endpoint>,
+}
+
+impl Listening {
+    /// What a start listens on.
+    pub fn new(netlink: rtnetlink::Handle, endpoints: BTreeSet<Endpoint>) -> Self {
+        Self(Mutex::new(Endpoints { netlink, endpoints }))
+    }
+
+    /// Keeps everybody else from setting what is listened on.
+    pub async fn lock(&self) -> MutexGuard<'_, Endpoints> {
+        self.0.lock().await
+    }
 }
 
 /// What is to be listened on.
@@ -73,7 +91,7 @@ pub fn nowhere(
 impl Daemon {
     /// Answers on the addresses that the configuration says, or that the interfaces have now.
     pub async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
-        let mut follow = self.follow.lock().await;
+        let mut follow = self.listening.lock().await;
         let netdevs = Netdevs::read(&follow.netlink)
             .await
             .context("cannot ask for interfaces (netlink)")?;
@@ -88,7 +106,8 @@ impl Daemon {
             tracing::info!(address = %at, "{at}: no longer answered on");
         }
         if self
-            .complaints
+            .report
+            .not_listening
             .put(nowhere(&config, &netdevs, &wanted), &failed)
         {
             systemd::status(&self.summary());
@@ -107,12 +126,12 @@ impl Daemon {
 
 impl Daemon {
     /// Follows interfaces and their addresses, for ever.
-    pub async fn follow_changes(self: Arc<Self>, follow: Arc<tokio::sync::Mutex<Follow>>) -> Never {
+    pub async fn follow_changes(self: Arc<Self>, follow: Arc<Mutex<Follow>>) -> Never {
         let mut follow = follow.lock().await;
         loop {
             // Whoever detaches our program or removes its pin tells nobody.
             let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
-            self.follow.lock().await.netlink = follow.netlink();
+            self.listening.lock().await.netlink = follow.netlink();
             if let Err(error) = self.follow_interfaces().await {
                 tracing::warn!("{error:#}");
             }

@@ -7,7 +7,7 @@
 //! - `audit`: who changed what, for the log; `ids`: mirrors and pools by their ids
 //! - `report`: what the daemon says of itself, in the log, in the status and to systemd
 //! - `follow`: certificates and GeoIP databases that change
-//! - `inputs`: a configuration and every file that it names
+//! - `inputs`: reads a configuration and every file that it names
 //! - `block`: rules of queries that are dropped; `cookies`: secrets of cookies
 //! - `mirrors`: what an operator, other monitors and our checks say of mirrors
 //! - `overrides`: which prefixes get which mirror: overrides and imports
@@ -48,30 +48,25 @@ mod watch;
 mod zones;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
 pub use start::run;
 
-use block::Ledger;
-use force::InService;
+use block::BlockRules;
+use force::{Changes, InService, Upkeep};
 use listen::Listening;
-use mirrors::Unsaved;
-use report::Complaints;
-use report::systemd::Pulse;
+use mirrors::Mirrors;
+use report::Report;
 use watch::Lookers;
-use zones::{Announcements, Catalogs, Promotion, Secondaries};
+use zones::ChangingZones;
 
-use crate::health::Monitor;
 use crate::kernel::Kernel;
 use crate::kernel::shared::Counters;
 use crate::serve::Server;
 use crate::state::State;
-use crate::transfer::keep::Keep;
 use crate::world::World;
 
 /// What the command line asks of the daemon.
@@ -89,43 +84,26 @@ pub struct Options {
     pub log_packets: u32,
 }
 
-/// Everything that a running daemon has.
+/// Everything that a running daemon has. Each feature has its own state in one field.
 struct Daemon {
     options: Options,
     started: Instant,
     /// What every query is answered from.
     world: Arc<ArcSwap<World>>,
+    /// What survives a restart.
     state: State,
-    in_service: InService,
-    monitor: Monitor,
+    /// The slow path.
+    server: Server,
     /// `None` with `kernel.mode = "off"`.
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
-    server: Server,
-    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
-    edits: Arc<tokio::sync::Mutex<()>>,
-    /// Held by whoever reads files that are to be put in force; before `edits`.
-    reading: tokio::sync::Mutex<()>,
-    /// The kernel's tables may be other than the plan: a new one is due.
-    out_of_step: AtomicBool,
-    pulse: Pulse,
-    /// Transferred zones on disk.
-    keep: Keep,
-    secondaries: Secondaries,
-    announcements: Announcements,
-    /// Held for as long as a turn of it takes.
-    promotion: Mutex<Promotion>,
-    ledger: Ledger,
-    unsaved: Unsaved,
+    changes: Changes,
+    upkeep: Upkeep,
+    in_service: InService,
+    report: Report,
+    block_rules: BlockRules,
+    mirrors: Mirrors,
+    zones: ChangingZones,
+    listening: Listening,
     lookers: Lookers,
-    catalogs: Catalogs,
-    /// Edits so far: the tables are tidied when it stands still.
-    edited: AtomicU64,
-    /// A token was set, which expires.
-    expiring: Notify,
-    untidy: Notify,
-    /// Interfaces and their changes; held by whoever sets what is listened on.
-    follow: tokio::sync::Mutex<Listening>,
-    complaints: Complaints,
-    last_error: Mutex<Option<String>>,
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -186,19 +185,18 @@ impl Daemon {
         drop(plan);
         durably(
             &format!("map, {prefix}"),
-            || self.keep(config, prefix, &pools),
+            || self.keep_override(config, prefix, &pools),
             || {
                 self.put_in_force(world, prefix, &pools).inspect_err(|_| {
                     // Some pools may have it.
                     if self.put_in_force(world, prefix, &before).is_err() {
-                        self.mend();
+                        self.upkeep.mend();
                     }
                 })
             },
-            || self.keep(config, prefix, &before),
+            || self.keep_override(config, prefix, &before),
         )?;
-        self.edited.fetch_add(1, Ordering::Relaxed);
-        self.untidy.notify_one();
+        self.upkeep.edited();
         let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
         let changes = pools
             .iter()
@@ -213,7 +211,7 @@ impl Daemon {
     }
 
     /// Makes overrides durable, in one transaction for each mirror that they name.
-    fn keep(
+    fn keep_override(
         &self,
         config: &Config,
         prefix: IpNet,

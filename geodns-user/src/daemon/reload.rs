@@ -11,7 +11,6 @@ use super::report::systemd;
 use super::zones::{acme, catalogs};
 use super::{Daemon, mirrors};
 use crate::base::complaint::Errors;
-use crate::base::lock::lock;
 use crate::config::{Config, ZoneFile};
 use crate::control::api::{Failure, Reloaded};
 use crate::control::by::By;
@@ -25,13 +24,14 @@ impl Daemon {
         systemd::reloading();
         let reloaded = self.try_reload().await;
         audit::reload(&Who::of(by), &reloaded);
-        *lock(&self.last_error) = reloaded.as_ref().err().map(ToString::to_string);
+        let failed = reloaded.as_ref().err();
+        self.report.failure.set(failed.map(ToString::to_string));
         systemd::ready(&self.summary());
         reloaded
     }
 
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
-        let netlink = self.follow.lock().await.netlink.clone();
+        let netlink = self.listening.lock().await.netlink.clone();
         let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
         let _alone = self.read_alone().await?;
         let daemon = Arc::clone(self);
@@ -100,7 +100,7 @@ impl Daemon {
         let mut config = Config::clone(&inputs.config);
         let fixed = keep_fixed(&mut config, &world.inputs.config);
         inputs.config = Arc::new(config);
-        if self.kernel.is_some()
+        if self.has_kernel()
             && let Some(name) = inputs
                 .config
                 .kernel
@@ -120,16 +120,16 @@ impl Daemon {
         let next = self.compile(&inputs, &layers, generation)?;
         inputs.unmatched().iter().for_each(Warning::log);
         let cookies = cookies::secrets(&inputs.config, &self.state).map_err(internal)?;
-        let rules = self.ledger.compile(&inputs.config, &self.state)?;
+        let rules = self.block_rules.compile(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;
         // If it is not in force then after all, the next reload lists what there is by then.
-        catalogs::keep(&self.state, &ledgers)?;
+        catalogs::save(&self.state, &ledgers)?;
         self.commit_with(
             next,
             instance,
             Some((Arc::clone(&rules.blocks), &rules.fresh)),
         )?;
-        self.ledger.put(rules);
+        self.block_rules.put(rules);
         mirrors::warn_of_unknown(&inputs.config, &self.in_service.standings());
         self.check_anew(&inputs.config);
         self.set_cookies(&inputs.config, cookies);

@@ -54,7 +54,7 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     let kept = spawn_blocking(move || last.keep_found());
     within(STEP, "keeping what the checks found", kept).await;
     // Nobody may be changing anything any more.
-    let edits = within(EDITS, "a change", daemon.edits.lock()).await;
+    let edits = within(EDITS, "a change", daemon.changes.alone()).await;
     let mut detached = detach(&daemon).await;
     within(STEP, "sockets", daemon.server.close()).await;
     if detached.is_err() {

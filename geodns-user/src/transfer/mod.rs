@@ -6,11 +6,11 @@
 //! - [`budget`]: how much memory they may take
 //! - [`turns`]: how many are under way
 //! - [`pace`]: how many queries NOTIFYs may cause
-//! - [`keep`]: zones on disk, over a restart
+//! - [`kept`]: zones on disk, over a restart
 
 pub mod budget;
 pub mod client;
-pub mod keep;
+pub mod kept;
 pub mod pace;
 pub mod receive;
 pub mod turns;

@@ -1,15 +1,12 @@
-//! GeoIP databases that change: read again beside the running world, and put in force when they are
-//! good. A broken one changes nothing.
+//! GeoIP databases are read again when they change, beside the running world, and put in force when they are good.
 //!
 //! A database is copied into the folder of the state. What a compile does not need afterwards is given back, and an edit
-//! reads it again from the copy. A file that changes is read once it has rested for a second, beside the running world.
+//! reads it again from the copy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
-
+use super::{Watched, looks};
 use crate::config::Config;
 use crate::control::api::Failure;
 use crate::daemon::Daemon;
@@ -20,9 +17,6 @@ use crate::state;
 use crate::supervise::Never;
 use crate::world::Warning;
 
-/// How often the files are looked at; one that is the same for so long is taken for complete.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// Where databases are copied to: beside the state.
 pub fn folder(config: &Config) -> PathBuf {
     // One that cannot be made cannot be copied into either, and that error says more.
@@ -30,51 +24,30 @@ pub fn folder(config: &Config) -> PathBuf {
     made.unwrap_or_else(|_| config.state.clone())
 }
 
-/// What was seen of files that are not in force.
-#[derive(Default)]
-struct Watch {
-    /// Those of the last look.
-    seen: Vec<Fingerprint>,
-    /// Those that could not be put in force, and why.
-    failed: Option<(Vec<Fingerprint>, String)>,
-}
-
-impl Watch {
-    /// Notes what has changed; whether it has rested and is to be read.
-    fn is_due(&mut self, changed: Vec<Fingerprint>) -> bool {
-        let failed = self.failed.as_ref().is_some_and(|(at, _)| *at == changed);
-        let rested = self.seen == changed;
-        self.seen = changed;
-        rested && !failed && !self.seen.is_empty()
-    }
-}
-
 impl Daemon {
     /// Reads databases again whenever they change, for ever.
     pub async fn follow_databases(self: Arc<Self>) -> Never {
-        let mut look = tokio::time::interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut watch = Watch::default();
+        let failure = &self.report.failure;
+        let mut looks = looks();
+        let mut watched = Watched::default();
         loop {
-            look.tick().await;
+            looks.tick().await;
             let world = self.world.load_full();
             // A few calls of stat, on whatever file system.
             let changed = tokio::task::spawn_blocking(move || changed(&world.inputs.geography));
             let changed = changed.await.unwrap_or_default();
-            if changed.is_empty() {
-                self.forgive(&mut watch.failed);
-            }
-            if watch.is_due(changed) {
-                self.read_databases(&mut watch).await;
+            let changed = Some(changed).filter(|changed| !changed.is_empty());
+            if let Some(changed) = watched.due(changed, failure) {
+                watched.done(self.read_databases(&changed).await, failure);
             }
         }
     }
 
-    /// Reads databases that have changed. The outcome is in the log, a failure in the status too.
-    async fn read_databases(self: &Arc<Self>, watch: &mut Watch) {
+    /// Reads databases that have changed. The outcome is in the log; a failure is given, too.
+    async fn read_databases(self: &Arc<Self>, changed: &[Fingerprint]) -> Result<(), String> {
         match self.try_read_databases().await {
             Ok(generation) => {
-                let files = watch.seen.iter().map(|one| one.path.display().to_string());
+                let files = changed.iter().map(|one| one.path.display().to_string());
                 let files: Vec<_> = files.collect();
                 let files = files.join(", ");
                 tracing::info!(
@@ -82,7 +55,7 @@ impl Daemon {
                     plan = generation,
                     "read again: {files}; plan {generation}"
                 );
-                self.forgive(&mut watch.failed);
+                Ok(())
             }
             Err(failure) => {
                 let line = failure.to_string();
@@ -90,8 +63,7 @@ impl Daemon {
                     cause = line,
                     "the GeoIP databases stay as they were: {line}"
                 );
-                self.complain(&line);
-                watch.failed = Some((watch.seen.clone(), line));
+                Err(line)
             }
         }
     }

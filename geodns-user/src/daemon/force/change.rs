@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
 use crate::control::api::Failure;
 use crate::daemon::Daemon;
@@ -11,12 +11,30 @@ use crate::daemon::Daemon;
 /// How long a reload waits for another one that reads its files.
 const TO_READ: Duration = Duration::from_secs(10);
 
+/// A failure on this side.
 pub fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::Internal(format!("{error:#}"))
 }
 
+/// Whole milliseconds since a moment.
 pub fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who changes the world: one at a time.
+#[derive(Default)]
+pub struct Changes {
+    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
+    edits: Arc<Mutex<()>>,
+    /// Held by whoever reads files that are to be put in force; before `edits`.
+    reading: Mutex<()>,
+}
+
+impl Changes {
+    /// Waits until nobody else changes the world, and keeps everybody else from it.
+    pub async fn alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.edits).lock_owned().await
+    }
 }
 
 impl Daemon {
@@ -25,7 +43,7 @@ impl Daemon {
         self: &Arc<Self>,
         change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let alone = Arc::clone(&self.edits).lock_owned().await;
+        let alone = self.changes.alone().await;
         self.change_alone(alone, change).await
     }
 
@@ -46,8 +64,8 @@ impl Daemon {
 
     /// For whoever reads files that are to be put in force: what is read later is in force later. Not under
     /// `edits`, since reading may take for ever.
-    pub async fn read_alone(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Failure> {
-        let alone = tokio::time::timeout(TO_READ, self.reading.lock()).await;
+    pub async fn read_alone(&self) -> Result<MutexGuard<'_, ()>, Failure> {
+        let alone = tokio::time::timeout(TO_READ, self.changes.reading.lock()).await;
         alone.map_err(|_| {
             Failure::Internal(format!(
                 "another reload has been reading its files for more than {} s: is one of them on a file system \

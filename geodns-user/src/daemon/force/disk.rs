@@ -53,7 +53,7 @@ impl Daemon {
         const NOT_BEGUN: &str = "nothing has changed: repeat this when the disk answers";
         const BEGUN: &str = "this change is not in force, but will be if the disk answers after all: see what is in \
                              force before you repeat it";
-        let alone = Arc::clone(&self.edits).lock_owned();
+        let alone = self.changes.alone();
         let alone = self.while_disk_answers(NOT_BEGUN, alone).await?;
         let change = self.change_alone(alone, change);
         self.while_disk_answers(BEGUN, change).await?

@@ -2,11 +2,11 @@
 //!
 //! - `change`: alone, where it may block; `disk`: a disk that does not answer
 //! - `durably`: on disk, then in force, else taken back
-//! - `tables`: the kernel's tables, edited as the plan is
+//! - `upkeep`: when the kernel's tables need it; `tables`: they are edited as the plan is
 //! - `service`: who is in service, in the plan in force and in the kernel
 //! - `limits`: how much is answered to one prefix
 //! - `world`: one world in the place of another
-//! - `tidy`: what edits have let go, and tables that are out of step
+//! - `tidy`: frees what edits have let go, and mends tables that are out of step
 
 mod change;
 mod disk;
@@ -15,8 +15,10 @@ pub mod limits;
 mod service;
 mod tables;
 mod tidy;
+mod upkeep;
 mod world;
 
-pub use change::{internal, milliseconds};
+pub use change::{Changes, internal, milliseconds};
 pub use durably::durably;
 pub use service::{InService, News};
+pub use upkeep::Upkeep;

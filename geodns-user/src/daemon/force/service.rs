@@ -210,7 +210,7 @@ impl Daemon {
             return Ok(());
         }
         // Where there is none, a reader may have seen the mirror in service still.
-        if (current.flipped || !with_any) && self.kernel.is_some() {
+        if (current.flipped || !with_any) && self.has_kernel() {
             kernel::grace().map_err(internal)?;
         }
         let config = &world.inputs.config;

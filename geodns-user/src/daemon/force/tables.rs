@@ -1,7 +1,6 @@
 //! The kernel's tables: edited as the plan is, and made anew where they may be other than it.
 
 use std::sync::MutexGuard;
-use std::sync::atomic::Ordering;
 
 use super::internal;
 use crate::base::lock::{lock, write};
@@ -16,6 +15,11 @@ impl Daemon {
     /// The kernel, locked; `None` with `kernel.mode = "off"`.
     pub fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
         self.kernel.as_ref().map(lock)
+    }
+
+    /// Whether there is a program: `kernel.mode` is not "off".
+    pub fn has_kernel(&self) -> bool {
+        self.kernel.is_some()
     }
 
     /// Edits the plan, and then the kernel's tables in the same way. What the plan refuses is
@@ -37,15 +41,9 @@ impl Daemon {
     pub fn apply(&self, kernel: Option<&mut Kernel>, stores: &[Store]) -> Result<(), Failure> {
         let applied = kernel.map_or(Ok(()), |kernel| kernel.apply(stores));
         applied.map_err(|error| {
-            self.mend();
+            self.upkeep.mend();
             internal(error)
         })
-    }
-
-    /// Has the kernel's tables made anew, as soon as may be: they may be other than the plan.
-    pub fn mend(&self) {
-        self.out_of_step.store(true, Ordering::Relaxed);
-        self.untidy.notify_one();
     }
 
     /// Frees what edits have let go, once no packet can be looking at it.

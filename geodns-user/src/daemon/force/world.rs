@@ -1,7 +1,6 @@
 //! One world in the place of another: compiled, loaded and committed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{internal, limits};
 use crate::base::lock::read;
@@ -73,8 +72,7 @@ impl Daemon {
         // A packet that was passed by the program before has put its token back there.
         self.server.set_limiter(limiter);
         self.world.store(Arc::new(next));
-        self.out_of_step.store(false, Ordering::Relaxed);
-        self.untidy.notify_one();
+        self.upkeep.replaced();
         // What has changed since it was compiled.
         self.heed_or_again();
         Ok(())

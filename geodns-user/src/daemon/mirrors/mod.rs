@@ -6,11 +6,11 @@
 mod news;
 mod unsaved;
 
-pub use unsaved::Unsaved;
+use unsaved::Unsaved;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::Daemon;
 use super::force::{News, durably, internal};
@@ -21,10 +21,53 @@ use crate::control::api::{
     AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
     SetAdmin, SetHealth, SetWeight, Verdict,
 };
-use crate::health::{Outcome, Status, Target};
-use crate::service::{Findings, Standings, Which, in_service};
+use crate::health::{self, Monitor, Outcome, Status, Target, Told};
+use crate::service::{Findings, Standings, Which, in_service, targets};
 use crate::state::State;
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
+
+/// Mirrors under watch.
+pub struct Mirrors {
+    monitor: Monitor,
+    unsaved: Unsaved,
+}
+
+impl Mirrors {
+    /// With a monitor that has started.
+    pub fn new(monitor: Monitor) -> Self {
+        Self {
+            monitor,
+            unsaved: Unsaved::default(),
+        }
+    }
+}
+
+/// Starts the checks, from where they were before a restart.
+pub fn start_monitor(
+    config: &Config,
+    state: &State,
+    news: mpsc::Sender<News>,
+) -> anyhow::Result<Monitor> {
+    let saved = state.health()?.into_iter().map(|(key, saved)| {
+        let saved = health::Saved {
+            up: saved.up,
+            since_unix_ms: saved.since_unix_ms,
+        };
+        (key, saved)
+    });
+    let options = health::Options {
+        saved: saved.collect(),
+        ..health::Options::default()
+    };
+    let monitor = Monitor::start(options, move |told| {
+        let _ = news.send(match told {
+            Told::Result(event) => News::Checked(event),
+            Told::Trouble(trouble) => News::Troubled(trouble),
+        });
+    });
+    monitor.set_targets(targets(config));
+    Ok(monitor)
+}
 
 /// What the state holds. What is said of mirrors that the configuration lacks stays there.
 pub fn load(config: &Config, state: &State) -> anyhow::Result<Standings> {
@@ -192,7 +235,7 @@ impl Daemon {
 
     /// What mirrors are shown from, as it is at this moment.
     fn with_known<T>(&self, config: &Config, now: u64, show: impl FnOnce(&Known<'_>) -> T) -> T {
-        let checks = self.monitor.snapshot().into_iter();
+        let checks = self.mirrors.monitor.snapshot().into_iter();
         let checks = checks.map(|status| (Arc::clone(&status.target), status));
         let current = self.in_service.current();
         show(&Known {

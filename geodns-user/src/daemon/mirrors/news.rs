@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use geodns_common::abi::SHARES;
@@ -14,10 +14,10 @@ use crate::control::api::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::News;
 use crate::fault;
-use crate::health::{Event, Target, Trouble, Verdict};
+use crate::health::{Event, Feed, Target, Trouble, Verdict};
 use crate::service::{Which, targets};
 use crate::state;
-use crate::supervise;
+use crate::supervise::{self, Never};
 
 /// The longest that nothing is looked at.
 const IDLE: Duration = Duration::from_secs(3600);
@@ -84,12 +84,12 @@ fn pools_of(config: &Config, mirror: &str) -> String {
 impl Daemon {
     /// Checks what a configuration says is to be checked, and forgets what was found of all else.
     pub fn check_anew(&self, config: &Config) {
-        self.monitor.set_targets(targets(config));
+        self.mirrors.monitor.set_targets(targets(config));
         let keys = targets(config).map(|target| target.key()).collect();
         if let Err(error) = self.state.retain_health(&keys) {
             tracing::warn!("what checks once found of others is still kept: {error}");
         }
-        let snapshot = self.monitor.snapshot();
+        let snapshot = self.mirrors.monitor.snapshot();
         self.in_service.current().findings.take(snapshot);
         self.heed_or_again();
     }
@@ -180,6 +180,12 @@ impl Daemon {
         self.tell(&changed);
         self.tell_troubles(&troubles);
         Ok(())
+    }
+
+    /// Heeds other monitors' file, for ever.
+    pub async fn follow_feed(self: Arc<Self>, feed: Arc<Mutex<Feed>>) -> Never {
+        let tell = |verdicts: &[Verdict]| self.in_service.tell(News::Feed(verdicts.to_vec()));
+        Feed::watch(feed, tell).await
     }
 
     /// Says which verdicts are on mirrors that the configuration lacks.

@@ -23,14 +23,14 @@ pub struct Unsaved {
 impl Daemon {
     /// Has findings kept over a restart, soon: health does not wait for the disk.
     pub fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
-        lock(&self.unsaved.fresh).extend(found);
-        self.unsaved.come.notify_one();
+        lock(&self.mirrors.unsaved.fresh).extend(found);
+        self.mirrors.unsaved.come.notify_one();
     }
 
     /// Keeps findings, for ever.
     pub async fn keep_findings(self: Arc<Self>) -> Never {
         loop {
-            self.unsaved.come.notified().await;
+            self.mirrors.unsaved.come.notified().await;
             let daemon = Arc::clone(&self);
             let kept = tokio::task::spawn_blocking(move || daemon.keep_found());
             if let Err(failure) = kept.await.map_err(internal) {
@@ -41,8 +41,8 @@ impl Daemon {
 
     /// Keeps what has been found by now.
     pub fn keep_found(&self) {
-        let _writing = lock(&self.unsaved.writing);
-        let found = std::mem::take(&mut *lock(&self.unsaved.fresh));
+        let _writing = lock(&self.mirrors.unsaved.writing);
+        let found = std::mem::take(&mut *lock(&self.mirrors.unsaved.fresh));
         if found.is_empty() {
             return;
         }

@@ -8,7 +8,7 @@ use crate::serve::ListenError;
 
 /// What is not listened on, and why, a line for each.
 #[derive(Debug, Default)]
-pub struct Complaints(Mutex<Said>);
+pub struct NotListening(Mutex<Said>);
 
 #[derive(Clone, Debug, Default)]
 struct Said {
@@ -17,7 +17,7 @@ struct Said {
     failed: BTreeSet<String>,
 }
 
-impl Complaints {
+impl NotListening {
     /// What a start has found.
     pub fn new(nowhere: Option<String>) -> Self {
         Self(Mutex::new(Said {

@@ -23,7 +23,7 @@ impl Daemon {
                 .collect::<Vec<_>>()
                 .join(", "),
         };
-        let nowhere = match self.complaints.is_nowhere() {
+        let nowhere = match self.report.not_listening.is_nowhere() {
             true => "; no address to listen on",
             false => "",
         };

@@ -164,9 +164,9 @@ impl Daemon {
     }
 
     fn can_look(&self) -> Result<(), Failure> {
-        match &self.kernel {
-            Some(_) => Ok(()),
-            None => Err(Failure::Invalid(
+        match self.has_kernel() {
+            true => Ok(()),
+            false => Err(Failure::Invalid(
                 "kernel.mode is off, and there is no program that could be looked at; tcpdump sees all that \
                  the slow path answers"
                     .to_owned(),

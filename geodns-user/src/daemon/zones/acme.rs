@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use super::number;
 use crate::base::clock::now_unix_ms;
 use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
@@ -30,6 +30,10 @@ const MAX_OF_NAME: usize = 16;
 const MAX_TOKENS: usize = 1000;
 /// After an expiry that could not be kept.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// Tells whoever takes tokens away that one was set, which expires.
+#[derive(Debug, Default)]
+pub struct Tokens(Notify);
 
 /// The zone of the configuration that a name belongs to.
 fn zone_of<'a>(config: &'a Config, owner: &Name) -> Option<&'a ZoneFile> {
@@ -158,7 +162,7 @@ impl Daemon {
             ..AcmeChange::default()
         };
         let changed = self.acme_change(&owner, change)?;
-        self.expiring.notify_one();
+        self.zones.tokens.0.notify_one();
         Ok(changed)
     }
 
@@ -229,7 +233,7 @@ impl Daemon {
 
         let mut zone = None;
         if let Some(home) = home.filter(|home| home.file.is_some()) {
-            let number = number(&world, &home.name);
+            let number = world.zone_number(&home.name);
             let there = number.map(|number| Arc::clone(&world.zones.load()[number]));
             let mut next =
                 there.map_or_else(|| Zone::empty(home.name.clone()), Arc::unwrap_or_clone);
@@ -336,7 +340,7 @@ impl Daemon {
             };
             // A clock may be set: looked at again now and then.
             let wait = wait.unwrap_or(Duration::MAX).min(Duration::from_secs(60));
-            let _ = tokio::time::timeout(wait, self.expiring.notified()).await;
+            let _ = tokio::time::timeout(wait, self.zones.tokens.0.notified()).await;
         }
     }
 }

@@ -24,7 +24,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -49,17 +48,6 @@ const SHARE: u32 = 4;
 const AGAIN: Duration = Duration::from_secs(10);
 /// Complaints that are logged at once, at the most.
 const MAX_LOGGED: usize = 20;
-
-/// That a catalog may say something else than what is in force.
-#[derive(Debug, Default)]
-pub struct Catalogs(Notify);
-
-impl Catalogs {
-    /// One has changed.
-    pub fn have_changed(&self) {
-        self.0.notify_one();
-    }
-}
 
 /// Makes the catalogs that list our own zones. Gives what is to be kept of them before they are in force.
 pub fn produce(
@@ -90,8 +78,8 @@ pub fn produce(
     Ok(ledgers)
 }
 
-/// Keeps what [`produce`] has made.
-pub fn keep(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
+/// Keeps the ledgers that [`produce`] has made.
+pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
     let mut ledgers = ledgers.iter();
     ledgers.try_for_each(|(catalog, ledger)| {
         let kept = state.save_ledger(&catalog.to_string(), ledger);
@@ -139,10 +127,10 @@ impl Daemon {
     pub async fn follow_catalogs(self: Arc<Self>) -> Never {
         let mut complaints = Vec::new();
         // What the status says of it.
-        let mut shown: Option<((), String)> = None;
+        let mut shown = None;
         let mut failed = false;
         loop {
-            let changed = self.catalogs.0.notified();
+            let changed = self.zones.catalogs.changed();
             match failed {
                 true => drop(tokio::time::timeout(AGAIN, changed).await),
                 false => changed.await,
@@ -177,10 +165,9 @@ impl Daemon {
                     Some(line)
                 }
             };
-            self.forgive(&mut shown);
+            self.report.failure.forgive(&mut shown);
             if let Some(line) = line {
-                self.complain(&line);
-                shown = Some(((), line));
+                self.report.failure.complain(&mut shown, line);
             }
             tokio::time::sleep(started.elapsed() * SHARE).await;
         }
@@ -228,11 +215,14 @@ impl Daemon {
         let now: HashSet<&Name> = merged.members.iter().map(|member| &member.name).collect();
         for gone in before.iter().filter(|member| !now.contains(&member.name)) {
             match own.contains(&gone.name) {
-                true => self.keep.remove_member(&gone.name, &gone.id),
-                false => self.keep.remove(&gone.name),
+                true => self.zones.kept.remove_member(&gone.name, &gone.id),
+                false => self.zones.kept.remove(&gone.name),
             }
         }
-        merged.fresh.iter().for_each(|name| self.keep.remove(name));
+        merged
+            .fresh
+            .iter()
+            .for_each(|name| self.zones.kept.remove(name));
     }
 }
 

@@ -1,15 +1,17 @@
 //! Zones that change on their own: from other servers, by catalogs, by tokens of ACME challenges.
 //!
+//! - `notify_out`: secondaries are told of changes
 //! - `put`: one zone put in the place of another
-//! - `notify_out`: secondaries are told of changes; `notify_in`: primaries say that they have changed
-//! - `secondary`: zones from other servers
+//! - `secondary`: zones from other servers; `notify_in`: their primaries say that they have changed
+//! - `follow`: who gives and takes which zones, after a new configuration
 //! - `acme`: tokens of ACME challenges
 //! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
-//! - `promote`: names that are asked often, into the kernel's table
 //! - `reload`: one zone read again
+//! - `promote`: names that are asked often, into the kernel's table
 
 pub mod acme;
 pub mod catalogs;
+mod follow;
 mod notify_in;
 mod notify_out;
 mod promote;
@@ -17,32 +19,36 @@ mod put;
 mod reload;
 mod secondary;
 
-pub use catalogs::Catalogs;
-pub use notify_out::Announcements;
-pub use promote::Promotion;
-pub use put::{kept_for, number};
-pub use secondary::Secondaries;
+use acme::Tokens;
+use notify_out::Notifications;
+use promote::Promotion;
+use put::CatalogSignal;
+pub use put::kept_for;
+use secondary::Secondaries;
 
-use std::sync::Arc;
+use crate::transfer::kept::KeptZones;
 
-use super::Daemon;
-use super::report::systemd;
-use crate::zone::Zones;
+/// The state of zones that change on their own.
+pub struct ChangingZones {
+    /// Transferred zones on disk.
+    kept: KeptZones,
+    notifications: Notifications,
+    secondaries: Secondaries,
+    tokens: Tokens,
+    catalogs: CatalogSignal,
+    promotion: Promotion,
+}
 
-impl Daemon {
-    /// After a new configuration is in force: who gives and takes which zones now, and who is told.
-    pub fn follow_zones(self: &Arc<Self>, before: Option<&Zones>) {
-        let world = self.world.load_full();
-        let zones = world.zones.load_full();
-        self.follow_primaries();
-        self.catalogs.have_changed();
-        for zone in zones.iter().filter(|zone| !zone.is_empty()) {
-            let before = before.and_then(|before| before.find(zone.apex.for_slice()));
-            let before = before.filter(|(_, before)| before.apex == zone.apex);
-            if before.is_none_or(|(_, before)| before.serial() != zone.serial()) {
-                self.announce(&zone.apex);
-            }
+impl ChangingZones {
+    /// Nothing is under way yet.
+    pub fn new(kept: KeptZones) -> Self {
+        Self {
+            kept,
+            notifications: Notifications::default(),
+            secondaries: Secondaries::default(),
+            tokens: Tokens::default(),
+            catalogs: CatalogSignal::default(),
+            promotion: Promotion::default(),
         }
-        systemd::ready(&self.summary());
     }
 }

@@ -13,7 +13,6 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::number;
 use super::secondary::at;
 use crate::base::name::Name;
 use crate::daemon::Daemon;
@@ -92,7 +91,7 @@ impl Daemon {
                 () = at(until) => {}
             }
             until = loop {
-                let next = waiting.next(&self.secondaries.pace(), Instant::now());
+                let next = waiting.next(&self.zones.secondaries.pace(), Instant::now());
                 match next {
                     Ok(notice) if self.is_news(&notice) => {
                         if !self.ask_for(&notice) {
@@ -109,7 +108,7 @@ impl Daemon {
     /// Whether there may be a newer version of a zone than the one in force.
     fn is_news(&self, notice: &Notice) -> bool {
         let world = self.world.load();
-        let Some(number) = number(&world, &notice.apex) else {
+        let Some(number) = world.zone_number(&notice.apex) else {
             return false;
         };
         let zones = world.zones.load();

@@ -10,7 +10,6 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tracing::{debug, info, warn};
 
-use super::number;
 use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::Peer;
@@ -32,12 +31,12 @@ const AT_ONCE: usize = 64;
 
 /// Who is being told of what.
 #[derive(Debug)]
-pub struct Announcements {
+pub struct Notifications {
     under_way: Mutex<HashMap<(Name, SocketAddr), AbortHandle>>,
     turns: Arc<Semaphore>,
 }
 
-impl Default for Announcements {
+impl Default for Notifications {
     fn default() -> Self {
         Self {
             under_way: Mutex::default(),
@@ -49,10 +48,10 @@ impl Default for Announcements {
 impl Daemon {
     /// Tells everyone who is to be told that a zone has changed. A server that is still being told of an
     /// earlier change is told of this one instead. Needs a tokio runtime.
-    pub fn announce(&self, apex: &Name) {
+    pub fn notify_secondaries(&self, apex: &Name) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let Some(number) = number(&world, apex) else {
+        let Some(number) = world.zone_number(apex) else {
             return;
         };
         let all = world.zones.load();
@@ -63,10 +62,10 @@ impl Daemon {
         if zone.is_empty() {
             return;
         }
-        let mut under_way = lock(&self.announcements.under_way);
+        let mut under_way = lock(&self.zones.notifications.under_way);
         under_way.retain(|_, task| !task.is_finished());
         for peer in &config.zones[number].notify {
-            let turns = Arc::clone(&self.announcements.turns);
+            let turns = Arc::clone(&self.zones.notifications.turns);
             let tell = tell(peer.clone(), Arc::clone(&zone), turns);
             let task = Handle::current().spawn(tell).abort_handle();
             let at = SocketAddr::new(peer.address, peer.port);

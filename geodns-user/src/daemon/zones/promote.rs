@@ -2,7 +2,7 @@
 //! most are put there, and those that cool are taken out again.
 
 use std::mem::take;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use domain::base::Name;
@@ -22,9 +22,12 @@ use crate::world::World;
 /// What a turn of the heat is.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What has been promoted.
+/// What has been promoted. Locked for as long as a turn takes.
 #[derive(Debug, Default)]
-pub struct Promotion {
+pub struct Promotion(Mutex<Promoted>);
+
+#[derive(Debug, Default)]
+struct Promoted {
     heat: Heat,
     /// The plan that it is promoted in.
     generation: u64,
@@ -50,8 +53,8 @@ impl Daemon {
         }
     }
 
-    fn promotion(&self) -> std::sync::MutexGuard<'_, Promotion> {
-        lock(&self.promotion)
+    fn promotion(&self) -> MutexGuard<'_, Promoted> {
+        lock(&self.zones.promotion.0)
     }
 
     fn has_partial_zones(&self) -> bool {
@@ -62,7 +65,7 @@ impl Daemon {
 
     /// The table of names, in numbers.
     pub fn names_status(&self, world: &World) -> NamesStatus {
-        if self.kernel.is_none() {
+        if !self.has_kernel() {
             return NamesStatus::default();
         }
         // Whoever has the promotion locks the plan, not the other way round.
@@ -89,7 +92,7 @@ impl Daemon {
     }
 }
 
-impl Promotion {
+impl Promoted {
     /// A turn. Only under `edits`.
     fn turn(&mut self, daemon: &Daemon) -> Result<(), Failure> {
         let asked = daemon.server.asked();

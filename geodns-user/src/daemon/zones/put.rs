@@ -9,21 +9,21 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use crate::base::name::Name;
 use crate::config::{Config, ZoneFile};
 use crate::control::api::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
 use crate::kernel;
-use crate::transfer::keep::Keep;
+use crate::transfer::kept::KeptZones;
 use crate::world::World;
 use crate::zone::{self, Zone, Zones};
 
 /// What is kept of a transferred zone, as long as it has not expired.
-pub fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
-    let kept = match keep.read(&zone.name, zone.label()) {
+pub fn kept(on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
+    let kept = match on_disk.read(&zone.name, zone.label()) {
         Ok(kept) => kept?,
         Err(line) => {
             error!(zone = %zone.name, cause = line, "{line}");
@@ -41,8 +41,8 @@ pub fn kept(keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
 
 /// The same, if it may be put in force: a configuration that steers names of it may have changed since, and the
 /// others are served all the same.
-pub fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zone>> {
-    let kept = kept(keep, zone)?;
+pub fn kept_for(config: &Config, on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
+    let kept = kept(on_disk, zone)?;
     match zone::may_be_put(config, &kept) {
         Ok(()) => Some(kept),
         Err(why) => {
@@ -57,9 +57,20 @@ pub fn kept_for(config: &Config, keep: &Keep, zone: &ZoneFile) -> Option<Arc<Zon
     }
 }
 
-/// Number of a zone of the configuration in force.
-pub fn number(world: &World, apex: &Name) -> Option<usize> {
-    world.zones.load().number(apex.for_slice())
+/// Tells whoever follows catalogs that one may say something else than what is in force.
+#[derive(Debug, Default)]
+pub struct CatalogSignal(Notify);
+
+impl CatalogSignal {
+    /// A catalog has changed.
+    pub fn have_changed(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until one has.
+    pub async fn changed(&self) {
+        self.0.notified().await;
+    }
 }
 
 impl Daemon {
@@ -67,7 +78,7 @@ impl Daemon {
     /// force, else what is on disk.
     pub fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
         let world = self.world.load();
-        let number = number(&world, &zone.name);
+        let number = world.zone_number(&zone.name);
         // A member's label is another one where its zone is another.
         let is_it = |of: &ZoneFile| of.file.is_none() && of.label() == zone.label();
         let there = number.filter(|&at| is_it(&world.inputs.config.zones[at]));
@@ -76,7 +87,7 @@ impl Daemon {
                 let there = Arc::clone(&world.zones.load()[number]);
                 (!there.is_empty()).then_some(there)
             }
-            None => kept(&self.keep, zone),
+            None => kept(&self.zones.kept, zone),
         }
     }
 
@@ -88,7 +99,7 @@ impl Daemon {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let apex = zone.apex.clone();
-        let Some(number) = number(&world, &apex) else {
+        let Some(number) = world.zone_number(&apex) else {
             return Err(Failure::NotFound(format!("no zone {apex} any more")));
         };
         let before = world.zones.load_full();
@@ -102,10 +113,10 @@ impl Daemon {
         }
         self.put_zones(&world, zones, number)?;
         if changed {
-            self.announce(&apex);
+            self.notify_secondaries(&apex);
         }
         if config.zones[number].is_consumer() {
-            self.catalogs.have_changed();
+            self.zones.catalogs.have_changed();
         }
         Ok(())
     }
@@ -117,7 +128,7 @@ impl Daemon {
         let before = world.zones.load_full();
         let after = Arc::new(zones);
         // The kernel knows no more of a catalog than that it is one.
-        if self.kernel.is_none() || after.is_catalog(number) {
+        if !self.has_kernel() || after.is_catalog(number) {
             world.zones.store(after);
             return Ok(());
         }
@@ -141,7 +152,7 @@ impl Daemon {
                     after[number].apex
                 );
                 // What the plan has of the zone may be the new version.
-                self.mend();
+                self.upkeep.mend();
                 return Err(failure);
             }
         }

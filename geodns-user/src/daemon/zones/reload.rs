@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{acme, number};
+use super::acme;
 use crate::base::name::parse_name;
 use crate::control::api::{Failure, Reloaded};
 use crate::control::by::By;
@@ -17,7 +17,7 @@ impl Daemon {
         let apex = parse_name(name).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = Arc::clone(&world.inputs.config);
-        let Some(number) = number(&world, &apex) else {
+        let Some(number) = world.zone_number(&apex) else {
             let names: Vec<_> = config
                 .zones
                 .iter()

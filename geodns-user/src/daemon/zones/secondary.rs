@@ -30,7 +30,6 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::number;
 use crate::base::clock::unix_ms;
 use crate::base::lock::lock;
 use crate::base::name::Name;
@@ -41,7 +40,7 @@ use crate::serve::Notice;
 use crate::supervise::{Never, forever};
 use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
 use crate::transfer::client;
-use crate::transfer::keep::Keep;
+use crate::transfer::kept::KeptZones;
 use crate::transfer::pace::{Pace, Rates};
 use crate::transfer::receive::{Arrived, Received, Stranger};
 use crate::transfer::turns::Turns;
@@ -142,9 +141,9 @@ impl Daemon {
     pub fn follow_primaries(self: &Arc<Self>) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let mut tasks = self.secondaries.lock();
+        let mut tasks = self.zones.secondaries.lock();
         tasks.retain(|apex, task| {
-            let zone = number(&world, apex).map(|number| &config.zones[number]);
+            let zone = world.zone_number(apex).map(|number| &config.zones[number]);
             let stays = zone.is_some_and(|zone| {
                 !zone.primaries.is_empty() && !begins_anew(&task.member, &zone.member)
             });
@@ -220,7 +219,7 @@ impl Daemon {
 
     /// Asks the primaries of a zone now.
     pub fn refresh(&self, apex: &Name) {
-        if let Some(task) = self.secondaries.lock().get(apex) {
+        if let Some(task) = self.zones.secondaries.lock().get(apex) {
             let _ = task.wake.try_send(Wake::Asked);
         }
     }
@@ -228,14 +227,14 @@ impl Daemon {
     /// When a primary of a zone last had no newer version, in milliseconds since 1970. `None`: never, or it
     /// is no secondary's.
     pub fn checked_unix_ms(&self, apex: &Name) -> Option<u64> {
-        let tasks = self.secondaries.lock();
+        let tasks = self.zones.secondaries.lock();
         let at = tasks.get(apex)?.checked.0.load(Ordering::Relaxed);
         (at > 0).then_some(at)
     }
 
     /// Asks a primary about a zone that it has sent a NOTIFY of. `false`: not now, for others were faster.
     pub fn ask_for(&self, notice: &Notice) -> bool {
-        let tasks = self.secondaries.lock();
+        let tasks = self.zones.secondaries.lock();
         let Some(task) = tasks.get(&notice.apex) else {
             return true;
         };
@@ -258,7 +257,11 @@ impl Daemon {
             primary: limits.notify_rate,
             all: limits.notify_rate_all,
         };
-        let may = self.secondaries.pace().take(primary, rates, Instant::now());
+        let may = self
+            .zones
+            .secondaries
+            .pace()
+            .take(primary, rates, Instant::now());
         if may {
             self.server.stats().count_notify_asked();
         }
@@ -353,7 +356,7 @@ impl Look {
         checked: Arc<Checked>,
         told: Arc<Told>,
     ) -> Self {
-        let share = daemon.secondaries.budget.share();
+        let share = daemon.zones.secondaries.budget.share();
         let long_ago = Instant::now() - Duration::from_secs(3600);
         Self {
             daemon,
@@ -376,13 +379,13 @@ impl Look {
 
     /// Looks after the zone, for ever.
     async fn for_ever(&mut self, woken: &mut mpsc::Receiver<Wake>) -> Never {
-        let kept = {
-            let (keep, apex) = (self.daemon.keep.clone(), self.apex.clone());
+        let checked = {
+            let (kept, apex) = (self.daemon.zones.kept.clone(), self.apex.clone());
             let label = label(&self.member);
-            let read = move || keep.checked(&apex, label.as_deref());
+            let read = move || kept.checked(&apex, label.as_deref());
             tokio::task::spawn_blocking(read).await.ok().flatten()
         };
-        self.checked.set(kept.unwrap_or(SystemTime::UNIX_EPOCH));
+        self.checked.set(checked.unwrap_or(SystemTime::UNIX_EPOCH));
         self.weigh();
         loop {
             let wake = tokio::select! {
@@ -414,7 +417,7 @@ impl Look {
     /// The zone in force.
     fn zone(&self) -> Option<Arc<Zone>> {
         let world = self.daemon.world.load();
-        let number = number(&world, &self.apex)?;
+        let number = world.zone_number(&self.apex)?;
         let zone = Arc::clone(world.zones.load().get(number)?);
         (!zone.is_empty()).then_some(zone)
     }
@@ -422,7 +425,7 @@ impl Look {
     fn peers(&self) -> Vec<Peer> {
         let world = self.daemon.world.load();
         let config = &world.inputs.config;
-        let number = number(&world, &self.apex);
+        let number = world.zone_number(&self.apex);
         number.map_or(Vec::new(), |number| config.zones[number].primaries.clone())
     }
 
@@ -523,7 +526,7 @@ impl Look {
         let at = SocketAddr::new(peer.address, peer.port);
         let mut tcp = self.tcp.contains(&at);
         let theirs = {
-            let _asking = self.daemon.secondaries.asking.acquire().await;
+            let _asking = self.daemon.zones.secondaries.asking.acquire().await;
             client::serial(peer, &self.apex, &mut tcp).await
         };
         match tcp {
@@ -560,13 +563,13 @@ impl Look {
         whole: bool,
     ) -> Result<(), String> {
         let daemon = Arc::clone(&self.daemon);
-        let turn = daemon.secondaries.turns.of(peer.address).await;
+        let turn = daemon.zones.secondaries.turns.of(peer.address).await;
         let _turn = turn.map_err(|error| error.to_string())?;
         let started = Instant::now();
         let apex = self.apex.clone();
         let limits = self.limits();
         let transfer = async |since: Option<&Zone>| {
-            let share = daemon.secondaries.budget.share();
+            let share = daemon.zones.secondaries.budget.share();
             client::transfer(peer, &apex, since, share, limits).await
         };
         if let Some(zone) = zone.filter(|_| !whole) {
@@ -620,7 +623,8 @@ impl Look {
             let world = daemon.world.load_full();
             let config = &world.inputs.config;
             // What was asked for may be another's by now.
-            let number = number(&world, &apex)
+            let number = world
+                .zone_number(&apex)
                 .filter(|&number| !begins_anew(&member, &config.zones[number].member))
                 .ok_or_else(|| Failure::NotFound(format!("no zone {apex} any more")))?;
             let deltas = match received {
@@ -713,19 +717,19 @@ impl Look {
         }
         self.noted = Instant::now();
         let apex = self.apex.clone();
-        self.write(move |keep| keep.touch(&apex, SystemTime::now()).is_ok());
+        self.write(move |kept| kept.touch(&apex, SystemTime::now()).is_ok());
     }
 
     /// Writes the zone in force to the disk, unless something less does. Nobody waits for it: a disk that does not
     /// answer must not keep the zone from being asked for, or from expiring.
-    fn write(&mut self, less_does: impl FnOnce(&Keep) -> bool + Send + 'static) {
+    fn write(&mut self, less_does: impl FnOnce(&KeptZones) -> bool + Send + 'static) {
         let Some(zone) = self.zone() else { return };
-        let (keep, label) = (self.daemon.keep.clone(), label(&self.member));
+        let (kept, label) = (self.daemon.zones.kept.clone(), label(&self.member));
         let write = move || {
-            if less_does(&keep) {
+            if less_does(&kept) {
                 return;
             }
-            if let Err(error) = keep.write(&zone, label.as_deref()) {
+            if let Err(error) = kept.write(&zone, label.as_deref()) {
                 let apex = &zone.apex;
                 error!(zone = %apex, cause = %error, "{apex}: not kept on disk: {error}");
             }

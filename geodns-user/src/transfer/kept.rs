@@ -32,7 +32,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 8] {
 
 /// A zone from the disk.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptZone {
     /// The zone.
     pub zone: Zone,
     /// When a primary last had no newer one.
@@ -41,11 +41,11 @@ pub struct Kept {
 
 /// Zones on disk.
 #[derive(Clone, Debug)]
-pub struct Keep {
+pub struct KeptZones {
     folder: PathBuf,
 }
 
-impl Keep {
+impl KeptZones {
     /// Those beside a state.
     pub fn beside(state: &Path) -> Self {
         let folder = state.parent().unwrap_or(Path::new(""));
@@ -73,7 +73,7 @@ impl Keep {
 
     /// Reads a zone, of the member with this label in its catalog, or of the configuration. `Ok(None)`: there
     /// is none. Errors display as one line with the path.
-    pub fn read(&self, apex: &Name, member: Option<&[u8]>) -> Result<Option<Kept>, String> {
+    pub fn read(&self, apex: &Name, member: Option<&[u8]>) -> Result<Option<KeptZone>, String> {
         let path = self.path(apex);
         let wrong = |what: String| format!("{}: {what}", path.display());
         let (octets, checked) = match files::read(&path) {
@@ -100,10 +100,10 @@ impl Keep {
         }
         let run = Run::from_octets(records.to_vec()).ok_or_else(|| damaged("no records"))?;
         let zone = take::from_run(apex, &run).map_err(|error| damaged(&error.to_string()))?;
-        Ok(Some(Kept { zone, checked }))
+        Ok(Some(KeptZone { zone, checked }))
     }
 
-    /// When a primary last had no newer zone than the one that [`Keep::read`] gives.
+    /// When a primary last had no newer zone than the one that [`KeptZones::read`] gives.
     pub fn checked(&self, apex: &Name, member: Option<&[u8]>) -> Option<SystemTime> {
         let path = self.path(apex);
         let of = whose(&path)?;
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_file_is_there_for_the_member_that_it_is_of() {
         let folder = tempfile::tempdir().unwrap();
-        let keep = Keep::beside(&folder.path().join("state.redb"));
+        let keep = KeptZones::beside(&folder.path().join("state.redb"));
         let apex = parse_name("a.example").unwrap();
         let text = b"$TTL 9\n@ SOA a b 1 2 3 4 5\n@ NS a.test.\n";
         let zone = parse(&apex, Path::new("zone"), text).zone.unwrap();
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn what_was_cut_short_anywhere_or_is_another_is_damage() {
         let folder = tempfile::tempdir().unwrap();
-        let keep = Keep::beside(&folder.path().join("state.redb"));
+        let keep = KeptZones::beside(&folder.path().join("state.redb"));
         let apex = parse_name("example.org").unwrap();
         let text = "@ 60 IN SOA ns1 host 7 2 3 4 5\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.1\n\
                     a 60 IN TXT one\nb 60 IN TXT two\n";

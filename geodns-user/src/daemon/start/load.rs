@@ -1,0 +1,68 @@
+//! Everything that is read and compiled before anybody is answered, and what needs privileges.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Mode, ZoneFile};
+use crate::daemon::inputs::{load as load_config, read, warn_of};
+use crate::daemon::zones::{self, acme, catalogs};
+use crate::daemon::{Options, mirrors, overrides, privileges};
+use crate::health::Feed;
+use crate::kernel::{self, bpffs};
+use crate::service::Standings;
+use crate::state::State;
+use crate::transfer::kept::KeptZones;
+use crate::world::{Warning, World};
+use crate::zone::Zones;
+
+/// What there is before anybody is answered.
+pub struct Loaded {
+    pub config: Arc<Config>,
+    pub state: State,
+    pub kept: KeptZones,
+    pub standings: Standings,
+    pub world: World,
+    pub feed: Option<Feed>,
+}
+
+/// Reads the configuration, the state and every file, compiles the world, and gives up privileges.
+pub fn load(options: &Options) -> anyhow::Result<Loaded> {
+    let config = load_config(&options.config, options)?;
+    let state = State::open(&config.state)?;
+    let kept = KeptZones::beside(&config.state);
+    let members = state.members()?;
+    let of = config.clone();
+    let kept_zone = |zone: &ZoneFile| zones::kept_for(&of, &kept, zone);
+    let mut inputs = read(config, &members, None, &kept_zone)?;
+    warn_of(&inputs);
+    let config = Arc::clone(&inputs.config);
+    kept.sweep(config.zones.iter().map(|zone| &zone.name));
+    let zones = Arc::make_mut(&mut inputs.zones);
+    acme::put_over_all(&config, &state, zones)?;
+    catalogs::save(&state, &catalogs::produce(&config, &state, zones)?)?;
+    zones.make_offers(&config, &Zones::default(), None);
+    let layers = overrides::layers(&inputs, &state)?;
+    let standings = mirrors::load(&config, &state)?;
+    let world = inputs.compile(&layers, 1, rand::random())?;
+    inputs.unmatched().iter().for_each(Warning::log);
+    if config.kernel.mode != Mode::Off {
+        kernel::object()?;
+        privileges::require_for_program()?;
+        bpffs::ensure(&config.kernel.pin)?;
+    }
+    // Before there are handlers of signals: on some file systems it may take for ever.
+    let feed = config.health_feed.as_deref().map(|path| {
+        let mut feed = Feed::new(path);
+        feed.look();
+        feed
+    });
+    privileges::raise_file_limit();
+    privileges::drop_all_but_needed()?;
+    Ok(Loaded {
+        config,
+        state,
+        kept,
+        standings,
+        world,
+        feed,
+    })
+}

@@ -1,0 +1,96 @@
+//! Up, until a signal; then down.
+//!
+//! - `load`: everything that is read and compiled before anybody is answered
+//! - `attach`: sockets, the program, and with them the daemon
+//! - `tasks`: what goes on for as long as the daemon lives
+
+mod attach;
+mod load;
+mod tasks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, interval};
+
+use super::report::systemd;
+use super::{Daemon, Options, stop};
+use crate::control::by::By;
+use crate::heap;
+use crate::observe::logs;
+use crate::supervise;
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// Errors display as one line: what is wrong, where, and what to do about it.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let format = match options.json_logs {
+        true => logs::Format::Json,
+        false => logs::Format::Human,
+    };
+    logs::start(format).map_err(anyhow::Error::msg)?;
+    supervise::log_panics();
+    heap::set_up();
+
+    let loaded = load::load(&options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let result = runtime.block_on(async {
+        let signals = Signals::start()?;
+        let attached = attach::attach(options, loaded).await?;
+        let (daemon, parts) = tasks::start(attached).await?;
+        until_end(&daemon, signals).await;
+        stop::stop(daemon, parts).await
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Signals that the daemon heeds.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn start() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Reloads on SIGHUP, and tells systemd that the daemon is alive, until SIGTERM or SIGINT.
+async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) {
+    let limit = systemd::alive_limit();
+    let mut watchdog = limit.map(|limit| interval(limit / 2));
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => {
+                let daemon = Arc::clone(daemon);
+                // The outcome is in the log.
+                tokio::spawn(async move { daemon.reload_all(&By::Signal("SIGHUP")).await });
+            }
+            () = tick(&mut watchdog) => daemon.report.pulse.tell(limit),
+        }
+    }
+}
+
+/// The next tick, if there are any.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

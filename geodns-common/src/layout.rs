@@ -43,7 +43,7 @@ pub const MAPS: [&str; 7] = [
 pub type Counters = [u64; COUNTERS];
 
 /// Rules of all kinds, at the most: each has a counter in DROPPED.
-pub const RULE_COUNTERS: u32 = 16_384;
+pub const BLOCK_COUNTERS: u32 = 16_384;
 
 /// A row of the table of listen addresses: an address that we answer on, and the interface that a
 /// packet to it comes in by; or a VLAN upon an interface.
@@ -320,7 +320,7 @@ mod tests {
         for tally in Tally::ALL {
             all.number(tally.name(), u64::from(tally.index()));
         }
-        all.number("rules", u64::from(RULE_COUNTERS));
+        all.number("rules", u64::from(BLOCK_COUNTERS));
 
         take!(all: Heartbeat { deadline, epoch });
 

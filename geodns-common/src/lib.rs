@@ -14,7 +14,7 @@
 //! - [`limit`]: response rate limiting
 //! - [`scratch`]: a frame, and what becomes known of the query in it
 //! - [`tables`]: the trait behind which the tables stand, and the lookups over it
-//! - [`rules`]: which queries are dropped
+//! - [`block`]: block rules: which queries are dropped
 //! - [`watch`]: samples of what is asked and answered, and who asks most
 //! - [`respond`]: the fast path: a DNS message in, a DNS message out, or a reason to pass
 
@@ -23,12 +23,12 @@
 
 pub mod abi;
 pub mod address;
+pub mod block;
 pub mod cookie;
 pub mod layout;
 pub mod limit;
 pub mod opaque;
 pub mod respond;
-pub mod rules;
 pub mod scratch;
 pub mod subnet;
 pub mod tables;

@@ -80,8 +80,8 @@ pub struct Scratch {
     pub(crate) chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
     pub heard_at: u64,
-    /// The row of [`Rules`](crate::rules::Rules), at that tick.
-    pub rules: u64,
+    /// The row of [`BlockRules`](crate::block::BlockRules), at that tick.
+    pub block_rules: u64,
     /// The row of [`Watch`](crate::watch::Watch), at that tick.
     pub watch: u64,
     /// What this packet is looked at for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE) and the other. Only the
@@ -142,7 +142,7 @@ impl Scratch {
             records: 0,
             chosen: [0; MAX_ANSWER_MIRRORS as usize],
             heard_at: 0,
-            rules: 0,
+            block_rules: 0,
             watch: 0,
             watched: 0,
             captured: 0,

@@ -17,7 +17,7 @@
 //! [`Sketch`]: crate::layout::Sketch
 
 use crate::abi::Row;
-use crate::rules::Rule;
+use crate::block::BlockRule;
 
 /// What an instance of the program is asked to tell.
 #[repr(C)]
@@ -29,7 +29,7 @@ pub struct Watch {
     /// Verdicts that are captured: a bit for each, by its counter.
     pub verdicts: u64,
     /// Queries that are captured.
-    pub rule: Rule,
+    pub rule: BlockRule,
 }
 
 impl Watch {

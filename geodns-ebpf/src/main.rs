@@ -69,7 +69,7 @@ fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     };
     stop(Stage::Headers)?;
     let loaded = packet::load(ctx, scratch, &packet);
-    if scratch.rules | scratch.watch != 0 && watch::inspect(ctx, &packet) {
+    if scratch.block_rules | scratch.watch != 0 && watch::inspect(ctx, &packet) {
         return Err(Verdict::Blocked);
     }
     loaded?;

@@ -11,12 +11,12 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use geodns_common::abi::{Answer, Block, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone};
 use geodns_common::address;
+use geodns_common::block::BlockRules;
 use geodns_common::layout::{
     self, Cookies, Counters, Heartbeat, Listen, SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch,
 };
 use geodns_common::limit;
 use geodns_common::opaque::opaque_ref;
-use geodns_common::rules::Rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::{self, Tables};
 use geodns_common::verdict::{COUNTERS as COUNTERS_LEN, Tally};
@@ -66,15 +66,17 @@ static CELLS: Array<limit::Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static EXEMPT: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
 
-/// What is dropped by name or type.
-#[map]
-pub static RULES: Array<Rules> = Array::with_max_entries(1, MMAPABLE);
-/// Prefixes that nothing is taken from: the rule's counter.
-#[map]
-pub static DENIED: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
-/// Packets that were dropped by a rule.
-#[map]
-pub static DROPPED: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::RULE_COUNTERS, 0);
+// Block rules. Their maps keep the names that older daemons pinned them under.
+/// Block rules with a name or a type.
+#[map(name = "RULES")]
+pub static BLOCK_RULES: Array<BlockRules> = Array::with_max_entries(1, MMAPABLE);
+/// Block rules that are a prefix alone: the number of the rule's counter.
+#[map(name = "DENIED")]
+pub static BLOCK_PREFIXES: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
+/// Packets that each block rule has dropped.
+#[map(name = "DROPPED")]
+pub static BLOCK_COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(layout::BLOCK_COUNTERS, 0);
 
 /// What is told of what goes by.
 #[map]

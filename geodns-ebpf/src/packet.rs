@@ -454,7 +454,9 @@ fn check_heartbeat(scratch: &mut Scratch) -> Result<(), Verdict> {
         return Err(Verdict::Stale);
     }
     scratch.heard_at = tick;
-    scratch.rules = maps::RULES.get(0).map_or(0, |rules| rules.row.load());
+    scratch.block_rules = maps::BLOCK_RULES
+        .get(0)
+        .map_or(0, |blocks| blocks.row.load());
     scratch.watch = maps::WATCH.get(0).map_or(0, |watch| watch.row.load());
     scratch.clock = now;
     scratch.now = (now.wrapping_add(heartbeat.epoch.load()) / 1_000_000_000) as u32;

@@ -4,9 +4,9 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_xdp_load_bytes};
 use aya_ebpf::programs::XdpContext;
+use geodns_common::block;
 use geodns_common::layout::{NAME_WORDS, SKETCH_BITS, SKETCH_ROWS, Sighting};
 use geodns_common::limit;
-use geodns_common::rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{Tally, Verdict};
@@ -70,21 +70,21 @@ pub extern "C" fn geodns_inspect(frame_len: u32, ifindex: u32) -> u32 {
 
 #[inline(always)]
 fn is_blocked(scratch: &mut Scratch) -> bool {
-    let row = scratch.rules;
+    let row = scratch.block_rules;
     let mut found = None;
-    if row & rules::Rules::PREFIXES != 0 {
-        found = maps::find_prefix(&maps::DENIED, scratch.source_key());
+    if row & block::BlockRules::PREFIXES != 0 {
+        found = maps::find_prefix(&maps::BLOCK_PREFIXES, scratch.source_key());
     }
     if found.is_none()
-        && let Some(all) = maps::RULES.get(0)
+        && let Some(all) = maps::BLOCK_RULES.get(0)
     {
         let (list, rules) = all.list(row);
-        found = rules::find(scratch, &Maps, list, rules);
+        found = block::find(scratch, &Maps, list, rules);
     }
     let Some(counter) = found else {
         return false;
     };
-    if let Some(dropped) = maps::DROPPED.get_ptr_mut(counter) {
+    if let Some(dropped) = maps::BLOCK_COUNTERS.get_ptr_mut(counter) {
         // SAFETY: this CPU's copy is not written by another.
         unsafe { *dropped += 1 };
     }
@@ -105,7 +105,7 @@ fn watch(scratch: &mut Scratch, row: u64, frame_len: u32, ifindex: u32) {
         && let Some(watch) = maps::WATCH.get(0)
     {
         let from = scratch.source_key();
-        if rules::matches(scratch, &Maps, &watch.rule, from) {
+        if block::matches(scratch, &Maps, &watch.rule, from) {
             scratch.captured = scratch.captured.wrapping_add(1);
             if Watch::is_capture(row, scratch.captured) {
                 kinds |= Watch::CAPTURE;

@@ -1,6 +1,6 @@
 //! Which queries are dropped: rules by name, type and prefix, as operators say them, and how a query matches them.
 //!
-//! The kernel has the same rules in its own form ([`kernel::rules`](crate::kernel::rules)); what it does not see
+//! The kernel has the same rules in its own form ([`kernel::block`](crate::kernel::block)); what it does not see
 //! (TCP, TLS, messages that it does not read) is matched here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::base::Rtype;
+use geodns_common::block;
 use geodns_common::layout;
-use geodns_common::rules;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -19,13 +19,13 @@ use crate::base::name::{Name, parse_name};
 use crate::base::prefix;
 
 /// Rules with a name or a type, at the most.
-pub const MAX_NAMED: usize = rules::MAX;
+pub const MAX_NAMED: usize = block::MAX;
 /// Rules of all kinds, at the most.
-pub const MAX_RULES: usize = layout::RULE_COUNTERS as usize;
+pub const MAX_RULES: usize = layout::BLOCK_COUNTERS as usize;
 
 /// A rule as it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct RuleText {
     /// The name that is asked for.
     pub name: Option<String>,
     /// The name, or one below it, that is asked for.
@@ -37,7 +37,7 @@ pub struct Said {
     pub from: Option<IpNet>,
 }
 
-/// Conditions of a drop rule, all of which a query must meet.
+/// Conditions of a block rule, all of which a query must meet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// The name that is asked for.
@@ -59,7 +59,7 @@ pub struct Pattern {
 
 impl Rule {
     /// Understands a rule, or says what is wrong with it.
-    pub fn new(said: &Said) -> Result<Self, String> {
+    pub fn new(said: &RuleText) -> Result<Self, String> {
         let (text, below) = match (&said.name, &said.below) {
             (Some(_), Some(_)) => {
                 return Err("a name and names below one; write one of the two".to_owned());
@@ -106,12 +106,12 @@ impl Rule {
     }
 
     /// It, as it is said.
-    pub fn said(&self) -> Said {
+    pub fn text(&self) -> RuleText {
         let text = |below: bool| {
             let pattern = self.name.as_ref().filter(|pattern| pattern.below == below);
             pattern.map(|pattern| pattern.name.to_string())
         };
-        Said {
+        RuleText {
             name: text(false),
             below: text(true),
             qtype: self.qtype.map(|qtype| qtype.to_string()),
@@ -319,9 +319,9 @@ impl Counters {
 mod tests {
     use super::*;
 
-    fn said(name: &str, below: &str, qtype: &str, from: &str) -> Said {
+    fn said(name: &str, below: &str, qtype: &str, from: &str) -> RuleText {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Said {
+        RuleText {
             name: some(name),
             below: some(below),
             qtype: some(qtype),
@@ -329,7 +329,7 @@ mod tests {
         }
     }
 
-    fn blocks(rules: &[Said]) -> Blocks {
+    fn blocks(rules: &[RuleText]) -> Blocks {
         let rules: Vec<Rule> = rules.iter().map(|said| Rule::new(said).unwrap()).collect();
         Blocks::new(Counters::default().assign(&rules).0).unwrap()
     }

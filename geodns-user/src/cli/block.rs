@@ -1,4 +1,4 @@
-//! `geodns block`: rules of what is dropped, asked and changed, and as text for people.
+//! `geodns block`: block rules, asked and changed, and as text for people.
 
 use std::fs;
 use std::io::Read;

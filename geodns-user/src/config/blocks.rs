@@ -8,7 +8,7 @@ use super::check::Check;
 use super::file::{self, Spanned};
 use super::said::{Judged, all};
 use crate::base::prefix;
-use crate::block::{Blocks, Counters, Rule, Said};
+use crate::block::{Blocks, Counters, Rule, RuleText};
 
 /// `[[block]]`: queries that are dropped. One rule for each prefix of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Check<'_> {
                 continue;
             };
             for from in sources {
-                let said = Said {
+                let said = RuleText {
                     from,
                     ..said.clone()
                 };
@@ -85,15 +85,15 @@ impl Check<'_> {
     }
 
     /// A rule without where queries come from.
-    fn parts(&self, entry: &file::Block) -> Judged<Said> {
-        let none = Said::default;
-        let name = |name| Said { name, ..none() };
+    fn parts(&self, entry: &file::Block) -> Judged<RuleText> {
+        let none = RuleText::default;
+        let name = |name| RuleText { name, ..none() };
         let name = self.part(entry.name.as_ref(), "block.name", name);
-        let below = |below| Said { below, ..none() };
+        let below = |below| RuleText { below, ..none() };
         let below = self.part(entry.below.as_ref(), "block.below", below);
-        let qtype = |qtype| Said { qtype, ..none() };
+        let qtype = |qtype| RuleText { qtype, ..none() };
         let qtype = self.part(entry.qtype.as_ref(), "block.type", qtype);
-        Ok(Said {
+        Ok(RuleText {
             name: name?,
             below: below?,
             qtype: qtype?,
@@ -106,11 +106,11 @@ impl Check<'_> {
         &self,
         text: Option<&Spanned<String>>,
         key: &str,
-        rule: impl FnOnce(Option<String>) -> Said,
+        rule: impl FnOnce(Option<String>) -> RuleText,
     ) -> Judged<Option<String>> {
         let Some(text) = text else { return Ok(None) };
         let part = Some(text.get_ref().clone());
-        let rule = Said {
+        let rule = RuleText {
             from: Some(SOMEWHERE),
             ..rule(part.clone())
         };

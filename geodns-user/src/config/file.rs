@@ -154,7 +154,7 @@ pub(super) struct Rrl {
     pub dry_run: Option<bool>,
 }
 
-/// A drop rule: queries that match all of its keys are dropped.
+/// A block rule: queries that match all of its keys are dropped.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Block {

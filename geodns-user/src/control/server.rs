@@ -519,14 +519,14 @@ fn streamed(content: &'static str, stream: Stream) -> Response {
     ([(header::CONTENT_TYPE, content)], body).into_response()
 }
 
-/// Lists the drop rules, those of the configuration first, with the queries that each has dropped.
+/// Lists the block rules, those of the configuration first, with the queries that each has dropped.
 #[utoipa::path(get, path = "/v1/blocks", responses(
     (status = 200, body = Vec<BlockRule>), (status = "default", body = Problem)))]
 async fn block_list<S: Service>(State(service): State<Arc<S>>) -> Answer<Vec<BlockRule>> {
     Ok(Json(service.block_list().await?))
 }
 
-/// Adds drop rules. They are on disk and in force in both paths when this returns.
+/// Adds block rules. They are on disk and in force in both paths when this returns.
 #[utoipa::path(put, path = "/v1/blocks", request_body = BlockAdd, responses(
     (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
 async fn block_add<S: Service>(
@@ -536,7 +536,7 @@ async fn block_add<S: Service>(
     Ok(Json(service.block_add(add?.0).await?))
 }
 
-/// Removes drop rules. They are gone from disk and from both paths when this returns.
+/// Removes block rules. They are gone from disk and from both paths when this returns.
 #[utoipa::path(delete, path = "/v1/blocks", params(BlockRemove), responses(
     (status = 200, body = BlockChanged), (status = "default", body = Problem)))]
 async fn block_remove<S: Service>(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::Daemon;
 use super::force::{durably, internal};
 use crate::base::lock::lock;
-use crate::block::{Blocks, Counters, Rule, Said};
+use crate::block::{Blocks, Counters, Rule, RuleText};
 use crate::config::{Config, check_note};
 use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule, Failure};
 use crate::state::{KeptBlock, State};
@@ -95,7 +95,7 @@ impl Daemon {
         if let Some(mut kernel) = self.lock_kernel() {
             let blocks = Arc::clone(&compiled.blocks);
             kernel
-                .set_rules(blocks, &compiled.fresh)
+                .set_blocks(blocks, &compiled.fresh)
                 .map_err(internal)
                 .inspect_err(|_| {
                     self.server.set_blocks(before);
@@ -128,12 +128,12 @@ impl Daemon {
                 0
             })
         });
-        let Said {
+        let RuleText {
             name,
             below,
             qtype,
             from,
-        } = known.rule.said();
+        } = known.rule.text();
         BlockRule {
             number: known.number,
             name,
@@ -173,7 +173,7 @@ impl Daemon {
         let mut there: HashSet<Rule> = all.iter().cloned().collect();
         let (mut new, mut before) = (Vec::new(), 0);
         for from in from {
-            let said = Said {
+            let said = RuleText {
                 name: add.name.clone(),
                 below: add.below.clone(),
                 qtype: add.qtype.clone(),
@@ -187,7 +187,7 @@ impl Daemon {
             number += 1;
             new.push(KeptBlock {
                 number,
-                said: rule.said(),
+                said: rule.text(),
                 note: add.note.clone(),
             });
         }

@@ -13,8 +13,8 @@ use geodns_common::tables::Tables;
 use geodns_common::{abi, layout, limit};
 use tokio::task::JoinHandle;
 
+use super::block::BlockMaps;
 use super::mmap::{Mapping, Value, View};
-use super::rules::Rules;
 use super::shared::Shared;
 use super::watch::{Watch, Watching};
 use super::{Error, memory, packet_log, sys};
@@ -62,7 +62,7 @@ pub struct Instance {
     blocks: Mapping,
     /// `None`: nothing is limited.
     buckets: Option<Arc<View<limit::Page>>>,
-    rules: Rules,
+    block_rules: BlockMaps,
     watch: Watch,
     verified_instructions: u32,
 }
@@ -86,7 +86,7 @@ impl Instance {
         for map in memory::tables(&capacity, &settings, tables.exempt().len()) {
             loader.map_max_entries(map.name, map.entries);
         }
-        loader.map_max_entries("DENIED", layout::RULE_COUNTERS);
+        loader.map_max_entries("DENIED", layout::BLOCK_COUNTERS);
         // In the place of these come the shared ones.
         for name in layout::MAPS {
             loader.map_max_entries(name, 1);
@@ -128,7 +128,7 @@ impl Instance {
             false => None,
         };
         exempt(&mut ebpf, tables.exempt())?;
-        let rules = Rules::new(array(&ebpf, "RULES")?.0)
+        let block_rules = BlockMaps::new(array(&ebpf, "RULES")?.0)
             .map_err(|error| Error::Object(format!("map RULES: {error}")))?;
         let watch = Watch::new(array(&ebpf, "WATCH")?.0)
             .map_err(|error| Error::Object(format!("map WATCH: {error}")))?;
@@ -153,7 +153,7 @@ impl Instance {
             roots,
             blocks,
             buckets,
-            rules,
+            block_rules,
             watch,
             verified_instructions,
         })
@@ -171,9 +171,9 @@ impl Instance {
     }
 
     /// Drops what these rules say, and nothing else.
-    pub fn set_rules(&mut self, blocks: &Blocks) -> Result<(), Error> {
+    pub fn set_blocks(&mut self, blocks: &Blocks) -> Result<(), Error> {
         fault::point("kernel: rules").map_err(|error| Error::Object(error.to_string()))?;
-        self.rules
+        self.block_rules
             .set(&mut self.ebpf, &self.settings.hash_key, blocks)
     }
 

@@ -5,11 +5,11 @@
 
 use aya::util::nr_cpus;
 use geodns_common::abi::{self, Row, Seen, Settings};
+use geodns_common::block::BlockRules;
 use geodns_common::layout::{
     self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch,
 };
 use geodns_common::limit;
-use geodns_common::rules::Rules;
 use geodns_common::scratch::Scratch;
 use geodns_common::verdict::COUNTERS;
 use geodns_common::watch::Watch;
@@ -102,7 +102,7 @@ pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 
 /// The maps whose sizes the program has, those that all instances share among them.
 fn others() -> [Map; 16] {
     [
-        Map::new::<Rules>("RULES", Kind::Mapped, 1),
+        Map::new::<BlockRules>("RULES", Kind::Mapped, 1),
         // What is in it comes and goes, and is small beside the rest.
         Map::new::<u32>("DENIED", Kind::Trie, 0),
         Map::new::<Watch>("WATCH", Kind::Mapped, 1),
@@ -112,7 +112,7 @@ fn others() -> [Map; 16] {
         Map::new::<[Row; COUNTERS / 2]>("BUDGETS", Kind::PerCpu, 1),
         Map::new::<Scratch>("SCRATCH", Kind::PerCpu, 1),
         Map::new::<Counters>("COUNTERS", Kind::PerCpu, 1),
-        Map::new::<u64>("DROPPED", Kind::PerCpu, layout::RULE_COUNTERS),
+        Map::new::<u64>("DROPPED", Kind::PerCpu, layout::BLOCK_COUNTERS),
         Map::new::<Sketch>("SKETCHES", Kind::PerCpu, 2 * SKETCH_ROWS),
         Map::new::<Heartbeat>("HEARTBEAT", Kind::Mapped, 1),
         Map::new::<Cookies>("COOKIES", Kind::Mapped, 1),

@@ -10,7 +10,7 @@
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
 //! - [`cookies`]: what it makes cookies with
-//! - [`rules`]: which queries it drops
+//! - [`block`]: block rules in the program's form
 //! - [`watch`]: what it tells of what goes by
 //! - [`netdev`], [`follow`]: the interfaces, and their changes
 //! - `packet_log`: sampled packets in the log
@@ -36,6 +36,7 @@
 //! again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches and unpins,
 //! unless `on_stop = "keep"`.
 
+pub mod block;
 pub mod bpffs;
 pub mod cookies;
 mod error;
@@ -49,7 +50,6 @@ pub mod mmap;
 pub mod netdev;
 mod packet_log;
 pub mod pins;
-pub mod rules;
 pub mod shared;
 pub mod sys;
 pub mod tables;
@@ -72,6 +72,7 @@ use crate::fault;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
 use crate::supervise::Never;
+use block::BlockCounters;
 use cookies::Cookies;
 pub use error::Error;
 pub(crate) use error::chain;
@@ -81,7 +82,6 @@ use link::Attachment;
 use listen::Listening;
 use netdev::Netdevs;
 use pins::{Left, Pins};
-use rules::Dropped;
 use shared::{Counters, Shared};
 use watch::{Sightings, Sketches, Watching};
 
@@ -108,7 +108,7 @@ pub struct Settings {
     pub log_every: u32,
     /// Secrets of cookies; `None`: there are no cookies.
     pub cookies: Option<Secrets>,
-    /// Drop rules.
+    /// Block rules.
     pub blocks: Arc<Blocks>,
 }
 
@@ -124,7 +124,7 @@ pub struct Kernel {
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
     counters: Arc<Counters>,
-    dropped: Dropped,
+    dropped: BlockCounters,
     watching: Watching,
     instance: Instance,
     attached: Vec<Attachment>,
@@ -215,7 +215,7 @@ impl Kernel {
         for counter in 0..settings.blocks.len() as u32 {
             dropped.clear(counter)?;
         }
-        instance.set_rules(&settings.blocks)?;
+        instance.set_blocks(&settings.blocks)?;
         let parts = Parts {
             listening: shared.listening()?,
             heartbeat: Arc::new(shared.heartbeat(settings.stale_after)?),
@@ -260,7 +260,7 @@ impl Kernel {
         for &counter in fresh {
             self.dropped.clear(counter)?;
         }
-        next.set_rules(&blocks)?;
+        next.set_blocks(&blocks)?;
         next.set_watching(&self.watching);
         for (done, attachment) in self.attached.iter().enumerate() {
             let Err(error) = attachment.replace(next.program_fd()?) else {
@@ -311,17 +311,17 @@ impl Kernel {
     }
 
     /// Drops what these rules say from here on, and nothing else. `fresh`: whose counters start anew.
-    pub fn set_rules(&mut self, blocks: Arc<Blocks>, fresh: &[u32]) -> Result<(), Error> {
+    pub fn set_blocks(&mut self, blocks: Arc<Blocks>, fresh: &[u32]) -> Result<(), Error> {
         if self.stopped {
             return Err(Error::Stopped);
         }
         for &counter in fresh {
             self.dropped.clear(counter)?;
         }
-        self.instance.set_rules(&blocks)?;
+        self.instance.set_blocks(&blocks)?;
         // Every CPU has noticed when this returns.
         if !(blocks.is_empty() && self.settings.blocks.is_empty()) {
-            std::thread::sleep(rules::TICKS);
+            std::thread::sleep(block::TICKS);
         }
         self.settings.blocks = blocks;
         Ok(())
@@ -511,7 +511,7 @@ struct Parts {
     listening: Listening,
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
-    dropped: Dropped,
+    dropped: BlockCounters,
     instance: Instance,
 }
 

@@ -14,11 +14,11 @@ use aya::{Ebpf, EbpfLoader};
 use geodns_common::layout::MAPS;
 use geodns_common::verdict::COUNTERS;
 
+use super::block::BlockCounters;
 use super::cookies::Cookies;
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
 use super::pins::Pins;
-use super::rules::Dropped;
 use super::watch::{Sightings, Sketches};
 use super::{Error, chain, sys};
 
@@ -117,10 +117,10 @@ impl Shared {
             .map_err(Error::counters)
     }
 
-    /// Counters of drop rules.
-    pub fn dropped(&self) -> Result<Dropped, Error> {
+    /// Counters of block rules.
+    pub fn dropped(&self) -> Result<BlockCounters, Error> {
         PerCpuArray::try_from(self.map("DROPPED")?)
-            .map(Dropped::new)
+            .map(BlockCounters::new)
             .map_err(Error::counters)
     }
 

@@ -13,14 +13,14 @@ use std::thread;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues, RingBuf};
 use aya::util::nr_cpus;
 use bytemuck::Zeroable;
+use geodns_common::block::BlockRule;
 use geodns_common::layout::{Place, SKETCH_BITS, SKETCH_ROWS, Sighting, Sketch};
 use geodns_common::limit;
-use geodns_common::rules::Rule;
 use geodns_common::watch::Watch as Element;
 use geodns_common::wire::HashKey;
 
+use super::block::{TICKS, compile};
 use super::mmap::Mapping;
-use super::rules::{TICKS, rule};
 use super::{Error, chain};
 use crate::block::InForce;
 
@@ -73,8 +73,8 @@ impl Watch {
             let of = capture
                 .of
                 .as_ref()
-                .map_or_else(Rule::default, |of| rule(key, of));
-            let words: [u64; size_of::<Rule>() / 8] = bytemuck::cast(of);
+                .map_or_else(BlockRule::default, |of| compile(key, of));
+            let words: [u64; size_of::<BlockRule>() / 8] = bytemuck::cast(of);
             for (word, value) in words.into_iter().enumerate() {
                 self.0
                     .store_u64(0, offset_of!(Element, rule) + 8 * word, value);

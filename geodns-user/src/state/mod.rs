@@ -1,5 +1,5 @@
 //! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
-//! found, tokens of ACME challenges, rules of what is dropped, and who is in which catalog, in one redb file.
+//! found, tokens of ACME challenges, block rules, and who is in which catalog, in one redb file.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
 //! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::lock::lock;
 use crate::base::name::parse_name;
-use crate::block::Said;
+use crate::block::RuleText;
 use crate::config::Member;
 use crate::fault;
 use crate::files;
@@ -121,7 +121,7 @@ pub struct KeptBlock {
     /// Its number.
     pub number: u32,
     /// Queries that it drops.
-    pub said: Said,
+    pub said: RuleText,
     /// Why.
     pub note: String,
 }
@@ -130,7 +130,7 @@ pub struct KeptBlock {
 #[derive(Serialize, Deserialize)]
 struct Blocked {
     #[serde(flatten)]
-    said: Said,
+    said: RuleText,
     note: String,
 }
 

@@ -1,4 +1,4 @@
-//! Rules of what is dropped.
+//! Block rules: which queries are dropped.
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::super::document::{Name, Prefix, RecordType};
 use crate::base::prefix;
 
-/// A drop rule: queries that match all of these are dropped.
+/// A block rule: queries that match all of these are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockRule {
     /// Its number; none for a rule of the configuration.

@@ -2,7 +2,7 @@
 //!
 //! - here: [`Service`], and how it fails
 //! - `acme`: tokens of ACME challenges
-//! - `block`: rules of what is dropped
+//! - `block`: block rules
 //! - `explain`: the way of a question to its answer
 //! - `map`: prefixes, and the mirrors that they have
 //! - `mirror`: mirrors, and what is said of them
@@ -93,7 +93,7 @@ pub trait Service: Send + Sync + 'static {
         &self,
         clear: AcmeClear,
     ) -> impl Future<Output = Result<AcmeChanged, Failure>> + Send;
-    /// `GET /v1/blocks`: rules of what is dropped, those of the configuration first.
+    /// `GET /v1/blocks`: block rules, those of the configuration first.
     fn block_list(&self) -> impl Future<Output = Result<Vec<BlockRule>, Failure>> + Send;
     /// `PUT /v1/blocks`: adds rules; durable and in force in both paths on return.
     fn block_add(

@@ -51,7 +51,7 @@ impl Daemon {
         self.commit_with(next, instance, None)
     }
 
-    /// The same, with these rules of what is dropped in the place of those in force. With them, which of the
+    /// The same, with these block rules in the place of those in force. With them, which of the
     /// kernel's counters start anew.
     pub fn commit_with(
         &self,

@@ -29,7 +29,7 @@ use self::top::Samples;
 use super::Daemon;
 use super::force::internal;
 use crate::base::lock::lock;
-use crate::block::{InForce, Rule, Said};
+use crate::block::{InForce, Rule, RuleText};
 use crate::control::api::{CaptureQuery, Failure, Stream};
 use crate::kernel;
 use crate::kernel::watch::{Capture, Sketches, Watching};
@@ -265,13 +265,13 @@ fn shift(queries: u64, time: Duration) -> u32 {
 
 /// What is to be captured, or what is wrong with it.
 fn understood(query: &CaptureQuery) -> Result<Capture, String> {
-    let said = Said {
+    let said = RuleText {
         name: query.name.clone(),
         below: query.below.clone(),
         qtype: query.qtype.clone(),
         from: query.from,
     };
-    let of = match said == Said::default() {
+    let of = match said == RuleText::default() {
         true => None,
         false => Some(InForce {
             rule: Rule::new(&said)?,
@@ -411,7 +411,7 @@ impl Reader {
             self.daemon.ask(&looking.watching)?;
             (before, looking.watching.clone())
         };
-        tokio::time::sleep(kernel::rules::TICKS).await;
+        tokio::time::sleep(kernel::block::TICKS).await;
         let key = match self.daemon.lock_kernel() {
             Some(kernel) => kernel.instance().settings().hash_key,
             None => return Ok(()),

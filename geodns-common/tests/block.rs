@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytemuck::Zeroable;
 use geodns_common::abi::{Answer, Block, Name, Page, Pool, Settings, Shelf, Zone};
 use geodns_common::address;
-use geodns_common::rules::{self, ListOfRules, Rule, find};
+use geodns_common::block::{self, BlockRule, RuleList, find};
 use geodns_common::scratch::{MAX_LABELS, MAX_QUERY, Scratch};
 use geodns_common::tables::Tables;
 use geodns_common::wire::{self, HashKey};
@@ -105,20 +105,20 @@ impl Said {
         is_named && self.qtype.is_none_or(|qtype| qtype == asked.qtype) && is_from
     }
 
-    fn rule(&self, key: &HashKey, counter: u32) -> Rule {
-        let mut rule = Rule {
+    fn rule(&self, key: &HashKey, counter: u32) -> BlockRule {
+        let mut rule = BlockRule {
             counter,
             qtype: self.qtype.unwrap_or(0).into(),
-            ..Rule::zeroed()
+            ..BlockRule::zeroed()
         };
         if let Some((labels, below)) = &self.name {
-            rule.flags = Rule::NAME | if *below { Rule::BELOW } else { 0 };
+            rule.flags = BlockRule::NAME | if *below { BlockRule::BELOW } else { 0 };
             rule.labels = labels.len() as u32;
             let name = wire_name(labels).to_ascii_lowercase();
             rule.hash = wire::hash_name(key, &name);
         }
         if let Some((address, len)) = self.from {
-            rule.mask = rules::mask(bits(address, len));
+            rule.mask = block::mask(bits(address, len));
             let words = address::trie_words(mapped(address).to_be_bytes());
             rule.address = std::array::from_fn(|word| words[word] & rule.mask[word]);
         }
@@ -147,7 +147,7 @@ fn message(asked: &Asked) -> Vec<u8> {
 /// Which of the rules takes a message, by its place.
 fn found(said: &[Said], message: &[u8], from: IpAddr) -> Option<u32> {
     let keyed = keyed();
-    let mut list = ListOfRules::default();
+    let mut list = RuleList::default();
     for (at, said) in said.iter().enumerate() {
         list.0[at] = said.rule(&keyed.0.hash_key, at as u32);
     }
@@ -247,7 +247,7 @@ fn a_prefix_ends_where_it_says() {
 
 #[test]
 fn sixty_four_rules_are_looked_at_and_the_first_that_takes_a_query_counts() {
-    let said: Vec<Said> = (0..rules::MAX)
+    let said: Vec<Said> = (0..block::MAX)
         .map(|at| name(&format!("n{at}.org"), false))
         .collect();
     let asked = |name: &str| Asked {
@@ -259,7 +259,7 @@ fn sixty_four_rules_are_looked_at_and_the_first_that_takes_a_query_counts() {
         let asked = asked(name);
         found(said, &message(&asked), asked.from)
     };
-    for at in 0..rules::MAX {
+    for at in 0..block::MAX {
         assert_eq!(place(&said, &format!("n{at}.org")), Some(at as u32));
     }
     assert_eq!(place(&said, "n64.org"), None);

@@ -1,4 +1,4 @@
-//! What an instance of the program drops: rules in the form that it reads ([`geodns_common::rules`]).
+//! What an instance of the program drops: rules in the form that it reads ([`geodns_common::block`]).
 //!
 //! A row that is no longer in force may be for a tick of the kernel's clock on each CPU, so a list that it names
 //! is not written before.
@@ -13,7 +13,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use geodns_common::rules::{self, Rule};
+use geodns_common::block::{self, BlockRule};
 use geodns_common::wire::{self, HashKey};
 
 use super::mmap::Mapping;
@@ -29,28 +29,28 @@ type Prefix = ([u32; 4], u32);
 
 /// The rules of an instance.
 #[derive(Debug)]
-pub struct Rules {
+pub struct BlockMaps {
     map: Mapping,
     /// Prefixes in the trie, with their counters.
-    denied: HashMap<Prefix, u32>,
+    prefixes: HashMap<Prefix, u32>,
 }
 
-impl Rules {
+impl BlockMaps {
     /// Maps them.
     pub fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self {
-            map: Mapping::new(map, size_of::<rules::Rules>(), 1)?,
-            denied: HashMap::new(),
+            map: Mapping::new(map, size_of::<block::BlockRules>(), 1)?,
+            prefixes: HashMap::new(),
         })
     }
 
     /// Drops what these say, and nothing else. Packets that run meet that within [`TICKS`], and until then it may
     /// not be set again.
     pub fn set(&mut self, ebpf: &mut Ebpf, key: &HashKey, blocks: &Blocks) -> Result<(), Error> {
-        let before = self.map.load_u64(0, offset_of!(rules::Rules, row));
+        let before = self.map.load_u64(0, offset_of!(block::BlockRules, row));
         let second = before >> 16 & 1 == 0;
         for (place, of) in blocks.named().iter().enumerate() {
-            self.put(second, place, &rule(key, of));
+            self.put(second, place, &compile(key, of));
         }
         let wanted: HashMap<Prefix, u32> = blocks
             .prefixes()
@@ -58,30 +58,32 @@ impl Rules {
             .collect();
         let mut trie = trie(ebpf)?;
         for (&(address, len), &counter) in &wanted {
-            if self.denied.get(&(address, len)) != Some(&counter) {
+            if self.prefixes.get(&(address, len)) != Some(&counter) {
                 let inserted = trie.insert(&Key::new(len, address), counter, 0);
                 inserted.map_err(|error| failed("DENIED", &error))?;
-                self.denied.insert((address, len), counter);
+                self.prefixes.insert((address, len), counter);
             }
         }
         let named = blocks.named().len() as u32;
-        let row = rules::Rules::row(second, named, !wanted.is_empty());
+        let row = block::BlockRules::row(second, named, !wanted.is_empty());
         // A list that is empty is as good as another: what is off costs nothing.
         let row = if blocks.is_empty() { 0 } else { row };
-        self.map.store_u64(0, offset_of!(rules::Rules, row), row);
-        let gone: Vec<Prefix> = self.denied.keys().copied().collect();
+        self.map
+            .store_u64(0, offset_of!(block::BlockRules, row), row);
+        let gone: Vec<Prefix> = self.prefixes.keys().copied().collect();
         for (address, len) in gone.into_iter().filter(|key| !wanted.contains_key(key)) {
             let removed = trie.remove(&Key::new(len, address));
             removed.map_err(|error| failed("DENIED", &error))?;
-            self.denied.remove(&(address, len));
+            self.prefixes.remove(&(address, len));
         }
         Ok(())
     }
 
-    fn put(&self, second: bool, place: usize, rule: &Rule) {
-        let list = offset_of!(rules::Rules, lists) + usize::from(second) * size_of::<rules::List>();
-        let at = list + place * size_of::<Rule>();
-        let words: [u64; size_of::<Rule>() / 8] = bytemuck::cast(*rule);
+    fn put(&self, second: bool, place: usize, rule: &BlockRule) {
+        let list =
+            offset_of!(block::BlockRules, lists) + usize::from(second) * size_of::<block::List>();
+        let at = list + place * size_of::<BlockRule>();
+        let words: [u64; size_of::<BlockRule>() / 8] = bytemuck::cast(*rule);
         for (word, value) in words.into_iter().enumerate() {
             self.map.store_u64(0, at + 8 * word, value);
         }
@@ -89,21 +91,21 @@ impl Rules {
 }
 
 /// A rule as the program has it, whose names are hashed by this key.
-pub fn rule(key: &HashKey, of: &InForce) -> Rule {
-    let mut rule = Rule {
+pub fn compile(key: &HashKey, of: &InForce) -> BlockRule {
+    let mut rule = BlockRule {
         counter: of.counter,
         qtype: of.rule.qtype.map_or(0, |qtype| qtype.to_int().into()),
-        ..Rule::default()
+        ..BlockRule::default()
     };
     if let Some(Pattern { name, below }) = &of.rule.name {
-        rule.flags = Rule::NAME | if *below { Rule::BELOW } else { 0 };
+        rule.flags = BlockRule::NAME | if *below { BlockRule::BELOW } else { 0 };
         // The root is no label here.
         rule.labels = name.label_count() as u32 - 1;
         rule.hash = wire::hash_name(key, name.as_slice());
     }
     if let Some(from) = &of.rule.from {
         let (address, len) = trie_key(from);
-        (rule.address, rule.mask) = (address, rules::mask(len));
+        (rule.address, rule.mask) = (address, block::mask(len));
     }
     rule
 }
@@ -122,10 +124,10 @@ fn failed(map: &'static str, error: &aya::maps::MapError) -> Error {
     }
 }
 
-/// Counters of drop rules, shared by all instances.
-pub struct Dropped(PerCpuArray<MapData, u64>);
+/// Counters of block rules, shared by all instances.
+pub struct BlockCounters(PerCpuArray<MapData, u64>);
 
-impl Dropped {
+impl BlockCounters {
     /// These counters.
     pub fn new(map: PerCpuArray<MapData, u64>) -> Self {
         Self(map)
@@ -164,7 +166,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::block::{Counters, Said};
+    use crate::block::{Counters, RuleText};
 
     /// No tables, but a key.
     struct Key(abi::Settings);
@@ -224,7 +226,7 @@ mod tests {
         })
     }
 
-    fn said() -> impl Strategy<Value = Said> {
+    fn said() -> impl Strategy<Value = RuleText> {
         let types = prop::sample::select(vec!["A", "TXT", "ANY"]);
         let of = |name: Option<(String, bool)>, wanted: bool| {
             name.filter(|(_, below)| *below == wanted)
@@ -235,7 +237,7 @@ mod tests {
             prop::option::of(types),
             prop::option::of(prefix()),
         )
-            .prop_map(move |(name, qtype, from)| Said {
+            .prop_map(move |(name, qtype, from)| RuleText {
                 name: of(name.clone(), false),
                 below: of(name, true),
                 qtype: qtype.map(str::to_owned),
@@ -258,9 +260,9 @@ mod tests {
                 hash_key: HashKey::new(seed),
                 ..abi::Settings::default()
             });
-            let mut list = [Rule::default(); rules::MAX];
+            let mut list = [BlockRule::default(); block::MAX];
             for (to, of) in list.iter_mut().zip(blocks.named()) {
-                *to = rule(&tables.0.hash_key, of);
+                *to = compile(&tables.0.hash_key, of);
             }
             for (name, qtype, client) in queries {
                 let qtype = [Rtype::A, Rtype::TXT, Rtype::ANY][qtype];
@@ -272,7 +274,7 @@ mod tests {
                 let mut scratch = Scratch::new();
                 prop_assert!(scratch.set_query(&message, client));
                 scratch.read_question();
-                let found = rules::find(&mut scratch, &tables, &list, blocks.named().len() as u32);
+                let found = block::find(&mut scratch, &tables, &list, blocks.named().len() as u32);
                 let drops = blocks.drops(client, Some((wire.as_slice(), qtype)));
                 prop_assert_eq!(found.is_some(), drops, "{} {} {}", name, qtype, client);
             }

@@ -22,8 +22,8 @@ pub const MAX: usize = 64;
 /// What a query must be like; what is not asked for does not matter.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Rule {
-    /// [`Rule::NAME`] and [`Rule::BELOW`].
+pub struct BlockRule {
+    /// [`BlockRule::NAME`] and [`BlockRule::BELOW`].
     pub flags: u32,
     /// Labels of the name, the root not counted.
     pub labels: u32,
@@ -39,7 +39,7 @@ pub struct Rule {
     pub mask: [u32; 4],
 }
 
-impl Rule {
+impl BlockRule {
     /// There is a name.
     pub const NAME: u32 = 1;
     /// Names below it match too.
@@ -47,30 +47,30 @@ impl Rule {
 }
 
 /// A list of rules, sorted by the labels of their names, so that few suffixes are hashed.
-pub type List = [Rule; MAX];
+pub type List = [BlockRule; MAX];
 
 /// What an instance of the program drops. Rules of a prefix alone are in a trie.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// [`Rules::row`]. One that is no longer in force may be for a tick of the kernel's clock.
+pub struct BlockRules {
+    /// [`BlockRules::row`]. One that is no longer in force may be for a tick of the kernel's clock.
     pub row: Row,
     /// Two lists, of which one may be written.
-    pub lists: [ListOfRules; 2],
+    pub lists: [RuleList; 2],
 }
 
 /// [`List`], with a default.
 #[repr(transparent)]
 #[derive(Clone, Debug)]
-pub struct ListOfRules(pub List);
+pub struct RuleList(pub List);
 
-impl Default for ListOfRules {
+impl Default for RuleList {
     fn default() -> Self {
-        Self([Rule::zeroed(); MAX])
+        Self([BlockRule::zeroed(); MAX])
     }
 }
 
-impl Rules {
+impl BlockRules {
     /// In a row: there are prefixes.
     pub const PREFIXES: u64 = 1 << 32;
 
@@ -109,7 +109,12 @@ pub fn find<T: Tables>(scratch: &mut Scratch, tables: &T, list: &List, rules: u3
 
 /// Whether the query in the scratch matches a rule. `from` is where it comes from.
 #[inline(always)]
-pub fn matches<T: Tables>(scratch: &mut Scratch, tables: &T, rule: &Rule, from: [u32; 4]) -> bool {
+pub fn matches<T: Tables>(
+    scratch: &mut Scratch,
+    tables: &T,
+    rule: &BlockRule,
+    from: [u32; 4],
+) -> bool {
     let mut other = 0;
     let mut word = 0;
     while word < 4 {
@@ -120,11 +125,14 @@ pub fn matches<T: Tables>(scratch: &mut Scratch, tables: &T, rule: &Rule, from: 
     if other != 0 || rule.qtype != 0 && (name_len == 0 || rule.qtype != qtype) {
         return false;
     }
-    if rule.flags & Rule::NAME == 0 {
+    if rule.flags & BlockRule::NAME == 0 {
         return true;
     }
     let deeper = labels.wrapping_sub(rule.labels);
-    if name_len == 0 || deeper > MAX_LABELS as u32 || rule.flags & Rule::BELOW == 0 && deeper != 0 {
+    if name_len == 0
+        || deeper > MAX_LABELS as u32
+        || rule.flags & BlockRule::BELOW == 0 && deeper != 0
+    {
         return false;
     }
     hash_suffix(scratch, tables, deeper);

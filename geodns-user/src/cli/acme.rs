@@ -2,7 +2,7 @@
 
 use super::args;
 use super::show::{NUMBER, TEXT, table, uptime};
-use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken};
+use crate::control::acme::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken};
 use crate::control::client::Client;
 
 /// Asks the daemon; the text to print.

@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use crate::base::name::{Name, parse_name};
 use crate::base::prefix;
 use crate::config::{is_id, time};
-use crate::control::api::{MAX_ACME_TTL, MAX_TIME, MAX_WEIGHT, check_token};
+use crate::control::acme::{MAX_ACME_TTL, check_token};
+use crate::control::mirror::MAX_WEIGHT;
+use crate::control::values::MAX_TIME;
 use crate::observe::logs;
 
 /// An authoritative GeoDNS server: sends each client to the mirror that is best for it, from the kernel

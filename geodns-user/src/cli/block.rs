@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::args;
 use super::show::{NUMBER, TEXT, table};
-use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
+use crate::control::block::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
 use crate::control::client::Client;
 
 /// Asks the daemon; the text to print.

@@ -12,8 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use super::args;
-use crate::control::api::{CaptureQuery, Stats};
 use crate::control::client::Client;
+use crate::control::status::Stats;
+use crate::control::watch::CaptureQuery;
 
 /// A far future.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -3,8 +3,9 @@
 use super::args::Explain;
 use super::show::{NUMBER, TEXT, pairs, table};
 use super::{print, print_json};
-use crate::control::api::{AdminState, Candidate, ExplainQuery, Explanation, InKernel, Response};
 use crate::control::client::Client;
+use crate::control::explain::{Candidate, ExplainQuery, Explanation, InKernel, Response};
+use crate::control::mirror::AdminState;
 
 /// Exit code for a [`Disagreement`].
 pub const DISAGREEMENT: u8 = 3;
@@ -172,7 +173,7 @@ fn response(response: &Response) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::Step;
+    use crate::control::explain::Step;
 
     fn response(record: &str) -> Response {
         Response {

@@ -8,8 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::fs::File;
 use tokio::io::{self, AsyncRead};
 
-use crate::control::api::ImportQuery;
-use crate::control::client::{Client, Progress, Reply};
+use crate::control::client::{Client, Reply};
+use crate::control::map::ImportQuery;
+use crate::control::map::Progress;
 
 /// Sends `file` (`-`: standard input). Progress goes to standard error, if that is a terminal.
 pub async fn import(client: &Client, file: &Path, pool: Option<String>) -> anyhow::Result<Reply> {

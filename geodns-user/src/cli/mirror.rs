@@ -7,11 +7,11 @@ use super::args::{self, Health};
 use super::print;
 use super::show::{NUMBER, TEXT, joined, pairs, table, uptime};
 use crate::config::time::spelled;
-use crate::control::api::{
+use crate::control::client::{Client, Reply};
+use crate::control::mirror::{
     AdminState, CheckState, Mirror, MirrorAdmin, MirrorChanged, MirrorWeight, OfAddress, SetAdmin,
     SetHealth, SetWeight, Verdict,
 };
-use crate::control::client::{Client, Reply};
 
 /// Asks the daemon; the text to print. With `--json` a change is a line for each mirror.
 pub async fn ask(command: args::Mirror, client: &Client, json: bool) -> anyhow::Result<String> {
@@ -319,7 +319,7 @@ fn ago(since: u64, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::api::MirrorCheck;
+    use crate::control::mirror::MirrorCheck;
 
     fn mirror() -> Mirror {
         Mirror {

@@ -37,8 +37,10 @@ use serde::de::DeserializeOwned;
 
 use crate::base::complaint::{Error, Errors};
 use crate::config::DEFAULT_SOCKET;
-use crate::control::api::{self, LookupQuery, MapDel, MapSet, OfPool, OfZone, Proposal};
 use crate::control::client::{Client, Reply};
+use crate::control::map::{LookupQuery, MapDel, MapSet, OfPool};
+use crate::control::preview::Proposal;
+use crate::control::reload::OfZone;
 use crate::daemon;
 use crate::files;
 use crate::printable;
@@ -176,7 +178,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         Command::Preview { file } => {
             let config = std::path::absolute(&file)?.display().to_string();
             let reply = client.preview(&Proposal { config }).await?;
-            let moves: api::Preview = reply.json()?;
+            let moves: crate::control::preview::Preview = reply.json()?;
             print(&show(reply, json, |moves| preview::text(&moves))?)?;
             return match preview::moves_anybody(&moves) {
                 true => Err(preview::Moves.into()),
@@ -185,9 +187,13 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         }
         Command::Stats(stats) => match stats.watch {
             Some(interval) => return watch::watch(client, interval, stats.all, json).await,
-            None => show(client.stats().await?, json, |now: api::Stats| {
-                show::stats(&now, None, stats.all, show::terminal_width())
-            })?,
+            None => show(
+                client.stats().await?,
+                json,
+                |now: crate::control::status::Stats| {
+                    show::stats(&now, None, stats.all, show::terminal_width())
+                },
+            )?,
         },
         Command::Map(Map::Set {
             prefix,

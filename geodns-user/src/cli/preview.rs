@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::show::{NUMBER, TEXT, table};
-use crate::control::api::{Move, NameMoves, Preview};
+use crate::control::preview::{Move, NameMoves, Preview};
 
 /// Exit code where clients would move.
 pub const MOVES: u8 = 4;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::check::Summary;
-use crate::control::api::{
-    Catalog, Change, Imported, Lookup, MapChanged, Mapping, PoolStatus, Reloaded, Restarted, Stats,
-    Status, Zone, ZoneRole,
-};
+use crate::control::map::{Change, Imported, Lookup, MapChanged, Mapping};
+use crate::control::reload::Reloaded;
+use crate::control::status::{PoolStatus, Restarted, Stats, Status};
+use crate::control::zone::{Catalog, Zone, ZoneRole};
 use crate::observe;
 use crate::printable;
 use crate::serve;

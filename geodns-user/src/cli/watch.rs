@@ -7,8 +7,8 @@ use crossterm::terminal::size;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{print, print_json, print_raw, show};
-use crate::control::api::Stats;
 use crate::control::client::Client;
+use crate::control::status::Stats;
 
 /// Clears the screen and goes to its first line.
 const CLEAR: &[u8] = b"\x1b[2J\x1b[H";

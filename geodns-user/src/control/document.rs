@@ -1,82 +1,64 @@
-//! The OpenAPI document: what the routes say of themselves, made whole.
+//! The OpenAPI document: what handlers and shapes say of themselves, made whole.
 //!
 //! Handlers and shapes describe themselves where they stand. This adds what they share: a description of every
-//! response, which OpenAPI requires, and the forms of text that the code takes, as schemas of their own.
+//! response, which OpenAPI requires, and the forms of text that the code takes.
 
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Json, State};
+use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{OpenApi, PathItem, RefOr, Schema};
-use utoipa::{Modify, PartialSchema, ToSchema};
+use utoipa::openapi::{self, PathItem, RefOr};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-/// A form of text: what the code parses, as a schema.
-macro_rules! text {
-    ($(#[doc = $doc:literal])+ $name:ident, $pattern:literal, $example:literal) => {
-        $(#[doc = $doc])+
-        #[derive(Debug)]
-        pub struct $name;
+use super::problem::Problem;
+use super::values::{Address, Id, Name, Prefix, RecordType};
 
-        impl PartialSchema for $name {
-            fn schema() -> RefOr<Schema> {
-                ObjectBuilder::new()
-                    .schema_type(Type::String)
-                    .description(Some(concat!($($doc),+).trim()))
-                    .pattern(Some($pattern))
-                    .examples([$example])
-                    .into()
-            }
-        }
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "geodns",
+        description = "Control of a geodns daemon, over its Unix socket. Every failure is a Problem.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+    ),
+    components(schemas(Problem, Address, Id, Name, Prefix, RecordType))
+)]
+struct Shared;
 
-        impl ToSchema for $name {}
-    };
+/// Serves calls, and the document that describes them and itself.
+pub fn with_document(calls: OpenApiRouter) -> Router {
+    let own = OpenApiRouter::new().routes(routes!(openapi));
+    let mut document = Shared::openapi();
+    document.merge(calls.get_openapi().clone());
+    document.merge(own.get_openapi().clone());
+    describe(&mut document);
+    let (calls, _) = calls.split_for_parts();
+    let (own, _) = own.with_state(Arc::new(document)).split_for_parts();
+    calls.merge(own)
 }
 
-text!(
-    /// IPv4 or IPv6 address.
-    Address,
-    r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
-    "192.0.2.7"
-);
-text!(
-    /// Address prefix whose host bits are zero.
-    Prefix,
-    r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$",
-    "192.0.2.0/24"
-);
-text!(
-    /// Id of a mirror or a pool.
-    Id,
-    r"^[A-Za-z0-9._-]{1,63}$",
-    "ams"
-);
-text!(
-    /// Domain name, with or without a dot at its end.
-    Name,
-    r"^[!-~]{1,1015}$",
-    "www.example.org"
-);
-text!(
-    /// Type of records: a mnemonic, or `TYPE` and a number (RFC 3597).
-    RecordType,
-    r"^[A-Za-z0-9-]{1,16}$",
-    "AAAA"
-);
-/// Gives every response that has no description of its own one.
-pub struct Described;
+/// Gives this document.
+#[utoipa::path(get, path = "/v1/openapi.json", responses(
+    (status = 200, body = Object), (status = "default", body = Problem)))]
+async fn openapi(State(document): State<Arc<openapi::OpenApi>>) -> Json<openapi::OpenApi> {
+    Json((*document).clone())
+}
 
-impl Modify for Described {
-    fn modify(&self, document: &mut OpenApi) {
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
-            let summary = operation.summary.clone().unwrap_or_default();
-            for (status, response) in &mut operation.responses.responses {
-                let RefOr::T(response) = response else {
-                    continue;
+/// Gives every response that has no description of its own one.
+fn describe(document: &mut openapi::OpenApi) {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        let summary = operation.summary.clone().unwrap_or_default();
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else {
+                continue;
+            };
+            if response.description.is_empty() {
+                response.description = match &**status {
+                    "default" => "Nothing has changed; the Problem says why.".to_owned(),
+                    _ => summary.clone(),
                 };
-                if response.description.is_empty() {
-                    response.description = match &**status {
-                        "default" => "Nothing has changed; the Problem says why.".to_owned(),
-                        _ => summary.clone(),
-                    };
-                }
             }
         }
     }

@@ -1,16 +1,68 @@
 //! The API on the control socket, and its client.
 //!
-//! - [`api`]: what goes over the socket, and the trait that the daemon implements
+//! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
+//! and description; their part of the client; and the JSON that goes over the socket.
+//!
+//! - [`acme`], [`block`], [`explain`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
+//!   features
+//!
+//! They stand on:
+//!
 //! - [`by`]: who asks, for the log
+//! - [`values`]: values that several calls take
+//! - [`problem`]: how a request fails
+//! - [`client`]: what the command line asks with
+//! - [`document`]: the OpenAPI document of all calls
 //! - [`server`]: HTTP over the Unix socket
-//! - [`document`]: the OpenAPI document of it
-//! - [`client`]: what the command line uses
 
-pub mod api;
+pub mod acme;
+pub mod block;
 pub mod by;
 pub mod client;
 pub mod document;
+pub mod explain;
+pub mod map;
+pub mod mirror;
+pub mod preview;
+pub mod problem;
+pub mod reload;
 pub mod server;
+pub mod status;
+pub mod values;
+pub mod watch;
+pub mod zone;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
+
+use utoipa_axum::router::OpenApiRouter;
+
+/// All calls of the API, answered by `service`.
+pub fn calls<S>(service: &Arc<S>) -> OpenApiRouter
+where
+    S: acme::Service
+        + block::Service
+        + explain::Service
+        + map::Service
+        + mirror::Service
+        + preview::Service
+        + reload::Service
+        + status::Service
+        + watch::Service
+        + zone::Service,
+{
+    let service = || Arc::clone(service);
+    OpenApiRouter::new()
+        .merge(acme::routes(service()))
+        .merge(block::routes(service()))
+        .merge(explain::routes(service()))
+        .merge(map::routes(service()))
+        .merge(mirror::routes(service()))
+        .merge(preview::routes(service()))
+        .merge(reload::routes(service()))
+        .merge(status::routes(service()))
+        .merge(watch::routes(service()))
+        .merge(zone::routes(service()))
+}

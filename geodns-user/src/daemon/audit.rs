@@ -6,11 +6,13 @@
 use std::fmt::Write;
 
 use crate::base::name::Name;
-use crate::control::api::{
-    AcmeChanged, BlockChanged, BlockRule, Failure, Imported, MapChanged, Mirror, MirrorChanged,
-    Reloaded,
-};
+use crate::control::acme::AcmeChanged;
+use crate::control::block::{BlockChanged, BlockRule};
 use crate::control::by::By;
+use crate::control::map::{Imported, MapChanged};
+use crate::control::mirror::{Mirror, MirrorChanged};
+use crate::control::problem::Failure;
+use crate::control::reload::Reloaded;
 
 /// Whoever asked for a change, in words and in fields.
 pub struct Who {

@@ -3,12 +3,17 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+
 use super::Daemon;
+use super::audit::{self, Who};
+use super::control::Control;
 use super::force::{durably, internal};
 use crate::base::lock::lock;
 use crate::block::{Blocks, Counters, Rule, RuleText};
 use crate::config::{Config, check_note};
-use crate::control::api::{BlockAdd, BlockChanged, BlockRemove, BlockRule, Failure};
+use crate::control::block::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
+use crate::control::problem::Failure;
 use crate::state::{KeptBlock, State};
 
 /// A rule, and where it is from.
@@ -266,4 +271,23 @@ fn parse_numbers(text: &str) -> Result<Vec<u32>, Failure> {
     numbers.sort_unstable();
     numbers.dedup();
     Ok(numbers)
+}
+
+#[async_trait]
+impl crate::control::block::Service for Control {
+    async fn block_list(&self) -> Result<Vec<BlockRule>, Failure> {
+        self.read_state(|daemon| daemon.block_list()).await
+    }
+
+    async fn block_add(&self, add: BlockAdd) -> Result<BlockChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.block_add(&add);
+        let tell = |who: &Who, changed: &_| audit::block(who, "added", changed);
+        self.edit("block add", change, tell).await
+    }
+
+    async fn block_remove(&self, remove: BlockRemove) -> Result<BlockChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.block_remove(&remove);
+        let tell = |who: &Who, changed: &_| audit::block(who, "removed", changed);
+        self.edit("block remove", change, tell).await
+    }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use domain::base::iana::OptRcode;
 use domain::base::opt::ClientSubnet;
 use domain::base::{Message, ParsedName, Rtype};
@@ -22,16 +23,16 @@ use geodns_common::wire;
 use ipnet::IpNet;
 
 use super::Daemon;
-use super::answer::look_up;
+use super::control::Control;
 use super::cookies::identity;
 use super::force::internal;
-use super::reasons::Reasons;
+use super::reasons::{Reasons, look_up};
 use crate::base::lock::read;
 use crate::base::name::{Name, parse_name};
 use crate::config::{self, Config, Cookies, Matches, Policy};
-use crate::control::api::{
-    AdminState, Candidate, ExplainQuery, Explanation, Failure, InKernel, Response, Step,
-};
+use crate::control::explain::{Candidate, ExplainQuery, Explanation, InKernel, Response, Step};
+use crate::control::mirror::AdminState;
+use crate::control::problem::Failure;
 use crate::geo::{self, Prefix, Wanted};
 use crate::kernel::Kernel;
 use crate::kernel::tables::KernelTables;
@@ -814,5 +815,16 @@ fn place(place: &geo::Place) -> String {
     match &*parts {
         [] => "nothing".to_owned(),
         parts => parts.join(" "),
+    }
+}
+
+#[async_trait]
+impl crate::control::explain::Service for Control {
+    async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
+        // It maps the kernel's tables, and waits for locks.
+        let daemon = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || daemon.explain(&question))
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))?
     }
 }

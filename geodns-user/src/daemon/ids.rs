@@ -1,7 +1,7 @@
 //! Mirrors and pools by their ids, or which there are.
 
 use crate::config::Config;
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 
 /// A pool by its id, if it has a table.
 pub fn table_pool(config: &Config, id: &str) -> Option<usize> {

@@ -5,19 +5,21 @@
 //! - `force`: the ground floor: how a change is made, and comes in force
 //! - `privileges`: what the process may do
 //! - `audit`: who changed what, for the log; `ids`: mirrors and pools by their ids
+//! - `control`: how each feature answers its calls of the API
 //! - `report`: what the daemon says of itself, in the log, in the status and to systemd
 //! - `follow`: certificates and GeoIP databases that change
 //! - `inputs`: reads a configuration and every file that it names
 //! - `block`: rules of queries that are dropped; `cookies`: secrets of cookies
 //! - `mirrors`: what an operator, other monitors and our checks say of mirrors
+//! - `reasons`: what decides for a client
 //! - `overrides`: which prefixes get which mirror: overrides and imports
 //! - `zones`: zones that change on their own
 //! - `listen`: which addresses are listened on
 //! - `reload`: everything read again
 //! - `watch`: `top` and `capture`
-//! - `reasons`: what decides for a client; `explain`: the way of a question to its answer; `preview`: what another
+//! - `explain`: the way of a question to its answer; `preview`: the clients that another
 //!   configuration would move
-//! - `answer`: what the control socket asks
+//! - `status`: state of the daemon, and its counters, as the control socket shows them
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
 //!
@@ -25,9 +27,9 @@
 //! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
 //! Down: the program first, so that what it would have answered reaches sockets that are open.
 
-mod answer;
 mod audit;
 mod block;
+mod control;
 mod cookies;
 mod explain;
 mod follow;
@@ -43,6 +45,7 @@ mod reasons;
 mod reload;
 mod report;
 mod start;
+mod status;
 mod stop;
 mod watch;
 mod zones;

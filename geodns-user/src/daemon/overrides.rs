@@ -1,21 +1,28 @@
 //! Overrides and imports: which prefixes get which mirror.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
+use async_trait::async_trait;
 use geodns_common::abi::Order;
 use ipnet::IpNet;
 
 use super::Daemon;
+use super::audit::{self, Who};
+use super::control::Control;
 use super::force::{durably, internal, milliseconds};
 use super::ids::{require_mirror, require_table, table_pool};
+use super::reasons::look_up;
 use crate::base::lock::{read, write};
 use crate::base::prefix;
 use crate::config::{self, Config};
-use crate::control::api::{Change, Failure, Imported, MapChanged};
+use crate::control::map::{Change, Imported, MapChanged};
+use crate::control::map::{Lookup, MapDel, MapSet, Mapping};
+use crate::control::problem::Failure;
 use crate::geo::{Layer, Layers};
 use crate::plan::EditError;
 use crate::state::{Import, State};
@@ -425,4 +432,118 @@ fn packed(config: &Config, pool: usize, list: &Layer) -> Import {
         mirrors: (0..last).map(id).collect(),
         layer: list.to_bytes(),
     }
+}
+
+#[async_trait]
+impl crate::control::map::Service for Control {
+    async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let plan = read(&world.plan);
+        let mut mappings = Vec::new();
+        for pool in pools(config, pool.as_deref())? {
+            let overrides = plan.layers(pool).overrides.iter();
+            mappings.extend(overrides.map(|(&prefix, &mirror)| Mapping {
+                prefix,
+                mirror: config.mirror_id(pool, mirror).to_owned(),
+                pool: config.pools[pool].id.clone(),
+            }));
+        }
+        Ok(mappings)
+    }
+
+    async fn map_set(&self, change: MapSet) -> Result<MapChanged, Failure> {
+        let change = move |daemon: &Daemon| {
+            daemon.set(change.prefix, &change.mirror, change.pool.as_deref())
+        };
+        self.edit("map set", change, audit::map).await
+    }
+
+    async fn map_del(&self, change: MapDel) -> Result<MapChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.del(change.prefix, change.pool.as_deref());
+        self.edit("map del", change, audit::map).await
+    }
+
+    async fn map_get(&self, address: IpAddr, pool: Option<String>) -> Result<Vec<Lookup>, Failure> {
+        let world = self.0.world.load_full();
+        let config = &world.inputs.config;
+        let plan = read(&world.plan);
+        let pools = pools(config, pool.as_deref())?;
+        Ok(pools
+            .into_iter()
+            .map(|pool| look_up(config, &plan, pool, address))
+            .collect())
+    }
+
+    async fn map_export(&self, pool: Option<String>) -> Result<String, Failure> {
+        let world = self.0.world.load_full();
+        // A million lines: not on a thread that others wait for.
+        tokio::task::spawn_blocking(move || export(&world, pool.as_deref()))
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))?
+    }
+
+    async fn map_import(
+        &self,
+        csv: String,
+        name: String,
+        pool: Option<String>,
+    ) -> Result<Imported, Failure> {
+        let file = name.clone();
+        let change = move |daemon: &Daemon| daemon.import(&csv, &name, pool.as_deref());
+        let tell = move |who: &Who, imported: &_| audit::import(who, &file, imported);
+        self.edit("map import", change, tell).await
+    }
+}
+
+/// The pools asked about: one, or all.
+fn pools(config: &Config, id: Option<&str>) -> Result<Vec<usize>, Failure> {
+    let Some(id) = id else {
+        return Ok((0..config.pools.len()).collect());
+    };
+    match config.pools.iter().position(|pool| pool.id == id) {
+        Some(pool) => Ok(vec![pool]),
+        None => {
+            let known: Vec<_> = config.pools.iter().map(|pool| pool.id.as_str()).collect();
+            Err(Failure::NotFound(format!(
+                "no pool {id}; there are {}",
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+/// Every prefix in force as `prefix,mirror,mirror,...`. Of all pools at once only if none contradict.
+fn export(world: &World, pool: Option<&str>) -> Result<String, Failure> {
+    let config = &world.inputs.config;
+    let plan = read(&world.plan);
+    let mut all: BTreeMap<IpNet, (usize, &[u8])> = BTreeMap::new();
+    let ids = |(pool, members): (usize, &[u8])| {
+        let ids = members.iter().map(|&member| config.mirror_id(pool, member));
+        ids.collect::<Vec<_>>().join(",")
+    };
+    for pool in pools(config, pool)? {
+        for (prefix, members) in plan.layers(pool).in_force() {
+            let here = (pool, members);
+            match all.insert(prefix, here) {
+                Some(other) if ids(other) != ids(here) => {
+                    return Err(Failure::Invalid(format!(
+                        "{prefix} is {} in pool {} and {} in pool {}: name one with --pool",
+                        ids(other),
+                        config.pools[other.0].id,
+                        ids(here),
+                        config.pools[pool].id
+                    )));
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut csv = String::from("prefix,mirror\n");
+    for (prefix, here) in all {
+        use std::fmt::Write;
+        writeln!(csv, "{prefix},{}", ids(here))
+            .map_err(|error| Failure::Internal(error.to_string()))?;
+    }
+    Ok(csv)
 }

@@ -7,16 +7,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use geodns_common::abi::{self, Family};
 
 use super::Daemon;
+use super::control::{Control, UNREAD};
 use super::force::{internal, milliseconds};
 use super::inputs::{self, load};
 use super::overrides::layers;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{read, write};
 use crate::config::Config;
-use crate::control::api::{Failure, Move, NameMoves, Preview, Proposal};
+use crate::control::preview::{Move, NameMoves, Preview, Proposal};
+use crate::control::problem::Failure;
 use crate::kernel::tables;
 use crate::plan::Plan;
 use crate::plan::moves::{self, Comparison, Moves};
@@ -198,4 +201,12 @@ fn moves_of(
         }
     }
     all
+}
+
+#[async_trait]
+impl crate::control::preview::Service for Control {
+    async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
+        let preview = self.0.preview(proposal);
+        self.0.while_disk_answers(UNREAD, preview).await?
+    }
 }

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use geodns_common::abi::Family;
 use ipnet::IpNet;
 
 use crate::config::{Config, Matches, Policy};
+use crate::control::map::Lookup;
+use crate::plan::Selection;
 use crate::plan::{Origin, Plan};
 use crate::steering::{Reason, Steering, Whereabouts};
 
@@ -80,5 +83,33 @@ impl Reasons {
             _ => None,
         };
         (prefix, self.word(*member))
+    }
+}
+
+/// Looks a client up in a pool.
+pub fn look_up(config: &Config, plan: &Plan, pool: usize, client: IpAddr) -> Lookup {
+    let ids = |selection: &Selection| {
+        let mirrors = selection.mirrors.iter();
+        mirrors
+            .map(|&mirror| config.mirror_id(pool, mirror).to_owned())
+            .collect()
+    };
+    let v4 = plan.select(pool, Family::V4, client);
+    let v6 = plan.select(pool, Family::V6, client);
+    let (prefix, source) = match config.pools[pool].policy {
+        Policy::All => (None, "all"),
+        _ => {
+            let counted = plan.counted(pool, client);
+            let known = Whereabouts::of(&plan.geography().lookup(counted).place);
+            Reasons::new(config, plan, pool, counted, &known).first()
+        }
+    };
+    Lookup {
+        pool: config.pools[pool].id.clone(),
+        mirrors: ids(&v4),
+        mirrors_v6: ids(&v6),
+        scope: v4.scope,
+        prefix,
+        source: source.to_owned(),
     }
 }

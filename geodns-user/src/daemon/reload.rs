@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::audit::{self, Who};
+use super::control::Control;
 use super::cookies;
 use super::force::internal;
 use super::inputs::{self, load, warn_of};
@@ -12,8 +15,9 @@ use super::zones::{acme, catalogs};
 use super::{Daemon, mirrors};
 use crate::base::complaint::Errors;
 use crate::config::{Config, ZoneFile};
-use crate::control::api::{Failure, Reloaded};
 use crate::control::by::By;
+use crate::control::problem::Failure;
+use crate::control::reload::Reloaded;
 use crate::kernel::netdev::Netdevs;
 use crate::world::{Inputs, Warning};
 use crate::zone::{self, Zone};
@@ -174,4 +178,21 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("state.path", state);
     keep!("health.feed", health_feed);
     changed
+}
+
+#[async_trait]
+impl crate::control::reload::Service for Control {
+    async fn reload(&self, zone: Option<String>) -> Result<Reloaded, Failure> {
+        // To its end, even if the client does not wait.
+        let (daemon, by) = (Arc::clone(&self.0), By::current());
+        let reloading = tokio::spawn(async move {
+            match zone {
+                Some(zone) => daemon.reload_zone(&zone, &by).await,
+                None => daemon.reload_all(&by).await,
+            }
+        });
+        let else_say = "nothing has been reloaded, but will be if the disk answers after all";
+        let reloaded = self.0.while_disk_answers(else_say, reloading).await?;
+        reloaded.map_err(|error| Failure::Internal(error.to_string()))?
+    }
 }

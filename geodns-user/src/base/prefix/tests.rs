@@ -6,7 +6,8 @@ use std::path::Path;
 use super::*;
 use crate::cli::args;
 use crate::config::Config;
-use crate::control::api::{BlockAdd, MapDel, MapSet};
+use crate::control::block::BlockAdd;
+use crate::control::map::{MapDel, MapSet};
 use crate::geo::Layer;
 
 /// What is written, and what it is, or what is said of it.

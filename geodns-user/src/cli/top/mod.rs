@@ -16,8 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::{args, print, print_json};
-use crate::control::api::Top;
 use crate::control::client::Client;
+use crate::control::watch::Top;
 use view::{Next, View};
 
 /// Rows of a list where there is no terminal.

@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 
 use super::super::show::grouped;
 use super::view::{List, Sort, View};
-use crate::control::api::{Share, Top};
+use crate::control::watch::{Share, Top};
 use crate::printable;
 
 /// Columns from which two lists stand side by side.
@@ -218,7 +218,7 @@ pub mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::control::api::Latency;
+    use crate::control::watch::Latency;
 
     pub fn sample() -> Top {
         let share = |what: &str, queries| Share {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::show::grouped;
-use crate::control::api::{Share, Top};
+use crate::control::watch::{Share, Top};
 
 /// A picture as text.
 pub fn text(top: &Top, columns: usize, rows: usize) -> String {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::control::api::{Share, Top};
+use crate::control::watch::{Share, Top};
 
 /// Characters of a filter.
 const MAX_FILTER: usize = 64;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Watched, looks};
 use crate::config::Config;
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
 use crate::geo::Geography;

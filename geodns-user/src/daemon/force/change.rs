@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, MutexGuard, OwnedMutexGuard};
 
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 
 /// How long a reload waits for another one that reads its files.

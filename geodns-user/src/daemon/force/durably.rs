@@ -1,7 +1,7 @@
 //! Durable before it is in force, in force before it is said to be done; and nothing has changed where either
 //! fails.
 
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 
 /// Keeps a change on disk and puts it in force. What cannot be put in force, `put` has left as it was; `back`
 /// takes it back from the disk.

@@ -12,7 +12,7 @@ use super::internal;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{lock, write};
 use crate::config::{Config, Fail};
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::health::{Event, Trouble, Verdict};
 use crate::kernel;

@@ -4,7 +4,7 @@ use std::sync::MutexGuard;
 
 use super::internal;
 use crate::base::lock::{lock, write};
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::kernel::Kernel;
 use crate::plan::{EditError, Plan, Store};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{internal, limits};
 use crate::base::lock::read;
 use crate::block::Blocks;
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::geo::Layers;
 use crate::kernel::instance::Instance;

@@ -12,15 +12,20 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, mpsc};
 
+use async_trait::async_trait;
+
 use super::Daemon;
+use super::audit;
+use super::control::Control;
 use super::force::{News, durably, internal};
 use super::ids::require_mirror;
 use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::config::{self, Config};
-use crate::control::api::{
-    AdminState, CheckState, Failure, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
+use crate::control::mirror::{
+    AdminState, CheckState, Mirror, MirrorAdmin, MirrorChanged, MirrorCheck, MirrorWeight,
     SetAdmin, SetHealth, SetWeight, Verdict,
 };
+use crate::control::problem::Failure;
 use crate::health::{self, Monitor, Outcome, Status, Target, Told};
 use crate::service::{Findings, Standings, Which, in_service, targets};
 use crate::state::State;
@@ -374,4 +379,44 @@ fn verdicts(standing: &Standing, now: u64) -> Vec<Verdict> {
             reason: verdict.reason.clone(),
         })
         .collect()
+}
+
+#[async_trait]
+impl crate::control::mirror::Service for Control {
+    async fn mirrors(&self) -> Result<Vec<Mirror>, Failure> {
+        Ok(self.0.mirrors())
+    }
+
+    async fn mirror(&self, id: String) -> Result<Mirror, Failure> {
+        self.0.mirror(&id)
+    }
+
+    async fn mirror_admin(&self, id: String, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.set_admin(&id, change);
+        self.edit("mirror", change, audit::mirror).await
+    }
+
+    async fn mirror_weight(&self, id: String, change: SetWeight) -> Result<MirrorChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.set_weight(&id, Some(change));
+        self.edit("mirror weight", change, audit::mirror).await
+    }
+
+    async fn mirror_weight_reset(&self, id: String) -> Result<MirrorChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.set_weight(&id, None);
+        self.edit("mirror weight", change, audit::mirror).await
+    }
+
+    async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.set_health(&id, change);
+        self.edit("mirror set-health", change, audit::mirror).await
+    }
+
+    async fn mirror_health_clear(
+        &self,
+        id: String,
+        address: Option<IpAddr>,
+    ) -> Result<MirrorChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.clear_health(&id, address);
+        self.edit("mirror set-health", change, audit::mirror).await
+    }
 }

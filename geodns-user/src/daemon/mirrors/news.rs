@@ -10,7 +10,7 @@ use geodns_common::abi::SHARES;
 
 use crate::base::clock::now_unix_ms;
 use crate::config::Config;
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::News;
 use crate::fault;

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use super::attach::Attached;
-use crate::control::server;
+use crate::control::{calls, server};
 use crate::daemon::Daemon;
-use crate::daemon::answer::Control;
+use crate::daemon::control::Control;
 use crate::daemon::listen;
 use crate::daemon::report::systemd;
 use crate::daemon::stop::Parts;
@@ -32,7 +32,7 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
     let closing = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
         socket,
-        Arc::new(Control(Arc::clone(&daemon))),
+        calls(&Arc::new(Control(Arc::clone(&daemon)))),
         Arc::clone(&closing).notified_owned(),
     ));
     let mut tasks = JoinSet::new();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -23,6 +24,8 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::daemon::control::Control;
+
 mod top;
 
 use self::top::Samples;
@@ -30,7 +33,8 @@ use super::Daemon;
 use super::force::internal;
 use crate::base::lock::lock;
 use crate::block::{InForce, Rule, RuleText};
-use crate::control::api::{CaptureQuery, Failure, Stream};
+use crate::control::problem::Failure;
+use crate::control::watch::{CaptureQuery, Stream};
 use crate::kernel;
 use crate::kernel::watch::{Capture, Sketches, Watching};
 use crate::observe::{counters, pcap};
@@ -464,6 +468,21 @@ impl Reader {
 fn epoch() -> Duration {
     let now = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
     now(ClockId::CLOCK_REALTIME).saturating_sub(now(ClockId::CLOCK_MONOTONIC))
+}
+
+#[async_trait]
+impl crate::control::watch::Service for Control {
+    async fn top(&self) -> Result<Stream, Failure> {
+        let daemon = Arc::clone(&self.0);
+        let looks = tokio::task::spawn_blocking(move || daemon.top());
+        looks.await.map_err(internal)?
+    }
+
+    async fn capture(&self, query: CaptureQuery) -> Result<Stream, Failure> {
+        let daemon = Arc::clone(&self.0);
+        let looks = tokio::task::spawn_blocking(move || daemon.capture(&query));
+        looks.await.map_err(internal)?
+    }
 }
 
 #[cfg(test)]

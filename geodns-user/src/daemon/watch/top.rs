@@ -13,7 +13,7 @@ use geodns_common::verdict::{Tally, Verdict};
 use ipnet::IpNet;
 
 use crate::config::Config;
-use crate::control::api::{Latency, Share, Top};
+use crate::control::watch::{Latency, Share, Top};
 use crate::observe::counters;
 
 /// Rows of a list, at the most.

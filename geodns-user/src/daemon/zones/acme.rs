@@ -9,16 +9,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::base::clock::now_unix_ms;
 use crate::base::name::{Name, parse_name};
 use crate::config::{Config, ZoneFile};
-use crate::control::api::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, Failure};
+use crate::control::acme::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken};
 use crate::control::by::By;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::audit::{self, Who};
+use crate::daemon::control::Control;
 use crate::daemon::force::{durably, internal};
 use crate::state::{AcmeChange, Serials, State, Token};
 use crate::supervise::Never;
@@ -360,4 +363,21 @@ fn shown(config: &Config, tokens: Vec<Token>) -> Vec<AcmeToken> {
         now_unix_ms: now,
     });
     shown.collect()
+}
+
+#[async_trait]
+impl crate::control::acme::Service for Control {
+    async fn acme_list(&self) -> Result<Vec<AcmeToken>, Failure> {
+        self.read_state(|daemon| daemon.acme_list()).await
+    }
+
+    async fn acme_set(&self, set: AcmeSet) -> Result<AcmeChanged, Failure> {
+        self.edit("acme set", move |daemon| daemon.acme_set(&set), audit::acme)
+            .await
+    }
+
+    async fn acme_clear(&self, clear: AcmeClear) -> Result<AcmeChanged, Failure> {
+        let change = move |daemon: &Daemon| daemon.acme_clear(&clear);
+        self.edit("acme clear", change, audit::acme).await
+    }
 }

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use crate::base::clock::now_unix_s;
 use crate::base::name::Name;
 use crate::config::{Config, Listing, Member};
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::{durably, internal};
 use crate::state::State;

@@ -6,12 +6,13 @@
 //! - `follow`: who gives and takes which zones, after a new configuration
 //! - `acme`: tokens of ACME challenges
 //! - `catalogs`: zones that come and go as catalogs list them, and catalogs of ours
-//! - `reload`: one zone read again
+//! - `reload`: one zone read again; `list`: the list of zones
 //! - `promote`: names that are asked often, into the kernel's table
 
 pub mod acme;
 pub mod catalogs;
 mod follow;
+mod list;
 mod notify_in;
 mod notify_out;
 mod promote;

@@ -10,7 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::{debug, error};
 
 use crate::base::lock::{lock, read};
-use crate::control::api::{Failure, NamesStatus};
+use crate::control::problem::Failure;
+use crate::control::status::NamesStatus;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
 use crate::kernel;

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::config::{Config, ZoneFile};
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
 use crate::kernel;

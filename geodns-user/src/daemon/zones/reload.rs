@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::acme;
 use crate::base::name::parse_name;
-use crate::control::api::{Failure, Reloaded};
 use crate::control::by::By;
+use crate::control::problem::Failure;
+use crate::control::reload::Reloaded;
 use crate::daemon::Daemon;
 use crate::daemon::audit::{self, Who};
 use crate::daemon::force::internal;

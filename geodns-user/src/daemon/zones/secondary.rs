@@ -34,7 +34,7 @@ use crate::base::clock::unix_ms;
 use crate::base::lock::lock;
 use crate::base::name::Name;
 use crate::config::{Config, Member, Peer};
-use crate::control::api::Failure;
+use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::serve::Notice;
 use crate::supervise::{Never, forever};

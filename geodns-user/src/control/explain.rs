@@ -1,13 +1,58 @@
-//! The way of a question to its answer.
+//! A query's way to its answer: `/v1/explain`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::State;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::super::document::{Address, Name, Prefix, RecordType};
-use super::{AdminState, Lookup};
+use super::client::{Client, Error, Reply, query};
+use super::map::Lookup;
+use super::mirror::AdminState;
+use super::problem::{Answer, Failure, Problem, Query, Refusal};
+use super::values::{Address, Name, Prefix, RecordType};
+use crate::base::prefix;
+
+/// Answers these calls. The daemon implements it.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// `GET /v1/explain`
+    async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure>;
+}
+
+/// The calls.
+pub fn routes(service: Arc<dyn Service>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(explain))
+        .with_state(service)
+}
+
+/// Follows a client's query to its answer, step by step, and compares it with the answer of the kernel's maps.
+#[utoipa::path(get, path = "/v1/explain", params(ExplainQuery), responses(
+    (status = 200, body = Explanation), (status = "default", body = Problem)))]
+async fn explain(
+    State(service): State<Arc<dyn Service>>,
+    Query(question): Query<ExplainQuery>,
+) -> Answer<Explanation> {
+    if let Some(subnet) = question.ecs {
+        let wrong = |error| Refusal::invalid(format!("ecs: {error}"));
+        prefix::check_host_bits(subnet).map_err(wrong)?;
+    }
+    Ok(Json(service.explain(question).await?))
+}
+
+impl Client {
+    /// `GET /v1/explain`
+    pub async fn explain(&self, question: &ExplainQuery) -> Result<Reply, Error> {
+        self.get(&query("/v1/explain", question)).await
+    }
+}
 
 /// A query's way to its answer, and the answer of the kernel's maps.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -143,4 +188,42 @@ pub struct ExplainQuery {
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<RecordType>)]
     pub qtype: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Memory;
+    use super::*;
+
+    #[async_trait]
+    impl Service for Memory {
+        async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
+            let response = Response {
+                rcode: "NOERROR".into(),
+                records: Vec::new(),
+                ttl: None,
+                scope: None,
+                truncated: false,
+                octets: String::new(),
+            };
+            Ok(Explanation {
+                summary: format!("{} for {}", question.name, question.client),
+                name: question.name,
+                qtype: question.qtype.unwrap_or_else(|| "A".into()),
+                client: question.client,
+                ecs: question.ecs,
+                zone: None,
+                steered: None,
+                lookup: None,
+                a: Vec::new(),
+                aaaa: Vec::new(),
+                ttl: None,
+                steps: Vec::new(),
+                mirrors: Vec::new(),
+                response,
+                kernel: None,
+                agrees: true,
+            })
+        }
+    }
 }

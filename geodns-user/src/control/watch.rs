@@ -1,14 +1,80 @@
-//! Who asks what: `top` and `capture`.
+//! Queries and answers as they come: `/v1/top`, `/v1/capture`.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::super::document::{Name, Prefix, RecordType};
+use super::client::{Chunks, Client, Error, query};
+use super::problem::{Failure, Problem, Query, Refusal};
+use super::values::{Name, Prefix, RecordType};
+
+/// Answers these calls. The daemon implements it.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// `GET /v1/top`: a [`Top`] each second, as a line.
+    async fn top(&self) -> Result<Stream, Failure>;
+    /// `GET /v1/capture`: a file for tcpdump, as it comes.
+    async fn capture(&self, query: CaptureQuery) -> Result<Stream, Failure>;
+}
+
+/// The calls.
+pub fn routes(service: Arc<dyn Service>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(top))
+        .routes(routes!(capture))
+        .with_state(service)
+}
+
+/// Shows queries and answers as they come: a line of JSON each second.
+#[utoipa::path(get, path = "/v1/top", responses(
+    (status = 200, body = Top, content_type = "application/x-ndjson"),
+    (status = "default", body = Problem)))]
+async fn top(State(service): State<Arc<dyn Service>>) -> Result<Response, Refusal> {
+    Ok(streamed("application/x-ndjson", service.top().await?))
+}
+
+/// Records queries and the program's answers as a file for tcpdump (pcap), until the client goes.
+#[utoipa::path(get, path = "/v1/capture", params(CaptureQuery), responses(
+    (status = 200, body = Vec<u8>, content_type = "application/vnd.tcpdump.pcap"),
+    (status = "default", body = Problem)))]
+async fn capture(
+    State(service): State<Arc<dyn Service>>,
+    Query(of): Query<CaptureQuery>,
+) -> Result<Response, Refusal> {
+    let frames = service.capture(of).await?;
+    Ok(streamed("application/vnd.tcpdump.pcap", frames))
+}
+
+fn streamed(content: &'static str, stream: Stream) -> Response {
+    let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, content)], body).into_response()
+}
+
+impl Client {
+    /// `GET /v1/top`
+    pub async fn top(&self) -> Result<Chunks, Error> {
+        self.stream("/v1/top").await
+    }
+
+    /// `GET /v1/capture`
+    pub async fn capture(&self, of: &CaptureQuery) -> Result<Chunks, Error> {
+        self.stream(&query("/v1/capture", of)).await
+    }
+}
 
 /// A stream that ends when the client goes.
 pub type Stream = BoxStream<'static, Bytes>;
@@ -100,4 +166,25 @@ pub struct CaptureQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1)]
     pub every: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Memory;
+    use super::*;
+
+    #[async_trait]
+    impl Service for Memory {
+        async fn top(&self) -> Result<Stream, Failure> {
+            let lines = ["{\"a\":1}\n", "{\"a\":2}\n"];
+            Ok(futures_util::stream::iter(lines.map(Bytes::from)).boxed())
+        }
+
+        async fn capture(&self, query: CaptureQuery) -> Result<Stream, Failure> {
+            match query.name {
+                Some(name) => Err(Failure::Invalid(format!("{name}: no"))),
+                None => Ok(futures_util::stream::iter(["pcap"].map(Bytes::from)).boxed()),
+            }
+        }
+    }
 }

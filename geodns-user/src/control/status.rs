@@ -1,12 +1,63 @@
-//! How the daemon is, and what it counted.
+//! State of the daemon, and its counters: `/v1/status`, `/v1/stats`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::super::document::Address;
+use super::client::{Client, Error, Reply};
+use super::problem::{Answer, Failure, Problem};
+use super::values::Address;
+
+/// Answers these calls. The daemon implements it.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// `GET /v1/status`
+    async fn status(&self) -> Result<Status, Failure>;
+    /// `GET /v1/stats`
+    async fn stats(&self) -> Result<Stats, Failure>;
+}
+
+/// The calls.
+pub fn routes(service: Arc<dyn Service>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(stats))
+        .with_state(service)
+}
+
+/// Shows what the daemon serves, where, and since when.
+#[utoipa::path(get, path = "/v1/status", responses(
+    (status = 200, body = Status), (status = "default", body = Problem)))]
+async fn status(State(service): State<Arc<dyn Service>>) -> Answer<Status> {
+    Ok(Json(service.status().await?))
+}
+
+/// Shows the counters of the fast and the slow path.
+#[utoipa::path(get, path = "/v1/stats", responses(
+    (status = 200, body = Stats), (status = "default", body = Problem)))]
+async fn stats(State(service): State<Arc<dyn Service>>) -> Answer<Stats> {
+    Ok(Json(service.stats().await?))
+}
+
+impl Client {
+    /// `GET /v1/status`
+    pub async fn status(&self) -> Result<Reply, Error> {
+        self.get("/v1/status").await
+    }
+
+    /// `GET /v1/stats`
+    pub async fn stats(&self) -> Result<Reply, Error> {
+        self.get("/v1/stats").await
+    }
+}
 
 /// `GET /v1/status`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -144,4 +195,45 @@ pub struct Stats {
     pub kernel: BTreeMap<String, u64>,
     /// Slow path, by name.
     pub slow: BTreeMap<String, u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Memory;
+    use super::*;
+
+    #[async_trait]
+    impl Service for Memory {
+        async fn status(&self) -> Result<Status, Failure> {
+            Ok(Status {
+                version: "1.2.3".into(),
+                config: "geodns.toml".into(),
+                uptime_seconds: 5,
+                generation: 1,
+                listen: vec!["192.0.2.53".parse().unwrap()],
+                not_listening: Vec::new(),
+                port: 53,
+                tls_port: None,
+                interfaces: Vec::new(),
+                missing_interfaces: Vec::new(),
+                zones: 1,
+                members: 0,
+                signed_zones: Vec::new(),
+                steered_names: 1,
+                names: NamesStatus::default(),
+                pools: Vec::new(),
+                verified_instructions: 0,
+                atlases: Vec::new(),
+                regions: 0,
+                atlas_bytes: 0,
+                kernel_memory_bytes: 0,
+                restarted: Vec::new(),
+                last_error: None,
+            })
+        }
+
+        async fn stats(&self) -> Result<Stats, Failure> {
+            Ok(Stats::default())
+        }
+    }
 }

@@ -1,11 +1,46 @@
-//! Zones.
+//! Zones: `/v1/zones`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::super::document::Name;
+use super::client::{Client, Error, Reply};
+use super::problem::{Answer, Failure, Problem};
+
+/// Answers these calls. The daemon implements it.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// `GET /v1/zones`
+    async fn zones(&self) -> Result<Vec<Zone>, Failure>;
+}
+
+/// The calls.
+pub fn routes(service: Arc<dyn Service>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(zones))
+        .with_state(service)
+}
+
+/// Lists zones and their steered names.
+#[utoipa::path(get, path = "/v1/zones", responses(
+    (status = 200, body = Vec<Zone>), (status = "default", body = Problem)))]
+async fn zones(State(service): State<Arc<dyn Service>>) -> Answer<Vec<Zone>> {
+    Ok(Json(service.zones().await?))
+}
+
+impl Client {
+    /// `GET /v1/zones`
+    pub async fn zones(&self) -> Result<Reply, Error> {
+        self.get("/v1/zones").await
+    }
+}
 
 /// A zone.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -60,14 +95,15 @@ pub enum Catalog {
     Producer,
 }
 
-/// `?zone=`
-#[derive(Clone, Debug, Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct OfZone {
-    /// Apex of a zone: its file alone is read again, or its primaries are asked. Without it, the
-    /// configuration and everything that it names.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<Name>)]
-    pub zone: Option<String>,
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Memory;
+    use super::*;
+
+    #[async_trait]
+    impl Service for Memory {
+        async fn zones(&self) -> Result<Vec<Zone>, Failure> {
+            Ok(Vec::new())
+        }
+    }
 }

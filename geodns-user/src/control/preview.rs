@@ -1,7 +1,48 @@
-//! What another configuration would move.
+//! The clients that another configuration would move: `/v1/preview`.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Json;
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::client::{Client, Error, Reply};
+use super::problem::{Answer, Body, Failure, Problem};
+
+/// Answers these calls. The daemon implements it.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// `POST /v1/preview`: what a configuration would move; nothing is put in force.
+    async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure>;
+}
+
+/// The calls.
+pub fn routes(service: Arc<dyn Service>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(preview))
+        .with_state(service)
+}
+
+/// Reads and compiles another configuration, and lists the clients that it would move. Nothing is put in force.
+#[utoipa::path(post, path = "/v1/preview", request_body = Proposal, responses(
+    (status = 200, body = Preview), (status = "default", body = Problem)))]
+async fn preview(
+    State(service): State<Arc<dyn Service>>,
+    Body(proposal): Body<Proposal>,
+) -> Answer<Preview> {
+    Ok(Json(service.preview(proposal).await?))
+}
+
+impl Client {
+    /// `POST /v1/preview`
+    pub async fn preview(&self, proposal: &Proposal) -> Result<Reply, Error> {
+        self.post("/v1/preview", proposal).await
+    }
+}
 
 /// `POST /v1/preview`
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -66,4 +107,20 @@ pub struct Move {
     pub v6: f64,
     /// Share of the queries that were seen lately, if any were.
     pub queries: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Memory;
+    use super::*;
+
+    #[async_trait]
+    impl Service for Memory {
+        async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
+            Err(Failure::Invalid(format!(
+                "{}: cannot read",
+                proposal.config
+            )))
+        }
+    }
 }

@@ -1,0 +1,46 @@
+//! The control socket's side of the daemon. Each feature answers its own calls, with these.
+
+use std::sync::Arc;
+
+use super::Daemon;
+use super::audit::{self, Who};
+use crate::control::by::By;
+use crate::control::problem::Failure;
+
+/// The end of a question that the disk of the state does not answer.
+pub const UNREAD: &str = "ask again when the disk answers";
+
+/// The daemon, as the control socket sees it.
+pub struct Control(pub Arc<Daemon>);
+
+impl Control {
+    /// Makes a change, and has the log say who did; to its end, even if nobody waits for it any more.
+    pub async fn edit<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        change: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
+        tell: impl FnOnce(&Who, &T) + Send + 'static,
+    ) -> Result<T, Failure> {
+        let by = By::current();
+        // Under the lock of edits: lines are in the order of what they tell.
+        let change = move |daemon: &Daemon| {
+            let changed = change(daemon);
+            let who = Who::of(&by);
+            match &changed {
+                Ok(changed) => tell(&who, changed),
+                Err(failure) => audit::failed(&who, what, failure),
+            }
+            changed
+        };
+        self.0.change_for(change).await
+    }
+
+    /// Reads what the state has, with no change under way.
+    pub async fn read_state<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let reading = self.0.change(read);
+        self.0.while_disk_answers(UNREAD, reading).await?
+    }
+}

@@ -1,6 +1,6 @@
-//! One consistent configuration in force: what every query is answered from.
+//! One consistent configuration in force: every query is answered from it.
 //!
-//! - `warning`: what is valid, and hardly meant
+//! - `warning`: warnings of likely mistakes
 
 mod warning;
 
@@ -32,9 +32,9 @@ pub struct Inputs {
     pub zones: Arc<Zones>,
     /// The prefix list of each pool.
     pub lists: Vec<Arc<Layer>>,
-    /// Where clients are.
+    /// GeoIP databases: the places of clients.
     pub geography: Arc<Geography>,
-    /// Who we say we are over TLS, if we speak it. The files may have changed since.
+    /// The certificate of DNS over TLS, if there is one. Its files may have changed since.
     pub certificate: Option<Arc<Certificate>>,
 }
 
@@ -49,9 +49,8 @@ impl Inputs {
         Self::with(config, &std::env::temp_dir(), None, &|_| None)
     }
 
-    /// Reads every file that a configuration names. GeoIP databases are copied into `folder`, but for
-    /// those of `previous` whose files have not changed. Of zones that are transferred from elsewhere, `kept`
-    /// has what came last.
+    /// Reads every file that a configuration names. GeoIP databases are copied into `folder`, but for those of
+    /// `previous` whose files have not changed. `kept` gives the data of zones that are transferred from elsewhere.
     pub fn with(
         config: Config,
         folder: &Path,
@@ -62,7 +61,7 @@ impl Inputs {
         Self::with_zones(config, zones, folder, previous)
     }
 
-    /// The same, with its zones read already.
+    /// Reads every file but those of zones, which have been read already.
     pub fn with_zones(
         config: Config,
         zones: Zones,
@@ -98,8 +97,8 @@ impl Inputs {
         }
     }
 
-    /// What is legal and yet hardly meant, a line each: policies that ask what no database knows, and
-    /// zones that are more than the kernel may hold.
+    /// Warnings of likely mistakes, a line each: policies that ask what no database knows, and zones that are more than
+    /// the kernel may hold.
     pub fn warnings(&self) -> Vec<Warning> {
         let config = &self.config;
         let has = self.geography.has();
@@ -133,8 +132,8 @@ impl Inputs {
         pools.chain(too_many).chain(signed).collect()
     }
 
-    /// Rules for a city, subdivision, country or AS that no database has, a line each: they are for nobody. To be
-    /// asked after a compile, which walks all places that rules ask for.
+    /// Warnings of rules for a city, subdivision, country or AS that no database has, a line each: they are for nobody.
+    /// Call this after a compile, which walks all places that rules ask for.
     pub fn unmatched(&self) -> Vec<Warning> {
         let config = &self.config;
         let has = self.geography.has();
@@ -223,7 +222,7 @@ impl Inputs {
 /// by `map set` and `map del`, the zones one by one.
 #[derive(Debug)]
 pub struct World {
-    /// What it was compiled from; of the zones, `zones` is in force.
+    /// The inputs that it was compiled from. Its zones may be older than `zones`.
     pub inputs: Inputs,
     /// The zones in force.
     pub zones: ArcSwap<Zones>,

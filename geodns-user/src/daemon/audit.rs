@@ -1,4 +1,4 @@
-//! Who changed what, for the log: a line for each change, with its objects and whoever asked for it as fields.
+//! The log of changes: a line for each, with its objects and whoever asked for it as fields.
 //!
 //! The daemon learns user, uid and pid from the control socket (SO_PEERCRED). A person reads a sentence, followed by the
 //! fields that it does not mention. JSON has all fields.
@@ -49,7 +49,7 @@ macro_rules! told {
     };
 }
 
-/// A change that has failed for a reason on this side. What was wrong with the request, its sender knows.
+/// A change that has failed for a reason on this side. A request that was wrong is not logged: its sender knows.
 pub fn failed(who: &Who, what: &str, failure: &Failure) {
     if matches!(failure, Failure::Internal(_)) {
         let cause = failure.to_string();
@@ -64,7 +64,7 @@ pub fn failed(who: &Who, what: &str, failure: &Failure) {
     }
 }
 
-/// `mirror up | down | drain | auto | weight | set-health`; nothing of a monitor that repeats itself.
+/// `mirror up | down | drain | auto | weight | set-health`. A monitor that repeats itself is not logged.
 pub fn mirror(who: &Who, changed: &MirrorChanged) {
     let MirrorChanged {
         before,

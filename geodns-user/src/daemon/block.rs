@@ -1,4 +1,4 @@
-//! Queries that are dropped: rules of the configuration, and those of `geodns block`, which the state has.
+//! Block rules drop queries: those of the configuration, and those of `geodns block`, which the state has.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::control::block::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
 use crate::control::problem::Failure;
 use crate::state::{KeptBlock, State};
 
-/// A rule, and where it is from.
+/// A block rule, and where it is from.
 struct Known {
     rule: Rule,
     note: String,
@@ -24,7 +24,7 @@ struct Known {
     number: Option<u32>,
 }
 
-/// Rules of the configuration and of the state; what both have is the configuration's.
+/// Rules of the configuration and of the state. A rule that both have is the configuration's.
 fn known(config: &Config, kept: Vec<KeptBlock>) -> Result<Vec<Known>, String> {
     let of_file = config.blocks.iter().map(|block| Known {
         rule: block.rule.clone(),
@@ -60,13 +60,13 @@ pub struct BlockRules(Mutex<Counters>);
 /// Rules that can be in force.
 pub struct Compiled {
     pub blocks: Arc<Blocks>,
-    /// Which of the kernel's counters start anew.
+    /// Numbers of the kernel's counters that start anew.
     pub fresh: Vec<u32>,
     counters: Counters,
 }
 
 impl BlockRules {
-    /// The rules that are to be in force. Nothing has changed before they are [`put`](Self::put).
+    /// Compiles the rules of a configuration and of the state. They are counted once they are [`put`](Self::put).
     pub fn compile(&self, config: &Config, state: &State) -> Result<Compiled, Failure> {
         let rules = judged(config, state.blocks().map_err(internal)?)?;
         let counters = lock(&self.0);
@@ -80,7 +80,7 @@ impl BlockRules {
         })
     }
 
-    /// These are in force.
+    /// Takes over the counters of rules that are in force now.
     pub fn put(&self, compiled: Compiled) {
         *lock(&self.0) = compiled.counters;
     }
@@ -124,7 +124,8 @@ impl Daemon {
         Ok(rules)
     }
 
-    /// A rule, as it is shown. A counter that cannot be read is no reason to say that a change has failed.
+    /// A rule, as the API shows it. A counter that cannot be read counts as 0: it is no reason to say that a change has
+    /// failed.
     fn shown(&self, known: Known) -> BlockRule {
         let (counter, in_userspace) = self.block_rules.of(&known.rule).unwrap_or_default();
         let in_kernel = self.lock_kernel().map_or(0, |kernel| {
@@ -237,7 +238,7 @@ impl Daemon {
         })
     }
 
-    /// Changes rules: on disk first, then in both paths. What cannot be put in force is taken back.
+    /// Changes rules: on disk first, then in both paths. A change that cannot be put in force is taken back.
     fn change_blocks(
         &self,
         config: &Config,

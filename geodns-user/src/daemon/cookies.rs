@@ -1,5 +1,5 @@
-//! The secrets that cookies are made with: those of the configuration, or of this server's own, which are
-//! rolled once a day. The one before stays good as long, which is longer than any cookie.
+//! Cookies are made with secrets of the configuration, or with this server's own, which are rolled once a day. The
+//! secret before stays good for another day, which is longer than any cookie.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::supervise::Never;
 
 /// How long a secret makes cookies.
 const ROLLED_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// How often it is looked whether one has done so.
+/// How often the age of the secret is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
-/// The secrets that are to be used from here on; `None`: there are no cookies.
+/// The secrets to use from here on; `None`: there are no cookies.
 pub fn secrets(config: &Config, state: &State) -> Result<Option<Secrets>, state::Error> {
     match config.cookies {
         Cookies::Off => Ok(None),
@@ -75,7 +75,7 @@ impl Daemon {
     }
 }
 
-/// What the slow path says of itself, and the secrets of its cookies.
+/// The identity that the slow path tells, with the secrets of its cookies.
 pub fn identity(config: &Config, cookies: Option<Secrets>) -> Identity {
     Identity {
         id: config.server.id(),

@@ -1,5 +1,5 @@
-//! `explain`: the way of a question to its answer, each step with its source, and beside it what the
-//! maps in the kernel really answer.
+//! `explain`: the way of a question to its answer, each step with its source. Beside it stands the answer that the maps
+//! in the kernel really give.
 //!
 //! Both are asked the same message: the slow path, which answers from the plan, and the fast path's own
 //! code, over the kernel's maps. Nothing is sent and nothing counted.
@@ -153,7 +153,7 @@ impl Daemon {
     }
 }
 
-/// What happens to such a query, in a line.
+/// Says in a line what happens to such a query.
 fn summary(explanation: &Explanation) -> String {
     let Some(kernel) = &explanation.kernel else {
         return "kernel.mode is off, the slow path answers".to_owned();
@@ -205,7 +205,7 @@ impl Question {
         })
     }
 
-    /// As a resolver sends it: RD, and EDNS, with the client subnet if there is one.
+    /// The question as a resolver sends it: RD, and EDNS, with the client subnet if there is one.
     fn message(&self) -> Vec<u8> {
         let mut message = vec![0, 0, wire::RD, 0, 0, 1, 0, 0, 0, 0, 0, 1];
         message.extend_from_slice(self.name.as_slice());
@@ -254,14 +254,14 @@ impl Question {
     }
 }
 
-/// What the fast path decides.
+/// A decision of the fast path.
 struct Decided {
     verdict: Verdict,
     response: Option<Vec<u8>>,
 }
 
 impl Decided {
-    /// Over some tables.
+    /// The decision over some tables.
     fn of(tables: &impl Tables, message: &[u8], client: IpAddr) -> Self {
         let mut scratch = Box::new(Scratch::new());
         let verdict = match scratch.set_query(message, client) {
@@ -274,8 +274,7 @@ impl Decided {
         }
     }
 
-    /// How it is not as it ought to be: as over the plan that the tables are a copy of, and as the slow
-    /// path answers.
+    /// The difference from the decision over the plan that the tables are a copy of, or from the slow path's answer.
     fn difference(&self, copied: &Self, ought: &[u8]) -> Option<String> {
         if self.verdict != copied.verdict {
             return Some(format!(
@@ -391,7 +390,7 @@ impl Explained<'_> {
         self.step("size", says, "rrl.nocookie_udp_size");
     }
 
-    /// The zone and what stands at the name.
+    /// The zone, and the records at the name.
     fn name(&mut self) {
         let (name, qtype) = (&self.question.name, self.question.qtype);
         let zones = self.world.zones.load();
@@ -468,7 +467,7 @@ impl Explained<'_> {
         self.pool(pool, family);
     }
 
-    /// What a pool does with the client.
+    /// Shows how a pool chooses for the client.
     fn pool(&mut self, asked: usize, family: Family) {
         let (client, why) = self.question.counts();
         let selection = self.plan.select(asked, family, client);
@@ -501,7 +500,7 @@ impl Explained<'_> {
         self.scope(asked, &selection, family, client);
     }
 
-    /// What programs of earlier versions read.
+    /// Fills the fields that programs of earlier versions read.
     fn addresses(&mut self, pool: usize, client: IpAddr) {
         let (config, plan) = (self.config, self.plan);
         let mirrors = |family| {
@@ -529,7 +528,7 @@ impl Explained<'_> {
             .collect();
     }
 
-    /// The order of members for a client, and what put each where it is.
+    /// The order of members for a client, with the reason for the place of each.
     fn order(&mut self, selection: &Selection, family: Family, client: IpAddr, counted: IpAddr) {
         let pool = selection.pool;
         let of = &self.config.pools[pool];
@@ -655,7 +654,7 @@ impl Explained<'_> {
             .collect()
     }
 
-    /// What the tables say of a mirror; the rest is filled in later.
+    /// A mirror, as the tables have it. The rest is filled in later.
     fn candidate(
         &self,
         selection: &Selection,
@@ -773,7 +772,7 @@ impl Explained<'_> {
         self.detailed("service", says, "", format!("row of pool {pool}"));
     }
 
-    /// What the answer may be kept for.
+    /// The time that the answer may be kept, and its reason.
     fn scope(&mut self, asked: usize, selection: &Selection, family: Family, client: IpAddr) {
         let Some(ecs) = self.question.ecs else {
             return;
@@ -798,7 +797,7 @@ impl Explained<'_> {
     }
 }
 
-/// What is known of a place, in a line.
+/// A place in a line.
 fn place(place: &geo::Place) -> String {
     let mut parts: Vec<String> = Vec::new();
     parts.extend(place.city().map(str::to_owned));

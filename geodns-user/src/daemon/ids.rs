@@ -1,4 +1,4 @@
-//! Mirrors and pools by their ids, or which there are.
+//! Mirrors and pools are found by their ids. An error says which there are.
 
 use crate::config::Config;
 use crate::control::problem::Failure;

@@ -9,7 +9,7 @@ use crate::geo::Geography;
 use crate::world::{Inputs, Warning};
 use crate::zone;
 
-/// Reads a configuration, under what the command line says.
+/// Reads a configuration. Options of the command line go before it.
 pub fn load(file: &Path, options: &Options) -> Result<Config, Errors> {
     let overrides = Overrides {
         interfaces: options.interfaces.clone(),
@@ -19,8 +19,8 @@ pub fn load(file: &Path, options: &Options) -> Result<Config, Errors> {
     Ok(config)
 }
 
-/// Reads every file that a configuration names, with these members of its catalogs; of zones that come from
-/// elsewhere, `kept` has what there is.
+/// Reads every file that a configuration names, with these members of its catalogs. `kept` gives the data of zones that
+/// come from elsewhere.
 ///
 /// GeoIP databases of `previous` whose files have not changed are not read again.
 pub fn read(
@@ -34,7 +34,7 @@ pub fn read(
     Inputs::with(config, &folder, previous, kept)
 }
 
-/// Logs what is legal and yet hardly meant.
+/// Logs warnings: whatever is valid and most likely a mistake.
 pub fn warn_of(inputs: &Inputs) {
     inputs.warnings().iter().for_each(Warning::log);
 }

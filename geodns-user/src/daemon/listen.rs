@@ -1,5 +1,5 @@
-//! Where is listened: on the configuration's addresses or those of the interfaces, in their VRFs, as they come and
-//! go. What cannot be listened on is logged once, and in the status for as long as it lasts.
+//! The server listens on the configuration's addresses or those of the interfaces, in their VRFs, as they come and go.
+//! An address that cannot be listened on is logged once, and in the status for as long as it lasts.
 //!
 //! Link-local addresses are left out. An address is bound in the VRF that its interface is in (SO_BINDTODEVICE), since
 //! the stack hands packets of that VRF to no other socket. An address that no interface has yet is bound in the VRFs of
@@ -24,30 +24,30 @@ use crate::supervise::Never;
 /// How often to look after the links when no change is reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
-/// Interfaces and their changes. Locked by whoever sets what is listened on.
+/// The server's endpoints. Locked by whoever changes them.
 pub struct Listening(Mutex<Endpoints>);
 
-/// Where the interfaces are asked, and what was listened on the last time.
+/// Endpoints, and the socket that tells of interfaces.
 pub struct Endpoints {
-    /// Where the interfaces are asked.
+    /// Asks for interfaces and their addresses.
     pub netlink: rtnetlink::Handle,
-    /// What is listened on.
+    /// Endpoints that the server listens on.
     pub endpoints: BTreeSet<Endpoint>,
 }
 
 impl Listening {
-    /// What a start listens on.
+    /// The endpoints of a start.
     pub fn new(netlink: rtnetlink::Handle, endpoints: BTreeSet<Endpoint>) -> Self {
         Self(Mutex::new(Endpoints { netlink, endpoints }))
     }
 
-    /// Keeps everybody else from setting what is listened on.
+    /// Keeps everybody else from changing the endpoints.
     pub async fn lock(&self) -> MutexGuard<'_, Endpoints> {
         self.0.lock().await
     }
 }
 
-/// What is to be listened on.
+/// The endpoints that the server is to listen on.
 pub fn endpoints(config: &Config, netdevs: &Netdevs) -> BTreeSet<Endpoint> {
     let interfaces = &config.kernel.interfaces;
     let addresses = match &config.server.listen {
@@ -66,7 +66,7 @@ pub fn addresses(endpoints: &BTreeSet<Endpoint>) -> BTreeSet<IpAddr> {
     endpoints.iter().map(|at| at.address).collect()
 }
 
-/// Why nothing is listened on, if it is so.
+/// A complaint, if there is no address to listen on.
 pub fn nowhere(
     config: &Config,
     netdevs: &Netdevs,
@@ -89,7 +89,7 @@ pub fn nowhere(
 }
 
 impl Daemon {
-    /// Answers on the addresses that the configuration says, or that the interfaces have now.
+    /// Listens on the addresses of the configuration, or on those that the interfaces have now.
     pub async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
         let mut follow = self.listening.lock().await;
         let netdevs = Netdevs::read(&follow.netlink)

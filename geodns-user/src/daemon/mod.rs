@@ -2,30 +2,29 @@
 //!
 //! Each module uses only those that stand before it here:
 //!
-//! - `force`: the ground floor: how a change is made, and comes in force
-//! - `privileges`: what the process may do
-//! - `audit`: who changed what, for the log; `ids`: mirrors and pools by their ids
-//! - `control`: how each feature answers its calls of the API
-//! - `report`: what the daemon says of itself, in the log, in the status and to systemd
+//! - `force`: the ground floor: a change is made, and comes in force
+//! - `privileges`: capabilities of the process
+//! - `audit`: the log of changes; `ids`: mirrors and pools by their ids
+//! - `control`: changes and reads that calls of the API ask for
+//! - `report`: failures, addresses and a summary, for the log, the status and systemd
 //! - `follow`: certificates and GeoIP databases that change
 //! - `inputs`: reads a configuration and every file that it names
-//! - `block`: rules of queries that are dropped; `cookies`: secrets of cookies
-//! - `mirrors`: what an operator, other monitors and our checks say of mirrors
-//! - `reasons`: what decides for a client
-//! - `overrides`: which prefixes get which mirror: overrides and imports
+//! - `block`: block rules; `cookies`: secrets of cookies
+//! - `mirrors`: words of operators and other monitors on mirrors, and checks
+//! - `reasons`: the reasons for the mirrors of a client
+//! - `overrides`: overrides and imports
 //! - `zones`: zones that change on their own
-//! - `listen`: which addresses are listened on
-//! - `reload`: everything read again
+//! - `listen`: addresses that the server listens on
+//! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`
-//! - `explain`: the way of a question to its answer; `preview`: the clients that another
-//!   configuration would move
-//! - `status`: state of the daemon, and its counters, as the control socket shows them
+//! - `explain`: the way of a question to its answer; `preview`: clients that another configuration would move
+//! - `status`: state and counters of the daemon, as the API shows them
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
 //!
-//! Up: logs, configuration, state (whose lock makes sure that we are alone), the compiled world,
-//! sockets, the program, the control socket. Whatever fails on the way is undone by being dropped.
-//! Down: the program first, so that what it would have answered reaches sockets that are open.
+//! Up: logs, configuration, state (whose lock keeps a second daemon out), the compiled world, sockets, the control
+//! socket, the program. A start that fails undoes its steps by dropping them. Down: the program first, so that its
+//! queries reach open sockets.
 
 mod audit;
 mod block;
@@ -72,7 +71,7 @@ use crate::serve::Server;
 use crate::state::State;
 use crate::world::World;
 
-/// What the command line asks of the daemon.
+/// Options of the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Configuration file.
@@ -83,7 +82,7 @@ pub struct Options {
     pub socket: Option<PathBuf>,
     /// Logs in JSON.
     pub json_logs: bool,
-    /// Log one packet in this many; 0: none.
+    /// Log one packet in N; 0: none.
     pub log_packets: u32,
 }
 
@@ -91,9 +90,9 @@ pub struct Options {
 struct Daemon {
     options: Options,
     started: Instant,
-    /// What every query is answered from.
+    /// The configuration in force, with its zones and its plan: every query is answered from it.
     world: Arc<ArcSwap<World>>,
-    /// What survives a restart.
+    /// Everything that survives a restart.
     state: State,
     /// The slow path.
     server: Server,

@@ -1,4 +1,4 @@
-//! Overrides and imports: which prefixes get which mirror.
+//! Overrides and imports: prefixes get mirrors that an operator names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -30,8 +30,7 @@ use crate::world::{Inputs, World};
 
 /// The layers of each pool: the configuration's lists and what the state holds.
 ///
-/// What the state has of pools and mirrors that the configuration no longer has is kept there, and
-/// not in force.
+/// Entries of the state for pools and mirrors that the configuration no longer has stay there, and are not in force.
 pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     let config = &inputs.config;
     let mut layers = inputs.layers();
@@ -81,7 +80,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
     Ok(layers)
 }
 
-/// An imported list, from the numbers that mirrors had then to those that they have now.
+/// Gives the mirrors of an imported list the numbers that they have now.
 fn renumber(config: &Config, pool: usize, mirrors: &[String], layer: Layer) -> Layer {
     let now: Vec<Option<u8>> = mirrors
         .iter()
@@ -241,7 +240,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Brings plan and kernel up to date: in place, or with a new plan where there is no room.
+    /// Brings plan and kernel up to date: in place, or with a new plan if there is no room.
     fn put_in_force(
         &self,
         world: &World,
@@ -273,7 +272,7 @@ impl Daemon {
         self.commit(next, instance)
     }
 
-    /// `false`: there is no room. Pools before the one without room are done.
+    /// Edits plan and kernel in place. Gives `false` if there is no room; pools before the one without room are done.
     fn edit_in_place(
         &self,
         world: &World,
@@ -356,9 +355,8 @@ impl Daemon {
     }
 }
 
-/// The lists that a file has for each pool. Without a pool named, a line is for every pool that
-/// has a table and holds its mirror; pools that no line is for keep what they have, unless the
-/// file is empty, which empties all.
+/// Parses the lists that a file has for each pool. Without a pool named, a line is for every pool that has a table and
+/// holds its mirror. Pools without a line keep their lists, unless the file has no lines at all, which empties all.
 fn parse(
     config: &Config,
     csv: &str,

@@ -1,4 +1,4 @@
-//! `preview`: reads and compiles another configuration, and compares what clients would get with what
+//! `preview`: reads and compiles another configuration, and compares the mirrors that clients would get with those that
 //! they get. Nothing is put in force.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,7 +117,7 @@ fn address(seen: &abi::Seen) -> IpAddr {
     }
 }
 
-/// What moves from one plan to another.
+/// Compares two plans: which clients move from which mirror to which.
 fn compare((old, from): (&Config, &Plan), (new, to): (&Config, &Plan), seen: &[Sample]) -> Preview {
     let names = |config: &Config| -> BTreeMap<String, usize> {
         let steers = config.steers.iter();
@@ -181,7 +181,7 @@ fn compare((old, from): (&Config, &Plan), (new, to): (&Config, &Plan), seen: &[S
     }
 }
 
-/// By IPv4 addresses, by IPv6 addresses, and by clients.
+/// The moves by IPv4 addresses, by IPv6 addresses, and by clients.
 fn moves_of(
     comparison: &mut Comparison<'_>,
     from: usize,

@@ -1,12 +1,12 @@
-//! What the process may do once it has opened what it needs.
+//! Capabilities: the process keeps those that it needs, and gives up all others.
 
 use std::collections::HashSet;
 
 use anyhow::Context;
 use caps::{CapSet, Capability};
 
-/// What the daemon needs as long as it runs: load programs and make maps, attach them, have the
-/// verifier allow what it allows a tracer, bind port 53 on addresses that come, and ping mirrors.
+/// Capabilities that the daemon needs as long as it runs: load programs and make maps, attach them, have the verifier
+/// allow what it allows a tracer, bind port 53 on addresses that come, and ping mirrors.
 ///
 /// CAP_DAC_OVERRIDE, where we have it, so that a reload can still read a configuration in another
 /// user's folder, and the control socket in one can be removed: taking it from user 0 would not
@@ -20,7 +20,7 @@ const KEPT: [Capability; 6] = [
     Capability::CAP_DAC_OVERRIDE,
 ];
 
-/// What it takes to load the program and attach it.
+/// Capabilities that it takes to load the program and attach it.
 const FOR_PROGRAM: [Capability; 3] = [
     Capability::CAP_BPF,
     Capability::CAP_NET_ADMIN,
@@ -89,7 +89,7 @@ pub fn drop_all_but_needed() -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// What systemd leaves us is what we keep, but for what only a start without systemd needs.
+    /// The unit file leaves us the capabilities that we keep, but for one that only a start without systemd needs.
     #[test]
     fn the_unit_leaves_what_is_kept() {
         let unit = include_str!("../../../etc/geodns.service");

@@ -1,4 +1,4 @@
-//! What decides for a client of a pool: `map get` and `explain` both say what is found here.
+//! Reasons for the order of mirrors that a client gets. `map get` and `explain` both show them.
 
 use std::net::IpAddr;
 
@@ -11,19 +11,19 @@ use crate::plan::Selection;
 use crate::plan::{Origin, Plan};
 use crate::steering::{Reason, Steering, Whereabouts};
 
-/// What put each mirror (or nested pool) where it is in a client's order.
+/// The reasons for the place of each mirror (or nested pool) in a client's order.
 pub struct Reasons {
     /// The prefixes that match.
     pub origin: Origin,
     /// Members of the order, and why.
     pub of: Vec<(u8, Reason)>,
-    /// What the listed prefix is from.
+    /// The source of the listed prefix.
     listed: &'static str,
     is_weighted: bool,
 }
 
 impl Reasons {
-    /// Those for a client, by the address that counts, of whom this is known.
+    /// The reasons for a client, by the address that counts, with all that is known of its place.
     pub fn new(
         config: &Config,
         plan: &Plan,
@@ -54,12 +54,12 @@ impl Reasons {
         }
     }
 
-    /// What the listed prefix is from: `import`, `rule` or `list`.
+    /// The source of the listed prefix: `import`, `rule` or `list`.
     pub fn listed(&self) -> &'static str {
         self.listed
     }
 
-    /// In a word, what put a member where it is.
+    /// The reason for the place of a member, in a word.
     pub fn word(&self, member: u8) -> &'static str {
         match self.of.iter().find(|(other, _)| *other == member) {
             Some((_, Reason::Override)) => "override",
@@ -72,7 +72,7 @@ impl Reasons {
         }
     }
 
-    /// What decided: the word for whoever is first, and the prefix that it goes by, if any.
+    /// The reason for the first member: its prefix, if it has one, and the word.
     pub fn first(&self) -> (Option<IpNet>, &'static str) {
         let Some((member, reason)) = self.of.first() else {
             return (None, "default");

@@ -53,7 +53,7 @@ impl Daemon {
         Ok(reloaded)
     }
 
-    /// Reads the configuration and its files, with nothing in its zones that are not from files.
+    /// Reads the configuration and its files. Zones that come from elsewhere stay empty.
     fn read_files(&self) -> Result<Inputs, Failure> {
         let invalid = |error: Errors| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
@@ -62,7 +62,7 @@ impl Daemon {
         inputs::read(config, &[], previous, &|_| None).map_err(invalid)
     }
 
-    /// What was read, with members of catalogs, and with zones that come from elsewhere as they are now.
+    /// Completes files that were read: with members of catalogs, and with zones from elsewhere as they are now.
     fn complete(&self, read: Inputs) -> Result<Inputs, Failure> {
         let members = self.state.members().map_err(internal)?;
         if members.is_empty() && read.config.zones.iter().all(|zone| zone.file.is_some()) {
@@ -92,7 +92,7 @@ impl Daemon {
         })
     }
 
-    /// Puts in force what was read. All that can fail stands before the commit.
+    /// Puts files that were read in force. Every step that can fail stands before the commit.
     fn reload(&self, read: Inputs, netdevs: &Netdevs) -> Result<Reloaded, Failure> {
         let world = self.world.load_full();
         let mut inputs = self.complete(read)?;
@@ -159,7 +159,7 @@ impl Daemon {
     }
 }
 
-/// Keeps what a running daemon cannot change; says what that is.
+/// Keeps the keys that a running daemon cannot change. Gives those that were to change.
 fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     let mut changed = Vec::new();
     macro_rules! keep {

@@ -1,7 +1,7 @@
-//! The end: in order, and within its time whatever hangs.
+//! The daemon stops: in order, and in time whatever hangs.
 //!
-//! A file system that does not answer holds whoever reads from it, for ever perhaps. So each step has a bound,
-//! after which the next one comes; and the process ends even if a step cannot.
+//! A file system that does not answer holds its readers, perhaps for ever. So each step has a bound, after which the
+//! next one comes; and the process ends even if a step cannot.
 //!
 //! The process ends after 25 s at the latest.
 
@@ -18,24 +18,24 @@ use super::force::News;
 use super::report::systemd;
 use crate::supervise::Never;
 
-/// What a step may take.
+/// The time that a step may take.
 const STEP: Duration = Duration::from_secs(3);
-/// What those may take who are changing something.
+/// The time that a change under way may take.
 const EDITS: Duration = Duration::from_secs(5);
-/// What all of it may take; systemd's patience in `etc/geodns.service` is longer.
+/// The time that the whole stop may take. systemd waits longer, as `etc/geodns.service` says.
 const ALL: Duration = Duration::from_secs(25);
 
-/// What ends before the daemon does.
+/// Parts that end before the daemon does.
 pub struct Parts {
     pub tasks: JoinSet<Never>,
-    /// Who heeds news of health.
+    /// The thread that heeds news of health.
     pub heeding: JoinHandle<()>,
     /// Tells the control socket to close.
     pub closing: Arc<Notify>,
     pub control: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
-/// Stops: the program first, so that what it would have answered reaches sockets that are open.
+/// Stops the daemon: the program first, so that its queries reach open sockets.
 pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     tracing::info!("stopping");
     systemd::stopping();
@@ -105,7 +105,7 @@ fn exit_after(time: Duration) {
 }
 
 impl Daemon {
-    /// Takes the program away, or leaves it, as `kernel.on_stop` says. Nothing comes after it.
+    /// Takes the program away, or leaves it, as `kernel.on_stop` says. The kernel is not used after that.
     fn detach(&self) -> anyhow::Result<()> {
         let on_stop = self.world.load().inputs.config.kernel.on_stop;
         if let Some(mut kernel) = self.lock_kernel() {

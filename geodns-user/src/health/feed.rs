@@ -39,7 +39,7 @@ const PATIENCE: u32 = 3;
 /// Another monitor's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The mirror's id; nobody has looked whether there is such a mirror.
+    /// The mirror's id. There may be no such mirror.
     pub mirror: String,
     /// One of its addresses; `None`: all of them.
     pub address: Option<IpAddr>,
@@ -55,11 +55,11 @@ pub struct Verdict {
 #[derive(Debug)]
 pub struct Feed {
     path: PathBuf,
-    /// As it was when it was last looked at.
+    /// The stamp of the file when it was last looked at.
     seen: Option<Stamp>,
     /// How often it has been left alone because somebody was writing.
     waited: u32,
-    /// As it was when it was read.
+    /// The stamp of the file when it was read.
     read: Option<Stamp>,
     /// The verdicts in force.
     verdicts: Vec<Verdict>,
@@ -101,7 +101,7 @@ impl Stamp {
 }
 
 impl Feed {
-    /// Of a file, which need not be there yet.
+    /// Watches a file, which need not be there yet.
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -113,8 +113,8 @@ impl Feed {
         }
     }
 
-    /// Looks each second, for ever, and calls `tell` with all verdicts whenever they changed. What is
-    /// wrong with the file is logged once; what it said before stays in force.
+    /// Looks each second, for ever, and calls `tell` with all verdicts whenever they changed. A fault in the file is
+    /// logged once; its verdicts from before stay in force.
     pub async fn watch(feed: Arc<Mutex<Self>>, mut tell: impl FnMut(&[Verdict])) -> Never {
         loop {
             let feed = Arc::clone(&feed);
@@ -135,7 +135,7 @@ impl Feed {
         &self.verdicts
     }
 
-    /// Looks once. Whether the verdicts are others now.
+    /// Looks once. Gives whether the verdicts have changed.
     pub fn look(&mut self) -> bool {
         match self.news() {
             Ok(Some(verdicts)) => {
@@ -165,7 +165,7 @@ impl Feed {
         }
     }
 
-    /// What the file says, if it is to be read.
+    /// Reads the verdicts of the file, if it is to be read.
     fn news(&mut self) -> Result<Option<Vec<Verdict>>, Error> {
         let now = match fs::metadata(&self.path) {
             Ok(meta) => Stamp::of(&meta),

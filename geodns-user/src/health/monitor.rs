@@ -1,4 +1,4 @@
-//! All checks, each at its turn, and what is known of their targets.
+//! All checks, each at its turn, and the states of their targets.
 //!
 //! One task keeps the times: a heap of turns, one timer, and at most N checks in flight; a task
 //! of its own has only a check that runs. Targets' turns are spread evenly over their intervals, and
@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -54,7 +53,7 @@ impl Default for Options {
 }
 
 /// State of a target that survives a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// Its verdict.
     pub up: bool,
@@ -65,7 +64,7 @@ pub struct Saved {
 /// A result, and what it made of the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Of what.
+    /// The target of the check.
     pub target: Arc<Target>,
     /// The verdict.
     pub up: bool,
@@ -82,13 +81,13 @@ pub struct Event {
 pub struct Trouble {
     /// How many, since this was told last.
     pub checks: u64,
-    /// What the first of them was of.
+    /// The target of the first of them.
     pub target: Arc<Target>,
     /// Why it could not be made.
     pub cause: String,
 }
 
-/// What a monitor tells.
+/// News of a monitor.
 #[derive(Clone, Debug)]
 pub enum Told {
     /// A result, as it comes in.
@@ -100,7 +99,7 @@ pub enum Told {
 /// State of a target.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Of what.
+    /// The target.
     pub target: Arc<Target>,
     /// The verdict; `None` before the first result.
     pub up: Option<bool>,
@@ -264,7 +263,7 @@ struct Inner {
     /// There are other targets.
     changed: Notify,
     in_flight: RangeInclusive<usize>,
-    /// Of these targets.
+    /// The most that may be in flight with these targets.
     most: AtomicUsize,
     prepare: Box<Prepare>,
 }
@@ -285,8 +284,7 @@ impl Inner {
 struct Table {
     entries: HashMap<u64, Entry>,
     numbers: HashMap<Arc<Target>, u64>,
-    /// Who starts when, first come first. A target that is in no check stands here once; one that is
-    /// gone may still do.
+    /// Turns, the first one on top. A target that is in no check stands here once; one that is gone may still do.
     turns: BinaryHeap<Reverse<(Instant, u64)>>,
     /// Number of the next target.
     next: u64,
@@ -610,7 +608,7 @@ impl Keeper {
 struct Complaints {
     /// Checks that started more than an interval late.
     late: u64,
-    /// Those that were impossible.
+    /// Checks that were impossible.
     trouble: Option<Trouble>,
     /// When there may be lines again.
     after: Instant,

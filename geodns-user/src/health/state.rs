@@ -13,16 +13,16 @@ use crate::config::Check;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     up: Option<bool>,
-    /// In a row, of those that count towards a change: down, or up with failures.
+    /// Successes in a row that count towards a change: the target is down, or up with failures.
     successes: u16,
-    /// That count: up, and not cleared.
+    /// Failures that count: the target is up, and they are not cleared.
     failures: u16,
     /// The turn of the next check: no check starts before its turn.
     next: Option<Instant>,
 }
 
 impl State {
-    /// With a verdict of before.
+    /// The state with a verdict from before a restart.
     pub fn restored(up: bool) -> Self {
         Self {
             up: Some(up),
@@ -30,7 +30,7 @@ impl State {
         }
     }
 
-    /// The same, when it is not known any more when the next check is.
+    /// The state without the turn of the next check.
     pub fn replanned(self) -> Self {
         Self { next: None, ..self }
     }
@@ -40,8 +40,8 @@ impl State {
         self.up
     }
 
-    /// Takes a result. `next` is the turn of the next check, which does not start before; further
-    /// turns come an interval after each other. Whether the verdict is another one now, or the first.
+    /// Takes a result. `next` is the turn of the next check, which does not start before; further turns come an
+    /// interval after each other. Gives whether the verdict is another one now, or the first.
     pub fn result(&mut self, check: &Check, success: bool, next: Instant) -> bool {
         self.next = Some(next);
         match (self.up, success) {

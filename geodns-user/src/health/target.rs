@@ -16,7 +16,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Those of a mirror: one for each of its addresses, if it is checked.
+    /// The targets of a mirror: one for each of its addresses, if it is checked.
     pub fn of(mirror: &Mirror) -> impl Iterator<Item = Self> {
         let each = |check: &Check| {
             let check = check.clone();
@@ -28,7 +28,7 @@ impl Target {
         mirror.check.as_ref().map(each).into_iter().flatten()
     }
 
-    /// What is asked, of whom: a line that stays the same over restarts and versions, and under
+    /// The key of a target: question and address in a line. It stays the same over restarts and versions, and under
     /// changes of interval, timeout and anti-flap, so that a verdict can be kept under it.
     ///
     /// `https 192.0.2.10 port=443 host="www.example.org" path="/" status=2xx`

@@ -1,10 +1,9 @@
-//! What must survive a restart: overrides, imported lists, what is said of mirrors and what checks last
-//! found, tokens of ACME challenges, block rules, and who is in which catalog, in one redb file.
+//! Everything that survives a restart, in one redb file: overrides, imported lists, words on mirrors, last results of
+//! checks, tokens of ACME challenges, block rules, and members of catalogs.
 //!
-//! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration
-//! that moves or renames one does not make an entry mean another. What names a pool or a mirror that
-//! the configuration lacks stays in the file until it is deleted: the daemon warns of it, and it is
-//! in force again when the pool or the mirror is.
+//! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration that moves or
+//! renames one does not make an entry mean another. An entry for a pool or a mirror that the configuration lacks stays
+//! in the file until it is deleted: the daemon warns of it, and it is in force again when the pool or the mirror is.
 //!
 //! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
 //! call them from `spawn_blocking`.
@@ -33,6 +32,7 @@ use crate::block::RuleText;
 use crate::config::Member;
 use crate::fault;
 use crate::files;
+use crate::health::Saved;
 use crate::steering::standing::Standing;
 use crate::zone::catalog::Ledger;
 
@@ -49,7 +49,7 @@ const OVERRIDES: TableDefinition<'_, PrefixKey<'_>, &str> = TableDefinition::new
 /// Pool -> ids of the mirrors by their number in the list, and the list, packed.
 const IMPORTS: TableDefinition<'_, &str, (Vec<&str>, &[u8])> = TableDefinition::new("imports");
 
-/// Mirror -> what is said of it: a [`Standing`] in JSON.
+/// Mirror -> the words on it: a [`Standing`] in JSON.
 const STANDINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("standings");
 
 /// Target of a check -> whether it was up, and since when.
@@ -72,7 +72,7 @@ const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers"
 /// 0 -> the secret that cookies are made with, and since when, in milliseconds since 1970; 1 -> the one before.
 const COOKIES: TableDefinition<'_, u8, ([u8; 16], u64)> = TableDefinition::new("cookies");
 
-/// Number of a rule of `geodns block` -> what it drops, and why: a [`Blocked`] in JSON.
+/// Number of a block rule -> the queries that it drops, and why: a [`Blocked`] in JSON.
 const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
 
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
@@ -156,19 +156,10 @@ pub struct Import {
     pub layer: Vec<u8>,
 }
 
-/// Last result of a target's checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Saved {
-    /// Whether it was up.
-    pub up: bool,
-    /// Since when, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-}
-
 /// A token of an ACME challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Where its TXT record stands.
+    /// The owner of its TXT record.
     pub owner: String,
     /// Its text.
     pub text: String,
@@ -198,7 +189,7 @@ pub struct AcmeChange {
     pub serials: Vec<(String, Option<Serials>)>,
 }
 
-/// Why the state cannot be read or kept. Displays as one line that names the file.
+/// A reason why the state cannot be read or kept. Displays as one line that names the file.
 #[derive(Debug, thiserror::Error)]
 #[error("state {}: {problem}", path.display())]
 pub struct Error {
@@ -235,7 +226,7 @@ impl State {
         Ok(state)
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -368,7 +359,7 @@ impl State {
         })
     }
 
-    /// Puts this in the place of what was said of a mirror; nothing is left of an empty one.
+    /// Replaces the words on a mirror. An empty standing deletes them.
     pub fn save_standing(&self, mirror: &str, standing: &Standing) -> Result<(), Error> {
         let json = serde_json::to_vec(standing).expect("plain data");
         self.write(|transaction| {
@@ -398,7 +389,7 @@ impl State {
         })
     }
 
-    /// Keeps what checks have found of these targets: all of them or none.
+    /// Keeps the last results of these targets: all of them or none.
     pub fn save_health(&self, found: &[(String, Saved)]) -> Result<(), Error> {
         self.write(|transaction| {
             let mut table = transaction.open_table(HEALTH)?;
@@ -409,7 +400,7 @@ impl State {
         })
     }
 
-    /// Forgets what checks found of all targets but these.
+    /// Forgets the last results of all targets but these.
     pub fn retain_health(&self, targets: &HashSet<String>) -> Result<(), Error> {
         let known = self.health()?;
         if known.keys().all(|target| targets.contains(target)) {
@@ -605,7 +596,7 @@ impl State {
         })
     }
 
-    /// Keeps what a catalog of ours lists.
+    /// Keeps the zones that a catalog of ours lists.
     pub fn save_ledger(&self, catalog: &str, ledger: &Ledger) -> Result<(), Error> {
         let json = serde_json::to_vec(ledger).expect("plain data");
         self.write(|transaction| {
@@ -664,8 +655,8 @@ pub fn folder(path: &Path) -> io::Result<PathBuf> {
     Ok(folder.to_owned())
 }
 
-/// Makes a file with empty tables, under another name first: what is cut short in the making would be
-/// taken for a damaged one.
+/// Makes a file with empty tables, under another name first: a file that is cut short in the making would be taken for
+/// a damaged one.
 fn make(path: &Path) -> Result<(), Problem> {
     folder(path)?;
     let mut half = path.as_os_str().to_owned();

@@ -1,4 +1,4 @@
-//! What is saved is there after a restart, and after faults.
+//! Everything saved is there after a restart, and after faults.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -189,7 +189,6 @@ fn tokens_and_serials_are_there_after_a_restart() {
     assert_eq!(state.serials("example.net").unwrap(), None);
 }
 
-/// As it was written before there was anything to say of mirrors.
 #[test]
 fn members_and_ledgers_of_catalogs_are_there_after_a_restart() {
     let (_folder, path) = file();
@@ -218,6 +217,7 @@ fn members_and_ledgers_of_catalogs_are_there_after_a_restart() {
     assert_eq!(State::open(&path).unwrap().members().unwrap(), [b]);
 }
 
+/// The file is as it was written before there were words on mirrors.
 #[test]
 fn a_file_without_the_newer_tables_opens_with_what_it_has() {
     let (_folder, path) = file();

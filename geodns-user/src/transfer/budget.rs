@@ -1,23 +1,23 @@
-//! How much memory zones from elsewhere may take: each of them, and all together, those in force and those
-//! that are on their way.
+//! Zones from elsewhere take memory within bounds: each of them, and all together, those in force and those that are on
+//! their way.
 //!
-//! What counts are the octets of names and data, and [`PER_RECORD`] for each record: about what a zone takes
-//! when it is in force.
+//! Octets of names and data count, and [`PER_RECORD`] for each record. That is about as much as a zone takes when it is
+//! in force.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::size::spelled;
 
-/// What a record takes beside its name and data.
+/// Octets that a record takes beside its name and data.
 pub const PER_RECORD: usize = 32;
 
 /// Octets, at the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of one zone (`transfer.max_zone`).
+    /// Octets of one zone (`transfer.max_zone`).
     pub zone: usize,
-    /// Of all of them (`transfer.max_all`).
+    /// Octets of all of them (`transfer.max_all`).
     pub all: usize,
 }
 
@@ -32,7 +32,7 @@ pub enum TooLarge {
     All(usize),
 }
 
-/// What all zones from elsewhere take.
+/// Octets that all zones from elsewhere take.
 #[derive(Clone, Debug, Default)]
 pub struct Budget(Arc<AtomicUsize>);
 
@@ -45,13 +45,13 @@ impl Budget {
         }
     }
 
-    /// All that is taken.
+    /// Octets that are taken in all.
     pub fn taken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one zone takes. Dropping it gives that back.
+/// Octets that one zone takes. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Share {
     of: Budget,
@@ -59,7 +59,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// Takes more, if there is that much.
+    /// Takes more octets, if the limits let it.
     pub fn grow(&mut self, octets: usize, limits: Limits) -> Result<(), TooLarge> {
         if self.octets.saturating_add(octets) > limits.zone {
             return Err(TooLarge::Zone(limits.zone));
@@ -72,7 +72,7 @@ impl Share {
         }
     }
 
-    /// Is as large as a zone that is in force, whatever that is.
+    /// Takes as many octets as a zone that is in force, even over the limits.
     pub fn set(&mut self, octets: usize) {
         self.of.0.fetch_add(octets, Ordering::Relaxed);
         self.of.0.fetch_sub(self.octets, Ordering::Relaxed);

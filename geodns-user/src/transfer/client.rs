@@ -1,4 +1,4 @@
-//! What is asked of other servers: a zone's serial, the zone, and that they hear of a change.
+//! Queries to other servers: for a zone's serial, for the zone, and to tell them of a change.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,44 +26,44 @@ use crate::zone::{Zone, memory};
 const ANSWER: Duration = Duration::from_secs(4);
 /// How long the answer to a first and to a second query over UDP may take.
 const TRIES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
-/// How long more than the SOA record may take that an IXFR is answered with.
+/// How long the rest of an IXFR may take behind its first SOA record.
 const MORE: Duration = Duration::from_secs(3);
 /// How long the next octets of a transfer may take.
 const IDLE: Duration = Duration::from_secs(15);
 /// How long a whole transfer may take.
 const WHOLE: Duration = Duration::from_secs(3600);
 
-/// Why a server was of no help. Displays as the middle of a sentence.
+/// A reason why a server was of no help. Displays as the middle of a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The network, or a server that closes.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Nothing came in time.
+    /// No answer came in time.
     #[error("no answer in time")]
     Silent,
-    /// It says no.
+    /// Its answer has an error code.
     #[error("it answers {0}")]
     Refused(Rcode),
     /// Its signature is missing or wrong, or it says that ours is.
     #[error("signature: {0}")]
     Signature(String),
-    /// The answer is none.
+    /// The message is no answer to the query.
     #[error("its answer is malformed")]
     Malformed,
     /// It has no authority over the zone.
     #[error("it is not authoritative for the zone")]
     Lame,
-    /// It cannot be reached in either way.
+    /// It cannot be reached over UDP, and not over TCP either.
     #[error("{0} over UDP, and over TCP: {1}")]
     Neither(Box<Failure>, Box<Failure>),
-    /// What it transfers is of no use.
+    /// Its transfer is of no use.
     #[error("{0}")]
     Broken(#[from] Broken),
 }
 
 impl Failure {
-    /// Whether another way of transfer may do.
+    /// Whether another manner of transfer may do.
     pub fn is_of_content(&self) -> bool {
         matches!(self, Self::Refused(_) | Self::Broken(_) | Self::Malformed)
     }
@@ -139,8 +139,8 @@ fn sign(
         .map_err(|error| Failure::Signature(error.to_string()))
 }
 
-/// The serial that a zone has at a server. `tcp`: whether to ask over TCP first, and then, whether that was
-/// the only way.
+/// The serial that a zone has at a server. `tcp` says whether to ask over TCP first, and afterwards whether only TCP
+/// did.
 pub async fn serial(peer: &Peer, apex: &Name, tcp: &mut bool) -> Result<u32, Failure> {
     let build = || query(apex, Rtype::SOA, None, Opcode::QUERY);
     if std::mem::take(tcp)
@@ -204,7 +204,7 @@ fn check(answer: &Message<Vec<u8>>) -> Result<(), Failure> {
     }
 }
 
-/// Asks over UDP, once for each of these times, and over TCP what is truncated.
+/// Asks over UDP, once for each of these times. A truncated answer is asked for again over TCP.
 async fn exchange(
     peer: &Peer,
     build: impl Fn() -> Result<Builder, Failure>,
@@ -236,7 +236,7 @@ async fn exchange(
     Err(last)
 }
 
-/// Waits for the answer to a query; what is none is passed over.
+/// Waits for the answer to a query. Messages that are none are passed over.
 async fn receive(
     socket: &UdpSocket,
     query: &[u8],
@@ -328,8 +328,7 @@ async fn read(stream: &mut TcpStream, patience: Duration) -> Result<Vec<u8>, Fai
     }
 }
 
-/// Transfers a zone: what has changed since a version of it, or all. What comes is taken from a share, within
-/// limits.
+/// Transfers a zone: the changes since a version of it, or all. Its memory is taken from a share, within limits.
 pub async fn transfer(
     peer: &Peer,
     apex: &Name,
@@ -362,7 +361,7 @@ pub async fn transfer(
     Ok(finish(receiver, Receiver::finish).await??)
 }
 
-/// Ends with a receiver, which takes its time if it has a large zone: sorting it, or giving its memory back.
+/// Finishes a receiver. A large zone takes its time: it is sorted, or its memory is given back.
 async fn finish<T: Send + 'static>(
     receiver: Receiver,
     end: impl FnOnce(Receiver) -> T + Send + 'static,

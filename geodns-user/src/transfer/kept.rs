@@ -18,12 +18,12 @@ use crate::base::name::Name;
 use crate::files;
 use crate::zone::{Run, Zone, take};
 
-/// What a file begins with. Behind it come the records, and a [`digest`] of all.
+/// The first octets of a file. Behind them come the records, and a [`digest`] of all.
 const HEAD: &[u8] = b"geodns zone 3\n";
-/// The same of a catalog's member: its label in the catalog follows, behind an octet of its length.
+/// The first octets of a file of a catalog's member. The length of its label in the catalog follows, and the label.
 const HEAD_OF_MEMBER: &[u8] = b"geodns zone 4\n";
 
-/// By which octets are known again that were cut short, or are others.
+/// Digest of octets: it shows that a file was cut short, or is damaged.
 fn digest(parts: &[&[u8]]) -> [u8; 8] {
     let mut hasher = SipHasher13::new();
     parts.iter().for_each(|part| hasher.write(part));
@@ -46,7 +46,7 @@ pub struct KeptZones {
 }
 
 impl KeptZones {
-    /// Those beside a state.
+    /// The zones in the folder beside a state.
     pub fn beside(state: &Path) -> Self {
         let folder = state.parent().unwrap_or(Path::new(""));
         Self {
@@ -111,7 +111,7 @@ impl KeptZones {
         modified.ok().filter(|_| is_of(of.as_deref(), member))
     }
 
-    /// Writes a zone, in the place of what was kept of its name.
+    /// Writes a zone, in the place of the one with its name.
     pub fn write(&self, zone: &Zone, member: Option<&[u8]>) -> io::Result<()> {
         DirBuilder::new()
             .recursive(true)
@@ -150,7 +150,7 @@ impl KeptZones {
         let _ = fs::remove_file(self.path(apex));
     }
 
-    /// Forgets a member of a catalog whose name is another zone's now, unless that has been kept already.
+    /// Forgets a member of a catalog whose name is another zone's now, unless that zone has been written already.
     pub fn remove_member(&self, apex: &Name, label: &[u8]) {
         let path = self.path(apex);
         if whose(&path).flatten().as_deref() == Some(label) {
@@ -158,7 +158,7 @@ impl KeptZones {
         }
     }
 
-    /// Forgets members of catalogs that are none any more. `zones`: those that there are.
+    /// Forgets members of catalogs that are none any more. `zones` has all that there are.
     pub fn sweep<'a>(&self, zones: impl Iterator<Item = &'a Name>) {
         let Ok(files) = fs::read_dir(&self.folder) else {
             return;
@@ -173,7 +173,7 @@ impl KeptZones {
     }
 }
 
-/// Whose a file is, and its records: of the member with a label, or of no member. `None`: it is damaged.
+/// Splits a file into the label of the member that it is of, if it is of one, and its records. `None`: it is damaged.
 fn split(octets: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     if let Some(records) = octets.strip_prefix(HEAD) {
         return Some((None, records));
@@ -183,7 +183,7 @@ fn split(octets: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     Some((Some(label), records))
 }
 
-/// [`split`], of a file.
+/// The label of the member that a file is of, as [`split`] gives it.
 fn whose(path: &Path) -> Option<Option<Vec<u8>>> {
     let mut head = Vec::new();
     // A label has 63 octets.

@@ -1,4 +1,4 @@
-//! How many SOA queries NOTIFYs cause: anybody can forge one over UDP.
+//! The pace of SOA queries that NOTIFYs cause: anybody can forge one over UDP.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many at once, where there were none before: those of a second.
+/// Queries that may go at once after a pause: those of a second.
 const BURST: Duration = Duration::from_secs(1);
-/// Primaries that are remembered before those are forgotten that have not been asked for long.
+/// Primaries that are remembered, before those that have not been asked for long are forgotten.
 const MANY: usize = 256;
 
 /// Queries a second, at the most.
@@ -20,7 +20,7 @@ pub struct Rates {
     pub all: u32,
 }
 
-/// When the next query may go, to each primary and in all.
+/// The moments of the next query, to each primary and in all.
 #[derive(Debug, Default)]
 pub struct Pace {
     all: Bucket,
@@ -56,7 +56,7 @@ impl Pace {
         self.all.at(now)
     }
 
-    /// Lets a query to a primary go now, if one may.
+    /// Takes leave for a query to a primary. Gives whether it may go now.
     pub fn take(&mut self, primary: IpAddr, rates: Rates, now: Instant) -> bool {
         if self.at(primary, now) > now {
             return false;

@@ -1,8 +1,8 @@
 //! From the messages of a transfer, in their order, to a zone (AXFR, RFC 5936) or to deltas (IXFR, RFC
 //! 1995). Whatever a message says, memory is bounded and nothing panics.
 //!
-//! What cannot be of the zone is left out, and what is left out is told: records outside of it, and those of
-//! another class. What is of it and may not stand in it refuses the whole transfer.
+//! Records that cannot be of the zone are left out, and reported: records outside of it, and those of another class. A
+//! record of the zone that may not stand in it refuses the whole transfer.
 
 use std::fmt;
 
@@ -21,21 +21,21 @@ use crate::zone::{self, Delta, Record, Run, Zone};
 
 /// TTLs are below 2^31 (RFC 2181 section 8); a greater one counts as 0.
 const MAX_TTL: u32 = i32::MAX as u32;
-/// Octets of a transfer that matter.
+/// Octets of a large transfer.
 const LARGE: usize = 1 << 20;
-/// What a delta takes beside its records: its runs, and the octets that an allocator gives each of them more.
+/// Octets that a delta takes beside its records: its runs, and what the allocator adds to each of them.
 const PER_DELTA: usize = size_of::<Delta>() + 4 * 32;
 
-/// Octets of messages for each octet that a zone may take: a message for each record, and its signature, are
-/// less, and more is talk that leads to nothing.
+/// Octets of messages for each octet that a zone may take, at the most. A message for each record, with its signature,
+/// takes fewer; a server that sends more is leading us on.
 const IDLE_TALK: usize = 8;
 
-/// What a transfer has brought.
+/// The content of a transfer.
 #[derive(Debug)]
 pub enum Received {
     /// The whole zone.
     Zone(Box<Zone>),
-    /// What leads from the version that was there to a new one, one after the other.
+    /// The deltas that lead from our version to a new one, one after the other.
     Deltas(Vec<Delta>),
     /// A SOA record, and no more: there is nothing newer, or it cannot be had in this way.
     Nothing,
@@ -44,11 +44,11 @@ pub enum Received {
 /// A transfer that has come to its end.
 #[derive(Debug)]
 pub struct Arrived {
-    /// What it has brought.
+    /// Its content.
     pub received: Received,
-    /// What was not of the zone.
+    /// Records that were not of the zone.
     pub left_out: LeftOut,
-    /// What it takes of the memory that there is for all.
+    /// Its share of the memory that there is for all.
     pub share: Share,
 }
 
@@ -80,7 +80,7 @@ impl fmt::Display for Stranger {
     }
 }
 
-/// Why a transfer is of no use. Displays as the middle of a sentence.
+/// A reason why a transfer is of no use. Displays as the middle of a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// A message is none of a transfer.
@@ -92,7 +92,7 @@ pub enum Broken {
     /// There is too much of it.
     #[error("{0}")]
     TooLarge(#[from] TooLarge),
-    /// It has not come to its end.
+    /// The transfer has not come to its end.
     #[error("it ends too early")]
     Cut,
 }
@@ -115,7 +115,7 @@ pub struct Receiver {
     came: usize,
 }
 
-/// What has come so far, and so, what may come next.
+/// The stage of a transfer: what has come, and what may come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Nothing: a SOA record.
@@ -139,8 +139,8 @@ enum Taken {
 }
 
 impl Receiver {
-    /// One that waits for the first message, of an IXFR from a serial or of an AXFR. What comes is taken from
-    /// this share, within these limits.
+    /// Waits for the first message, of an IXFR from a serial or of an AXFR. Memory is taken from this share, within
+    /// these limits.
     pub fn new(apex: Name, since: Option<u32>, share: Share, limits: Limits) -> Self {
         Self {
             apex,
@@ -155,7 +155,7 @@ impl Receiver {
         }
     }
 
-    /// Takes a message, without its signature. `true`: it was the last.
+    /// Takes a message, without its signature. Gives whether it was the last.
     pub fn take(&mut self, message: &Message<Bytes>) -> Result<bool, Broken> {
         self.came += message.as_slice().len();
         if self.came / IDLE_TALK > self.limits.zone {
@@ -177,12 +177,12 @@ impl Receiver {
         self.stage == Stage::First
     }
 
-    /// Whether what has come is so much that it matters who has its memory when it is dropped.
+    /// Whether so much has come that dropping it takes time.
     pub fn is_large(&self) -> bool {
         self.share.octets() > LARGE
     }
 
-    /// What has come.
+    /// Finishes the transfer. Gives its content, or the reason why it is of no use.
     pub fn finish(self) -> Result<Arrived, Broken> {
         if !matches!(self.stage, Stage::Done | Stage::First) {
             return Err(Broken::Cut);
@@ -296,7 +296,7 @@ impl Receiver {
         }
     }
 
-    /// From here on it is a whole zone.
+    /// Receives a whole zone from here on.
     fn whole(&mut self) -> Stage {
         self.taken = Taken::Zone(Box::new(Taker::new(self.apex.clone())));
         Stage::Whole
@@ -312,7 +312,7 @@ impl Receiver {
         added.map_err(Broken::Record)
     }
 
-    /// Another delta begins, with the SOA record that it leads from.
+    /// Begins another delta, with the SOA record that it leads from.
     fn delta(&mut self, owner: &Name, soa: Record<'_>) -> Result<(), Broken> {
         self.share.grow(PER_DELTA, self.limits)?;
         self.stage = Stage::Removed;

@@ -1,4 +1,4 @@
-//! Whose transfer is next: some at once in all, fewer of one primary, so that a slow one holds up nobody else.
+//! Turns of transfers: ten at once, five of one primary, so that a slow one holds up nobody else.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! GeoIP databases are read again when they change, beside the running world, and put in force when they are good.
 //!
-//! A database is copied into the folder of the state. What a compile does not need afterwards is given back, and an edit
-//! reads it again from the copy.
+//! A database is copied into the folder of the state. Memory that a compile does not need afterwards is given back, and
+//! an edit reads it again from the copy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::state;
 use crate::supervise::Never;
 use crate::world::Warning;
 
-/// Where databases are copied to: beside the state.
+/// The folder that databases are copied to, beside the state.
 pub fn folder(config: &Config) -> PathBuf {
     // One that cannot be made cannot be copied into either, and that error says more.
     let made = state::folder(&config.state);
@@ -97,7 +97,7 @@ impl Daemon {
     }
 }
 
-/// What is there now of the files that have changed.
+/// Fingerprints of the files that have changed, as they are now.
 fn changed(geography: &Geography) -> Vec<Fingerprint> {
     let changed = geography.changed();
     let now = changed.iter().map(|path| Fingerprint::now(path));

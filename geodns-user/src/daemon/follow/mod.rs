@@ -29,9 +29,9 @@ fn looks() -> Interval {
 struct Watched<T> {
     /// At the last look.
     seen: Option<T>,
-    /// Those that could not be put in force: they are not tried again.
+    /// Files that could not be put in force: they are not tried again.
     failed: Option<T>,
-    /// What the status says of that.
+    /// The line that the status has of that.
     said: Option<String>,
 }
 
@@ -46,8 +46,8 @@ impl<T> Default for Watched<T> {
 }
 
 impl<T: Clone + PartialEq> Watched<T> {
-    /// Takes what a look shows of files that are not in force (`None`: all are). Gives it back once it has rested and is
-    /// to be put in force.
+    /// Takes the files that a look finds changed (`None`: all are in force). Gives them back once they have rested and
+    /// are to be put in force.
     fn due(&mut self, changed: Option<T>, failure: &LastFailure) -> Option<T> {
         if changed.is_none() {
             self.forgive(failure);
@@ -58,7 +58,7 @@ impl<T: Clone + PartialEq> Watched<T> {
         changed.filter(|_| rested && !failed)
     }
 
-    /// Takes what has become of the files that were due. A failure is a line for the status.
+    /// Takes the outcome of files that were due. A failure is a line for the status.
     fn done(&mut self, put: Result<(), String>, failure: &LastFailure) {
         match put {
             Ok(()) => self.forgive(failure),

@@ -1,4 +1,4 @@
-//! How a change is made: alone, where it may block, and to its end.
+//! A change is made alone, where it may block, and to its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ pub fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Who changes the world: one at a time.
+/// Locks of whoever changes the world: one at a time.
 #[derive(Default)]
 pub struct Changes {
-    /// Held by whoever changes the world. Nobody who has it waits for a file that somebody has named.
+    /// Held by whoever changes the world. Its holder never waits for a file that somebody has named.
     edits: Arc<Mutex<()>>,
     /// Held by whoever reads files that are to be put in force; before `edits`.
     reading: Mutex<()>,
@@ -47,7 +47,7 @@ impl Daemon {
         self.change_alone(alone, change).await
     }
 
-    /// The same, for whoever is alone already.
+    /// Runs a change as [`Daemon::change`] does, for whoever is alone already.
     pub async fn change_alone<T: Send + 'static>(
         self: &Arc<Self>,
         alone: OwnedMutexGuard<()>,
@@ -62,8 +62,8 @@ impl Daemon {
         .map_err(internal)?
     }
 
-    /// For whoever reads files that are to be put in force: what is read later is in force later. Not under
-    /// `edits`, since reading may take for ever.
+    /// Keeps everybody else from reading files that are to be put in force: files that are read later are in force
+    /// later. Never under `edits`, since reading may take for ever.
     pub async fn read_alone(&self) -> Result<MutexGuard<'_, ()>, Failure> {
         let alone = tokio::time::timeout(TO_READ, self.changes.reading.lock()).await;
         alone.map_err(|_| {

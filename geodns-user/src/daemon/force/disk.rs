@@ -1,5 +1,5 @@
-//! A disk of the state that does not answer. It holds up what is to be kept on it, and nobody else; and whoever
-//! waits for it is told, after a while.
+//! A disk of the state that does not answer holds up only changes that are to be kept on it. Whoever waits for one of
+//! these is told after 10 s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::daemon::Daemon;
 
 /// How long a use of the state may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often somebody who waits looks whether it takes longer.
+/// How often a waiting caller looks whether the disk still answers.
 const LOOK: Duration = Duration::from_millis(250);
 
 impl Daemon {
-    /// That the disk of the state does not answer, if that is so, in a sentence's first half.
+    /// The first half of a sentence that says that the disk of the state does not answer; `None`: it does.
     pub fn silent_disk(&self) -> Option<String> {
         let silent = self.state.silent_for().filter(|time| *time >= PATIENCE)?;
         let (path, seconds) = (self.state.path().display(), silent.as_secs());
@@ -24,8 +24,8 @@ impl Daemon {
         ))
     }
 
-    /// Waits for work that may need the disk of the state, as long as that answers. `else_say`: what becomes of
-    /// the work if it does not.
+    /// Waits for work that may need the disk of the state, as long as the disk answers. If it does not, the error says
+    /// `else_say`: what becomes of the work.
     pub async fn while_disk_answers<T>(
         &self,
         else_say: &str,
@@ -44,8 +44,7 @@ impl Daemon {
         }
     }
 
-    /// Runs a change as [`Daemon::change`] does, for somebody who waits for the outcome no longer than the disk
-    /// answers.
+    /// Runs a change as [`Daemon::change`] does. The caller waits for the outcome only as long as the disk answers.
     pub async fn change_for<T: Send + 'static>(
         self: &Arc<Self>,
         change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,

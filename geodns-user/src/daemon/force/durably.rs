@@ -1,10 +1,10 @@
-//! Durable before it is in force, in force before it is said to be done; and nothing has changed where either
-//! fails.
+//! A change is durable before it is in force, and in force before its caller is told. If a step fails, nothing has
+//! changed.
 
 use crate::control::problem::Failure;
 
-/// Keeps a change on disk and puts it in force. What cannot be put in force, `put` has left as it was; `back`
-/// takes it back from the disk.
+/// Keeps a change on disk and puts it in force. A `put` that fails leaves everything as it was; `back` then takes the
+/// change back from the disk.
 pub fn durably<T>(
     what: &str,
     keep: impl FnOnce() -> Result<(), Failure>,

@@ -1,4 +1,4 @@
-//! How much is answered to one prefix, in the slow path: from the buckets of the program in force, if there is one.
+//! Rate limits of the slow path: from the buckets of the program in force, if there is one.
 
 use geodns_common::tables::Tables;
 
@@ -7,7 +7,7 @@ use crate::kernel::instance::Instance;
 use crate::serve::limiter::{Limiter, Own};
 use crate::world::World;
 
-/// The limit of a world that is to be in force, with this program. `None`: there is no limit.
+/// The rate limit of a world that is to be in force, with this program; `None`: there is no limit.
 pub fn of(world: &World, instance: Option<&Instance>) -> Option<Limiter> {
     let plan = read(&world.plan);
     let allow = &world.inputs.config.rrl.allow;

@@ -1,10 +1,10 @@
-//! The ground floor: how a change is made, and comes in force.
+//! The ground floor: a change is made, and comes in force. All features stand on this.
 //!
-//! - `change`: alone, where it may block; `disk`: a disk that does not answer
-//! - `durably`: on disk, then in force, else taken back
-//! - `upkeep`: when the kernel's tables need it; `tables`: they are edited as the plan is
+//! - `change`: a change is made alone, where it may block; `disk`: a disk that does not answer
+//! - `durably`: a change is on disk, then in force, else it is taken back
+//! - `upkeep`: when the kernel's tables are tidied or made anew; `tables`: they are edited as the plan is
 //! - `service`: who is in service, in the plan in force and in the kernel
-//! - `limits`: how much is answered to one prefix
+//! - `limits`: rate limits of the slow path
 //! - `world`: one world in the place of another
 //! - `tidy`: frees what edits have let go, and mends tables that are out of step
 

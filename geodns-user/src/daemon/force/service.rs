@@ -1,4 +1,5 @@
-//! Who is in service, in the plan in force and in the kernel: decided by `service`, and put in force here.
+//! Mirrors go in and out of service: the room `service` decides, and this file stores that in the plan in force and in
+//! the kernel.
 //!
 //! Whoever decides holds [`Current`], so that decisions come one after the other.
 
@@ -19,23 +20,23 @@ use crate::kernel;
 use crate::service::{Condition, Findings, Roster, Standings, Which, put};
 use crate::world::World;
 
-/// What may move a mirror in or out of service.
+/// News that may move a mirror in or out of service.
 pub enum News {
     /// A check has a result.
     Checked(Event),
     /// Checks that could not be made.
     Troubled(Trouble),
-    /// What other monitors' file says now.
+    /// Other monitors' file has changed: all its verdicts.
     Feed(Vec<Verdict>),
     /// Something else is to change by itself.
     Look,
-    /// What could not be put in force is to be tried again.
+    /// A decision that could not be put in force is to be tried again.
     Again,
     /// The daemon stops.
     Stop,
 }
 
-/// Who is in service, and why.
+/// The mirrors in service, and why they are.
 pub struct InService {
     /// Operators' and other monitors' words, as the state has them.
     standings: Mutex<Standings>,
@@ -43,12 +44,12 @@ pub struct InService {
     news: Sender<News>,
 }
 
-/// What was found of the mirrors, and who is in service by that in the plan in force.
+/// Findings, and the mirrors that are in service by them in the plan in force.
 #[derive(Default)]
 pub struct Current {
-    /// What was found.
+    /// Results of checks, and other monitors' file.
     pub findings: Findings,
-    /// Of the plan in force.
+    /// The roster of the plan in force.
     pub roster: Roster,
     /// Whether an answer that is not in force may still be read.
     flipped: bool,
@@ -57,7 +58,7 @@ pub struct Current {
 }
 
 impl InService {
-    /// As it is before the first answer.
+    /// The state before the first answer.
     pub fn new(standings: Standings, findings: Findings, news: Sender<News>) -> Self {
         let current = Current {
             findings,
@@ -70,24 +71,24 @@ impl InService {
         }
     }
 
-    /// Operators' and other monitors' words.
+    /// Locks operators' and other monitors' words.
     pub fn standings(&self) -> MutexGuard<'_, Standings> {
         lock(&self.standings)
     }
 
-    /// Who is in service now.
+    /// Locks the mirrors in service.
     pub fn current(&self) -> MutexGuard<'_, Current> {
         lock(&self.current)
     }
 
-    /// Has news heeded, by the thread that does so.
+    /// Sends news to the thread that heeds them.
     pub fn tell(&self, news: News) {
         // Without that thread, the daemon stops.
         let _ = self.news.send(news);
     }
 }
 
-/// Says which pools have lost their last mirror, or have one again. `unserved`: those of which it was said.
+/// Logs pools that have lost their last mirror, or have one again. `unserved` has those that the log knows of.
 fn log_pools(config: &Config, roster: &Roster, unserved: &mut BTreeSet<String>) {
     for (number, pool) in config.pools.iter().enumerate() {
         let id = pool.id.as_str();
@@ -109,7 +110,7 @@ fn log_pools(config: &Config, roster: &Roster, unserved: &mut BTreeSet<String>) 
     }
 }
 
-/// What a pool does without a mirror in service.
+/// Says what a pool does without a mirror in service.
 fn without_mirrors(config: &Config, pool: &crate::config::Pool) -> String {
     match pool.fail {
         Fail::Open => "it answers as if all were (fail = \"open\")".to_owned(),
@@ -133,7 +134,7 @@ impl Daemon {
         }
     }
 
-    /// Brings a world that is not in force yet up to date.
+    /// Puts mirrors in and out of service in a world that is not in force yet.
     pub fn put_service(&self, next: &World) {
         let current = self.in_service.current();
         let standings = self.in_service.standings();
@@ -148,13 +149,13 @@ impl Daemon {
         );
     }
 
-    /// Brings the plan in force and the kernel up to date.
+    /// Puts mirrors in and out of service, in the plan in force and in the kernel.
     pub fn heed(&self, which: &Which) -> Result<(), Failure> {
         let mut current = self.in_service.current();
         self.heed_at(&mut current, which, now_unix_ms())
     }
 
-    /// Brings the plan in force and the kernel up to date, as of a moment in Unix milliseconds.
+    /// Puts mirrors in and out of service as of a moment in Unix milliseconds.
     pub fn heed_at(&self, current: &mut Current, which: &Which, now: u64) -> Result<(), Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
@@ -226,7 +227,7 @@ impl Daemon {
         self.apply(kernel.as_deref_mut(), &stores)
     }
 
-    /// Pools that have lost their last mirror, of those that hold this one.
+    /// A warning for each pool of a mirror that has no mirror in service now.
     pub fn unserved(&self, mirror: &str) -> Vec<String> {
         let current = self.in_service.current();
         let world = self.world.load_full();

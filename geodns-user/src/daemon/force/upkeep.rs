@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The most pauses that are waited for while edits go on and on.
 const PAUSES: usize = 60;
 
-/// What the kernel's tables need.
+/// Upkeep that the kernel's tables need.
 #[derive(Debug, Default)]
 pub struct Upkeep {
     /// The tables may be other than the plan: a new one is due.

@@ -19,7 +19,7 @@ impl Daemon {
         self.commit(next, instance)
     }
 
-    /// Compiles a world, with who is in service.
+    /// Compiles a world, and puts mirrors in and out of service in it.
     pub fn compile(
         &self,
         inputs: &Inputs,
@@ -51,8 +51,7 @@ impl Daemon {
         self.commit_with(next, instance, None)
     }
 
-    /// The same, with these block rules in the place of those in force. With them, which of the
-    /// kernel's counters start anew.
+    /// Puts a world in force together with block rules. The numbers are those of the kernel's counters that start anew.
     pub fn commit_with(
         &self,
         next: World,

@@ -1,7 +1,7 @@
-//! What an operator and other monitors say of mirrors: kept, put in force, and shown.
+//! Words of operators and other monitors on mirrors are kept, put in force, and shown.
 //!
-//! - `news`: what checks and other monitors' file find, heeded
-//! - `unsaved`: what checks found and the disk does not have yet
+//! - `news`: results of checks and other monitors' file, heeded
+//! - `unsaved`: results of checks that the disk does not have yet
 
 mod news;
 mod unsaved;
@@ -31,7 +31,7 @@ use crate::service::{Findings, Standings, Which, in_service, targets};
 use crate::state::State;
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
 
-/// Mirrors under watch.
+/// The checks of all mirrors.
 pub struct Mirrors {
     monitor: Monitor,
     unsaved: Unsaved,
@@ -53,15 +53,8 @@ pub fn start_monitor(
     state: &State,
     news: mpsc::Sender<News>,
 ) -> anyhow::Result<Monitor> {
-    let saved = state.health()?.into_iter().map(|(key, saved)| {
-        let saved = health::Saved {
-            up: saved.up,
-            since_unix_ms: saved.since_unix_ms,
-        };
-        (key, saved)
-    });
     let options = health::Options {
-        saved: saved.collect(),
+        saved: state.health()?,
         ..health::Options::default()
     };
     let monitor = Monitor::start(options, move |told| {
@@ -74,14 +67,14 @@ pub fn start_monitor(
     Ok(monitor)
 }
 
-/// What the state holds. What is said of mirrors that the configuration lacks stays there.
+/// Loads the words on mirrors. Those on mirrors that the configuration lacks stay in the state.
 pub fn load(config: &Config, state: &State) -> anyhow::Result<Standings> {
     let standings = state.standings()?;
     warn_of_unknown(config, &standings);
     Ok(standings)
 }
 
-/// Says which of them mean a mirror that the configuration lacks.
+/// Warns of words on mirrors that the configuration lacks.
 pub fn warn_of_unknown(config: &Config, standings: &Standings) {
     let known = |id: &String| config.mirrors.iter().any(|mirror| mirror.id == *id);
     let mut unknown: Vec<_> = standings.keys().filter(|id| !known(id)).collect();
@@ -185,7 +178,7 @@ impl Daemon {
         })
     }
 
-    /// Changes what is said of a mirror: on the disk, then in force. Where that fails, nothing changes.
+    /// Changes the words on a mirror: on the disk, then in force. If that fails, nothing changes.
     fn stand(
         &self,
         id: &str,
@@ -216,7 +209,7 @@ impl Daemon {
         Ok(changed)
     }
 
-    /// Brings the answers up to date with what is said of a mirror; what the operator should know.
+    /// Brings the answers up to date with the words on a mirror. Gives warnings for the operator.
     pub fn restand(&self, id: &str) -> Result<Vec<String>, Failure> {
         let world = self.world.load_full();
         let mirrors = world.inputs.config.mirrors.iter();
@@ -232,13 +225,13 @@ impl Daemon {
         Ok(if out { self.unserved(id) } else { Vec::new() })
     }
 
-    /// What is said of a mirror.
+    /// The words on a mirror.
     pub fn standing(&self, id: &str) -> Standing {
         let standings = self.in_service.standings();
         standings.get(id).cloned().unwrap_or_default()
     }
 
-    /// What mirrors are shown from, as it is at this moment.
+    /// Runs `show` with all that mirrors are shown from, as it is at this moment.
     fn with_known<T>(&self, config: &Config, now: u64, show: impl FnOnce(&Known<'_>) -> T) -> T {
         let checks = self.mirrors.monitor.snapshot().into_iter();
         let checks = checks.map(|status| (Arc::clone(&status.target), status));
@@ -282,7 +275,7 @@ fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failu
     )))
 }
 
-/// What mirrors are shown from.
+/// All that mirrors are shown from.
 struct Known<'a> {
     config: &'a Config,
     findings: &'a Findings,
@@ -314,7 +307,7 @@ impl Known<'_> {
         }
     }
 
-    /// What our own checks found.
+    /// The state of our own check of an address.
     fn check(&self, mirror: &config::Mirror, address: IpAddr) -> MirrorCheck {
         let target = mirror.check.clone().map(|check| Target { check, address });
         let status = target.and_then(|target| self.checks.get(&target));

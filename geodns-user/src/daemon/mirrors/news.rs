@@ -14,19 +14,18 @@ use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::News;
 use crate::fault;
-use crate::health::{Event, Feed, Target, Trouble, Verdict};
+use crate::health::{self, Event, Feed, Target, Trouble, Verdict};
 use crate::service::{Which, targets};
-use crate::state;
 use crate::supervise::{self, Never};
 
-/// The longest that nothing is looked at.
+/// The longest pause between looks.
 const IDLE: Duration = Duration::from_secs(3600);
-/// After news that could not be heeded.
+/// The pause after news that could not be heeded.
 const AGAIN: Duration = Duration::from_secs(1);
 /// News that are heeded at once, at the most.
 const BATCH: usize = 1024;
 
-/// The mirrors that a target is of: these, as long as the configuration is still the one that was judged.
+/// The mirrors of a target: these, as long as the configuration is still the one that they are of.
 fn mirrors_of<'a>(
     config: &'a Config,
     judged: &[usize],
@@ -41,7 +40,7 @@ fn mirrors_of<'a>(
     }
 }
 
-/// Says what has become of an address of a mirror.
+/// Logs that an address of a mirror is up or down now.
 fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
     let pools = pools_of(config, &mirror.id);
     let (mirror, target) = (mirror.id.as_str(), &event.target);
@@ -82,7 +81,7 @@ fn pools_of(config: &Config, mirror: &str) -> String {
 }
 
 impl Daemon {
-    /// Checks what a configuration says is to be checked, and forgets what was found of all else.
+    /// Starts the checks of a configuration, and forgets the results of all others.
     pub fn check_anew(&self, config: &Config) {
         self.mirrors.monitor.set_targets(targets(config));
         let keys = targets(config).map(|target| target.key()).collect();
@@ -128,7 +127,7 @@ impl Daemon {
         supervise::thread("health", heed)
     }
 
-    /// How long until what is said of mirrors changes by itself.
+    /// How long until a word on a mirror changes by itself: a ramp or an expiry.
     fn until_next_change(&self) -> Duration {
         let now = now_unix_ms();
         let standings = self.in_service.standings();
@@ -141,7 +140,7 @@ impl Daemon {
         })
     }
 
-    /// Heeds news together; without any, it is the time that has come for something.
+    /// Heeds news together. Without news, the time has come for a ramp or an expiry.
     fn heed_batch(&self, batch: Vec<News>) -> Result<(), Failure> {
         let mut changed = Vec::new();
         let mut troubles = Vec::new();
@@ -188,7 +187,7 @@ impl Daemon {
         Feed::watch(feed, tell).await
     }
 
-    /// Says which verdicts are on mirrors that the configuration lacks.
+    /// Warns of verdicts on mirrors that the configuration lacks.
     pub fn warn_of_strangers(&self, verdicts: &[Verdict]) {
         let world = self.world.load_full();
         let config = &world.inputs.config;
@@ -232,7 +231,7 @@ impl Daemon {
         }
     }
 
-    /// Logs what has changed, and keeps it over a restart.
+    /// Logs results that have changed, and keeps them over a restart.
     fn tell(&self, changed: &[(Vec<usize>, Event)]) {
         if changed.is_empty() {
             return;
@@ -245,7 +244,7 @@ impl Daemon {
         }
         let now = now_unix_ms();
         let saved = changed.iter().map(|(_, event)| {
-            let saved = state::Saved {
+            let saved = health::Saved {
                 up: event.up,
                 since_unix_ms: now,
             };

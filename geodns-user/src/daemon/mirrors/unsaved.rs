@@ -1,4 +1,4 @@
-//! What checks have found and the disk does not have yet: health does not wait for the disk.
+//! Results of checks that the disk does not have yet: health does not wait for the disk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,26 +8,26 @@ use tokio::sync::Notify;
 use crate::base::lock::lock;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
-use crate::state::Saved;
+use crate::health::Saved;
 use crate::supervise::Never;
 
-/// What checks have found and the disk does not have yet, by their targets.
+/// Results of checks that the disk does not have yet, by their targets.
 #[derive(Debug, Default)]
 pub struct Unsaved {
     fresh: Mutex<HashMap<String, Saved>>,
     come: Notify,
-    /// Held while some are written: the last word on a target is the last on the disk.
+    /// Held while results are written: the last result of a target is the last on the disk.
     writing: Mutex<()>,
 }
 
 impl Daemon {
-    /// Has findings kept over a restart, soon: health does not wait for the disk.
+    /// Has results kept over a restart, soon.
     pub fn keep_soon(&self, found: impl IntoIterator<Item = (String, Saved)>) {
         lock(&self.mirrors.unsaved.fresh).extend(found);
         self.mirrors.unsaved.come.notify_one();
     }
 
-    /// Keeps findings, for ever.
+    /// Writes results to the disk, for ever.
     pub async fn keep_findings(self: Arc<Self>) -> Never {
         loop {
             self.mirrors.unsaved.come.notified().await;
@@ -39,7 +39,7 @@ impl Daemon {
         }
     }
 
-    /// Keeps what has been found by now.
+    /// Writes the results so far to the disk.
     pub fn keep_found(&self) {
         let _writing = lock(&self.mirrors.unsaved.writing);
         let found = std::mem::take(&mut *lock(&self.mirrors.unsaved.fresh));

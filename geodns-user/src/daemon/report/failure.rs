@@ -1,4 +1,4 @@
-//! What is not in force, and why, as the status shows it until it is over.
+//! The last failure that is not over, as the status shows it.
 
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ impl LastFailure {
         lock(&self.0).clone()
     }
 
-    /// Puts this in the place of what was there.
+    /// Puts this in the place of the line before.
     pub fn set(&self, line: Option<String>) {
         *lock(&self.0) = line;
     }
@@ -25,7 +25,7 @@ impl LastFailure {
         *said = Some(line);
     }
 
-    /// Takes back what was said of a failure that is over, unless another has taken its place.
+    /// Takes the line of a failure back that is over, unless another line has taken its place.
     pub fn forgive(&self, said: &mut Option<String>) {
         if let Some(line) = said.take() {
             lock(&self.0).take_if(|last| *last == line);

@@ -1,4 +1,4 @@
-//! What is not listened on: logged once, and in the status for as long as it lasts.
+//! Addresses that the server does not listen on: logged once, and in the status for as long as that lasts.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use crate::base::lock::lock;
 use crate::serve::ListenError;
 
-/// What is not listened on, and why, a line for each.
+/// Addresses that the server does not listen on, each with the reason, a line each.
 #[derive(Debug, Default)]
 pub struct NotListening(Mutex<Said>);
 
@@ -18,7 +18,7 @@ struct Said {
 }
 
 impl NotListening {
-    /// What a start has found.
+    /// The complaint of a start.
     pub fn new(nowhere: Option<String>) -> Self {
         Self(Mutex::new(Said {
             nowhere,
@@ -26,7 +26,7 @@ impl NotListening {
         }))
     }
 
-    /// All of them.
+    /// All lines.
     pub fn all(&self) -> Vec<String> {
         let said = lock(&self.0);
         said.nowhere.iter().chain(&said.failed).cloned().collect()
@@ -38,8 +38,8 @@ impl NotListening {
         said.nowhere.is_some()
     }
 
-    /// Puts these in the place of the others, and logs those that are new. Gives whether there was an address and is
-    /// none now, or the other way round.
+    /// Replaces all lines, and logs new ones. Gives whether there was an address and is none now, or the other way
+    /// round.
     pub fn put(&self, nowhere: Option<String>, failed: &[ListenError]) -> bool {
         let now = Said {
             nowhere,

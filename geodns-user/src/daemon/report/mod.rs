@@ -1,9 +1,9 @@
-//! What the daemon says of itself: what is not in force, where it does not listen, its state in a line.
+//! The daemon reports on itself: failures, addresses that it does not listen on, its state in a line.
 //!
-//! - `failure`: what is not in force, and why
-//! - `listening`: what is not listened on
+//! - `failure`: the last failure that is not over
+//! - `listening`: addresses that the server does not listen on
 //! - `summary`: the state in a line
-//! - `systemd`: what systemd is told
+//! - `systemd`: messages to systemd
 
 mod failure;
 mod listening;
@@ -13,13 +13,13 @@ pub mod systemd;
 pub use failure::LastFailure;
 pub use listening::NotListening;
 
-/// What `geodns status` and systemd are told.
+/// State of the reports to `geodns status` and systemd.
 #[derive(Default)]
 pub struct Report {
-    /// What is not in force, and why.
+    /// The last failure that is not over.
     pub failure: LastFailure,
-    /// What is not listened on.
+    /// Addresses that the server does not listen on.
     pub not_listening: NotListening,
-    /// That the heartbeat goes on.
+    /// The last beat of the heartbeat.
     pub pulse: systemd::Pulse,
 }

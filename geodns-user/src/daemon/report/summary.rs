@@ -1,4 +1,4 @@
-//! What the daemon says of itself in one line: in the log when it is ready, and to systemd as its status.
+//! The daemon's state in one line: in the log when it is ready, and for systemd as its status.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use crate::config::Config;
 use crate::daemon::Daemon;
 
-/// Addresses that are named; of more, only the number is.
+/// Addresses that the line names, at the most; of more it gives the number.
 const NAMED: usize = 4;
 
 impl Daemon {
-    /// What is served, by which interfaces, in one line.
+    /// The zones, names and pools that are served, and the interfaces, in one line.
     pub fn summary(&self) -> String {
         let world = self.world.load();
         let config = &world.inputs.config;
@@ -36,7 +36,7 @@ impl Daemon {
         )
     }
 
-    /// The same at a start, with the addresses that are answered on, and a question to try.
+    /// The summary at a start, with the addresses that are answered on, and a question to try.
     pub fn announcement(&self, listening: &BTreeSet<IpAddr>) -> String {
         let listening: Vec<IpAddr> = listening.iter().copied().collect();
         let world = self.world.load();

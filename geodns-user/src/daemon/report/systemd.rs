@@ -1,4 +1,4 @@
-//! What systemd is told (sd_notify(3)). Without systemd, nothing happens.
+//! Messages to systemd (sd_notify(3)). Without systemd, nothing happens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,17 +14,17 @@ fn say(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Up, or up again after a reload.
+/// Says that the daemon is up, or up again after a reload.
 pub fn ready(status: &str) {
     say(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The state of things has changed.
+/// Changes the status that systemd shows.
 pub fn status(status: &str) {
     say(&[NotifyState::Status(status)]);
 }
 
-/// Reloading; [`ready`] must follow.
+/// Says that a reload begins; [`ready`] must follow.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => say(&[NotifyState::Reloading, now]),
@@ -32,7 +32,7 @@ pub fn reloading() {
     }
 }
 
-/// Going down.
+/// Says that the daemon stops.
 pub fn stopping() {
     say(&[NotifyState::Stopping]);
 }
@@ -42,7 +42,7 @@ pub fn alive_limit() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
-/// That the heartbeat goes on.
+/// The last beat of the heartbeat.
 pub struct Pulse {
     started: Instant,
     /// Milliseconds from then to the last beat.
@@ -59,7 +59,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// It beats.
+    /// Notes a beat.
     pub fn beat(&self) {
         self.last.store(self.now(), Ordering::Relaxed);
     }
@@ -68,13 +68,13 @@ impl Pulse {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long ago it last did.
+    /// How long ago the last beat was.
     fn age(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.last.load(Ordering::Relaxed)))
     }
 
-    /// Says that we are alive, if the heartbeat is: without it the program soon passes everything, and systemd
-    /// shall start us anew.
+    /// Says that we are alive, if the heartbeat beats. Without it the program soon passes everything, and systemd shall
+    /// start us anew.
     pub fn tell(&self, limit: Option<Duration>) {
         let age = self.age();
         if age <= (limit.unwrap_or_default() / 2).max(3 * PULSE) {

@@ -32,7 +32,7 @@ use crate::serve::{self, Endpoint, Server};
 use crate::service::{self, Findings};
 use crate::world::World;
 
-/// A daemon that answers, and what its tasks begin with.
+/// A daemon that answers, and the parts that its tasks begin with.
 pub struct Attached {
     pub daemon: Daemon,
     pub socket: Socket,
@@ -140,7 +140,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     })
 }
 
-/// What the program has beside its tables.
+/// Settings of the program beside its tables.
 struct Beside {
     cookies: Option<Secrets>,
     blocks: Arc<Blocks>,

@@ -1,4 +1,4 @@
-//! Everything that is read and compiled before anybody is answered, and what needs privileges.
+//! Everything is read and compiled before anybody is answered. Privileges are given up at the end.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::transfer::kept::KeptZones;
 use crate::world::{Warning, World};
 use crate::zone::Zones;
 
-/// What there is before anybody is answered.
+/// Everything that there is before anybody is answered.
 pub struct Loaded {
     pub config: Arc<Config>,
     pub state: State,

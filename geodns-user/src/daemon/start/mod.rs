@@ -1,8 +1,8 @@
 //! Up, until a signal; then down.
 //!
-//! - `load`: everything that is read and compiled before anybody is answered
-//! - `attach`: sockets, the program, and with them the daemon
-//! - `tasks`: what goes on for as long as the daemon lives
+//! - `load`: everything is read and compiled
+//! - `attach`: sockets are opened, the program is attached, and the daemon answers
+//! - `tasks`: tasks that go on for as long as the daemon lives
 
 mod attach;
 mod load;
@@ -85,7 +85,7 @@ async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) {
     }
 }
 
-/// The next tick, if there are any.
+/// Waits for the next tick; for ever, if there are none.
 async fn tick(interval: &mut Option<Interval>) {
     match interval {
         Some(interval) => {

@@ -1,4 +1,4 @@
-//! Who looks on: `geodns top` and `geodns capture`.
+//! `geodns top` and `geodns capture`: the program shows queries to lookers.
 //!
 //! The program tells something only while somebody looks, and a task reads it as long. Any number of lookers share
 //! one sampling; there is one capture at a time. Whoever goes is noticed by its stream being dropped.
@@ -43,18 +43,18 @@ use crate::observe::{counters, pcap};
 const PICTURE: Duration = Duration::from_secs(1);
 /// Samples a second, at the most, or little more.
 const SAMPLES: u64 = 5_000;
-/// What is taken of what was told before others have their turn.
+/// Sightings that are taken before other tasks have their turn.
 const AT_ONCE: usize = 1024;
-/// Chunks of frames that wait for who captures.
+/// Chunks of frames that wait for a capture.
 const WAITING: usize = 256;
 /// Pictures that wait for a looker.
 const PICTURES: usize = 4;
 
-/// Who looks.
+/// Everyone who looks.
 #[derive(Debug, Default)]
 pub struct Lookers {
     looking: Mutex<Looking>,
-    /// Frames that whoever captures was too slow for.
+    /// Frames that a capture was too slow for.
     lost: AtomicU64,
 }
 
@@ -65,7 +65,7 @@ struct Looking {
     pictures: Option<broadcast::Sender<Bytes>>,
     frames: Option<mpsc::Sender<Bytes>>,
     task: Option<JoinHandle<()>>,
-    /// Nobody may look any more.
+    /// The daemon stops: nobody may look any more.
     closed: bool,
 }
 
@@ -74,7 +74,7 @@ impl Lookers {
         lock(&self.looking)
     }
 
-    /// Frames that whoever captures was too slow for.
+    /// Frames that a capture was too slow for.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -178,7 +178,7 @@ impl Daemon {
         }
     }
 
-    /// Asks the program for what is wanted, and reads it if nobody does.
+    /// Asks the program for what lookers want, and starts to read it if no task does.
     fn look(self: &Arc<Self>) -> Result<(), Failure> {
         let mut looking = self.lookers.lock();
         self.ask(&looking.watching)?;
@@ -196,7 +196,7 @@ impl Daemon {
         })
     }
 
-    /// One who looked goes.
+    /// Lets a looker go.
     fn leave(&self, captures: bool) {
         let mut looking = self.lookers.lock();
         if captures {
@@ -223,7 +223,7 @@ impl Daemon {
         }
     }
 
-    /// Queries that can be sampled, so far.
+    /// Queries a second that can be sampled, by what a tenth of a second shows.
     fn population(&self) -> Result<u64, Failure> {
         let before = self.counted()?;
         std::thread::sleep(Duration::from_millis(100));
@@ -267,7 +267,7 @@ fn shift(queries: u64, time: Duration) -> u32 {
     (times.log2().ceil() as u32).min(Watch::MAX_SHIFT)
 }
 
-/// What is to be captured, or what is wrong with it.
+/// The capture that a query asks for. An error says what is wrong with the query.
 fn understood(query: &CaptureQuery) -> Result<Capture, String> {
     let said = RuleText {
         name: query.name.clone(),
@@ -344,7 +344,7 @@ impl Reader {
         })
     }
 
-    /// Until it is aborted.
+    /// Reads until the task is aborted.
     async fn read(mut self) {
         // What is in there is from before.
         while self.drain(|_, _| {}) {}
@@ -377,7 +377,7 @@ impl Reader {
         }
     }
 
-    /// Takes what was told, N at the most. Gives whether there may be more.
+    /// Takes sightings, N at the most. Gives whether there may be more.
     fn drain(&mut self, take: impl Fn(&mut Self, &Sighting)) -> bool {
         for _ in 0..AT_ONCE {
             let Some(sighting) = self.sightings.get_mut().take() else {
@@ -403,7 +403,7 @@ impl Reader {
         }
     }
 
-    /// Makes a picture of what was since the last one.
+    /// Makes a picture of the time since the last one.
     async fn picture(&mut self) -> Result<(), Failure> {
         let (before, now) = {
             let mut looking = self.daemon.lookers.lock();
@@ -464,7 +464,7 @@ impl Reader {
     }
 }
 
-/// How far the clock of the day is ahead of the kernel's.
+/// How far the time of day is ahead of the kernel's clock.
 fn epoch() -> Duration {
     let now = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
     now(ClockId::CLOCK_REALTIME).saturating_sub(now(ClockId::CLOCK_MONOTONIC))

@@ -1,4 +1,4 @@
-//! The picture of `geodns top`: what samples, counters and sketches say of a second.
+//! The picture of `geodns top`: samples, counters and sketches of a second.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use crate::observe::counters;
 
 /// Rows of a list, at the most.
 const ROWS: usize = 100;
-/// Names, and times, that are kept of a picture: a flood may begin before the rate of samples is another.
+/// Names and times that are kept for a picture, at the most: a flood may begin before the rate of samples is lowered.
 const NAMES: usize = 8_192;
 const TIMES: usize = 65_536;
 
@@ -31,7 +31,7 @@ pub struct Samples {
     regions: HashMap<(u32, u64), u64>,
     mirrors: HashMap<(u32, u32), u64>,
     times: Vec<u32>,
-    /// Frames that whoever captures was too slow for.
+    /// Frames that a capture was too slow for.
     pub lost: u64,
 }
 
@@ -61,8 +61,8 @@ impl Samples {
         }
     }
 
-    /// What they say, with what was counted meanwhile: `queries` are those that a sample could be of, `counted` the
-    /// program's counters, `slow` the slow path's, `prefixes` who asked most, and which share.
+    /// Makes a picture of the samples and of the counts of the same time: `queries` that could be sampled, the
+    /// program's counters (`counted`), the slow path's (`slow`), and the prefixes that asked most, each with its share.
     pub fn picture(
         mut self,
         config: &Config,
@@ -209,7 +209,7 @@ fn network(prefix: u64) -> IpNet {
     IpNet::new(address, len).unwrap_or_default()
 }
 
-/// How long the program took for those that were sampled.
+/// How long the program took for sampled queries.
 fn latency(times: &mut [u32]) -> Latency {
     times.sort_unstable();
     let quantile = |share: f64| {

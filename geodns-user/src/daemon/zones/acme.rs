@@ -1,7 +1,7 @@
 //! Tokens of ACME DNS-01 challenges: kept, put over zones, taken away when they expire.
 //!
-//! What is in the state is the truth: a token is there before it is answered, and so is the serial that its
-//! zone is served with. A zone that is read from its file gets its tokens, and never an older serial.
+//! The state is the truth: a token is in it before it is answered, and so is the serial that its zone is served with. A
+//! zone that is read from its file gets its tokens, and never an older serial.
 //!
 //! The state also has, for each zone, the serial that was served last and the serial of the file whose content it had.
 
@@ -31,7 +31,7 @@ use crate::zone::{self, Zone, Zones, acme};
 const MAX_OF_NAME: usize = 16;
 /// Tokens in all, at the most.
 const MAX_TOKENS: usize = 1000;
-/// After an expiry that could not be kept.
+/// Before the next attempt, after an expiry that could not be kept.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Tells whoever takes tokens away that one was set, which expires.
@@ -45,7 +45,7 @@ fn zone_of<'a>(config: &'a Config, owner: &Name) -> Option<&'a ZoneFile> {
     holding.max_by_key(|zone| zone.name.len())
 }
 
-/// Tokens of a zone.
+/// The tokens among these that belong to a zone.
 fn of_zone(config: &Config, apex: &Name, mut tokens: Vec<Token>) -> Vec<Token> {
     tokens.retain(|token| {
         let owner = parse_name(&token.owner);
@@ -59,8 +59,8 @@ fn texts<'a>(tokens: &'a [Token], owner: &str) -> Vec<acme::Text<'a>> {
     here.map(|token| (token.ttl, token.text.as_str())).collect()
 }
 
-/// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them.
-/// What has expired goes.
+/// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them. Removes tokens
+/// that have expired.
 pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
     let of = config.zones.iter().find(|of| of.name == zone.apex);
     if of.is_none_or(|of| of.file.is_none()) {
@@ -111,7 +111,7 @@ pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), F
     Ok(())
 }
 
-/// The same for every zone of a configuration that was read.
+/// Puts tokens over every zone of a configuration that was read: see [`put_over`].
 pub fn put_over_all(config: &Config, state: &State, zones: &mut Zones) -> Result<(), Failure> {
     let tokens = state.tokens().map_err(internal)?;
     let owners = tokens
@@ -198,7 +198,7 @@ impl Daemon {
         Ok(shown(&world.inputs.config, tokens))
     }
 
-    /// Changes tokens of one name: on disk first, then in the answers. What cannot be put in force is taken
+    /// Changes tokens of one name: on disk first, then in the answers. A change that cannot be put in force is taken
     /// back.
     fn acme_change(&self, owner: &Name, mut change: AcmeChange) -> Result<AcmeChanged, Failure> {
         let world = self.world.load_full();
@@ -307,7 +307,7 @@ impl Daemon {
         })
     }
 
-    /// Takes away what has expired; says when the next does.
+    /// Takes away tokens that have expired. Gives when the next one expires.
     fn acme_expire(&self) -> Result<Option<u64>, Failure> {
         let now = now_unix_ms();
         let tokens = self.state.tokens().map_err(internal)?;

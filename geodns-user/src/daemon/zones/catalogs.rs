@@ -41,15 +41,15 @@ use crate::zone::{self, Zone, Zones};
 
 /// How long changes are collected.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A change follows another no sooner than after N times what that took: a catalog that changes all the
-/// time takes a fifth of a core.
+/// The pause after a change is N times as long as the change took: a catalog that changes all the time takes a fifth of
+/// a core.
 const SHARE: u32 = 4;
 /// After a change that failed.
 const AGAIN: Duration = Duration::from_secs(10);
 /// Complaints that are logged at once, at the most.
 const MAX_LOGGED: usize = 20;
 
-/// Makes the catalogs that list our own zones. Gives what is to be kept of them before they are in force.
+/// Makes the catalogs that list our own zones. Gives their ledgers, to be saved before they are in force.
 pub fn produce(
     config: &Config,
     state: &State,
@@ -78,7 +78,7 @@ pub fn produce(
     Ok(ledgers)
 }
 
-/// Keeps the ledgers that [`produce`] has made.
+/// Saves the ledgers that [`produce`] has made.
 pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
     let mut ledgers = ledgers.iter();
     ledgers.try_for_each(|(catalog, ledger)| {
@@ -87,7 +87,7 @@ pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
     })
 }
 
-/// What the catalogs say, and what is wrong with those that are broken.
+/// Reads all catalogs. Gives their entries, and complaints about those that are broken.
 fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<Complaint>) {
     let mut complaints = Vec::new();
     let mut all = Vec::new();
@@ -115,9 +115,9 @@ fn said(config: &Config, zones: &Zones) -> (Vec<Said>, Vec<Complaint>) {
     (all, complaints)
 }
 
-/// What came of a look at the catalogs.
+/// The outcome of a look at the catalogs.
 struct Outcome {
-    /// Members that there are now, and those that there were; `None`: they are the same.
+    /// How many members there were, and how many there are now; `None`: they are the same.
     changed: Option<[usize; 2]>,
     complaints: Vec<Complaint>,
 }
@@ -208,7 +208,7 @@ impl Daemon {
 }
 
 impl Daemon {
-    /// Removes what is kept of members that have gone, or are others now. The state knows of it already.
+    /// Removes the files of members that have gone, or are others now. The state knows of it already.
     fn forget(&self, config: &Config, before: &[Member], merged: &Merged) {
         let own = config.zones.iter().filter(|zone| zone.member.is_none());
         let own: HashSet<&Name> = own.map(|zone| &zone.name).collect();
@@ -226,7 +226,7 @@ impl Daemon {
     }
 }
 
-/// The same inputs with other members. Those that are fresh have no data yet, all others what they had.
+/// The same inputs with other members. Fresh members have no data yet; all others keep theirs.
 fn with_members(now: &Inputs, merged: &Merged) -> Result<Inputs, Failure> {
     let mut config = Config::clone(&now.config);
     config.set_members(&merged.members);

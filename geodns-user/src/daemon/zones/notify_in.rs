@@ -23,16 +23,16 @@ use crate::transfer::pace::Pace;
 /// Notices that wait for their turn.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Primaries of whom there are some, in the order of their turns.
+    /// Primaries with notices that wait, in the order of their turns.
     turns: VecDeque<IpAddr>,
-    /// Zones of each, in the order in which they were heard of.
+    /// Zones of each primary, in the order in which their notices came.
     zones: HashMap<IpAddr, VecDeque<Name>>,
-    /// Each zone and primary that waits, and the serial that was last said to be there.
+    /// Each zone and primary that waits, and the serial of its last notice.
     said: HashMap<(Name, IpAddr), Option<u32>>,
 }
 
 impl Waiting {
-    /// Has a notice wait. `false`: one waits already, and has taken it up.
+    /// Has a notice wait. Gives `false` if one for the same zone and primary waits already: they are merged.
     fn put(&mut self, notice: Notice) -> bool {
         let Notice { apex, from, serial } = notice;
         if self.said.insert((apex.clone(), from), serial).is_some() {
@@ -46,7 +46,7 @@ impl Waiting {
         true
     }
 
-    /// The next one whose primary may be asked now, or when one may be.
+    /// Takes the next notice whose primary may be asked now, or gives when one may be asked.
     fn next(&mut self, pace: &Pace, now: Instant) -> Result<Notice, Option<Instant>> {
         let soonest = pace.at_all(now);
         if soonest > now {
@@ -69,7 +69,7 @@ impl Waiting {
 }
 
 impl Daemon {
-    /// Heeds what primaries say, for ever.
+    /// Heeds NOTIFYs of primaries, for ever.
     pub async fn heed_notices(
         self: Arc<Self>,
         notices: Arc<Mutex<mpsc::Receiver<Notice>>>,

@@ -1,4 +1,4 @@
-//! NOTIFY: others are told that a zone has changed (RFC 1996).
+//! NOTIFY to secondaries: a zone has changed (RFC 1996).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use crate::daemon::Daemon;
 use crate::transfer::client;
 use crate::zone::Zone;
 
-/// Before each further attempt: a server that is starting hears of it soon.
+/// Pauses before each attempt: a server that is starting hears of the change soon.
 const PAUSES: [Duration; 6] = [
     Duration::ZERO,
     Duration::from_secs(1),
@@ -29,7 +29,7 @@ const PAUSES: [Duration; 6] = [
 /// Servers that are being told at the same time, at the most.
 const AT_ONCE: usize = 64;
 
-/// Who is being told of what.
+/// NOTIFYs under way, by zone and by the server that is told.
 #[derive(Debug)]
 pub struct Notifications {
     under_way: Mutex<HashMap<(Name, SocketAddr), AbortHandle>>,
@@ -46,8 +46,8 @@ impl Default for Notifications {
 }
 
 impl Daemon {
-    /// Tells everyone who is to be told that a zone has changed. A server that is still being told of an
-    /// earlier change is told of this one instead. Needs a tokio runtime.
+    /// Tells a zone's secondaries that it has changed. A server that is still being told of an earlier change is told
+    /// of this one instead. Needs a tokio runtime.
     pub fn notify_secondaries(&self, apex: &Name) {
         let world = self.world.load_full();
         let config = &world.inputs.config;

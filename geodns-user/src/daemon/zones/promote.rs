@@ -1,5 +1,5 @@
-//! The kernel as a cache of what is hot: of zones that are not in its table whole, the names that are asked
-//! most are put there, and those that cool are taken out again.
+//! The kernel as a cache of hot names: where it does not hold a whole zone, the daemon puts the names that are asked
+//! most into its table, and takes those out again that cool.
 
 use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,19 +20,19 @@ use crate::plan::{EditError, Unwanted};
 use crate::supervise::Never;
 use crate::world::World;
 
-/// What a turn of the heat is.
+/// How long a turn of the heat takes.
 const TURN: Duration = Duration::from_secs(1);
 
-/// What has been promoted. Locked for as long as a turn takes.
+/// Promoted names. Locked for as long as a turn takes.
 #[derive(Debug, Default)]
 pub struct Promotion(Mutex<Promoted>);
 
 #[derive(Debug, Default)]
 struct Promoted {
     heat: Heat,
-    /// The plan that it is promoted in.
+    /// The number of the plan that they are promoted in.
     generation: u64,
-    /// Names, since the start.
+    /// Counts of names since the start.
     promotions: u64,
     demotions: u64,
 }
@@ -94,7 +94,7 @@ impl Daemon {
 }
 
 impl Promoted {
-    /// A turn. Only under `edits`.
+    /// Takes a turn. Only under `edits`.
     fn turn(&mut self, daemon: &Daemon) -> Result<(), Failure> {
         let asked = daemon.server.asked();
         let world = daemon.world.load_full();

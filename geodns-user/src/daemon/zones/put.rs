@@ -21,7 +21,7 @@ use crate::transfer::kept::KeptZones;
 use crate::world::World;
 use crate::zone::{self, Zone, Zones};
 
-/// What is kept of a transferred zone, as long as it has not expired.
+/// The transferred zone that is on disk, unless it has expired.
 pub fn kept(on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let kept = match on_disk.read(&zone.name, zone.label()) {
         Ok(kept) => kept?,
@@ -39,8 +39,8 @@ pub fn kept(on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
     Some(Arc::new(kept.zone))
 }
 
-/// The same, if it may be put in force: a configuration that steers names of it may have changed since, and the
-/// others are served all the same.
+/// The transferred zone that is on disk, if it may be put in force. A configuration that steers names of it may have
+/// changed since; other zones are served all the same.
 pub fn kept_for(config: &Config, on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let kept = kept(on_disk, zone)?;
     match zone::may_be_put(config, &kept) {
@@ -74,8 +74,8 @@ impl CatalogSignal {
 }
 
 impl Daemon {
-    /// What there is of a zone that comes from elsewhere, for a configuration that is read: what is in
-    /// force, else what is on disk.
+    /// The data of a zone that comes from elsewhere, for a configuration that is read: the zone in force, else the one
+    /// on disk.
     pub fn kept_zone(&self, zone: &ZoneFile) -> Option<Arc<Zone>> {
         let world = self.world.load();
         let number = world.zone_number(&zone.name);
@@ -91,8 +91,8 @@ impl Daemon {
         }
     }
 
-    /// Puts a zone in force, in the place of the one with its apex. Steered names are marked on it, and
-    /// what would not do in a zone file is refused: then nothing changes.
+    /// Puts a zone in force, in the place of the one with its apex. Steered names are marked on it. A zone that would
+    /// be refused as a zone file is refused here, too: then nothing changes.
     ///
     /// Only under `edits`.
     pub fn put_zone(&self, zone: Zone) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! `reload ZONE`.
+//! `reload ZONE`: one zone is read again.
 
 use std::sync::Arc;
 

@@ -48,19 +48,19 @@ use crate::zone::{Delta, Zone, memory, take};
 
 /// Serials that are being asked for, at the most.
 const ASKING: usize = 256;
-/// Bounds of the times that a SOA record sets: nobody asks more often, or less.
+/// The least and the most that a refresh or retry of a SOA record may be.
 const REFRESH: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(14 * 24 * 3600)];
 /// Retries of a zone that was never transferred: the first pause, and the longest.
 const FIRST: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(600)];
-/// That a primary has nothing newer is noted on the disk no more often than so, nor than in this part of the time
-/// in which the zone expires.
+/// How often, at the most, the disk is told that a primary has nothing newer; or in which part of the time in which the
+/// zone expires, if that is shorter.
 const NOTED: Duration = Duration::from_secs(60);
 const NOTED_OF_EXPIRY: u32 = 16;
-/// Octets of a zone whose memory matters.
+/// Octets of a zone after which freed memory is given back.
 const LARGE: usize = 1 << 20;
-/// A zone is written to the disk no more often than once in a second for each MiB that it has.
+/// The pause between writes of a zone, for each MiB that it has.
 const PER_MIB: Duration = Duration::from_secs(1);
-/// Between looks whether the last write has ended.
+/// The pause before it is seen again whether the last write has ended.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// All zones that come from elsewhere.
@@ -69,9 +69,9 @@ pub struct Secondaries {
     tasks: Mutex<HashMap<Name, Task>>,
     turns: Turns,
     asking: Semaphore,
-    /// What all of them take.
+    /// Memory that all of them take.
     budget: Budget,
-    /// Of queries that NOTIFYs cause.
+    /// Pace of queries that NOTIFYs cause.
     pace: Mutex<Pace>,
 }
 
@@ -87,14 +87,14 @@ impl Default for Secondaries {
     }
 }
 
-/// What looks after a zone.
+/// The task that looks after a zone.
 #[derive(Debug)]
 struct Task {
     wake: mpsc::Sender<Wake>,
     abort: AbortHandle,
-    /// Whom it asks, and for which names it does without addresses.
+    /// Its primaries, and the steered names whose addresses it leaves out.
     is_for: String,
-    /// Which member of a catalog it is for: another one of that name begins anew.
+    /// The member of a catalog that it is for: another one of that name begins anew.
     member: Option<Member>,
     checked: Arc<Checked>,
     told: Arc<Told>,
@@ -115,7 +115,7 @@ impl Told {
 struct Checked(AtomicU64);
 
 impl Checked {
-    /// Before 1970 if never.
+    /// The moment; before 1970 if never.
     fn at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
@@ -125,14 +125,14 @@ impl Checked {
     }
 }
 
-/// Why to look now.
+/// A reason to look now.
 #[derive(Clone, Copy, Debug)]
 enum Wake {
     /// Primaries say that there is another version.
     Told,
     /// Somebody wants to know.
     Asked,
-    /// All of it is to be had anew.
+    /// The whole zone is to be transferred anew.
     Whole,
 }
 
@@ -232,7 +232,7 @@ impl Daemon {
         (at > 0).then_some(at)
     }
 
-    /// Asks a primary about a zone that it has sent a NOTIFY of. `false`: not now, for others were faster.
+    /// Asks a primary about a zone that it has sent a NOTIFY of. Gives `false` if it may not be asked now.
     pub fn ask_for(&self, notice: &Notice) -> bool {
         let tasks = self.zones.secondaries.lock();
         let Some(task) = tasks.get(&notice.apex) else {
@@ -250,7 +250,7 @@ impl Daemon {
         true
     }
 
-    /// Lets a query that a NOTIFY causes go to a primary now, if one may.
+    /// Takes leave for a query that a NOTIFY causes. Gives whether it may go to the primary now.
     pub fn may_ask(&self, primary: IpAddr) -> bool {
         let limits = self.world.load().inputs.config.transfer;
         let rates = Rates {
@@ -280,7 +280,7 @@ impl Secondaries {
     }
 }
 
-/// Whether a zone is another than that which had its name, by what catalogs say of both.
+/// Whether a zone is another than the one before with its name, by their places in catalogs.
 fn begins_anew(before: &Option<Member>, now: &Option<Member>) -> bool {
     let place = |member: &Option<Member>| {
         let member = member.as_ref()?;
@@ -294,21 +294,21 @@ fn label(member: &Option<Member>) -> Option<Vec<u8>> {
     member.as_ref().map(|member| member.id.clone())
 }
 
-/// What is known of a zone.
+/// A zone from elsewhere, as its task knows it.
 struct Look {
     daemon: Arc<Daemon>,
     apex: Name,
-    /// Which member of a catalog it is.
+    /// The member of a catalog that it is.
     member: Option<Member>,
     /// When a primary last had no newer version; before 1970 if never.
     checked: Arc<Checked>,
-    /// Who says that there is a newer one.
+    /// Primaries that say that there is a newer one.
     told: Arc<Told>,
     /// Primaries that answer over TCP alone.
     tcp: HashSet<SocketAddr>,
-    /// What it takes of the memory that there is for all.
+    /// Its share of the memory that there is for all.
     share: Share,
-    /// What was last logged as left out of it.
+    /// The record that was last logged as left out of it.
     left_out: Option<Stranger>,
     /// Attempts since `checked` that have failed.
     failed: u32,
@@ -317,25 +317,25 @@ struct Look {
     /// When to write it to the disk.
     save: Option<Instant>,
     saved: Instant,
-    /// When the disk was last told of `checked`.
+    /// The last time that the disk was told of `checked`.
     noted: Instant,
-    /// What is being written, or has been.
+    /// The last write, which may be under way.
     writing: Option<JoinHandle<()>>,
 }
 
-/// What a primary is for.
+/// The answer of a primary.
 enum Found {
     /// It had a newer version, which is in force.
     Newer,
     /// It has the version that is in force.
     Current,
-    /// It has a newer version, which could not be had.
+    /// It has a newer version, which could not be transferred, and why.
     Missed(String),
-    /// It does not say, or has an older version.
+    /// It does not answer, or has an older version, and why it is of no help.
     NoHelp(String),
 }
 
-/// Waits until then, or for ever.
+/// Waits until a moment, or for ever.
 pub async fn at(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
@@ -343,7 +343,7 @@ pub async fn at(when: Option<Instant>) {
     }
 }
 
-/// Between nine tenths of a time and all of it.
+/// A random time between nine tenths of this one and all of it.
 fn jitter(time: Duration) -> Duration {
     time.mul_f64(rand::rng().random_range(0.9..1.0))
 }
@@ -555,7 +555,7 @@ impl Look {
         }
     }
 
-    /// Transfers the zone from a primary: what has changed, or else all of it. Or says why it cannot be had.
+    /// Transfers the zone from a primary: its deltas, or else all of it. An error says why it cannot be had.
     async fn fetch(
         &mut self,
         peer: &Peer,
@@ -607,7 +607,7 @@ impl Look {
         }
     }
 
-    /// Puts in force what a transfer has brought. Gives what it was.
+    /// Puts the outcome of a transfer in force. Gives its manner: AXFR, or IXFR of N deltas.
     async fn put(&mut self, peer: &Peer, arrived: Arrived) -> Result<String, Failure> {
         let Arrived {
             received,
@@ -707,8 +707,8 @@ impl Look {
         self.write(|_| false);
     }
 
-    /// Notes on the disk that there is nothing newer: not each time, so a restart may find the zone a little
-    /// older than it is.
+    /// Notes on the disk that there is nothing newer. This is not done each time, so a restart may find the zone a
+    /// little older than it is.
     fn note(&mut self) {
         let expire = self.zone().map_or(Duration::ZERO, |zone| zone.expire());
         let is_early = self.noted.elapsed() < NOTED.min(expire / NOTED_OF_EXPIRY);
@@ -720,7 +720,7 @@ impl Look {
         self.write(move |kept| kept.touch(&apex, SystemTime::now()).is_ok());
     }
 
-    /// Writes the zone in force to the disk, unless something less does. Nobody waits for it: a disk that does not
+    /// Writes the zone in force to the disk, unless `less_does` is enough. Nobody waits for it: a disk that does not
     /// answer must not keep the zone from being asked for, or from expiring.
     fn write(&mut self, less_does: impl FnOnce(&KeptZones) -> bool + Send + 'static) {
         let Some(zone) = self.zone() else { return };
@@ -742,7 +742,7 @@ impl Look {
         writing.is_some_and(|writing| !writing.is_finished())
     }
 
-    /// Until the zone expires; long, if there is none.
+    /// How long until the zone expires; a day, if there is none.
     fn until_expiry(&self) -> Duration {
         const LONG: Duration = Duration::from_secs(24 * 3600);
         let Some(zone) = self.zone() else { return LONG };
@@ -750,7 +750,7 @@ impl Look {
         zone.expire().saturating_sub(age.unwrap_or_default())
     }
 
-    /// Gives the zone up.
+    /// Puts an empty zone in the place of the one that has expired.
     async fn expire(&mut self) {
         error!(
             zone = %self.apex,
@@ -770,7 +770,7 @@ impl Look {
     }
 }
 
-/// Applies deltas to a zone, one after the other. Or says why they are none of it.
+/// Applies deltas to a zone, one after the other. An error says why they do not fit it.
 fn apply(config: &Config, zone: &mut Zone, deltas: &[Delta]) -> Result<(), String> {
     let steered: Vec<_> = config.steers.iter().map(|steer| &steer.name).collect();
     for delta in deltas {

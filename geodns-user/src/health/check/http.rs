@@ -1,8 +1,7 @@
 //! A GET request over HTTP/1.1 (RFC 9112), on a connection of its own, in TLS or not.
 //!
-//! A redirect is not followed: its status is judged as any other, and so a loop of them cannot hang.
-//! Of an endless answer at most 16 KiB of headers and 64 KiB of body are read. The body is read only
-//! if something must be in it.
+//! A redirect is not followed: its status is judged as any other, and so a loop of them cannot hang. At most 16 KiB of
+//! headers and 64 KiB of body are read. The body is read only if something must be in it.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

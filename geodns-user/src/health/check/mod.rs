@@ -29,14 +29,14 @@ use crate::config::CheckKind;
 pub enum Outcome {
     /// All is well.
     Passed,
-    /// It is not, and why, in one line.
+    /// Something is wrong: the reason in one line.
     Failed(String),
-    /// There could be no check, and why, in one line: this side's fault, which says nothing about
-    /// the other and so does not count.
+    /// The check could not be made: the reason in one line. It is this side's fault, says nothing about the other, and
+    /// so does not count.
     Impossible(String),
 }
 
-/// Why a check did not pass.
+/// A reason why a check did not pass.
 enum Bad {
     Failed(String),
     Impossible(String),
@@ -120,7 +120,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// The same sockets, but the system's root certificates are read again.
+    /// Keeps the sockets, and has the system's root certificates read again.
     pub fn renewed(&self) -> Self {
         Self {
             icmp: self.icmp.clone(),
@@ -161,7 +161,7 @@ impl Probe {
         Self { kind, timeout }
     }
 
-    /// One check, over within the timeout.
+    /// Makes one check, which is over within the timeout.
     pub async fn run(&self) -> Outcome {
         let stage = Stage(AtomicU8::new(Stage::CONNECT));
         match timeout(self.timeout, self.kind.run(&stage)).await {

@@ -20,9 +20,9 @@ use crate::config::{Check, HttpCheck, Status, Tls};
 
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
-/// Of servers that are to be found silent.
+/// Timeout for servers that are to be found silent.
 const SHORT: Duration = Duration::from_millis(300);
-/// Of all others.
+/// Timeout for all others.
 const LONG: Duration = Duration::from_secs(20);
 
 fn target(kind: CheckKind, address: IpAddr, timeout: Duration) -> Target {
@@ -111,7 +111,7 @@ async fn ask(check: HttpCheck) -> Outcome {
     run(CheckKind::Http(check), V4, LONG).await
 }
 
-/// What a silent server is found to be.
+/// Checks a server that is to be found silent.
 async fn ask_briefly(check: HttpCheck) -> Outcome {
     run(CheckKind::Http(check), V4, SHORT).await
 }
@@ -332,7 +332,7 @@ async fn where_no_packet_comes_back_the_connection_times_out() {
     assert_eq!(outcome, failed("connect: no answer in 300ms"));
 }
 
-/// What a server got rid of before the check had enough.
+/// Checks an endless server. Gives the octets that it got rid of, too.
 async fn endless(start: &'static str, more: &'static str, body: Option<&str>) -> (Outcome, usize) {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();

@@ -1,4 +1,4 @@
-//! What a feed takes, and when it is read.
+//! Lines that a feed takes, and moments when it is read.
 
 use std::io::Write as _;
 

@@ -39,7 +39,7 @@ fn failed() -> Outcome {
 
 /// Checks that are none: what they come to and how long they take is said here.
 struct Fake {
-    /// Of addresses that are not here, checks pass at once.
+    /// Durations and outcomes by address. Checks of other addresses pass at once.
     next: Mutex<HashMap<IpAddr, (Duration, Outcome)>>,
     /// When each started.
     starts: Mutex<Vec<(Instant, IpAddr)>>,

@@ -15,8 +15,8 @@ use geodns_tests::daemon::{Daemon, difference};
 use geodns_tests::dns::{self, A, COOKIE, MX, Query, Reply};
 use geodns_tests::net::{Space, at, ip};
 use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::real;
 use geodns_tests::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
-use geodns_tests::world;
 
 use crate::cpu::{Awake, last_cpu, pin};
 use crate::figure::{Figure, Goal, quantile};
@@ -65,13 +65,13 @@ fn among(pattern: Pattern) -> Vec<Pattern> {
 
 /// Measures what can be answered and dropped, and what others get.
 pub fn run(rounds: usize) -> Result<Vec<Figure>> {
-    let mut flood = Flood::over(Space::new("target")?, world::NAME)?;
+    let mut flood = Flood::over(Space::new("target")?, real::NAME)?;
     flood.address_server()?;
     flood.generator().ip_batch(&format!(
         "address add 192.0.2.1/24 dev eth0
          address add {OVER_TCP}/32 dev lo"
     ))?;
-    let mut setup = world::setup(SERVER);
+    let mut setup = real::setup(SERVER);
     setup.body.insert_str(0, LIMIT);
     let daemon = Daemon::start(flood.server(), &setup)?;
     let (first, last) = (0, last_cpu()?);
@@ -82,7 +82,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     for task in fs::read_dir(format!("/proc/{}/task", daemon.pid().context("it runs")?))? {
         pin(task?.file_name().to_string_lossy().parse()?, last)?;
     }
-    let mut control = Flood::new(world::NAME)?;
+    let mut control = Flood::new(real::NAME)?;
     control.attach("discard")?;
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
@@ -116,7 +116,7 @@ struct Round {
 
 /// `control` is another pair of ends, where everything is dropped: what it loses, the machine loses.
 fn round(flood: &mut Flood, control: &mut Flood, daemon: &Daemon) -> Result<Round> {
-    let steered = Query::new(world::NAME, A);
+    let steered = Query::new(real::NAME, A);
     let with_cookie = cookie(flood)?;
 
     flood.ask(&[pattern(&steered, Clients::Random, "0.0.0.0")])?;
@@ -198,11 +198,7 @@ fn got(flow: &Flow, answers: u64) -> f64 {
 
 /// A query with a good cookie: for what there is no data of, so that its answers are told from others.
 fn cookie(flood: &mut Flood) -> Result<Pattern> {
-    let query = |cookie: &[u8]| {
-        Query::new(world::NAME, MX)
-            .edns(1232)
-            .option(COOKIE, cookie)
-    };
+    let query = |cookie: &[u8]| Query::new(real::NAME, MX).edns(1232).option(COOKIE, cookie);
     let first = pattern(&query(b"\x01geodns\x01"), Clients::One, WITH_COOKIE);
     let frame = flood.ask_once(&first, Duration::from_secs(1))?;
     let frame = frame.context("no answer with a cookie")?;
@@ -226,7 +222,7 @@ fn ask_over_tcp(space: &Space, over: &AtomicBool) -> (u32, u32) {
 }
 
 fn ask_once_over_tcp(space: &Space) -> Result<()> {
-    let query = Query::new(world::NAME, A).bytes();
+    let query = Query::new(real::NAME, A).bytes();
     let mut stream = space.tcp(ip(OVER_TCP), at(SERVER, 53)?)?;
     let reply = dns::ask_tcp(&mut stream, &query)?;
     ensure!(!Reply::parse(&reply)?.answers.is_empty());

@@ -10,7 +10,7 @@ use geodns_tests::crowd;
 use geodns_tests::daemon::{Daemon, difference};
 use geodns_tests::dns::{A, Query, Reply};
 use geodns_tests::net::{Pair, at, ip, output};
-use geodns_tests::world;
+use geodns_tests::real;
 
 use crate::figure::{Figure, Goal, quantile};
 use crate::flood::SERVER;
@@ -41,7 +41,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     pair.client.ip_batch(&others.collect::<String>())?;
     crowd::settle(&pair.client)?;
     let made = rcgen::generate_simple_self_signed(vec!["ns1.example.org".to_owned()])?;
-    let mut setup = world::setup(SERVER)
+    let mut setup = real::setup(SERVER)
         .mode("off")
         .file("tls.crt", &made.cert.pem())
         .file("tls.key", &made.signing_key.serialize_pem());
@@ -54,7 +54,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
 }
 
 fn round(pair: &Pair, daemon: &Daemon) -> Result<Round> {
-    let query = Query::new(world::NAME, A).bytes();
+    let query = Query::new(real::NAME, A).bytes();
     let query = [&(query.len() as u16).to_be_bytes(), &query[..]].concat();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn ask(pair: &Pair, daemon: &Daemon, query: &[u8]) -> Result<Round> {
             let mut dot = pair.client.command("kdig");
             dot.arg(format!("@{SERVER}"));
             dot.args(["+tls", "+short", "+timeout=5", "+retry=0", "-b", &from]);
-            let said = output(dot.args([world::NAME, "A"]))?;
+            let said = output(dot.args([real::NAME, "A"]))?;
             over_tls += u32::from(said.status.success() && !said.stdout.is_empty());
             asked_over_tls += 1;
         }

@@ -7,8 +7,8 @@ use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, AAAA, ANY, Query, TXT};
 use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::real;
 use geodns_tests::rig::{Responder, Rig};
-use geodns_tests::world;
 
 use crate::figure::Figure;
 
@@ -20,7 +20,7 @@ const REPEAT: u32 = 500_000;
 
 /// Times each question, with the time that `restore` takes for itself taken off.
 pub fn run(rounds: usize) -> Result<Vec<Figure>> {
-    let world = world::compiled(None)?;
+    let world = real::compiled(None)?;
     let plan = world.plan.read().expect("not poisoned");
     let mut responder = Responder::load(&*plan, plan.capacity())?;
     responder.listen(&[(SERVER.parse()?, LO, SERVER_MAC)])?;
@@ -31,7 +31,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         frame.checksum = Checksum::None;
         frame
     };
-    let a = Query::new(world::NAME, A);
+    let a = Query::new(real::NAME, A);
     let mut elsewhere = frame(&a);
     elsewhere.ports[1] = 5353;
     let questions = [
@@ -39,12 +39,12 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         ("A, EDNS", frame(&a.clone().edns(1232)), Verdict::Answered),
         (
             "AAAA, EDNS",
-            frame(&Query::new(world::NAME, AAAA).edns(1232)),
+            frame(&Query::new(real::NAME, AAAA).edns(1232)),
             Verdict::Answered,
         ),
         (
             "TXT beside a pool",
-            frame(&Query::new(world::NAME, TXT)),
+            frame(&Query::new(real::NAME, TXT)),
             Verdict::Static,
         ),
         (
@@ -64,7 +64,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         ),
         (
             "ANY (passed)",
-            frame(&Query::new(world::NAME, ANY)),
+            frame(&Query::new(real::NAME, ANY)),
             Verdict::Qtype,
         ),
         (
@@ -112,7 +112,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
 
 /// What putting a query back takes, without a network: how fast this machine is, beside what answers take on it.
 pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
-    let mut frame = Frame::new(CLIENT, SERVER, Query::new(world::NAME, A).bytes());
+    let mut frame = Frame::new(CLIENT, SERVER, Query::new(real::NAME, A).bytes());
     frame.checksum = Checksum::None;
     let frame = frame.bytes();
     let mut rig = Rig::load()?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::daemon::Daemon;
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::net::{Pair, Space, at};
-use geodns_tests::world;
+use geodns_tests::real;
 use ipnet::Ipv4Net;
 
 use crate::figure::{Figure, Goal, quantile};
@@ -28,7 +28,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     let pair = Pair::new(&[])?;
     // So that the client can ask from every address there.
     pair.client.ip("route add local 20.0.0.0/7 dev lo")?;
-    let mut daemon = Daemon::start(&pair.server, &world::setup(SERVER))?;
+    let mut daemon = Daemon::start(&pair.server, &real::setup(SERVER))?;
     if let Some(list) = list {
         daemon.ok(&format!("map import {}", list.display()))?;
     }
@@ -95,7 +95,7 @@ fn one(
     command: bool,
 ) -> Result<f64> {
     let socket = space.udp(IpAddr::V4(client), at(SERVER, 53)?)?;
-    let query = Query::new(world::NAME, A).bytes();
+    let query = Query::new(real::NAME, A).bytes();
     let ask = || -> Result<String> {
         let bytes = dns::ask(&socket, &query, PATIENCE)?.context("no answer")?;
         let reply = Reply::parse(&bytes)?;
@@ -103,10 +103,7 @@ fn one(
     };
     let before = ask()?;
     let other = |(_, octet): &&(&str, u8)| before != format!("192.0.2.{octet}");
-    let (mirror, octet) = world::MIRRORS
-        .iter()
-        .find(other)
-        .context("another mirror")?;
+    let (mirror, octet) = real::MIRRORS.iter().find(other).context("another mirror")?;
     let wanted = format!("192.0.2.{octet}");
 
     let start = Instant::now();

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::net::{Pair, at};
-use geodns_tests::world;
+use geodns_tests::real;
 
 use crate::figure::{Figure, Goal, quantile};
 
@@ -59,13 +59,13 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
 /// Pools that take the first of two mirrors that is in service; the first is the same in all.
 fn setup(pools: usize) -> Setup {
     let mut body = String::from("[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n");
-    for (id, octet) in &world::MIRRORS {
+    for (id, octet) in &real::MIRRORS {
         let _ = write!(
             body,
             "[[mirror]]\nid = {id:?}\naddresses = [\"192.0.2.{octet}\"]\n"
         );
     }
-    let ids = world::MIRRORS.map(|(id, _)| id);
+    let ids = real::MIRRORS.map(|(id, _)| id);
     for pool in 0..pools {
         let _ = write!(
             body,
@@ -88,7 +88,7 @@ fn flip(daemon: &Daemon, socket: &UdpSocket, pools: usize, word: &str, wanted: u
         let reply = Reply::parse(&bytes)?;
         Ok(reply.of("A").first().context("no address")?.to_string())
     };
-    let path = format!("/v1/mirrors/{}/health", world::MIRRORS[0].0);
+    let path = format!("/v1/mirrors/{}/health", real::MIRRORS[0].0);
     let body = format!("{{\"up\":{},\"reason\":\"bench\"}}", word == "up");
     let start = Instant::now();
     let (code, answer) = daemon.request("PUT", &path, &body)?;

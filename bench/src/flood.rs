@@ -17,8 +17,8 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query};
 use geodns_tests::net::{Space, join, run as output};
 use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
+use geodns_tests::real;
 use geodns_tests::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
-use geodns_tests::world;
 use nix::net::if_::if_nametoindex;
 
 use crate::cost;
@@ -47,13 +47,13 @@ const ABOVE_NS: f64 = 150.0;
 /// Floods the reflector, the responder without prefixes, and with the real list if it is there: in
 /// turns.
 pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
-    let mut flood = Flood::new(world::NAME)?;
+    let mut flood = Flood::new(real::NAME)?;
     let mut responders = Vec::new();
     for (what, list) in [("no prefixes", None), ("the real prefixes", list)] {
         if what == "the real prefixes" && list.is_none() {
             continue;
         }
-        let world = world::compiled(list)?;
+        let world = real::compiled(list)?;
         let plan = world.plan.read().expect("not poisoned");
         let mut responder = Responder::load(&*plan, plan.capacity())?;
         flood.listen(&mut responder)?;

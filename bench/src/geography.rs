@@ -14,8 +14,8 @@ use geodns_common::abi::Family;
 use geodns_common::tables::{self, Tables};
 use geodns_tests::daemon::Daemon;
 use geodns_tests::net::Pair;
+use geodns_tests::real;
 use geodns_tests::rig::{DRAWS, Responder, Rig};
-use geodns_tests::world;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -80,7 +80,7 @@ fn pinned(databases: &[PathBuf]) -> Result<Vec<f64>> {
     core.set(0)?;
     sched_setaffinity(Pid::from_raw(0), &core)?;
 
-    let folder = world::geographic(databases)?;
+    let folder = real::geographic(databases)?;
     let start = Instant::now();
     let inputs = Inputs::of(Config::load(&folder.path().join("geodns.toml"))?)?;
     let read = start.elapsed().as_secs_f64();
@@ -148,7 +148,7 @@ fn leaves(plan: &Plan) -> Result<Vec<(Ipv4Addr, u8, u32)>> {
 /// megabytes at the peak with that.
 fn daemon(databases: &[PathBuf]) -> Result<[f64; 5]> {
     let pair = Pair::new(&[])?;
-    let setup = world::geographic_setup("192.0.2.53", databases);
+    let setup = real::geographic_setup("192.0.2.53", databases);
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     std::thread::sleep(SETTLE);
     let pid = daemon.pid().context("it runs")?;

@@ -10,7 +10,7 @@ use aya::maps::{LpmTrie, MapData};
 use geodns_tests::built::rig_object;
 use geodns_tests::daemon::Daemon;
 use geodns_tests::net::Pair;
-use geodns_tests::world;
+use geodns_tests::real;
 use ipnet::IpNet;
 
 use crate::figure::{Figure, Goal};
@@ -45,7 +45,7 @@ pub fn run(list: &Path, rounds: usize) -> Result<Vec<Figure>> {
 
     let pair = Pair::new(&[])?;
     for _ in 0..rounds {
-        let mut daemon = Daemon::start(&pair.server, &world::setup("192.0.2.53"))?;
+        let mut daemon = Daemon::start(&pair.server, &real::setup("192.0.2.53"))?;
         let start = Instant::now();
         let done = daemon.json(&format!("map import {}", list.display()))?;
         let wall = start.elapsed().as_secs_f64();
@@ -92,7 +92,7 @@ fn lpm_trie(prefixes: &[(IpNet, &str)]) -> Result<(f64, f64)> {
     for (prefix, mirror) in prefixes {
         let IpNet::V4(prefix) = prefix else { continue };
         let key = Key::new(prefix.prefix_len().into(), prefix.addr().to_bits().to_be());
-        let number = world::MIRRORS.iter().position(|(id, _)| id == mirror);
+        let number = real::MIRRORS.iter().position(|(id, _)| id == mirror);
         trie.insert(
             &key,
             u32::try_from(number.context("an unknown mirror")?)?,

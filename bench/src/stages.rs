@@ -10,8 +10,8 @@ use geodns_common::abi::{Settings, Stage};
 use geodns_common::tables::Tables;
 use geodns_tests::dns::{A, COOKIE, Query};
 use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::real;
 use geodns_tests::rig::{Responder, Rig, With};
-use geodns_tests::world;
 
 use crate::cost;
 use crate::figure::{Figure, quantile};
@@ -27,7 +27,7 @@ const WINDOWS: usize = 40;
 
 /// Times every stage for some questions.
 pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
-    let world = world::compiled(list)?;
+    let world = real::compiled(list)?;
     let plan = world.plan.read().expect("not poisoned");
     let mut responder = Responder::load(&*plan, plan.capacity())?;
     responder.listen(&[(SERVER.parse()?, LO, SERVER_MAC)])?;
@@ -45,14 +45,14 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         instances.push(instance);
     }
     let questions = [
-        ("A of a pool", Query::new(world::NAME, A)),
+        ("A of a pool", Query::new(real::NAME, A)),
         (
             "A of a pool, EDNS and a client subnet",
-            Query::new(world::NAME, A).subnet(1, 24, 0, &[20, 2, 3]),
+            Query::new(real::NAME, A).subnet(1, 24, 0, &[20, 2, 3]),
         ),
         (
             "A of a pool, EDNS and an option",
-            Query::new(world::NAME, A).option(COOKIE, &[7; 24]),
+            Query::new(real::NAME, A).option(COOKIE, &[7; 24]),
         ),
         ("A of a zone file", Query::new("mail.example.org", A)),
         ("NXDOMAIN", Query::new("none.example.org", A)),

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::Result;
+use geodns_tests::real;
 use geodns_tests::rig::{Responder, verified};
-use geodns_tests::world;
 
 use crate::figure::{Figure, Goal};
 
@@ -13,7 +13,7 @@ const LIMIT: f64 = 400_000.0;
 
 /// Loads every program, and gives its count.
 pub fn run(list: Option<&Path>) -> Result<Vec<Figure>> {
-    let world = world::compiled(list)?;
+    let world = real::compiled(list)?;
     let plan = world.plan.read().expect("not poisoned");
     let responder = Responder::load(&*plan, plan.capacity())?;
     let counts = verified(&responder, &*plan, plan.capacity())?;

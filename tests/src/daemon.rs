@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::built::binary;
 use crate::net::{Pins, Space, output};
+use crate::world;
 
 /// How long a daemon may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +85,22 @@ impl Setup {
         self
     }
 
+    /// With these sections, too.
+    pub fn and(mut self, sections: &str) -> Self {
+        self.body.push_str(sections);
+        self
+    }
+
+    /// With another text in place of one that the configuration has.
+    pub fn but(mut self, text: &str, other: &str) -> Self {
+        assert!(
+            self.body.contains(text),
+            "{text:?} is not in the configuration"
+        );
+        self.body = self.body.replace(text, other);
+        self
+    }
+
     /// With a file beside the configuration.
     pub fn file(mut self, name: &str, content: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         self.files.retain(|(other, _)| other != name);
@@ -93,10 +110,14 @@ impl Setup {
 
     /// The example that most tests use: `example.org`, three mirrors, `www` steered by a table.
     pub fn example(listen: &[&str]) -> Self {
-        Self::new(listen)
-            .body(EXAMPLE)
-            .file("example.org.zone", EXAMPLE_ZONE)
-            .file("world.csv", EXAMPLE_PREFIXES)
+        Self::world("three_mirrors", listen)
+    }
+
+    /// A named world (see [`world`]).
+    pub fn world(name: &str, listen: &[&str]) -> Self {
+        let mut setup = Self::new(listen).body(&world::text(name, "geodns.toml"));
+        setup.files = world::files(name);
+        setup
     }
 
     fn text(&self, home: &Home) -> String {
@@ -125,54 +146,12 @@ impl Setup {
     }
 }
 
-/// `example.org` with three mirrors.
-pub const EXAMPLE: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-[[mirror]]
-id = "iad"
-addresses = ["198.51.100.10", "2001:db8:2::10"]
-[[mirror]]
-id = "sin"
-addresses = ["203.0.113.10", "2001:db8:3::10"]
-[[pool]]
-id = "www"
-mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-ttl = 60
-[[steer]]
-name = "www.example.org"
-pool = "www"
-"#;
-
+/// The configuration of the world `three_mirrors`.
+pub const EXAMPLE: &str = include_str!("../worlds/three_mirrors/geodns.toml");
 /// Its zone.
-pub const EXAMPLE_ZONE: &str = r#"$ORIGIN example.org.
-$TTL 3600
-@     IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
-@     IN NS ns1
-@     IN MX 10 mail
-@     IN TXT "geodns"
-ns1   IN A 192.0.2.53
-ns1   IN AAAA 2001:db8::53
-mail  IN A 192.0.2.25
-alias IN CNAME www
-www   IN TXT "steered by geodns"
-"#;
-
+pub const EXAMPLE_ZONE: &str = include_str!("../worlds/three_mirrors/example.org.zone");
 /// Its prefix list: America to iad, Asia to sin, the rest to the default.
-pub const EXAMPLE_PREFIXES: &str = "\
-prefix,mirror
-10.1.0.0/16,iad
-10.2.0.0/16,sin
-fd01::/32,iad
-fd02::/32,sin
-";
+pub const EXAMPLE_PREFIXES: &str = include_str!("../worlds/three_mirrors/world.csv");
 
 /// What a daemon leaves on disk and in bpffs; goes when dropped.
 #[derive(Debug)]

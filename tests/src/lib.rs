@@ -1,7 +1,7 @@
 //! What tests, demo and benches share: network namespaces, daemons in them, and questions byte by byte.
 //!
 //! - [`net`]: namespaces, veth pairs, VLANs, sockets and programs inside them
-//! - [`world`]: worlds of the real prefix list and the real city databases
+//! - [`world`]: configurations by name; [`real`]: those with the real prefix list and the real city databases
 //! - [`built`]: the daemon and the eBPF objects that cargo has built
 //! - [`daemon`]: `geodns run` with a configuration, a pin path and a socket of its own
 //! - [`dns`]: queries, well-formed and not, and what came back
@@ -13,6 +13,7 @@
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
+//! - [`cases`]: tables in which each case is a test
 //! - [`crowd`]: clients that hold all the connections they can
 //! - [`mutate`]: queries with something wrong, by the million
 //! - [`twins`]: a daemon with the program and one without, asked the same
@@ -22,6 +23,7 @@
 
 pub mod authority;
 pub mod built;
+pub mod cases;
 pub mod crowd;
 pub mod daemon;
 pub mod dns;
@@ -31,6 +33,7 @@ pub mod net;
 pub mod packet;
 pub mod peers;
 pub mod primary;
+pub mod real;
 pub mod rig;
 pub mod tap;
 pub mod terminal;

@@ -22,7 +22,7 @@ use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
 use crate::built::{responder_object, rig_object};
-use crate::world;
+use crate::real;
 
 /// The responder, loaded and attached nowhere, with shared maps of its own.
 pub struct Responder {
@@ -124,7 +124,7 @@ pub fn verified(
     capacity: Capacity,
 ) -> Result<Vec<(String, u32)>> {
     let logging = responder.another(tables, capacity, 1000)?;
-    let world = world::limited()?;
+    let world = real::limited()?;
     let plan = world.plan.read().expect("not poisoned");
     let [limiting, both] =
         [0, 1000].map(|log_every| responder.another(&*plan, plan.capacity(), log_every));

@@ -169,15 +169,23 @@ impl Twins {
         self.sockets.get(&from).context("just made")
     }
 
+    /// Sends each a message, and compares nothing. `None`: no response in this time.
+    pub fn send(
+        &mut self,
+        from: IpAddr,
+        message: &[u8],
+        patience: Duration,
+    ) -> Result<[Option<Vec<u8>>; 2]> {
+        let [fast, slow] = self.sockets(from)?;
+        let fast = dns::ask(fast, message, patience)?;
+        Ok([fast, dns::ask(slow, message, patience)?])
+    }
+
     /// Asks each, and compares nothing.
     pub fn ask_each(&mut self, from: IpAddr, query: &Query) -> Result<[Vec<u8>; 2]> {
-        let [fast, slow] = self.sockets(from)?;
-        let message = query.bytes();
-        let ask = |socket| {
-            dns::ask(socket, &message, PATIENCE)?
-                .with_context(|| format!("no answer for {from}: {query:?}"))
-        };
-        Ok([ask(fast)?, ask(slow)?])
+        let [fast, slow] = self.send(from, &query.bytes(), PATIENCE)?;
+        let no_answer = || format!("no answer for {from}: {query:?}");
+        Ok([fast.with_context(no_answer)?, slow.with_context(no_answer)?])
     }
 
     /// Asks both, which have to give the same octets.

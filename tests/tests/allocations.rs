@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Result, ensure};
 use geodns::serve::{Identity, Transport, answer};
 use geodns_tests::dns::{A, AAAA, MX, Query, Reply, TXT};
-use geodns_tests::world;
+use geodns_tests::real;
 
 /// The system's allocator, counting what each thread asks it for.
 struct Counting;
@@ -41,7 +41,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn an_answer_allocates_nothing() -> Result<()> {
-    let world = world::compiled(None)?;
+    let world = real::compiled(None)?;
     let identity = Identity {
         id: Some("test".to_owned()),
         nsid: Some("test".to_owned()),

@@ -6,14 +6,14 @@
 //! answers wrongly.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup, difference};
+use geodns_tests::daemon::Setup;
 use geodns_tests::dns::{self, A, AAAA, AD, CD, COOKIE, ECS, NSID, PADDING, Query, RD, Reply};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, at};
+use geodns_tests::net::ip;
 use geodns_tests::twins::Twins;
 
 /// Clients, and the mirror that `www` has for each.
@@ -34,295 +34,23 @@ const MIRRORS: [(&str, &str, &str); 3] = [
     ("sin", "203.0.113.10", "2001:db8:3::10"),
 ];
 
-const BODY: &str = r#"
-[cookies]
-secrets = ["e5e973e5a6b2a43f48e7dc849e37bfcf"]
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[zone]]
-name = "geo.example"
-file = "geo.example.zone"
-[[zone]]
-name = "wildcard.test"
-file = "wildcard.test.zone"
-[[zone]]
-name = "inner.deeper.example.org"
-file = "inner.zone"
-
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-[[mirror]]
-id = "iad"
-addresses = ["198.51.100.10", "2001:db8:2::10"]
-[[mirror]]
-id = "sin"
-addresses = ["203.0.113.10", "2001:db8:3::10"]
-[[mirror]]
-id = "old"
-addresses = ["192.0.2.44"]
-[[mirror]]
-id = "new"
-addresses = ["2001:db8:66::1"]
-[[mirror]]
-id = "rack"
-addresses = ["192.0.2.73", "192.0.2.71", "192.0.2.72", "2001:db8:7::2", "2001:db8:7::1"]
-
-[[pool]]
-id = "www"
-mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-ttl = 60
-[[pool]]
-id = "two"
-mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "sin"
-prefixes = "world.csv"
-answers = 2
-ttl = 120
-[[pool]]
-id = "old"
-mirrors = ["old"]
-policy = "all"
-ttl = 30
-[[pool]]
-id = "new"
-mirrors = ["new"]
-policy = "all"
-ttl = 30
-[[pool]]
-id = "mixed"
-mirrors = ["old", "ams", "new"]
-policy = "table"
-default = "new"
-prefixes = "mixed.csv"
-ttl = 45
-[[pool]]
-id = "rack"
-mirrors = ["rack"]
-policy = "all"
-ttl = 0
-
-[[steer]]
-name = "www.example.org"
-pool = "www"
-[[steer]]
-name = "two.example.org"
-pool = "two"
-[[steer]]
-name = "old.example.org"
-pool = "old"
-[[steer]]
-name = "new.example.org"
-pool = "new"
-[[steer]]
-name = "mixed.example.org"
-pool = "mixed"
-[[steer]]
-name = "rack.example.org"
-pool = "rack"
-[[steer]]
-name = "*.cdn.example.org"
-pool = "www"
-[[steer]]
-name = "exact.cdn.example.org"
-pool = "old"
-[[steer]]
-name = "leaf.empty.example.org"
-pool = "www"
-[[steer]]
-name = "geo.example"
-pool = "www"
-[[steer]]
-name = "*.geo.example"
-pool = "old"
-"#;
-
-const ZONE: &str = r#"$ORIGIN example.org.
-$TTL 3600
-@        IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
-@        IN NS ns1
-@        IN NS ns2
-@        IN MX 10 mail
-@        IN MX 20 backup.elsewhere.net.
-@        IN TXT "geodns" "two strings"
-ns1      IN A 192.0.2.53
-ns1      IN AAAA 2001:db8::53
-ns2      IN A 192.0.2.54
-mail     IN A 192.0.2.25
-mail     600 IN AAAA 2001:db8::25
-case     IN MX 10 Mail.Example.ORG.
-case     IN MX 20 mail
-case     IN MX 30 Mail.case
-*.case   IN MX 10 a.mail.Case
-*.case   IN MX 20 b.mail.case
-www      IN TXT "beside the steered addresses"
-alias    IN CNAME www
-outside  IN CNAME www.elsewhere.net.
-local    IN CNAME mail
-*.wild   IN A 192.0.2.99
-*.wild   IN TXT "a wildcard of the zone file"
-deep.ent.wild IN A 192.0.2.98
-a.b.stop.cdn IN TXT "makes b.stop.cdn and stop.cdn empty non-terminals"
-txt.cdn  IN TXT "exists, so the wildcard is not for it"
-child    IN NS ns1.child
-ns1.child IN A 192.0.2.77
-to-geo   IN CNAME geo.example.
-moved    IN DNAME example.org.
-2t7b4g4vsa5smi47k61mv5bv1a22bojr IN NSEC3 1 0 0 - 35mthgpgcu1qg68fab165klnsnk3dpvl NS SOA MX RRSIG
-2t7b4g4vsa5smi47k61mv5bv1a22bojr IN RRSIG NSEC3 8 3 300 20300101000000 20200101000000 1 @ AAEC
-35mthgpgcu1qg68fab165klnsnk3dpvl IN NSEC3 1 0 0 - 2t7b4g4vsa5smi47k61mv5bv1a22bojr A
-35mthgpgcu1qg68fab165klnsnk3dpvl IN TXT "a name all the same"
-signed   60 IN A 192.0.2.61
-signed   600 IN TXT "signed"
-signed   60 IN RRSIG A 8 3 60 20300101000000 20200101000000 1 @ AAEC
-signed   600 IN RRSIG TXT 8 3 600 20300101000000 20200101000000 1 @ AAEC
-"#;
-
-const GEO_ZONE: &str = r#"$ORIGIN geo.example.
-$TTL 900
-@   IN SOA ns1.example.org. hostmaster.example.org. 7 7200 900 1209600 60
-@   IN NS ns1.example.org.
-@   IN TXT "a steered apex"
-"#;
-
-/// Names under `example.org` with 29 addresses: the answer is 512 octets, and one more.
+/// Names with 29 addresses: the answer is 512 octets, and one more.
 const FULL: [&str; 2] = ["full-to-the-edge-x", "full-over-that-edge"];
-
-/// RFC 4592, section 2.2.1, under another apex.
-const WILDCARDS: &str = r#"$ORIGIN wildcard.test.
-@                3600 IN SOA ns.elsewhere.net. hostmaster.elsewhere.net. 1 7200 900 1209600 300
-@                3600 IN NS ns.elsewhere.com.
-@                3600 IN NS ns.elsewhere.net.
-*                3600 IN TXT "this is a wildcard"
-*                3600 IN MX 10 host1.wildcard.test.
-sub.*            3600 IN TXT "this is not a wildcard"
-host1            3600 IN A 192.0.2.1
-_ssh._tcp.host1  3600 IN SRV 0 0 22 host1
-_ssh._tcp.host2  3600 IN SRV 0 0 22 host2
-subdel           3600 IN NS ns.elsewhere.com.
-subdel           3600 IN NS ns.elsewhere.net.
-2t7b4g4vsa5smi47k61mv5bv1a22bojr 3600 IN NSEC3 1 0 0 - 35mthgpgcu1qg68fab165klnsnk3dpvl A
-"#;
-
-const INNER: &str = r#"$ORIGIN inner.deeper.example.org.
-@ 300 IN SOA ns1.example.org. hostmaster.example.org. 1 7200 900 1209600 300
-@ 300 IN NS ns1.example.org.
-@ 300 IN TXT "inside"
-"#;
-
-const PREFIXES: &str = "\
-prefix,mirror
-10.1.0.0/16,iad
-10.1.128.0/17,sin
-10.2.0.0/16,sin
-fd01::/32,iad
-fd02::/48,sin
-fd03:0:0:1::/96,iad
-20.2.0.0/16,sin
-2a02::/16,sin
-";
-
-const MIXED: &str = "10.1.0.0/16,old\n10.2.0.0/16,ams\nfd01::/32,old\n";
-
-/// Verdicts of packets that are not questions to us: neighbour discovery, and the questions to
-/// the other daemon.
-const NOISE: [&str; 8] = [
-    "pass_not_ip",
-    "pass_ip_options",
-    "pass_not_udp",
-    "pass_other_port",
-    "pass_other_address",
-    "pass_other_mac",
-    // No verdicts: counted beside them.
-    "cookie_good",
-    "cookie_made",
-];
 
 const RRSIG: u16 = 46;
 const NSEC3: u16 = 50;
 
+/// Questions that both daemons are asked, and what was wrong with their answers.
 struct Battery {
-    fast: Daemon,
-    slow: Daemon,
-    pair: Pair,
-    sockets: BTreeMap<String, (UdpSocket, UdpSocket)>,
-    counters: BTreeMap<String, u64>,
+    twins: Twins,
     asked: usize,
     failures: Vec<String>,
 }
 
 impl Battery {
     fn new() -> Result<Self> {
-        // `many`: 12 mirrors of two addresses for each family; `slow`: more than the fast path holds.
-        let mut body = BODY.to_owned();
-        let mut many = Vec::new();
-        for number in 0..40 {
-            many.push(format!("m{number:02}"));
-            body.push_str(&format!(
-                "[[mirror]]\nid = \"m{number:02}\"\naddresses = [\"198.51.100.{}\", \
-                 \"198.51.100.{}\", \"2001:db8:{number:x}:1::1\", \"2001:db8:{number:x}:1::2\"]\n",
-                100 + number,
-                200 + number,
-            ));
-        }
-        for (id, count) in [("many", 12), ("slow", 40)] {
-            body.push_str(&format!(
-                "[[pool]]\nid = {id:?}\nmirrors = {:?}\npolicy = \"all\"\nttl = 20\n\
-                 [[steer]]\nname = \"{id}.example.org\"\npool = {id:?}\n",
-                &many[..count]
-            ));
-        }
-        let mut zone = ZONE.to_owned();
-        for name in FULL {
-            zone.extend((1..=29).map(|n| format!("{name} IN A 198.51.100.{n}\n")));
-        }
-        let setup = |listen: &[&str], mode| {
-            Setup::new(listen)
-                .mode(mode)
-                .body(&body)
-                .file("example.org.zone", &zone)
-                .file("geo.example.zone", GEO_ZONE)
-                .file("wildcard.test.zone", WILDCARDS)
-                .file("inner.zone", INNER)
-                .file("world.csv", PREFIXES)
-                .file("mixed.csv", MIXED)
-        };
-        let mut addresses: Vec<&str> = CLIENTS.iter().map(|(address, _)| *address).collect();
-        addresses.push("fd03:0:0:1::1");
-        let pair = Pair::new(&addresses)?;
-        let fast = Daemon::start(
-            &pair.server,
-            &setup(&["192.0.2.53", "2001:db8::53"], "native"),
-        )?;
-        let slow = Daemon::start(&pair.server, &setup(&["192.0.2.54", "2001:db8::54"], "off"))?;
-        let mut sockets = BTreeMap::new();
-        for client in addresses {
-            let from: IpAddr = client.parse()?;
-            let (fast_at, slow_at) = if from.is_ipv4() {
-                ("192.0.2.53", "192.0.2.54")
-            } else {
-                ("2001:db8::53", "2001:db8::54")
-            };
-            sockets.insert(
-                client.to_owned(),
-                (
-                    pair.client.udp(from, at(fast_at, 53)?)?,
-                    pair.client.udp(from, at(slow_at, 53)?)?,
-                ),
-            );
-        }
-        let counters = fast.counters()?;
         Ok(Self {
-            fast,
-            slow,
-            pair,
-            sockets,
-            counters,
+            twins: Twins::start(&Setup::world("pools_of_every_shape", &[]))?,
             asked: 0,
             failures: Vec::new(),
         })
@@ -334,14 +62,10 @@ impl Battery {
         self.asked += 1;
         // What must go unanswered is not waited for long; for the rest the machine may be busy.
         let patience = Duration::from_millis(if want == "SILENCE" { 60 } else { 3000 });
-        let (fast_socket, slow_socket) = &self.sockets[client];
         let mut attempts = 0;
-        let (fast, slow, mut counted) = loop {
-            let fast = dns::ask(fast_socket, message, patience)?;
-            let slow = dns::ask(slow_socket, message, patience)?;
-            let counters = self.fast.counters()?;
-            let counted = difference(&self.counters, &counters);
-            self.counters = counters;
+        let (fast, slow, counted) = loop {
+            let [fast, slow] = self.twins.send(ip(client), message, patience)?;
+            let counted = self.twins.counted()?;
             attempts += 1;
             if fast == slow || attempts == 3 {
                 break (fast, slow, counted);
@@ -349,8 +73,6 @@ impl Battery {
             // A cookie has the second in it that it was made in, and the kernel's clock is some ticks late.
             std::thread::sleep(Duration::from_millis(20));
         };
-        counted.retain(|name, _| !NOISE.contains(&name.as_str()));
-
         let mut wrong = Vec::new();
         if fast != slow {
             wrong.push(format!(
@@ -393,15 +115,12 @@ impl Battery {
                 "{failures} of {} questions:\n{}\nlog:\n{}",
                 self.asked,
                 self.failures.join("\n"),
-                self.fast.log()
+                self.twins.fast.log()
             );
         }
         ensure!(self.asked >= least, "{} questions are too few", self.asked);
-        self.fast.stop()?;
-        self.slow.stop()?;
         println!("{} questions, both paths alike", self.asked);
-        drop(self.pair);
-        Ok(())
+        self.twins.stop()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup};
+use geodns_tests::daemon::Setup;
 use geodns_tests::dns::{self, A, AAAA, ANY, MX, Query, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::net::{at, ip};
@@ -36,10 +36,7 @@ from = ["45.0.0.0/9", "2a02::/17"]
 "#;
 
 fn setup() -> Setup {
-    Setup::new(&[])
-        .body(&format!("{RULES}{EXAMPLE}"))
-        .file("example.org.zone", EXAMPLE_ZONE)
-        .file("world.csv", EXAMPLE_PREFIXES)
+    Setup::example(&[]).and(RULES)
 }
 
 fn server(which: usize, from: IpAddr) -> &'static str {
@@ -286,8 +283,7 @@ fn a_rule_holds_when_it_is_said_and_until_it_is_taken_back() -> Result<()> {
     );
 
     // A file that has what the command line said too: it is the file's, and once.
-    let again = format!("{RULES}[[block]]\nfrom = [\"21.0.0.0/8\"]\n{EXAMPLE}");
-    twins.change(&setup().body(&again))?;
+    twins.change(&setup().and("[[block]]\nfrom = [\"21.0.0.0/8\"]\n"))?;
     holds(&twins)?;
     ensure!(twins.fast.json("block list")?.as_array().map(Vec::len) == Some(8));
     twins.change(&setup())?;
@@ -403,10 +399,9 @@ fn rules_are_bounded_and_bad_ones_are_refused_in_a_line() -> Result<()> {
     for number in 0..60 {
         daemon.ok(&format!("block add --name n{number}.example.org"))?;
     }
-    let more = format!("[[block]]\nname = \"more.example.org\"\n{RULES}{EXAMPLE}");
     daemon.home.write(&Setup {
         listen: vec![SERVERS[0].into(), SERVERS_V6[0].into()],
-        ..setup().body(&more)
+        ..setup().and("[[block]]\nname = \"more.example.org\"\n")
     })?;
     let (_, said) = daemon.fails("reload")?;
     ensure!(

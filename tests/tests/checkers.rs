@@ -4,53 +4,12 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_PREFIXES, Setup};
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::net::{Pair, output, run};
 use geodns_tests::{needs_root, other_server};
 use serde_json::Value;
 
 const SERVER: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
-
-const ZONE: &str = r#"$ORIGIN example.org.
-$TTL 3600
-@     IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
-@     IN NS ns1
-@     IN NS ns2
-@     IN MX 10 mail
-@     IN TXT "geodns"
-ns1   IN A 192.0.2.53
-ns1   IN AAAA 2001:db8::53
-ns2   IN A 192.0.2.54
-ns2   IN AAAA 2001:db8::54
-mail  IN A 192.0.2.25
-alias IN CNAME www
-www   IN TXT "steered by geodns"
-host  IN A 192.0.2.7
-host  IN AAAA 2001:db8::7
-*.w   IN A 192.0.2.9
-"#;
-
-const BODY: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-[[mirror]]
-id = "iad"
-addresses = ["198.51.100.10", "2001:db8:2::10"]
-[[pool]]
-id = "www"
-mirrors = ["ams", "iad"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-ttl = 60
-[[steer]]
-name = "www.example.org"
-pool = "www"
-"#;
 
 #[test]
 fn others_find_nothing_wrong_with_what_is_served() -> Result<()> {
@@ -58,11 +17,7 @@ fn others_find_nothing_wrong_with_what_is_served() -> Result<()> {
     let pair = Pair::new(&[])?;
     // Both name servers are this one: a zone should have two.
     let listen = [SERVER[0], "192.0.2.54", SERVER[1], "2001:db8::54"];
-    let prefixes: String = EXAMPLE_PREFIXES.replace(",sin", ",iad");
-    let setup = Setup::new(&listen)
-        .body(BODY)
-        .file("example.org.zone", ZONE)
-        .file("world.csv", &prefixes);
+    let setup = Setup::world("two_name_servers", &listen);
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     let file = daemon.home.folder.path().join("example.org.zone");
     let said = run(Command::new(other_server("named-checkzone")?)

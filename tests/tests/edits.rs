@@ -15,25 +15,6 @@ use geodns_tests::twins::Twins;
 
 const CLIENT: &str = "10.1.0.1";
 
-const BODY: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[zone]]
-name = "other.example"
-file = "other.example.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10"]
-[[pool]]
-id = "www"
-mirrors = ["ams"]
-policy = "failover"
-[[steer]]
-name = "www.example.org"
-pool = "www"
-"#;
-
 /// A version of the zone: 200 names that stay, 100 that come and go, one that has the version.
 fn zone(version: u32) -> String {
     let mut text = format!(
@@ -49,18 +30,10 @@ fn zone(version: u32) -> String {
     text
 }
 
-const OTHER: &str = "$TTL 300\n@ SOA ns hostmaster 1 7200 900 1209600 300\n@ NS ns.example.org.\n\
-    a A 192.0.2.77\n";
-
 #[test]
 fn a_zone_changes_under_questions_and_none_is_answered_wrong() -> Result<()> {
     needs_root!();
-    let setup = |version| {
-        Setup::new(&[])
-            .body(BODY)
-            .file("example.org.zone", &zone(version))
-            .file("other.example.zone", OTHER)
-    };
+    let setup = |version| Setup::world("one_mirror", &[]).file("example.org.zone", &zone(version));
     let mut twins = Twins::start(&setup(1))?;
     let generation = twins.fast.json("status")?["generation"].clone();
     let client: IpAddr = CLIENT.parse()?;

@@ -21,33 +21,6 @@ const AMS: &str = "192.0.2.10";
 const IAD: &str = "192.0.2.20";
 const SIN: &str = "192.0.2.30";
 
-const BODY: &str = r#"
-[geoip]
-databases = ["city.mmdb"]
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10"]
-location = { lat = 52.4, lon = 4.9 }
-[[mirror]]
-id = "iad"
-addresses = ["192.0.2.20"]
-location = { lat = 39.0, lon = -77.5 }
-[[mirror]]
-id = "sin"
-addresses = ["192.0.2.30"]
-location = { lat = 1.35, lon = 103.8 }
-[[pool]]
-id = "www"
-mirrors = ["ams", "iad", "sin"]
-policy = "nearest"
-[[steer]]
-name = "www.example.org"
-pool = "www"
-"#;
-
 const NEW_YORK: [f64; 2] = [40.7, -74.1];
 const JAKARTA: [f64; 2] = [-6.2, 106.8];
 
@@ -124,8 +97,7 @@ impl Site {
 
 /// A daemon's files, with this for its database.
 fn files(database: &[u8]) -> Result<(Home, Setup)> {
-    let setup = Setup::new(&[SERVER, "2001:db8::53"])
-        .body(BODY)
+    let setup = Setup::world("three_places", &[SERVER, "2001:db8::53"])
         .file("example.org.zone", EXAMPLE_ZONE)
         .file("city.mmdb", database);
     let home = Home::new()?;
@@ -319,8 +291,7 @@ fn a_rule_for_a_place_that_no_database_has_is_a_warning() -> Result<()> {
     };
     for (rule, is_there) in RULES {
         let (home, setup) = files(&database.bytes())?;
-        let body = BODY.replace("policy = \"nearest\"", &pool(rule));
-        home.write(&setup.body(&body))?;
+        home.write(&setup.but("policy = \"nearest\"", &pool(rule)))?;
         let config = home.config();
         let check = output(
             std::process::Command::new(geodns_tests::built::binary()?)

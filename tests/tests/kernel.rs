@@ -42,114 +42,6 @@ const ELSEWHERE: &str = "192.0.2.99";
 const CLIENT4: &str = "10.1.2.3";
 const CLIENT6: &str = "fd01::5";
 
-const CONFIG: &str = r#"
-[server]
-listen = ["192.0.2.53", "2001:db8::53"]
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[zone]]
-name = "example.net"
-file = "example.net.zone"
-[[pool]]
-id = "www"
-mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-ttl = 60
-[[pool]]
-id = "trio"
-mirrors = ["ams", "iad", "sin"]
-policy = "all"
-[[pool]]
-id = "old"
-mirrors = ["old"]
-policy = "all"
-[[pool]]
-id = "wide"
-mirrors = ["wide"]
-policy = "all"
-[[pool]]
-id = "big"
-mirrors = ["m0", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "m9", "m10", "m11"]
-policy = "all"
-[[steer]]
-name = "www.example.org"
-pool = "www"
-[[steer]]
-name = "*.cdn.example.org"
-pool = "www"
-[[steer]]
-name = "trio.example.org"
-pool = "trio"
-[[steer]]
-name = "old.example.org"
-pool = "old"
-[[steer]]
-name = "wide.example.org"
-pool = "wide"
-[[steer]]
-name = "big.example.org"
-pool = "big"
-[[steer]]
-name = "example.net"
-pool = "trio"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-[[mirror]]
-id = "iad"
-addresses = ["198.51.100.10", "198.51.100.11", "2001:db8:2::10", "2001:db8:2::11"]
-[[mirror]]
-id = "sin"
-addresses = ["203.0.113.10", "2001:db8:3::10"]
-[[mirror]]
-id = "old"
-addresses = ["192.0.2.40"]
-[[mirror]]
-id = "wide"
-addresses = [
-    "192.0.2.80", "192.0.2.81", "192.0.2.82", "192.0.2.83", "192.0.2.84", "192.0.2.85",
-    "192.0.2.86", "192.0.2.87", "192.0.2.88", "192.0.2.89", "2001:db8:8::80",
-]
-"#;
-
-const ZONE: &str = "\
-$ORIGIN @@.
-$TTL 3600
-@ IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
-@ IN NS ns1
-ns1 IN A 192.0.2.53
-plain IN A 192.0.2.99
-www IN TXT \"steered\"
-host.box.cdn IN A 192.0.2.98
-sub IN NS ns.sub
-ns.sub IN A 192.0.2.97
-moved IN DNAME example.net.
-alias IN CNAME www
-away 77 IN CNAME www.example.com.
-mail IN MX 10 plain
-mail IN MX 20 mx.example.com.
-*.wild 88 IN TXT \"wild\"
-*.wild IN AAAA 2001:db8::88
-long IN TXT @text@ @text@ @text@
-long IN A 192.0.2.96
-text IN TXT @text@ @text@
-";
-
-const PREFIXES: &str = "\
-prefix,mirror
-10.1.0.0/16,iad
-10.2.0.0/16,sin
-10.2.3.0/24,iad
-10.2.3.4/32,ams
-fd01::/32,iad
-fd02::/32,sin
-fd02:0:0:1::/64,iad
-fd03:0:0:0:8000::/65,sin
-";
-
 /// The loaded program and the world that it answers from.
 struct Fixture {
     responder: Responder,
@@ -158,21 +50,8 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
-        let mut config = CONFIG.to_owned();
-        for mirror in 0..12 {
-            config.push_str(&format!(
-                "[[mirror]]\nid = \"m{mirror}\"\naddresses = [\"198.18.0.{mirror}\", \
-                 \"2001:db8:f::{mirror:x}\", \"2001:db8:e::{mirror:x}\"]\n"
-            ));
-        }
-        write("geodns.toml", &config)?;
-        let zone = ZONE.replace("@text@", &"t".repeat(200));
-        write("example.org.zone", &zone.replace("@@", "example.org"))?;
-        write("example.net.zone", &zone.replace("@@", "example.net"))?;
-        write("world.csv", PREFIXES)?;
-        let inputs = Inputs::read(&folder.path().join("geodns.toml"))?;
+        let folder = geodns_tests::world::folder("pools_up_to_twelve_mirrors");
+        let inputs = Inputs::read(&folder.join("geodns.toml"))?;
         let layers: Vec<_> = inputs
             .lists
             .iter()

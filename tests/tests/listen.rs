@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::built::binary;
-use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_ZONE, Home, Setup, difference};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Space, at, ip, output, run};
@@ -244,11 +244,10 @@ fn a_capability_that_is_missing_is_named_and_how_to_give_it() -> Result<()> {
     let pair = Pair::bare(&[])?;
     let with_program = Setup::example(&[SERVER]).mode("generic");
     let without_program = Setup::example(&[SERVER]).mode("off");
-    let mut pinging = Setup::example(&[SERVER]).mode("off");
-    pinging.body = EXAMPLE.replace(
-        "id = \"ams\"\n",
-        "id = \"ams\"\ncheck = { type = \"icmp\" }\n",
-    );
+    let checked = "id = \"ams\"\ncheck = { type = \"icmp\" }\n";
+    let pinging = Setup::example(&[SERVER])
+        .mode("off")
+        .but("id = \"ams\"\n", checked);
     let ambient = "AmbientCapabilities=CAP_";
     let ready = "ready: ";
     for (setup, capabilities, says) in [

@@ -6,87 +6,18 @@ use std::net::IpAddr;
 use std::thread;
 
 use anyhow::{Result, ensure};
-use geodns::config::Config;
 use geodns::serve::{Identity, Transport, answer};
-use geodns::world::{Inputs, World};
+use geodns::world::World;
 use geodns_common::respond::respond;
 use geodns_common::scratch::Scratch;
 use geodns_common::verdict::Verdict;
 use geodns_tests::mutate::Mutator;
+use geodns_tests::world;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 const QUERIES: u64 = 10_000_000;
 const THREADS: u64 = 2;
-
-const CONFIG: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-[[mirror]]
-id = "two"
-addresses = ["192.0.2.21", "192.0.2.20"]
-[[mirror]]
-id = "sin"
-addresses = ["203.0.113.10", "2001:db8:3::10"]
-[[pool]]
-id = "www"
-mirrors = ["ams", "two", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv"
-[[pool]]
-id = "v4"
-mirrors = ["two"]
-policy = "all"
-[[pool]]
-id = "all"
-mirrors = ["ams", "two", "sin"]
-policy = "all"
-[[steer]]
-name = "www.example.org"
-pool = "www"
-[[steer]]
-name = "*.cdn.example.org"
-pool = "all"
-[[steer]]
-name = "v4.example.org"
-pool = "v4"
-[[steer]]
-name = "example.org"
-pool = "www"
-"#;
-
-const ZONE: &str = "\
-$ORIGIN example.org.
-$TTL 3600
-@ IN SOA ns1 hostmaster 1 7200 900 1209600 300
-@ IN NS ns1
-@ IN TXT \"apex\"
-ns1 IN A 192.0.2.53
-stop.cdn IN TXT \"stops the wildcard\"
-a.ent IN A 192.0.2.1
-sub IN NS ns.other.net.
-alias IN CNAME www
-away IN CNAME other.net.
-";
-
-const PREFIXES: &str = "\
-prefix,mirror
-10.0.0.0/9,two
-10.200.1.0/24,sin
-2001:db8::/33,sin
-2001:db8::8000/113,two
-20.0.0.0/9,two
-20.200.1.0/24,sin
-20.200.1.77/32,two
-2a00::/33,sin
-2a00:0:0:1::/64,two
-2a00::8000/113,two
-";
 
 const NAMES: &[&str] = &[
     "www.example.org",
@@ -130,16 +61,6 @@ const SUBNETS: &[&str] = &[
     "::ffff:1.2.3.4",
 ];
 
-fn world() -> Result<World> {
-    let folder = tempfile::tempdir()?;
-    let path = folder.path().join("geodns.toml");
-    std::fs::write(&path, CONFIG)?;
-    std::fs::write(folder.path().join("example.org.zone"), ZONE)?;
-    std::fs::write(folder.path().join("world.csv"), PREFIXES)?;
-    let inputs = Inputs::of(Config::load(&path)?)?;
-    Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
-}
-
 /// Throws queries at the responder. Gives how often each verdict was.
 fn throw(world: &World, seed: u64, queries: u64) -> Result<Vec<u64>> {
     let identity = Identity {
@@ -181,7 +102,7 @@ fn throw(world: &World, seed: u64, queries: u64) -> Result<Vec<u64>> {
 
 #[test]
 fn never_a_wrong_answer() -> Result<()> {
-    let world = world()?;
+    let world = world::compiled("steered_apex")?;
     let seed: u64 = rand::random();
     println!("seeds {seed} and following");
     let counts = thread::scope(|scope| -> Result<_> {

@@ -10,8 +10,8 @@ use geodns_common::tables::Tables;
 use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Pins, Space};
+use geodns_tests::real;
 use geodns_tests::rig::Responder;
-use geodns_tests::world;
 
 /// What of `larger` is beside `smaller`, in per cent.
 fn apart(one: u64, other: u64) -> f64 {
@@ -22,7 +22,7 @@ fn apart(one: u64, other: u64) -> f64 {
 #[test]
 fn every_map_takes_what_is_worked_out_for_it() -> Result<()> {
     needs_root!();
-    for world in [world::compiled(None)?, world::limited()?] {
+    for world in [real::compiled(None)?, real::limited()?] {
         let plan = world.plan.read().expect("not poisoned");
         let responder = Responder::load(&*plan, plan.capacity())?;
         let taken: BTreeMap<&str, u64> = responder.instance.memory_by_map().collect();

@@ -12,25 +12,6 @@ use geodns_tests::twins::Twins;
 
 const CLIENT: &str = "10.1.0.1";
 
-const BODY: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[zone]]
-name = "small.example"
-file = "small.example.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10"]
-[[pool]]
-id = "www"
-mirrors = ["ams"]
-policy = "all"
-[[steer]]
-name = "www.example.org"
-pool = "www"
-"#;
-
 /// 500 names, a wildcard, a cut, and records that only the slow path has.
 fn zone(serial: u32) -> String {
     let mut text = format!(
@@ -46,19 +27,14 @@ fn zone(serial: u32) -> String {
     text
 }
 
-const SMALL: &str = "$TTL 300\n@ SOA ns.example.org. hostmaster 1 7200 900 1209600 300\n@ NS ns.example.org.\na A 192.0.2.77\n";
-
 /// A setup whose table of names has room for N: four are there from the start.
 fn setup(max_names: usize) -> Setup {
-    let mut setup = Setup::new(&[])
-        .body(BODY)
-        .file("example.org.zone", &zone(1))
-        .file("small.example.zone", SMALL);
+    let mut setup = Setup::world("one_mirror", &[]).file("example.org.zone", &zone(1));
     setup.kernel = format!("max_names = {max_names}\n");
     setup
 }
 
-/// Names that are in the kernel's table from the start: `example.org`, `www` in it; `small.example`, `a` in it.
+/// Names that are in the kernel's table from the start: `example.org`, `www` in it; `other.example`, `a` in it.
 const ALWAYS: usize = 4;
 
 fn client() -> IpAddr {

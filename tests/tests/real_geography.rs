@@ -15,7 +15,7 @@ use geodns::steering::{Steering, Whereabouts};
 use geodns::world::{Inputs, World};
 use geodns_common::abi::{Family, Order};
 use geodns_common::tables::{self, Tables};
-use geodns_tests::world;
+use geodns_tests::real;
 use ipnet::IpNet;
 use maxminddb::{Reader, WithinOptions, path};
 use rand::rngs::SmallRng;
@@ -164,7 +164,7 @@ fn compiled(test: &str) -> Result<Option<(Inputs, World)>> {
         geodns_tests::skipped(test, "no data; run `cargo xtask data`");
         return Ok(None);
     };
-    let folder = world::geographic(&databases)?;
+    let folder = real::geographic(&databases)?;
     let inputs = Inputs::of(Config::load(&folder.path().join("geodns.toml"))?)?;
     let world = inputs.compile(&inputs.layers(), 1, [1, 2])?;
     Ok(Some((inputs, world)))

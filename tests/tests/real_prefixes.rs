@@ -12,8 +12,8 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query, Reply};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{Frame, SERVER_MAC};
+use geodns_tests::real::{self, MIRRORS, NAME};
 use geodns_tests::rig::{Action, Responder};
-use geodns_tests::world::{self, MIRRORS, NAME};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -82,7 +82,7 @@ fn scopes_tile_the_whole_space_and_are_as_large_as_can_be() -> Result<()> {
         return Ok(());
     };
     let runs = runs(&list)?;
-    let world = world::compiled(Some(&list))?;
+    let world = real::compiled(Some(&list))?;
     let plan = world.plan.read().expect("not poisoned");
     let select = |plan: &Plan, address: u32| {
         let selection = plan.select(0, Family::V4, IpAddr::V4(Ipv4Addr::from(address)));
@@ -141,7 +141,7 @@ fn the_kernel_sends_every_client_where_the_list_says() -> Result<()> {
         return Ok(());
     };
     let runs = runs(&list)?;
-    let world = world::compiled(Some(&list))?;
+    let world = real::compiled(Some(&list))?;
     let plan = world.plan.read().expect("not poisoned");
     let mut responder = Responder::load(&*plan, plan.capacity())?;
     responder.listen(&[("192.0.2.53".parse()?, 1, SERVER_MAC)])?;

@@ -28,9 +28,8 @@ fn slow() -> Setup {
 /// The example with DNS over TLS.
 fn with_tls(setup: Setup) -> Result<Setup> {
     let (certificate, key) = certificate()?;
-    let tls = "[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n";
     Ok(setup
-        .body(&format!("{tls}{EXAMPLE}"))
+        .and("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n")
         .file("tls.crt", &certificate)
         .file("tls.key", &key))
 }

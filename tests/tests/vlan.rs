@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Setup, difference};
+use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, ANY, Query, Reply, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Space, at};
@@ -20,9 +20,9 @@ type Network = (u8, &'static str);
 const UNTAGGED: [Network; 1] = [(0, "eth0")];
 const TAGGED: [Network; 2] = [(10, "eth0.10"), (20, "eth0.100.20")];
 
-/// 30 mirrors: too many for the fast path and for UDP.
-fn body() -> String {
-    let mut body = EXAMPLE.to_owned();
+/// The example, and 30 mirrors: too many for the fast path and for UDP.
+fn setup(listen: &[&str], mode: &str) -> Setup {
+    let mut body = String::new();
     let mut ids = Vec::new();
     for number in 0..30 {
         ids.push(format!("m{number}"));
@@ -39,7 +39,7 @@ fn body() -> String {
             &ids[..count]
         ));
     }
-    body
+    Setup::example(listen).mode(mode).and(&body)
 }
 
 /// One wire with a network untagged, or with two: 802.1Q tag 10, and 802.1ad tag 100 around 802.1Q
@@ -191,12 +191,7 @@ fn clients_are_answered(networks: &[Network], mode: &str) -> Result<()> {
         .flat_map(|&(number, _)| [server(number, false), server(number, true)])
         .collect();
     let listen: Vec<&str> = listen.iter().map(String::as_str).collect();
-    let setup = Setup::new(&listen)
-        .mode(mode)
-        .body(&body())
-        .file("example.org.zone", EXAMPLE_ZONE)
-        .file("world.csv", EXAMPLE_PREFIXES);
-    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let mut daemon = Daemon::start(&pair.server, &setup(&listen, mode))?;
     let status = daemon.json("status")?;
     ensure!(
         status["interfaces"][0]["mode"] == mode,
@@ -254,11 +249,7 @@ fn frames_are_answered(test: &str, mode: &str) -> Result<()> {
              link set eth0.100.20 up",
         )?;
     }
-    let setup = Setup::new(&["192.0.2.53", "2001:db8::53"])
-        .mode(mode)
-        .body(&body())
-        .file("example.org.zone", EXAMPLE_ZONE)
-        .file("world.csv", EXAMPLE_PREFIXES);
+    let setup = setup(&["192.0.2.53", "2001:db8::53"], mode);
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     let octets = |space: &Space| -> Result<[u8; 6]> {
         let mac = space.mac("eth0")?;

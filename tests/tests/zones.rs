@@ -1,12 +1,13 @@
-//! Zone files, good and bad: what `geodns zone check` says of them beside named-checkzone (BIND) and
-//! kzonecheck (Knot DNS); and what all three have read.
+//! Zone files, good and bad: `geodns zone check` judges them beside named-checkzone (BIND) and kzonecheck (Knot DNS).
+//! Each zone is a test.
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::built::binary;
+use geodns_tests::cases::{case, run};
 use geodns_tests::other_server;
 
 /// A zone with the addresses of its server.
@@ -363,45 +364,49 @@ fn ask(folder: &Path, program: &Path, arguments: &[&str]) -> Result<(Says, Strin
     Ok((says(done.status.code(), &text), text))
 }
 
-#[test]
-fn zones_are_judged_as_other_servers_judge_them() -> Result<()> {
+/// Judges a zone with all three checkers.
+fn judge(text: &str, [ours, named, knot]: [Says; 3], why: &str) -> Result<()> {
+    ensure!(
+        (ours == named) == why.is_empty(),
+        "{text:?}: explain the difference, or there is none"
+    );
+    let whole = match text.starts_with("$TTL") || text.contains("SOA ns.x.") {
+        true => text.to_owned(),
+        false => format!("{HEAD}{text}"),
+    };
     let folder = tempfile::tempdir()?;
-    let named_checkzone = other_server("named-checkzone")?;
-    let kzonecheck = other_server("kzonecheck")?;
-    for (text, ours, named, knot, why) in ZONES {
-        ensure!(
-            (ours == named) == why.is_empty(),
-            "{text:?}: explain the difference, or there is none"
-        );
-        let whole = match text.starts_with("$TTL") || text.contains("SOA ns.x.") {
-            true => (*text).to_owned(),
-            false => format!("{HEAD}{text}"),
-        };
-        fs::write(folder.path().join("zone"), &whole)?;
-        let check = ["zone", "check", "zone", "--origin", "example.org"];
-        let (said, answer) = ask(folder.path(), &binary()?, &check)?;
-        ensure!(said == *ours, "{text:?}: {said:?}, not {ours:?}: {answer}");
-        // Every line says where.
-        for line in answer
-            .lines()
-            .filter(|line| !line.starts_with("example.org: "))
-        {
-            let line = line.strip_prefix("warning: ").unwrap_or(line);
-            ensure!(line.starts_with("zone:"), "{text:?}: {line}");
-        }
-        // Names of other zones are not asked for here.
-        let check = ["-i", "local", "example.org", "zone"];
-        let (said, answer) = ask(folder.path(), &named_checkzone, &check)?;
-        ensure!(
-            said == *named,
-            "{text:?}: BIND says {said:?}, not {named:?}: {answer}"
-        );
-        let check = ["-o", "example.org", "zone"];
-        let (said, answer) = ask(folder.path(), &kzonecheck, &check)?;
-        ensure!(
-            said == *knot,
-            "{text:?}: Knot says {said:?}, not {knot:?}: {answer}"
-        );
+    fs::write(folder.path().join("zone"), &whole)?;
+    let check = ["zone", "check", "zone", "--origin", "example.org"];
+    let (said, answer) = ask(folder.path(), &binary()?, &check)?;
+    ensure!(said == ours, "{text:?}: {said:?}, not {ours:?}: {answer}");
+    // Every line says where.
+    for line in answer
+        .lines()
+        .filter(|line| !line.starts_with("example.org: "))
+    {
+        let line = line.strip_prefix("warning: ").unwrap_or(line);
+        ensure!(line.starts_with("zone:"), "{text:?}: {line}");
     }
+    // Names of other zones are not asked for here.
+    let check = ["-i", "local", "example.org", "zone"];
+    let (said, answer) = ask(folder.path(), &other_server("named-checkzone")?, &check)?;
+    ensure!(
+        said == named,
+        "{text:?}: BIND says {said:?}, not {named:?}: {answer}"
+    );
+    let check = ["-o", "example.org", "zone"];
+    let (said, answer) = ask(folder.path(), &other_server("kzonecheck")?, &check)?;
+    ensure!(
+        said == knot,
+        "{text:?}: Knot says {said:?}, not {knot:?}: {answer}"
+    );
     Ok(())
+}
+
+fn main() -> ExitCode {
+    let cases = ZONES.iter().map(|&(text, ours, named, knot, why)| {
+        let name = format!("judged as other servers judge it: {text}");
+        case(&name, move || judge(text, [ours, named, knot], why))
+    });
+    run(cases.collect())
 }

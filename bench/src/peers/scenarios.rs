@@ -7,8 +7,8 @@ use anyhow::Result;
 use geodns_common::cookie;
 use geodns_tests::dns::{A, AAAA, COOKIE, MX, NS, Query, SOA, TXT};
 use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::real::NAME;
 use geodns_tests::rig::{Clients, Draw, Pattern};
-use geodns_tests::world::NAME;
 
 use super::world::{ABSENT, HOST, SERVER_V4, SERVER_V6};
 

@@ -13,8 +13,8 @@ use geodns_tests::net::Space;
 use geodns_tests::other_server;
 use geodns_tests::packet::Frame;
 use geodns_tests::peers::{self, Kind, Peer};
+use geodns_tests::real::{MIRRORS, NAME, body};
 use geodns_tests::rig::{Pattern, Seen};
-use geodns_tests::world::{MIRRORS, NAME, body};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 

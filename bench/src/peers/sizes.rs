@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use geodns::world::World;
+use geodns_tests::real;
 use geodns_tests::rig::{Draw, Responder};
-use geodns_tests::world;
 
 use super::load::flooded;
 use super::servers::Role;
@@ -110,7 +110,7 @@ struct Loaded {
 
 /// Measures all of them in each round, after one that only warms up.
 pub fn measure(list: &List, rounds: usize) -> Result<Vec<Cost>> {
-    let mut flood = Flood::new(world::NAME)?;
+    let mut flood = Flood::new(real::NAME)?;
     let mut loaded = load(&flood, list)?;
     let mut costs = Vec::new();
     for question in QUESTIONS {
@@ -172,8 +172,8 @@ fn load(flood: &Flood, list: &List) -> Result<Vec<Loaded>> {
     for size in PREFIXES.into_iter().chain([list.len()]) {
         let path = folder.path().join(format!("{size}.csv"));
         std::fs::write(&path, list.part(size))?;
-        let world = world::compiled((size > 0).then_some(&*path))?;
-        add(Of::Prefixes, size, world::NAME.to_owned(), &world)?;
+        let world = real::compiled((size > 0).then_some(&*path))?;
+        add(Of::Prefixes, size, real::NAME.to_owned(), &world)?;
     }
     Ok(loaded)
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::mmdb;
+use geodns_tests::real::MIRRORS;
 use geodns_tests::rig::CLIENTS;
-use geodns_tests::world::MIRRORS;
 use ipnet::{IpNet, Ipv4Net};
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;

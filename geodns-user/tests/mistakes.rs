@@ -1,14 +1,15 @@
 //! What people write in a configuration that is wrong, and what `geodns check` says to each.
 //!
-//! The lines are kept in `mistakes.txt` beside this file, to be read as somebody who knows nothing would: each must
-//! name file, line, key and what to write. `WRITE_GOLDEN=1` writes it anew.
+//! Each mistake is a test. The lines are kept in `mistakes.txt` beside this file, to be read as somebody who knows nothing
+//! would: each must name file, line, key and what to write. `WRITE_GOLDEN=1` writes it anew.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 
 const GEODNS: &str = env!("CARGO_BIN_EXE_geodns");
@@ -574,72 +575,100 @@ fn geodns(arguments: &[&str], file: &Path) -> Result<(i32, String, String)> {
     Ok((code, stdout, String::from_utf8(output.stderr)?))
 }
 
-#[test]
-fn each_mistake_is_answered_with_where_it_is_and_what_to_write() -> Result<()> {
+/// What `geodns check` says of a mistake, as it stands in `mistakes.txt`; with `--json` it says the same.
+fn said_of(name: &str, edits: &[Edit]) -> Result<String> {
     let mut said = String::new();
-    for (name, edits) in MISTAKES {
-        let folder = tempfile::tempdir()?;
-        let file = write(folder.path(), edits)?;
-        let (code, stdout, stderr) = geodns(&["check"], &file)?;
-        let place = format!("{}/", folder.path().display());
-        // Keys come and go; which are known is another test's.
-        let shown = |line: &str| {
-            let line = line.replace(&place, "");
-            let (line, _) = line.split_once(" known: ").unwrap_or((&line, ""));
-            line.to_owned()
-        };
-        let errors = stderr.replace(&place, "");
-        let warnings = stdout.lines().filter(|line| line.starts_with("warning: "));
-        let warnings: Vec<String> = warnings.map(|line| line.replace(&place, "")).collect();
-        let _ = writeln!(said, "## {name}");
-        for line in errors.lines().map(shown).chain(warnings.clone()) {
-            let _ = writeln!(said, "{line}");
-        }
-        if code == 0 && warnings.is_empty() {
-            let _ = writeln!(said, "ok");
-        }
-        // The same for programs.
-        let (json_code, stdout, stderr) = geodns(&["check", "--json"], &file)?;
-        ensure!(
-            json_code == code,
-            "{name}: {json_code} with --json, {code} without"
-        );
-        let json: Value =
-            serde_json::from_str(&stdout).with_context(|| format!("{name}: {stdout}{stderr}"))?;
-        ensure!(stderr.is_empty(), "{name}: {stderr}");
-        match code {
-            0 => ensure!(json["errors"].is_null(), "{name}: {json}"),
-            1 => {
-                let all = json["errors"].as_array().context("errors")?;
-                ensure!(all.len() == errors.lines().count(), "{name}: {json}");
-                for (error, line) in all.iter().zip(errors.lines()) {
-                    let text =
-                        |key: &str| error[key].as_str().unwrap_or_default().replace(&place, "");
-                    ensure!(line.ends_with(&text("message")), "{name}: {error}, {line}");
-                    ensure!(line.contains(&text("key")), "{name}: {error}, {line}");
-                    ensure!(error["file"].is_string(), "{name}: {error}");
-                    let place = ["line", "column"].map(|key| error[key].as_u64());
-                    let place = place.iter().flatten().map(|number| format!(":{number}"));
-                    let place = format!("{}{}: ", text("file"), place.collect::<String>());
-                    ensure!(line.contains(&place), "{name}: {error}, {line}");
-                }
+    let folder = tempfile::tempdir()?;
+    let file = write(folder.path(), edits)?;
+    let (code, stdout, stderr) = geodns(&["check"], &file)?;
+    let place = format!("{}/", folder.path().display());
+    // Keys come and go; which are known is another test's.
+    let shown = |line: &str| {
+        let line = line.replace(&place, "");
+        let (line, _) = line.split_once(" known: ").unwrap_or((&line, ""));
+        line.to_owned()
+    };
+    let errors = stderr.replace(&place, "");
+    let warnings = stdout.lines().filter(|line| line.starts_with("warning: "));
+    let warnings: Vec<String> = warnings.map(|line| line.replace(&place, "")).collect();
+    for line in errors.lines().map(shown).chain(warnings.clone()) {
+        let _ = writeln!(said, "{line}");
+    }
+    if code == 0 && warnings.is_empty() {
+        let _ = writeln!(said, "ok");
+    }
+    // The same for programs.
+    let (json_code, stdout, stderr) = geodns(&["check", "--json"], &file)?;
+    ensure!(
+        json_code == code,
+        "{name}: {json_code} with --json, {code} without"
+    );
+    let json: Value =
+        serde_json::from_str(&stdout).with_context(|| format!("{name}: {stdout}{stderr}"))?;
+    ensure!(stderr.is_empty(), "{name}: {stderr}");
+    match code {
+        0 => ensure!(json["errors"].is_null(), "{name}: {json}"),
+        1 => {
+            let all = json["errors"].as_array().context("errors")?;
+            ensure!(all.len() == errors.lines().count(), "{name}: {json}");
+            for (error, line) in all.iter().zip(errors.lines()) {
+                let text = |key: &str| error[key].as_str().unwrap_or_default().replace(&place, "");
+                ensure!(line.ends_with(&text("message")), "{name}: {error}, {line}");
+                ensure!(line.contains(&text("key")), "{name}: {error}, {line}");
+                ensure!(error["file"].is_string(), "{name}: {error}");
+                let place = ["line", "column"].map(|key| error[key].as_u64());
+                let place = place.iter().flatten().map(|number| format!(":{number}"));
+                let place = format!("{}{}: ", text("file"), place.collect::<String>());
+                ensure!(line.contains(&place), "{name}: {error}, {line}");
             }
-            other => anyhow::bail!("{name}: exit code {other}"),
         }
+        other => anyhow::bail!("{name}: exit code {other}"),
     }
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes.txt");
-    if std::env::var_os("WRITE_GOLDEN").is_some() {
-        fs::write(&golden, &said)?;
+    Ok(said)
+}
+
+/// Where the lines are kept.
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes.txt")
+}
+
+/// Whether they are written anew.
+fn is_written() -> bool {
+    std::env::var_os("WRITE_GOLDEN").is_some()
+}
+
+fn is_answered_with_where_it_is_and_what_to_write(name: &str, edits: &[Edit]) -> Result<()> {
+    let said = said_of(name, edits)?;
+    if is_written() {
+        return Ok(());
     }
-    let expected = fs::read_to_string(&golden)?;
-    for (said, expected) in said.lines().zip(expected.lines()) {
-        ensure!(said == expected, "said:     {said}\nexpected: {expected}");
-    }
-    ensure!(said.lines().count() == expected.lines().count(), "{said}");
+    let golden = fs::read_to_string(golden())?;
+    let (_, expected) = golden
+        .split_once(&format!("## {name}\n"))
+        .with_context(|| format!("mistakes.txt has no {name}"))?;
+    let (expected, _) = expected.split_once("## ").unwrap_or((expected, ""));
+    ensure!(said == expected, "said:\n{said}expected:\n{expected}");
     Ok(())
 }
 
-#[test]
+fn the_file_has_these_mistakes_and_no_others() -> Result<()> {
+    if is_written() {
+        let mut text = String::new();
+        for (name, edits) in MISTAKES {
+            let _ = write!(text, "## {name}\n{}", said_of(name, edits)?);
+        }
+        fs::write(golden(), text)?;
+    }
+    let golden = fs::read_to_string(golden())?;
+    let names: Vec<&str> = golden
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    let mistakes: Vec<&str> = MISTAKES.iter().map(|(name, _)| *name).collect();
+    ensure!(names == mistakes, "{names:?}\n{mistakes:?}");
+    Ok(())
+}
+
 fn the_schema_takes_what_check_takes_and_refuses_what_has_another_shape() -> Result<()> {
     let output = Command::new(GEODNS).args(["config", "schema"]).output()?;
     ensure!(output.status.success());
@@ -707,4 +736,30 @@ fn the_schema_takes_what_check_takes_and_refuses_what_has_another_shape() -> Res
         );
     }
     Ok(())
+}
+
+fn main() -> ExitCode {
+    let test = |name: &str, test: fn() -> Result<()>| {
+        Trial::test(name, move || {
+            test().map_err(|error| format!("{error:?}").into())
+        })
+    };
+    let mut tests = vec![
+        test(
+            "the_file_has_these_mistakes_and_no_others",
+            the_file_has_these_mistakes_and_no_others,
+        ),
+        test(
+            "the_schema_takes_what_check_takes_and_refuses_what_has_another_shape",
+            the_schema_takes_what_check_takes_and_refuses_what_has_another_shape,
+        ),
+    ];
+    tests.extend(MISTAKES.iter().map(|(name, edits)| {
+        let title = format!("{name} is answered with where it is and what to write");
+        Trial::test(title.replace(' ', "_"), || {
+            is_answered_with_where_it_is_and_what_to_write(name, edits)
+                .map_err(|error| format!("{error:?}").into())
+        })
+    }));
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
 }

@@ -29,7 +29,7 @@ const TIME: Duration = Duration::from_secs(2);
 const PART: u32 = 32_768;
 /// The prefix that the flood comes from: all but its last octet.
 const PREFIX: [u8; 3] = [20, 1, 2];
-/// Of the same prefix: who has a cookie, and who asks over TCP.
+/// Clients in the same prefix: one has a cookie, one asks over TCP.
 const WITH_COOKIE: &str = "20.1.2.77";
 const OVER_TCP: &str = "20.1.2.9";
 /// Absent, so that the few that are answered are told from other answers.
@@ -47,7 +47,7 @@ fn pattern(query: &Query, source: Clients, from: &str) -> Pattern {
     }
 }
 
-/// What the flood is of.
+/// The queries of the flood.
 fn flooding() -> Pattern {
     let mut pattern = pattern(&Query::new(FLOOD, A), Clients::Table, "0.0.0.0");
     let first = Frame::new("0.0.0.0", SERVER, Vec::new()).dns() + 12 + 1;
@@ -101,7 +101,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures(&rounds.collect::<Result<Vec<_>>>()?))
 }
 
-/// What one round gave.
+/// The outcome of one round.
 struct Round {
     answerable: f64,
     dropped: f64,
@@ -186,7 +186,7 @@ fn rate(flows: &[Flow]) -> f64 {
     quantile(&by(flows, |flow| flow.per_second(flow.sent)), 0.5)
 }
 
-/// What was lost before the program saw it, in percent.
+/// Percent that was lost before the program saw it.
 fn share_lost(flow: &Flow) -> f64 {
     100.0 * flow.lost.there as f64 / flow.sent as f64
 }

@@ -24,7 +24,7 @@ const OTHERS: u8 = 200;
 /// Over TLS each query is a process of its own.
 const EVERY: u32 = 10;
 
-/// What one round gave.
+/// The outcome of one round.
 struct Round {
     /// Connections a second of the crowd.
     opened: f64,

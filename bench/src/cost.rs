@@ -1,6 +1,5 @@
-//! What one packet costs, without a network: the rig's `restore` puts the query back into the frame
-//! and calls the program, a million times over. A frame that was answered is a response, which
-//! nobody answers again, so a plain repetition would measure that.
+//! The cost of one packet, without a network: the rig's `restore` puts the query back into the frame and calls the
+//! program, a million times over. Without that, all runs but the first would get a response, which nobody answers.
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
@@ -110,7 +109,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What putting a query back takes, without a network: how fast this machine is, beside what answers take on it.
+/// Measures the time to put a query back: how fast this machine is, beside its times for answers.
 pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
     let mut frame = Frame::new(CLIENT, SERVER, Query::new(real::NAME, A).bytes());
     frame.checksum = Checksum::None;

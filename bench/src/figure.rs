@@ -8,22 +8,22 @@ use serde_json::{Value, json};
 /// One figure.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Which bench it is of.
+    /// The bench that measured it.
     pub bench: &'static str,
-    /// What was measured.
+    /// The quantity measured.
     pub what: String,
-    /// In what.
+    /// The unit of all values.
     pub unit: &'static str,
     /// One value a round.
     pub rounds: Vec<f64>,
-    /// What it must reach, if anything.
+    /// The goal for its median, if there is one.
     pub goal: Option<Goal>,
 }
 
-/// What a figure's median must reach.
+/// A goal for a figure's median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// So much, or more.
+    /// This value, or more.
     AtLeast(f64),
     /// Less than this.
     Below(f64),

@@ -155,20 +155,20 @@ enum End {
     Server,
 }
 
-/// What came of a flood.
+/// The outcome of a flood.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     /// Queries sent.
     pub sent: u64,
-    /// What came back.
+    /// Frames that came back.
     pub seen: Seen,
-    /// What was lost on the way, as the machine has other things to do.
+    /// Frames lost on the way, while the machine did something else.
     pub lost: Lost,
     /// How long it took.
     pub time: Duration,
 }
 
-/// By what a paced load is sent.
+/// The sender of a paced load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// The generator, each query by itself: for who answers in the kernel.
@@ -187,16 +187,16 @@ impl By {
     }
 }
 
-/// What came of a load that was paced.
+/// The outcome of a paced load.
 #[derive(Clone, Debug)]
 pub struct Paced {
     /// Queries sent.
     pub sent: u64,
-    /// What came back while it lasted.
+    /// Frames that came back while it lasted.
     pub seen: Seen,
-    /// The same, and what came soon after.
+    /// The same, with those that came soon after.
     pub all: Seen,
-    /// What was lost on the way, as the machine has other things to do.
+    /// Frames lost on the way, while the machine did something else.
     pub lost: Lost,
     /// How long answers took, if that was wanted.
     pub times: Times,
@@ -317,7 +317,7 @@ impl Flood {
         self.ask_paced(patterns, Duration::ZERO)
     }
 
-    /// The same, no two of them closer together than so long.
+    /// The same, with at least `pace` between two of them.
     pub fn ask_paced(&mut self, patterns: &[Pattern], pace: Duration) -> Result<()> {
         let longest = patterns.iter().map(|pattern| &pattern.frame);
         let longest = longest.max_by_key(|frame| frame.len());
@@ -522,7 +522,7 @@ impl Flood {
         })
     }
 
-    /// What the two ends have lost so far.
+    /// Frames that the two ends have lost so far.
     fn lost(&self) -> Result<Lost> {
         let counted = |space: &Space, counter: &str| -> Result<u64> {
             let text = output(space.command("ethtool").args(["-S", "eth0"]))?;

@@ -73,8 +73,8 @@ pub fn run(databases: &[PathBuf], rounds: usize) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What one core does: seconds to read, to compile, to load, of all; bytes in the kernel; nanoseconds
-/// of a lookup, of one in the trie, and their ratio.
+/// Measures on one core: seconds to read, to compile, to load, in all; bytes in the kernel; nanoseconds of a lookup, of
+/// one in the trie, and their ratio.
 fn pinned(databases: &[PathBuf]) -> Result<Vec<f64>> {
     let mut core = CpuSet::new();
     core.set(0)?;
@@ -144,8 +144,8 @@ fn leaves(plan: &Plan) -> Result<Vec<(Ipv4Addr, u8, u32)>> {
     Ok(leaves)
 }
 
-/// Of a daemon: megabytes at its peak, and at rest; seconds that a preview compiles and compares, and
-/// megabytes at the peak with that.
+/// Measures a daemon: megabytes at its peak and at rest; seconds that a preview compiles and compares, and megabytes at
+/// the peak of that.
 fn daemon(databases: &[PathBuf]) -> Result<[f64; 5]> {
     let pair = Pair::new(&[])?;
     let setup = real::geographic_setup("192.0.2.53", databases);

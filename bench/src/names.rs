@@ -1,5 +1,4 @@
-//! What names cost: a zone of a million beside one of a thousand, and a flood of names that do not
-//! exist.
+//! The cost of names: a zone of a million beside one of a thousand, and a flood of names that do not exist.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -27,7 +26,7 @@ const ZONES: [(usize, &str); 2] = [
 ];
 /// A name that is in neither; its digits are random.
 const ABSENT: &str = "x00000000.example.org";
-/// What is compared: a zone of [`ZONES`], and how its names are drawn. To the first, the others.
+/// Cases: a zone of [`ZONES`], and how its names are drawn. The others are compared to the first.
 const CASES: [(usize, Draw, &str); 3] = [
     (1, Draw::Evenly, "one of a thousand"),
     (0, Draw::Evenly, "one of a million, evenly drawn"),
@@ -144,7 +143,7 @@ pub(super) fn compiled(names: usize) -> Result<World> {
     Ok(inputs.compile(&inputs.layers(), 1, [1, 2])?)
 }
 
-/// What one path takes for a name, in nanoseconds, by [`CASES`].
+/// Nanoseconds that one path takes for a name, by [`CASES`].
 type Times = [Vec<f64>; CASES.len()];
 
 /// Lookups of random names of both zones, in the kernel and in the slow path.
@@ -202,7 +201,7 @@ fn lookups(rounds: usize) -> Result<Vec<Figure>> {
     .concat())
 }
 
-/// What each case takes, and how many times what the first takes.
+/// Figures of each case: its time, and the ratio to the first.
 fn beside(path: &str, times: &Times, goal: Option<Goal>) -> Vec<Figure> {
     let mut figures = Vec::new();
     for ((_, _, what), of_case) in CASES.into_iter().zip(times) {
@@ -275,8 +274,7 @@ impl Questions {
         })
     }
 
-    /// What the slow path takes of a core for those of a turn, N at a time, as the workers of UDP have
-    /// them.
+    /// Measures the CPU time of the slow path for the queries of a turn, N at a time, as the workers of UDP have them.
     fn answer(&self, world: &World, at_once: usize, turn: usize) -> Result<Duration> {
         let identity = Identity {
             id: Some("bench".to_owned()),
@@ -407,7 +405,7 @@ fn absent(rounds: usize) -> Result<Vec<Figure>> {
     ])
 }
 
-/// What is answered to a message over TCP.
+/// Asks over TCP.
 fn by_tcp(client: &Space, from: &str, to: &str, message: &[u8]) -> Result<Vec<u8>> {
     dns::ask_tcp(&mut client.tcp(from.parse()?, at(to, 53)?)?, message)
 }

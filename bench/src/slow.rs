@@ -138,7 +138,7 @@ fn questions_of() -> String {
     questions
 }
 
-/// What a server answers to one question of each kind: what is compared must do the same work.
+/// Asks a server one question of each kind: servers that are compared must give the same answers.
 fn answers(client: &Space, server: &str) -> Result<Vec<Reply>> {
     let socket = client.udp("192.0.2.1".parse()?, at(server, 53)?)?;
     let kinds = [

@@ -1,7 +1,6 @@
-//! What each stage of the fast path costs, without a network: the program is loaded once for each, to give
-//! packets up after it, and timed as in [`cost`]. What a stage costs is what it takes more than up
-//! to the one before. Where the answer is longer than the query, `grow` has the cutting off in it too that
-//! makes the next query of the frame, which takes about as long.
+//! The cost of each stage of the fast path, without a network. For each stage the program is loaded once, set to give
+//! packets up after it, and timed as in [`cost`]. A stage costs the difference to the stage before. Where the answer is
+//! longer than the query, `grow` includes cutting the frame for the next query, which takes about as long.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What the verifier walks: its budget is a million instructions a program.
+//! Instructions that the verifier walks: its budget is a million for each program.
 
 use std::path::Path;
 

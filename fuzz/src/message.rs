@@ -74,7 +74,7 @@ impl Parts {
         additional.filter(|record| record.rtype == OPT && record.root)
     }
 
-    /// What there is in a section, but for OPT and TSIG.
+    /// Records of a section, without OPT and TSIG.
     fn of_section(&self, section: usize) -> impl Iterator<Item = &Record> {
         let records = self.records.iter();
         records.filter(move |one| one.section == section && !matches!(one.rtype, OPT | TSIG))
@@ -96,7 +96,7 @@ impl Parts {
     }
 }
 
-/// What follows a name.
+/// The octets behind a name.
 fn name(mut octets: &[u8]) -> Option<&[u8]> {
     loop {
         match octets.split_first()? {
@@ -138,7 +138,7 @@ fn word(octets: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([octets[0], octets[1]]))
 }
 
-/// What must hold for a response of one message, to whatever was asked.
+/// Checks the promises that hold for a response of one message to any query.
 pub fn check(query: &[u8], response: &[u8], transport: Transport) {
     let (asked, told) = (Parts::of(query), Parts::of(response));
     let limit = match transport {

@@ -13,7 +13,7 @@ use geodns::zone::{Delta, Run, Zone, parse, take};
 /// 255.
 const OCTETS: usize = 64;
 
-/// What the secondary has: serial 1.
+/// The zone that the secondary has: serial 1.
 const ZONE: &str = "\
 $TTL 60
 @ SOA ns host 1 2h 15m 2w 5m
@@ -88,7 +88,7 @@ fn changed(deltas: &[Delta]) -> Option<Zone> {
     Some(zone)
 }
 
-/// What came in could be transferred on.
+/// A zone that came in can be transferred on.
 fn follows_rules(zone: &Zone) {
     assert!(!zone.is_empty() && zone.top().has(Rtype::NS));
     let records = Run::from(zone);

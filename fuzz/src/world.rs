@@ -1,4 +1,4 @@
-//! What the targets ask: the world of `world/`, and who does.
+//! The world of `world/`, which the targets ask, and their clients.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use geodns::zone::{self, Zones};
 /// The world.
 pub static WORLD: LazyLock<World> = LazyLock::new(world);
 
-/// Who the slow path says it is.
+/// The identity of the slow path.
 pub static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity {
     id: WORLD.inputs.config.server.id(),
     nsid: WORLD.inputs.config.server.nsid(),

@@ -49,7 +49,7 @@ pub fn zone_file(content: &[u8]) {
     transferred(&zone);
 }
 
-/// What its primary took, a secondary takes: the same zone.
+/// A secondary takes the zone that its primary took.
 fn transferred(zone: &Zone) {
     let records = Run::from(zone);
     let taken = take::from_run(&zone.apex, &records).expect("it follows the rules");

@@ -1,4 +1,4 @@
-//! What people write in a configuration that is wrong, and what `geodns check` says to each.
+//! Mistakes that people make in a configuration, and the lines of `geodns check` for each.
 //!
 //! Each mistake is a test. The lines are kept in `mistakes.txt` beside this file, to be read as somebody who knows nothing
 //! would: each must name file, line, key and what to write. `WRITE_GOLDEN=1` writes it anew.
@@ -46,7 +46,7 @@ $TTL 1h
 ns1 IN A 192.0.2.53
 ";
 
-/// What somebody did to the configuration, or to a file beside it.
+/// An edit of the configuration, or of a file beside it.
 enum Edit {
     /// This was written in the place of that.
     Put(&'static str, &'static str),
@@ -71,7 +71,7 @@ const POLICY: &str = "policy = \"table\"";
 const IAD: &str = "addresses = [\"198.51.100.10\"]";
 const ZONE_FILE: &str = "file = \"example.org.zone\"";
 
-/// Who makes which mistake. The first few are none.
+/// The mistakes, each with its name. The first few are none.
 const MISTAKES: &[(&str, &[Edit])] = &[
     ("ok", &[]),
     ("BOM", &[Begin("\u{feff}")]),
@@ -575,7 +575,7 @@ fn geodns(arguments: &[&str], file: &Path) -> Result<(i32, String, String)> {
     Ok((code, stdout, String::from_utf8(output.stderr)?))
 }
 
-/// What `geodns check` says of a mistake, as it stands in `mistakes.txt`; with `--json` it says the same.
+/// Runs `geodns check` on a mistake: its lines as they stand in `mistakes.txt`. With `--json` it says the same.
 fn said_of(name: &str, edits: &[Edit]) -> Result<String> {
     let mut said = String::new();
     let folder = tempfile::tempdir()?;

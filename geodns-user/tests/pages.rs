@@ -14,7 +14,7 @@ use geodns::config::{self, Config};
 use geodns_common::verdict::Verdict;
 use serde_json::Value;
 
-/// What a fragment is a part of.
+/// The file that a fragment is a part of.
 const BASE: &str = r#"
 [kernel]
 interfaces = ["eth0"]
@@ -42,7 +42,7 @@ struct Page {
 
 /// A block between fences.
 struct Block<'a> {
-    /// What stands behind the first fence.
+    /// The words behind the first fence.
     kind: &'a str,
     lines: Vec<&'a str>,
 }
@@ -92,7 +92,7 @@ impl Page {
         blocks
     }
 
-    /// What is no block.
+    /// The text outside of blocks.
     fn prose(&self) -> String {
         let mut fences = self.text.split("\n```");
         let mut prose = String::new();
@@ -105,7 +105,7 @@ impl Page {
         prose
     }
 
-    /// What the prose has between backquotes, each on one line.
+    /// The spans between backquotes in the prose, each on one line.
     fn spans(&self) -> Vec<String> {
         let of = |paragraph: &str| {
             let spans = paragraph.split('`').skip(1).step_by(2);

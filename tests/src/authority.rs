@@ -26,7 +26,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// What a server needs to be this host, with a certificate that ends with the year before this one.
+    /// TLS configuration of a server for this host. Its certificate ends when `year` begins.
     pub fn serve(&self, host: &str, year: i32) -> Result<Arc<ServerConfig>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new([host.to_owned()])?;

@@ -1,4 +1,4 @@
-//! What `cargo xtask build` and `cargo xtask test` have built: the daemon and the eBPF objects.
+//! The daemon and the eBPF objects that `cargo xtask build` and `cargo xtask test` have built.
 
 use std::path::{Path, PathBuf};
 

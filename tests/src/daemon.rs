@@ -22,7 +22,7 @@ use crate::world;
 /// How long a daemon may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a daemon is started with.
+/// The configuration, files and arguments that a daemon starts with.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// `server.listen`; empty: left out.
@@ -153,7 +153,7 @@ pub const EXAMPLE_ZONE: &str = include_str!("../worlds/three_mirrors/example.org
 /// Its prefix list: America to iad, Asia to sin, the rest to the default.
 pub const EXAMPLE_PREFIXES: &str = include_str!("../worlds/three_mirrors/world.csv");
 
-/// What a daemon leaves on disk and in bpffs; goes when dropped.
+/// A daemon's files on disk and pins in bpffs; removed when dropped.
 #[derive(Debug)]
 pub struct Home {
     /// Configuration, zones, state, socket, log.
@@ -311,7 +311,7 @@ impl Daemon {
         self.child.as_ref().map(Child::id)
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

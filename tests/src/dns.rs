@@ -379,7 +379,7 @@ impl Reply {
 }
 
 impl fmt::Display for Reply {
-    /// What matters of it in a line: `NOERROR aa 60 A 192.0.2.10; edns 1232`.
+    /// A line of it: `NOERROR aa 60 A 192.0.2.10; edns 1232`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.status())?;
         for (bit, name) in [

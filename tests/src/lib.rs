@@ -1,4 +1,4 @@
-//! What tests, demo and benches share: network namespaces, daemons in them, and questions byte by byte.
+//! The library of tests, demo and benches: network namespaces, daemons in them, and questions byte by byte.
 //!
 //! - [`net`]: namespaces, veth pairs, VLANs, sockets and programs inside them
 //! - [`world`]: configurations by name; [`real`]: those with the real prefix list and the real city databases

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 /// A database to be written.
 #[derive(Clone, Debug)]
 pub struct Writer {
-    /// What it calls its kind.
+    /// Its database type.
     pub kind: &'static str,
     /// Whether the tree is of IPv6 addresses, with IPv4 below ::/96.
     pub is_v6: bool,

@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::dns::{self, Query, Reply};
 
-/// What all names made here begin with.
+/// The beginning of all names made here.
 const PREFIX: &str = "gdns";
 /// Where `ip netns` keeps its namespaces.
 const NETNS: &str = "/run/netns";

@@ -33,7 +33,7 @@ pub enum Kind {
     Pdns,
 }
 
-/// What one is started with.
+/// The configuration of one.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Addresses that it listens on, port 53.
@@ -58,7 +58,7 @@ pub struct Setup {
 pub struct Peer {
     /// Which one.
     pub kind: Kind,
-    /// What it says of its version.
+    /// Its version, as it says it.
     pub version: String,
     /// Its configuration, zone files and log.
     pub folder: tempfile::TempDir,
@@ -188,7 +188,7 @@ impl Peer {
         self.child.id()
     }
 
-    /// What it has logged.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }

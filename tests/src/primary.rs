@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::dns::{A, AA, NS, QR, SOA, wire_name};
 use crate::net::Space;
 
-/// What it is asked.
+/// A question to it.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Which of its addresses.
@@ -30,7 +30,7 @@ pub struct Asked {
     pub question: Vec<u8>,
 }
 
-/// What it does then.
+/// Its reaction.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// Sends a message.
@@ -246,7 +246,7 @@ pub struct Message {
     pub authority: Vec<Vec<u8>>,
     /// Additional section.
     pub additional: Vec<Vec<u8>>,
-    /// What follows.
+    /// Octets that follow.
     pub trailer: Vec<u8>,
 }
 

@@ -222,10 +222,10 @@ impl<T: Tables> Tables for With<'_, T> {
     }
 }
 
-/// What a test run of the responder gave.
+/// The outcome of a test run of the responder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// What is to happen to the frame.
+    /// The program's return value.
     pub action: Action,
     /// The verdict whose counter went up.
     pub verdict: Verdict,
@@ -233,7 +233,7 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
-/// What an XDP program returns.
+/// A return value of an XDP program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// XDP_ABORTED
@@ -318,7 +318,7 @@ pub const TEMPLATES: usize = 64;
 /// Addresses of [`Clients::Table`].
 pub const CLIENTS: usize = 10_000;
 
-/// Whose address `generate` writes.
+/// The clients whose addresses `generate` writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clients {
     /// The one that is in the frame.
@@ -344,7 +344,7 @@ pub struct Pattern {
     pub source: Clients,
     /// Octets of it that are the address of the client subnet, of the same family; eight at the most.
     pub subnet: Range<usize>,
-    /// Whose address that is.
+    /// The clients whose address that is.
     pub subnet_of: Clients,
 }
 
@@ -415,7 +415,7 @@ impl Pattern {
     }
 }
 
-/// What `sink` does besides counting.
+/// Work of `sink` besides counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Besides {
     /// Nothing.
@@ -719,7 +719,7 @@ impl Rig {
         Ok(map.set(0, program, 0)?)
     }
 
-    /// What `sink` has counted so far, summed over CPUs.
+    /// The counts of `sink` so far, summed over CPUs.
     pub fn seen(&self) -> Result<Seen> {
         let map = self.0.map("SEEN").context("the rig has no map SEEN")?;
         let map: PerCpuArray<&MapData, Seen> = PerCpuArray::try_from(map)?;

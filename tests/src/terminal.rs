@@ -90,7 +90,7 @@ impl Terminal {
         }
     }
 
-    /// What is to be seen, row by row.
+    /// The text on the screen, row by row.
     pub fn rows(&self) -> Vec<String> {
         let screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
         let screen = screen.screen();

@@ -201,7 +201,7 @@ impl Twins {
         Ok(reply)
     }
 
-    /// What the program has counted since this was last asked: verdicts on questions to it.
+    /// The program's verdicts on questions to it, counted since the last call.
     pub fn counted(&mut self) -> Result<BTreeMap<String, u64>> {
         let counters = self.fast.counters()?;
         let mut counted = difference(&self.counters, &counters);
@@ -210,7 +210,7 @@ impl Twins {
         Ok(counted)
     }
 
-    /// That so many questions and no others were counted with this verdict since this was last asked.
+    /// Checks that N questions, all with this verdict, were counted since the last call.
     pub fn all_counted(&mut self, verdict: &str, questions: usize) -> Result<()> {
         let counted = self.counted()?;
         let want = BTreeMap::from([(verdict.to_owned(), questions as u64)]);

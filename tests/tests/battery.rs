@@ -162,7 +162,7 @@ fn gist(response: Option<&[u8]>) -> String {
     }
 }
 
-/// What holds of every response's header: id and RD copied, QR, and nothing set that we never set.
+/// Checks a response's header: id and RD are copied, QR is set, RA, Z, AD and CD are not.
 fn header(message: &[u8], response: &[u8]) -> Result<()> {
     ensure!(response.len() >= 12, "shorter than a header");
     ensure!(response[..2] == message[..2], "another id");

@@ -81,7 +81,7 @@ fn answered(twins: &Twins, from: &str, message: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What the program cannot read it passes, and the slow path keeps its promises.
+/// A query that the program cannot read is passed, and the slow path applies the rules.
 #[test]
 fn no_way_leads_around_a_rule() -> Result<()> {
     needs_root!();

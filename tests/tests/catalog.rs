@@ -58,7 +58,7 @@ fn signed(words: &str) -> String {
     format!("{words} -y hmac-sha256:xfr:{SECRET}")
 }
 
-/// What a server says of a zone: the text at its apex, or the response code.
+/// Asks a server for a zone: the text at its apex, or the response code.
 fn says(space: &Space, at: &str, zone: &str) -> Result<String> {
     let said = dig(space, at, &format!("{zone} TXT"))?;
     if let Some(text) = said.lines().find(|line| line.contains("IN\tTXT\t\"")) {

@@ -32,7 +32,7 @@ ns1 IN A 192.0.2.53
 #[derive(Clone, Copy)]
 struct Checked {
     id: &'static str,
-    /// Of each family.
+    /// One of each family.
     addresses: [&'static str; 2],
 }
 

@@ -118,14 +118,14 @@ impl Site {
         Ok(Self { daemon, pair })
     }
 
-    /// What the kernel answers on the wire.
+    /// The kernel's answer on the wire.
     fn ask(&self, name: &str, from: &str) -> Result<String> {
         let reply = self.pair.ask(from, SERVER, &Query::new(name, A))?;
         Ok(reply.addresses())
     }
 }
 
-/// What a step says, all lines of it.
+/// The text of a step, all lines of it.
 fn step(explained: &Value, step: &str) -> String {
     let steps = explained["steps"].as_array().into_iter().flatten();
     let says = steps.filter(|one| one["step"] == step);

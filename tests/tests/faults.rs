@@ -220,7 +220,7 @@ fn a_file_that_never_answers_holds_up_neither_edits_nor_the_stop() -> Result<()>
     Ok(())
 }
 
-/// What a test orders of a daemon: see `geodns-user/src/fault.rs`.
+/// Faults that a test orders of a daemon: see `geodns-user/src/fault.rs`.
 struct Orders(PathBuf);
 
 impl Orders {
@@ -239,7 +239,7 @@ impl Orders {
         Ok(std::fs::rename(half, &self.0)?)
     }
 
-    /// What stands there now.
+    /// The orders that are left.
     fn now(&self) -> String {
         std::fs::read_to_string(&self.0).unwrap_or_default()
     }
@@ -555,7 +555,7 @@ fn whatever_fails_in_a_change_nothing_has_changed_or_all_of_it() -> Result<()> {
     daemon.stop()
 }
 
-/// What is out of step with the plan is made anew, and so the kernel answers again.
+/// Tables that are out of step with the plan are made anew, and the kernel answers again.
 #[test]
 fn tables_that_could_not_be_edited_are_made_anew() -> Result<()> {
     needs_root!();

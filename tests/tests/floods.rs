@@ -30,10 +30,10 @@ const CLIENT: [u8; 4] = [20, 0, 0, 0];
 const FRAMES: u32 = 30_000;
 /// `kernel.pass_limit`
 const BUDGET: u64 = 1_000;
-/// What a daemon may take more after all floods: kilobytes.
+/// Kilobytes by which a daemon may have grown after all floods.
 const MEMORY: u64 = 8 << 10;
 
-/// What one flood is of.
+/// One flood.
 struct Flood {
     what: &'static str,
     /// Verdicts that its packets get.

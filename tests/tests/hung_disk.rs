@@ -29,7 +29,7 @@ const SPARE: &str = "192.0.2.10";
 /// The primary of a zone.
 const PRIMARY: [u8; 4] = [192, 0, 2, 1];
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What takes less is not held up.
+/// An operation that takes less is not held up.
 const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// A folder behind a file system of its own, which can be stopped.

@@ -35,7 +35,7 @@ const BUDGET: u32 = 400_000;
 const LO: u32 = 1;
 const SERVER4: &str = "192.0.2.53";
 const SERVER6: &str = "2001:db8::53";
-/// Of a VLAN that has one of its own.
+/// The MAC address of a VLAN that has one of its own.
 const VLAN_MAC: [u8; 6] = [0x02, 0, 0, 0, 7, 0x53];
 /// Listened on by another interface than the one that frames come in by here.
 const ELSEWHERE: &str = "192.0.2.99";
@@ -85,7 +85,7 @@ impl Fixture {
         Ok(Self { responder, world })
     }
 
-    /// What the responder says to a message on the host, over the same plan.
+    /// Asks the responder on the host, over the same plan.
     fn host(&self, message: &[u8], client: IpAddr) -> (Verdict, Vec<u8>) {
         let plan = self.world.plan.read().expect("not poisoned");
         let mut scratch = Scratch::new();
@@ -96,7 +96,7 @@ impl Fixture {
         (verdict, scratch.message().to_vec())
     }
 
-    /// What the slow path says to a message.
+    /// Asks the slow path.
     fn slow(&self, message: &[u8], client: IpAddr) -> Option<Vec<u8>> {
         let identity = Identity {
             id: self.world.inputs.config.server.id(),

@@ -1,4 +1,4 @@
-//! What the log says of mirrors and of changes: objects as fields, and who made the change.
+//! Log lines about mirrors and changes: objects are fields, and so is the author of a change.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -177,7 +177,7 @@ fn a_mirror_that_goes_down_is_named_with_its_pools_and_the_cause() -> Result<()>
     daemon.stop()
 }
 
-/// What is wrong with inputs: who filters by zone, pool, catalog or mirror finds it, and people read a sentence.
+/// A complaint about an input has its zone, pool, catalog or mirror in a field, and a sentence for people.
 #[test]
 fn a_complaint_names_what_it_is_of_in_fields() -> Result<()> {
     needs_root!();

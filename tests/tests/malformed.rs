@@ -46,7 +46,7 @@ const CLIENTS: &[&str] = &[
     "2001:db8:8000::1",
 ];
 
-/// What client subnets are near to: edges of the table, and blocks that say nothing.
+/// Addresses near which client subnets lie: edges of the table, and blocks that say nothing.
 const SUBNETS: &[&str] = &[
     "20.127.255.255",
     "20.200.1.77",

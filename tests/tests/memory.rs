@@ -13,7 +13,7 @@ use geodns_tests::net::{Pair, Pins, Space};
 use geodns_tests::real;
 use geodns_tests::rig::Responder;
 
-/// What of `larger` is beside `smaller`, in per cent.
+/// The difference of two numbers, in percent of the larger.
 fn apart(one: u64, other: u64) -> f64 {
     let (smaller, larger) = (one.min(other), one.max(other));
     100.0 * (larger - smaller) as f64 / larger.max(1) as f64

@@ -201,7 +201,7 @@ const WEIGHTED: &str = "\
 2a02::/32,ams
 ";
 
-/// Of every zone but example.org.
+/// The zone file of every zone but example.org.
 const APEX_ZONE: &str = "\
 $TTL 900
 @ IN SOA ns1.example.org. hostmaster.example.org. 7 7200 900 1209600 60
@@ -301,7 +301,7 @@ impl Body {
     }
 }
 
-/// What an answer comes to: its one TTL and its records, or NODATA, or the name of its RCODE.
+/// The gist of an answer: its one TTL and its records, or NODATA, or the name of its RCODE.
 fn gist(reply: &Reply) -> String {
     if reply.rcode != 0 {
         return reply.status();
@@ -1420,7 +1420,7 @@ fn sample() -> Vec<IpAddr> {
     clients.into_iter().collect()
 }
 
-/// What a pool tells clients: each of a scope the same, no two different answers for one client.
+/// Checks a pool's answers: all clients of a scope get the same, and no client gets two different ones.
 fn scopes_hold(twins: &mut Twins, pool: &str, clients: &[IpAddr]) -> Result<()> {
     let name = format!("{pool}.example.org");
     let mut told = BTreeMap::<IpNet, Vec<String>>::new();

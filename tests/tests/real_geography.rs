@@ -24,7 +24,7 @@ use rand::{Rng, SeedableRng};
 /// Members of a region.
 const DEPTH: usize = 3;
 
-/// What the table must say, from the databases alone.
+/// The table's content, derived from the databases alone.
 struct Truth {
     /// By family: where runs of one order begin.
     runs: [Vec<(u128, Order)>; 2],

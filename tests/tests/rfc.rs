@@ -28,10 +28,10 @@ const AXFR: u16 = 252;
 const DNAME: u16 = 39;
 const DS: u16 = 43;
 
-/// What all servers serve.
+/// The world of all servers.
 const WORLD: &str = "rfcs";
 
-/// One question, and what ours must come to.
+/// One question, and the gist of our answer.
 struct Case {
     rfc: &'static str,
     query: Query,

@@ -50,14 +50,14 @@ fn place() -> Result<Pair> {
     Ok(pair)
 }
 
-/// What came of a number of queries.
+/// The outcome of a number of queries.
 #[derive(Debug, Default)]
 struct Got {
     answers: u64,
     truncated: u64,
     badcookie: u64,
     silence: u64,
-    /// Of messages.
+    /// Octets of messages.
     octets: u64,
     /// The last BADCOOKIE.
     cookie: Vec<u8>,
@@ -126,7 +126,7 @@ fn www() -> Query {
     Query::new("www.example.org", A)
 }
 
-/// What the program has counted of questions to it.
+/// The program's verdicts on questions to it.
 fn counted(daemon: &Daemon, before: &BTreeMap<String, u64>) -> Result<BTreeMap<String, u64>> {
     let mut counted = difference(before, &daemon.counters()?);
     // The rest is neighbour discovery.

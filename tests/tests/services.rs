@@ -15,7 +15,7 @@ use geodns_tests::other_server;
 
 const HEAD: &str = "$TTL 300\n@ SOA ns.x. host.x. 1 7200 3600 1209600 60\n@ NS ns.x.\n";
 
-/// Who takes a form: we, named-checkzone 9.18, kzonecheck 3.2; `y` and `n`.
+/// The checkers that take a form: ours, named-checkzone 9.18, kzonecheck 3.2; `y` and `n`.
 const FORMS: &[(&str, &str)] = &[
     // RFC 9460 appendix D.
     ("yyy", "SVCB 0 foo.example.com."),
@@ -305,7 +305,7 @@ fn forms_are_read_as_bind_and_knot_read_them() -> Result<()> {
     Ok(())
 }
 
-/// What an included file leaves behind: its TTLs, and nothing else.
+/// An included file leaves its TTLs behind, and nothing else.
 #[test]
 fn ttls_of_an_included_file_hold_on_as_in_bind_and_nsd() -> Result<()> {
     const SOA: &str = "IN SOA ns.x. host.x. 1 7200 3600 1209600 60\n";

@@ -18,7 +18,7 @@ use geodns_tests::peers::{self, Kind, Peer};
 const OURS: &str = "192.0.2.53";
 /// The primary.
 const FIRST: &str = "192.0.2.1";
-/// Who has it from us.
+/// The secondary that has it from us.
 const LAST: &str = "192.0.2.2";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -244,7 +244,7 @@ fn a_zone_that_becomes_signed_is_refused_where_it_is_steered() -> Result<()> {
     knot.stop()
 }
 
-/// What is kept of a zone that may not be steered, since the configuration is another one: no reason not to start.
+/// A kept zone that may no longer be steered under the new configuration does not prevent a start.
 #[test]
 fn a_start_goes_on_without_a_kept_zone_that_does_not_fit() -> Result<()> {
     needs_root!();

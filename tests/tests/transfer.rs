@@ -364,7 +364,7 @@ fn we_follow_bind() -> Result<()> {
     we_follow(Kind::Bind)
 }
 
-/// Who may have the zone, and what becomes of bad signatures.
+/// Only those who are allowed get the zone, and a bad signature is refused.
 #[test]
 fn only_those_who_may_have_the_zone() -> Result<()> {
     needs_root!();

@@ -16,7 +16,7 @@ use geodns_tests::net::{Pair, Space, at, ip, output, run};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "192.0.2.1";
-/// What the server is called in its certificate.
+/// The server's name in its certificate.
 const NAME: &str = "ns1.example.org";
 const PATIENCE: Duration = Duration::from_secs(30);
 

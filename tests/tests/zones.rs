@@ -13,7 +13,7 @@ use geodns_tests::other_server;
 /// A zone with the addresses of its server.
 const HEAD: &str = "$TTL 300\n@ SOA ns host 1 7200 3600 1209600 60\n@ NS ns\nns A 192.0.2.1\n";
 
-/// What is said of a zone.
+/// A checker's verdict on a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Says {
     Nothing,
@@ -338,7 +338,7 @@ const ZONES: &[(&str, Says, Says, Says, &str)] = &[
     ),
 ];
 
-/// What a checker's exit code and text come to.
+/// The verdict by exit code and text.
 fn says(code: Option<i32>, text: &str) -> Says {
     // What is said of every zone.
     let usual = |line: &&str| {
@@ -354,7 +354,7 @@ fn says(code: Option<i32>, text: &str) -> Says {
     }
 }
 
-/// What a program says of the file `zone` in a folder.
+/// Asks a program for its verdict on the file `zone` in a folder.
 fn ask(folder: &Path, program: &Path, arguments: &[&str]) -> Result<(Says, String)> {
     let mut command = Command::new(program);
     let done = command.args(arguments).current_dir(folder).output();

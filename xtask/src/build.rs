@@ -14,7 +14,7 @@ use crate::toolchain::{self, Toolchain};
 const PROGRAM: &str = "geodns-ebpf";
 /// The one that tests and benches load: their generators of packets.
 const RIG: &str = "rig";
-/// What they are built for.
+/// The target that they are built for.
 pub const TARGET: &str = "bpfel-unknown-none";
 
 /// Arguments that name the workspace without the crate that is no program of the host.

@@ -20,7 +20,7 @@ use crate::{build, debian, place};
 
 /// Batteries of package geodns-tests: those about programs in the kernel.
 const TESTS: [&str; 5] = ["kernel", "daemon_kernel", "vlan", "battery", "listen"];
-/// What the guest's files and the tests' networks are made of; nothing there loads modules on demand.
+/// Modules for the guest's files and the tests' networks; nothing there loads modules on demand.
 const MODULES: [&str; 8] = [
     "virtio_pci",
     "9pnet_virtio",
@@ -102,7 +102,7 @@ fn built_tests(messages: &str) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// What the guest's shell runs among this machine's files.
+/// The script that the guest's shell runs among this machine's files.
 fn script(binaries: &BTreeMap<String, PathBuf>, filter: &[String]) -> Result<String> {
     let mut script = format!("cd {}\n", cmd::quoted(&place::root().to_string_lossy()));
     for name in TESTS {
@@ -272,7 +272,7 @@ fn boot(image: &Path, initramfs: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// What the guest's console said.
+/// The lines of the guest's console.
 #[derive(Debug, Default)]
 struct Report {
     release: Option<String>,

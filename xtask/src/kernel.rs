@@ -13,7 +13,7 @@ use crate::{debian, place};
 
 /// A kernel that is ready to boot.
 pub struct Kernel {
-    /// What `uname -r` says in it.
+    /// Its release, as `uname -r` says it.
     pub release: String,
     /// Its package, unpacked.
     folder: PathBuf,
@@ -43,7 +43,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// What a boot loader loads.
+    /// The image for a boot loader.
     pub fn image(&self) -> PathBuf {
         self.folder.join(format!("boot/vmlinuz-{}", self.release))
     }

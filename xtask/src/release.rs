@@ -26,8 +26,8 @@ pub fn built() -> Result<Option<PathBuf>> {
 
 /// Builds it, unless that has been done. Fails where the history has no such commit, as in a shallow clone.
 ///
-/// What it depends on is what the tests of today depend on, so it shares their target folder, and is built before
-/// the daemon of today takes its place there.
+/// It shares its dependencies with the tests of today, so it shares their target folder, and is built before the daemon
+/// of today takes its place there.
 pub fn build() -> Result<()> {
     if built()?.is_some() {
         return Ok(());

@@ -80,8 +80,8 @@ pub fn test(args: &Args) -> Result<()> {
     report_skips(&fs::read_to_string(&skips)?, place::is_root())
 }
 
-/// What a test may skip for even with root: real data is fetched, and the last release built, only when asked for,
-/// and not every kernel has VLAN interfaces (tagged frames are tested without them too) or VRFs: `--kernel` has both.
+/// Reasons to skip a test even with root. Real data is fetched, and the last release built, only on request. Not every
+/// kernel has VLAN interfaces (tagged frames are tested without them, too) or VRFs; those of `--kernel` have both.
 const EXCUSES: [&str; 4] = [
     "cargo xtask data",
     "cargo xtask test --upgrade",

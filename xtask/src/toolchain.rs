@@ -1,13 +1,12 @@
-//! What builds the eBPF program: a compiler of LLVM 22 that has the sources of `core`, and a
-//! `bpf-linker` of the same LLVM.
+//! The toolchain of the eBPF program: a compiler of LLVM 22 that has the sources of `core`, and a `bpf-linker` of the
+//! same LLVM.
 //!
 //! Two ways are known to work:
 //! - a rustup toolchain with the component `rust-src`; its linker borrows rustc's own LLVM;
 //! - Debian's `rustc-web`, `cargo-web`, `rust-web-src` and `llvm-22-dev`.
 //!
-//! What is here already is used; otherwise rustup is asked for what it lacks, and where it can fetch
-//! nothing Debian's packages are installed. A stamp in the cache remembers the outcome, and holds as
-//! long as the files it names stay as they were.
+//! One that is here already is used. Otherwise rustup fetches the missing parts, or, where it cannot, Debian's packages
+//! are installed. A stamp in the cache remembers the outcome for as long as the files that it names stay as they were.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +40,7 @@ const DEBIAN: &[&str] = &[
 /// A compiler for the eBPF program that is ready to use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolchain {
-    /// What `Kind` of toolchain.
+    /// rustup's, or Debian's.
     kind: Kind,
     /// Its compiler.
     rustc: PathBuf,
@@ -115,7 +114,7 @@ impl Toolchain {
         Some(format!("{kind}\n{rustc}\n{linker}\n"))
     }
 
-    /// What a stamp says, if it is still true.
+    /// Reads a stamp, if it is still true.
     fn from_stamp(stamp: &str) -> Option<Self> {
         let mut lines = stamp.lines();
         let kind = match lines.next()? {

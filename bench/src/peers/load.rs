@@ -37,10 +37,10 @@ const SENT: f64 = 0.9;
 const SPOILT: usize = 3;
 /// A core that is busy for so much of the time has none left.
 const ALL: f64 = 0.97;
-/// How often it is measured what counting takes.
+/// Measurements of the price of counting.
 const COUNTINGS: usize = 3;
 
-/// What came of one load.
+/// The outcome of one load.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     /// Queries a second that were sent.
@@ -70,7 +70,7 @@ impl Alone {
     }
 }
 
-/// What half of the best load shows.
+/// Figures at half of the best load.
 #[derive(Clone, Copy, Debug)]
 pub struct Half {
     /// Queries a second.
@@ -88,14 +88,14 @@ pub struct Half {
     pub cpu: Option<f64>,
 }
 
-/// What one server did in one scenario.
+/// The figures of one server in one scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
     /// Answers a second (of the reflector, frames), one a round.
     pub rates: Vec<f64>,
     /// Answers a second of one in userspace that has a core to itself, one a round.
     pub alone: Vec<Alone>,
-    /// What it answered of what it was offered, in the first round.
+    /// Answers by offered load, in the first round.
     pub curve: Vec<Point>,
     /// Half of the load, one a round.
     pub halves: Vec<Half>,
@@ -371,7 +371,7 @@ fn half(server: &mut Server, rate: f64) -> Result<(Half, Busy)> {
 struct Busy {
     /// Nanoseconds for each query.
     query: f64,
-    /// Of all the time.
+    /// Share of all the time.
     share: f64,
 }
 

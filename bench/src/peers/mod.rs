@@ -32,11 +32,11 @@ use servers::{Counting, Role, Server};
 use sizes::Cost;
 use world::List;
 
-/// What came of a scenario.
+/// The outcome of a scenario.
 pub struct Outcome {
-    /// Which.
+    /// The scenario.
     pub scenario: &'static Scenario,
-    /// What each server did, in the order of the servers.
+    /// The figures of each server, in the order of the servers.
     pub measured: Vec<Measured>,
 }
 
@@ -102,7 +102,7 @@ pub fn run(
     Ok(figures)
 }
 
-/// What an answer takes by how much is served, if that is wanted.
+/// Measures the cost of an answer by size, if that is wanted.
 fn measured_costs(list: &List, rounds: usize, wanted: bool) -> Result<Vec<Cost>> {
     if !wanted {
         return Ok(Vec::new());
@@ -137,7 +137,7 @@ fn default_folder(place: &Place) -> PathBuf {
     bench.join(&place.date)
 }
 
-/// What ours did in a scenario, beside what it must.
+/// The figures of geodns in a scenario, with their goals.
 fn figures_of(servers: &[Server], outcome: &Outcome) -> Result<Vec<Figure>> {
     let of = |role: Role| {
         let all = servers.iter().zip(&outcome.measured);

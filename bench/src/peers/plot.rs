@@ -14,7 +14,7 @@ use crate::figure::shown;
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (900, 540);
 
-/// What is drawn for one server, and in which colour: the same in every plot.
+/// The line of one server, in the same colour in every plot.
 struct Line<'a> {
     server: &'a Server,
     at: usize,
@@ -151,8 +151,7 @@ pub fn latency(path: &Path, servers: &[Server], outcome: &Outcome) -> Result<()>
     })
 }
 
-/// What an answer of ours takes by number of names or of prefixes. The sizes stand side by side, as there may be
-/// none of something.
+/// Draws the cost of an answer by number of names or of prefixes. The sizes stand side by side: one of them may be 0.
 pub fn cost(path: &Path, of: Of, costs: &[Cost]) -> Result<()> {
     let costs: Vec<&Cost> = costs.iter().filter(|cost| cost.question.of == of).collect();
     let mut sizes: Vec<usize> = costs.iter().map(|cost| cost.size).collect();

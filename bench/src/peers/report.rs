@@ -16,7 +16,7 @@ use super::sizes::{Cost, Of, QUESTIONS};
 use super::{Outcome, plot};
 use crate::figure::{Figure, quantile, shown};
 
-/// What it ran on, and when.
+/// The machine that it ran on, and the time.
 pub struct Place {
     /// Day.
     pub date: String,
@@ -52,15 +52,15 @@ impl Place {
 pub struct Report<'a> {
     /// Where and when.
     pub place: &'a Place,
-    /// Who took part.
+    /// The servers that took part.
     pub servers: &'a [Server],
-    /// Who could not, and why.
+    /// Those that could not, each with its reason.
     pub missing: &'a [Missing],
-    /// What they did.
+    /// The outcome of each scenario.
     pub outcomes: &'a [Outcome],
-    /// What an answer of ours takes by how much is served.
+    /// The cost of an answer of geodns by size.
     pub costs: &'a [Cost],
-    /// What they had to reach.
+    /// Figures that have goals.
     pub figures: &'a [Figure],
     /// Prefixes in the list.
     pub prefixes: usize,
@@ -270,7 +270,7 @@ impl Report<'_> {
         }
     }
 
-    /// What a server of this name did in a scenario, or one of its configurations.
+    /// Finds the figures of the server of this name in a scenario, in any of its configurations.
     fn of_name(&self, name: &str, outcome: &'_ Outcome) -> Measured {
         let of_name = self.shown().filter(|(_, server)| server.name == name);
         let mut parts = of_name.filter(|(_, server)| server.takes_part(outcome.scenario));

@@ -1,4 +1,4 @@
-//! What the servers are asked, one line for each: a scenario is a row of [`SCENARIOS`].
+//! The questions for the servers: each scenario is a row of [`SCENARIOS`].
 
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use geodns_tests::rig::{Clients, Draw, Pattern};
 
 use super::world::{ABSENT, HOST, SERVER_V4, SERVER_V6};
 
-/// What a question has in its OPT.
+/// The OPT record of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opt {
     /// There is none.
@@ -27,7 +27,7 @@ pub enum Opt {
     GoodCookie,
 }
 
-/// What all servers that have cookies make them with, in hexadecimal digits.
+/// The secret of all servers that have cookies, in hexadecimal digits.
 pub const SECRET: &str = "e5e973e5a6b2a43f48e7dc849e37bfcf";
 
 /// A question.
@@ -40,26 +40,26 @@ pub struct Question {
     opt: Opt,
 }
 
-/// What is asked, by whom, and what our answers must reach.
+/// A scenario: questions, clients, and the goals of geodns.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// A word for it.
     pub id: &'static str,
-    /// What it is.
+    /// Its title.
     pub what: &'static str,
     /// Questions, which take turns.
     pub questions: &'static [Question],
     /// Whether they are asked over IPv6.
     pub is_v6: bool,
-    /// Who asks.
+    /// The clients that ask.
     pub source: Clients,
     /// Whether servers limit their responses, to more than is asked.
     pub limits: bool,
-    /// What our answers a second must be, if anything.
+    /// Goals for the answers a second of geodns, if there are any.
     pub bars: Option<Bars>,
 }
 
-/// What our answers a second must be.
+/// Goals for the answers a second of geodns.
 #[derive(Clone, Copy, Debug)]
 pub struct Bars {
     /// Nanoseconds that an answer may take above a bare reflector's frame.
@@ -275,7 +275,7 @@ impl Question {
 }
 
 impl Scenario {
-    /// What the generator makes.
+    /// Patterns for the generator.
     pub fn patterns(&self) -> Result<Vec<Pattern>> {
         let client = self.client()?;
         let mut patterns = Vec::new();

@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Addresses that the servers are asked from before they are measured.
 const CHECKED: usize = 20;
 
-/// What stands in the race.
+/// The part that a server has in the race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It does nothing but turn frames around: what is the most that can be.
@@ -50,7 +50,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Of what came back, what counts.
+    /// The frames that count, of those that came back.
     pub fn counted(self, seen: Seen) -> u64 {
         match self {
             Self::Reflector => seen.queries,
@@ -61,13 +61,13 @@ impl Role {
 
 /// One that can be put under load.
 pub struct Server {
-    /// What it is called.
+    /// Its name in tables and plots.
     pub name: &'static str,
-    /// What it is.
+    /// Its part in the race.
     pub role: Role,
-    /// What it says of its version.
+    /// Its version, as it says it.
     pub version: String,
-    /// What is to be known about it.
+    /// A remark for the report.
     pub note: &'static str,
     /// Whether it chooses by the list.
     pub steers: bool,
@@ -79,18 +79,18 @@ pub struct Server {
     pub start: Duration,
     /// Memory of its process then, in octets.
     pub memory: u64,
-    /// What counting takes of each of its answers, if that was measured.
+    /// The price of counting each of its answers, if that was measured.
     pub counting: Option<Counting>,
     /// Its configuration's name and text.
     pub config: Option<(String, String)>,
-    /// What it is asked.
+    /// The queries that it gets.
     pub patterns: Vec<Pattern>,
     /// The wire to it.
     pub flood: Flood,
     process: Process,
 }
 
-/// What counting takes of an answer of a server in userspace.
+/// The price of counting an answer of a server in userspace.
 #[derive(Clone, Copy, Debug)]
 pub struct Counting {
     /// Nanoseconds of the core.
@@ -116,7 +116,7 @@ struct Entry {
     setup: peers::Setup,
 }
 
-/// Who could not take part, and why.
+/// A server that could not take part, and the reason.
 pub type Missing = (&'static str, String);
 
 /// Starts all of them; those that cannot be started are said, with the reason.
@@ -473,7 +473,7 @@ impl Server {
         }
     }
 
-    /// Of what came back, what counts.
+    /// The frames that count, of those that came back.
     pub fn counted(&self, seen: Seen) -> u64 {
         self.role.counted(seen)
     }

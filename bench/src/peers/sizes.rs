@@ -1,5 +1,5 @@
-//! What an answer takes by how much is served: ours alone, flooded from random sources beside a bare reflector,
-//! with zones of more and more names and with lists of more and more prefixes.
+//! The cost of an answer by the size of what is served: geodns alone, flooded from random sources beside a bare
+//! reflector, with zones of more and more names and lists of more and more prefixes.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const PREFIXES: [usize; 3] = [0, 1_000, 100_000];
 /// How long each flood lasts.
 const TIME: Duration = Duration::from_millis(500);
 
-/// Of what there is more and more.
+/// The size that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// Names of a zone.
@@ -46,10 +46,10 @@ impl Of {
     }
 }
 
-/// What is asked.
+/// A question, and the size that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Of what there is more and more.
+    /// The size that grows.
     pub of: Of,
     /// How it is chosen.
     pub what: &'static str,
@@ -75,7 +75,7 @@ pub const QUESTIONS: [Question; 3] = [
     },
 ];
 
-/// What an answer to a question takes, where so much is served.
+/// The cost of an answer at one size.
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// Which question.

@@ -1,5 +1,5 @@
-//! What every server serves: one zone, one steered name, and the real list of prefixes to six mirrors, in
-//! each server's own form.
+//! The zone, the steered name and the real list of prefixes to six mirrors that every server serves, each in its own
+//! form.
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -367,7 +367,7 @@ fn ask(daemon: &Daemon, client: &Client, name: &str, rtype: &str) -> Result<bool
     Ok(by_kernel)
 }
 
-/// What dig says: the answer (or the status), and how long it took.
+/// Asks with dig: the answer (or the status), and how long it took.
 fn dig(client: &Client, server: &str, name: &str, rtype: &str) -> Result<(String, Duration)> {
     let said = output(
         client

@@ -6,7 +6,7 @@ use std::time::Duration;
 use geodns_tests::dns::{A, AA, AD, CNAME, MX, NS, OPT, QR, RA, RD, SOA, SRV, TC, TXT, Z};
 use geodns_tests::primary::{Act, Asked, Message, record};
 
-/// What is done, and how, when an AXFR is asked for.
+/// The primary's manners when it is asked for an AXFR.
 pub type Manner = (&'static str, fn(&Asked) -> Vec<Act>);
 
 const DNAME: u16 = 39;

@@ -6,7 +6,7 @@ use geodns_tests::primary::{Act, Asked, Message, record};
 
 use super::axfr::Manner;
 
-/// What goes, and what comes.
+/// The record that goes; `new` is the one that comes.
 fn gone(q: &Asked) -> Vec<u8> {
     q.rr("old", A, &[192, 0, 2, 3])
 }

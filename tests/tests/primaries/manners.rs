@@ -25,7 +25,7 @@ use super::{axfr, ixfr};
 const IXFR: u16 = 251;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// What is not taken was first asked for so long before.
+/// A zone that is not taken counts as such this long after the first request for it.
 const QUIET: Duration = Duration::from_millis(1500);
 /// The column of each server, with its address and that of its primary.
 const SERVERS: [(&str, [u8; 4], [u8; 4]); 4] = [
@@ -79,7 +79,7 @@ fn zones() -> Vec<String> {
     .collect()
 }
 
-/// What the primary does.
+/// The primary's script.
 fn script(asked: &Asked, is_second: bool) -> Vec<Act> {
     let mut labels = asked.name.split('.');
     let (Some(manner), Some(group)) = (labels.next(), labels.next()) else {
@@ -166,7 +166,7 @@ fn records(space: &Space, at: IpAddr, zone: &str) -> Result<Option<BTreeSet<Stri
     Ok(Some(records))
 }
 
-/// What became of a zone, in a few words.
+/// The fate of a zone, in a few words.
 fn outcome(zone: &str, records: Option<&BTreeSet<String>>) -> String {
     let Some(records) = records else {
         return "-".to_owned();
@@ -277,7 +277,7 @@ fn start(pair: &Pair, zones: &[String]) -> Result<Secondaries> {
     Ok(Secondaries { daemon, others })
 }
 
-/// What became of each zone at each server.
+/// The fate of each zone at each server.
 type Table = BTreeMap<String, [String; 4]>;
 
 /// Waits until every zone of a group is as it should be, or that is not to be expected any more.

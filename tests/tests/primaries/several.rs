@@ -27,7 +27,7 @@ fn soa(q: &Asked, serial: u32) -> Vec<u8> {
     q.rr("@", SOA, &rdata)
 }
 
-/// What a primary is up to.
+/// The state of a primary.
 #[derive(Default)]
 struct State {
     serial: AtomicU32,

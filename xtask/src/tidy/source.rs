@@ -7,7 +7,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Names from the crate's root on.
 pub type Path = Vec<String>;
 
-/// What a file's code names, apart from the items that are there for tests alone.
+/// Names in a file's code, apart from the items that are there for tests alone.
 #[derive(Debug, Default)]
 pub struct Code {
     /// Paths that begin with `crate`, `super` or `self`, from the root on, each with its line.
@@ -87,7 +87,7 @@ struct Leaf {
     line: usize,
     /// As it is written, without a `self` at its end.
     names: Path,
-    /// What it is called here.
+    /// Its name in the module.
     name: String,
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, pool};
+use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::mmdb::Writer;
 use geodns_tests::needs_root;
@@ -19,81 +19,18 @@ use serde_json::{Value, json};
 
 const SERVER: &str = "192.0.2.53";
 
-const MIRRORS: &str = r#"
-[[zone]]
-name = "example.org"
-file = "example.org.zone"
-[[mirror]]
-id = "ams"
-addresses = ["192.0.2.10", "2001:db8:1::10"]
-location = { lat = 52.4, lon = 4.9 }
-[[mirror]]
-id = "iad"
-addresses = ["198.51.100.10", "2001:db8:2::10"]
-location = { lat = 38.9, lon = -77.4 }
-weight = 300
-[[mirror]]
-id = "sin"
-addresses = ["203.0.113.10"]
-location = { lat = 1.3, lon = 103.9 }
-"#;
-
-/// A pool of each policy: id, the rest.
-const POOLS: [(&str, &str); 9] = [
-    (
-        "table",
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv""#,
-    ),
-    (
-        "geo",
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "geo"
-default = "ams"
-rules = [{ prefix = "8.8.8.0/24", mirrors = ["sin"] }, { country = "NL", mirrors = ["ams"] }]"#,
-    ),
-    (
-        "nearest",
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "nearest""#,
-    ),
-    (
-        "weighted",
-        r#"mirrors = ["ams", "iad"]
-policy = "weighted""#,
-    ),
-    (
-        "drawn",
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "weighted"
-choice = "query""#,
-    ),
-    (
-        "failover",
-        r#"mirrors = ["sin"]
-policy = "failover""#,
-    ),
-    (
-        "site",
-        r#"mirrors = ["ams", "iad"]
-policy = "site""#,
-    ),
-    (
-        "nested",
-        r#"pools = ["weighted", "failover"]
-policy = "table"
-default = "weighted""#,
-    ),
-    (
-        "all",
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "all""#,
-    ),
+/// Pools of the world, by policy.
+const POOLS: [&str; 9] = [
+    "table", "geo", "nearest", "weighted", "drawn", "failover", "site", "nested", "all",
 ];
 
-const PREFIXES: &str = "prefix,mirror\n8.8.0.0/16,iad\n10.1.0.0/16,iad\n2600::/16,sin\n";
+/// The world with all these pools, at the site `iad`.
+fn setup(mode: &str) -> Setup {
+    let setup = Setup::world("a_pool_of_each_policy", &[SERVER]).mode(mode);
+    let mut setup = setup.file("example.org.zone", EXAMPLE_ZONE);
+    setup.server = "site = \"iad\"\n".to_owned();
+    setup
+}
 
 struct Site {
     daemon: Daemon,
@@ -103,18 +40,8 @@ struct Site {
 impl Site {
     fn new(mode: &str) -> Result<Self> {
         let pair = Pair::new(&["10.1.0.1", "10.9.0.1"])?;
-        let mut body = MIRRORS.to_owned();
-        for (id, rest) in POOLS {
-            body += &pool(id, rest);
-        }
-        body += "[[steer]]\nname = \"*.wild.example.org\"\npool = \"table\"\n";
-        let mut setup = Setup::new(&[SERVER])
-            .mode(mode)
-            .body(&body)
-            .file("example.org.zone", EXAMPLE_ZONE)
-            .file("world.csv", PREFIXES);
-        setup.server = "site = \"iad\"\n".to_owned();
-        let daemon = Daemon::start(&pair.server, &setup)?;
+        let wild = "[[steer]]\nname = \"*.wild.example.org\"\npool = \"table\"\n";
+        let daemon = Daemon::start(&pair.server, &setup(mode).and(wild))?;
         Ok(Self { daemon, pair })
     }
 
@@ -139,7 +66,7 @@ fn the_kernel_agrees_for_every_policy_client_and_subnet() -> Result<()> {
     let site = Site::new("native")?;
     let daemon = &site.daemon;
     let before = daemon.counters()?;
-    for (name, _) in POOLS {
+    for name in POOLS {
         for client in ["10.1.0.1", "8.8.8.8", "2600::1", "2002:0808:0808::1"] {
             for more in [
                 "",
@@ -591,20 +518,13 @@ fn map_get_and_explain_say_the_same_of_every_client() -> Result<()> {
             ("2a00:1::/32", place(52.0, 5.0, "NL")),
         ],
     );
-    let pools = POOLS.map(|(id, rest)| pool(id, rest)).concat();
-    let mut setup = Setup::new(&[SERVER])
-        .mode("off")
-        .body(&format!(
-            "[geoip]\ndatabases = [\"city.mmdb\"]\n{MIRRORS}{pools}"
-        ))
-        .file("example.org.zone", EXAMPLE_ZONE)
+    let setup = setup("off")
+        .and("[geoip]\ndatabases = [\"city.mmdb\"]\n")
         .file("city.mmdb", &database.bytes())
-        .file("world.csv", PREFIXES)
         .file(
             "import.csv",
             "prefix,mirror\n10.0.0.0/8,sin\n11.2.0.0/17,sin\n2601::/16,iad\n",
         );
-    setup.server = "site = \"iad\"\n".to_owned();
     let daemon = Daemon::start(&pair.server, &setup)?;
     let import = daemon.home.folder.path().join("import.csv");
     let mut sources: BTreeMap<String, usize> = BTreeMap::new();

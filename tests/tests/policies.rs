@@ -9,223 +9,49 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Setup, pool, request};
 use geodns_tests::dns::{A, AAAA, ANY, CNAME, Query, Reply, TXT};
 use geodns_tests::mmdb::Writer;
-use geodns_tests::needs_root;
 use geodns_tests::net::{ip, run};
 use geodns_tests::twins::Twins;
+use geodns_tests::{needs_root, world};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
-/// Mirrors with one address of each family (see [`address`]): id, place, weight.
-const MIRRORS: [(&str, &str, u32); 16] = [
-    ("ams", "lat = 52.4, lon = 4.9", 100),
-    ("iad", "lat = 38.9, lon = -77.4", 100),
-    ("sin", "lat = 1.3, lon = 103.8", 100),
-    ("w50", "lat = 0.0, lon = 0.0", 50),
-    ("w30", "lat = 0.0, lon = 0.0", 30),
-    ("w20", "lat = 0.0, lon = 0.0", 20),
-    ("w90", "lat = 0.0, lon = 0.0", 90),
-    ("w10", "lat = 0.0, lon = 0.0", 10),
-    ("eu1", "lat = 50.1, lon = 8.7", 100),
-    ("eu2", "lat = 50.1, lon = 8.7", 100),
-    ("us1", "lat = 38.9, lon = -77.4", 100),
-    ("us2", "lat = 38.9, lon = -77.4", 100),
-    ("old", "lat = 52.4, lon = 4.9", 100),
-    ("new", "lat = 52.4, lon = 4.9", 100),
-    ("wide", "lat = 38.9, lon = -77.4", 100),
-    ("narrow", "lat = 38.9, lon = -77.4", 100),
+/// Mirrors, each with a place and a weight, and two of them with a bias: [`address`] has their addresses.
+const WORLD: &str = "sixteen_mirrors";
+const MIRRORS: [&str; 16] = [
+    "ams", "iad", "sin", "w50", "w30", "w20", "w90", "w10", "eu1", "eu2", "us1", "us2", "old",
+    "new", "wide", "narrow",
 ];
-
-/// Mirrors with a bias.
-const BIASES: [(&str, i32); 2] = [("wide", 30), ("narrow", -30)];
-
-/// Pools: id, TTL, the rest.
-const POOLS: [(&str, u32, &str); 21] = [
-    (
-        "table",
-        61,
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "ams"
-prefixes = "world.csv""#,
-    ),
-    (
-        "failover",
-        62,
-        r#"mirrors = ["sin", "ams"]
-policy = "failover""#,
-    ),
-    (
-        "weighted",
-        63,
-        r#"mirrors = ["w50", "w30", "w20"]
-policy = "weighted""#,
-    ),
-    (
-        "ninety",
-        64,
-        r#"mirrors = ["w90", "w10"]
-policy = "weighted"
-choice = "client""#,
-    ),
-    (
-        "random",
-        65,
-        r#"mirrors = ["w50", "w30", "w20"]
-policy = "weighted"
-choice = "query""#,
-    ),
-    (
-        "site",
-        66,
-        r#"mirrors = ["ams", "sin", "iad"]
-policy = "site""#,
-    ),
-    (
-        "elsewhere",
-        67,
-        r#"mirrors = ["sin", "ams"]
-policy = "site""#,
-    ),
-    (
-        "all",
-        68,
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "all""#,
-    ),
-    (
-        "some",
-        69,
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "all"
-answers = 2"#,
-    ),
-    ("geo", 70, GEO),
-    ("geo-one", 71, GEO),
-    ("geo-two", 72, GEO),
-    (
-        "eu",
-        73,
-        r#"mirrors = ["eu1", "eu2"]
-policy = "weighted""#,
-    ),
-    (
-        "us",
-        74,
-        r#"mirrors = ["us1", "us2"]
-policy = "weighted""#,
-    ),
-    (
-        "nested",
-        75,
-        r#"pools = ["us", "eu"]
-policy = "failover""#,
-    ),
-    (
-        "nested-table",
-        76,
-        r#"pools = ["eu", "us"]
-policy = "table"
-default = "eu"
-prefixes = "nested.csv""#,
-    ),
-    (
-        "two",
-        77,
-        r#"mirrors = ["ams", "iad", "sin"]
-policy = "table"
-default = "sin"
-prefixes = "world.csv"
-answers = 2"#,
-    ),
-    (
-        "three",
-        78,
-        r#"mirrors = ["w50", "w30", "w20"]
-policy = "weighted"
-answers = 3"#,
-    ),
-    (
-        "failover-two",
-        79,
-        r#"mirrors = ["iad", "sin", "ams"]
-policy = "failover"
-answers = 2"#,
-    ),
-    (
-        "weighted-table",
-        80,
-        r#"mirrors = ["w50", "w30", "w20", "ams"]
-policy = "weighted"
-prefixes = "weighted.csv""#,
-    ),
-    (
-        "spare",
-        81,
-        r#"mirrors = ["iad"]
-policy = "failover"
-fail = "fallback"
-fallback = "failover"
-names = "{mirror}.mirrors.example.org""#,
-    ),
+/// Pools of `policies.toml`, where the TTL of the first is [`FIRST_TTL`], of the next one more.
+const POOLS: [&str; 21] = [
+    "table",
+    "failover",
+    "weighted",
+    "ninety",
+    "random",
+    "site",
+    "elsewhere",
+    "all",
+    "some",
+    "geo",
+    "geo-one",
+    "geo-two",
+    "eu",
+    "us",
+    "nested",
+    "nested-table",
+    "two",
+    "three",
+    "failover-two",
+    "weighted-table",
+    "spare",
 ];
-
-/// Rules by prefix.
-const GEO: &str = r#"mirrors = ["ams", "iad", "sin"]
-policy = "geo"
-default = ["ams", "iad"]
-rules = [
-  { prefix = "20.1.0.0/16", mirrors = ["iad", "sin"] },
-  { prefix = "20.1.128.0/17", mirrors = ["iad", "ams"] },
-  { prefix = "20.2.0.0/16", mirrors = ["sin"] },
-  { prefix = "2a02::/32", mirrors = ["sin", "iad"] },
-]"#;
-
-const WORLD: &str = "\
-prefix,mirror
-20.1.0.0/16,iad
-20.1.128.0/17,sin
-20.2.0.0/16,sin
-2a02::/32,sin
-2a02:1::/48,iad
-";
-
-const NESTED: &str = "\
-20.1.0.0/16,us
-20.2.0.0/16,us2
-20.3.3.128/25,eu1
-2a02::/32,us
-";
-
-const WEIGHTED: &str = "\
-20.1.0.0/16,ams
-2a02::/32,ams
-";
-
-/// The zone file of every zone but example.org.
-const APEX_ZONE: &str = "\
-$TTL 900
-@ IN SOA ns1.example.org. hostmaster.example.org. 7 7200 900 1209600 60
-@ IN NS ns1.example.org.
-@ IN TXT \"steered at its apex\"
-";
-
-const ZONE: &str = "\
-$ORIGIN example.org.
-$TTL 3600
-@ IN SOA ns1 hostmaster 2026010100 7200 900 1209600 300
-@ IN NS ns1
-ns1 IN A 192.0.2.53
-to-alias IN CNAME alias
-to-plain IN CNAME plain-alias
-to-table IN CNAME table
-to-failover IN CNAME failover
-";
+const FIRST_TTL: u32 = 61;
 
 /// Address of a mirror.
 fn address(id: &str, qtype: u16) -> String {
     let number = MIRRORS
         .iter()
-        .position(|(other, ..)| *other == id)
+        .position(|other| *other == id)
         .expect("a mirror");
     match qtype {
         A => format!("192.0.2.{}", 100 + number),
@@ -233,48 +59,25 @@ fn address(id: &str, qtype: u16) -> String {
     }
 }
 
-/// A configuration in the making, with a name, a wildcard and an apex for each pool.
+/// The mirrors, with a pool of each policy.
+fn every_policy() -> Setup {
+    setup().and(&world::text(WORLD, "policies.toml"))
+}
+
+/// The mirrors, at the site `iad`.
+fn setup() -> Setup {
+    let mut setup = Setup::world(WORLD, &[]);
+    setup.server = "site = \"iad\"\n".to_owned();
+    setup
+}
+
+/// Pools in the making, with a name and a wildcard for each.
+#[derive(Default)]
 struct Body {
     text: String,
 }
 
 impl Body {
-    fn new() -> Self {
-        let mut text = String::from("[[zone]]\nname = \"example.org\"\nfile = \"org.zone\"\n");
-        for (id, location, weight) in MIRRORS {
-            let mut addresses = vec![address(id, A), address(id, AAAA)];
-            match id {
-                "old" => addresses.truncate(1),
-                "new" => addresses = addresses.split_off(1),
-                _ => {}
-            }
-            text.push_str(&format!(
-                "[[mirror]]\nid = {id:?}\naddresses = {addresses:?}\nlocation = {{ {location} }}\n\
-                 weight = {weight}\n"
-            ));
-            if let Some((_, bias)) = BIASES.iter().find(|(of, _)| *of == id) {
-                text.push_str(&format!("bias = {bias}\n"));
-            }
-        }
-        Self { text }
-    }
-
-    /// All of [`POOLS`].
-    fn policies() -> Self {
-        let mut body = Self::new();
-        for (id, ttl, rest) in POOLS {
-            let depth = match id {
-                "geo-one" => "depth = 1\n",
-                "geo-two" => "depth = 2\n",
-                _ => "",
-            };
-            // Rules make a table of the lines that follow them.
-            body.pool(id, &format!("ttl = {ttl}\n{depth}{rest}\n"));
-            body.apex(id);
-        }
-        body
-    }
-
     fn pool(&mut self, id: &str, rest: &str) {
         self.text.push_str(&pool(id, rest));
         self.text.push_str(&format!(
@@ -290,14 +93,7 @@ impl Body {
     }
 
     fn setup(&self) -> Setup {
-        let mut setup = Setup::new(&[]).body(&self.text);
-        setup.server = "site = \"iad\"\n".to_owned();
-        setup
-            .file("org.zone", ZONE.trim_start())
-            .file("apex.zone", APEX_ZONE)
-            .file("world.csv", WORLD)
-            .file("nested.csv", NESTED)
-            .file("weighted.csv", WEIGHTED)
+        setup().and(&self.text)
     }
 }
 
@@ -337,8 +133,7 @@ fn mirror(reply: &Reply) -> Result<&'static str> {
         _ => anyhow::bail!("not one address: {reply}"),
     };
     MIRRORS
-        .iter()
-        .map(|(id, ..)| *id)
+        .into_iter()
         .find(|id| address(id, A) == record || address(id, AAAA) == record)
         .with_context(|| format!("nobody's address: {reply}"))
 }
@@ -386,7 +181,7 @@ fn good_for(client: IpAddr, reply: &Reply) -> Result<IpNet> {
 #[test]
 fn each_policy_answers_as_it_promises() -> Result<()> {
     needs_root!();
-    let mut twins = Twins::start(&Body::policies().setup())?;
+    let mut twins = Twins::start(&every_policy())?;
     let v4 = "45.0.0.1";
     let world = [
         "20.1.0.1",
@@ -471,10 +266,8 @@ fn each_policy_answers_as_it_promises() -> Result<()> {
     ];
     let mut failures = Vec::new();
     for &(pool, clients, mirrors, scopes) in cases {
-        let (_, ttl, _) = POOLS
-            .iter()
-            .find(|(id, ..)| *id == pool)
-            .context("a pool")?;
+        let place = POOLS.iter().position(|id| *id == pool);
+        let ttl = FIRST_TTL + place.context("a pool")? as u32;
         let names = [
             format!("{pool}.example.org"),
             format!("any.thing.{pool}.example.org"),
@@ -489,7 +282,7 @@ fn each_policy_answers_as_it_promises() -> Result<()> {
                 for qtype in [A, AAAA] {
                     let plain = Query::new(name, qtype);
                     let subnet = Query::new(name, qtype).subnet_of(client, host(client));
-                    let want = addresses(*ttl, mirrors, qtype);
+                    let want = addresses(ttl, mirrors, qtype);
                     for (from, query, scope) in [
                         (client, plain, None),
                         (resolver(false), subnet.clone(), Some(scope)),
@@ -560,7 +353,7 @@ fn each_policy_answers_as_it_promises() -> Result<()> {
 #[test]
 fn mirrors_of_one_family_are_passed_over_for_the_other() -> Result<()> {
     needs_root!();
-    let mut body = Body::new();
+    let mut body = Body::default();
     let policies = [
         ("table", "default = \"FIRST\"\nprefixes = \"PREFIXES\""),
         ("failover", ""),
@@ -633,7 +426,7 @@ fn mirrors_of_one_family_are_passed_over_for_the_other() -> Result<()> {
 #[test]
 fn the_ttl_of_the_pool_is_in_every_record() -> Result<()> {
     needs_root!();
-    let mut body = Body::new();
+    let mut body = Body::default();
     // Every octet of it different, and the ends of the range.
     let ttls = [0x0102_0304, 0, 1, 0x7fff_ffff];
     for count in 1..=8 {
@@ -685,7 +478,7 @@ fn the_ttl_of_the_pool_is_in_every_record() -> Result<()> {
 #[test]
 fn an_alias_is_a_cname_whatever_is_asked_for() -> Result<()> {
     needs_root!();
-    let mut body = Body::new();
+    let mut body = Body::default();
     let long = format!(
         "{}.{}.{}.example.net",
         "a".repeat(60),
@@ -954,7 +747,7 @@ fn networks(count: u32) -> impl Iterator<Item = (IpAddr, IpAddr)> {
 fn a_client_stays_with_its_mirror_everywhere() -> Result<()> {
     needs_root!();
     const NETWORKS: u32 = 2000;
-    let setup = Body::policies().setup();
+    let setup = every_policy();
     let mut twins = Twins::start(&setup)?;
     let pools: [(&str, &[(&str, f64)]); 2] = [
         ("ninety", &[("w90", 0.9), ("w10", 0.1)]),
@@ -1040,7 +833,7 @@ fn a_client_stays_with_its_mirror_everywhere() -> Result<()> {
 fn what_is_drawn_for_each_query_keeps_the_shares() -> Result<()> {
     needs_root!();
     const QUERIES: u32 = 1200;
-    let mut twins = Twins::start(&Body::policies().setup())?;
+    let mut twins = Twins::start(&every_policy())?;
     let mut counts = [BTreeMap::<&str, u32>::new(), BTreeMap::new()];
     for _ in 0..QUERIES {
         let query = Query::new("random.example.org", A).subnet_of(ip("20.1.0.1"), 24);
@@ -1070,20 +863,14 @@ fn what_is_drawn_for_each_query_keeps_the_shares() -> Result<()> {
 fn what_is_drawn_within_a_region_keeps_the_regions_scope() -> Result<()> {
     needs_root!();
     const QUERIES: u32 = 400;
-    let mut body = Body::new();
-    for (id, _, rest) in POOLS {
-        if ["ninety", "eu"].contains(&id) {
-            body.pool(id, rest);
-        }
-    }
     // Whatever the inner pools say by themselves.
-    body.pool(
+    let drawn = pool(
         "drawn",
         "pools = [\"ninety\", \"eu\"]\npolicy = \"table\"\ndefault = \"ninety\"\n\
          prefixes = \"drawn.csv\"\nchoice = \"query\"\nttl = 82",
     );
     let list = "20.1.0.0/16,eu\n20.2.0.0/16,eu2\n2a02::/32,eu\n";
-    let mut twins = Twins::start(&body.setup().file("drawn.csv", list))?;
+    let mut twins = Twins::start(&every_policy().and(&drawn).file("drawn.csv", list))?;
     let ninety = [("w90", 0.9), ("w10", 0.1)];
     let eu = [("eu1", 0.5), ("eu2", 0.5)];
     // Client, its mirrors and their shares, the scope.
@@ -1195,7 +982,7 @@ rules = [
 #[test]
 fn places_decide_by_rules_and_by_distance() -> Result<()> {
     needs_root!();
-    let mut body = Body::new();
+    let mut body = Body::default();
     // One database knows places, the other autonomous systems.
     body.text
         .insert_str(0, "[geoip]\ndatabases = [\"city.mmdb\", \"asn.mmdb\"]\n");
@@ -1343,7 +1130,7 @@ fn a_bias_moves_the_border_between_two_mirrors() -> Result<()> {
             (networks[usize::from(number)].as_str(), record)
         })
         .collect();
-    let mut body = Body::new();
+    let mut body = Body::default();
     body.text
         .insert_str(0, "[geoip]\ndatabases = [\"city.mmdb\"]\n");
     // The first is as far as it is, the second nearer, the third farther.
@@ -1391,10 +1178,8 @@ fn a_bias_moves_the_border_between_two_mirrors() -> Result<()> {
 /// Clients whose scopes are looked at: the ends of every prefix of the lists, and some more.
 fn sample() -> Vec<IpAddr> {
     let mut clients = BTreeSet::new();
-    for line in [WORLD, NESTED, WEIGHTED]
-        .iter()
-        .flat_map(|list| list.lines())
-    {
+    let lists = ["world.csv", "nested.csv", "weighted.csv"];
+    for line in lists.map(|list| world::text(WORLD, list)).concat().lines() {
         let Some(net) = line
             .split(',')
             .next()
@@ -1476,13 +1261,9 @@ fn scopes_hold(twins: &mut Twins, pool: &str, clients: &[IpAddr]) -> Result<()> 
 #[test]
 fn every_address_of_a_scope_gets_the_same_answer() -> Result<()> {
     needs_root!();
-    let mut twins = Twins::start(&Body::policies().setup())?;
+    let mut twins = Twins::start(&every_policy())?;
     let clients = sample();
-    let pools: Vec<&str> = POOLS
-        .iter()
-        .map(|(id, ..)| *id)
-        .filter(|id| *id != "random")
-        .collect();
+    let pools: Vec<&str> = POOLS.into_iter().filter(|id| *id != "random").collect();
     for pool in &pools {
         scopes_hold(&mut twins, pool, &clients)?;
     }
@@ -1554,7 +1335,7 @@ fn every_address_of_a_scope_gets_the_same_answer() -> Result<()> {
 #[test]
 fn a_scope_holds_while_overrides_come_and_go() -> Result<()> {
     needs_root!();
-    let mut twins = Twins::start(&Body::policies().setup())?;
+    let mut twins = Twins::start(&every_policy())?;
     let clients: Vec<IpAddr> = [
         "20.1.64.1",
         "20.1.0.1",
@@ -1651,7 +1432,7 @@ fn a_scope_holds_while_overrides_come_and_go() -> Result<()> {
 #[test]
 fn six_to_four_and_teredo_clients_are_where_their_ipv4_addresses_are() -> Result<()> {
     needs_root!();
-    let mut twins = Twins::start(&Body::policies().setup())?;
+    let mut twins = Twins::start(&every_policy())?;
     for pool in ["table", "geo", "geo-one", "two"] {
         let name = format!("{pool}.example.org");
         for v4 in ["20.1.0.1", "20.1.200.1", "20.2.0.1", "20.3.0.1", "45.7.7.7"] {
@@ -1708,7 +1489,7 @@ fn six_to_four_and_teredo_clients_are_where_their_ipv4_addresses_are() -> Result
 #[test]
 fn dig_is_answered_with_and_without_a_subnet() -> Result<()> {
     needs_root!();
-    let twins = Twins::start(&Body::policies().setup())?;
+    let twins = Twins::start(&every_policy())?;
     let dig = |server: &str, from: &str, words: &str| {
         run(twins
             .pair
@@ -1853,8 +1634,7 @@ fn mirror_of(addresses: &[String]) -> Result<&'static str> {
         anyhow::bail!("not one address: {addresses:?}");
     };
     MIRRORS
-        .iter()
-        .map(|(id, ..)| *id)
+        .into_iter()
         .find(|id| address(id, A) == *one || address(id, AAAA) == *one)
         .with_context(|| format!("nobody's address: {one}"))
 }

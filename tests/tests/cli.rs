@@ -1250,7 +1250,7 @@ fn wrong_files() -> Vec<(Setup, Vec<&'static str>)> {
             },
             vec!["geodns.toml:2", "513", "512"],
         ),
-        (body("[[zone]]", "[zones]"), vec!["geodns.toml:16", "zones"]),
+        (body("[[zone]]", "[zones]"), vec!["geodns.toml:15", "zones"]),
         (
             body("example.org.zone", "absent.zone"),
             vec!["absent.zone", "geodns.toml:"],

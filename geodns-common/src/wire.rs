@@ -85,6 +85,12 @@ pub const TYPE_AXFR: u16 = 252;
 /// The types from here to 255 ask for other than data of their own (RFC 6895 section 3.1).
 pub const FIRST_META_TYPE: u16 = 128;
 
+/// Whether records of this type are data of a zone: not the reserved type 0, not OPT, and not one that asks for
+/// other than data of its own.
+pub const fn is_data_type(rtype: u16) -> bool {
+    !matches!(rtype, 0 | TYPE_OPT | FIRST_META_TYPE..=255)
+}
+
 /// EDNS option NSID (RFC 5001).
 pub const OPTION_NSID: u16 = 3;
 /// EDNS option client subnet (RFC 7871).

@@ -9,16 +9,13 @@
 //! anybody asks. Owners are compared without regard to case; in a transfer, which is a copy of the zone, they keep
 //! theirs as well (RFC 5936 section 3.4).
 
+use geodns_common::wire::{CLASS_IN, HEADER_LEN, POINTER};
 use hashbrown::HashTable;
 
 use crate::zone::name_len;
 
 /// Octets of the header, behind which the question's name stands.
-const HEADER: usize = 12;
-/// Class IN.
-const IN: u16 = 1;
-/// The high bits of a pointer.
-const POINTER: u16 = 0xc000;
+const HEADER: usize = HEADER_LEN as usize;
 /// A pointer to the question's name.
 pub const POINTER_TO_QUESTION: u16 = POINTER | HEADER as u16;
 /// Where a pointer can no more point to.
@@ -327,7 +324,7 @@ impl Rendering {
 
     /// Appends a record, of class IN and owned by a pointer to the question.
     pub fn put(&mut self, rtype: u16, ttl: u32, rdata: &[u8]) {
-        for word in [POINTER_TO_QUESTION, rtype, IN] {
+        for word in [POINTER_TO_QUESTION, rtype, CLASS_IN] {
             self.message.extend_from_slice(&word.to_be_bytes());
         }
         self.message.extend_from_slice(&ttl.to_be_bytes());

@@ -31,6 +31,8 @@ pub const SRV: u16 = 33;
 pub const OPT: u16 = 41;
 /// `HTTPS`
 pub const HTTPS: u16 = 65;
+/// `IXFR`
+pub const IXFR: u16 = 251;
 /// `AXFR`
 pub const AXFR: u16 = 252;
 /// `ANY`

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use domain::base::{Message, Ttl};
 use domain::rdata::AllRecordData;
 use geodns_tests::daemon::{Daemon, Setup, pool};
-use geodns_tests::dns::{self, A, AXFR, CNAME, MX, NS, Query, SOA, SRV, TXT};
+use geodns_tests::dns::{self, A, AXFR, CNAME, IXFR, MX, NS, Query, SOA, SRV, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::peers::{self, Kind, Peer};
@@ -20,7 +20,6 @@ const CLIENT: &str = "192.0.2.1";
 const PTR: u16 = 12;
 const MINFO: u16 = 14;
 const RP: u16 = 17;
-const IXFR: u16 = 251;
 
 const ZONE: &str = "[[zone]]\nname = \"example.org\"\nfile = \"example.org.zone\"\n";
 

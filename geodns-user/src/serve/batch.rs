@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use geodns_common::wire::MAX_UDP_SIZE;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -14,7 +15,7 @@ pub const BATCH: usize = 32;
 /// Octets of a query over UDP. A longer one is cut, and so malformed.
 const QUERY_MAX: usize = 4096;
 /// Octets of a response over UDP, usually.
-const RESPONSE: usize = 1232;
+const RESPONSE: usize = MAX_UDP_SIZE as usize;
 /// How long to wait for room in a socket's buffer, in milliseconds; then answers are lost, so that
 /// an interface that sends nothing does not stop the others.
 const ROOM_MS: u16 = 10;

@@ -170,7 +170,7 @@ impl<'a> Query<'a> {
         let edns = self.edns.insert(Edns {
             payload: record.class,
             version,
-            dnssec_ok: flags & 0x80 != 0,
+            dnssec_ok: flags & (wire::DO >> 8) as u8 != 0,
             ..Edns::default()
         });
         // What the options of another version look like, nobody knows yet.

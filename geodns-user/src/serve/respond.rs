@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::Family;
-use geodns_common::wire::{CLASS_CH, CLASS_IN, opcode, rcode};
+use geodns_common::wire::{self, CLASS_CH, CLASS_IN, opcode, rcode};
 use ipnet::IpNet;
 
 use super::cookies;
@@ -156,7 +156,7 @@ impl Reply<'_> {
             Rtype::AXFR | Rtype::IXFR => return rcode::REFUSED,
             Rtype::ANY => {}
             // Reserved, and the other types of RFC 6895 that are no data.
-            _ if matches!(question.qtype, 0 | 128..=255) => return rcode::NOTIMP,
+            _ if !wire::is_data_type(question.qtype) => return rcode::NOTIMP,
             _ => {}
         }
         let Some(mut target) = LowerName::of(&[question.name]) else {

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use domain::base::{Name as DomainName, Rtype};
+use geodns_common::wire;
 use hashbrown::HashSet;
 
 use super::draft::Draft;
@@ -416,7 +417,7 @@ impl<'r> Reader<'r> {
                 self.apex
             ));
         }
-        if matches!(rtype.to_int(), 0 | 41 | 128..=255) {
+        if !wire::is_data_type(rtype.to_int()) {
             return refuse("a type for messages, not for zones; remove it".to_owned());
         }
         let line = data.first().map_or(at.line, |token| token.line);

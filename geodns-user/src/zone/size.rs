@@ -2,19 +2,20 @@
 //! TCP either, and a transfer would end where they stand.
 
 use domain::base::Rtype;
+use geodns_common::wire::{HEADER_LEN, MAX_NAME, OPT_LEN};
 
 use super::store::{Node, RrSet};
 
 /// Octets of a message, at the most.
 const MESSAGE: usize = u16::MAX as usize;
 /// The question with the longest name: a wildcard is asked for by any.
-const QUESTION: usize = 255 + 4;
+const QUESTION: usize = MAX_NAME as usize + 4;
 /// An OPT with all that is ever in it: an identity, a client subnet and a cookie.
-const OPT: usize = 11 + (4 + 128) + (4 + 4 + 16) + (4 + 24);
+const OPT: usize = OPT_LEN as usize + (4 + 128) + (4 + 4 + 16) + (4 + 24);
 /// A TSIG with the longest name of a key, HMAC-SHA512 and a time (RFC 8945 section 4.2).
-const TSIG: usize = 255 + 10 + (13 + 6 + 2 + 2 + 64 + 2 + 2 + 2 + 6);
+const TSIG: usize = MAX_NAME as usize + 10 + (13 + 6 + 2 + 2 + 64 + 2 + 2 + 2 + 6);
 /// Octets that the records of a type at a name have in every message.
-const ROOM: usize = MESSAGE - 12 - QUESTION - OPT - TSIG;
+const ROOM: usize = MESSAGE - HEADER_LEN as usize - QUESTION - OPT - TSIG;
 
 /// What stands before the RDATA of a record whose owner is a pointer.
 const HEAD: usize = 12;

@@ -1,6 +1,7 @@
 //! A zone from records that come from elsewhere: what stands against the rules is refused, as in zone files.
 
 use domain::base::{Name as DomainName, Rtype};
+use geodns_common::wire;
 
 use super::delta::{Delta, Run};
 use super::store::{Node, Record, Zone};
@@ -152,7 +153,7 @@ fn may_stand(
     if !owner.ends_with(apex) {
         return Err(format!("{owner} is outside the zone"));
     }
-    if matches!(rtype.to_int(), 0 | 41 | 128..=255) {
+    if !wire::is_data_type(rtype.to_int()) {
         return Err(format!("{owner} has {rtype}, a type for messages"));
     }
     rdata::canonical(rtype, rdata, &mut Vec::new())

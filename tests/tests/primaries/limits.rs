@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::Daemon;
-use geodns_tests::dns::{A, AXFR, SOA, TXT};
+use geodns_tests::dns::{A, AXFR, IXFR, SOA, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::net::Pair;
 use geodns_tests::primary::{Act, Asked, Primary};
 
 use super::{ONE, PATIENCE, secondary, serial, until_serial};
-
-const IXFR: u16 = 251;
 
 /// A zone of N octets more, about.
 fn zone(q: &Asked, serial: u32, octets: usize) -> Vec<Vec<u8>> {

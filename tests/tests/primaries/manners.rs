@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use domain::base::Message;
 use domain::rdata::{Soa, Txt};
 use geodns_tests::daemon::{Daemon, Setup};
-use geodns_tests::dns::{A, AA, AXFR, Query, SOA, wire_name};
+use geodns_tests::dns::{A, AA, AXFR, IXFR, Query, SOA, wire_name};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Space};
 use geodns_tests::peers::{self, Kind, Peer};
@@ -22,7 +22,6 @@ use geodns_tests::primary::{Act, Asked, Primary};
 
 use super::{axfr, ixfr};
 
-const IXFR: u16 = 251;
 /// How long all of them may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// A zone that is not taken counts as such this long after the first request for it.

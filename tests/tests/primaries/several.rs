@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
-use geodns_tests::dns::{AXFR, SOA};
+use geodns_tests::dns::{AXFR, IXFR, SOA};
 use geodns_tests::needs_root;
 use geodns_tests::net::Pair;
 use geodns_tests::primary::{Act, Asked, Primary};
 
 use super::{ONE, OURS, PATIENCE, TWO, secondary, until_serial};
 
-const IXFR: u16 = 251;
 const ZONE: &str = "example.net";
 
 /// A zone that is refreshed each second.

@@ -36,7 +36,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::wire::{self, HASH_KEY_WORDS, HashKey};
 
-/// What stays the same for as long as a plan is in force: a read-only global of the program.
+/// Settings that stay the same for as long as a plan is in force: a read-only global of the program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Settings {
@@ -68,7 +68,7 @@ pub struct Settings {
     pub _pad: u32,
 }
 
-/// What the fast path does with a packet, one after the other.
+/// The steps of the fast path, in their order.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -265,8 +265,8 @@ pub const NAME_PROBES: u32 = 16;
 /// One slot of the open-addressed name table. `hash` of zeros is an empty slot, at which a lookup
 /// ends; [`Name::DELETED`] is in use and no name.
 ///
-/// Of a complete zone it holds every owner name, empty non-terminal and zone cut, so that the closest
-/// encloser of a name (RFC 4592 section 3.3.1) can be found here; of every zone the apex.
+/// The table holds every owner name, empty non-terminal and zone cut of a complete zone, so that the closest
+/// encloser of a name (RFC 4592 section 3.3.1) can be found here. It holds the apex of every zone.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Name {
@@ -307,7 +307,7 @@ impl Name {
     }
 }
 
-/// What stands at a name, packed in a row: kind in bits 0..8, zone in 16..32, pool or set in 32..64. Bits
+/// The content of a name, packed in a row: kind in bits 0..8, zone in 16..32, pool or set in 32..64. Bits
 /// 8..16 are not of it ([`Name::ASKED`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -511,7 +511,7 @@ pub struct Soa {
     /// Where names in the SOA have pointers, in octets from the start of its record; 0, which is its owner,
     /// where they have none.
     pub pointers_at: [u16; 2],
-    /// What stands there, but for the octets of the question's name.
+    /// The pointers there, but for the octets of the question's name.
     pub pointers: [u16; 2],
     /// Zero.
     pub _pad: [u16; 3],

@@ -1,4 +1,4 @@
-//! What is dropped, and what is looked at: queries by name, type, and where they come from.
+//! Block rules: queries that the program drops, by name, type, and where they come from.
 //!
 //! A rule is matched with the question of any message that has one, whether the fast path would answer it
 //! or not.
@@ -7,7 +7,8 @@
 //! name is hashed once. Rules that are a prefix alone stand in an LPM trie. Both belong to an instance, whose key
 //! hashes the names. There are two lists, of which one may be written, and a row that says which is in force, how long
 //! it is, and whether there are prefixes. Each CPU keeps that row for a tick of the clock. So a packet pays one branch
-//! where there are no rules, and a change waits for two ticks. Samples ([`watch`](crate::watch)) hang on that branch.
+//! where there are no rules, and a change waits for two ticks. [`watch`](crate::watch) filters
+//! captures by such a rule, too, and hangs on that branch.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -19,7 +20,7 @@ use crate::tables::Tables;
 /// Rules with a name or a type, at the most.
 pub const MAX: usize = 64;
 
-/// What a query must be like; what is not asked for does not matter.
+/// Conditions that a query must meet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct BlockRule {
@@ -49,11 +50,11 @@ impl BlockRule {
 /// A list of rules, sorted by the labels of their names, so that few suffixes are hashed.
 pub type List = [BlockRule; MAX];
 
-/// What an instance of the program drops. Rules of a prefix alone are in a trie.
+/// The block rules of an instance that have a name or a type. Rules of a prefix alone are in a trie.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
-pub struct BlockRules {
-    /// [`BlockRules::row`]. One that is no longer in force may be for a tick of the kernel's clock.
+pub struct BlockTable {
+    /// [`BlockTable::row`]. One that is no longer in force may be for a tick of the kernel's clock.
     pub row: Row,
     /// Two lists, of which one may be written.
     pub lists: [RuleList; 2],
@@ -70,7 +71,7 @@ impl Default for RuleList {
     }
 }
 
-impl BlockRules {
+impl BlockTable {
     /// In a row: there are prefixes.
     pub const PREFIXES: u64 = 1 << 32;
 

@@ -18,7 +18,7 @@ pub const MAX_LEN: u32 = 40;
 /// Octets of the option that is sent back, code and length included.
 pub const OPTION_LEN: u32 = 4 + LEN;
 
-/// What the hash is keyed with.
+/// The key of the hash.
 pub type Secret = [u64; 2];
 
 /// Seconds for which a cookie is good (RFC 9018 section 4.3).
@@ -34,7 +34,7 @@ pub const fn is_well_formed(len: u32) -> bool {
     len == CLIENT_LEN || len >= 16 && len <= MAX_LEN
 }
 
-/// What is sent back, behind the client's cookie.
+/// The server's part of the cookie that goes back, behind the client's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
     /// Version, reserved octets and time.

@@ -1,4 +1,4 @@
-//! What daemons of different versions may meet: the maps that are pinned, and shared by all instances of the program.
+//! The maps that are pinned and that all instances of the program share. Daemons of different versions may meet them.
 //!
 //! All else belongs to an instance, and goes with the binary that made it.
 //!
@@ -105,17 +105,17 @@ impl Listen {
     }
 }
 
-/// What a living daemon says again and again.
+/// The sign of life that a daemon gives again and again.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeat {
     /// When the program stops answering unless it is put off: nanoseconds of CLOCK_MONOTONIC.
     pub deadline: Row,
-    /// What CLOCK_REALTIME is ahead of it, in nanoseconds.
+    /// Nanoseconds that CLOCK_REALTIME is ahead of CLOCK_MONOTONIC.
     pub epoch: Row,
 }
 
-/// What cookies are made with, shared by all instances of the program.
+/// The secrets of cookies, shared by all instances of the program.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Cookies {
@@ -169,7 +169,8 @@ pub struct Sighting {
     pub took: u32,
     /// The verdict, by its counter.
     pub verdict: u32,
-    /// What it was taken for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE), [`Watch::CAPTURE`](crate::watch::Watch::CAPTURE). Frames are there with the latter.
+    /// The reasons for which it was taken: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE),
+    /// [`Watch::CAPTURE`](crate::watch::Watch::CAPTURE). Frames are there with the latter.
     pub kinds: u32,
     /// Interface index.
     pub ifindex: u32,

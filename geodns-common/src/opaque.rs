@@ -1,4 +1,4 @@
-//! What LLVM is not to know: for what it can prove, it would leave out checks that the verifier needs.
+//! Hides numbers from LLVM, which leaves out checks that it can prove superfluous and that the verifier needs.
 //!
 //! [`core::hint::black_box`] would do, but leads through the stack in the kernel: a store, and a load that waits
 //! for it. Here is no instruction at all.

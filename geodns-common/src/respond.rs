@@ -260,7 +260,7 @@ const ONE_QUESTION: u64 = u64::from_ne_bytes([0, 0, 0, 1, 0, 0, 0, 0]);
 /// The flags that are let be.
 const ANY_QUERY: u64 = u64::from_ne_bytes([wire::RD, wire::AD | wire::CD, 0, 0, 0, 0, 0, 0]);
 
-/// What is wrong with a header.
+/// The verdict on a header that is refused.
 #[inline(always)]
 fn refuse_header(scratch: &Scratch) -> Verdict {
     let [first, second] = [scratch.get8(MESSAGE + 2), scratch.get8(MESSAGE + 3)];
@@ -471,9 +471,8 @@ const ABSENT: u64 = 1 << 8;
 /// Kind of a target, packed.
 const KIND: u64 = 0xff;
 
-/// What answers for the name, as a packed [`Target`] with records: what stands at it, or at the
-/// wildcard of its closest encloser (RFC 4592 section 3.3.1). Where there is neither, what stands at
-/// the encloser, marked [`ABSENT`].
+/// Finds the packed [`Target`] that answers for the name: its own, or that of the wildcard of its closest encloser
+/// (RFC 4592 section 3.3.1). Where there is neither, it is the encloser's, marked [`ABSENT`].
 #[inline(always)]
 fn find<T: Tables>(scratch: &mut Scratch, tables: &T) -> Result<u64, Verdict> {
     let settings = tables.settings();
@@ -513,7 +512,7 @@ fn find_hashed<T: Tables>(scratch: &mut Scratch, tables: &T, name_mask: u32) -> 
     Some(found)
 }
 
-/// What [`set_from`] gives where a pool has the records: [`Scratch::pool`].
+/// Stands for a pool that has the records, [`Scratch::pool`], in the result of [`set_from`].
 const FROM_POOL: u32 = 0xffff;
 
 /// Appends the records of a set to the question. Gives how many: 0 if it has none of the type.
@@ -733,7 +732,7 @@ impl Ttl {
         }
     }
 
-    /// What is in a word of it: octets 6 to 9 of each record, which are 16 (A) or 28 (AAAA) apart if
+    /// A word of it: octets 6 to 9 of each record, which are 16 (A) or 28 (AAAA) apart if
     /// they are several.
     #[inline(always)]
     const fn part(self, word: usize, several: u16) -> u64 {

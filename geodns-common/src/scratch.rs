@@ -51,14 +51,14 @@ pub struct Scratch {
     pub(crate) cookie_at: u32,
     /// Octets of the option's data; 0: there is none, or none goes back.
     pub(crate) cookie_len: u32,
-    /// What goes back: the client's cookie, and ours ([`Served`](cookie::Served)).
+    /// The cookie that goes back: the client's part, and ours ([`Served`](cookie::Served)).
     pub(crate) cookie: [u64; 3],
     /// Octets of the NSID option that goes back; 0: none.
     pub(crate) nsid_len: u32,
     /// Queries that were over the limit.
     pub(crate) over_limit: u32,
-    /// What the limit has done with this query: 0, or [`Scratch::TOKEN_TAKEN`], or [`Scratch::LET_PASS`]. Whoever
-    /// reads it sets it to 0.
+    /// The limit's decision on this query: 0, or [`Scratch::TOKEN_TAKEN`], or [`Scratch::LET_PASS`]. Its reader
+    /// sets it to 0.
     pub limited: u32,
     /// 1: the client has shown a good cookie.
     pub(crate) cookie_is_good: u32,
@@ -80,11 +80,11 @@ pub struct Scratch {
     pub(crate) chosen: [u32; MAX_ANSWER_MIRRORS as usize],
     /// Tick of the kernel's clock at which the daemon was last known to be there.
     pub heard_at: u64,
-    /// The row of [`BlockRules`](crate::block::BlockRules), at that tick.
+    /// The row of [`BlockTable`](crate::block::BlockTable), at that tick.
     pub block_rules: u64,
     /// The row of [`Watch`](crate::watch::Watch), at that tick.
     pub watch: u64,
-    /// What this packet is looked at for: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE) and the other. Only the
+    /// The reasons to report this packet: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE) and the other. Only the
     /// program does.
     pub watched: u32,
     /// Queries that were captured, or not.

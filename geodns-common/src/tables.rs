@@ -16,7 +16,7 @@ use crate::wire;
 
 /// Read access to the tables of one plan. An index that is out of range gives `None`.
 pub trait Tables {
-    /// What stays the same for this plan.
+    /// The plan's settings.
     fn settings(&self) -> &Settings;
     /// A slot of the name table.
     fn name(&self, slot: u32) -> Option<&Name>;
@@ -44,7 +44,7 @@ pub trait Tables {
     #[inline(always)]
     fn count_asked(&self, _slot: u32) {}
 
-    /// What cookies are made with. `None`: there are none.
+    /// The secrets of cookies. `None`: no cookies are made.
     #[inline(always)]
     fn cookies(&self) -> Option<&Cookies> {
         None
@@ -122,21 +122,21 @@ pub trait Tables {
 /// A name of the table, as its two targets.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    /// What stands at the name, packed.
+    /// Packed target of the name.
     pub(crate) exact: u64,
-    /// What stands at its wildcard child, packed.
+    /// Packed target of its wildcard child.
     pub(crate) wildcard: u64,
     /// The slot that it is in.
     pub(crate) slot: u32,
 }
 
 impl Found {
-    /// What stands at the name.
+    /// Target of the name.
     pub const fn exact(&self) -> Target {
         Target::unpack(self.exact)
     }
 
-    /// What stands at its wildcard child.
+    /// Target of its wildcard child.
     pub const fn wildcard(&self) -> Target {
         Target::unpack(self.wildcard)
     }
@@ -328,7 +328,7 @@ pub fn scope(pool: &Pool, drawn: bool, client: Family, region: u8) -> u8 {
     }
 }
 
-/// What is drawn for a client: the same for all of its /24 or /56, on every node and for ever; with
+/// The number that a client draws: the same for all of its /24 or /56, on every node and for ever; with
 /// [`Pool::RANDOM`] another one each time.
 #[inline(always)]
 pub fn draw<T: Tables>(tables: &T, pool: &Pool, client: Family, address: &Address) -> u32 {

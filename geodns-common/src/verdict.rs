@@ -1,4 +1,4 @@
-//! What the fast path decides for a packet, and the counter of each decision.
+//! Decisions of the fast path on a packet, and the counter of each.
 
 use crate::opaque::opaque;
 
@@ -20,7 +20,7 @@ macro_rules! counted {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What it means, in a line.
+            /// The meaning of its counter, in a line.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
@@ -29,7 +29,7 @@ macro_rules! counted {
 }
 
 counted! {
-    /// What the fast path decided for one packet. Each has a counter.
+    /// The decision of the fast path on one packet. Each has a counter.
     Verdict:
     /// Answered with a pool's records.
     Answered = "answered",
@@ -116,7 +116,7 @@ counted! {
 }
 
 counted! {
-    /// What is counted beside a verdict.
+    /// A fact that is counted beside a verdict.
     Tally:
     /// Clients that have shown a good cookie.
     CookieGood = "cookie_good",

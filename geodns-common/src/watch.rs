@@ -19,7 +19,7 @@
 use crate::abi::Row;
 use crate::block::BlockRule;
 
-/// What an instance of the program is asked to tell.
+/// The packets that an instance of the program is to report.
 #[repr(C)]
 #[derive(Clone, Debug, Default)]
 pub struct Watch {

@@ -168,8 +168,8 @@ impl Default for HashKey {
 /// The hash over names: NH, the universal hash of UMAC (RFC 4418 section 5.2), twice, with keys a word
 /// apart, which makes 128 bits.
 ///
-/// Of two different names, whoever does not know the key can do no better than chance to find a pair
-/// with the same hash: 1 in 2^62. A name ends at its root label, so it is no prefix of another one, and
+/// Two different names have the same hash with a chance of 1 in 2^62, and nobody who does not know the key can find
+/// such a pair more often. A name ends at its root label, so it is no prefix of another one, and
 /// the octets behind it may count as zeros.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameHash([u64; 2]);

@@ -5,7 +5,7 @@
 //!
 //! - `packet`: headers in; `turn`: headers out
 //! - `maps`: the maps, and the tables over them
-//! - `watch`: rules that drop queries, and samples of what goes by
+//! - `watch`: block rules, and samples of queries
 //!
 //! [`respond`]: geodns_common::respond
 
@@ -132,7 +132,7 @@ fn settle(verdict: Verdict) {
     }
 }
 
-/// Whether this CPU has passed so many packets for the same reason that this one is dropped.
+/// Whether this packet is dropped because this CPU has passed too many for the same reason.
 #[inline(always)]
 fn is_over_budget(verdict: Verdict) -> bool {
     let settings = maps::settings();
@@ -218,7 +218,7 @@ fn log(ctx: &XdpContext, verdict: Verdict) {
     );
 }
 
-/// What is logged of a packet is its own, not what the one before it left in the scratch.
+/// Clears the fields of the scratch that are logged: those of the packet before this one.
 #[inline(always)]
 fn forget_packet() {
     if maps::settings().log_every != 0

@@ -11,7 +11,7 @@ use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use geodns_common::abi::{Answer, Block, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone};
 use geodns_common::address;
-use geodns_common::block::BlockRules;
+use geodns_common::block::BlockTable;
 use geodns_common::layout::{
     self, Cookies, Counters, Heartbeat, Listen, SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch,
 };
@@ -28,8 +28,7 @@ const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`, without which the kernel makes no trie.
 const NO_PREALLOC: u32 = 1;
 
-/// What stays the same for this plan: memory that is read-only, and that userspace fills before the program
-/// is loaded.
+/// The plan's settings, in read-only memory that userspace fills before the program is loaded.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = Settings::new();
 
@@ -69,7 +68,7 @@ static EXEMPT: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC
 // Block rules. Their maps keep the names that older daemons pinned them under.
 /// Block rules with a name or a type.
 #[map(name = "RULES")]
-pub static BLOCK_RULES: Array<BlockRules> = Array::with_max_entries(1, MMAPABLE);
+pub static BLOCK_RULES: Array<BlockTable> = Array::with_max_entries(1, MMAPABLE);
 /// Block rules that are a prefix alone: the number of the rule's counter.
 #[map(name = "DENIED")]
 pub static BLOCK_PREFIXES: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
@@ -78,16 +77,16 @@ pub static BLOCK_PREFIXES: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(1,
 pub static BLOCK_COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(layout::BLOCK_COUNTERS, 0);
 
-/// What is told of what goes by.
+/// The packets that are to be reported.
 #[map]
 pub static WATCH: Array<Watch> = Array::with_max_entries(1, MMAPABLE);
-/// Where it is told.
+/// The ring buffer of reports.
 #[map]
 pub static SIGHTINGS: RingBuf = RingBuf::with_byte_size(SIGHTINGS_OCTETS, 0);
-/// What is told of this packet.
+/// The report of this packet.
 #[map]
 pub static SIGHTING: PerCpuArray<Sighting> = PerCpuArray::with_max_entries(1, 0);
-/// Two sketches of who asks most.
+/// Two sketches of the clients that ask most.
 #[map]
 pub static SKETCHES: PerCpuArray<Sketch> = PerCpuArray::with_max_entries(2 * SKETCH_ROWS, 0);
 
@@ -254,7 +253,7 @@ impl Tables for Maps {
     }
 }
 
-/// What a trie has for the longest prefix around an address.
+/// The value of a trie for the longest prefix around an address.
 #[inline(always)]
 pub fn find_prefix(trie: &LpmTrie<[u32; 4], u32>, address: [u32; 4]) -> Option<u32> {
     let [a, b, c, d] = address;

@@ -293,9 +293,9 @@ const MAX_EXTENSIONS: u32 = 6;
 /// Octets in front of the last of them, at the most.
 const EXTENSIONS: u32 = 0x3fff;
 
-/// What becomes of a packet with IP options, extension headers, or of a fragment, for which there is this verdict:
-/// the same, if it may be a query to us. What the daemon cannot want has no budget, and so is never dropped for
-/// being over one. Not a part of [`parse`], which all packets pay for.
+/// The verdict on a packet with IP options or extension headers, or on a fragment: the given one, if it may be a query
+/// to us. A packet that the daemon cannot want has no budget, and so is never dropped for being over one. Not a
+/// part of [`parse`], which all packets pay for.
 #[inline(never)]
 pub fn look_again(ctx: *mut xdp_md, ip_at: u32, verdict: Verdict) -> Verdict {
     let ctx = &XdpContext::new(ctx);

@@ -53,9 +53,9 @@ struct Template {
     len: u32,
     /// 4 or 6: of which IP version it is.
     version: u32,
-    /// Whose address is the source: that of the frame, or as [`OF_TABLE`] and [`RANDOM`] say.
+    /// The source address: that of the frame, or as [`OF_TABLE`] and [`RANDOM`] say.
     source: u32,
-    /// Whose address is the client subnet's, as `source`.
+    /// The client subnet's address, as `source`.
     subnet: u32,
     /// Where the client subnet's address is, in octets from the frame's start.
     subnet_at: u32,
@@ -70,7 +70,7 @@ struct Template {
     names: u32,
     /// log2 of `names`, in 65,536ths.
     log2_names: u32,
-    /// Of IPv6: the sum of all words that the UDP checksum is over, without what [`generate`] writes.
+    /// For IPv6, the sum of all words that the UDP checksum is over, without what [`generate`] writes.
     sum: u32,
     /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP, DNS; UDP's
     /// checksum is 0. For [`generate`], the source address, checksums of IPv4's header and of UDP over
@@ -96,7 +96,7 @@ struct Turn {
     due: u64,
 }
 
-/// What [`sink`] does besides counting: nothing, or this.
+/// A further task of [`sink`] besides counting.
 const TIME: u32 = 1;
 /// As [`TIME`].
 const KEEP: u32 = 2;
@@ -116,7 +116,7 @@ const KEPT: usize = 512;
 /// Buckets of times: see [`bucket`].
 const BUCKETS: u32 = 256;
 
-/// What [`sink`] saw, by kind of frame.
+/// The frames that [`sink`] saw, by kind.
 #[repr(C)]
 struct Seen {
     /// DNS responses with QR, AA, NOERROR and at least one answer.
@@ -141,7 +141,7 @@ static TURN: PerCpuArray<Turn> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static CLIENTS: Array<[u8; 16]> = Array::with_max_entries(CLIENTS_LEN, 0);
 
-/// What [`sink`] and [`generate`] do besides: 0, [`TIME`] or [`KEEP`].
+/// The further task of [`sink`] and [`generate`]: 0, [`TIME`] or [`KEEP`].
 #[map]
 static BESIDES: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -169,7 +169,7 @@ const NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`
 const MMAPABLE: u32 = 1 << 10;
 
-/// What the prefix table is compared to.
+/// The trie that the prefix table is compared to.
 #[map]
 static TRIE: LpmTrie<u32, u32> = LpmTrie::with_max_entries(1, NO_PREALLOC);
 
@@ -179,7 +179,7 @@ static ROOTS: Array<Page> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 
-/// What the last address was drawn from, and all that was found added up.
+/// The seed of the last address, and the sum of all that was found.
 #[map]
 static DRAWN: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
@@ -464,7 +464,7 @@ fn folded(sum: u32) -> u16 {
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
-/// What is to be done besides.
+/// The further task.
 #[inline(always)]
 fn besides() -> u32 {
     BESIDES.get(0).copied().unwrap_or(0)
@@ -501,7 +501,7 @@ fn routable(random: u32) -> u32 {
 
 /// First octet of what is drawn in place of a special address.
 const SOMEBODY: u32 = 20;
-/// What is drawn in place of a special network.
+/// The network that is drawn in place of a special one.
 const SOMEBODY_V6: u64 = 0x2a00_1450_4001_0000;
 
 /// A frame's length, so that the verifier knows it too: that of Linux 6.1 learns nothing from a
@@ -578,7 +578,7 @@ fn load(ctx: &XdpContext, from: u32, to: &mut [u8]) -> Option<()> {
     if loaded == 0 { Some(()) } else { None }
 }
 
-/// What kind of DNS message has this head.
+/// The kind of DNS message that has this head.
 #[inline(always)]
 fn kind(head: &[u8; HEAD]) -> Option<Kind> {
     let answers = u16::from_be_bytes([head[DNS_V4 + 6], head[DNS_V4 + 7]]);

@@ -28,7 +28,7 @@ pub fn inspect(ctx: &XdpContext, packet: &Packet) -> bool {
     found & BLOCKED != 0
 }
 
-/// What [`geodns_inspect`] gives: the packet is to be dropped.
+/// Result of [`geodns_inspect`]: the packet is to be dropped.
 const BLOCKED: u32 = 1;
 /// The same: its frame is to be kept.
 const CAPTURED: u32 = 2;
@@ -72,7 +72,7 @@ pub extern "C" fn geodns_inspect(frame_len: u32, ifindex: u32) -> u32 {
 fn is_blocked(scratch: &mut Scratch) -> bool {
     let row = scratch.block_rules;
     let mut found = None;
-    if row & block::BlockRules::PREFIXES != 0 {
+    if row & block::BlockTable::PREFIXES != 0 {
         found = maps::find_prefix(&maps::BLOCK_PREFIXES, scratch.source_key());
     }
     if found.is_none()

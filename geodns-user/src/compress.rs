@@ -103,7 +103,7 @@ impl Places for Many {
 
 /// The names of a message that later ones may point to.
 pub struct Names<P = Few> {
-    /// Of all that are written, from the first to the last.
+    /// The places of all names that are written, from the first to the last.
     places: P,
     /// Whether what may be pointed to of the question is among them.
     knows_question: bool,
@@ -561,7 +561,7 @@ mod tests {
         }
     }
 
-    /// What a decompressor makes of a name, and how many octets there stand for it.
+    /// Reads a name as a decompressor does, and gives how many octets stand for it.
     fn read(message: &[u8], mut at: usize) -> (Vec<u8>, usize) {
         let (mut name, start, mut end) = (Vec::new(), at, None);
         loop {

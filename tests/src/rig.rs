@@ -15,7 +15,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
-use geodns::kernel::shared::{Counters, Shared};
+use geodns::kernel::shared::{Counters, SharedMaps};
 use geodns::plan::Capacity;
 use geodns_common::abi::{self, Block, Page, Settings};
 use geodns_common::tables::Tables;
@@ -32,7 +32,7 @@ pub struct Responder {
     pub heartbeat: Heartbeat,
     counters: Counters,
     listening: Listening,
-    shared: Shared,
+    shared: SharedMaps,
     object: Vec<u8>,
 }
 
@@ -40,7 +40,7 @@ impl Responder {
     /// Loads it with these tables. It answers nowhere yet, for an hour.
     pub fn load(tables: &impl Tables, capacity: Capacity) -> Result<Self> {
         let object = responder_object()?;
-        let shared = Shared::new(&object)?;
+        let shared = SharedMaps::new(&object)?;
         let instance = Instance::load(&object, tables, capacity, 0, &shared)?;
         let heartbeat = shared.heartbeat(Duration::from_secs(3600))?;
         heartbeat.beat();

@@ -29,7 +29,7 @@ pub struct Layer {
     pub v4: Vec<(u32, u8, u16)>,
     /// IPv6: the same.
     pub v6: Vec<(u128, u8, u16)>,
-    /// What the numbers from [`FIRST_ORDER`] on stand for: two members or more, none twice.
+    /// The orders that the numbers from [`FIRST_ORDER`] on stand for: two members or more, none twice.
     orders: Vec<Box<[u8]>>,
     numbers: HashMap<Box<[u8]>, u16>,
 }
@@ -253,7 +253,7 @@ impl Layer {
         bytes
     }
 
-    /// What [`Layer::to_bytes`] packed; `None` if it is damaged.
+    /// Unpacks the bytes of [`Layer::to_bytes`]; `None` if they are damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (body, sum) = bytes.split_last_chunk::<8>()?;
         if checksum(body) != u64::from_le_bytes(*sum) {

@@ -31,7 +31,7 @@ pub use place::{Location, MAX_SUBDIVISIONS, Place, Subdivision, Wanted};
 pub use prefix::Prefix;
 pub use walk::{Run, Walk};
 
-/// What a prefix list says of a client: a number of the list ([`Layer::members`]).
+/// The value that a prefix list has for a client: a number of the list ([`Layer::members`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listed {
     /// In the configuration's own list.
@@ -40,7 +40,7 @@ pub enum Listed {
     Imported(u16),
 }
 
-/// What says which mirror a pool's clients get, lowest first.
+/// The prefix lists and overrides that choose a pool's mirrors, lowest first.
 ///
 /// A higher layer hides the lower ones wherever it has a prefix, however long theirs are. Within a
 /// layer the longest prefix counts.

@@ -11,7 +11,7 @@ use crate::base::prefix;
 /// Lines of which it is kept what is wrong with them; of the others only the number.
 const MAX_WRONG: usize = 50;
 
-/// What is wrong, and in which line (from 1).
+/// A mistake, and its line (from 1).
 #[derive(Debug)]
 pub struct Wrong {
     pub line: usize,

@@ -1,4 +1,4 @@
-//! What is known of where an address is.
+//! The place of an address, as databases know it.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::base::country::Code;
 
-/// What databases say of the place of an address. Small and cheap to clone; the default is that
+/// The place of an address, as databases give it. Small and cheap to clone; the default is that
 /// nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -18,7 +18,7 @@ pub struct Place {
     pub country: Option<Code>,
     /// Number of the autonomous system that announces the address.
     pub asn: Option<u32>,
-    /// What is rarely asked for; `None` if all of it is missing. For the methods below.
+    /// The fields that are rarely asked for; `None` if all of them are missing. For the methods below.
     pub(crate) names: Option<Arc<Names>>,
 }
 
@@ -52,7 +52,7 @@ impl Place {
         self.names.as_ref()?.city.as_deref()
     }
 
-    /// Who the autonomous system belongs to.
+    /// The organisation that the autonomous system belongs to.
     pub fn organisation(&self) -> Option<&str> {
         self.names.as_ref()?.organisation.as_deref()
     }

@@ -18,7 +18,7 @@ pub struct Run {
     pub first: u128,
     /// Last address.
     pub last: u128,
-    /// What the prefix list says (the import's, where it has the address, else the base's).
+    /// The prefix list's value (the import's, where it has the address, else the base's).
     pub listed: Option<Listed>,
     /// Mirror of the override.
     pub overriding: Option<u8>,
@@ -82,7 +82,7 @@ trait Items: Iterator<Item = (Prefix, Self::Value)> {
 
 /// A place in one layer.
 struct Cursor<I: Items> {
-    /// What the longest prefix that covers the whole window has.
+    /// The value of the longest prefix that covers the whole window.
     outside: Option<I::Value>,
     /// Prefixes of the window that the place is in, the longest last: last address, and what it has.
     within: Vec<(u128, I::Value)>,

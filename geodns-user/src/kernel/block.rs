@@ -1,4 +1,4 @@
-//! What an instance of the program drops: rules in the form that it reads ([`geodns_common::block`]).
+//! Block rules in the form that an instance of the program reads ([`geodns_common::block`]).
 //!
 //! A row that is no longer in force may be for a tick of the kernel's clock on each CPU, so a list that it names
 //! is not written before.
@@ -39,7 +39,7 @@ impl BlockMaps {
     /// Maps them.
     pub fn new(map: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self {
-            map: Mapping::new(map, size_of::<block::BlockRules>(), 1)?,
+            map: Mapping::new(map, size_of::<block::BlockTable>(), 1)?,
             prefixes: HashMap::new(),
         })
     }
@@ -47,7 +47,7 @@ impl BlockMaps {
     /// Drops what these say, and nothing else. Packets that run meet that within [`TICKS`], and until then it may
     /// not be set again.
     pub fn set(&mut self, ebpf: &mut Ebpf, key: &HashKey, blocks: &Blocks) -> Result<(), Error> {
-        let before = self.map.load_u64(0, offset_of!(block::BlockRules, row));
+        let before = self.map.load_u64(0, offset_of!(block::BlockTable, row));
         let second = before >> 16 & 1 == 0;
         for (place, of) in blocks.named().iter().enumerate() {
             self.put(second, place, &compile(key, of));
@@ -65,11 +65,11 @@ impl BlockMaps {
             }
         }
         let named = blocks.named().len() as u32;
-        let row = block::BlockRules::row(second, named, !wanted.is_empty());
+        let row = block::BlockTable::row(second, named, !wanted.is_empty());
         // A list that is empty is as good as another: what is off costs nothing.
         let row = if blocks.is_empty() { 0 } else { row };
         self.map
-            .store_u64(0, offset_of!(block::BlockRules, row), row);
+            .store_u64(0, offset_of!(block::BlockTable, row), row);
         let gone: Vec<Prefix> = self.prefixes.keys().copied().collect();
         for (address, len) in gone.into_iter().filter(|key| !wanted.contains_key(key)) {
             let removed = trie.remove(&Key::new(len, address));
@@ -81,7 +81,7 @@ impl BlockMaps {
 
     fn put(&self, second: bool, place: usize, rule: &BlockRule) {
         let list =
-            offset_of!(block::BlockRules, lists) + usize::from(second) * size_of::<block::List>();
+            offset_of!(block::BlockTable, lists) + usize::from(second) * size_of::<block::List>();
         let at = list + place * size_of::<BlockRule>();
         let words: [u64; size_of::<BlockRule>() / 8] = bytemuck::cast(*rule);
         for (word, value) in words.into_iter().enumerate() {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     proptest! {
-        /// What the program finds of rules is what their words say.
+        /// The program finds the rules whose words match.
         #[test]
         fn both_paths_match_alike(
             rules in prop::collection::vec(said(), 0..20),

@@ -1,5 +1,5 @@
-//! What the program makes cookies with: a map that all instances share, so that a new plan, or a new
-//! daemon, takes nothing from the clients.
+//! The secrets of cookies, in a map that all instances of the program share: cookies stay good when a new plan or a
+//! new daemon comes.
 
 use std::io;
 use std::mem::offset_of;

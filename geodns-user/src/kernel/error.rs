@@ -1,4 +1,4 @@
-//! What can go wrong with the program and its maps, in words that say what to do.
+//! Errors of the program and its maps, in words that say what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -168,7 +168,7 @@ impl Error {
         }
     }
 
-    /// What the kernel had against the program: the verifier's last words, the rest at debug level.
+    /// The kernel rejected the program: the verifier's last words; the rest is logged at debug level.
     pub(super) fn refused(error: aya::programs::ProgramError) -> Self {
         if let aya::programs::ProgramError::LoadError {
             io_error,

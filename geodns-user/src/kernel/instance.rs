@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::block::BlockMaps;
 use super::mmap::{Mapping, Value, View};
-use super::shared::Shared;
+use super::shared::SharedMaps;
 use super::watch::{Watch, Watching};
 use super::{Error, memory, packet_log, sys};
 use crate::block::Blocks;
@@ -74,7 +74,7 @@ impl Instance {
         tables: &impl Tables,
         capacity: Capacity,
         log_every: u32,
-        shared: &Shared,
+        shared: &SharedMaps,
     ) -> Result<Self, Error> {
         let settings = abi::Settings {
             log_every,

@@ -5,7 +5,7 @@
 
 use aya::util::nr_cpus;
 use geodns_common::abi::{self, Row, Seen, Settings};
-use geodns_common::block::BlockRules;
+use geodns_common::block::BlockTable;
 use geodns_common::layout::{
     self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch,
 };
@@ -102,7 +102,7 @@ pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 
 /// The maps whose sizes the program has, those that all instances share among them.
 fn others() -> [Map; 16] {
     [
-        Map::new::<BlockRules>("RULES", Kind::Mapped, 1),
+        Map::new::<BlockTable>("RULES", Kind::Mapped, 1),
         // What is in it comes and goes, and is small beside the rest.
         Map::new::<u32>("DENIED", Kind::Trie, 0),
         Map::new::<Watch>("WATCH", Kind::Mapped, 1),

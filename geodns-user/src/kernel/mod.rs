@@ -32,9 +32,9 @@
 //! daemon removes what other layouts have left.
 //!
 //! A new instance gets the shared maps by descriptor. aya makes maps of its own for them, so before the program is
-//! loaded, `Shared::put_into` makes aya's descriptors lead to the shared maps. Within half a minute the daemon attaches
-//! again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches and unpins,
-//! unless `on_stop = "keep"`.
+//! loaded, `SharedMaps::put_into` makes aya's descriptors lead to the shared maps. Within half a minute the
+//! daemon attaches again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches
+//! and unpins, unless `on_stop = "keep"`.
 
 pub mod block;
 pub mod bpffs;
@@ -82,7 +82,7 @@ use link::Attachment;
 use listen::Listening;
 use netdev::Netdevs;
 use pins::{Left, Pins};
-use shared::{Counters, Shared};
+use shared::{Counters, SharedMaps};
 use watch::{Sightings, Sketches, Watching};
 
 /// The eBPF object that this binary carries.
@@ -119,7 +119,7 @@ pub struct Kernel {
     settings: Settings,
     object: &'static [u8],
     pins: Pins,
-    shared: Arc<Shared>,
+    shared: Arc<SharedMaps>,
     listening: Listening,
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
@@ -208,8 +208,8 @@ impl Kernel {
         object: &[u8],
         tables: &impl Tables,
         capacity: Capacity,
-    ) -> Result<(Shared, Parts), Error> {
-        let shared = Shared::adopt(object, pins)?;
+    ) -> Result<(SharedMaps, Parts), Error> {
+        let shared = SharedMaps::adopt(object, pins)?;
         let mut dropped = shared.dropped()?;
         let mut instance = Instance::load(object, tables, capacity, settings.log_every, &shared)?;
         for counter in 0..settings.blocks.len() as u32 {
@@ -226,7 +226,7 @@ impl Kernel {
         Ok((shared, parts))
     }
 
-    /// What loads another plan, without putting it in force: it may fail, and takes time, in which
+    /// A loader for another plan. Loading does not put the plan in force; it may fail, and takes time, in which
     /// others may use the kernel.
     pub fn loader(&self) -> Loader {
         Loader {
@@ -521,7 +521,7 @@ impl Parts {
     fn attach_all(
         &mut self,
         pins: &mut Pins,
-        shared: &Shared,
+        shared: &SharedMaps,
         settings: &Settings,
         addresses: &BTreeSet<IpAddr>,
         netdevs: &Netdevs,
@@ -608,7 +608,7 @@ impl Parts {
 pub struct Loader {
     object: &'static [u8],
     log_every: u32,
-    shared: Arc<Shared>,
+    shared: Arc<SharedMaps>,
 }
 
 impl Loader {

@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::link::{self, Attachment, Link};
 use super::netdev::Netdevs;
-use super::shared::Shared;
+use super::shared::SharedMaps;
 use super::{Error, bpffs, sys};
 
 /// The folder, below `kernel.pin`, of the lock, of links, and of what is noted of interfaces.
@@ -159,7 +159,7 @@ impl Pins {
     /// Sees to it that every link and map is pinned. What was not, in words.
     pub fn put<'a>(
         &mut self,
-        shared: &Shared,
+        shared: &SharedMaps,
         attached: impl Iterator<Item = &'a Attachment>,
     ) -> Result<Vec<String>, Error> {
         let mut put = Vec::new();

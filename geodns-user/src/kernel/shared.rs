@@ -24,7 +24,7 @@ use super::{Error, chain, sys};
 
 /// The shared maps, open.
 #[derive(Debug)]
-pub struct Shared(Vec<(&'static str, OwnedFd)>);
+pub struct SharedMaps(Vec<(&'static str, OwnedFd)>);
 
 /// Packets by verdict.
 pub struct Counters(PerCpuArray<MapData, [u64; COUNTERS]>);
@@ -42,7 +42,7 @@ impl Counters {
     }
 }
 
-impl Shared {
+impl SharedMaps {
     /// New ones.
     pub fn new(object: &[u8]) -> Result<Self, Error> {
         Self::open(object, &|_| None)

@@ -1,8 +1,7 @@
-//! What the program tells of what goes by: samples and frames by a ring buffer, and who asks most by a sketch
+//! Samples and frames that the program reports by a ring buffer, and sketches of the clients that ask most
 //! ([`geodns_common::watch`]).
 //!
-//! What is asked of it is an instance's own, since names are hashed by its key; ring buffer and sketches are shared
-//! by all of them.
+//! Each instance has its own filter, since its key hashes the names. All instances share ring buffer and sketches.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +23,7 @@ use super::mmap::Mapping;
 use super::{Error, chain};
 use crate::block::InForce;
 
-/// What is to be told.
+/// The packets that the program is to report.
 #[derive(Clone, Debug, Default)]
 pub struct Watching {
     /// log2 of how many queries there are for a sample; `None`: there are none, and no sketch.
@@ -191,7 +190,7 @@ const fn row_of(second: bool) -> u32 {
     if second { SKETCH_ROWS } else { 0 }
 }
 
-/// What the sketches of some CPUs say of every prefix that leads anywhere.
+/// The totals that the sketches of some CPUs have for each prefix that leads anywhere.
 fn merged(of_cpus: &[Vec<&Sketch>], key: &HashKey) -> Vec<(u64, u64)> {
     let mut sums: HashMap<u64, u64> = HashMap::new();
     for rows in of_cpus {

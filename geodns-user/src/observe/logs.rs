@@ -1,7 +1,7 @@
 //! Logs: to standard error, in words for people or in JSON for programs.
 //!
-//! What is logged is `GEODNS_LOG`'s to say, else `RUST_LOG`'s (`debug`, `info,geodns::serve=debug`);
-//! else `info` and above. Where systemd's journal listens, lines carry no time of their own.
+//! `GEODNS_LOG` says which lines are logged, else `RUST_LOG` (`debug`, `info,geodns::serve=debug`); else `info`
+//! and above are. Where systemd's journal listens, lines carry no time of their own.
 //!
 //! An event is one line, whatever it quotes: `Printable` lets no character through that a terminal obeys.
 

@@ -11,8 +11,8 @@ use crate::config::{Config, Fail};
 /// Octets of a record before its RDATA, where its owner is a pointer.
 const BEFORE_RDATA: usize = 12;
 
-/// What all names end in that a pool answers for, in lower case; of a wildcard it is the name above. `None`: it
-/// answers for no name, or with addresses. One for each pool.
+/// For each pool, the suffix that all names have for which it answers, in lower case; a wildcard counts as the name
+/// above it. `None`: it answers for no name, or with addresses.
 pub fn ends(config: &Config) -> Vec<Option<&[u8]>> {
     let mut ends = vec![None; config.pools.len()];
     for steer in &config.steers {

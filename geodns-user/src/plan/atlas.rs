@@ -83,7 +83,7 @@ impl Regions {
 }
 
 /// Regions and blocks, which all atlases share.
-pub struct Shared<'a> {
+pub struct SharedTables<'a> {
     /// Blocks below the roots.
     pub blocks: &'a mut Blocks,
     /// Regions.
@@ -92,7 +92,7 @@ pub struct Shared<'a> {
 
 /// Fills a root of a family anew. Its links are not counted yet.
 pub fn build(
-    shared: Shared<'_>,
+    shared: SharedTables<'_>,
     source: Source<'_>,
     family: Family,
     root: &mut [Entry],
@@ -109,12 +109,12 @@ pub type Changes = Vec<(usize, Entry)>;
 /// Looks at no more of the layers than the largest prefix around `edited` that was one region
 /// before, or is now: no scope outside it can have moved.
 pub fn edit(
-    shared: Shared<'_>,
+    shared: SharedTables<'_>,
     source: Source<'_>,
     edited: Prefix,
     root: &[Entry],
 ) -> Result<Changes, Full> {
-    let Shared { blocks, regions } = shared;
+    let SharedTables { blocks, regions } = shared;
     let now = one_order(source, edited);
     if now == Some(EMBEDDED) {
         // Looked up as IPv4, whatever is said of them here.
@@ -138,7 +138,7 @@ pub fn edit(
     if window.len > deepest(edited.family) {
         return Ok(Changes::new());
     }
-    let shared = Shared { blocks, regions };
+    let shared = SharedTables { blocks, regions };
     let mut builder = Builder::new(shared, source, window);
     let mut changes = Changes::new();
     let places = places(window);
@@ -214,7 +214,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(shared: Shared<'a>, source: Source<'a>, window: Prefix) -> Self {
+    fn new(shared: SharedTables<'a>, source: Source<'a>, window: Prefix) -> Self {
         Self {
             blocks: shared.blocks,
             regions: shared.regions,

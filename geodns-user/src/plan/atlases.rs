@@ -14,7 +14,7 @@ use crate::steering::Steering;
 #[derive(Clone, Debug)]
 pub(super) struct Atlas {
     pub(super) steering: Arc<Steering>,
-    /// What the steering asks of the geography.
+    /// The geography that the steering asks for.
     pub(super) wanted: Wanted,
     pub(super) layers: Layers,
     /// Whether 6to4 and Teredo clients are where their IPv4 addresses are. Overrides do not matter for

@@ -94,7 +94,7 @@ use geodns_common::tables::{self, Tables};
 use geodns_common::wire;
 use ipnet::IpNet;
 
-use self::atlas::{Regions, Shared};
+use self::atlas::{Regions, SharedTables};
 use self::atlases::{ATLAS_ENTRIES, ATLAS_PAGES, Atlas, Atlases, root_of};
 use self::blocks::{Blocks, Full};
 pub use self::edit::Unwanted;
@@ -177,7 +177,7 @@ pub struct Plan {
     names: Names,
     zones: Vec<abi::Zone>,
     rows: Rows,
-    /// What the pools' configuration says about choosing.
+    /// The part of the pools' configuration that is about choosing.
     pools: Vec<ChosenBy>,
     geography: Arc<Geography>,
     atlases: Atlases,
@@ -299,7 +299,7 @@ impl Plan {
         let number = self.atlases.allocate()?;
         let entries = self.atlases.entries_mut(number);
         for family in [Family::V4, Family::V6] {
-            let shared = Shared {
+            let shared = SharedTables {
                 blocks: &mut self.blocks,
                 regions: &mut self.regions,
             };
@@ -643,7 +643,7 @@ impl Plan {
         let atlas = self.atlases.get(number);
         let edited = Prefix::of(prefix);
         let regions = self.regions.as_slice().len();
-        let shared = Shared {
+        let shared = SharedTables {
             blocks: &mut self.blocks,
             regions: &mut self.regions,
         };
@@ -686,7 +686,7 @@ impl Plan {
         put(&mut layers, prefix, mirror);
         let edited = Prefix::of(prefix);
         let regions = self.regions.as_slice().len();
-        let shared = Shared {
+        let shared = SharedTables {
             blocks: &mut self.blocks,
             regions: &mut self.regions,
         };

@@ -3,7 +3,7 @@
 //! Alike blocks are one block, and a pair of them is walked once, however often it stands in the two
 //! tables: the walk costs what the tables hold, not what the address space does.
 //!
-//! Who answers is as the rows say: the pool itself or its fallback, and of it the mirrors in service for
+//! The rows say which pool answers (the pool itself or its fallback), and which of its mirrors are in service for
 //! the share of the clients that a client is in.
 
 use std::collections::BTreeMap;
@@ -52,8 +52,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// What moves from a pool of the one plan to a pool of the other, by share of the address space: all
-    /// of IPv4, or what is assigned of IPv6 (2000::/3). Left out are addresses that are looked up as
+    /// The moves from a pool of the one plan to a pool of the other, by share of the address space: all
+    /// of IPv4, or the assigned part of IPv6 (2000::/3). Left out are addresses that are looked up as
     /// IPv4 (6to4, Teredo), and the /64s that longer prefixes than that are set in.
     pub fn by_addresses(&mut self, from: usize, to: usize, clients: Family) -> Moves {
         let mut joint = self.joint(from, to);
@@ -68,7 +68,7 @@ impl<'a> Comparison<'a> {
         moves
     }
 
-    /// What moves, by clients: whose addresses these are.
+    /// The moves of the clients that have these addresses.
     pub fn by_clients(
         &self,
         from: usize,
@@ -126,12 +126,12 @@ impl<'a> Comparison<'a> {
 struct Side<'a> {
     plan: &'a Plan,
     pool: usize,
-    /// Of the records that are looked at.
+    /// Family of the records that are looked at.
     family: Family,
 }
 
 impl<'a> Side<'a> {
-    /// Of the queries of a pool.
+    /// A pool of a plan, with IPv4 if it has such addresses, else IPv6.
     fn of(plan: &'a Plan, pool: usize) -> Self {
         let row = &plan.pools()[pool];
         let family = match row.has[0] {
@@ -207,7 +207,7 @@ type Regions = HashMap<(u32, u32), f64>;
 /// Two entries for the same addresses; `None` where there is no table.
 type Pair = (Option<Entry>, Option<Entry>);
 
-/// What is below a pair: regions on each side, and their share of it.
+/// The content of a pair of blocks: regions on each side, and their share of it.
 type Below = Rc<Vec<((u32, u32), f64)>>;
 
 /// The way through two tables at once.
@@ -309,7 +309,7 @@ impl<'a> Joint<'a> {
         }
     }
 
-    /// Who draws something draws the same on both sides.
+    /// The moves between two orders. A client that draws a mirror draws the same slot on both sides.
     fn moves(&self, (from, to): (Order, Order)) -> Moves {
         let is_group = |member: u8| usize::from(member) & MAX_MIRRORS != 0;
         let slots = match from.iter().chain(to.iter()).any(is_group) {
@@ -373,8 +373,7 @@ mod tests {
         selection.mirrors.first().copied()
     }
 
-    /// Who is in service on a side: of the pool by share, and whether the other pool answers when none
-    /// is.
+    /// The mirrors in service on a side, by share, and whether the other pool answers when none is.
     fn service() -> impl Strategy<Value = ([u64; SHARES], bool)> {
         // A mirror that is not there before a share and is from it on, as in a drain; or the other way.
         let ramp = (0..16u64, 0..16u64, 0..=SHARES);

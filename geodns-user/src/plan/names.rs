@@ -103,7 +103,7 @@ fn no_shelf() -> CompileError {
 struct Chosen<'a> {
     /// By zone: all of its names.
     complete: Vec<bool>,
-    /// Of the other zones, these.
+    /// The names of the other zones that are held.
     needed: HashSet<(usize, &'a Name<[u8]>)>,
 }
 
@@ -200,7 +200,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the rows of a name say: its own and that of its wildcard child. `None`: it is not in the zone,
+    /// The content of a name's rows: its own, and that of its wildcard child. `None`: it is not in the zone,
     /// or in a zone of its own, as glue below a cut to that may be.
     pub fn content(&self, name: &Name<[u8]>) -> Option<[Content; 2]> {
         if !self.zones.is_public(self.number) {
@@ -233,7 +233,7 @@ impl<'a> View<'a> {
         owner.is_some_and(|(owner, _)| owner == self.number)
     }
 
-    /// What a name is answered from that is no zone cut and no DNAME, and below none.
+    /// The content of a name that is no zone cut and no DNAME, and below none.
     fn target(&self, node: Node<'_>) -> Content {
         if let Some(pool) = node.steer()
             && node.is_empty()

@@ -19,7 +19,7 @@ pub struct Source<'a> {
     pub steering: &'a Steering,
     /// Where clients are.
     pub geography: &'a Geography,
-    /// What the steering asks of that.
+    /// The geography that the steering asks for.
     pub wanted: Wanted,
     /// Whether IPv6 addresses that stand for IPv4 ones are looked up as these.
     pub embedded: bool,
@@ -87,7 +87,7 @@ pub struct Runs<'a> {
     places: Option<mmdb::Cursor<'a>>,
     orders: Orders<'a>,
     embedded: &'static [(u128, u128)],
-    /// What is left of a run of the layers in which a place or a block begins or ends.
+    /// The rest of a run of the layers in which a place or a block begins or ends.
     rest: Option<Run>,
     ahead: Option<(u128, u128, Order)>,
 }

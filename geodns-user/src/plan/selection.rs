@@ -1,4 +1,4 @@
-//! What a client gets, and what decided.
+//! The mirrors that a client gets, and the reason.
 
 use std::fmt;
 use std::ops::Deref;

@@ -346,7 +346,7 @@ impl Records {
         self.is_too_long || !self.octets.is_empty()
     }
 
-    /// What a set says of them.
+    /// The entry of a set for records of a type.
     fn listed(&self, rtype: Rtype, count: u16, start: usize) -> SetType {
         let listed = SetType::new(
             rtype.to_int(),

@@ -20,7 +20,7 @@ use super::*;
 use crate::config::{Cookies, Kernel, Mirror, Mode, OnStop, Rrl, Server, Told};
 use crate::geo::Layer;
 use crate::publish::{Backend, Twin};
-use crate::steering::Place;
+use crate::steering::Client;
 use crate::world::Inputs;
 
 mod geography;
@@ -134,7 +134,7 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
         return naive_order(pool, layers, v4);
     }
     let (listed, overriding) = naive_match(layers, address);
-    Steering::of(pool, &MIRROR_LIST).order(&Place::default(), &listed, overriding)
+    Steering::of(pool, &MIRROR_LIST).order(&Client::default(), &listed, overriding)
 }
 
 /// What is listed and overriding, word for word.

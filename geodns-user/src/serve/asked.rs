@@ -1,7 +1,7 @@
-//! What the slow path is asked over UDP because a name is not in the kernel's table: a sample, of which the
-//! names that are asked most become known.
+//! A sample of the names that clients ask the slow path for over UDP because the kernel's table lacks them. It shows
+//! which of them are asked for most.
 //!
-//! Of each batch one query counts, for as many as were in it. Under little load that is every one, and under
+//! One query of each batch counts, for as many as were in it. Under little load that is every query. Under
 //! much load it costs little.
 
 use std::hash::BuildHasher;
@@ -32,7 +32,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Of N workers.
+    /// The samples of N workers.
     pub fn new(workers: usize) -> Self {
         Self {
             wanted: AtomicBool::new(false),
@@ -91,7 +91,7 @@ impl Asked {
         }
     }
 
-    /// What was asked since the last time.
+    /// Takes the names that were asked for since the last call.
     pub fn take(&self) -> Vec<heat::Asked> {
         let mut asked = Vec::new();
         for worker in &self.workers {
@@ -117,12 +117,12 @@ struct Sketch {
     scratch: Box<Scratch>,
     hasher: DefaultHashBuilder,
     /// Empty as long as nothing was counted.
-    entries: Vec<Entry>,
+    entries: Vec<Counted>,
 }
 
 /// A name. Nothing, with a count of 0.
 #[derive(Clone, Copy)]
-struct Entry {
+struct Counted {
     hash: u64,
     count: u32,
     qtype: Rtype,
@@ -130,7 +130,7 @@ struct Entry {
     name: [u8; MAX_NAME - 1],
 }
 
-const NOTHING: Entry = Entry {
+const NOTHING: Counted = Counted {
     hash: 0,
     count: 0,
     qtype: Rtype::A,
@@ -168,7 +168,7 @@ impl Sketch {
             least.count -= count;
             return;
         }
-        *least = Entry {
+        *least = Counted {
             hash,
             count: count - least.count,
             qtype,

@@ -6,26 +6,26 @@ use geodns_common::wire::{CLASS_IN, TYPE_AXFR, TYPE_IXFR, opcode};
 
 use super::message::Outcome;
 use super::query::Query;
-use super::request::{Answer, Draft, Request, Verified};
+use super::request::{Answer, Request, Unsigned, Verified};
 use super::tsig::{Checked, NoRoom, Signer};
 use super::{notify, respond, transfer, tsig};
 
 /// Answers from the zones and the plan; gives zones away, and hears that others have changed.
 pub fn authority(request: &Request<'_>, response: &mut Vec<u8>) -> Answer {
-    let mut unsigned = Vec::new();
-    let verified = match verify(request, &mut unsigned, response) {
+    let mut stripped = Vec::new();
+    let verified = match verify(request, &mut stripped, response) {
         Ok(verified) => verified,
         Err(refusal) => return refusal,
     };
-    let draft = answer(&verified, response);
-    sign(verified.signer, draft, response)
+    let unsigned = answer(&verified, response);
+    sign(verified.signer, unsigned, response)
 }
 
-/// Reads the message and verifies its signature, if it has one (RFC 8945). `unsigned` takes the message without it.
+/// Reads the message and verifies its signature, if it has one (RFC 8945). `stripped` takes the message without it.
 /// `Err`: the answer to a message that cannot be read, or whose signature is not good.
 fn verify<'a>(
     request: &Request<'a>,
-    unsigned: &'a mut Vec<u8>,
+    stripped: &'a mut Vec<u8>,
     response: &mut Vec<u8>,
 ) -> Result<Verified<'a>, Answer> {
     let read = |message: &'a [u8], signer: Option<Box<Signer>>| {
@@ -48,8 +48,8 @@ fn verify<'a>(
     match tsig::check(keys, request.message, len, request.client) {
         Checked::Unsigned => Ok(plain),
         Checked::Good(signer, message) => {
-            *unsigned = message;
-            read(unsigned, Some(signer)).ok_or(Answer::Nothing)
+            *stripped = message;
+            read(stripped, Some(signer)).ok_or(Answer::Nothing)
         }
         Checked::Bad(refusal) => {
             *response = refusal;
@@ -61,7 +61,7 @@ fn verify<'a>(
 }
 
 /// Answers a verified request. The response is not signed yet; there is room for that.
-fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Draft {
+fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Unsigned {
     let query = &verified.query;
     let question = query.question.as_ref().filter(|question| {
         !query.malformed
@@ -70,25 +70,25 @@ fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Draft {
     });
     match (query.opcode, question) {
         (opcode::NOTIFY, Some(question)) => {
-            Draft::Message(notify::answer(verified, question, response))
+            Unsigned::Message(notify::answer(verified, question, response))
         }
         (opcode::QUERY, Some(question)) if matches!(question.qtype, TYPE_AXFR | TYPE_IXFR) => {
             transfer::answer(verified, question, response)
         }
-        _ => Draft::Message(respond::answer(verified, response)),
+        _ => Unsigned::Message(respond::answer(verified, response)),
     }
 }
 
 /// Signs the answer with the key that signed the query, if there is one. The messages of a transfer are signed as
 /// they are made.
-fn sign(signer: Option<Box<Signer>>, draft: Draft, response: &mut Vec<u8>) -> Answer {
-    match draft {
-        Draft::Nothing => Answer::Nothing,
-        Draft::Message(outcome) => match signer.map(|mut signer| signer.sign_whole(response)) {
+fn sign(signer: Option<Box<Signer>>, unsigned: Unsigned, response: &mut Vec<u8>) -> Answer {
+    match unsigned {
+        Unsigned::Nothing => Answer::Nothing,
+        Unsigned::Message(outcome) => match signer.map(|mut signer| signer.sign_whole(response)) {
             Some(Err(NoRoom)) => Answer::Nothing,
             Some(Ok(())) | None => Answer::Message(outcome),
         },
-        Draft::Transfer(outcome, transfer) => {
+        Unsigned::Transfer(outcome, transfer) => {
             let messages = transfer.signed_by(signer).map(Ok);
             Answer::Stream(outcome, stream::iter(messages).boxed())
         }

@@ -27,7 +27,7 @@ impl Compressed {
         }
     }
 
-    /// What has been written.
+    /// The octets written so far.
     pub fn into_octets(self) -> Vec<u8> {
         self.octets
     }

@@ -1,4 +1,4 @@
-//! How many TCP connections there may be, and who has to go when more come. TLS has places of its own.
+//! How many TCP connections there may be, and who has to go when more come. TLS has seats of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use tokio::sync::Notify;
 
-use super::places::{Number, Places};
+use super::seats::{Number, Seats};
 use super::stats::{Counter, Stats};
 use crate::base::lock::lock;
 
@@ -24,45 +24,45 @@ pub struct Connections {
 /// Those of TCP, or those of TLS.
 #[derive(Debug)]
 struct Kind {
-    /// With each place, who is told that it is lost.
-    places: Mutex<Places<Arc<Notify>>>,
+    /// With each seat, who is told that it is lost.
+    seats: Mutex<Seats<Arc<Notify>>>,
     is_crowded: AtomicBool,
 }
 
 impl Kind {
     fn new(limit: usize) -> Self {
         Self {
-            places: Mutex::new(Places::new(limit)),
+            seats: Mutex::new(Seats::new(limit)),
             is_crowded: AtomicBool::new(false),
         }
     }
 
-    /// Changes the places. Gives what the change gives.
-    fn change<T>(&self, change: impl FnOnce(&mut Places<Arc<Notify>>) -> T) -> T {
-        let mut places: MutexGuard<'_, _> = lock(&self.places);
-        let changed = change(&mut places);
-        let is_crowded = places.is_crowded();
+    /// Changes the seats. Gives what the change gives.
+    fn change<T>(&self, change: impl FnOnce(&mut Seats<Arc<Notify>>) -> T) -> T {
+        let mut seats: MutexGuard<'_, _> = lock(&self.seats);
+        let changed = change(&mut seats);
+        let is_crowded = seats.is_crowded();
         self.is_crowded.store(is_crowded, Ordering::Relaxed);
         changed
     }
 }
 
 impl Connections {
-    /// None yet, and no TLS: N places, and how long to wait for a client.
-    pub fn new(places: usize, idle: Duration, stats: Arc<Stats>) -> Self {
+    /// None yet, and no TLS: N seats, and how long to wait for a client.
+    pub fn new(seats: usize, idle: Duration, stats: Arc<Stats>) -> Self {
         Self {
             idle,
             stats,
-            tcp: Kind::new(places),
+            tcp: Kind::new(seats),
             tls: Kind::new(1),
         }
     }
 
-    /// From here on there are N places. Where TLS is spoken, half of them are for TLS alone.
-    pub fn set_limit(&self, places: usize, with_tls: bool) {
-        let tls = if with_tls { places / 2 } else { 0 };
-        for (kind, limit) in [(&self.tcp, places - tls), (&self.tls, tls)] {
-            let lost = kind.change(|places| places.set_limit(limit));
+    /// From here on there are N seats. Where TLS is spoken, half of them are for TLS alone.
+    pub fn set_limit(&self, seats: usize, with_tls: bool) {
+        let tls = if with_tls { seats / 2 } else { 0 };
+        for (kind, limit) in [(&self.tcp, seats - tls), (&self.tls, tls)] {
+            let lost = kind.change(|seats| seats.set_limit(limit));
             self.tell(&lost);
         }
     }
@@ -79,7 +79,7 @@ impl Connections {
         if with_tls { &self.tls } else { &self.tcp }
     }
 
-    /// Tells connections that they have lost their places.
+    /// Tells connections that they have lost their seats.
     fn tell(&self, lost: &[Arc<Notify>]) {
         for lost in lost {
             self.stats.add(Counter::TcpDisplaced);
@@ -88,8 +88,8 @@ impl Connections {
     }
 }
 
-/// A place among the connections; given back on drop.
-pub struct Place {
+/// A seat among the connections; given back on drop.
+pub struct Seat {
     connections: Arc<Connections>,
     with_tls: bool,
     number: Number,
@@ -98,13 +98,13 @@ pub struct Place {
     answers: AtomicUsize,
 }
 
-impl Place {
-    /// Takes a place for a client. If there is none, another connection loses its own.
+impl Seat {
+    /// Takes a seat for a client. If there is none, another connection loses its own.
     pub fn take(connections: &Arc<Connections>, client: IpAddr, with_tls: bool) -> Self {
         let lost = Arc::new(Notify::new());
         let (number, others) = connections
             .kind(with_tls)
-            .change(|places| places.take(client, Instant::now(), Arc::clone(&lost)));
+            .change(|seats| seats.take(client, Instant::now(), Arc::clone(&lost)));
         connections.tell(&others);
         connections.stats.add(Counter::TcpOpen);
         Self {
@@ -116,7 +116,7 @@ impl Place {
         }
     }
 
-    /// Returns when the place is lost to another connection.
+    /// Returns when the seat is lost to another connection.
     pub async fn lost(&self) {
         self.lost.notified().await;
     }
@@ -129,43 +129,43 @@ impl Place {
     /// The client has asked something: it has been idle since then only.
     pub fn asked(&self) {
         if self.answers.load(Ordering::Relaxed) == 0 {
-            self.change(Places::rest);
+            self.change(Seats::rest);
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Places<Arc<Notify>>, Number, Instant)) {
+    fn change(&self, change: impl FnOnce(&mut Seats<Arc<Notify>>, Number, Instant)) {
         let kind = self.connections.kind(self.with_tls);
-        kind.change(|places| change(places, self.number, Instant::now()));
+        kind.change(|seats| change(seats, self.number, Instant::now()));
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
-        self.change(|places, number, _| places.leave(number));
+        self.change(|seats, number, _| seats.leave(number));
         self.connections.stats.subtract(Counter::TcpOpen);
     }
 }
 
 /// As long as it lives, the client is being sent an answer that takes its time.
-pub struct Answering(Arc<Place>);
+pub struct Answering(Arc<Seat>);
 
 impl Answering {
     /// Begins.
-    pub fn begin(place: &Arc<Place>) -> Self {
-        place.change(|places, number, now| {
-            if place.answers.fetch_add(1, Ordering::Relaxed) == 0 {
-                places.work(number, now);
+    pub fn begin(seat: &Arc<Seat>) -> Self {
+        seat.change(|seats, number, now| {
+            if seat.answers.fetch_add(1, Ordering::Relaxed) == 0 {
+                seats.work(number, now);
             }
         });
-        Self(Arc::clone(place))
+        Self(Arc::clone(seat))
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.change(|places, number, now| {
+        self.0.change(|seats, number, now| {
             if self.0.answers.fetch_sub(1, Ordering::Relaxed) == 1 {
-                places.rest(number, now);
+                seats.rest(number, now);
             }
         });
     }

@@ -7,7 +7,7 @@ use geodns_common::cookie;
 use crate::base::clock::now_unix_s;
 use crate::config::Secrets;
 
-/// What goes back.
+/// The cookie that goes back.
 #[derive(Clone, Copy, Debug)]
 pub struct Cookie {
     /// The option's data.

@@ -91,14 +91,14 @@ impl Guarded {
 pub struct Panicked;
 
 impl Panicked {
-    /// What was answered instead.
+    /// The outcome of the answer that was given instead.
     pub const OUTCOME: Outcome = Outcome::of(rcode::SERVFAIL);
 }
 
 thread_local! {
     /// Whether this thread is in a handler.
     static ANSWERING: Cell<bool> = const { Cell::new(false) };
-    /// What its panic said, and where.
+    /// The panic's message and place.
     static SAID: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 

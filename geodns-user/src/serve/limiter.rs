@@ -58,11 +58,11 @@ impl Buckets for Own {
 pub struct Limiter {
     settings: Settings,
     buckets: Box<dyn Buckets>,
-    /// Who is exempt: prefixes of which none holds another, in order.
+    /// Prefixes that are exempt, in order; none holds another.
     exempt: Vec<IpNet>,
 }
 
-/// What becomes of a query.
+/// The limiter's decision on a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// It is answered. There may be a bound of the response's octets for a client without a good cookie.
@@ -170,7 +170,7 @@ impl Limiting<'_> {
     }
 }
 
-/// What the fast path's code asks for.
+/// The tables that the fast path's code asks for.
 #[derive(Debug)]
 struct Within<'a> {
     limiter: &'a Limiter,

@@ -7,10 +7,10 @@ use domain::base::{Name, Rtype};
 
 use crate::zone::{Node, RrSet, Zone, Zones};
 
-/// What a zone has for a name.
+/// The result of looking a name up in a zone.
 #[derive(Clone, Copy, Debug)]
 pub enum Found<'a> {
-    /// What stands at the name, or at the wildcard that it matches.
+    /// The name exists, or matches a wildcard: its node.
     Node(Node<'a>),
     /// The name is at or below a zone cut.
     Cut {

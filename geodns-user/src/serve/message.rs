@@ -6,7 +6,7 @@ use geodns_common::abi;
 
 use crate::config::Secrets;
 
-/// What carries a message.
+/// The protocol that carries a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// UDP: bounded by the client's size, truncated past it.
@@ -38,7 +38,7 @@ impl Identity {
     }
 }
 
-/// What an answer was, for those who count and look on.
+/// The facts of an answer that are counted and sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Response code, extended.

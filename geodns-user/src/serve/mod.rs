@@ -17,7 +17,7 @@
 //! - `tsig`: verifies and makes TSIG signatures
 //! - `composer`: messages that are built with `domain`
 //! - `stream`: the messages of a zone transfer
-//! - `request`: a message on its way: request, verified, draft, answer
+//! - `request`: a message on its way: request, verified, unsigned, answer
 //! - `write`: writes a response
 //! - `respond`: answers a query, in one message
 //! - `notify`: answers a NOTIFY
@@ -27,7 +27,7 @@
 //! - `prefetch`: makes ready for the names of a batch
 //! - `guard`: a panic while answering ends nobody
 //! - [`limiter`]: response rate limiting
-//! - `places`, `connections`: who loses a place when there are too many connections; the connections
+//! - `seats`, `connections`: who loses a seat when there are too many connections; the connections
 //! - `endpoint`: an address to listen on
 //! - `shared`: what the workers of all transports share
 //! - `udp`, `tcp`: the transports: threads, and tasks
@@ -56,7 +56,7 @@
 //! - 16 KB of answers waiting beside the last one
 //! - 4,096 connections, or as many as the listen addresses leave file descriptors for; TLS has half of them for itself
 //!
-//! A new client always gets a place (`places` says who loses one). A client is idle, too, while it has not yet sent a
+//! A new client always gets a seat (`seats` says who loses one). A client is idle, too, while it has not yet sent a
 //! whole query or a whole handshake. Over TLS the OPT record of a response is padded to a block of 468 octets, its
 //! signature counted, if the query's OPT record has that option.
 //!
@@ -76,11 +76,11 @@ pub mod lookup;
 mod message;
 mod notices;
 mod notify;
-mod places;
 mod prefetch;
 mod query;
 mod request;
 mod respond;
+mod seats;
 mod seen;
 mod seldom;
 mod server;

@@ -1,8 +1,8 @@
-//! What a batch of queries is going to need of a large zone, brought into the caches for all of them together.
+//! Brings the parts of a large zone that a batch of queries needs into the caches, for all queries together.
 //!
-//! A name of a zone that is larger than the caches costs two waits for memory, one after the other: where its
-//! node is, and the node. Of several queries the waits are one beside the other here, before the first is
-//! answered. Nothing else depends on it: a message that is odd is passed over, and the answer says what is wrong.
+//! A name of a zone that is larger than the caches costs two waits for memory, one after the other: for the place of
+//! its node, and for the node. Here several queries wait together, before the first is answered. Nothing else
+//! depends on it: a message that is odd is passed over, and the answer says what is wrong.
 
 use super::batch::BATCH;
 use super::lookup::LowerName;

@@ -16,7 +16,7 @@ use super::message::Transport;
 /// Octets of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = wire::HEADER_LEN as usize;
 
-/// What a message asks.
+/// A message, read.
 #[derive(Debug)]
 pub struct Query<'a> {
     /// Message id.
@@ -53,7 +53,7 @@ pub struct Question<'a> {
     pub qclass: u16,
 }
 
-/// What an OPT record says (RFC 6891).
+/// The content of an OPT record (RFC 6891).
 #[derive(Debug, Default)]
 pub struct Edns<'a> {
     /// Largest UDP message that the client takes, as it says.
@@ -69,7 +69,7 @@ pub struct Edns<'a> {
     pub padding: bool,
     /// Client subnet (RFC 7871).
     pub ecs: Option<Ecs<'a>>,
-    /// What the first COOKIE option has (RFC 7873 section 5.2), well-formed or not.
+    /// The data of the first COOKIE option (RFC 7873 section 5.2), well-formed or not.
     pub cookie: Option<&'a [u8]>,
 }
 
@@ -82,7 +82,7 @@ pub struct Ecs<'a> {
     pub network: Option<IpNet>,
 }
 
-/// What is of use of a SOA record.
+/// The fields of a SOA record that are of use here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Soa {
     /// Its serial.
@@ -325,7 +325,7 @@ impl<'a> Ecs<'a> {
     }
 }
 
-/// What is left of a message.
+/// The rest of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -1,4 +1,4 @@
-//! A message on its way through the server: [`Request`], then [`Verified`], then [`Draft`], then [`Answer`].
+//! A message on its way through the server: [`Request`], then [`Verified`], then [`Unsigned`], then [`Answer`].
 //!
 //! Each step of `authority` takes one of these and gives the next, so that none can be left out.
 
@@ -83,8 +83,8 @@ impl Verified<'_> {
     }
 }
 
-/// What a request is answered with, before it is signed.
-pub enum Draft {
+/// The answer to a request, before it is signed.
+pub enum Unsigned {
     /// Nothing.
     Nothing,
     /// The message in the response.
@@ -93,7 +93,7 @@ pub enum Draft {
     Transfer(Outcome, Box<Transfer>),
 }
 
-/// What a message is answered with.
+/// The answer to a message.
 pub enum Answer {
     /// Nothing.
     Nothing,

@@ -21,7 +21,7 @@ struct Samples {
     place: usize,
 }
 
-/// Whose turn it is, of those that one worker answers.
+/// A worker's count of its answers, which says which of them is kept.
 #[derive(Debug, Default)]
 pub(super) struct Turn(u32);
 
@@ -53,7 +53,7 @@ impl Seen {
         *place = (*place + 1) % abi::Seen::SLOTS as usize;
     }
 
-    /// What was kept.
+    /// The samples that were kept.
     pub fn samples(&self) -> Vec<Sample> {
         let samples = lock(&self.samples);
         samples.kept.clone()

@@ -105,7 +105,7 @@ pub struct ListenError {
     pub port: u16,
     /// `UDP`, `TCP` or `TLS`.
     pub protocol: &'static str,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -157,7 +157,7 @@ pub struct Server {
     heard: std::sync::Mutex<Option<mpsc::Receiver<Notice>>>,
 }
 
-/// What listens.
+/// The addresses that are listened on, and the workers.
 #[derive(Debug, Default)]
 struct Listening {
     addresses: BTreeMap<Endpoint, Listener>,
@@ -226,14 +226,14 @@ impl Server {
     ) -> Self {
         let stats = Arc::new(Stats::new(options.workers()));
         let (notices, heard) = Notices::new(Arc::clone(&stats));
-        let (places, idle) = (options.tcp_connections, options.tcp_idle);
+        let (seats, idle) = (options.tcp_connections, options.tcp_idle);
         Self {
             shared: Arc::new(Shared {
                 world,
                 identity: ArcSwap::from_pointee(identity),
                 blocks: ArcSwap::default(),
                 limiter: ArcSwapOption::empty(),
-                connections: Arc::new(Connections::new(places, idle, Arc::clone(&stats))),
+                connections: Arc::new(Connections::new(seats, idle, Arc::clone(&stats))),
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
                 stats,
@@ -281,12 +281,12 @@ impl Server {
         self.shared.certificate.store(certificate);
     }
 
-    /// Who we say we are over TLS.
+    /// The certificate of DNS over TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.shared.certificate.load_full()
     }
 
-    /// What is heard of zones that have changed elsewhere: for the first who asks.
+    /// The NOTIFYs that arrive; only the first caller gets them.
     pub fn notices(&self) -> Option<mpsc::Receiver<Notice>> {
         let mut heard = lock(&self.heard);
         heard.take()

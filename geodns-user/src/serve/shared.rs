@@ -1,4 +1,4 @@
-//! What the workers of all transports share: the configuration in force, and what they count.
+//! The configuration in force, and the counters: shared by the workers of all transports.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::block::Blocks;
 use crate::certificate::Certificate;
 use crate::world::World;
 
-/// What all workers of a `Server` share.
+/// The state that all workers of a `Server` share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub world: Arc<ArcSwap<World>>,

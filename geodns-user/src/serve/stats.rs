@@ -1,4 +1,4 @@
-//! What the slow path counted.
+//! The counters of the slow path.
 //!
 //! Workers count into a [`Tally`] of their own, and add it to the [`Stats`] once a batch: each UDP
 //! worker to a set that no other writes to.
@@ -12,7 +12,7 @@ use super::message::{Outcome, Transport};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $counter:ident = $name:literal,)+) => {
-        /// What is counted.
+        /// The counters.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Counter {
             $($(#[doc = $doc])+ $counter,)+
@@ -157,7 +157,7 @@ impl Stats {
     }
 }
 
-/// What one worker counted since it last told.
+/// Counts of one worker, since it last added them to the [`Stats`].
 #[derive(Debug, Default)]
 pub(super) struct Tally([u32; COUNTERS]);
 

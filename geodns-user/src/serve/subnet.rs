@@ -1,7 +1,7 @@
-//! Whom a client subnet (RFC 7871) stands for, and what its answer may be kept for.
+//! The address that a client subnet (RFC 7871) stands for, and the scope of its answer.
 //!
-//! A network is answered as its first address is, and the scope is that address's, be it shorter than the network or
-//! longer. So what is said of networks of any length never contradicts itself: scopes of addresses nest only where
+//! A network is answered as its first address is, with that address's scope, be it shorter than the network or
+//! longer. So answers to networks of any length never contradict each other: scopes of addresses nest only where
 //! the answer is the same.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,12 +13,12 @@ use ipnet::IpNet;
 use crate::geo::{self, SIX_TO_FOUR, TEREDO};
 use crate::plan::{Plan, Selection};
 
-/// The address that decides; `None`: it says nothing about where the client is, and whoever asks decides.
+/// The address that decides; `None`: the subnet does not say where the client is, and the sender's address decides.
 pub fn place(subnet: IpNet) -> Option<IpAddr> {
     special_purpose(subnet).is_none().then(|| subnet.network())
 }
 
-/// SCOPE PREFIX-LENGTH of what a pool's selection says to a client subnet.
+/// SCOPE PREFIX-LENGTH of the answer that a pool's selection gives to a client subnet.
 pub fn scope(plan: &Plan, pool: usize, family: Family, subnet: IpNet, selection: &Selection) -> u8 {
     let Some(block) = special_purpose(subnet) else {
         return selection.scope;

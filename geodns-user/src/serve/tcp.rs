@@ -1,7 +1,7 @@
 //! TCP (RFC 7766), and TLS over it (RFC 7858): many queries a connection, answered as they come, within bounds.
 //!
-//! What takes one message is answered at once. What takes many (a zone transfer) is written by a task of
-//! its own, message by message, while the queries behind it are answered.
+//! An answer of one message is given at once. A task of its own writes an answer of many (a zone transfer), message
+//! by message, while the queries behind it are answered.
 
 use std::io;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 
-use super::connections::{Answering, Place};
+use super::connections::{Answering, Seat};
 use super::guard::Panicked;
 use super::message::Transport;
 use super::request::{Answer, Messages, Request};
@@ -44,7 +44,7 @@ const STREAMS: usize = 4;
 /// Accepts connections, for ever. Ends them when it is dropped.
 ///
 /// With `tls`, each begins with a handshake (RFC 7858), which takes no longer than a query may. A connection ends
-/// when it loses its place to another one.
+/// when it loses its seat to another one.
 pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) -> Never {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
@@ -61,21 +61,21 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
             }
         };
         shared.stats.add(Counter::TcpConnections);
-        let place = Arc::new(Place::take(&shared.connections, client.ip(), tls));
+        let seat = Arc::new(Seat::take(&shared.connections, client.ip(), tls));
         number = number.wrapping_add(1);
         let turn = Turn::of_connection(number);
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             let serving = async {
                 if tls {
-                    speak_tls(stream, client.ip(), &shared, &place, turn).await
+                    speak_tls(stream, client.ip(), &shared, &seat, turn).await
                 } else {
-                    speak(stream, client.ip(), &shared, &place, turn).await
+                    speak(stream, client.ip(), &shared, &seat, turn).await
                 }
             };
             let served = tokio::select! {
                 served = serving => served,
-                () = place.lost() => Ok(()),
+                () = seat.lost() => Ok(()),
             };
             if served.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
                 shared.stats.add(Counter::TcpTimeouts);
@@ -88,27 +88,19 @@ async fn speak(
     stream: TcpStream,
     client: IpAddr,
     shared: &Shared,
-    place: &Arc<Place>,
+    seat: &Arc<Seat>,
     turn: Turn,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    serve(
-        reader,
-        writer,
-        (client, Transport::Tcp),
-        shared,
-        place,
-        turn,
-    )
-    .await
+    serve(reader, writer, (client, Transport::Tcp), shared, seat, turn).await
 }
 
 async fn speak_tls(
     stream: TcpStream,
     client: IpAddr,
     shared: &Shared,
-    place: &Arc<Place>,
+    seat: &Arc<Seat>,
     turn: Turn,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -116,22 +108,14 @@ async fn speak_tls(
         return Ok(());
     };
     let acceptor = TlsAcceptor::from(certificate.server_config());
-    let shaken = timeout(place.patience(), acceptor.accept(stream)).await;
+    let shaken = timeout(seat.patience(), acceptor.accept(stream)).await;
     let shaken = shaken.unwrap_or_else(|late| Err(late.into()));
     shared.stats.add(match shaken {
         Ok(_) => Counter::TlsConnections,
         Err(_) => Counter::TlsFailed,
     });
     let (reader, writer) = tokio::io::split(shaken?);
-    serve(
-        reader,
-        writer,
-        (client, Transport::Tls),
-        shared,
-        place,
-        turn,
-    )
-    .await
+    serve(reader, writer, (client, Transport::Tls), shared, seat, turn).await
 }
 
 /// Answers one connection's queries until the client closes it or is too slow.
@@ -140,7 +124,7 @@ async fn serve<R, W>(
     writer: W,
     (client, transport): (IpAddr, Transport),
     shared: &Shared,
-    place: &Arc<Place>,
+    seat: &Arc<Seat>,
     turn: Turn,
 ) -> io::Result<()>
 where
@@ -149,7 +133,7 @@ where
 {
     let writer = Arc::new(Writer {
         half: Mutex::new(writer),
-        place: Arc::clone(place),
+        seat: Arc::clone(seat),
     });
     let mut streams = JoinSet::new();
     let mut input = BytesMut::new();
@@ -161,11 +145,11 @@ where
         tally: Tally::default(),
         turn,
     };
-    let mut deadline = Deadline::after(place.patience());
+    let mut deadline = Deadline::after(seat.patience());
     let mut asked = Instant::now();
     loop {
         // A whole query has to come by then; a few octets now and then do not help.
-        deadline.set(place.patience());
+        deadline.set(seat.patience());
         while whole(&input).is_none() {
             input.reserve(READ);
             tokio::select! {
@@ -180,21 +164,21 @@ where
                 },
                 Some(ended) = streams.join_next(), if !streams.is_empty() => {
                     ended??;
-                    deadline.set(place.patience());
+                    deadline.set(seat.patience());
                 }
                 () = deadline.reached() => {
                     // A stream has a deadline for each write.
                     if streams.is_empty() || !input.is_empty() {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
-                    deadline.set(place.patience());
+                    deadline.set(seat.patience());
                 }
             }
         }
         let now = Instant::now();
         if now - asked >= TICK {
             asked = now;
-            place.asked();
+            seat.asked();
         }
         let next = desk.answer(&mut input, shared);
         if !desk.output.is_empty() {
@@ -215,7 +199,7 @@ where
                 {
                     ended??;
                 }
-                let answering = Answering::begin(place);
+                let answering = Answering::begin(seat);
                 let writer = Arc::clone(&writer);
                 streams.spawn(async move {
                     let _answering = answering;
@@ -273,7 +257,7 @@ fn whole(input: &[u8]) -> Option<usize> {
 /// connection: half of a message may be on its way.
 struct Writer<W> {
     half: Mutex<W>,
-    place: Arc<Place>,
+    seat: Arc<Seat>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
@@ -288,18 +272,18 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         if let Some(written) = write.as_mut().now_or_never() {
             return written;
         }
-        let _answering = Answering::begin(&self.place);
-        timeout(self.place.patience(), write).await?
+        let _answering = Answering::begin(&self.seat);
+        timeout(self.seat.patience(), write).await?
     }
 
     /// Says that nothing more comes.
     async fn close(&self) -> io::Result<()> {
         let close = async { self.half.lock().await.shutdown().await };
-        timeout(self.place.patience(), close).await?
+        timeout(self.seat.patience(), close).await?
     }
 }
 
-/// What comes after some answers.
+/// The next step after some answers.
 enum Next {
     /// More queries.
     Query,
@@ -309,7 +293,7 @@ enum Next {
     Close,
 }
 
-/// What a connection has before it.
+/// The buffers and counters of a connection.
 struct Desk {
     client: IpAddr,
     transport: Transport,

@@ -5,20 +5,24 @@ use geodns_common::wire::{TYPE_IXFR, rcode};
 use super::lookup::apex;
 use super::message::{Outcome, Transport};
 use super::query::{Question, first_soa};
-use super::request::{Draft, Verified};
+use super::request::{Unsigned, Verified};
 use super::seldom::REFUSALS;
 use super::stream::{Script, Transfer};
 use super::write::{Outline, code};
 
 /// Answers a query for a zone.
-pub fn answer(verified: &Verified<'_>, question: &Question<'_>, response: &mut Vec<u8>) -> Draft {
+pub fn answer(
+    verified: &Verified<'_>,
+    question: &Question<'_>,
+    response: &mut Vec<u8>,
+) -> Unsigned {
     let Verified { request, query, .. } = verified;
     let no = |rcode: u16, response: &mut Vec<u8>| {
         let outline = Outline {
             rcode,
             ..Outline::default()
         };
-        Draft::Message(code(query, outline, response))
+        Unsigned::Message(code(query, outline, response))
     };
     let zones = request.world.zones.load();
     let Some((number, zone)) = apex(&zones, question.name) else {
@@ -60,9 +64,9 @@ pub fn answer(verified: &Verified<'_>, question: &Question<'_>, response: &mut V
         return match transfer.in_one(limit).or_else(|| soa.in_one(limit)) {
             Some(message) => {
                 *response = message;
-                Draft::Message(outcome)
+                Unsigned::Message(outcome)
             }
-            None => Draft::Nothing,
+            None => Unsigned::Nothing,
         };
     }
     tracing::info!(
@@ -73,5 +77,5 @@ pub fn answer(verified: &Verified<'_>, question: &Question<'_>, response: &mut V
         zone.apex,
         offer.zone.serial()
     );
-    Draft::Transfer(outcome, Box::new(transfer))
+    Unsigned::Transfer(outcome, Box::new(transfer))
 }

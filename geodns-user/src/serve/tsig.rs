@@ -59,7 +59,7 @@ impl Signer {
 #[derive(Debug)]
 pub struct NoRoom;
 
-/// What the signature of a message is.
+/// The result of checking a message's signature.
 pub enum Checked {
     /// There is none after all: its record is not where it has to be.
     Unsigned,

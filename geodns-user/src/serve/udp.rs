@@ -43,7 +43,7 @@ pub struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a worker is told.
+/// An order to a worker.
 #[derive(Debug)]
 enum Order {
     /// Answer on this socket too.
@@ -122,7 +122,7 @@ impl Drop for Worker {
     }
 }
 
-/// What epoll calls a socket: its file descriptor.
+/// The number that stands for a socket in epoll: its file descriptor.
 fn name(socket: &Socket) -> u64 {
     socket.as_raw_fd() as u64
 }
@@ -187,12 +187,12 @@ impl Work {
     }
 }
 
-/// What a worker has before it.
+/// The buffers and counters of a worker.
 struct Desk {
     batch: Batch,
     tally: Tally,
     turn: Turn,
-    /// What the limiter reads queries in.
+    /// The limiter reads queries in it.
     scratch: Box<Scratch>,
 }
 

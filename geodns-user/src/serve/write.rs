@@ -18,10 +18,10 @@ use crate::zone::RrSet;
 /// Responses that are padded have a multiple of these octets (RFC 8467 section 4.1).
 const PADDING_BLOCK: usize = 468;
 
-/// What goes back in an OPT of what the query has in its own.
+/// The options of the response's OPT that answer those of the query.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options<'a> {
-    /// Who we are (RFC 5001).
+    /// The name of this server (NSID, RFC 5001).
     pub nsid: Option<&'a [u8]>,
     /// Client subnet (RFC 7871).
     pub ecs: Option<Ecs<'a>>,
@@ -50,11 +50,11 @@ impl<'a> Options<'a> {
 /// Where a record stands.
 #[derive(Clone, Copy, Debug)]
 pub enum Section {
-    /// What was asked.
+    /// Records that answer the question.
     Answer,
-    /// Who knows.
+    /// The name servers that know more, or the SOA of a negative answer.
     Authority,
-    /// What helps.
+    /// Records that help, such as addresses of name servers.
     Additional,
 }
 
@@ -71,7 +71,7 @@ pub struct Writer<'a> {
     names: Names,
 }
 
-/// What goes into a response beside its records.
+/// The parts of a response beside its records.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outline {
     /// Authoritative answer.

@@ -22,9 +22,9 @@ pub use service::{Health, Service, answered_by, service};
 pub use weight::slots;
 pub use whereabouts::Whereabouts;
 
-/// Place of a client.
+/// A client, as far as policies ask where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Place<'a> {
+pub struct Client<'a> {
     /// Where on the earth.
     pub location: Option<Location>,
     /// Continent, by its two letters.
@@ -163,7 +163,7 @@ impl Steering {
     /// family that the pool has.
     ///
     /// Numbers that the pool does not have are left out.
-    pub fn order(&self, place: &Place<'_>, listed: &[u8], overriding: Option<u8>) -> Order {
+    pub fn order(&self, place: &Client<'_>, listed: &[u8], overriding: Option<u8>) -> Order {
         let mut preferred: Vec<u8> = Vec::with_capacity(self.default.len() + 8);
         preferred.extend(overriding);
         preferred.extend(listed);
@@ -178,7 +178,7 @@ impl Steering {
     /// The first of an order, and what put them there.
     pub fn reasons(
         &self,
-        place: &Place<'_>,
+        place: &Client<'_>,
         listed: &[u8],
         overriding: Option<u8>,
     ) -> Vec<(u8, Reason)> {
@@ -249,7 +249,7 @@ impl Steering {
     }
 
     /// The rule for a client: by its AS, else its city, subdivision, country or continent.
-    fn ruled(&self, place: &Place<'_>) -> Option<(&Matches, &[u8])> {
+    fn ruled(&self, place: &Client<'_>) -> Option<(&Matches, &[u8])> {
         if self.rules.is_empty() {
             return None;
         }
@@ -261,7 +261,7 @@ impl Steering {
 
     /// Members by their distance from a client, which counts with their bias as Route 53's
     /// geoproximity has it: km * (1 - bias / 100), or km / (1 + bias / 100) below zero.
-    fn nearest(&self, place: &Place<'_>) -> Vec<(u8, f64, f64)> {
+    fn nearest(&self, place: &Client<'_>) -> Vec<(u8, f64, f64)> {
         let Some(location) = place.location else {
             return Vec::new();
         };
@@ -286,9 +286,9 @@ impl Steering {
     }
 }
 
-/// What rules could be for clients of a place, the most specific first: its AS, else its city, subdivision,
-/// country or continent.
-pub fn matching<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Matches> + 'a {
+/// The conditions of rules that a client at a place meets, the most specific first: its AS, else its city,
+/// subdivision, country or continent.
+pub fn matching<'a>(place: &'a Client<'a>) -> impl Iterator<Item = Matches> + 'a {
     let of_country = place.country.into_iter().flat_map(|country| {
         let subdivisions = || place.subdivisions.iter().cloned();
         let city = place.city.into_iter().flat_map(move |city| {

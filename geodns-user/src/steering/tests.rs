@@ -22,7 +22,7 @@ fn order(pool: &Pool, listed: Option<u8>, overriding: Option<u8>) -> Vec<u8> {
     at(
         pool,
         &mirrors(pool.mirrors.len()),
-        &Place::default(),
+        &Client::default(),
         listed,
         overriding,
     )
@@ -31,7 +31,7 @@ fn order(pool: &Pool, listed: Option<u8>, overriding: Option<u8>) -> Vec<u8> {
 fn at(
     pool: &Pool,
     mirrors: &[Mirror],
-    place: &Place<'_>,
+    place: &Client<'_>,
     listed: impl IntoIterator<Item = u8>,
     overriding: Option<u8>,
 ) -> Vec<u8> {
@@ -44,10 +44,10 @@ fn at(
     order
 }
 
-fn place(lat: f64, lon: f64) -> Place<'static> {
-    Place {
+fn place(lat: f64, lon: f64) -> Client<'static> {
+    Client {
         location: Some(Location { lat, lon }),
-        ..Place::default()
+        ..Client::default()
     }
 }
 
@@ -102,11 +102,11 @@ fn an_order_goes_on_to_the_first_that_has_the_other_family() {
         mirror.v6.clear();
     }
     assert_eq!(
-        at(&pool(6), &all, &Place::default(), None, None),
+        at(&pool(6), &all, &Client::default(), None, None),
         [0, 1, 2, 4]
     );
     assert_eq!(
-        at(&pool(6), &all, &Place::default(), Some(5), None),
+        at(&pool(6), &all, &Client::default(), Some(5), None),
         [5, 0, 1]
     );
 }
@@ -125,7 +125,7 @@ fn the_nearest_is_the_nearest_by_the_great_circle() {
     }
     // Nothing known: the default; an override stands above what is near.
     assert_eq!(
-        at(&pool, &mirrors, &Place::default(), None, None),
+        at(&pool, &mirrors, &Client::default(), None, None),
         [0, 1, 2]
     );
     assert_eq!(
@@ -207,31 +207,31 @@ fn the_most_specific_rule_counts() {
         ..pool(6)
     };
     let california = ["ca".to_owned(), "california".to_owned()];
-    let mexico = Place {
+    let mexico = Client {
         continent: Some(*b"NA"),
         country: Some(*b"MX"),
-        ..Place::default()
+        ..Client::default()
     };
-    let states = Place {
+    let states = Client {
         country: Some(*b"US"),
         ..mexico
     };
-    let los_angeles = Place {
+    let los_angeles = Client {
         subdivisions: &california,
         city: Some("los angeles"),
         ..states
     };
-    let san_jose = Place {
+    let san_jose = Client {
         city: Some("san jose"),
         ..los_angeles
     };
-    let isp = Place {
+    let isp = Client {
         asn: Some(64500),
         ..san_jose
     };
     let all = mirrors(6);
     for (place, listed, expected) in [
-        (Place::default(), vec![], [0, 1]),
+        (Client::default(), vec![], [0, 1]),
         (mexico, vec![], [1, 0]),
         (states, vec![], [2, 0]),
         (los_angeles, vec![], [3, 0]),

@@ -1,6 +1,6 @@
-//! Place of a client by the databases, as policies ask for it.
+//! Where a client is, by the databases, as policies ask for it.
 
-use super::Place;
+use super::Client;
 use crate::base::country::Code;
 use crate::config::Location;
 use crate::geo;
@@ -35,8 +35,8 @@ impl Whereabouts {
     }
 
     /// As policies ask for it.
-    pub fn place(&self) -> Place<'_> {
-        Place {
+    pub fn place(&self) -> Client<'_> {
+        Client {
             location: self.location,
             continent: self.continent,
             country: self.country,
@@ -77,7 +77,7 @@ mod tests {
         }]);
         let whereabouts = Whereabouts::of(&place);
         let names = ["ca", "us-ca", "california"].map(str::to_owned);
-        let expected = Place {
+        let expected = Client {
             location: Some(Location {
                 lat: 37.8,
                 lon: -122.4,
@@ -90,6 +90,6 @@ mod tests {
         };
         assert_eq!(whereabouts.place(), expected);
         let nothing = Whereabouts::of(&geo::Place::default());
-        assert_eq!(nothing.place(), Place::default());
+        assert_eq!(nothing.place(), Client::default());
     }
 }

@@ -157,8 +157,8 @@ pub fn later(one: u32, other: u32) -> u32 {
     }
 }
 
-/// What a zone from a file is served as: `served` is the last serial with what the file had then, whose
-/// serial was `file`. The file's, as long as that is later; never back.
+/// The serial that a zone from a file is served with: the file's, if that is later than `served`; it never goes back.
+/// `served` is the last serial that was served, and `file` the serial that the file had then.
 pub fn serial_of(from_file: u32, file: Option<u32>, served: u32) -> u32 {
     if Some(from_file) == file {
         served

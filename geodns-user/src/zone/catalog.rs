@@ -22,17 +22,17 @@ use crate::config::{Claims, Member};
 const VERSION: &[u8] = b"2";
 /// Members that are said to be left alone, each in its own line, at the most.
 const MAX_COMPLAINTS: usize = 100;
-/// Of a catalog's SOA record: refresh, retry, expire, and the TTL of negative answers, in seconds.
+/// Timers of a catalog's SOA record: refresh, retry, expire, and the TTL of negative answers, in seconds.
 const TIMES: [u32; 4] = [3600, 600, i32::MAX as u32 - 1, 0];
 
-/// What a catalog says of one member.
+/// One member of a catalog, as the catalog lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The member's name.
     pub name: Name,
     /// The label that it stands at, in lower case: another one, another zone (section 5.4).
     pub id: Vec<u8>,
-    /// What it is to be treated as (section 4.4.2).
+    /// The group whose settings the member gets (section 4.4.2).
     pub groups: Vec<Vec<u8>>,
     /// The catalog that may take it over (section 4.4.1).
     pub coo: Option<Name>,
@@ -142,7 +142,7 @@ fn pointer(node: Node<'_>) -> Result<Option<Name>, Broken> {
     }
 }
 
-/// What each TXT record of a name says.
+/// The texts of a name's TXT records.
 fn texts(node: Node<'_>) -> Vec<Vec<u8>> {
     let of = |rdata: &[u8]| {
         let mut rest = rdata;
@@ -174,14 +174,14 @@ impl Said {
     }
 }
 
-/// What came of [`merge`].
+/// The result of [`merge`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Merged {
     /// The members that there are, by name.
     pub members: Vec<Member>,
     /// Those of them that begin without what there was under their name.
     pub fresh: HashSet<Name>,
-    /// What is not done, and why.
+    /// Changes that are not made, each with the reason.
     pub complaints: Vec<Complaint>,
 }
 
@@ -328,7 +328,7 @@ impl Entry {
     }
 }
 
-/// What a producer has listed so far, kept over restarts.
+/// The zones that a producer has listed so far, kept over restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Its serial.
@@ -374,7 +374,7 @@ impl Ledger {
         }
     }
 
-    /// What its catalog says.
+    /// The entries that its catalog has.
     pub fn entries(&self) -> Vec<Entry> {
         let members = self.zones.iter().filter(|(_, listed)| listed.is_member);
         let entries = members.filter_map(|(name, listed)| {

@@ -1,4 +1,4 @@
-//! What is different between two versions of a zone, for those who have the first and want the second
+//! Differences between two versions of a zone, for servers that have the first and want the second
 //! (RFC 1995).
 
 use std::collections::BTreeMap;
@@ -89,7 +89,7 @@ impl From<&Zone> for Run {
     }
 }
 
-/// What turns one version of a zone into the next.
+/// The change from one version of a zone to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
     /// SOA record of the first, its owner the apex.
@@ -105,7 +105,7 @@ pub struct Delta {
 /// A delta is not one of this zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misfit {
-    /// What it removes is not there.
+    /// A record that it removes is not there.
     #[error("it removes a record that is not in the zone")]
     Missing,
     /// The zone is too large with it.

@@ -163,7 +163,7 @@ fn parts(token: &Token<'_>) -> Result<Vec<Part>, Wrong> {
     Ok(parts)
 }
 
-/// What stands between braces, and what follows them.
+/// The text between braces, and the text that follows them.
 fn modifier(text: &[u8]) -> Option<(Part, &[u8])> {
     let end = text.iter().position(|&byte| byte == b'}')?;
     let mut fields = str::from_utf8(&text[..end]).ok()?.split(',');

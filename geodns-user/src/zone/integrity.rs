@@ -17,7 +17,7 @@ use crate::base::name::{Name, ancestors};
 /// Aliases that are followed to see whether they go round in circles.
 const MAX_CHAIN: usize = 16;
 
-/// What a zone is looked at with.
+/// The state of a check of a zone.
 pub(super) struct Integrity<'a> {
     pub zone: &'a Zone,
     /// Names that a pool answers: their addresses are not in the file.
@@ -31,11 +31,11 @@ pub(super) struct Integrity<'a> {
     has_key: bool,
 }
 
-/// What is said of a signed zone.
+/// The warning about a signed zone.
 pub const SIGNED: &str = "the zone is signed, and is served without its signatures: resolvers that validate \
     refuse its answers if the parent has a DS record; remove that, or serve the zone by a server that gives signatures";
 
-/// What a name that a record points to comes to.
+/// The end of the way of a name that a record points to.
 enum Target {
     /// Its addresses are not this zone's to give, or it has some.
     Fine,
@@ -108,7 +108,7 @@ impl<'a> Integrity<'a> {
         name.as_slice() == self.zone.apex.as_slice()
     }
 
-    /// What a name, as it stands in RDATA, comes to.
+    /// Follows a name, as it stands in RDATA.
     fn target(&self, name: &Borrowed) -> Target {
         if !name.ends_with(&self.zone.apex) || self.doubtful.contains(name.as_slice()) {
             return Target::Fine;
@@ -137,7 +137,7 @@ impl<'a> Integrity<'a> {
         Target::Absent
     }
 
-    /// What lies at the very name; `None` if nothing does.
+    /// Follows a name that is in the zone itself; `None` if nothing stands there.
     fn at(&self, name: &[u8]) -> Option<Target> {
         if self.steered.contains(name) || self.doubtful.contains(name) {
             return Some(Target::Fine);
@@ -156,7 +156,7 @@ impl<'a> Integrity<'a> {
         self.zone.node(name)
     }
 
-    /// What comes of a name at or below the highest cut or DNAME on its way.
+    /// Follows a name at or below the highest cut or DNAME on its way.
     fn below(&self, name: &Borrowed) -> Option<Target> {
         let mut found = None;
         if self.zone.is_cut(name) {
@@ -448,7 +448,7 @@ impl<'a> Integrity<'a> {
         }
     }
 
-    /// What stands at or below a cut, and is never given to anybody.
+    /// Records at or below a cut that no answer contains.
     fn occluded(&mut self, record: &Written<'_>) {
         use Rtype as R;
         let glue = matches!(record.rtype, R::A | R::AAAA);

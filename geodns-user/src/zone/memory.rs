@@ -1,4 +1,4 @@
-//! What the machine is asked to do about memory. None of it changes what is there.
+//! Advice to the machine about memory. None of it changes the content.
 
 /// Asks for the line of the cache that a value begins in, so that it is there when it is read. Where nothing
 /// is known of the machine, nothing happens.

@@ -79,10 +79,10 @@ const MAX_LOGGED: usize = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Zones {
     zones: Vec<Arc<Zone>>,
-    /// Of each zone that somebody may have; as many as zones, or none yet.
+    /// Offers of the zones that somebody may have; one for each zone, or none yet.
     offers: Vec<Option<Arc<Offer>>>,
     by_apex: HashMap<Bytes, usize>,
-    /// Of each zone, whether it is a catalog; as many as zones, or none.
+    /// Whether each zone is a catalog; one for each zone, or none.
     catalogs: Vec<bool>,
     /// Labels of an apex, at the most; the root has none.
     depth: usize,
@@ -192,7 +192,7 @@ impl From<Vec<Zone>> for Zones {
 }
 
 impl From<Vec<Arc<Zone>>> for Zones {
-    /// Of two zones with one apex, the later is found.
+    /// If two zones have one apex, the later is found.
     fn from(zones: Vec<Arc<Zone>>) -> Self {
         let apexes = zones.iter().enumerate();
         let by_apex = apexes
@@ -218,7 +218,7 @@ type Names = HashSet<Bytes>;
 pub struct Reading {
     /// The zone, unless there are errors.
     pub zone: Option<Zone>,
-    /// What was found in it.
+    /// Everything that was found in it.
     pub findings: Findings,
 }
 
@@ -286,7 +286,7 @@ fn read_one(config: &Config, zone: &ZoneFile, steered: &Names) -> Reading {
     }
 }
 
-/// What there is of a zone that is transferred from elsewhere.
+/// Gives the data that are kept of a zone that is transferred from elsewhere.
 pub type Kept<'a> = &'a dyn Fn(&ZoneFile) -> Option<Arc<Zone>>;
 
 /// Reads every zone of a configuration and marks its steered names on them. Of those that are transferred

@@ -22,7 +22,7 @@ use crate::config::{Config, Pool, Steered};
 pub struct Offer {
     /// Its records.
     pub zone: Arc<Zone>,
-    /// What led to it, one delta from where the one before it ends, the latest last.
+    /// The deltas that led to it, each from where the one before it ends, the latest last.
     deltas: VecDeque<Arc<Delta>>,
 }
 
@@ -59,7 +59,7 @@ impl Offer {
         }
     }
 
-    /// What follows when the zone has changed.
+    /// The offer that follows when the zone has changed.
     pub fn next(self: &Arc<Self>, zone: Arc<Zone>) -> Arc<Self> {
         if Arc::ptr_eq(&zone, &self.zone) {
             return Arc::clone(self);
@@ -138,7 +138,7 @@ fn export(config: &Config, number: usize, zones: &Zones) -> Result<Arc<Zone>, To
     Ok(Arc::new(plain))
 }
 
-/// What a pool answers where nothing is known of the client, with every mirror in service.
+/// The answer of a pool to a client at an unknown place, with every mirror in service.
 fn default_records(config: &Config, pool: &Pool) -> Vec<(Rtype, Vec<u8>)> {
     let order = pool
         .default

@@ -1,4 +1,4 @@
-//! What is wrong with a zone file, and what is right and yet hardly meant: each with its place.
+//! Errors in a zone file, and warnings about likely mistakes, each with its place.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +7,14 @@ use crate::base::complaint::Error;
 /// Errors, and warnings, that are kept of one zone; of the others only the number.
 const MAX_KEPT: usize = 1000;
 
-/// What was found in a zone file and those that it includes.
+/// Everything that was found in a zone file and in those that it includes.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// Why the zone is not used; in the order of the files and their lines.
     pub errors: Vec<Error>,
     /// Errors beyond those.
     pub more_errors: usize,
-    /// What is legal and hardly meant, in the same order.
+    /// Warnings about likely mistakes, in the same order.
     pub warnings: Vec<Error>,
     /// Warnings beyond those.
     pub more_warnings: usize,

@@ -1,9 +1,9 @@
 //! From a zone file to a [`Zone`] (RFC 1035 section 5), and all that is wrong with it.
 //!
-//! What stands against the rules is an error with its file and line, and the zone is not used: a record
+//! A breach of the rules is an error with its file and line, and the zone is not used: a record
 //! that cannot be read, or is outside the zone; a SOA that is missing, elsewhere or second; no NS at the
 //! apex; data beside a CNAME (RFC 2181 section 10.1). Reading goes on after an error, so that all of them
-//! are found. Of TTLs that differ within an RRset the least counts (RFC 2181 section 5.2). A record that
+//! are found. Where TTLs differ within an RRset, the least counts (RFC 2181 section 5.2). A record that
 //! stands there twice is one. `$INCLUDE` is relative to the file that it stands in; after it, origin and last
 //! owner are as before (RFC 1035 section 5.1), and the TTLs are those of the included file, as in BIND and NSD.
 
@@ -78,7 +78,7 @@ struct Reader<'a> {
     rdata: Vec<u8>,
 }
 
-/// What directives and earlier records say of the next one.
+/// The context that directives and earlier records give to the next one.
 #[derive(Clone)]
 struct Scope {
     origin: Vec<u8>,
@@ -126,7 +126,7 @@ impl From<Wrong> for Refused {
     }
 }
 
-/// What is left of a directive's arguments.
+/// The rest of a directive's arguments.
 fn arguments<'a, const N: usize>(
     tokens: &'a [Token<'a>],
     line: u32,

@@ -17,7 +17,7 @@ const TSIG: usize = MAX_NAME as usize + 10 + (13 + 6 + 2 + 2 + 64 + 2 + 2 + 2 + 
 /// Octets that the records of a type at a name have in every message.
 const ROOM: usize = MESSAGE - HEADER_LEN as usize - QUESTION - OPT - TSIG;
 
-/// What stands before the RDATA of a record whose owner is a pointer.
+/// Octets before the RDATA of a record whose owner is a pointer.
 const HEAD: usize = 12;
 
 /// Whether records fit. Or what to say of them.

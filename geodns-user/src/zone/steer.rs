@@ -1,6 +1,6 @@
 //! Puts the configuration's steered names on the zones.
 //!
-//! What is wrong here is wrong in the configuration: errors name its file and line.
+//! Mistakes here are mistakes of the configuration: errors name its file and line.
 
 use std::sync::Arc;
 

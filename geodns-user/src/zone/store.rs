@@ -70,7 +70,7 @@ pub struct Zone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameHash(u32);
 
-/// What stands at a name: records, a pool, or nothing but names below it (an empty non-terminal).
+/// The node of a name: records, a pool, or nothing but names below it (an empty non-terminal).
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a>(&'a [u8]);
 
@@ -116,7 +116,7 @@ impl Record<'_> {
     }
 }
 
-/// What stands in place of a pool at a node with records of these kinds.
+/// The number that stands in place of a pool at a node with records of these kinds.
 fn no_pool(kinds: impl Iterator<Item = Kind>) -> u32 {
     let mut has_denial = false;
     for (rtype, covered) in kinds {
@@ -224,13 +224,13 @@ impl Zone {
         }
     }
 
-    /// What stands at a name, which is in lower case.
+    /// The node of a name, which is in lower case.
     pub fn node(&self, name: &DomainName<[u8]>) -> Option<Node<'_>> {
         self.place(name.as_slice()).map(|at| self.node_at(at))
     }
 
-    /// What stands at a name, which is in lower case, as far as it is one: the owner of NSEC3 records, where
-    /// there is nothing else at it or below, is answered as if it did not exist (RFC 5155 section 7.2.8).
+    /// The node of a name, which is in lower case. A name that has NSEC3 records alone, and none below it, counts as
+    /// one that does not exist (RFC 5155 section 7.2.8).
     pub fn named(&self, name: &DomainName<[u8]>) -> Option<Node<'_>> {
         self.node(name).filter(|node| !node.is_denial())
     }
@@ -269,7 +269,7 @@ impl Zone {
     /// Names at which this version of a zone is not as another: a name that is in one alone, or has other
     /// records or another pool. Each of them once or more.
     ///
-    /// What one was made of the other by edits begins alike, and is compared as it lies there.
+    /// If one was made of the other by edits, both begin alike in memory, and that part is compared as it lies there.
     pub fn differences<'a>(&'a self, other: &'a Self) -> Vec<&'a DomainName<[u8]>> {
         let mut names = Vec::new();
         let mut at = 0;
@@ -300,7 +300,7 @@ impl Zone {
         names
     }
 
-    /// What stands at the apex.
+    /// The node of the apex.
     pub fn top(&self) -> Node<'_> {
         self.apex_node().unwrap_or(Node(&[0; NAME]))
     }
@@ -735,7 +735,7 @@ mod tests {
     use super::*;
     use crate::base::name::parse_name;
 
-    /// What a zone holds: TTL and RDATA by owner, type and covered type.
+    /// The content of a zone: TTL and RDATA by owner, type and covered type.
     type Model = BTreeMap<String, BTreeMap<(u16, u16), (u32, BTreeSet<Vec<u8>>)>>;
     /// Records of a name: type, TTL and RDATA.
     type Change = (String, Vec<(u16, u32, Vec<u8>)>);

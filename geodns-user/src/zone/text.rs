@@ -6,7 +6,7 @@
 
 use super::labels;
 
-/// What is wrong with an entry, and in which line.
+/// A mistake in an entry, and its line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub line: u32,
@@ -176,7 +176,7 @@ impl Entry {
 }
 
 impl Token<'_> {
-    /// What is wrong with it.
+    /// The mistake.
     pub fn wrong(&self, message: impl Into<String>) -> Wrong {
         Wrong {
             line: self.line,

@@ -15,7 +15,7 @@ use super::tree::{Shape, Tree};
 use crate::base::complaint::Error;
 use crate::geo::{Place, Prefix, Wanted};
 
-/// What stands before the metadata, at the end of the file.
+/// The marker that stands before the metadata, at the end of the file.
 const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 /// The marker is no further from the end.
 const MAX_METADATA: usize = 128 * 1024;
@@ -88,7 +88,7 @@ impl Database {
         &self.fingerprint
     }
 
-    /// What the database calls its kind, such as `GeoLite2-City`.
+    /// The database's name of its kind, such as `GeoLite2-City`.
     pub fn kind(&self) -> &str {
         &self.reader.metadata().database_type
     }
@@ -133,7 +133,7 @@ impl Database {
         Some((host.around(len), place))
     }
 
-    /// What the record of an address says.
+    /// The place that the record of an address gives.
     pub(super) fn place(&self, address: IpAddr, wanted: Wanted) -> Place {
         match self.decode(address) {
             Ok(value) => value.place(wanted),
@@ -192,7 +192,7 @@ impl Database {
         Ok(())
     }
 
-    /// What is known of an address, whose record must decode.
+    /// The place of an address, whose record must decode.
     fn check_record(&self, address: IpAddr) -> Result<Wanted, Error> {
         let value = self.decode(address).map_err(|problem| {
             let message = format!(

@@ -27,7 +27,7 @@ pub struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of the file that is there now.
+    /// The fingerprint of the file that is there now.
     pub fn now(path: &Path) -> io::Result<Self> {
         Ok(Self::of(path, &fs::metadata(path)?))
     }

@@ -116,7 +116,7 @@ impl Geography {
         places.len()
     }
 
-    /// What each database says of an address, and all of them together.
+    /// The place of an address by each database, and by all of them together.
     pub fn lookup(&self, address: IpAddr) -> Lookup {
         let mut lookup = Lookup::default();
         let host = Prefix::host(address);
@@ -154,22 +154,22 @@ impl Geography {
     }
 }
 
-/// What is known of one address.
+/// The places that databases give for one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
-    /// What each database of the address's family says, the most important first. Empty for special
+    /// The place by each database of the address's family, the most important first. Empty for special
     /// addresses, which have no place.
     pub found: Vec<Found>,
     /// All of it put together.
     pub place: Place,
 }
 
-/// What one database says of an address.
+/// The place that one database gives for an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The database's file.
     pub file: PathBuf,
-    /// What it calls its kind.
+    /// The database's name of its kind.
     pub kind: String,
     /// The network that the address is in.
     pub network: IpNet,

@@ -15,7 +15,7 @@ pub struct Tree<'a> {
     shape: Shape,
 }
 
-/// What the metadata say of a tree, and where IPv4 is in it.
+/// The shape of a tree by its metadata, and where IPv4 is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     count: u32,

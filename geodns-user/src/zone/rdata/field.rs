@@ -8,7 +8,7 @@ use domain::utils::{base16, base64};
 use super::super::text::{Token, Wrong};
 use super::{Data, odd, rtype, svcb};
 
-/// What a field holds.
+/// The kind of a field of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     U8,

@@ -24,7 +24,7 @@ const MAX_LEN: usize = u16::MAX as usize;
 
 /// The data of a record while it is read.
 struct Data<'a> {
-    /// What is still to be read.
+    /// The rest of the data to read.
     tokens: &'a [Token<'a>],
     /// Line of the token before.
     line: u32,
@@ -252,7 +252,7 @@ fn lower_signer(rdata: &mut [u8]) {
     signer[..len].make_ascii_lowercase();
 }
 
-/// What must hold between the fields of a type, or what does not.
+/// Checks the fields of a type against each other. Gives what is wrong.
 fn sane(rtype: Rtype, rdata: &[u8]) -> Result<(), &'static str> {
     let digest = |digest: &[u8], lens: &[(u8, usize)], number: u8| {
         let expect = lens.iter().find(|(of, _)| *of == number);

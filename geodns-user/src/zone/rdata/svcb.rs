@@ -232,7 +232,7 @@ pub(super) fn are_params(octets: &[u8]) -> bool {
     })
 }
 
-/// What must hold of parameters, or what does not.
+/// Checks parameters against each other. Gives what is wrong.
 pub(super) fn sane(octets: &[u8]) -> Result<(), &'static str> {
     let value = |of: u16| {
         let mut known = params(octets).flatten();

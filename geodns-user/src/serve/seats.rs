@@ -1,8 +1,8 @@
-//! Places for connections, and who loses one when there are too few. Pure: the clock is the caller's, and what
-//! stands behind a place is nobody's business here.
+//! Seats for connections, and who loses one when there are too few. Pure: the clock is the caller's, and what
+//! stands behind a seat is nobody's business here.
 //!
-//! The network that holds most loses a place first, and of its connections the one that has been idle for longest.
-//! A connection that is being answered loses its place only when all idle ones are of networks that hold less than
+//! The network that holds most loses a seat first, and of its connections the one that has been idle for longest.
+//! A connection that is being answered loses its seat only when all idle ones are of networks that hold less than
 //! an even share. So a network that holds less than an even share never loses any, whatever the others do.
 
 use std::cmp::Reverse;
@@ -10,17 +10,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
-/// A place that was taken.
+/// A seat that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(u64);
 
-/// Places, and who holds them. `T` stands for a connection.
+/// Seats, and who holds them. `T` stands for a connection.
 #[derive(Debug)]
-pub struct Places<T> {
+pub struct Seats<T> {
     limit: usize,
     held: HashMap<Number, Held<T>>,
     networks: HashMap<IpAddr, Network>,
-    /// The networks with idle connections, by how many places they hold.
+    /// The networks with idle connections, by how many seats they hold.
     idle: BTreeSet<Rank>,
     /// The same of those with connections that are being answered.
     busy: BTreeSet<Rank>,
@@ -49,7 +49,7 @@ impl Network {
     }
 }
 
-/// Who loses a place first is greatest: by places that the network holds, then by time.
+/// The rank of a network, by the seats that it holds, then by time. The greatest loses a seat first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     holds: usize,
@@ -57,8 +57,8 @@ struct Rank {
     network: IpAddr,
 }
 
-impl<T> Places<T> {
-    /// N places, one at least; all of them are free.
+impl<T> Seats<T> {
+    /// N seats, one at least; all of them are free.
     pub fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(1),
@@ -70,18 +70,18 @@ impl<T> Places<T> {
         }
     }
 
-    /// Whether more than half of the places are taken.
+    /// Whether more than half of the seats are taken.
     pub fn is_crowded(&self) -> bool {
         self.held.len() > self.limit / 2
     }
 
-    /// Has N places from here on, one at least. Gives the connections that have lost theirs.
+    /// Has N seats from here on, one at least. Gives the connections that have lost theirs.
     pub fn set_limit(&mut self, limit: usize) -> Vec<T> {
         self.limit = limit.max(1);
         self.shrink(self.limit)
     }
 
-    /// Takes a place for a client's connection, which is idle. Gives the connections that have lost theirs for it.
+    /// Takes a seat for a client's connection, which is idle. Gives the connections that have lost theirs for it.
     pub fn take(&mut self, client: IpAddr, now: Instant, connection: T) -> (Number, Vec<T>) {
         let lost = self.shrink(self.limit - 1);
         let number = Number(self.next);
@@ -102,7 +102,7 @@ impl<T> Places<T> {
         (number, lost)
     }
 
-    /// A connection is idle from now on: it waits for its client. One that has lost its place stays without.
+    /// A connection is idle from now on: it waits for its client. One that has lost its seat stays without.
     pub fn rest(&mut self, number: Number, now: Instant) {
         self.turn(number, now, false);
     }
@@ -112,7 +112,7 @@ impl<T> Places<T> {
         self.turn(number, now, true);
     }
 
-    /// Gives a place back, unless it was lost.
+    /// Gives a seat back, unless it was lost.
     pub fn leave(&mut self, number: Number) {
         self.remove(number);
     }
@@ -144,7 +144,7 @@ impl<T> Places<T> {
         Some(held.connection)
     }
 
-    /// Leaves N connections, at the most. Gives those that have lost their places.
+    /// Leaves N connections, at the most. Gives those that have lost their seats.
     fn shrink(&mut self, len: usize) -> Vec<T> {
         let mut lost = Vec::new();
         while self.held.len() > len
@@ -156,10 +156,10 @@ impl<T> Places<T> {
         lost
     }
 
-    /// Who loses a place.
+    /// The connection that loses its seat next.
     fn victim(&self) -> Option<Number> {
         let idle = self.idle.last();
-        // At least an even share, of those that hold places.
+        // At least an even share, of those that hold seats.
         let idle = idle.filter(|rank| rank.holds * self.networks.len() >= self.held.len());
         let rank = idle.or_else(|| self.busy.last())?;
         Some(rank.longest.0.1)
@@ -219,12 +219,12 @@ mod tests {
         IpAddr::from([192, 0, network, host])
     }
 
-    /// What happens to places.
+    /// An event of the test below.
     #[derive(Clone, Debug)]
     enum Event {
         /// A client comes.
         Take(u8),
-        /// One of those that are there, by its place among them, is answered, rests, or goes.
+        /// One of those that are there, by its seat among them, is answered, rests, or goes.
         Work(prop::sample::Index),
         Rest(prop::sample::Index),
         Leave(prop::sample::Index),
@@ -256,7 +256,7 @@ mod tests {
         open.iter().filter(|of| of.network == network).count()
     }
 
-    /// Whether it was right that this one lost its place.
+    /// Whether it was right that this one lost its seat.
     fn judge(open: &[Open], lost: &Open) {
         let networks: BTreeSet<u8> = open.iter().map(|of| of.network).collect();
         let even = |network| holds(open, network) * networks.len() >= open.len();
@@ -278,7 +278,7 @@ mod tests {
             steps in prop::collection::vec(0..2u64, 200),
         ) {
             let mut limit = 8;
-            let mut places = Places::new(limit);
+            let mut seats = Seats::new(limit);
             let mut open: Vec<Open> = Vec::new();
             let mut now = Instant::now();
             for (event, step) in events.into_iter().zip(steps) {
@@ -286,8 +286,8 @@ mod tests {
                 now += Duration::from_millis(step);
                 let lost = match event {
                     Event::Take(network) => {
-                        let id = places.next;
-                        let (number, lost) = places.take(client(network, id as u8), now, id);
+                        let id = seats.next;
+                        let (number, lost) = seats.take(client(network, id as u8), now, id);
                         for id in &lost {
                             let at = open.iter().position(|of| of.number.0 == *id).unwrap();
                             judge(&open, &open[at]);
@@ -298,14 +298,14 @@ mod tests {
                     }
                     Event::Limit(to) => {
                         limit = to.max(1);
-                        places.set_limit(to)
+                        seats.set_limit(to)
                     }
                     Event::Work(index) | Event::Rest(index) if !open.is_empty() => {
                         let of = index.get(&open).number;
                         let is_busy = matches!(event, Event::Work(_));
                         match is_busy {
-                            true => places.work(of, now),
-                            false => places.rest(of, now),
+                            true => seats.work(of, now),
+                            false => seats.rest(of, now),
                         }
                         let of = open.iter_mut().find(|open| open.number == of).unwrap();
                         (of.since, of.is_busy) = (now, is_busy);
@@ -313,7 +313,7 @@ mod tests {
                     }
                     Event::Leave(index) if !open.is_empty() => {
                         let of = open.remove(index.index(open.len()));
-                        places.leave(of.number);
+                        seats.leave(of.number);
                         Vec::new()
                     }
                     _ => Vec::new(),
@@ -324,16 +324,16 @@ mod tests {
                     open.remove(at);
                 }
                 prop_assert!(open.len() <= limit);
-                prop_assert_eq!(places.held.len(), open.len());
-                prop_assert_eq!(places.is_crowded(), open.len() > limit / 2);
+                prop_assert_eq!(seats.held.len(), open.len());
+                prop_assert_eq!(seats.is_crowded(), open.len() > limit / 2);
                 let networks: BTreeSet<u8> = open.iter().map(|of| of.network).collect();
-                prop_assert_eq!(places.networks.len(), networks.len());
+                prop_assert_eq!(seats.networks.len(), networks.len());
             }
             for of in open {
-                places.leave(of.number);
+                seats.leave(of.number);
             }
-            prop_assert!(places.held.is_empty() && places.networks.is_empty());
-            prop_assert!(places.idle.is_empty() && places.busy.is_empty());
+            prop_assert!(seats.held.is_empty() && seats.networks.is_empty());
+            prop_assert!(seats.idle.is_empty() && seats.busy.is_empty());
         }
     }
 
@@ -341,22 +341,22 @@ mod tests {
     fn whoever_takes_all_places_pays_for_those_who_come() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut places = Places::new(80);
+        let mut seats = Seats::new(80);
         // Eight networks that hold all, and that are all being answered.
         for number in 0..80 {
-            let (place, lost) = places.take(client(number as u8 % 8, 1), at(number), number);
-            places.work(place, at(number));
+            let (seat, lost) = seats.take(client(number as u8 % 8, 1), at(number), number);
+            seats.work(seat, at(number));
             assert!(lost.is_empty());
         }
-        // Twenty others come, and say nothing for now: none of them loses a place for the next.
+        // Twenty others come, and say nothing for now: none of them loses a seat for the next.
         for number in 80..100 {
-            let (_, lost) = places.take(client(number as u8, 1), at(number), number);
+            let (_, lost) = seats.take(client(number as u8, 1), at(number), number);
             assert!(lost.len() == 1 && lost[0] < 80, "{lost:?}");
         }
         // And the eight come back.
         for number in 100..1000 {
-            let (place, lost) = places.take(client(number as u8 % 8, 1), at(number), number);
-            places.work(place, at(number));
+            let (seat, lost) = seats.take(client(number as u8 % 8, 1), at(number), number);
+            seats.work(seat, at(number));
             assert!(lost.len() == 1 && !(80..100).contains(&lost[0]), "{lost:?}");
         }
     }

@@ -16,13 +16,13 @@ use crate::steering::standing::{Admin, Standing};
 pub struct Decision<'a> {
     /// Whether it is up.
     pub up: bool,
-    /// Who decided.
+    /// The one who decided.
     pub source: Source,
     /// Why, in a line; may be empty.
     pub reason: &'a str,
 }
 
-/// Who decides whether an address is up, the one that stands above the others first.
+/// Those who decide whether an address is up. Each stands above those that follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// `mirror up` and `mirror down`.

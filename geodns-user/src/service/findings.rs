@@ -1,4 +1,4 @@
-//! What our own checks and other monitors' file found of mirrors.
+//! Results of our own checks, and verdicts of other monitors' file.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::{Config, Mirror};
 use crate::health::{Event, Status, Target, Verdict};
 
-/// What was found.
+/// Results of our checks, and verdicts of other monitors' file.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Results of our checks, by target.

@@ -1,8 +1,8 @@
 //! Which mirrors are in service: decided from the configuration, from [`Standings`] and from [`Findings`]; pure.
 //!
-//! - `findings`: what our checks and other monitors' file found
+//! - `findings`: results of our checks, and verdicts of other monitors' file
 //! - `condition`: one mirror at one moment: the operator stands above monitors, and monitors above checks
-//! - `roster`: who is in service in one plan, and the stores that a change of it takes
+//! - `roster`: the mirrors in service in one plan, and the stores that a change of them takes
 //!
 //! There is one order of precedence, [`decide`]. Both the answers and `geodns mirror show` follow it. Times are
 //! milliseconds since 1970, and come as arguments.

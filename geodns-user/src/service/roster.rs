@@ -1,4 +1,4 @@
-//! Who is in service in one plan, and the stores that a change of it takes.
+//! The mirrors in service in one plan, and the stores that a change of them takes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,7 +30,7 @@ impl Which {
     }
 }
 
-/// Who is in service in one plan.
+/// The mirrors in service in one plan.
 #[derive(Debug, Default)]
 pub struct Roster {
     generation: u64,

@@ -1,15 +1,51 @@
 //! `geodns acme`: tokens of ACME challenges, asked and changed, and as text for people.
 
-use super::args;
-use super::show::{NUMBER, TEXT, table, uptime};
-use crate::control::acme::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken};
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::output::{NUMBER, TEXT, show, table, uptime};
+use super::values::holding;
+use crate::control::acme::{AcmeChanged, AcmeClear, AcmeSet, AcmeToken, MAX_ACME_TTL, check_token};
 use crate::control::client::Client;
 
+/// `geodns acme`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a token to a name. Saved, and in every answer, when the command returns
+    Set {
+        /// Name to prove, with or without _acme-challenge; *.NAME is proved at NAME
+        name: String,
+        /// Text of the TXT record: 1 to 255 characters
+        #[arg(value_parser = token, allow_hyphen_values = true)]
+        token: String,
+        /// TTL in seconds
+        #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_ACME_TTL)))]
+        ttl: u32,
+        /// Time until the token expires, such as 10m
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = holding)]
+        time: Duration,
+    },
+    /// Remove all tokens of a name, or one of them
+    Clear {
+        /// Name, as it was set
+        name: String,
+        /// The token [default: all of the name]
+        #[arg(value_parser = token, allow_hyphen_values = true)]
+        token: Option<String>,
+    },
+    /// List tokens, and when they expire
+    List,
+}
+
+fn token(text: &str) -> Result<String, String> {
+    check_token(text).map(|()| text.to_owned())
+}
+
 /// Asks the daemon; the text to print.
-pub async fn ask(command: args::Acme, client: &Client, json: bool) -> anyhow::Result<String> {
-    use args::Acme as Ask;
+pub async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
-        Ask::Set {
+        Command::Set {
             name,
             token,
             ttl,
@@ -21,13 +57,13 @@ pub async fn ask(command: args::Acme, client: &Client, json: bool) -> anyhow::Re
                 ttl,
                 for_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             };
-            super::show(client.acme_set(&set).await?, json, changed)
+            show(client.acme_set(&set).await?, json, changed)
         }
-        Ask::Clear { name, token } => {
+        Command::Clear { name, token } => {
             let clear = AcmeClear { name, token };
-            super::show(client.acme_clear(&clear).await?, json, changed)
+            show(client.acme_clear(&clear).await?, json, changed)
         }
-        Ask::List => super::show(client.acme_list().await?, json, list),
+        Command::List => show(client.acme_list().await?, json, list),
     }
 }
 
@@ -76,6 +112,8 @@ fn list(tokens: Vec<AcmeToken>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args;
+    use crate::cli::args::tests::{parse, usage};
 
     #[test]
     fn a_line_for_a_change_and_one_for_each_token() {
@@ -114,5 +152,45 @@ _acme-challenge.example.org  abc     60  3m 20s   example.org
 "
         );
         assert_eq!(list(Vec::new()), "no tokens\n");
+    }
+
+    #[test]
+    fn a_token_has_a_name_a_ttl_and_an_end() {
+        let acme = |line: &str| match parse(&format!("geodns acme {line}")).unwrap().command {
+            args::Command::Acme(acme) => acme,
+            other => panic!("{other:?}"),
+        };
+        for (line, wanted) in [
+            ("set *.example.org abc", ("abc", 60, 3600)),
+            ("set x.test -a_b --ttl 5 --for 10m", ("-a_b", 5, 600)),
+            ("set --ttl 5 --for 10m x.test --ab", ("--ab", 5, 600)),
+        ] {
+            let Command::Set {
+                token, ttl, time, ..
+            } = acme(line)
+            else {
+                panic!("{line}");
+            };
+            assert_eq!((token.as_str(), ttl, time.as_secs()), wanted, "{line}");
+        }
+        assert!(matches!(
+            acme("clear x.test"),
+            Command::Clear { token: None, .. }
+        ));
+        assert!(matches!(
+            acme("clear x.test -x"),
+            Command::Clear { token: Some(token), .. } if token == "-x"
+        ));
+        assert!(matches!(acme("list"), Command::List));
+        for wrong in [
+            "",
+            "set",
+            "set x.test",
+            "set x.test a --ttl 0",
+            "set x.test a --for 0s",
+            "clear",
+        ] {
+            usage(&format!("geodns acme {wrong}"));
+        }
     }
 }

@@ -2,21 +2,60 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use clap::{Subcommand, ValueHint};
 use ipnet::IpNet;
 
-use super::args;
-use super::show::{NUMBER, TEXT, table};
+use super::output::{NUMBER, TEXT, show, table};
+use super::values::prefix;
 use crate::control::block::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
 use crate::control::client::Client;
 
+/// `geodns block`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Drop queries that match every option given. Saved, and in force in both paths, when the command returns
+    ///
+    /// Over UDP a dropped query gets no answer; over TCP its connection is closed. Rules of the configuration
+    /// stay in force.
+    Add {
+        /// Queries for this name
+        #[arg(long, value_name = "NAME", conflicts_with = "below")]
+        name: Option<String>,
+        /// Queries for this name, or one below it
+        #[arg(long, value_name = "NAME")]
+        below: Option<String>,
+        /// Queries for this type, such as ANY or TYPE65280
+        #[arg(long = "type", value_name = "TYPE")]
+        qtype: Option<String>,
+        /// Queries from this prefix, such as 192.0.2.0/24; several prefixes make several rules
+        #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+        from: Vec<IpNet>,
+        /// File of such prefixes, one on each line; `-` is standard input
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        from_file: Option<PathBuf>,
+        /// Reason, for readers of the list
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// Remove rules
+    Remove {
+        /// Numbers of the rules, as `block list` shows them
+        #[arg(required = true)]
+        numbers: Vec<u32>,
+    },
+    /// Remove every rule that `block add` added
+    Clear,
+    /// List the rules, with the queries that each has dropped
+    List,
+}
+
 /// Asks the daemon; the text to print.
-pub async fn ask(command: args::Block, client: &Client, json: bool) -> anyhow::Result<String> {
-    use args::Block as Ask;
+pub async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
-        Ask::Add {
+        Command::Add {
             name,
             below,
             qtype,
@@ -34,20 +73,20 @@ pub async fn ask(command: args::Block, client: &Client, json: bool) -> anyhow::R
                 from,
                 note,
             };
-            super::show(client.block_add(&add).await?, json, added)
+            show(client.block_add(&add).await?, json, added)
         }
-        Ask::Remove { numbers } => {
+        Command::Remove { numbers } => {
             let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
             let remove = BlockRemove {
                 numbers: Some(numbers.join(",")),
             };
-            super::show(client.block_remove(&remove).await?, json, removed)
+            show(client.block_remove(&remove).await?, json, removed)
         }
-        Ask::Clear => {
+        Command::Clear => {
             let remove = BlockRemove { numbers: None };
-            super::show(client.block_remove(&remove).await?, json, removed)
+            show(client.block_remove(&remove).await?, json, removed)
         }
-        Ask::List => super::show(client.block_list().await?, json, list),
+        Command::List => show(client.block_list().await?, json, list),
     }
 }
 
@@ -65,7 +104,7 @@ fn prefixes(file: &Path) -> anyhow::Result<Vec<IpNet>> {
         if line.is_empty() {
             continue;
         }
-        match args::prefix(line) {
+        match prefix(line) {
             Ok(prefix) => prefixes.push(prefix),
             Err(why) => bail!("{}:{}: {why}", file.display(), number + 1),
         }

@@ -2,25 +2,59 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use clap::{Args, ValueHint};
+use ipnet::IpNet;
 use pcap_file::PcapError;
 use pcap_file::pcap::PcapParser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::args;
+use super::values::{holding, prefix};
 use crate::control::client::Client;
 use crate::control::status::Stats;
 use crate::control::watch::CaptureQuery;
+
+/// `geodns capture`
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Queries for this name
+    #[arg(long, value_name = "NAME", conflicts_with = "below")]
+    pub name: Option<String>,
+    /// Queries for this name, or one below it
+    #[arg(long, value_name = "NAME")]
+    pub below: Option<String>,
+    /// Queries for this type, such as ANY or TYPE65280
+    #[arg(long = "type", value_name = "TYPE")]
+    pub qtype: Option<String>,
+    /// Queries from this prefix, such as 192.0.2.0/24
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
+    pub from: Option<IpNet>,
+    /// Queries with this verdict, as `geodns stats` names it; may be given several times
+    #[arg(long, value_name = "VERDICT")]
+    pub verdict: Vec<String>,
+    /// Record one in N, a power of two [default: all]
+    #[arg(long, value_name = "NUMBER")]
+    pub every: Option<u32>,
+    /// Stop after N packets
+    #[arg(short = 'c', long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Stop after this time, such as 10s
+    #[arg(long = "for", value_name = "TIME", value_parser = holding)]
+    pub seconds: Option<Duration>,
+    /// File to write; `-` is standard output
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub write: PathBuf,
+}
 
 /// A far future.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Captures until it was enough or somebody says so; what it came to goes to standard error.
-pub async fn capture(of: args::Capture, client: &Client) -> anyhow::Result<()> {
+pub async fn capture(of: Arguments, client: &Client) -> anyhow::Result<()> {
     let query = CaptureQuery {
         name: of.name,
         below: of.below,

@@ -1,5 +1,4 @@
-//! `geodns check`: reads and compiles everything, as the daemon would; `geodns zone check`: reads one
-//! zone file. They change nothing.
+//! `geodns check`: reads and compiles everything, as the daemon would; changes nothing.
 
 use std::path::Path;
 
@@ -7,18 +6,18 @@ use geodns_common::tables::Tables;
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
-use super::show;
+use super::output::{grouped, memory, pairs};
+use super::zone::warnings as warnings_of;
 use crate::base::complaint::{Error, Errors};
-use crate::base::name::Name;
 use crate::config::{self, Config, Mode};
 use crate::health::Feed;
-use crate::kernel::memory;
+use crate::kernel;
 use crate::world::Inputs;
-use crate::zone::{self, Findings, Zone, Zones};
+use crate::zone::{self, Zones};
 
 /// Summary of a configuration.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
+struct Summary {
     /// The file.
     pub config: String,
     /// Zones.
@@ -41,11 +40,6 @@ pub struct Summary {
     pub warnings: Vec<String>,
 }
 
-/// A zone file has errors, which have been printed.
-#[derive(Debug, thiserror::Error)]
-#[error("the zone file has errors")]
-pub struct Broken;
-
 /// Checks `file`; the text to print. What is wrong with it or any file that it names is all in the error.
 pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let config = Config::load(file)?;
@@ -55,7 +49,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let more = all().map(|found| found.more_errors).sum();
     let mut warnings = interfaces(&config);
     warnings.extend(feed(&config));
-    warnings.extend(all().flat_map(self::warnings));
+    warnings.extend(all().flat_map(warnings_of));
     let mut zones = Zones::default();
     if wrong.is_empty() {
         match zone::steered(&config, readings, &|_| None) {
@@ -87,13 +81,13 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
         pools: inputs.config.pools.len(),
         prefixes: inputs.lists.iter().map(|list| list.len()).sum(),
         blocks: capacity.blocks,
-        kernel_memory_bytes: memory::bytes(&capacity, plan.settings(), plan.exempt().len()),
+        kernel_memory_bytes: kernel::memory::bytes(&capacity, plan.settings(), plan.exempt().len()),
         warnings,
     };
     if json {
         return Ok(serde_json::to_string(&summary)? + "\n");
     }
-    Ok(show::summary(&summary))
+    Ok(text(&summary))
 }
 
 /// Interfaces that are not there. They may be on the machine that the file is for.
@@ -133,76 +127,29 @@ fn feed(config: &Config) -> Option<String> {
     Some(error.to_string())
 }
 
-/// Errors, a line each.
-fn errors(found: &Findings) -> impl Iterator<Item = String> {
-    lines(&found.errors, found.more_errors, "errors")
-}
-
-/// Warnings, a line each.
-fn warnings(found: &Findings) -> impl Iterator<Item = String> {
-    lines(&found.warnings, found.more_warnings, "warnings")
-}
-
-fn lines(found: &[Error], more: usize, what: &str) -> impl Iterator<Item = String> {
-    let last = found.last().filter(|_| more > 0);
-    let more = last.map(|last| format!("{}: {more} more {what}", last.file.display()));
-    found.iter().map(Error::to_string).chain(more)
-}
-
-/// Content of a zone file.
-#[derive(Clone, Debug, Serialize)]
-struct Checked {
-    zone: String,
-    file: String,
-    /// Without errors.
-    ok: bool,
-    serial: Option<u32>,
-    names: Option<usize>,
-    errors: Vec<String>,
-    warnings: Vec<String>,
-}
-
-/// Checks a zone file: the text to print, and whether the zone can be served.
-pub fn zone(file: &Path, origin: &Name, json: bool) -> anyhow::Result<(String, bool)> {
-    let reading = zone::read(origin, file)?;
-    let checked = Checked {
-        zone: origin.to_string(),
-        file: file.display().to_string(),
-        ok: reading.zone.is_some(),
-        serial: reading.zone.as_ref().map(Zone::serial),
-        names: reading.zone.as_ref().map(Zone::len),
-        errors: errors(&reading.findings).collect(),
-        warnings: warnings(&reading.findings).collect(),
-    };
-    let text = match json {
-        true => serde_json::to_string(&checked)? + "\n",
-        false => text(&checked, &reading.findings),
-    };
-    Ok((text, checked.ok))
-}
-
-/// Errors, then warnings, each in the order of the file, then what it comes to.
-fn text(checked: &Checked, found: &Findings) -> String {
-    let mut text = String::new();
-    for line in &checked.errors {
-        text += &format!("{line}\n");
-    }
-    for line in &checked.warnings {
-        text += &format!("warning: {line}\n");
-    }
-    let counted = |number: usize, what: &str| match number {
-        1 => format!("1 {what}"),
-        number => format!("{number} {what}s"),
-    };
-    let errors = counted(found.errors.len() + found.more_errors, "error");
-    let warnings = counted(found.warnings.len() + found.more_warnings, "warning");
-    text += &match (checked.serial, checked.names) {
-        (Some(serial), Some(names)) => format!(
-            "{}: ok, serial {serial}, {}, {warnings}\n",
-            checked.zone,
-            counted(names, "name")
-        ),
-        _ => format!("{}: {errors}, {warnings}\n", checked.zone),
-    };
-    text
+/// `geodns check`
+fn text(summary: &Summary) -> String {
+    let count = |number: usize| grouped(number as u64);
+    let warnings = summary.warnings.iter();
+    let warnings: String = warnings.map(|line| format!("warning: {line}\n")).collect();
+    format!(
+        "{warnings}{}: ok\n{}",
+        summary.config,
+        pairs(&[
+            ("zones", count(summary.zones)),
+            ("names", count(summary.names)),
+            ("steered", count(summary.steered_names)),
+            ("mirrors", count(summary.mirrors)),
+            ("pools", count(summary.pools)),
+            ("prefixes", count(summary.prefixes)),
+            (
+                "kernel",
+                format!(
+                    "{} of tables ({} blocks of the prefix table)",
+                    memory(summary.kernel_memory_bytes),
+                    grouped(summary.blocks.into())
+                )
+            ),
+        ])
+    )
 }

@@ -1,11 +1,40 @@
 //! `geodns explain`: from a question to its answer, step by step, and what the kernel says beside it.
 
-use super::args::Explain;
-use super::show::{NUMBER, TEXT, pairs, table};
-use super::{print, print_json};
+use std::net::IpAddr;
+
+use clap::Args;
+use ipnet::IpNet;
+
+use super::output::{NUMBER, TEXT, pairs, print, print_json, table};
+use super::values::address;
+use crate::base::prefix;
 use crate::control::client::Client;
 use crate::control::explain::{Candidate, ExplainQuery, Explanation, InKernel, Response};
 use crate::control::mirror::AdminState;
+
+/// `geodns explain`
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Name of the query
+    pub name: String,
+    /// Source address of the query
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub client: IpAddr,
+    /// Client subnet in the query, such as 192.0.2.0/24 [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = subnet)]
+    pub ecs: Option<IpNet>,
+    /// Type of the query
+    #[arg(long = "type", value_name = "TYPE", default_value = "A")]
+    pub qtype: String,
+}
+
+/// A client subnet, which may have mapped addresses.
+fn subnet(text: &str) -> Result<IpNet, String> {
+    match prefix::spelled(text) {
+        Some(subnet) => prefix::check_host_bits(subnet),
+        None => prefix::parse(text),
+    }
+}
 
 /// Exit code for a [`Disagreement`].
 pub const DISAGREEMENT: u8 = 3;
@@ -17,7 +46,7 @@ pub struct Disagreement(String);
 
 /// Asks the daemon and prints what it says; an error if the kernel disagrees.
 pub async fn ask(
-    question: Explain,
+    question: Arguments,
     client: &Client,
     json: bool,
     verbose: bool,

@@ -1,31 +1,134 @@
 //! `geodns mirror`: what is said of mirrors, asked and changed, and as text for people.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::args::{self, Health};
-use super::print;
-use super::show::{NUMBER, TEXT, joined, pairs, table, uptime};
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::output::{NUMBER, TEXT, joined, pairs, print, show, table, uptime};
+use super::values::{address, holding, over};
+use crate::config::is_id;
 use crate::config::time::spelled;
 use crate::control::client::{Client, Reply};
 use crate::control::mirror::{
-    AdminState, CheckState, Mirror, MirrorAdmin, MirrorChanged, MirrorWeight, OfAddress, SetAdmin,
-    SetHealth, SetWeight, Verdict,
+    AdminState, CheckState, MAX_WEIGHT, Mirror, MirrorAdmin, MirrorChanged, MirrorWeight,
+    OfAddress, SetAdmin, SetHealth, SetWeight, Verdict,
 };
 
+/// `geodns mirror`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List mirrors, whether they are in service, and why
+    List,
+    /// Show everything about a mirror
+    Show {
+        /// Mirror's id
+        #[arg(value_parser = mirror)]
+        mirror: String,
+    },
+    /// Put into service, whatever checks say
+    Up(Mirrors),
+    /// Take out of service
+    Down(Mirrors),
+    /// Stop sending new clients
+    Drain {
+        /// The mirrors.
+        #[command(flatten)]
+        mirrors: Mirrors,
+        /// Gradually over this time, such as 10m [default: at once]
+        #[arg(long, value_name = "TIME", value_parser = over)]
+        over: Option<Duration>,
+    },
+    /// Let the checks decide again, after up, down or drain
+    Auto(Mirrors),
+    /// Change the weight of a mirror
+    Weight(ToWeight),
+    /// Report another monitor's verdict: overrides our checks, is overridden by up, down and drain
+    SetHealth(ToHealth),
+}
+
+/// One mirror or several.
+#[derive(Args, Debug)]
+pub struct Mirrors {
+    /// Mirrors' ids
+    #[arg(required = true, value_name = "MIRROR", value_parser = mirror)]
+    pub mirrors: Vec<String>,
+}
+
+/// `geodns mirror weight`
+#[derive(Args, Debug)]
+pub struct ToWeight {
+    /// Mirror's id
+    #[arg(value_parser = mirror)]
+    pub mirror: String,
+    /// The weight; 0: no new clients
+    #[arg(required_unless_present = "reset", value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
+    pub weight: Option<u32>,
+    /// Gradually over this time, such as 10m [default: at once]
+    #[arg(long, value_name = "TIME", value_parser = over)]
+    pub over: Option<Duration>,
+    /// Restore the configuration's weight
+    #[arg(long, conflicts_with_all = ["weight", "over"])]
+    pub reset: bool,
+}
+
+/// `geodns mirror set-health`
+#[derive(Args, Debug)]
+pub struct ToHealth {
+    /// Mirror's id
+    #[arg(value_parser = mirror)]
+    pub mirror: String,
+    /// The monitor's verdict
+    #[arg(required_unless_present = "clear")]
+    pub health: Option<Health>,
+    /// Address of the mirror [default: all that have no verdict of their own]
+    #[arg(long, value_parser = address)]
+    pub address: Option<IpAddr>,
+    /// Time that the verdict holds, such as 10m [default: until it is cleared]
+    #[arg(long = "for", value_name = "TIME", value_parser = holding)]
+    pub time: Option<Duration>,
+    /// Reason, in one line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub reason: String,
+    /// Remove the verdict; without --address, every verdict on the mirror
+    #[arg(long, conflicts_with_all = ["health", "time", "reason"])]
+    pub clear: bool,
+}
+
+/// Another monitor's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Health {
+    /// The mirror works
+    Up,
+    /// The mirror does not work
+    Down,
+}
+
+fn mirror(text: &str) -> Result<String, String> {
+    if is_id(text) {
+        return Ok(text.to_owned());
+    }
+    Err("not a mirror's id: `geodns mirror list` shows them".to_owned())
+}
+
 /// Asks the daemon; the text to print. With `--json` a change is a line for each mirror.
-pub async fn ask(command: args::Mirror, client: &Client, json: bool) -> anyhow::Result<String> {
-    use args::Mirror as Ask;
+pub async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
-        Ask::List => super::show(client.mirrors().await?, json, list),
-        Ask::Show { mirror } => super::show(client.mirror(&mirror).await?, json, details),
-        Ask::Up(of) => set_admin(client, json, &of, AdminState::Up, None).await,
-        Ask::Down(of) => set_admin(client, json, &of, AdminState::Down, None).await,
-        Ask::Auto(of) => set_admin(client, json, &of, AdminState::Auto, None).await,
-        Ask::Drain { mirrors, over } => {
+        Command::List => show(client.mirrors().await?, json, list),
+        Command::Show { mirror } => show(client.mirror(&mirror).await?, json, details),
+        Command::Up(of) => set_admin(client, json, &of, AdminState::Up, None).await,
+        Command::Down(of) => set_admin(client, json, &of, AdminState::Down, None).await,
+        Command::Auto(of) => set_admin(client, json, &of, AdminState::Auto, None).await,
+        Command::Drain { mirrors, over } => {
             set_admin(client, json, &mirrors, AdminState::Drain, over).await
         }
-        Ask::Weight(of) => {
+        Command::Weight(of) => {
             let reply = match of.weight {
                 Some(value) => {
                     let over_ms = of.over.map(millis);
@@ -34,11 +137,11 @@ pub async fn ask(command: args::Mirror, client: &Client, json: bool) -> anyhow::
                 }
                 None => client.mirror_weight_reset(&of.mirror).await?,
             };
-            super::show(reply, json, |changed| said(&changed, weight_changed))
+            show(reply, json, |changed| said(&changed, weight_changed))
         }
-        Ask::SetHealth(of) => {
+        Command::SetHealth(of) => {
             let reply = set_health(client, of).await?;
-            super::show(reply, json, |changed| said(&changed, health_changed))
+            show(reply, json, |changed| said(&changed, health_changed))
         }
     }
 }
@@ -47,7 +150,7 @@ pub async fn ask(command: args::Mirror, client: &Client, json: bool) -> anyhow::
 async fn set_admin(
     client: &Client,
     json: bool,
-    of: &args::Mirrors,
+    of: &Mirrors,
     state: AdminState,
     over: Option<Duration>,
 ) -> anyhow::Result<String> {
@@ -61,14 +164,12 @@ async fn set_admin(
     for id in &of.mirrors {
         let reply = client.mirror_admin(id, &change).await?;
         // One by one: should a later one fail, it is known which were done.
-        print(&super::show(reply, json, |changed| {
-            said(&changed, admin_changed)
-        })?)?;
+        print(&show(reply, json, |changed| said(&changed, admin_changed))?)?;
     }
     Ok(String::new())
 }
 
-async fn set_health(client: &Client, of: args::SetHealth) -> anyhow::Result<Reply> {
+async fn set_health(client: &Client, of: ToHealth) -> anyhow::Result<Reply> {
     let Some(health) = of.health else {
         let address = OfAddress {
             address: of.address,
@@ -319,6 +420,8 @@ fn ago(since: u64, now: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args;
+    use crate::cli::args::tests::{parse, usage};
     use crate::control::mirror::MirrorCheck;
 
     fn mirror() -> Mirror {
@@ -472,5 +575,96 @@ MONITOR SAYS  OF   SINCE  EXPIRES IN  REASON
 down          all  10s    5m 0s       no route
 "
         );
+    }
+
+    fn command(line: &str) -> Command {
+        match parse(line).unwrap().command {
+            args::Command::Mirror(mirror) => mirror,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn mirrors_are_set_one_by_one_or_several_at_once() {
+        assert!(matches!(
+            command("geodns mirror down ams fra"),
+            Command::Down(Mirrors { mirrors }) if mirrors == ["ams", "fra"]
+        ));
+        for line in [
+            "geodns mirror drain ams fra --over 10m",
+            "geodns mirror drain --over 10m ams fra",
+        ] {
+            let Command::Drain { mirrors, over } = command(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(mirrors.mirrors, ["ams", "fra"], "{line}");
+            assert_eq!(over, Some(Duration::from_secs(600)), "{line}");
+        }
+        assert!(matches!(
+            command("geodns mirror drain ams"),
+            Command::Drain { over: None, .. }
+        ));
+        for wrong in [
+            "mirror",
+            "mirror up",
+            "mirror up ams/fra",
+            "mirror up ams --over 10m",
+            "mirror drain ams --over 10",
+            "mirror drain ams --over 366d",
+            "mirror show",
+            "mirror show ams fra",
+        ] {
+            usage(&format!("geodns {wrong}"));
+        }
+    }
+
+    #[test]
+    fn a_weight_is_given_or_reset() {
+        let weight = |line: &str| match command(line) {
+            Command::Weight(weight) => (weight.weight, weight.over, weight.reset),
+            other => panic!("{other:?}"),
+        };
+        let minute = Some(Duration::from_secs(60));
+        assert_eq!(
+            weight("geodns mirror weight ams 50"),
+            (Some(50), None, false)
+        );
+        assert_eq!(
+            weight("geodns mirror weight ams 0 --over 1m"),
+            (Some(0), minute, false)
+        );
+        assert_eq!(
+            weight("geodns mirror weight ams --reset"),
+            (None, None, true)
+        );
+        for wrong in ["", "1000001", "-1", "x", "50 --reset", "--reset --over 1m"] {
+            usage(&format!("geodns mirror weight ams {wrong}"));
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_given_or_cleared() {
+        let line = "geodns mirror set-health ams down --address 2001:db8::1 --for 90s --reason x";
+        let Command::SetHealth(said) = command(line) else {
+            panic!();
+        };
+        assert_eq!(said.health, Some(Health::Down));
+        assert_eq!(said.address, Some("2001:db8::1".parse().unwrap()));
+        assert_eq!(said.time, Some(Duration::from_secs(90)));
+        assert_eq!((said.reason.as_str(), said.clear), ("x", false));
+        for line in ["--clear", "--clear --address 192.0.2.1", "up"] {
+            command(&format!("geodns mirror set-health ams {line}"));
+        }
+        for wrong in [
+            "",
+            "sideways",
+            "up --for 0s",
+            "up --address ams",
+            "up --clear",
+            "--clear --for 1m",
+            "--clear --reason x",
+        ] {
+            usage(&format!("geodns mirror set-health ams {wrong}"));
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! `geodns preview`: what another configuration would move, as text.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use super::show::{NUMBER, TEXT, table};
-use crate::control::preview::{Move, NameMoves, Preview};
+use super::output::{NUMBER, TEXT, print, show, table};
+use crate::control::client::Client;
+use crate::control::preview::{Move, NameMoves, Preview, Proposal};
 
 /// Exit code where clients would move.
 pub const MOVES: u8 = 4;
@@ -13,8 +15,20 @@ pub const MOVES: u8 = 4;
 #[error("clients would move")]
 pub struct Moves;
 
+/// Asks the daemon and prints what it says; an error if clients would move.
+pub async fn ask(file: &Path, client: &Client, json: bool) -> anyhow::Result<()> {
+    let config = std::path::absolute(file)?.display().to_string();
+    let reply = client.preview(&Proposal { config }).await?;
+    let moves: Preview = reply.json()?;
+    print(&show(reply, json, |moves| text(&moves))?)?;
+    match moves_anybody(&moves) {
+        true => Err(Moves.into()),
+        false => Ok(()),
+    }
+}
+
 /// Whether clients of some name would get another mirror, or no answer any more.
-pub fn moves_anybody(preview: &Preview) -> bool {
+fn moves_anybody(preview: &Preview) -> bool {
     let mut moves = preview.names.iter().flat_map(|names| &names.moves);
     moves.any(is_move) || !preview.gone_names.is_empty()
 }
@@ -23,7 +37,7 @@ pub fn moves_anybody(preview: &Preview) -> bool {
 const SHOWN: usize = 3;
 
 /// The text for people.
-pub fn text(preview: &Preview) -> String {
+fn text(preview: &Preview) -> String {
     let mut text = format!(
         "{}: compiled in {} ms, compared in {} ms; nothing is changed\n",
         preview.config, preview.compile_ms, preview.compare_ms

@@ -10,7 +10,6 @@ type Circle = (&'static str, &'static [&'static str]);
 
 /// The circles that are left.
 const CIRCLES: &[Circle] = &[
-    ("geodns-user/src/cli", &["check", "show"]),
     ("geodns-user/src/config", &["catalog", "transfer"]),
     (
         "geodns-user/src/config",

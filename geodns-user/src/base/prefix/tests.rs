@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::cli::args;
+use crate::cli::values;
 use crate::config::Config;
 use crate::control::block::BlockAdd;
 use crate::control::map::{MapDel, MapSet};
@@ -106,7 +106,7 @@ const PLACES: &[Place] = &[
             .from
             .unwrap())
     }),
-    ("the command line", args::prefix),
+    ("the command line", values::prefix),
     ("PUT /v1/map", |text| {
         let json = serde_json::json!({ "prefix": text, "mirror": "ams" });
         let set: Result<MapSet, _> = serde_json::from_value(json);

@@ -10,15 +10,24 @@ mod view;
 
 use std::io::{self, IsTerminal};
 
+use clap::Args;
 use crossterm::event::{self, Event};
 use ratatui::DefaultTerminal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{args, print, print_json};
+use super::output::{print, print_json};
 use crate::control::client::Client;
 use crate::control::watch::Top;
 use view::{Next, View};
+
+/// `geodns top`
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Print one snapshot and exit
+    #[arg(long)]
+    pub once: bool,
+}
 
 /// Rows of a list where there is no terminal.
 const ROWS: usize = 10;
@@ -28,7 +37,7 @@ const COLUMNS: usize = 100;
 const KEYS: usize = 64;
 
 /// Shows one picture after the other, until somebody has seen enough.
-pub async fn top(of: args::Top, client: &Client, json: bool) -> anyhow::Result<()> {
+pub async fn top(of: Arguments, client: &Client, json: bool) -> anyhow::Result<()> {
     let mut pictures = client.top().await?;
     let is_screen = io::stdout().is_terminal() && !json && !of.once;
     let mut screen = match is_screen {

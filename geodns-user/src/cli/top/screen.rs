@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::super::show::grouped;
+use super::super::output::grouped;
 use super::view::{List, Sort, View};
 use crate::control::watch::{Share, Top};
 use crate::printable;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::show::grouped;
+use super::super::output::grouped;
 use crate::control::watch::{Share, Top};
 
 /// A picture as text.

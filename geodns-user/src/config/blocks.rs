@@ -4,9 +4,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::check::Check;
 use super::file::{self, Spanned};
-use super::said::{Judged, all};
+use super::reader::{Judged, Reader, all};
 use crate::base::prefix;
 use crate::block::{Blocks, Counters, Rule, RuleText};
 
@@ -35,7 +34,7 @@ pub fn check_note(note: &str) -> Result<(), String> {
     ))
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     pub(super) fn blocks(&self, file: Vec<Spanned<file::Block>>) -> Judged<Vec<Block>> {
         let mut blocks: Vec<Block> = Vec::new();
         for entry in file {

@@ -2,15 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::check::Check;
 use super::file::{self, Spanned};
-use super::said::{Judged, Said};
-use super::transfer::{Allowed, Key, Keys, Peer, Steered};
+use super::reader::{Judged, Reader, Said};
+use super::transfer::{Allowed, Key, Keys, MAX_ZONES, Peer, Steered};
 use super::{Claims, Config, ZoneFile};
 use crate::base::name::{Name, parse_name};
 
-/// Zones that there may be, at the most: their numbers have 16 bits.
-pub const MAX_ZONES: usize = u16::MAX as usize;
 /// Octets of a producer's name, at the most: there is room for the longest name below it.
 pub const MAX_PRODUCER: usize = 200;
 /// Octets of a group, at the most: one character-string.
@@ -60,7 +57,7 @@ pub struct Listing {
     pub group: Option<String>,
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     /// What kind of catalog a zone is, if it is one.
     pub(super) fn catalog(
         &self,
@@ -219,7 +216,7 @@ impl Check<'_> {
 
     /// Catalogs that list zones of this server, whatever else is wrong with them.
     pub(super) fn producers(&self, zones: &[file::Zone]) -> HashSet<Name> {
-        let producers = zones.iter().filter(|zone| is_producer(zone));
+        let producers = zones.iter().filter(|zone| zone.is_producer());
         let names = producers.map(|zone| parse_name(zone.name.get_ref()));
         names.filter_map(Result::ok).collect()
     }
@@ -236,12 +233,6 @@ impl Check<'_> {
             text => Ok(text.map(|text| text.get_ref().clone())),
         }
     }
-}
-
-/// Whether a zone is to be generated.
-pub(super) fn is_producer(zone: &file::Zone) -> bool {
-    let catalog = zone.catalog.as_ref();
-    catalog.is_some_and(|catalog| catalog.get_ref() == "producer")
 }
 
 impl file::Members {

@@ -4,9 +4,8 @@ use std::fmt;
 
 use geodns_common::cookie::Secret;
 
-use super::check::Check;
 use super::file::{self, Spanned};
-use super::said::{Judged, Said, all};
+use super::reader::{Judged, Reader, Said, all};
 
 /// `[cookies]`: DNS cookies (RFC 7873).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     pub(super) fn cookies(&self, file: file::Cookies) -> Judged<Cookies> {
         let lines = match (file.secrets, file.secrets_file) {
             (Some(_), Some(file)) => {

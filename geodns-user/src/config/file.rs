@@ -1,16 +1,12 @@
 //! The shape of `geodns.toml` as it is written: what serde reads, each value with its place, and the schema
-//! that editors and [`shape`](super::shape) go by. What the values mean is judged in [`check`](super::check).
-
-use std::ops::Range;
-use std::path::Path;
+//! that editors and [`shape`](super::shape) go by. What the values mean is judged in [`validate`](super::validate).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::de::DeTable;
 
-use super::shape::{self, Found};
 pub(super) use super::spanned::Spanned;
-use super::{Error, Policy, monitor, syntax};
+use super::time::TIME;
+use super::{Policy, monitor};
 
 /// A configuration of geodns, an authoritative GeoDNS server. `etc/geodns.toml` explains every key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -435,9 +431,6 @@ pub(super) struct Steer {
     pub pool: Spanned<String>,
 }
 
-/// Text of a time.
-pub(super) const TIME: &str = "^[0-9]+(ms|s|m|h|d)$";
-
 /// A TTL: seconds, or a time.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -449,65 +442,10 @@ pub(super) enum Ttl {
     Time(#[schemars(extend("pattern" = TIME))] String),
 }
 
-/// A file's text, for turning places into lines.
-pub(super) struct Source<'a> {
-    pub path: &'a Path,
-    pub text: &'a str,
-    /// Where each line ends.
-    ends: Vec<usize>,
-}
-
-impl<'a> Source<'a> {
-    /// A file's text.
-    pub fn new(path: &'a Path, text: &'a str) -> Self {
-        let ends = text.match_indices('\n').map(|(at, _)| at).collect();
-        Self { path, text, ends }
-    }
-
-    /// Line of a place, from 1.
-    pub fn line(&self, at: usize) -> usize {
-        1 + self.ends.partition_point(|&end| end < at)
-    }
-
-    /// Character of a place in its line, from 1.
-    pub fn column(&self, at: usize) -> usize {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let start = before.rfind('\n').map_or(0, |end| end + 1);
-        1 + before[start..].chars().count()
-    }
-
-    /// An error at a place.
-    pub fn error(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Error {
-        Error {
-            file: self.path.to_owned(),
-            line: Some(self.line(span.start)),
-            column: Some(self.column(span.start)),
-            key: Some(key.to_owned()),
-            message: message.into(),
-        }
-    }
-
-    /// Reads the file's shape: what could be read of it, if anything can be judged, and what is wrong.
-    pub fn parse(&self) -> (Option<File>, Found) {
-        let (mut document, errors) = DeTable::parse_recoverable(self.text);
-        if !errors.is_empty() {
-            let errors = syntax::explain(self, &errors);
-            return (None, Found::of(errors));
-        }
-        let mut found = shape::check(self, document.get_mut());
-        match File::deserialize(toml::Deserializer::from(document)) {
-            Ok(file) => (Some(file), found),
-            Err(error) => {
-                // The schema lets something through that serde does not.
-                found.errors.push(Error {
-                    file: self.path.to_owned(),
-                    line: error.span().map(|span| self.line(span.start)),
-                    column: error.span().map(|span| self.column(span.start)),
-                    key: None,
-                    message: error.message().replace('\n', " "),
-                });
-                (None, found)
-            }
-        }
+impl Zone {
+    /// Whether it is a catalog that lists our own zones.
+    pub fn is_producer(&self) -> bool {
+        let catalog = self.catalog.as_ref();
+        catalog.is_some_and(|catalog| catalog.get_ref() == "producer")
     }
 }

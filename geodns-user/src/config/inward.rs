@@ -1,8 +1,7 @@
 //! `[transfer]`: how much zones from elsewhere may take, judged.
 
-use super::check::Check;
 use super::file::{self, Spanned};
-use super::said::Judged;
+use super::reader::{Judged, Reader};
 use super::size::size;
 
 /// The least that a zone may take: a few records.
@@ -38,7 +37,7 @@ impl Default for Inward {
     }
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     pub(super) fn inward(&self, file: file::Transfer) -> Judged<Inward> {
         let octets = |text: Option<Spanned<String>>, key, default, most| match text {
             Some(text) => match size(text.get_ref()) {

@@ -1,37 +1,41 @@
 //! `geodns.toml`: parsed, validated, with errors that name file, line and key.
 //!
-//! - `file`: the file's shape, by serde, each value with its place (`spanned`)
-//! - [`schema`]: the same as a JSON Schema; `shape`: whether a file is so; `syntax`: whether it is TOML
-//! - `check`: what its values mean, and whether they fit together; `said`: what is wrong with them, all of it
-//! - `pool`: the same of pools
-//! - `monitor`: the same of a mirror's check
-//! - `cookies`: the same of the secrets that cookies are made with
-//! - `blocks`: the same of what is dropped
-//! - `rrl`: the same of how much is answered to one prefix
-//! - `transfer`: the same of who gives and takes zones
-//! - `inward`: the same of how much zones from elsewhere may take
-//! - `catalog`: the same of zones that list others, and the zones that are listed; `claims`: which names these may
-//!   not have
+//! From the text to the configuration:
+//!
+//! - `source`: the text, its lines and columns; `spanned`: a value with its place
+//! - `file`: the file's shape, by serde; [`schema`]: the same as a JSON Schema
+//! - `syntax`: errors of TOML, in plain words; `shape`: whether a file has its shape; `found`: what is wrong with it
+//! - `reader`: reads values, and keeps what is wrong with them
+//! - `validate`: all of a file, and the sections without a file of their own
+//!
+//! Sections:
+//!
+//! - `pool`: pools and their rules; `monitor`: a mirror's check
+//! - `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
+//! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
+//! - `catalog`: catalog zones and their members; `claims`: which names these may not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
 
 mod blocks;
 mod catalog;
-mod check;
 mod claims;
 mod cookies;
 mod file;
+mod found;
 mod inward;
 mod monitor;
 mod pool;
+mod reader;
 mod rrl;
-mod said;
 mod schema;
 mod shape;
 pub mod size;
+mod source;
 mod spanned;
 mod syntax;
 pub mod time;
 mod transfer;
+mod validate;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use blocks::{Block, check_note};
-pub use catalog::{Catalog, Listing, MAX_PRODUCER, MAX_ZONES, Member, Template};
+pub use catalog::{Catalog, Listing, MAX_PRODUCER, Member, Template};
 pub use claims::Claims;
 pub use cookies::{Cookies, Secrets};
 use geodns_common::abi;
@@ -48,7 +52,7 @@ use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use rrl::Rrl;
 pub use schema::schema;
-pub use transfer::{Allowed, Key, Keys, Peer, Steered};
+pub use transfer::{Allowed, Key, Keys, MAX_ZONES, Peer, Steered};
 
 use crate::base::complaint::{Error, Errors};
 use crate::base::name::Name;
@@ -60,7 +64,7 @@ pub fn line_of(file: &Path, section: &str, key: &str) -> Option<usize> {
     let document = toml::de::DeTable::parse(&text).ok()?;
     let table = document.get_ref().get(section)?.get_ref().as_table()?;
     let (key, _) = table.get_key_value(key)?;
-    Some(file::Source::new(file, &text).line(key.span().start))
+    Some(source::Source::new(file, &text).line(key.span().start))
 }
 
 /// A whole, valid configuration. Paths are resolved against the file's folder.
@@ -604,9 +608,9 @@ impl Config {
                 message: "not UTF-8; save the file as UTF-8".to_owned(),
             }
         })?;
-        let source = file::Source::new(path, text);
-        let (file, found) = source.parse();
-        let checked = file.map(|file| check::check(&source, &found, file, overrides));
+        let source = source::Source::new(path, text);
+        let (file, found) = shape::read(&source);
+        let checked = file.map(|file| validate::validate(&source, &found, file, overrides));
         let more = match checked {
             Some(Ok(config)) if found.errors.is_empty() => return Ok(config),
             Some(Err(errors)) => errors,

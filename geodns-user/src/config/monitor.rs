@@ -10,10 +10,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check;
-use super::file::{Spanned, TIME};
-use super::said::{Judged, all};
-use super::time::duration;
+use super::reader::{Judged, Reader, all};
+use super::spanned::Spanned;
+use super::time::{TIME, duration};
 
 /// `interval` from and to. Below the least, checks are an attack.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -181,15 +180,15 @@ impl File {
     }
 }
 
-/// Judges a check.
-pub(super) fn check(judge: &check::Check<'_>, mut file: File) -> Judged<Check> {
+/// Reads a check.
+pub(super) fn check(reader: &Reader<'_>, mut file: File) -> Judged<Check> {
     const INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
-    let check = Judge { judge };
+    let check = CheckReader { reader };
     let place = file.place();
     let interval = check.time(file.interval.take(), "interval", INTERVAL);
     let longest = match interval {
         Ok(Some(interval)) => interval,
-        Ok(None) if !judge.has_hole("mirror", &place) => INTERVAL_DEFAULT,
+        Ok(None) if !reader.has_hole("mirror", &place) => INTERVAL_DEFAULT,
         _ => *INTERVAL.end(),
     };
     let below = longest.saturating_sub(Duration::from_millis(1));
@@ -212,21 +211,21 @@ pub(super) fn check(judge: &check::Check<'_>, mut file: File) -> Judged<Check> {
     })
 }
 
-/// What errors are told of.
-struct Judge<'a> {
-    judge: &'a check::Check<'a>,
+/// Reads the keys of a check: errors name `mirror.check`.
+struct CheckReader<'a> {
+    reader: &'a Reader<'a>,
 }
 
-impl Judge<'_> {
+impl CheckReader<'_> {
     fn error<T>(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Judged<T> {
         let key = format!("mirror.check.{key}");
-        self.judge.error(span, &key, message)
+        self.reader.error(span, &key, message)
     }
 
     /// A key that does not go with the others, or is missing.
     fn misfit<T>(&self, span: Range<usize>, key: &str, message: impl Into<String>) -> Judged<T> {
         let key = format!("mirror.check.{key}");
-        Err(self.judge.misfit(span, &key, message))
+        Err(self.reader.misfit(span, &key, message))
     }
 
     fn kind(&self, mut file: File) -> Judged<CheckKind> {

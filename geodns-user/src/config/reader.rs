@@ -1,13 +1,28 @@
-//! What is wrong with a file's values.
+//! Reads the values of a file, and keeps what is wrong with them.
 //!
-//! An error is kept where it is found, and whoever judges gets [`Said`] in its place: there is no value, and
-//! why has been said. So a section judges all of its values first, and only then asks which of them it has.
-//! What comes of something that [`shape`](super::shape) has taken out is no error of its own.
+//! Each section adds its own part to [`Reader`]. An error is kept where it is found, and whoever asked for the value
+//! gets [`Said`] in its place: there is no value, and why has been said. So a section reads all of its values first,
+//! and only then asks which of them it has. What follows from something that [`shape`](super::shape) has taken out is
+//! no error of its own.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::path::Path;
 
 use super::Error;
-use super::check::Check;
+use super::found::Found;
+use super::source::Source;
+
+/// A file that is read.
+pub(super) struct Reader<'a> {
+    pub source: &'a Source<'a>,
+    /// Whatever has been taken out of it.
+    pub found: &'a Found,
+    /// Relative paths start here.
+    pub folder: &'a Path,
+    /// The errors so far.
+    pub errors: RefCell<Vec<Error>>,
+}
 
 /// There is no value, and the reason has been said.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +37,7 @@ pub(super) fn all<T>(judged: impl Iterator<Item = Judged<T>>) -> Judged<Vec<T>> 
     judged.into_iter().collect()
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     /// A value that is wrong.
     pub(super) fn error<T>(
         &self,

@@ -3,9 +3,8 @@
 use geodns_common::wire;
 use ipnet::IpNet;
 
-use super::check::Check;
 use super::file::{self, Spanned};
-use super::said::{Judged, all};
+use super::reader::{Judged, Reader, all};
 use crate::base::prefix;
 
 /// Responses a second, at the most: more is no limit.
@@ -48,7 +47,7 @@ impl Default for Rrl {
     }
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     pub(super) fn rrl(&self, file: file::Rrl) -> Judged<Rrl> {
         let number = |number: Option<Spanned<i64>>, key, default, least, most| match number {
             Some(number) => self.number(number, key, least, most),

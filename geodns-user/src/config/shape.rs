@@ -7,13 +7,17 @@ use std::fmt::Write;
 use std::ops::{Range, RangeInclusive};
 use std::sync::LazyLock;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::Error;
-use super::file::{Source, TIME};
+use super::file::File;
+use super::found::Found;
 use super::schema::schema;
+use super::source::Source;
+use super::time::TIME;
+use super::{Error, syntax};
 
 /// A schema, or a part of it.
 type Schema = Map<String, Value>;
@@ -23,41 +27,32 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| match schema() {
     _ => Schema::new(),
 });
 
-/// Its result.
-#[derive(Default)]
-pub(super) struct Found {
-    /// What is wrong.
-    pub errors: Vec<Error>,
-    /// Where something was taken out: sections, and their lines.
-    holes: Vec<(String, RangeInclusive<usize>)>,
-    /// Sections that were taken out whole, or of which one was.
-    lost: BTreeSet<String>,
-}
-
-impl Found {
-    /// Errors of a file that is no TOML.
-    pub fn of(errors: Vec<Error>) -> Self {
-        Self {
-            errors,
-            ..Self::default()
+/// Reads the file's shape: what could be read of it, if anything can be judged, and what is wrong.
+pub(super) fn read(source: &Source<'_>) -> (Option<File>, Found) {
+    let (mut document, errors) = DeTable::parse_recoverable(source.text);
+    if !errors.is_empty() {
+        let errors = syntax::explain(source, &errors);
+        return (None, Found::of(errors));
+    }
+    let mut found = check(source, document.get_mut());
+    match File::deserialize(toml::Deserializer::from(document)) {
+        Ok(file) => (Some(file), found),
+        Err(error) => {
+            // The schema lets something through that serde does not.
+            found.errors.push(Error {
+                file: source.path.to_owned(),
+                line: error.span().map(|span| source.line(span.start)),
+                column: error.span().map(|span| source.column(span.start)),
+                key: None,
+                message: error.message().replace('\n', " "),
+            });
+            (None, found)
         }
-    }
-
-    /// Whether something was taken out of the section that has a key, where it stands in this line.
-    pub fn has_hole(&self, key: &str, line: usize) -> bool {
-        let section = key.split('.').next();
-        let mut holes = self.holes.iter();
-        holes.any(|(of, lines)| section == Some(of) && lines.contains(&line))
-    }
-
-    /// Whether a section of this name was taken out: what names it cannot find it.
-    pub fn has_lost(&self, section: &str) -> bool {
-        self.lost.contains(section)
     }
 }
 
 /// Checks a file's tree, and takes out what is wrong with it.
-pub(super) fn check(source: &Source<'_>, document: &mut DeTable<'_>) -> Found {
+fn check(source: &Source<'_>, document: &mut DeTable<'_>) -> Found {
     let mut walker = Walker {
         source,
         errors: Vec::new(),

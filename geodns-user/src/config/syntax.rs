@@ -3,7 +3,7 @@
 use toml::de::Error as Wrong;
 
 use super::Error;
-use super::file::Source;
+use super::source::Source;
 
 /// Sections that stand in double brackets, and the key that tells one from the other.
 const LISTS: [(&str, &str); 6] = [

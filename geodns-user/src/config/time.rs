@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Text of a time.
+pub(super) const TIME: &str = "^[0-9]+(ms|s|m|h|d)$";
+
 /// A number and a unit: ms, s, m, h or d.
 pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -12,12 +12,14 @@ use domain::utils::base64;
 use ipnet::IpNet;
 
 use super::ZoneFile;
-use super::catalog::{MAX_ZONES, is_producer};
-use super::check::{Check, address, there_are};
 use super::file::{self, Spanned};
-use super::said::{Judged, Said, all};
+use super::reader::{Judged, Reader, Said, all};
+use super::validate::{address, there_are};
 use crate::base::name::Name;
 use crate::base::prefix;
+
+/// Zones that there may be, at the most: their numbers have 16 bits.
+pub const MAX_ZONES: usize = u16::MAX as usize;
 
 /// Servers of a list, at the most.
 const MAX_PEERS: usize = 64;
@@ -101,7 +103,7 @@ pub enum Steered {
     LeaveOut,
 }
 
-impl Check<'_> {
+impl Reader<'_> {
     /// All keys. One of which something is wrong is there too, for those who name it, with a secret of no use.
     pub(super) fn keys(&self, file: Vec<file::Tsig>) -> Keys {
         let mut keys = HashMap::new();
@@ -226,7 +228,7 @@ impl Check<'_> {
         let has_primaries = zone.primaries.is_some();
         let listing = self.listing(&zone, producers);
         let catalog = self.catalog(&zone, &name, &primaries, &signed, keys);
-        let is_producer = is_producer(&zone);
+        let is_producer = zone.is_producer();
         let file = match zone.file {
             Some(file) if has_primaries => {
                 let message = "a zone has a file or primaries, not both; remove one";

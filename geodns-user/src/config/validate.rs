@@ -10,9 +10,10 @@ use std::time::Duration;
 use geodns_common::abi;
 use ipnet::IpNet;
 
-use super::file::{self, Source, Spanned};
-use super::said::{Judged, Said};
-use super::shape::Found;
+use super::file::{self, Spanned};
+use super::found::Found;
+use super::reader::{Judged, Reader, Said};
+use super::source::Source;
 use super::time::duration;
 use super::{
     Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
@@ -47,43 +48,43 @@ const DEFAULT_PASS_LIMIT: u32 = 50_000;
 /// The most of them: more is no limit.
 const MAX_PASS_LIMIT: u32 = 10_000_000;
 
-/// Judges a file.
-pub(super) fn check(
+/// Validates a file of the right shape.
+pub(super) fn validate(
     source: &Source<'_>,
     found: &Found,
     file: file::File,
     overrides: &Overrides,
 ) -> Result<Config, Vec<Error>> {
     let folder = source.path.parent().unwrap_or(Path::new(""));
-    let check = Check {
+    let reader = Reader {
         source,
         found,
         folder,
         errors: RefCell::default(),
     };
     let site = file.server.site.clone();
-    let server = check.server(file.server);
-    let tls = check.tls(file.tls, server.port).unwrap_or(None);
-    let kernel = check.kernel(file.kernel, overrides);
-    let cookies = check.cookies(file.cookies).ok();
-    let rrl = check.rrl(file.rrl).ok();
-    let blocks = check.blocks(file.block).ok();
-    let socket = check.socket(file.control.socket).unwrap_or_default();
-    let state = check.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
+    let server = reader.server(file.server);
+    let tls = reader.tls(file.tls, server.port).unwrap_or(None);
+    let kernel = reader.kernel(file.kernel, overrides);
+    let cookies = reader.cookies(file.cookies).ok();
+    let rrl = reader.rrl(file.rrl).ok();
+    let blocks = reader.blocks(file.block).ok();
+    let socket = reader.socket(file.control.socket).unwrap_or_default();
+    let state = reader.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
     let state = state.unwrap_or_default();
     let health_feed = file.health.feed.and_then(|feed| {
-        let feed = check.path(Some(feed), "health.feed", "");
+        let feed = reader.path(Some(feed), "health.feed", "");
         feed.ok().map(|(feed, _)| feed)
     });
-    let transfer = check.inward(file.transfer).ok();
-    let keys = check.keys(file.tsig);
-    let zones = check.zones(file.zone, &keys).ok();
-    let (mirrors, by_id) = check.mirrors(file.mirror);
-    let databases = check.databases(file.geoip);
-    let (mut pools, pool_by_id) = check.pools(&file.pool, &mirrors, &by_id, site.as_ref());
-    let mut steers = check.steers(file.steer, &pools, &pool_by_id);
-    check.names(&file.pool, &mirrors, &mut pools, &mut steers);
-    let errors = check.errors.into_inner();
+    let transfer = reader.inward(file.transfer).ok();
+    let keys = reader.keys(file.tsig);
+    let zones = reader.zones(file.zone, &keys).ok();
+    let (mirrors, by_id) = reader.mirrors(file.mirror);
+    let databases = reader.databases(file.geoip);
+    let (mut pools, pool_by_id) = reader.pools(&file.pool, &mirrors, &by_id, site.as_ref());
+    let mut steers = reader.steers(file.steer, &pools, &pool_by_id);
+    reader.names(&file.pool, &mirrors, &mut pools, &mut steers);
+    let errors = reader.errors.into_inner();
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -112,17 +113,7 @@ pub(super) fn check(
     config().ok_or_else(Vec::new)
 }
 
-/// What is checked, and where relative paths start.
-pub(super) struct Check<'a> {
-    pub source: &'a Source<'a>,
-    /// What has been taken out of it.
-    pub found: &'a Found,
-    folder: &'a Path,
-    /// What is wrong, so far.
-    pub errors: RefCell<Vec<Error>>,
-}
-
-impl Check<'_> {
+impl Reader<'_> {
     fn socket(&self, socket: Option<Spanned<String>>) -> Judged<PathBuf> {
         const KEY: &str = "control.socket";
         let (path, span) = self.path(socket, KEY, super::DEFAULT_SOCKET)?;

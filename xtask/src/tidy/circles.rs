@@ -10,13 +10,6 @@ type Circle = (&'static str, &'static [&'static str]);
 
 /// The circles that are left.
 const CIRCLES: &[Circle] = &[
-    ("geodns-user/src/config", &["catalog", "transfer"]),
-    (
-        "geodns-user/src/config",
-        &[
-            "check", "file", "monitor", "said", "schema", "shape", "syntax",
-        ],
-    ),
     ("geodns-user/src/geo", &["layer", "parse"]),
     ("geodns-user/src/kernel", &["link", "pins", "shared"]),
     ("geodns-user/src/zone", &["delta", "store"]),

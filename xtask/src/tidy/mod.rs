@@ -22,10 +22,6 @@ const MAX_LINES: usize = 1000;
 /// Files that may be longer, and why.
 const LONG: &[(&str, &str)] = &[
     (
-        "geodns-user/src/config/pool.rs",
-        "one judge of a pool, read from top to bottom",
-    ),
-    (
         "geodns-user/src/config/tests.rs",
         "one table of mistakes, and what is said of each",
     ),

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{Config, Error, Errors, Overrides};
+use ipnet::IpNet;
+
+use super::super::{Config, Error, Errors, Matches, Overrides};
+use super::rules::MAX_RULES;
 use super::*;
 
 /// Four mirrors with places, one without, two that are aliases. The cases put pools behind it: their

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::output::{print, print_raw, show};
@@ -125,7 +125,37 @@ pub enum Config {
     Schema,
 }
 
+/// Line under the help of each command.
+const GLOBAL: &str =
+    "Options of every command: --config, --socket, --json, --verbose (see `geodns --help`)";
+
+/// The command line. The help of a command names the options of every command in a line, and does not explain them.
+fn command_line() -> clap::Command {
+    let mut all = Arguments::command();
+    // Gives each command the options of every command.
+    all.build();
+    all.mut_subcommands(short)
+}
+
+fn short(command: clap::Command) -> clap::Command {
+    let hide = |option: clap::Arg| {
+        let is_global = option.is_global_set();
+        option.hide(is_global)
+    };
+    let command = command.mut_args(hide).mut_subcommands(short);
+    match command.get_name() {
+        "help" => command,
+        _ => command.after_help(GLOBAL),
+    }
+}
+
 impl Arguments {
+    /// Understands the command line of this process.
+    pub fn of_process() -> Result<Self, clap::Error> {
+        let matches = command_line().try_get_matches()?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command_line()))
+    }
+
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<()> {
         let Self { command, global } = self;
@@ -258,6 +288,27 @@ pub(super) mod tests {
     #[test]
     fn the_definition_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    /// The line under each command's help names all of them.
+    #[test]
+    fn options_of_every_command_are_explained_once() {
+        let all = command_line();
+        let global = |option: &&clap::Arg| option.is_global_set();
+        for option in all.get_arguments().filter(global) {
+            let long = option.get_long().unwrap();
+            assert!(
+                !option.is_hide_set() && GLOBAL.contains(&format!("--{long}")),
+                "{long}"
+            );
+        }
+        let map = all.find_subcommand("map").unwrap();
+        let mut set = map.find_subcommand("set").unwrap().clone();
+        let help = set.render_long_help().to_string();
+        assert!(
+            help.contains(GLOBAL) && !help.contains("GEODNS_SOCKET"),
+            "{help}"
+        );
     }
 
     /// Commands say what they do, and options what they stand for: neither begins with a clause for a subject.

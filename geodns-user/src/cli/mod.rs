@@ -30,8 +30,6 @@ mod zone;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::base::complaint::{Error, Errors};
 use crate::printable;
 use args::{Arguments, Command};
@@ -39,7 +37,7 @@ use output::print;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::of_process() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors, and go to standard output.

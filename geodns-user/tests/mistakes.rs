@@ -678,9 +678,9 @@ fn the_schema_takes_what_check_takes_and_refuses_what_has_another_shape() -> Res
         let json = serde_json::to_value(text.parse::<toml::Table>()?)?;
         Ok(validator.is_valid(&json))
     };
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/geodns.toml");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/geodns.toml");
     let sample = fs::read_to_string(sample)?;
-    ensure!(valid(&sample)?, "etc/geodns.toml");
+    ensure!(valid(&sample)?, "docs/geodns.toml");
     // Every key that the sample explains is one that the schema knows.
     let wrong_for_editors = [
         "key with a typing error",

@@ -8,7 +8,7 @@ pub(super) use super::spanned::Spanned;
 use super::time::TIME;
 use super::{Policy, monitor};
 
-/// A configuration of geodns, an authoritative GeoDNS server. `etc/geodns.toml` explains every key.
+/// A configuration of geodns, an authoritative GeoDNS server. `docs/geodns.toml` explains every key.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "geodns.toml")]

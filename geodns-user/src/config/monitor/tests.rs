@@ -325,8 +325,8 @@ fn each_wrong_value_is_one_clear_line() {
 }
 
 #[test]
-fn the_sample_names_every_key_and_default() {
-    let sample = include_str!("../../../../etc/geodns.toml");
+fn the_reference_names_every_key_and_default() {
+    let sample = include_str!("../../../../docs/geodns.toml");
     let error = parse(r#"{ type = "http", x = 0 }"#).unwrap_err();
     let error = error.to_string();
     let (_, known) = error.split_once("unknown key; known: ").unwrap();
@@ -335,6 +335,6 @@ fn the_sample_names_every_key_and_default() {
         let shown = after.lines().any(|line| {
             line.starts_with(&format!("#   {key} ")) || line.contains(&format!("{{ {key} ="))
         });
-        assert!(shown, "{key} is not in the sample");
+        assert!(shown, "{key} is not in the reference");
     }
 }

@@ -242,7 +242,7 @@ impl Blocks {
         self.len() == 0
     }
 
-    /// How many there are.
+    /// Number of rules.
     pub fn len(&self) -> usize {
         self.named.len() + self.prefixes.len()
     }

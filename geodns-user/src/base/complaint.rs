@@ -1,10 +1,10 @@
-//! What is wrong with an input file, in words that say where and what to do.
+//! Errors of input files, in words that say where and what to do.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// What is wrong with an input file, where, and what to do about it. Displays as one line:
+/// An error of an input file: where, and what to do about it. Displays as one line:
 /// `etc/geodns.toml:12:11: pool.default: no mirror "xyz"; the pool has ams, iad`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
@@ -16,7 +16,7 @@ pub struct Error {
     pub column: Option<usize>,
     /// Key, as `table.key`.
     pub key: Option<String>,
-    /// What is wrong and what to do.
+    /// The error and its remedy.
     pub message: String,
 }
 
@@ -68,7 +68,7 @@ impl Errors {
         self.errors.iter()
     }
 
-    /// How many more there are.
+    /// Number of errors beyond those that are listed.
     pub fn more(&self) -> usize {
         self.more
     }

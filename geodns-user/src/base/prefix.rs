@@ -76,7 +76,7 @@ pub fn deserialize_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>,
     texts.iter().map(one).collect()
 }
 
-/// What is wrong with a prefix for one of the kernel's tries, if anything: they have both families in one space
+/// Checks a prefix for one of the kernel's tries, which have both families in one space
 /// ([`trie_key`]).
 pub fn check_trie_prefix(prefix: IpNet) -> Result<(), String> {
     const MAPPED: Ipv6Addr = Ipv4Addr::UNSPECIFIED.to_ipv6_mapped();

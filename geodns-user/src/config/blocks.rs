@@ -12,9 +12,9 @@ use crate::block::{Blocks, Counters, Rule, RuleText};
 /// `[[block]]`: queries that are dropped. One rule for each prefix of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Which.
+    /// The rule.
     pub rule: Rule,
-    /// Why.
+    /// The reason.
     pub note: String,
 }
 
@@ -24,7 +24,7 @@ pub const MAX_NOTE: usize = 255;
 /// A prefix for rules of which another part is judged.
 const SOMEWHERE: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24));
 
-/// What is wrong with a note, if anything.
+/// Checks a note.
 pub fn check_note(note: &str) -> Result<(), String> {
     if note.chars().count() <= MAX_NOTE && !note.chars().any(char::is_control) {
         return Ok(());

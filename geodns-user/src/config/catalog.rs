@@ -42,7 +42,7 @@ pub struct Template {
     pub group: Option<String>,
     /// Servers that they are transferred from.
     pub primaries: Vec<Peer>,
-    /// Who may have them.
+    /// Clients that may transfer them.
     pub allow_transfer: Vec<Allowed>,
     /// Servers that are told when they change.
     pub notify: Vec<Peer>,
@@ -58,7 +58,7 @@ pub struct Listing {
 }
 
 impl Reader<'_> {
-    /// What kind of catalog a zone is, if it is one.
+    /// Reads the kind of catalog that a zone is, if it is one.
     pub(super) fn catalog(
         &self,
         zone: &file::Zone,
@@ -186,7 +186,7 @@ impl Reader<'_> {
         Ok(templates)
     }
 
-    /// Which catalog is to list a zone: one of these.
+    /// Finds the catalog that is to list a zone, among these.
     pub(super) fn listing(
         &self,
         zone: &file::Zone,
@@ -277,13 +277,13 @@ impl Config {
         self.zones.iter().filter_map(|zone| zone.member.as_ref())
     }
 
-    /// How many members there may be.
+    /// The largest number of members.
     pub fn room_for_members(&self) -> usize {
         let own = self.zones.iter().filter(|zone| zone.member.is_none());
         MAX_ZONES.saturating_sub(own.count())
     }
 
-    /// What the zones of the file have of all names.
+    /// The names that the zones of the file claim.
     pub fn claims(&self) -> Claims {
         let own = self.zones.iter().filter(|zone| zone.member.is_none());
         Claims::of(own.map(|zone| (&zone.name, zone.catalog.is_some())))

@@ -1,4 +1,4 @@
-//! Who has which names. Zones of the configuration come first; a member of a catalog stands neither at, nor
+//! The owner of each name. Zones of the configuration come first; a member of a catalog stands neither at, nor
 //! below, nor above one of them, nor a member of another catalog.
 
 use std::collections::BTreeMap;

@@ -24,7 +24,7 @@ pub enum Cookies {
 pub struct Secrets(pub [Secret; 2]);
 
 impl Secrets {
-    /// Of a secret's octets, or two secrets'.
+    /// Makes secrets of the octets of one or two.
     pub fn new(first: [u8; 16], second: Option<[u8; 16]>) -> Self {
         Self([first, second.unwrap_or(first)].map(bytemuck::cast))
     }

@@ -123,10 +123,10 @@ pub struct Server {
     pub site: Option<String>,
 }
 
-/// What is told to those who ask.
+/// An answer about this server itself (`id.server`, `version.bind`, NSID).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Told {
-    /// What is told where nothing is configured.
+    /// The host name, or the version.
     #[default]
     Default,
     /// This text.
@@ -146,7 +146,7 @@ impl Told {
 }
 
 impl Server {
-    /// Which server this is; `None`: nobody is told.
+    /// Name of this server in answers; `None`: such queries are refused.
     pub fn id(&self) -> Option<String> {
         let host_name = || {
             let name = nix::sys::utsname::uname();
@@ -161,7 +161,7 @@ impl Server {
         self.nsid.or(|| self.id())
     }
 
-    /// What is running; `None`: nobody is told.
+    /// Version in answers; `None`: such queries are refused.
     pub fn version(&self) -> Option<String> {
         let version = format!("geodns {}", env!("CARGO_PKG_VERSION"));
         self.version.or(|| Some(version))
@@ -188,9 +188,9 @@ pub struct Kernel {
     pub mode: Mode,
     /// Folder in a bpffs.
     pub pin: PathBuf,
-    /// How long the program goes on answering when the daemon is not heard.
+    /// Time that the program goes on answering without hearing from the daemon.
     pub stale_after: Duration,
-    /// What an orderly stop leaves behind.
+    /// Effect of an orderly stop on the program.
     pub on_stop: OnStop,
     /// Names in the program's name table, at the most.
     pub max_names: u32,
@@ -229,11 +229,11 @@ pub struct ZoneFile {
     pub file: Option<PathBuf>,
     /// Servers that it is transferred from, in the order in which they are asked.
     pub primaries: Vec<Peer>,
-    /// Who may have it.
+    /// Clients that may transfer it.
     pub allow_transfer: Vec<Allowed>,
     /// Servers that are told when it changes.
     pub notify: Vec<Peer>,
-    /// What a transfer has of its steered names.
+    /// Form of its steered names in a transfer.
     pub steered: Steered,
     /// It lists other zones.
     pub catalog: Option<Catalog>,
@@ -255,12 +255,12 @@ impl ZoneFile {
         })
     }
 
-    /// Whether it is generated, of what the configuration says.
+    /// Whether geodns generates it, as a catalog of the configuration's zones.
     pub fn is_producer(&self) -> bool {
         matches!(self.catalog, Some(Catalog::Producer))
     }
 
-    /// Of a member, the label that it stands at in its catalog.
+    /// Label of a member in its catalog.
     pub fn label(&self) -> Option<&[u8]> {
         self.member.as_ref().map(|member| &*member.id)
     }
@@ -351,9 +351,9 @@ pub struct Pool {
     pub answers: u16,
     /// Members that are remembered of a region.
     pub depth: u8,
-    /// By what a mirror of a group is drawn.
+    /// The draw of a mirror from a group: by the client, or anew for each query.
     pub choice: Choice,
-    /// What happens when no mirror is in service.
+    /// Answer when no mirror is in service.
     pub fail: Fail,
     /// Share of the mirrors below which the checks are no longer believed, 0 to 1.
     pub panic: f64,
@@ -577,7 +577,7 @@ pub fn is_id(text: &str) -> bool {
 /// `control.socket`, when left out.
 pub const DEFAULT_SOCKET: &str = "/run/geodns/control.sock";
 
-/// What the command line says above the file.
+/// Options of the command line, which override the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--iface`: interfaces instead of `kernel.interfaces`; empty: the file's.

@@ -1,6 +1,6 @@
 //! `mirror.check`: how a mirror is checked, from the file's shape to a [`Check`].
 //!
-//! What is done with it is the room [`health`](crate::health)'s business.
+//! The room [`health`](crate::health) runs it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +26,7 @@ const MAX_TEXT: usize = 1024;
 /// How a mirror is checked, and how many results make a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// What is asked of the mirror.
+    /// The probe: HTTP, TCP, ICMP or a program.
     pub kind: CheckKind,
     /// From the turn of one check to the turn of the next.
     pub interval: Duration,
@@ -42,7 +42,7 @@ pub struct Check {
     pub jitter: Duration,
 }
 
-/// What is asked of a mirror.
+/// The probe of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CheckKind {
     /// A GET request over HTTP/1.1, in TLS or not.
@@ -61,7 +61,7 @@ pub enum CheckKind {
     },
 }
 
-/// What is asked over HTTP, and which answers are good.
+/// A request over HTTP, and the answers that are good.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpCheck {
     /// Whether there is TLS below.
@@ -74,7 +74,7 @@ pub struct HttpCheck {
     pub host: Option<String>,
     /// Status codes that are a success. Not empty.
     pub status: Vec<Status>,
-    /// What must be in the first 64 KiB of the body.
+    /// Text that must be in the first 64 KiB of the body.
     pub body: Option<String>,
 }
 

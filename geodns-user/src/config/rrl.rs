@@ -27,7 +27,7 @@ pub struct Rrl {
     pub slip: u32,
     /// Octets of a response over UDP to a client that has shown no good cookie, at the most, while there is a limit.
     pub nocookie_udp_size: u32,
-    /// Who is never limited.
+    /// Clients that are never limited.
     pub allow: Vec<IpNet>,
     /// It is counted what would be over the limit, and nothing else happens.
     pub dry_run: bool,

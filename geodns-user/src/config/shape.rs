@@ -1,6 +1,6 @@
 //! Whether a file has the shape that its schema says: every mistake of it, not just the first.
 //!
-//! What is wrong is taken out of the tree, so that the rest can be judged all the same.
+//! Each mistake is taken out of the tree, so that the rest can be judged all the same.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -135,7 +135,7 @@ fn keep_items<'i>(
     items.len() == before
 }
 
-/// What a schema is of.
+/// The type that a schema describes.
 enum Of<'a> {
     Table(&'a Schema),
     List(&'a Schema),
@@ -372,7 +372,7 @@ fn extent(value: &Spanned<DeValue<'_>>) -> Range<usize> {
     })
 }
 
-/// What a value is, in TOML's words.
+/// Names the type of a value in TOML's words.
 fn a_type(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -385,7 +385,7 @@ fn a_type(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// What is wrong with a value that is not of its type, and what to write.
+/// Explains a value that has the wrong type, and says what to write.
 fn mismatch(value: &DeValue<'_>, of: &Of<'_>, path: &str, is_section: bool) -> String {
     let is = a_type(value);
     match (of, value) {
@@ -453,7 +453,7 @@ fn number_in(text: &str) -> Option<&str> {
     numbers.next().is_none().then_some(number)
 }
 
-/// What to say of a key that nobody knows.
+/// Explains an unknown key.
 fn unknown(name: &str, value: &DeValue<'_>, known: &Schema, is_root: bool) -> String {
     let what = match value {
         DeValue::Table(_) if is_root => "section",

@@ -1,4 +1,4 @@
-//! What is wrong with a file that is no TOML, in words that say what to write.
+//! Errors of a file that is no TOML, in words that say what to write.
 
 use toml::de::Error as Wrong;
 

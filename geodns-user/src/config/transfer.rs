@@ -72,7 +72,7 @@ pub struct Peer {
     pub address: IpAddr,
     /// Port, UDP and TCP.
     pub port: u16,
-    /// What messages to it are signed with; theirs must be, then.
+    /// Key that signs messages to it, and must sign its own.
     pub key: Option<Key>,
 }
 
@@ -85,12 +85,12 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whom a zone is given to: one of `zone.allow_transfer`.
+/// Clients that a zone is given to: one of `zone.allow_transfer`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allowed {
-    /// Who asks from there.
+    /// Clients with an address in this prefix.
     From(IpNet),
-    /// Who signs with this key.
+    /// Clients that sign with this key.
     Signed(Name),
 }
 

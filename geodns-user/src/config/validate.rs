@@ -164,7 +164,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What is told to those who ask, N octets at the most.
+    /// Reads an identity: text of `most` octets at the most, or false.
     fn told(&self, told: Option<Spanned<file::Told>>, key: &str, most: usize) -> Told {
         let Some(told) = told else {
             return Told::Default;
@@ -530,7 +530,7 @@ impl Reader<'_> {
         Ok((path, value.span()))
     }
 
-    /// What is in a file that is named, and where that stands.
+    /// Reads the file that a key names: its text, and the place of the key.
     pub(super) fn text_of(
         &self,
         file: Spanned<String>,

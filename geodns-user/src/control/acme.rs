@@ -153,7 +153,7 @@ pub struct AcmeChanged {
 pub const MAX_ACME_TTL: u32 = 86_400;
 
 impl AcmeSet {
-    /// What is wrong with it, if anything. Whether the name may have a token is judged where it is kept.
+    /// Checks token and times. The daemon, which knows the zones, checks the name.
     pub fn check(&self) -> Result<(), String> {
         check_token(&self.token)?;
         if !(1..=MAX_ACME_TTL).contains(&self.ttl) {
@@ -166,7 +166,7 @@ impl AcmeSet {
     }
 }
 
-/// What is wrong with a token, if anything.
+/// Checks the text of a token.
 pub fn check_token(token: &str) -> Result<(), String> {
     let is_printable = |octet: u8| (b' '..=b'~').contains(&octet);
     if (1..=255).contains(&token.len()) && token.bytes().all(is_printable) {

@@ -1,4 +1,4 @@
-//! Who asks: of whom a change is, for the log.
+//! The user and process that ask for a change, for the log.
 
 use nix::unistd::{Uid, User};
 
@@ -33,7 +33,7 @@ impl By {
         Self::Peer { uid, pid }
     }
 
-    /// Whose request the current task runs.
+    /// The client whose request the current task runs.
     pub fn current() -> Self {
         BY.try_with(Clone::clone).unwrap_or(Self::Itself)
     }

@@ -32,10 +32,10 @@ pub enum Error {
     Connection {
         /// The socket.
         socket: PathBuf,
-        /// What is wrong.
+        /// The error.
         error: String,
     },
-    /// What the daemon said is wrong.
+    /// The daemon refused the request; its own words.
     #[error("{0}")]
     Refused(String),
 }
@@ -46,7 +46,7 @@ pub struct Client {
     socket: PathBuf,
 }
 
-/// What the daemon answered.
+/// An answer of the daemon.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The body, as it came.
@@ -64,7 +64,7 @@ impl Reply {
     }
 }
 
-/// What comes bit by bit.
+/// An answer that comes bit by bit.
 #[derive(Debug)]
 pub struct Chunks {
     body: Incoming,

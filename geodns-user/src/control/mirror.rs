@@ -377,7 +377,7 @@ pub struct MirrorChanged {
 pub const MAX_WEIGHT: u32 = 1_000_000;
 
 impl SetAdmin {
-    /// What is wrong with it, if anything.
+    /// Checks the values.
     pub fn check(&self) -> Result<(), String> {
         if self.over_ms.is_some() && self.state != AdminState::Drain {
             return Err("over_ms goes with the state drain only: leave it out".to_owned());
@@ -387,7 +387,7 @@ impl SetAdmin {
 }
 
 impl SetWeight {
-    /// What is wrong with it, if anything.
+    /// Checks the values.
     pub fn check(&self) -> Result<(), String> {
         if self.value > MAX_WEIGHT {
             return Err(format!(
@@ -400,7 +400,7 @@ impl SetWeight {
 }
 
 impl SetHealth {
-    /// What is wrong with it, if anything. How long a reason may be is judged where it is kept.
+    /// Checks the time. The daemon checks the reason.
     pub fn check(&self) -> Result<(), String> {
         check_time("for_ms", self.for_ms, 1)
     }

@@ -40,7 +40,7 @@ pub struct Refusal {
     problem: Problem,
 }
 
-/// What a handler gives.
+/// Result of a handler.
 pub type Answer<T> = Result<Json<T>, Refusal>;
 
 impl Refusal {

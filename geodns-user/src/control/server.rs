@@ -206,7 +206,7 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// Who is at the other end, as the kernel says (SO_PEERCRED).
+/// The process at the other end, by the kernel's word (SO_PEERCRED).
 #[derive(Clone, Copy, Debug)]
 struct Peer {
     uid: Option<u32>,

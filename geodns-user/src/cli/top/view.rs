@@ -195,7 +195,7 @@ impl View {
         rows
     }
 
-    /// How many rows of a list are left out above, when `room` of its `rows` fit.
+    /// Number of rows that are left out above, when `room` of a list's `rows` fit.
     pub fn above(&self, list: List, rows: usize, room: usize) -> usize {
         match list == self.list {
             true => self.skipped.min(rows.saturating_sub(room)),

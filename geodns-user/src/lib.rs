@@ -25,10 +25,12 @@
 //! - [`service`]: which mirrors are in service; pure
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
+//! - [`announce`]: this node's place in an anycast set: routes that say how it stands
 //! - [`control`]: the API on the control socket, and its client
 //! - [`daemon`]: the one that knows everybody
 //! - [`cli`]: the command line
 
+pub mod announce;
 pub mod base;
 pub mod block;
 pub mod certificate;

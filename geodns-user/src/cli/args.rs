@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
@@ -11,6 +12,7 @@ use super::output::{print, print_raw, show};
 use super::{
     acme, block, capture, check, explain, map, mirror, preview, run, stats, status, top, zone,
 };
+use crate::announce::holder;
 use crate::config::{self, DEFAULT_SOCKET};
 use crate::control::client::Client;
 use crate::control::reload::OfZone;
@@ -111,6 +113,13 @@ pub enum Command {
         /// Only this zone: read its file again, or ask its primaries [default: everything]
         zone: Option<String>,
     },
+    /// Hold the device of announced routes; the daemon starts this
+    #[command(hide = true)]
+    Hold {
+        /// Name of the device
+        #[arg(long)]
+        device: String,
+    },
     /// Write a completion script for a shell
     Completions {
         /// Shell
@@ -177,6 +186,10 @@ impl Arguments {
             Command::Check { file } => print(&check::check(&file.unwrap_or_else(config), json)?),
             Command::Config(Config::Schema) => print(&format!("{:#}\n", config::schema())),
             Command::Zone(command) => zone::run(command, json),
+            Command::Hold { device } => holder::run(&holder::Options {
+                socket: global.socket.context("hold: --socket is missing")?,
+                device,
+            }),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "geodns", &mut script);
@@ -224,6 +237,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         | Command::Check { .. }
         | Command::Config(_)
         | Command::Zone(_)
+        | Command::Hold { .. }
         | Command::Completions { .. } => {
             unreachable!("needs no daemon")
         }

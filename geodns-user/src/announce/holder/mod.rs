@@ -1,0 +1,227 @@
+//! The process that holds the device and outlives the daemon.
+//!
+//! - [`message`]: words between the two
+//! - [`switch`]: what is announced while the daemon is silent or gone; pure
+//! - [`client`]: the daemon's end
+//!
+//! The holder takes one daemon at a time: a new one takes the place of the one before. It makes routes as the daemon says,
+//! and restores routes that somebody else deletes.
+
+pub mod client;
+pub mod message;
+pub mod switch;
+
+use std::collections::{BTreeSet, HashSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use anyhow::{Context, bail};
+use caps::{CapSet, Capability};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::route::{Route, Routes};
+use crate::observe::logs;
+use message::{Answer, Word};
+use switch::Switch;
+
+/// Between looks at routes that somebody else may have deleted.
+const RESTORE: Duration = Duration::from_secs(1);
+/// How long the holder waits for its first daemon.
+const FIRST: Duration = Duration::from_secs(30);
+
+/// What the holder is told when it starts.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The socket that the daemon connects to.
+    pub socket: PathBuf,
+    /// The device's name.
+    pub device: String,
+}
+
+/// Holds the device until the daemon ends, or has been dead for `kernel.stale_after`.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    logs::start(logs::Format::Human).map_err(anyhow::Error::msg)?;
+    narrow().context("cannot drop capabilities")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    runtime.block_on(hold(options))
+}
+
+/// Gives up every capability but the one that devices and routes take.
+fn narrow() -> Result<(), caps::errors::CapsError> {
+    let have = caps::read(None, CapSet::Permitted)?;
+    let kept: HashSet<_> = [Capability::CAP_NET_ADMIN]
+        .into_iter()
+        .filter(|capability| have.contains(capability))
+        .collect();
+    caps::clear(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    caps::set(None, CapSet::Inheritable, &HashSet::new())
+}
+
+async fn hold(options: &Options) -> anyhow::Result<()> {
+    let (connection, netlink, _) = rtnetlink::new_connection().context("netlink")?;
+    tokio::spawn(connection);
+    let listener = Socket::bind(&options.socket)?;
+    let routes = Routes::on(&options.device, netlink).await;
+    let routes = routes.map_err(anyhow::Error::msg)?;
+    let mut holder = Holder {
+        routes,
+        switch: Switch::new(Instant::now()),
+        daemon: None,
+    };
+    tracing::info!(device = options.device, "holding device {}", options.device);
+    holder.serve(&listener.listener).await
+}
+
+struct Holder {
+    routes: Routes,
+    switch: Switch,
+    daemon: Option<Daemon>,
+}
+
+/// The connection of a daemon.
+struct Daemon {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    answers: OwnedWriteHalf,
+}
+
+impl Holder {
+    async fn serve(&mut self, listener: &UnixListener) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut look = tokio::time::interval(RESTORE);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let now = Instant::now();
+            if self.switch.is_over(now) {
+                tracing::warn!("the daemon has been gone for too long: withdrawn");
+                return Ok(());
+            }
+            if self.daemon.is_none() && self.switch.word().is_none() && started.elapsed() > FIRST {
+                bail!("no daemon has come within {} s", FIRST.as_secs());
+            }
+            let changes_in = self.switch.changes_in(now).unwrap_or(FIRST);
+            tokio::select! {
+                accepted = listener.accept() => {
+                    if let Ok((stream, _)) = accepted {
+                        self.take(stream);
+                    }
+                }
+                line = next_line(&mut self.daemon) => match line {
+                    Some(line) => if self.heed(&line).await {
+                        return Ok(());
+                    },
+                    None => {
+                        self.daemon = None;
+                        self.switch.lose();
+                        self.follow_switch().await;
+                    }
+                },
+                () = tokio::time::sleep(changes_in) => self.follow_switch().await,
+                _ = look.tick() => match self.routes.restore().await {
+                    Ok(true) => tracing::warn!("somebody had deleted a route: it is there again"),
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!("{error}"),
+                },
+            }
+        }
+    }
+
+    /// Takes a new daemon in the place of the one before. Only root and the user of this process may be one.
+    fn take(&mut self, stream: UnixStream) {
+        let own = nix::unistd::geteuid().as_raw();
+        let peer = stream.peer_cred().map(|peer| peer.uid());
+        if peer.is_ok_and(|uid| uid == 0 || uid == own) {
+            let (lines, answers) = stream.into_split();
+            let lines = BufReader::new(lines).lines();
+            self.daemon = Some(Daemon { lines, answers });
+        }
+    }
+
+    /// Does as the daemon says, and answers. Says whether that was its end.
+    async fn heed(&mut self, line: &str) -> bool {
+        let (answer, is_end) = match serde_json::from_str(line) {
+            Ok(Word::Announce(announcement)) => {
+                self.switch.hear(announcement, Instant::now());
+                (self.set().await, false)
+            }
+            Ok(Word::End) => (self.routes.set(&BTreeSet::new()).await, true),
+            Err(error) => (Err(error.to_string()), false),
+        };
+        let answer = answer.map_or_else(Answer::Failed, |()| Answer::Done);
+        if let (Some(daemon), Ok(mut line)) = (&mut self.daemon, serde_json::to_vec(&answer)) {
+            line.push(b'\n');
+            // A daemon that is gone is noticed when its next line is read.
+            let _ = daemon.answers.write_all(&line).await;
+        }
+        is_end
+    }
+
+    async fn follow_switch(&mut self) {
+        if let Err(error) = self.set().await {
+            tracing::error!("{error}");
+        }
+    }
+
+    async fn set(&mut self) -> Result<(), String> {
+        let metric = self.switch.metric(Instant::now());
+        let routes = self.switch.word().zip(metric).map(|(word, metric)| {
+            let route = |prefix| Route {
+                prefix,
+                table: word.table,
+                metric,
+            };
+            word.prefixes.iter().copied().map(route).collect()
+        });
+        self.routes.set(&routes.unwrap_or_default()).await
+    }
+}
+
+/// The next line of the daemon; `None`: it is gone. Without a daemon, never.
+async fn next_line(daemon: &mut Option<Daemon>) -> Option<String> {
+    match daemon {
+        Some(daemon) => daemon.lines.next_line().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
+
+/// The socket, which is the owner's alone. Its file goes away with it.
+struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    fn bind(path: &Path) -> anyhow::Result<Self> {
+        let named = || format!("{}", path.display());
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(named);
+            }
+            _ => {}
+        }
+        // Nobody else may connect, from the first moment on.
+        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path).with_context(named);
+        nix::sys::stat::umask(before);
+        let listener = listener?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(named)?;
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

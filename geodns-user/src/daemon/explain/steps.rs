@@ -1,341 +1,34 @@
-//! `explain`: the way of a question to its answer, each step with its source. Beside it stands the answer that the maps
-//! in the kernel really give.
-//!
-//! Both are asked the same message: the slow path, which answers from the plan, and the fast path's own
-//! code, over the kernel's maps. Nothing is sent and nothing counted.
+//! The steps from a question to its answer, each with its source.
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use domain::base::iana::OptRcode;
-use domain::base::opt::ClientSubnet;
-use domain::base::{Message, ParsedName, Rtype};
-use domain::rdata::AllRecordData;
+use domain::base::Rtype;
 use geodns_common::abi::{self, Entry, Family, Order};
-use geodns_common::respond;
-use geodns_common::scratch::Scratch;
-use geodns_common::tables::{self, Tables};
-use geodns_common::verdict::Verdict;
-use geodns_common::wire;
+use geodns_common::tables;
 use ipnet::IpNet;
 
-use super::Daemon;
-use super::control::Control;
-use super::cookies::identity;
-use super::force::internal;
-use super::reasons::{Reasons, look_up};
-use crate::base::lock::read;
-use crate::base::name::{Name, parse_name};
+use super::super::reasons::{Reasons, look_up};
+use super::question::Question;
 use crate::config::{self, Config, Cookies, Matches, Policy};
-use crate::control::explain::{Candidate, ExplainQuery, Explanation, InKernel, Response, Step};
+use crate::control::explain::{Candidate, Explanation, Step};
 use crate::control::mirror::AdminState;
-use crate::control::problem::Failure;
 use crate::geo::{self, Prefix, Wanted};
-use crate::kernel::Kernel;
-use crate::kernel::tables::KernelTables;
 use crate::plan::{Plan, Selection};
 use crate::serve::lookup::{self, Found};
-use crate::serve::{self, Transport, subnet};
+use crate::serve::subnet;
 use crate::steering::{Reason, Whereabouts};
 use crate::world::World;
 
-/// How often, and how long apart, the kernel and the world are looked at until they are of one plan.
-const ATTEMPTS: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(10);
-
-impl Daemon {
-    /// `GET /v1/explain`
-    pub fn explain(&self, asked: &ExplainQuery) -> Result<Explanation, Failure> {
-        let question = Question::of(asked)?;
-        let message = question.message();
-        // Who holds the kernel keeps everybody from changing it, and the plan that it is a copy of.
-        let (kernel, world) = self.in_step()?;
-        let config = &world.inputs.config;
-        let mut octets = Vec::new();
-        let identity = identity(config, None);
-        let client = question.client;
-        if !serve::answer(
-            &world,
-            &identity,
-            &message,
-            client,
-            Transport::Udp,
-            &mut octets,
-        ) {
-            return Err(Failure::Internal(
-                "the slow path gives no answer to a query".to_owned(),
-            ));
-        }
-        let plan = read(&world.plan);
-        let mut explained = Explained {
-            config,
-            world: &world,
-            plan: &plan,
-            question: &question,
-            drawn_anew: false,
-            explanation: Explanation {
-                name: question.name.fmt_with_dot().to_string(),
-                qtype: question.qtype.to_string(),
-                client,
-                ecs: question.ecs,
-                zone: None,
-                steered: None,
-                lookup: None,
-                a: Vec::new(),
-                aaaa: Vec::new(),
-                ttl: None,
-                steps: Vec::new(),
-                mirrors: Vec::new(),
-                response: response(&octets)?,
-                kernel: None,
-                agrees: true,
-                summary: String::new(),
-            },
-        };
-        explained.name();
-        explained.size(octets.len());
-        let compared = !explained.drawn_anew;
-        let mut explanation = explained.explanation;
-        if let Some(kernel) = &kernel {
-            let tables = KernelTables::of(kernel.instance()).map_err(internal)?;
-            let given = Decided::of(&tables, &message, client);
-            let copied = Decided::of(&*plan, &message, client);
-            let difference = match compared {
-                true => given.difference(&copied, &octets),
-                false => None,
-            };
-            let given_response = given.response.as_deref().map(response).transpose()?;
-            explanation.agrees = difference.is_none();
-            explanation.kernel = Some(InKernel {
-                generation: tables.settings().generation,
-                verdict: given.verdict.name().to_owned(),
-                meaning: given.verdict.meaning().trim().to_owned(),
-                response: given_response,
-                compared,
-                difference,
-            });
-        }
-        drop(plan);
-        drop(kernel);
-        for candidate in &mut explanation.mirrors {
-            let mirror = self.mirror(&candidate.mirror)?;
-            candidate.in_service = mirror.in_service;
-            candidate.why = mirror.why;
-            candidate.admin = mirror.admin.state;
-            candidate.weight = mirror.weight.in_force;
-        }
-        explanation.summary = summary(&explanation);
-        Ok(explanation)
-    }
-
-    /// The kernel, and the world that it has a copy of: a new one comes in force in the kernel first.
-    fn in_step(&self) -> Result<(Option<MutexGuard<'_, Kernel>>, Arc<World>), Failure> {
-        for _ in 0..ATTEMPTS {
-            let kernel = self.lock_kernel();
-            let world = self.world.load_full();
-            let generation =
-                |kernel: &MutexGuard<'_, Kernel>| kernel.instance().settings().generation;
-            if kernel
-                .as_ref()
-                .is_none_or(|kernel| generation(kernel) == world.generation)
-            {
-                return Ok((kernel, world));
-            }
-            drop(kernel);
-            std::thread::sleep(PAUSE);
-        }
-        Err(Failure::Internal(
-            "the kernel has another plan than the daemon: `geodns reload` makes it one".to_owned(),
-        ))
-    }
-}
-
-/// Says in a line what happens to such a query.
-fn summary(explanation: &Explanation) -> String {
-    let Some(kernel) = &explanation.kernel else {
-        return "kernel.mode is off, the slow path answers".to_owned();
-    };
-    let of = |response: &Response| match &*response.records {
-        [] => response.rcode.clone(),
-        records => records.join(", "),
-    };
-    match (&kernel.response, &kernel.difference) {
-        (given, Some(_)) => {
-            let ought = of(&explanation.response);
-            let does = match given {
-                Some(given) => format!("answers {}", of(given)),
-                None => format!("passes it up ({})", kernel.verdict),
-            };
-            format!(
-                "the kernel DISAGREES: it {does}, where {ought} ought to be answered; `geodns reload` \
-                 writes its tables anew"
-            )
-        }
-        (None, _) => "the kernel passes it up to the slow path, which answers".to_owned(),
-        (Some(_), _) if !kernel.compared => {
-            "answered in the kernel, by a mirror that is chosen at random for each query".to_owned()
-        }
-        (Some(_), _) => "answered in the kernel, just as the slow path would".to_owned(),
-    }
-}
-
-/// A question, checked.
-struct Question {
-    name: Name,
-    qtype: Rtype,
-    client: IpAddr,
-    ecs: Option<IpNet>,
-}
-
-impl Question {
-    fn of(asked: &ExplainQuery) -> Result<Self, Failure> {
-        let qtype = asked.qtype.as_deref().unwrap_or("A");
-        Ok(Self {
-            name: parse_name(&asked.name).map_err(Failure::Invalid)?,
-            qtype: qtype.to_ascii_uppercase().parse().map_err(|_| {
-                Failure::Invalid(format!(
-                    "{qtype:?} is not a type: write it like A, AAAA, MX or TYPE65"
-                ))
-            })?,
-            client: asked.client.to_canonical(),
-            ecs: asked.ecs,
-        })
-    }
-
-    /// The question as a resolver sends it: RD, and EDNS, with the client subnet if there is one.
-    fn message(&self) -> Vec<u8> {
-        let mut message = vec![0, 0, wire::RD, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-        message.extend_from_slice(self.name.as_slice());
-        let mut options = Vec::new();
-        if let Some(ecs) = self.ecs {
-            let (family, address) = match ecs.addr() {
-                IpAddr::V4(address) => (1u16, address.octets().to_vec()),
-                IpAddr::V6(address) => (2, address.octets().to_vec()),
-            };
-            let source = ecs.prefix_len();
-            let address = &address[..usize::from(source).div_ceil(8)];
-            options.extend_from_slice(&wire::OPTION_ECS.to_be_bytes());
-            options.extend_from_slice(&(4 + address.len() as u16).to_be_bytes());
-            options.extend_from_slice(&family.to_be_bytes());
-            options.extend_from_slice(&[source, 0]);
-            options.extend_from_slice(address);
-        }
-        for word in [self.qtype.to_int(), wire::CLASS_IN] {
-            message.extend_from_slice(&word.to_be_bytes());
-        }
-        message.push(0);
-        let size = wire::MAX_UDP_SIZE as u16;
-        for word in [wire::TYPE_OPT, size, 0, 0, options.len() as u16] {
-            message.extend_from_slice(&word.to_be_bytes());
-        }
-        message.extend_from_slice(&options);
-        message
-    }
-
-    /// The address whose place counts, and why it does.
-    fn counts(&self) -> (IpAddr, String) {
-        let client = self.client;
-        match self.ecs {
-            None => (client, "it asks itself: no client subnet".to_owned()),
-            Some(ecs) if ecs.prefix_len() == 0 => {
-                (client, "it asks; the client subnet opts out".to_owned())
-            }
-            Some(ecs) => match subnet::special_purpose(ecs) {
-                Some(block) => {
-                    let why = format!("it asks; {ecs} begins in {block}, which is no place");
-                    (client, why)
-                }
-                None => (ecs.network(), format!("client subnet {ecs}")),
-            },
-        }
-    }
-}
-
-/// A decision of the fast path.
-struct Decided {
-    verdict: Verdict,
-    response: Option<Vec<u8>>,
-}
-
-impl Decided {
-    /// The decision over some tables.
-    fn of(tables: &impl Tables, message: &[u8], client: IpAddr) -> Self {
-        let mut scratch = Box::new(Scratch::new());
-        let verdict = match scratch.set_query(message, client) {
-            true => respond::respond(&mut scratch, tables),
-            false => Verdict::MessageSize,
-        };
-        Self {
-            verdict,
-            response: verdict.is_answer().then(|| scratch.message().to_vec()),
-        }
-    }
-
-    /// The difference from the decision over the plan that the tables are a copy of, or from the slow path's answer.
-    fn difference(&self, copied: &Self, ought: &[u8]) -> Option<String> {
-        if self.verdict != copied.verdict {
-            return Some(format!(
-                "the kernel decides {}, its plan {}",
-                self.verdict.name(),
-                copied.verdict.name()
-            ));
-        }
-        let octets = self.response.as_deref()?;
-        if octets == ought {
-            return None;
-        }
-        let same = octets.iter().zip(ought).take_while(|(a, b)| a == b);
-        Some(format!(
-            "from octet {} on: {} octets of the kernel, {} of the slow path",
-            same.count(),
-            octets.len(),
-            ought.len()
-        ))
-    }
-}
-
-/// A response, for people and programs.
-fn response(octets: &[u8]) -> Result<Response, Failure> {
-    let not_dns = |error: &dyn std::error::Error| {
-        Failure::Internal(format!("a response that cannot be read: {error}"))
-    };
-    let message = Message::from_octets(octets).map_err(|error| not_dns(&error))?;
-    let answer = message.answer().map_err(|error| not_dns(&error))?;
-    let mut records = Vec::new();
-    let mut ttl = None;
-    for record in answer.limit_to::<AllRecordData<_, ParsedName<_>>>() {
-        let record = record.map_err(|error| not_dns(&error))?;
-        ttl = ttl.or(Some(record.ttl().as_secs()));
-        records.push(match record.rtype() {
-            Rtype::A | Rtype::AAAA => record.data().to_string(),
-            rtype => format!("{rtype} {}", record.data()),
-        });
-    }
-    let opt = message.opt();
-    let subnet = opt.and_then(|opt| opt.opt().first::<ClientSubnet>());
-    let rcode: OptRcode = message.opt_rcode();
-    Ok(Response {
-        rcode: rcode.to_string(),
-        records,
-        ttl,
-        scope: subnet.map(|subnet| subnet.scope_prefix_len()),
-        truncated: message.header().tc(),
-        octets: octets.iter().map(|octet| format!("{octet:02x}")).collect(),
-    })
-}
-
 /// An explanation in the making.
-struct Explained<'a> {
-    config: &'a Config,
-    world: &'a World,
-    plan: &'a Plan,
-    question: &'a Question,
+pub struct Explained<'a> {
+    pub config: &'a Config,
+    pub world: &'a World,
+    pub plan: &'a Plan,
+    pub question: &'a Question,
     /// A mirror is drawn for each query anew.
-    drawn_anew: bool,
-    explanation: Explanation,
+    pub drawn_anew: bool,
+    pub explanation: Explanation,
 }
 
 impl Explained<'_> {
@@ -372,7 +65,7 @@ impl Explained<'_> {
     }
 
     /// Whether an answer of this size is given over UDP, while responses are limited.
-    fn size(&mut self, octets: usize) {
+    pub fn size(&mut self, octets: usize) {
         let rrl = &self.config.rrl;
         let most = rrl.nocookie_udp_size;
         let client = self.question.client;
@@ -391,7 +84,7 @@ impl Explained<'_> {
     }
 
     /// The zone, and the records at the name.
-    fn name(&mut self) {
+    pub fn name(&mut self) {
         let (name, qtype) = (&self.question.name, self.question.qtype);
         let zones = self.world.zones.load();
         let Some((number, zone)) = lookup::zone(&zones, name.for_slice(), qtype) else {
@@ -814,16 +507,5 @@ fn place(place: &geo::Place) -> String {
     match &*parts {
         [] => "nothing".to_owned(),
         parts => parts.join(" "),
-    }
-}
-
-#[async_trait]
-impl crate::control::explain::Service for Control {
-    async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
-        // It maps the kernel's tables, and waits for locks.
-        let daemon = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || daemon.explain(&question))
-            .await
-            .map_err(|error| Failure::Internal(error.to_string()))?
     }
 }

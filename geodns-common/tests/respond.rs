@@ -882,7 +882,7 @@ fn the_client_bounds_the_size() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
-    /// Whatever comes, an answer is well-formed: the question as it came, within the limit.
+    /// An answer is well-formed, whatever comes: it has the question as it came, and is within the limit.
     #[test]
     fn never_a_malformed_answer(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),

@@ -28,7 +28,7 @@ const LABELS: usize = 128;
 /// Which names are the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
-    /// Whatever their letters' case.
+    /// Compares without the case of letters.
     Ignored,
     /// Those of the same octets.
     Kept,

@@ -1,4 +1,4 @@
-//! What others' checkers say of our zones: `named-checkzone` and `kzonecheck` of the files, DNSViz of
+//! Other servers' checkers, asked about our zones: `named-checkzone` and `kzonecheck` of the files, DNSViz of
 //! what is served.
 
 use std::process::Command;

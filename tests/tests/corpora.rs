@@ -1,4 +1,4 @@
-//! What the fuzzers have found, once more at their targets: each of these inputs reached code that no other
+//! Inputs that the fuzzers have found, once more at their targets: each of them reached code that no other
 //! did, or was a fault once.
 
 use std::fs::File;

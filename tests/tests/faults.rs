@@ -1,4 +1,4 @@
-//! What fails on the way: files that are none or never answer, tasks that panic, and each thing that a change
+//! Failures on the way: files that are none or never answer, tasks that panic, and each thing that a change
 //! needs, one after the other.
 
 use std::collections::BTreeMap;

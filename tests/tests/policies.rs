@@ -938,7 +938,7 @@ fn record(names: [&str; 4], [lat, lon]: [f64; 2]) -> Json {
     })
 }
 
-/// Who is where. What none of these networks holds is nowhere.
+/// The place of each network. No other network has a place.
 fn places() -> Vec<(&'static str, Json)> {
     let new_york = record(["NA", "US", "NY", "New York"], [40.7, -74.0]);
     let honolulu = record(["NA", "US", "HI", "Honolulu"], [21.3, -157.9]);

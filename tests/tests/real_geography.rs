@@ -426,6 +426,6 @@ fn every_country_that_a_database_has_is_in_our_list() -> Result<()> {
     Ok(())
 }
 
-/// What databases write that is no country: AN, the Netherlands Antilles, is BQ, CW and SX since 2010; AP is
+/// Codes in databases that are no country's: AN, the Netherlands Antilles, is BQ, CW and SX since 2010; AP is
 /// somewhere in Asia or the Pacific.
 const NO_COUNTRIES: [&str; 2] = ["AN", "AP"];

@@ -1,4 +1,4 @@
-//! What the RFCs say of answers, case by case: asked of the program in the driver, of the slow path over
+//! The RFCs' rules of answers, case by case: asked of the program in the driver, of the slow path over
 //! UDP and over TCP, and of real Knot DNS, NSD and BIND on the same zones.
 //!
 //! Each case says what ours must answer. Where another server answers otherwise, [`EXPLAINED`] says why;

@@ -359,7 +359,7 @@ fn flood_by(pair: &Pair, way: &Way, client: &str, queries: u64) -> Result<(Got, 
     Ok((got, time, octets))
 }
 
-/// Whoever answers, and by whichever way a query came: its prefix has one bucket.
+/// A prefix has one bucket, in both paths, and for every way in which a query may come.
 fn no_way_leads_around(mode: &str) -> Result<()> {
     const QUERIES: u64 = 400;
     let pair = place()?;

@@ -319,7 +319,7 @@ fn without_the_program_there_is_nothing_to_see() -> Result<()> {
     Ok(())
 }
 
-/// What one asks of the flood: nine of ten `www` from one network, of the others each another.
+/// A flood: nine of ten queries ask for `www` from one network, and the others each for another name.
 fn flood(site: &Site, over: &AtomicBool) -> Result<u64> {
     let heavy = site.socket("20.7.7.7")?;
     let others: Result<Vec<UdpSocket>> = (0..40)

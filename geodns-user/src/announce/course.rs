@@ -1,6 +1,6 @@
 //! Decides how the node is announced. Pure: no clock, no sockets, no routes.
 //!
-//! What never makes a node leave: mirrors that are down, a primary or etcd that is out of reach, or more queries than
+//! A node never leaves for these: mirrors that are down, a primary or etcd that is out of reach, or more queries than
 //! it can answer. Only the operator, the end of the daemon, and a node that does not answer itself do.
 //!
 //! A node that fails becomes the last resort at once. That is safe without asking anybody: if every node does it, no
@@ -16,7 +16,7 @@ const QUIET: u64 = 5_000;
 /// A drain that waits for quiet takes this long at the most.
 const DRAIN_MOST: u64 = 120_000;
 
-/// What the operator has configured.
+/// Limits and times, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Rounds of checks in a row that fail before the node has failed.
@@ -42,7 +42,7 @@ pub enum Word {
     },
 }
 
-/// What the fleet says of this node's wish to leave.
+/// The fleet's answer to this node's wish to leave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Permission {
     /// There is no fleet, or it cannot be asked.
@@ -54,7 +54,7 @@ pub enum Permission {
     Refused(String),
 }
 
-/// What is known of the node in a round.
+/// All that is known of the node in a round.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Milliseconds since 1970, by a clock that does not jump.

@@ -122,7 +122,7 @@ impl fmt::Display for Status {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Check", extend("x-toml" = r#"{ type = "tcp", port = 80 }"#))]
 pub(super) struct File {
-    /// What is asked of it.
+    /// Kind of the check.
     #[serde(rename = "type")]
     #[schemars(extend("enum" = ["http", "https", "tcp", "icmp", "exec"]))]
     kind: Spanned<String>,

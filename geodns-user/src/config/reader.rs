@@ -16,7 +16,7 @@ use super::source::Source;
 /// A file that is read.
 pub(super) struct Reader<'a> {
     pub source: &'a Source<'a>,
-    /// Whatever has been taken out of it.
+    /// The parts that have been taken out of it.
     pub found: &'a Found,
     /// Relative paths start here.
     pub folder: &'a Path,

@@ -1,4 +1,4 @@
-//! What the configuration takes, and the exact line for everything that it does not.
+//! The configuration: forms that it takes, and the exact line for each that it refuses.
 
 use std::fmt::Write as _;
 
@@ -287,7 +287,7 @@ fn the_reference_says_the_truth() {
     assert_eq!(sample.require_interfaces().unwrap_err().line, None);
 }
 
-/// What `docs/policies.md` tells people to run.
+/// The commands of `docs/policies.md`.
 #[test]
 fn the_policies_example_has_a_pool_of_each() {
     let path = Path::new(concat!(

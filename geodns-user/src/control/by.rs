@@ -11,7 +11,7 @@ pub async fn scope<F: Future>(by: By, run: F) -> F::Output {
     BY.scope(by, run).await
 }
 
-/// Whoever asks for a change.
+/// The user and process that ask for a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum By {
     /// A process, at the other end of the control socket.

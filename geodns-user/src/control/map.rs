@@ -362,7 +362,7 @@ pub struct LookupQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImportQuery {
-    /// What messages call the list, such as the file's name.
+    /// The list's name in messages, such as that of its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Pool's id; without it, every pool that has a table.

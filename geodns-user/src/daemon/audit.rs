@@ -14,7 +14,7 @@ use crate::control::mirror::{Mirror, MirrorChanged};
 use crate::control::problem::Failure;
 use crate::control::reload::Reloaded;
 
-/// Whoever asked for a change, in words and in fields.
+/// The user and process that asked for a change, in words and in fields.
 pub struct Who {
     /// For a sentence: `root (pid 4711)`.
     by: String,

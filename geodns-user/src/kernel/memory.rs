@@ -1,7 +1,6 @@
 //! The maps of the program, and the kernel memory that they take.
 //!
-//! Whoever loads the program gets the sizes of its tables from here, and `geodns check`, which loads none, the
-//! memory.
+//! Loading the program takes the sizes of its tables from here. `geodns check`, which loads none, takes the memory.
 
 use aya::util::nr_cpus;
 use geodns_common::abi::{self, Row, Seen, Settings};

@@ -128,7 +128,7 @@ fn embedded(layers: &Layers, address: IpAddr) -> Option<IpAddr> {
     geo::embedded(address.into()).map(|net| net.addr().into())
 }
 
-/// What the layers mean, word for word: the longest match of the highest layer that has one.
+/// The layers' meaning, word for word: the longest match of the highest layer that has one.
 fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
     if let Some(v4) = embedded(layers, address) {
         return naive_order(pool, layers, v4);
@@ -137,7 +137,7 @@ fn naive_order(pool: &Pool, layers: &Layers, address: IpAddr) -> Order {
     Steering::of(pool, &MIRROR_LIST).order(&Client::default(), &listed, overriding)
 }
 
-/// What is listed and overriding, word for word.
+/// Listed and overriding prefixes, word for word.
 fn naive_match(layers: &Layers, address: IpAddr) -> (Vec<u8>, Option<u8>) {
     fn longest<T>(prefixes: impl Iterator<Item = (IpNet, T)>, address: IpAddr) -> Option<T> {
         let matching = prefixes.filter(|(net, _)| net.contains(&address));
@@ -154,7 +154,7 @@ fn naive_match(layers: &Layers, address: IpAddr) -> (Vec<u8>, Option<u8>) {
     (listed.unwrap_or_default(), longest(overrides, address))
 }
 
-/// What a scope is, word for word: the length of the shortest prefix around an address of which
+/// The scope, word for word: the length of the shortest prefix around an address of which
 /// every address has the same order.
 fn naive_scope(pool: &Pool, layers: &Layers, address: IpAddr) -> u8 {
     if let Some(v4) = embedded(layers, address) {
@@ -302,7 +302,7 @@ fn selected(plan: &Plan, pool: usize, address: IpAddr) -> (Order, u8) {
     )
 }
 
-/// What the kernel would find; `None` where it passes.
+/// The row that the kernel would find; `None` where it passes.
 fn looked_up(tables: &impl Tables, pool: usize, address: IpAddr) -> Option<(u64, u8)> {
     let row = tables.pool(pool as u32).unwrap();
     let host = Prefix::host(address);
@@ -313,7 +313,7 @@ fn looked_up(tables: &impl Tables, pool: usize, address: IpAddr) -> Option<(u64,
 /// Pool, client, and what the kernel would find.
 type LookedUp = (usize, IpAddr, Option<(u64, u8)>);
 
-/// What the kernel would find for each point in each of three pools.
+/// The rows that the kernel would find for each point, in each of three pools.
 fn look_up_all(tables: &impl Tables, points: &[IpAddr]) -> Vec<LookedUp> {
     (0..3)
         .flat_map(|pool| points.iter().map(move |&point| (pool, point)))
@@ -852,7 +852,7 @@ fn find(plan: &Plan, name: &str) -> Option<(Target, Target)> {
     Some((found.exact(), found.wildcard()))
 }
 
-/// What a target says: the pool, or the types of the set, or both.
+/// The words of a target: the pool, or the types of the set, or both.
 fn stands(plan: &Plan, target: Target) -> String {
     match target {
         Target::None => String::new(),

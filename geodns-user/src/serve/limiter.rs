@@ -1,6 +1,6 @@
 //! The limit of responses over UDP, in the slow path: the fast path's own code, over the same buckets.
 //!
-//! Whoever answers a query takes a token of its prefix. So a query that the kernel passes is paid for here, as is one
+//! The path that answers a query takes a token of its prefix. So a query that the kernel passes is paid for here, as is one
 //! that the program does not see, and none is paid for twice.
 
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! What is legal in a configuration, or in the files that it names, and yet hardly meant.
+//! Warnings: of things that are legal in a configuration, or in the files that it names, and yet hardly meant.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What zone files and steered names are taken, and the exact line for those that are not.
+//! Zone files and steered names: those that are taken, and the exact line for each that is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};

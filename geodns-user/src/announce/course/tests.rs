@@ -199,7 +199,7 @@ fn a_crash_before_the_start_holds_the_node_down_and_leaves_it_reachable() {
 }
 
 proptest! {
-    /// Whatever happens, in whatever order.
+    /// Random rounds, words and permissions.
     #[test]
     fn what_always_holds(steps in prop::collection::vec(
         (any::<bool>(), any::<bool>(), 0..4u8, 0..3u8, any::<bool>(), 1..200u64), 1..200)

@@ -33,7 +33,7 @@ const RESTORE: Duration = Duration::from_secs(1);
 /// How long the holder waits for its first daemon.
 const FIRST: Duration = Duration::from_secs(30);
 
-/// What the holder is told when it starts.
+/// The socket and the device of a holder.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The socket that the daemon connects to.

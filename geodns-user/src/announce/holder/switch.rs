@@ -1,4 +1,4 @@
-//! What the holder announces while the daemon is silent or gone. Pure.
+//! The metric that the holder announces while the daemon is silent or gone. Pure.
 
 use std::time::{Duration, Instant};
 

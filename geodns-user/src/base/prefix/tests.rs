@@ -1,4 +1,4 @@
-//! Whoever asks for a prefix takes and refuses the same ones, in the same words.
+//! Every place that asks for a prefix takes and refuses the same ones, in the same words.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::control::block::BlockAdd;
 use crate::control::map::{MapDel, MapSet};
 use crate::geo::Layer;
 
-/// What is written, and what it is, or what is said of it.
+/// A text, and the prefix that it is, or the complaint.
 const WRITTEN: &[(&str, Result<&str, &str>)] = &[
     ("192.0.2.0/24", Ok("192.0.2.0/24")),
     ("192.0.2.1/32", Ok("192.0.2.1/32")),

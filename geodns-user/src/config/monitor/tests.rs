@@ -1,4 +1,4 @@
-//! What `mirror.check` takes, and the exact line for everything that it does not.
+//! `mirror.check`: forms that it takes, and the exact line for each that it refuses.
 
 use std::path::Path;
 

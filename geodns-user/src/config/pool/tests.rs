@@ -1,4 +1,4 @@
-//! What pools and mirrors take, and the exact line for everything that they do not.
+//! Pools and mirrors: forms that they take, and the exact line for each that they refuse.
 
 use std::path::{Path, PathBuf};
 

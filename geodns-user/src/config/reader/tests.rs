@@ -284,7 +284,7 @@ fn a_key_that_is_taken_out_hides_no_value() {
     }
 }
 
-/// What two sections have wrong is what the one has, and what the other has.
+/// Two broken sections complain of the same as each of them does alone.
 #[test]
 fn no_section_hides_another() {
     for (number, first) in SECTIONS.iter().enumerate() {

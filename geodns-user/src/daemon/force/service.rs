@@ -1,7 +1,7 @@
 //! Mirrors go in and out of service: the room `service` decides, and this file stores that in the plan in force and in
 //! the kernel.
 //!
-//! Whoever decides holds [`Current`], so that decisions come one after the other.
+//! A thread that decides holds [`Current`], so that decisions come one after the other.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;

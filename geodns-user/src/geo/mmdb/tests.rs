@@ -85,7 +85,7 @@ fn runs(geography: &Geography, window: &str, wanted: Wanted) -> Vec<(IpAddr, IpA
         .collect()
 }
 
-/// What a cursor says of a window, step by step.
+/// Reads of a window by a cursor, step by step.
 fn steps(geography: &Geography, window: Prefix, wanted: Wanted) -> Vec<(u128, u128, PlaceId)> {
     let mut cursor = geography.walk(window, wanted);
     let mut steps = Vec::new();

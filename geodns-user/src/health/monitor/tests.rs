@@ -365,7 +365,7 @@ async fn trouble_on_this_side_does_not_count() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(50))]
 
-    /// Whatever the results, and however late, no verdict changes before the time that was told.
+    /// No verdict changes before the time that was told, whatever the results, and however late.
     #[test]
     fn no_verdict_changes_before_its_time(
         thresholds in (1..5u16, 1..5u16, 1..5u16),

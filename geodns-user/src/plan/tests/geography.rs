@@ -140,7 +140,7 @@ fn fixed() -> Vec<IpNet> {
     v4.chain(v6).chain(more).collect()
 }
 
-/// What one pool gives, found out address by address.
+/// The answers of one pool, found out address by address.
 struct Naive<'a> {
     steering: Steering,
     layers: &'a Layers,

@@ -1005,7 +1005,7 @@ fn what_is_told_to_nobody_is_refused_and_an_nsid_is_left_out() {
     assert!(with.ends_with(&[0, 6, 0, 3, 0, 2, b'n', b'1']), "{with:?}");
 }
 
-/// What the fast path gives for a message, if it answers.
+/// The fast path's answer to a message, if it gives one.
 fn fast(wire: &[u8], client: IpAddr) -> Option<Vec<u8>> {
     let plan = read(&WORLD.plan);
     let mut scratch = Scratch::new();

@@ -1,6 +1,6 @@
 //! The server at work with other handlers: panics, and answers of many messages.
 //!
-//! What each does is told by the first label of the question.
+//! The first label of the question tells a handler what to do.
 
 use std::io;
 use std::net::SocketAddr;

@@ -300,7 +300,7 @@ fn identity() -> Identity {
     }
 }
 
-/// What is sent for a message, if anything.
+/// The octets that are sent for a message, if any are.
 fn send(wire: &[u8], client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut response = vec![1, 2, 3];
     answer(&WORLD, &identity(), wire, client, transport, &mut response).then_some(response)

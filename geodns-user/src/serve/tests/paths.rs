@@ -85,7 +85,7 @@ fn name(random: &mut StdRng) -> String {
     format!("{}.example", labels.join("."))
 }
 
-/// What stands at a name.
+/// The data at a name.
 fn records(random: &mut StdRng) -> Vec<String> {
     let far = "far.test.".to_owned();
     match random.random_range(0..17) {
@@ -205,7 +205,7 @@ fn question(random: &mut StdRng) -> (String, Ask) {
     (format!("{name} {qtype}"), query)
 }
 
-/// What tables say to a query: the verdict, and the answer if it is one.
+/// The verdict of tables on a query, and the answer if it is one.
 fn fast(tables: &impl Tables, query: &Ask) -> (Verdict, Vec<u8>) {
     let mut scratch = Scratch::new();
     assert!(scratch.set_query(&query.wire(), query.client));

@@ -53,7 +53,7 @@ pub(super) async fn counted(server: &Server, counter: &str, value: u64) {
     }
 }
 
-/// What a query is answered with over UDP.
+/// The answer to a query over UDP.
 pub(super) async fn over_udp(at: SocketAddr, query: &[u8]) -> Vec<u8> {
     let from = SocketAddr::new(at.ip(), 0);
     let socket = UdpSocket::bind(from).await.unwrap();

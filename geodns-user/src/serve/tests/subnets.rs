@@ -143,7 +143,7 @@ const ADDRESSES: [&str; 36] = [
     "fd00::1",
 ];
 
-/// What a client of a resolver is told: where that may be kept, and the answer.
+/// An answer to a client of a resolver, and the prefix for which it may be kept.
 fn told(world: &World, pool: &str, subnet: IpNet, resolver: &str) -> (IpNet, Vec<String>) {
     let query = super::ask(&format!("{pool}.example.org A")).subnet(&subnet.to_string());
     let query = query.from(resolver);

@@ -325,7 +325,7 @@ fn each_type_is_read_as_other_servers_read_it() {
     }
 }
 
-/// What named-rrchecker refuses, too; but for three: it takes the first 6 octets of a longer EUI48 and
+/// Texts that named-rrchecker refuses, too, but for three: it takes the first 6 octets of a longer EUI48 and
 /// single digits, and any strings for a GPOS.
 const WRONG: &[&str] = &[
     "A 192.0.2",

@@ -5,15 +5,13 @@
 
 use std::hash::Hasher;
 use std::net::IpAddr;
-use std::path::Path;
 
 use geodns_common::abi::{Family, MAX_GROUPS, MAX_MIRRORS};
 use hashbrown::HashMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use siphasher::sip::SipHasher13;
 
-use super::{Prefix, parse};
-use crate::base::complaint::{Error, Errors};
+use super::Prefix;
 
 /// Below it a number is a member's.
 const FIRST_ORDER: u16 = (MAX_MIRRORS + MAX_GROUPS) as u16;
@@ -67,28 +65,6 @@ pub fn members(member: u8) -> &'static [u8] {
 }
 
 impl Layer {
-    /// Parses a list of lines `prefix,mirror,mirror,...`, the best mirror first. `mirror` gives the number
-    /// for an id (`None`: leave it out), or says what is wrong with it. Blank lines and `#` comments are
-    /// skipped; a first line `prefix,mirror` is a header. Host bits set, a repeated prefix, anything
-    /// unparsable: an error with the line. `key` is what names the file in the configuration.
-    pub fn parse(
-        text: &str,
-        file: &Path,
-        key: Option<&str>,
-        mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
-    ) -> Result<Self, Errors> {
-        parse::parse(text, mirror).map_err(|(wrong, more)| {
-            let errors = wrong.into_iter().map(|wrong| Error {
-                file: file.to_owned(),
-                line: Some(wrong.line),
-                column: None,
-                key: key.map(str::to_owned),
-                message: wrong.message,
-            });
-            Errors::new(errors.collect(), more)
-        })
-    }
-
     /// The number of an order, which may be new; `None`: it is empty.
     pub(super) fn number(&mut self, order: &[u8]) -> Result<Option<u16>, TooMany> {
         match *order {

@@ -2,10 +2,12 @@
 //! hand and anything else by the standard parsers.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::{Layer, Prefix};
+use crate::base::complaint::{Error, Errors};
 use crate::base::prefix;
 
 /// Lines of which it is kept what is wrong with them; of the others only the number.
@@ -32,8 +34,32 @@ impl From<String> for Bad {
     }
 }
 
+impl Layer {
+    /// Parses a list of lines `prefix,mirror,mirror,...`, the best mirror first. `mirror` gives the number
+    /// for an id (`None`: leave it out), or says what is wrong with it. Blank lines and `#` comments are
+    /// skipped; a first line `prefix,mirror` is a header. Host bits set, a repeated prefix, anything
+    /// unparsable: an error with the line. `key` is what names the file in the configuration.
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        key: Option<&str>,
+        mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
+    ) -> Result<Self, Errors> {
+        parse(text, mirror).map_err(|(wrong, more)| {
+            let errors = wrong.into_iter().map(|wrong| Error {
+                file: file.to_owned(),
+                line: Some(wrong.line),
+                column: None,
+                key: key.map(str::to_owned),
+                message: wrong.message,
+            });
+            Errors::new(errors.collect(), more)
+        })
+    }
+}
+
 /// A list; or what is wrong with its lines, and how many more have something.
-pub fn parse<'a>(
+fn parse<'a>(
     text: &'a str,
     mut mirror: impl FnMut(&str) -> Result<Option<u8>, String>,
 ) -> Result<Layer, (Vec<Wrong>, usize)> {

@@ -10,10 +10,8 @@ type Circle = (&'static str, &'static [&'static str]);
 
 /// The circles that are left.
 const CIRCLES: &[Circle] = &[
-    ("geodns-user/src/geo", &["layer", "parse"]),
     ("geodns-user/src/kernel", &["link", "pins", "shared"]),
     ("geodns-user/src/zone", &["delta", "store"]),
-    ("geodns-user/src/zone/rdata", &["field", "odd"]),
 ];
 
 /// The files of a crate, by module.

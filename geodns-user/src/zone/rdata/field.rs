@@ -1,12 +1,11 @@
 //! One field of a record's data: from its tokens, and from octets.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use domain::base::iana::SecurityAlgorithm;
-use domain::utils::{base16, base64};
+use domain::utils::base16;
 
 use super::super::text::{Token, Wrong};
-use super::{Data, odd, rtype, svcb};
+use super::word::{bad_hex, base64_of, ipv4, ipv6, joined, name_len, type_of};
+use super::{Data, odd, svcb};
 
 /// The kind of a field of RDATA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,43 +260,10 @@ fn u32(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&(number as u32).to_be_bytes());
 }
 
-/// Octets of the uncompressed name that something begins with.
-pub fn name_len(octets: &[u8]) -> Option<usize> {
-    let mut len = 0;
-    loop {
-        let label = *octets.get(len)?;
-        if label > 63 {
-            return None;
-        }
-        len += 1 + usize::from(label);
-        if label == 0 {
-            return (len <= 255).then_some(len);
-        }
-    }
-}
-
 /// Octets of the string that something begins with, its length included.
 fn text_len(octets: &[u8]) -> Option<usize> {
     let len = 1 + usize::from(*octets.first()?);
     (len <= octets.len()).then_some(len)
-}
-
-pub(super) fn ipv4(token: &Token<'_>) -> Result<Ipv4Addr, Wrong> {
-    token.word().parse().map_err(|_| {
-        token.wrong(format!(
-            "{} is not an IPv4 address; write one, as 192.0.2.1",
-            token.shown()
-        ))
-    })
-}
-
-pub(super) fn ipv6(token: &Token<'_>) -> Result<Ipv6Addr, Wrong> {
-    token.word().parse().map_err(|_| {
-        token.wrong(format!(
-            "{} is not an IPv6 address; write one, as 2001:db8::1",
-            token.shown()
-        ))
-    })
 }
 
 fn text(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
@@ -313,15 +279,6 @@ fn text(token: &Token<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// The rest of the tokens as one word.
-pub(super) fn joined(data: &mut Data<'_>) -> Result<String, Wrong> {
-    let mut word = data.next()?.word().to_owned();
-    while !data.tokens.is_empty() {
-        word += data.next()?.word();
-    }
-    Ok(word)
-}
-
 fn hex(data: &mut Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
     let word = joined(data)?;
     let octets: Vec<u8> = base16::decode(&word).map_err(|_| bad_hex(data))?;
@@ -329,19 +286,6 @@ fn hex(data: &mut Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
         return Err(bad_hex(data));
     }
     out.extend(octets);
-    Ok(())
-}
-
-pub(super) fn bad_hex(data: &Data<'_>) -> Wrong {
-    data.wrong("hexadecimal digits belong here, two for each octet; correct them")
-}
-
-/// Appends what a word in Base64 says.
-pub(super) fn base64_of(word: &str, data: &Data<'_>, out: &mut Vec<u8>) -> Result<(), Wrong> {
-    match base64::decode::<Vec<u8>>(word) {
-        Ok(octets) if !octets.is_empty() => out.extend(octets),
-        _ => return Err(data.wrong("Base64 belongs here (RFC 4648 section 4); copy it anew")),
-    }
     Ok(())
 }
 
@@ -368,16 +312,6 @@ fn groups(
         out.extend_from_slice(&number.to_be_bytes()[2 - digits / 2..]);
     }
     Some(())
-}
-
-pub(super) fn type_of(token: &Token<'_>) -> Result<u16, Wrong> {
-    let known = rtype(token).map(|rtype| rtype.to_int());
-    known.ok_or_else(|| {
-        token.wrong(format!(
-            "{} is no type; write one, as A or TYPE65280",
-            token.shown()
-        ))
-    })
 }
 
 /// Types to the end, as windows of bits.

@@ -6,16 +6,18 @@
 //! - `field`: one field, from tokens and from octets
 //! - `odd`: fields with rules of their own: LOC, APL, HIP and the like
 //! - `svcb`: the parameters of SVCB and HTTPS
+//! - `word`: words that several fields have
 
 mod field;
 mod odd;
 mod svcb;
+mod word;
 
 use std::cmp::Ordering;
 
 use domain::base::Rtype;
 use field::Field;
-pub use field::name_len;
+pub use word::name_len;
 
 use super::text::{Token, Wrong};
 
@@ -248,7 +250,7 @@ fn fields(rtype: Rtype) -> Option<&'static [Field]> {
 /// The signer's name of a SIG or RRSIG stands behind 18 octets, and is in lower case in canonical form.
 fn lower_signer(rdata: &mut [u8]) {
     let signer = rdata.get_mut(18..).unwrap_or(&mut []);
-    let len = field::name_len(signer).unwrap_or(0);
+    let len = name_len(signer).unwrap_or(0);
     signer[..len].make_ascii_lowercase();
 }
 
@@ -274,7 +276,7 @@ fn sane(rtype: Rtype, rdata: &[u8]) -> Result<(), &'static str> {
                 return Err("the digest has not the length of its kind; copy it anew");
             }
         (64 | 65, [_, _, rest @ ..]) => {
-            let target = field::name_len(rest).unwrap_or(rest.len());
+            let target = name_len(rest).unwrap_or(rest.len());
             svcb::sane(&rest[target..])?;
         }
         (257, [_, rest @ ..]) => {

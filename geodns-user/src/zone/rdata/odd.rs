@@ -6,7 +6,7 @@ use domain::utils::{base16, base32};
 
 use super::super::text::{Token, Wrong};
 use super::Data;
-use super::field::{bad_hex, base64_of, ipv4, ipv6, joined, name_len, type_of};
+use super::word::{bad_hex, base64_of, ipv4, ipv6, joined, name_len, type_of};
 
 /// WKS (RFC 1035 section 3.4.2): a protocol and a bit for each port. Names of services are not known
 /// here; those of protocols are, of the two that have ports.

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use domain::base::{Name as DomainName, Rtype, Serial};
 
-use super::delta::Run;
-use super::store::{Node, Record, TooLarge, Zone};
+use super::run::{Record, Run};
+use super::store::{Node, TooLarge, Zone};
 use crate::base::name::{Name, ancestors, parse_name};
 use crate::config::Steer;
 

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::acme::next;
-use super::store::{Node, Record, TooLarge, Zone};
+use super::run::Record;
+use super::store::{Node, TooLarge, Zone};
 use crate::base::name::{Name, parse_name};
 use crate::config::{Claims, Member};
 

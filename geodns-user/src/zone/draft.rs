@@ -8,7 +8,8 @@ use domain::base::{Name as DomainName, Rtype};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::problems::{At, Problems};
-use super::store::{self, Record, TooLarge, Zone};
+use super::run::Record;
+use super::store::{self, TooLarge, Zone};
 use super::{rdata, size};
 use crate::base::name::Name;
 

@@ -1,5 +1,6 @@
 //! Zones: read from zone files, with the names that a pool answers marked on them.
 //!
+//! - `run`: records one after the other
 //! - `store`: a [`Zone`] in memory; `index`: where its nodes are, by their names; `memory`: what the machine is
 //!   asked to do about it
 //! - [`acme`]: tokens of ACME challenges, put over a zone
@@ -43,6 +44,7 @@ mod offer;
 mod problems;
 mod rdata;
 mod read;
+mod run;
 mod size;
 mod steer;
 mod store;
@@ -57,14 +59,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use bytes::Bytes;
-pub use delta::{Delta, Misfit, Run};
+pub use delta::{Delta, Misfit};
 use domain::base::Rtype;
 use hashbrown::{HashMap, HashSet};
 pub use integrity::SIGNED;
 pub use offer::Offer;
 pub use problems::Findings;
 pub use rdata::{compare, name_len};
-pub use store::{NameHash, Node, Record, RrSet, TooLarge, Zone, name_len as wire_len};
+pub use run::{Record, Run, name_len as wire_len};
+pub use store::{NameHash, Node, RrSet, TooLarge, Zone};
 use tracing::warn;
 
 use crate::base::complaint::Error;

@@ -13,8 +13,9 @@ use domain::base::serial::Serial;
 use tracing::warn;
 
 use super::Zones;
-use super::delta::{Delta, Run};
-use super::store::{Node, Record, TooLarge, Zone};
+use super::delta::Delta;
+use super::run::{Record, Run};
+use super::store::{Node, TooLarge, Zone};
 use crate::config::{Config, Pool, Steered};
 
 /// A zone to be transferred.

@@ -16,7 +16,8 @@ use domain::base::{Name as DomainName, Rtype};
 use hashbrown::DefaultHashBuilder;
 
 use super::index::{Index, hash_of};
-use super::{Run, memory, rdata};
+use super::run::{Record, Run, name_len};
+use super::{memory, rdata};
 use crate::base::name::{Name, ancestors};
 
 /// In place of a pool: none.
@@ -85,17 +86,6 @@ pub struct RrSet<'a> {
     pub ttl: u32,
     /// RDATA of each record, behind its length.
     records: &'a [u8],
-}
-
-/// A record of some owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// Type.
-    pub rtype: Rtype,
-    /// RDATA, names uncompressed.
-    pub rdata: &'a [u8],
-    /// TTL, seconds.
-    pub ttl: u32,
 }
 
 /// A type, and of a signature the type that it covers: records of one kind are an RRset.
@@ -705,18 +695,6 @@ impl<'a> RrSet<'a> {
     pub fn octets(self) -> usize {
         self.records.len()
     }
-}
-
-/// Octets of the name that something begins with.
-pub fn name_len(octets: &[u8]) -> usize {
-    let mut len = 0;
-    while let Some(&label) = octets.get(len) {
-        len += 1 + usize::from(label);
-        if label == 0 {
-            break;
-        }
-    }
-    len
 }
 
 fn get32(octets: &[u8], at: usize) -> u32 {

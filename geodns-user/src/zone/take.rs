@@ -3,8 +3,9 @@
 use domain::base::{Name as DomainName, Rtype};
 use geodns_common::wire;
 
-use super::delta::{Delta, Run};
-use super::store::{Node, Record, Zone};
+use super::delta::Delta;
+use super::run::{Record, Run};
+use super::store::{Node, Zone};
 use super::{rdata, size};
 use crate::base::name::{Name, ancestors};
 

@@ -5,7 +5,7 @@
 //! - [`memory`]: its maps, and what they take
 //! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the maps that outlive instances and daemons
-//! - [`link`]: the program on an interface
+//! - [`link`]: the program on an interface; `attach`: puts it there, and takes it off
 //! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
@@ -36,6 +36,7 @@
 //! daemon attaches again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches
 //! and unpins, unless `on_stop = "keep"`.
 
+mod attach;
 pub mod block;
 pub mod bpffs;
 pub mod cookies;
@@ -209,7 +210,7 @@ impl Kernel {
         tables: &impl Tables,
         capacity: Capacity,
     ) -> Result<(SharedMaps, Parts), Error> {
-        let shared = SharedMaps::adopt(object, pins)?;
+        let shared = SharedMaps::adopt(object, |name| pins.map(name))?;
         let mut dropped = shared.dropped()?;
         let mut instance = Instance::load(object, tables, capacity, settings.log_every, &shared)?;
         for counter in 0..settings.blocks.len() as u32 {
@@ -404,7 +405,7 @@ impl Kernel {
                 continue;
             }
             let program = self.instance.program_fd()?;
-            match link::attach(&self.pins, program, netdev, self.settings.mode) {
+            match attach::attach(&self.pins, program, netdev, self.settings.mode) {
                 Ok(attachment) => {
                     tracing::info!(interface = name, "{}", describe(&attachment));
                     self.attached.push(attachment);
@@ -561,7 +562,7 @@ impl Parts {
                 };
                 if taken.iter().all(|attachment| attachment.name != *name) {
                     let program = self.instance.program_fd()?;
-                    fresh.push(link::attach(pins, program, netdev, settings.mode)?);
+                    fresh.push(attach::attach(pins, program, netdev, settings.mode)?);
                 }
             }
             let all = || fresh.iter().chain(&taken);

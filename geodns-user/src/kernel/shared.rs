@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
@@ -18,7 +19,6 @@ use super::block::BlockCounters;
 use super::cookies::Cookies;
 use super::heartbeat::Heartbeat;
 use super::listen::Listening;
-use super::pins::Pins;
 use super::watch::{Sightings, Sketches};
 use super::{Error, chain, sys};
 
@@ -48,15 +48,12 @@ impl SharedMaps {
         Self::open(object, &|_| None)
     }
 
-    /// Those that a daemon before us has pinned, new ones where there are none. Pins stay as they are.
-    pub fn adopt(object: &[u8], pins: &Pins) -> Result<Self, Error> {
-        Self::open(object, &|name| Some(pins.map(name)))
+    /// Those that a daemon before us has pinned at these paths, new ones where there are none. Pins stay as they are.
+    pub fn adopt(object: &[u8], pin: impl Fn(&str) -> PathBuf) -> Result<Self, Error> {
+        Self::open(object, &|name| Some(pin(name)))
     }
 
-    fn open(
-        object: &[u8],
-        pin: &dyn Fn(&str) -> Option<std::path::PathBuf>,
-    ) -> Result<Self, Error> {
+    fn open(object: &[u8], pin: &dyn Fn(&str) -> Option<PathBuf>) -> Result<Self, Error> {
         // The object itself says what the maps must be like.
         let fresh = sys::undisturbed(|| EbpfLoader::new().load(object)).map_err(Error::load)?;
         let open = |name| {

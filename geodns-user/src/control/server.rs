@@ -1,7 +1,7 @@
 //! The control socket: HTTP and JSON over a Unix socket that only its owner and root may use.
 //!
 //! `curl --unix-socket /run/geodns/control.sock http://geodns/v1/status` works; what there is to ask
-//! stands in `GET /v1/openapi.json`. Every failure is a [`Problem`]: one line of JSON.
+//! stands in `GET /v1/openapi.json`. Every failure is a [`Problem`](super::problem::Problem): one line of JSON.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

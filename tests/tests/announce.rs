@@ -287,3 +287,22 @@ fn a_slow_path_that_hangs_or_is_dead_is_noticed_while_the_kernel_answers() -> Re
     answered()?;
     Ok(())
 }
+
+#[test]
+fn a_second_holder_leaves_the_socket_of_the_first_alone() -> Result<()> {
+    needs_root!();
+    let world = World::start()?;
+    let mut daemon = world.connect()?;
+    daemon.say(&announce(Some(100))?)?;
+    let second = world
+        .space
+        .command(binary()?)
+        .args(["hold", "--device", "geodns0", "--socket"])
+        .arg(world.folder.path().join("announce.sock"))
+        .output()?;
+    ensure!(!second.status.success());
+    let mut next = world.connect()?;
+    next.say(&announce(Some(200))?)?;
+    ensure!(world.metrics()? == ["200", "200"]);
+    Ok(())
+}

@@ -1,5 +1,6 @@
 //! The ground floor: words that every room shares. It uses no other room.
 //!
+//! - [`capability`]: capabilities of the process
 //! - [`clock`]: the time of day, as a number
 //! - [`complaint`]: what is wrong with an input file, where, and what to do
 //! - [`country`]: codes of countries and continents
@@ -7,6 +8,7 @@
 //! - [`name`]: domain names
 //! - [`prefix`]: address prefixes, as people write them and as the kernel's tries have them
 
+pub mod capability;
 pub mod clock;
 pub mod complaint;
 pub mod country;

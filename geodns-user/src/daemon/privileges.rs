@@ -1,9 +1,9 @@
 //! Capabilities: the process keeps those that it needs, and gives up all others.
 
-use std::collections::HashSet;
-
 use anyhow::Context;
 use caps::{CapSet, Capability};
+
+use crate::base::capability;
 
 /// Capabilities that the daemon needs as long as it runs: load programs and make maps, attach them, have the verifier
 /// allow what it allows a tracer, bind port 53 on addresses that come, and ping mirrors.
@@ -62,31 +62,13 @@ pub fn raise_file_limit() {
 /// Gives up every other capability, for good. For the calling thread and those that it makes from
 /// now on, so before there is a runtime.
 pub fn drop_all_but_needed() -> anyhow::Result<()> {
-    let have = caps::read(None, CapSet::Permitted).context("cannot read capabilities")?;
-    let keep: HashSet<Capability> = KEPT
-        .into_iter()
-        .filter(|capability| have.contains(capability))
-        .collect();
-    let narrow = || {
-        // A child could get them back only through the bounding set, which SETPCAP narrows.
-        if have.contains(&Capability::CAP_SETPCAP) {
-            for capability in caps::read(None, CapSet::Bounding)? {
-                if !keep.contains(&capability) {
-                    caps::drop(None, CapSet::Bounding, capability)?;
-                }
-            }
-        }
-        caps::clear(None, CapSet::Ambient)?;
-        caps::set(None, CapSet::Effective, &keep)?;
-        caps::set(None, CapSet::Permitted, &keep)?;
-        caps::set(None, CapSet::Inheritable, &HashSet::new())
-    };
-    narrow().context("cannot drop capabilities")?;
-    nix::sys::prctl::set_no_new_privs().context("cannot set no_new_privs")
+    capability::keep_only(&KEPT)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     /// The unit file leaves us the capabilities that we keep, but for one that only a start without systemd needs.

@@ -11,19 +11,20 @@ pub mod client;
 pub mod message;
 pub mod switch;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context, bail};
-use caps::{CapSet, Capability};
+use caps::Capability;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::route::{Route, Routes};
+use crate::base::capability;
 use crate::observe::logs;
 use message::{Answer, Word};
 use switch::Switch;
@@ -45,7 +46,8 @@ pub struct Options {
 /// Holds the device until the daemon ends, or has been dead for `kernel.stale_after`.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     logs::start(logs::Format::Human).map_err(anyhow::Error::msg)?;
-    narrow().context("cannot drop capabilities")?;
+    // Devices and routes take no other.
+    capability::keep_only(&[Capability::CAP_NET_ADMIN])?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -53,25 +55,13 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     runtime.block_on(hold(options))
 }
 
-/// Gives up every capability but the one that devices and routes take.
-fn narrow() -> Result<(), caps::errors::CapsError> {
-    let have = caps::read(None, CapSet::Permitted)?;
-    let kept: HashSet<_> = [Capability::CAP_NET_ADMIN]
-        .into_iter()
-        .filter(|capability| have.contains(capability))
-        .collect();
-    caps::clear(None, CapSet::Ambient)?;
-    caps::set(None, CapSet::Effective, &kept)?;
-    caps::set(None, CapSet::Permitted, &kept)?;
-    caps::set(None, CapSet::Inheritable, &HashSet::new())
-}
-
 async fn hold(options: &Options) -> anyhow::Result<()> {
     let (connection, netlink, _) = rtnetlink::new_connection().context("netlink")?;
     tokio::spawn(connection);
-    let listener = Socket::bind(&options.socket)?;
+    // First: a second holder of the device ends here, and leaves the socket of the first alone.
     let routes = Routes::on(&options.device, netlink).await;
     let routes = routes.map_err(anyhow::Error::msg)?;
+    let listener = Socket::bind(&options.socket)?;
     let mut holder = Holder {
         routes,
         switch: Switch::new(Instant::now()),

@@ -23,6 +23,7 @@
 //! - [`transfer`]: zones taken from other servers, and others told of changes
 //! - [`health`]: checks of mirrors, and what other monitors found
 //! - [`service`]: which mirrors are in service; pure
+//! - [`shared`]: the state that the nodes of a fleet share: one store, and how a node follows it
 //! - [`state`]: what must survive a restart
 //! - [`observe`]: counters, logs
 //! - [`announce`]: this node's place in an anycast set: routes that say how it stands
@@ -51,6 +52,7 @@ pub mod printable;
 pub mod publish;
 pub mod serve;
 pub mod service;
+pub mod shared;
 pub mod state;
 pub mod steering;
 pub mod supervise;

@@ -5,7 +5,9 @@
 //! - `service`: which mirrors are in service, for which share of the clients
 //! - `whereabouts`: what the databases know of a client, as policies ask for it
 //! - [`standing`]: what an operator and other monitors say of a mirror
+//! - [`quorum`]: nodes of a fleet vote whether a target of checks is up
 
+pub mod quorum;
 mod service;
 pub mod standing;
 mod weight;

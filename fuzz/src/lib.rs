@@ -4,7 +4,7 @@
 //! `seeds`, which past runs have found, without it.
 //!
 //! - [`answer`]: the fast path; [`respond`]: the slow path; [`transfer`]: what primaries send; [`zone_file`]: files
-//! - [`config`]: configurations
+//! - [`config`]: configurations; [`votes`]: what nodes of a fleet say of mirrors
 //! - `world`: what is asked; `message`: a second reader of what is answered
 
 pub mod answer;
@@ -12,5 +12,6 @@ pub mod config;
 mod message;
 pub mod respond;
 pub mod transfer;
+pub mod votes;
 mod world;
 pub mod zone_file;

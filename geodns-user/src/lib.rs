@@ -25,6 +25,7 @@
 //! - [`service`]: which mirrors are in service; pure
 //! - [`shared`]: the state that the nodes of a fleet share: one store, and how a node follows it
 //! - [`state`]: what must survive a restart
+//! - [`fleet`]: what the nodes of a fleet tell each other; pure
 //! - [`observe`]: counters, logs
 //! - [`announce`]: this node's place in an anycast set: routes that say how it stands
 //! - [`control`]: the API on the control socket, and its client
@@ -42,6 +43,7 @@ pub mod control;
 pub mod daemon;
 pub mod fault;
 pub mod files;
+pub mod fleet;
 pub mod geo;
 pub mod health;
 pub mod heap;

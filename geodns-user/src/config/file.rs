@@ -34,6 +34,8 @@ pub(super) struct File {
     #[serde(default)]
     pub health: Health,
     #[serde(default)]
+    pub fleet: Fleet,
+    #[serde(default)]
     pub transfer: Transfer,
     #[serde(default)]
     pub tsig: Vec<Tsig>,
@@ -126,6 +128,25 @@ pub(super) struct Cookies {
     pub secrets: Option<Spanned<Vec<Spanned<String>>>>,
     /// File with the secrets, one on each line.
     pub secrets_file: Option<Spanned<String>>,
+}
+
+/// State that several nodes share, in etcd, if there are endpoints.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fleet {
+    /// Name of the fleet. All keys in etcd are below /geodns/NAME/.
+    pub name: Option<Spanned<String>>,
+    /// Endpoints of etcd, as "https://192.0.2.10:2379"; the one of this site first.
+    pub etcd: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Certificates, PEM, that vouch for etcd. Default: the system's.
+    pub ca: Option<Spanned<String>>,
+    /// This node's certificate, PEM.
+    pub certificate: Option<Spanned<String>>,
+    /// Private key of it, PEM.
+    pub key: Option<Spanned<String>>,
+    /// Time that a node without etcd goes on answering; 0s: for ever. Default: "0s".
+    #[schemars(extend("pattern" = TIME))]
+    pub max_stale: Option<Spanned<String>>,
 }
 
 /// Response rate limiting.

@@ -13,6 +13,7 @@
 //! - `pool`: pools and their rules; `monitor`: a mirror's check
 //! - `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
+//! - `fleet`: the state that several nodes share
 //! - `catalog`: catalog zones and their members; `claims`: which names these may not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
 
@@ -21,6 +22,7 @@ mod catalog;
 mod claims;
 mod cookies;
 mod file;
+mod fleet;
 mod found;
 mod inward;
 mod monitor;
@@ -46,6 +48,7 @@ pub use blocks::{Block, check_note};
 pub use catalog::{Catalog, Listing, MAX_PRODUCER, Member, Template};
 pub use claims::Claims;
 pub use cookies::{Cookies, Secrets};
+pub use fleet::{Endpoint, Fleet, Identity};
 use geodns_common::abi;
 pub use inward::Inward;
 use ipnet::IpNet;
@@ -92,6 +95,8 @@ pub struct Config {
     pub databases: Vec<PathBuf>,
     /// `health.feed`: file of other monitors' verdicts.
     pub health_feed: Option<PathBuf>,
+    /// `[fleet]`; `None`: this node is alone.
+    pub fleet: Option<Fleet>,
     /// `[transfer]`
     pub transfer: Inward,
     /// `[[tsig]]`

@@ -180,6 +180,40 @@ fn the_short_sample_is_good() {
 /// The reference is the documentation: what it shows as defaults are the defaults, and its commented
 /// examples are good too.
 #[test]
+fn a_fleet_has_endpoints() {
+    let text = |keys: &str| BASE.replace("[control]", &format!("[fleet]\n{keys}\n[control]"));
+    assert_eq!(parse(text("")).unwrap().fleet, None);
+    let fleet = |keys: &str| parse(text(keys)).unwrap().fleet.unwrap();
+    let least = fleet("name = \"a\"\netcd = [\"http://a\"]");
+    assert_eq!(
+        (least.ca, least.identity, least.max_stale),
+        (None, None, None)
+    );
+    let all = fleet(
+        "name = \"a\"\netcd = [\"https://[2001:db8::1]:23/\", \"http://192.0.2.1\"]\nca = \"ca\"\n\
+         certificate = \"c\"\nkey = \"k\"\nmax_stale = \"1h\"",
+    );
+    let etcd: Vec<String> = all.etcd.iter().map(Endpoint::to_string).collect();
+    assert_eq!(etcd, ["https://[2001:db8::1]:23", "http://192.0.2.1:2379"]);
+    assert_eq!(all.etcd[0].host, "2001:db8::1");
+    assert_eq!(all.ca, Some("etc/ca".into()));
+    assert_eq!(all.max_stale, Some(Duration::from_secs(3600)));
+    for bad in [
+        "",
+        "a",
+        "https://",
+        "ftp://a",
+        "http://u@a",
+        "http://a/b",
+        "http://a:0",
+        "http://a:x",
+        "http://a?b",
+    ] {
+        assert_eq!(Endpoint::parse(bad), None, "{bad}");
+    }
+}
+
+#[test]
 fn the_reference_says_the_truth() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/geodns.toml"));
     let sample = Config::load(path).unwrap();
@@ -401,7 +435,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: block, control, cookies, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
+            "11: contol: unknown section; did you mean control? known: block, control, cookies, fleet, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
         ),
         (
             "path =",
@@ -733,6 +767,61 @@ fn each_wrong_value_is_one_clear_line() {
             "[control]",
             "[tls]\nkey = \"k.pem\"\n[control]",
             "12: tls.certificate: missing; name the key's certificate",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a b\"\netcd = [\"http://a\"]\n[control]",
+            "12: fleet.name: \"a b\" is no name; write 1 to 63 letters, digits, '-', '_' or '.'",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\n[control]",
+            "12: fleet.etcd: missing; name the endpoints, as [\"https://192.0.2.10:2379\"]",
+        ),
+        (
+            "[control]",
+            "[fleet]\netcd = [\"http://a\"]\n[control]",
+            "12: fleet.name: missing; give the fleet a name, the same on all nodes",
+        ),
+        (
+            "[control]",
+            "[fleet]\nca = \"a.pem\"\n[control]",
+            "12: fleet.etcd: missing; there is no fleet without name and etcd",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = []\n[control]",
+            "13: fleet.etcd: 0 endpoints; write 1 to 9",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = [\"http://a\", \"10.0.0.1:2379\"]\n[control]",
+            "13: fleet.etcd: \"10.0.0.1:2379\" is no endpoint; write one as \"https://192.0.2.10:2379\"",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = [\"http://a\", \"http://a:2379/\"]\n[control]",
+            "13: fleet.etcd: http://a:2379 stands here twice; remove one",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = [\"http://a\"]\nkey = \"k.pem\"\n[control]",
+            "14: fleet.certificate: missing; name the key's certificate",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = [\"http://a\"]\ncertificate = \"c.pem\"\n[control]",
+            "14: fleet.key: missing; name the certificate's private key",
+        ),
+        (
+            "[control]",
+            "[fleet]\nmax_stale = \"1ms\"\n[control]",
+            "12: fleet.max_stale: \"1ms\" is out of range; write \"1s\" to \"365d\", or \"0s\" for ever",
+        ),
+        (
+            "[control]",
+            "[fleet]\nmax_stale = \"0\"\n[control]",
+            "12: fleet.max_stale: \"0\" is not a time; write a number and ms, s, m, h or d, as \"5m\"",
         ),
         (
             "[control]",

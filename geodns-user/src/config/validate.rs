@@ -36,8 +36,8 @@ const MAX_LISTEN: usize = 512;
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ has 16 octets, the last of them zero.
 const MAX_INTERFACE: usize = 15;
-/// The longest `stale_after`.
-const MAX_STALE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The longest `stale_after`, and `max_stale`.
+pub(super) const MAX_STALE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Names in the program's name table, unless the file says otherwise: a table of 128 MiB.
 const DEFAULT_NAMES: u32 = 2_000_000;
@@ -76,6 +76,7 @@ pub(super) fn validate(
         let feed = reader.path(Some(feed), "health.feed", "");
         feed.ok().map(|(feed, _)| feed)
     });
+    let fleet = reader.fleet(file.fleet).ok();
     let transfer = reader.inward(file.transfer).ok();
     let keys = reader.keys(file.tsig);
     let zones = reader.zones(file.zone, &keys).ok();
@@ -101,6 +102,7 @@ pub(super) fn validate(
             state: state.0,
             databases,
             health_feed,
+            fleet: fleet?,
             transfer: transfer?,
             keys,
             zones: zones?,
@@ -663,7 +665,7 @@ impl Reader<'_> {
     }
 }
 
-fn not_a_time(text: &str) -> String {
+pub(super) fn not_a_time(text: &str) -> String {
     format!("{text:?} is not a time; write a number and ms, s, m, h or d, as \"5m\"")
 }
 

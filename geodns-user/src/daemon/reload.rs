@@ -177,6 +177,7 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("control.socket", socket);
     keep!("state.path", state);
     keep!("health.feed", health_feed);
+    keep!("fleet", fleet);
     changed
 }
 

@@ -63,6 +63,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         },
         socket: PathBuf::new(),
         health_feed: None,
+        fleet: None,
         transfer: crate::config::Inward::default(),
         state: PathBuf::new(),
         databases: Vec::new(),

@@ -8,13 +8,16 @@ use async_trait::async_trait;
 use super::Daemon;
 use super::audit::{self, Who};
 use super::control::Control;
-use super::force::{durably, internal};
+use super::force::{Edit, internal};
 use crate::base::lock::lock;
 use crate::block::{Blocks, Counters, Rule, RuleText};
 use crate::config::{Config, check_note};
 use crate::control::block::{BlockAdd, BlockChanged, BlockRemove, BlockRule};
 use crate::control::problem::Failure;
-use crate::state::{KeptBlock, State};
+use crate::state::{Item, KeptBlock, State};
+
+/// The object of an edit of them.
+const WHAT: &str = "rules of what is dropped";
 
 /// A block rule, and where it is from.
 struct Known {
@@ -92,8 +95,10 @@ impl BlockRules {
 }
 
 impl Daemon {
-    /// Puts the rules of a configuration and of the state in force in both paths, or in neither.
-    fn put_blocks(&self, config: &Config) -> Result<(), Failure> {
+    /// Puts the rules of the configuration and of the state in force in both paths, or in neither.
+    pub fn put_blocks(&self) -> Result<(), Failure> {
+        let world = self.world.load();
+        let config = &world.inputs.config;
         let compiled = self.block_rules.compile(config, &self.state)?;
         // The slow path first: what the kernel no longer drops, it may not answer.
         let before = self.server.set_blocks(Arc::clone(&compiled.blocks));
@@ -163,7 +168,7 @@ impl Daemon {
     }
 
     /// `block add`
-    pub fn block_add(&self, add: &BlockAdd) -> Result<BlockChanged, Failure> {
+    pub fn block_add(&self, add: &BlockAdd) -> Result<Edit<BlockChanged>, Failure> {
         check_note(&add.note).map_err(Failure::Invalid)?;
         let from = add.from.iter().copied().map(Some);
         let from: Vec<_> = match add.from.is_empty() {
@@ -173,6 +178,7 @@ impl Daemon {
         let world = self.world.load();
         let config = &world.inputs.config;
         let kept = self.state.blocks().map_err(internal)?;
+        let mut next = kept.clone();
         let mut number = kept.iter().map(|block| block.number).max().unwrap_or(0);
         let all = known(config, kept).map_err(Failure::Internal)?;
         let all: Vec<Rule> = all.into_iter().map(|known| known.rule).collect();
@@ -197,16 +203,24 @@ impl Daemon {
                 note: add.note.clone(),
             });
         }
-        self.change_blocks(config, &new, &[])?;
-        Ok(BlockChanged {
-            rules: self.shown_all(&new),
+        next.extend(new.iter().cloned());
+        judged(config, next)?;
+        let all = (all.len() + new.len()) as u64;
+        let items = new.iter().map(|block| Item::Block {
+            number: block.number,
+            block: Some(block.clone()),
+        });
+        let items = items.collect();
+        let tell = move |daemon: &Self, _| BlockChanged {
+            rules: daemon.shown_all(&new),
             before,
-            all: (all.len() + new.len()) as u64,
-        })
+            all,
+        };
+        Ok(Edit::new(WHAT, items, tell))
     }
 
     /// `block remove`, `block clear`
-    pub fn block_remove(&self, remove: &BlockRemove) -> Result<BlockChanged, Failure> {
+    pub fn block_remove(&self, remove: &BlockRemove) -> Result<Edit<BlockChanged>, Failure> {
         let world = self.world.load();
         let config = &world.inputs.config;
         let kept = self.state.blocks().map_err(internal)?;
@@ -229,39 +243,18 @@ impl Daemon {
         let removed = self.shown_all(&gone);
         let mut left = kept;
         left.retain(|block| !numbers.contains(&block.number));
+        judged(config, left.clone())?;
         let left = known(config, left).map_err(Failure::Internal)?;
-        self.change_blocks(config, &[], &gone)?;
-        Ok(BlockChanged {
+        let changed = BlockChanged {
             rules: removed,
             before: 0,
             all: left.len() as u64,
-        })
-    }
-
-    /// Changes rules: on disk first, then in both paths. A change that cannot be put in force is taken back.
-    fn change_blocks(
-        &self,
-        config: &Config,
-        new: &[KeptBlock],
-        gone: &[KeptBlock],
-    ) -> Result<(), Failure> {
-        let numbers = |blocks: &[KeptBlock]| -> Vec<u32> {
-            blocks.iter().map(|block| block.number).collect()
         };
-        let mut next = self.state.blocks().map_err(internal)?;
-        next.retain(|block| !numbers(gone).contains(&block.number));
-        next.extend(new.iter().cloned());
-        judged(config, next)?;
-        let keep = |new: &[KeptBlock], gone: &[KeptBlock]| {
-            let kept = self.state.save_blocks(new, &numbers(gone));
-            kept.map_err(internal)
-        };
-        durably(
-            "rules of what is dropped",
-            || keep(new, gone),
-            || self.put_blocks(config),
-            || keep(gone, new),
-        )
+        let items = gone.iter().map(|block| Item::Block {
+            number: block.number,
+            block: None,
+        });
+        Ok(Edit::new(WHAT, items.collect(), |_, _| changed))
     }
 }
 

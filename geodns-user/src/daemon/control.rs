@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Daemon;
 use super::audit::{self, Who};
+use super::force::Edit;
 use crate::control::by::By;
 use crate::control::problem::Failure;
 
@@ -14,25 +15,22 @@ pub const UNREAD: &str = "ask again when the disk answers";
 pub struct Control(pub Arc<Daemon>);
 
 impl Control {
-    /// Makes a change, and has the log say who did; to its end, even if nobody waits for it any more.
+    /// Makes an edit, and has the log say who did; to its end, even if nobody waits for it any more.
     pub async fn edit<T: Send + 'static>(
         &self,
         what: &'static str,
-        change: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
+        prepare: impl Fn(&Daemon) -> Result<Edit<T>, Failure> + Send + 'static,
         tell: impl FnOnce(&Who, &T) + Send + 'static,
     ) -> Result<T, Failure> {
         let by = By::current();
-        // Under the lock of edits: lines are in the order of what they tell.
-        let change = move |daemon: &Daemon| {
-            let changed = change(daemon);
+        let told = move |outcome: &Result<T, Failure>| {
             let who = Who::of(&by);
-            match &changed {
+            match outcome {
                 Ok(changed) => tell(&who, changed),
                 Err(failure) => audit::failed(&who, what, failure),
             }
-            changed
         };
-        self.0.change_for(change).await
+        self.0.edit_for(prepare, told).await
     }
 
     /// Reads what the state has, with no change under way.

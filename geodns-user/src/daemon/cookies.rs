@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Daemon;
+use super::force::{Edit, internal};
 use crate::base::clock::now_unix_ms;
 use crate::config::{Config, Cookies, Secrets};
+use crate::control::problem::Failure;
 use crate::serve::Identity;
-use crate::state::{self, CookieSecrets, State};
+use crate::state::{self, Change, CookieSecrets, Item, State};
 use crate::supervise::Never;
 
 /// How long a secret makes cookies.
@@ -16,37 +18,41 @@ const ROLLED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How often the age of the secret is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(600);
 
-/// The secrets to use from here on; `None`: there are no cookies.
+/// The secrets to use from here on; `None`: there are no cookies. Our own are rolled if it is time.
 pub fn secrets(config: &Config, state: &State) -> Result<Option<Secrets>, state::Error> {
     match config.cookies {
         Cookies::Off => Ok(None),
         Cookies::Shared(secrets) => Ok(Some(secrets)),
-        Cookies::Generated => generated(state).map(Some),
+        Cookies::Generated => {
+            let known = state.cookie_secrets()?;
+            let due = due(known);
+            if let Some(secrets) = due {
+                let items = vec![Item::Cookies { secrets: due }];
+                state.keep(&Change(items), None)?;
+                return Ok(Some(used(&secrets)));
+            }
+            Ok(known.as_ref().map(used))
+        }
     }
 }
 
-/// Our own secrets, rolled if it is time.
-fn generated(state: &State) -> Result<Secrets, state::Error> {
+/// The secrets that are due in the place of these; `None`: these go on.
+fn due(known: Option<CookieSecrets>) -> Option<CookieSecrets> {
     let now = now_unix_ms();
-    let known = state.cookie_secrets()?;
-    let is_due = |known: &CookieSecrets| {
+    let is_due = |known: CookieSecrets| {
         // Also after the clock was set back: a secret of the future would never be due.
         let age = now.checked_sub(known.since_unix_ms);
         age.is_none_or(|age| u128::from(age) >= ROLLED_AFTER.as_millis())
     };
-    let secrets = match known {
-        Some(known) if !is_due(&known) => known,
-        known => {
-            let next = CookieSecrets {
-                current: rand::random(),
-                since_unix_ms: now,
-                previous: known.map(|known| known.current),
-            };
-            state.save_cookie_secrets(&next)?;
-            next
-        }
-    };
-    Ok(Secrets::new(secrets.current, secrets.previous))
+    known.is_none_or(is_due).then(|| CookieSecrets {
+        current: rand::random(),
+        since_unix_ms: now,
+        previous: known.map(|known| known.current),
+    })
+}
+
+fn used(secrets: &CookieSecrets) -> Secrets {
+    Secrets::new(secrets.current, secrets.previous)
 }
 
 impl Daemon {
@@ -58,18 +64,32 @@ impl Daemon {
         self.server.set_identity(identity(config, secrets));
     }
 
+    /// Puts our own secrets in force, where the configuration has none.
+    pub fn put_cookies(&self, secrets: Option<&CookieSecrets>) {
+        let world = self.world.load();
+        let config = &world.inputs.config;
+        if matches!(config.cookies, Cookies::Generated) {
+            self.set_cookies(config, secrets.map(used));
+        }
+    }
+
+    /// Prepares a roll of our own secrets; it changes nothing if it is not time.
+    fn roll(&self) -> Result<Edit<()>, Failure> {
+        let mut items = Vec::new();
+        if matches!(self.world.load().inputs.config.cookies, Cookies::Generated)
+            && let secrets @ Some(_) = due(self.state.cookie_secrets().map_err(internal)?)
+        {
+            items.push(Item::Cookies { secrets });
+        }
+        Ok(Edit::new("secrets of cookies", items, |_, _| ()))
+    }
+
     /// Rolls our own secrets, as long as the daemon lives.
     pub async fn roll_cookies(self: Arc<Self>) -> Never {
         loop {
             tokio::time::sleep(LOOK_AGAIN).await;
-            // No reload is to put other secrets in force meanwhile.
-            let _alone = self.changes.alone().await;
-            let world = self.world.load_full();
-            let config = Arc::clone(&world.inputs.config);
-            let rolled = tokio::task::block_in_place(|| secrets(&config, &self.state));
-            match rolled {
-                Ok(secrets) => self.set_cookies(&config, secrets),
-                Err(error) => tracing::warn!("the secret of cookies is not rolled: {error}"),
+            if let Err(error) = self.edit(Self::roll, |_| ()).await {
+                tracing::warn!("the secret of cookies is not rolled: {error}");
             }
         }
     }

@@ -14,6 +14,7 @@
 //! - `reasons`: the reasons for the mirrors of a client
 //! - `overrides`: overrides and imports
 //! - `zones`: zones that change on their own
+//! - `in_force`: a change comes in force, each thing of it by its feature
 //! - `listen`: addresses that the server listens on
 //! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`
@@ -34,6 +35,7 @@ mod explain;
 mod follow;
 mod force;
 mod ids;
+mod in_force;
 mod inputs;
 mod listen;
 mod mirrors;

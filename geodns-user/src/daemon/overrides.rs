@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use super::Daemon;
 use super::audit::{self, Who};
 use super::control::Control;
-use super::force::{durably, internal, milliseconds};
+use super::force::{Edit, Ready, Took, internal, milliseconds};
 use super::ids::{require_mirror, require_table, table_pool};
 use super::reasons::look_up;
 use crate::base::lock::{read, write};
@@ -25,8 +25,11 @@ use crate::control::map::{Lookup, MapDel, MapSet, Mapping};
 use crate::control::problem::Failure;
 use crate::geo::{Layer, Layers};
 use crate::plan::EditError;
-use crate::state::{Import, State};
+use crate::state::{Import, Item, State};
 use crate::world::{Inputs, World};
+
+/// Overrides that are put in force one by one, at the most. A new plan is compiled for more.
+const IN_PLACE: usize = 64;
 
 /// The layers of each pool: the configuration's lists and what the state holds.
 ///
@@ -43,14 +46,7 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
             );
             continue;
         };
-        let packed = Layer::from_bytes(&import.layer).with_context(|| {
-            format!(
-                "state {}: the import of pool {} is damaged: import the list again",
-                config.state.display(),
-                import.pool
-            )
-        })?;
-        layers[pool].imported = Arc::new(renumber(config, pool, &import.mirrors, packed));
+        layers[pool].imported = imported(config, pool, &import)?;
     }
     let mut unknown: BTreeMap<(String, String), (IpNet, usize)> = BTreeMap::new();
     for entry in state.overrides()? {
@@ -78,6 +74,18 @@ pub fn layers(inputs: &Inputs, state: &State) -> anyhow::Result<Vec<Layers>> {
         );
     }
     Ok(layers)
+}
+
+/// The list of a pool's import.
+fn imported(config: &Config, pool: usize, import: &Import) -> anyhow::Result<Arc<Layer>> {
+    let packed = Layer::from_bytes(&import.layer).with_context(|| {
+        format!(
+            "state {}: the import of pool {} is damaged: import the list again",
+            config.state.display(),
+            import.pool
+        )
+    })?;
+    Ok(Arc::new(renumber(config, pool, &import.mirrors, packed)))
 }
 
 /// Gives the mirrors of an imported list the numbers that they have now.
@@ -139,19 +147,17 @@ impl Daemon {
         prefix: IpNet,
         mirror: &str,
         pool: Option<&str>,
-    ) -> Result<MapChanged, Failure> {
+    ) -> Result<Edit<MapChanged>, Failure> {
         prefix::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
-        let pools = pools_of(config, mirror, pool)?
-            .into_iter()
-            .map(|(pool, number)| (pool, Some(number)))
-            .collect();
-        self.edit(&world, prefix, pools)
+        let pools = pools_of(config, mirror, pool)?.into_iter();
+        let pools: Vec<_> = pools.map(|(pool, number)| (pool, Some(number))).collect();
+        Ok(map_edit(&world, prefix, &pools))
     }
 
     /// `map del`
-    pub fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<MapChanged, Failure> {
+    pub fn del(&self, prefix: IpNet, pool: Option<&str>) -> Result<Edit<MapChanged>, Failure> {
         prefix::check(prefix).map_err(Failure::Invalid)?;
         let world = self.world.load_full();
         let config = &world.inputs.config;
@@ -172,81 +178,82 @@ impl Daemon {
                 None => format!("no pool has an override of {prefix}"),
             }));
         }
-        self.edit(&world, prefix, pools)
+        Ok(map_edit(&world, prefix, &pools))
     }
 
-    /// Sets or deletes an override in some pools.
-    fn edit(
+    /// Puts overrides in force, all of them or none, and with them new lists of some pools.
+    pub fn put_overrides(
+        &self,
+        overrides: &[(&str, IpNet, Option<&str>)],
+        lists: &[(&str, Option<&Import>)],
+        ready: Ready,
+    ) -> Result<(), Failure> {
+        let world = self.world.load_full();
+        if let Ready::World(ready) = ready {
+            let (next, instance) = *ready;
+            return self.commit(next, instance);
+        }
+        let config = &world.inputs.config;
+        let mut by_prefix: BTreeMap<IpNet, Vec<(usize, Option<u8>)>> = BTreeMap::new();
+        for &(pool, prefix, mirror) in overrides {
+            // What the configuration lacks is not in force: see `layers`.
+            let Some(pool) = table_pool(config, pool) else {
+                continue;
+            };
+            let mirror = mirror.and_then(|mirror| config.mirror_in_pool(pool, mirror));
+            by_prefix.entry(prefix).or_default().push((pool, mirror));
+        }
+        if lists.is_empty() && by_prefix.len() <= IN_PLACE {
+            self.put_each(&world, by_prefix)?;
+            self.upkeep.edited();
+            return Ok(());
+        }
+        let mut layers = world.layers();
+        for (prefix, pools) in by_prefix {
+            set_in(&mut layers, prefix, &pools);
+        }
+        for &(pool, import) in lists {
+            let Some(pool) = table_pool(config, pool) else {
+                continue;
+            };
+            layers[pool].imported = match import {
+                Some(import) => imported(config, pool, import).map_err(internal)?,
+                None => Arc::default(),
+            };
+        }
+        self.put_layers(&world, &layers)
+    }
+
+    /// Puts overrides in force one after the other. If one fails, those before it are taken back.
+    fn put_each(
         &self,
         world: &World,
-        prefix: IpNet,
-        pools: Vec<(usize, Option<u8>)>,
-    ) -> Result<MapChanged, Failure> {
-        let config = &world.inputs.config;
-        let plan = read(&world.plan);
-        let before: Vec<(usize, Option<u8>)> = pools
-            .iter()
-            .map(|&(pool, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied()))
-            .collect();
-        drop(plan);
-        durably(
-            &format!("map, {prefix}"),
-            || self.keep_override(config, prefix, &pools),
-            || {
-                self.put_in_force(world, prefix, &pools).inspect_err(|_| {
-                    // Some pools may have it.
-                    if self.put_in_force(world, prefix, &before).is_err() {
+        by_prefix: BTreeMap<IpNet, Vec<(usize, Option<u8>)>>,
+    ) -> Result<(), Failure> {
+        let mut done = Vec::new();
+        for (prefix, pools) in by_prefix {
+            let plan = read(&world.plan);
+            let before =
+                |&(pool, _): &(usize, _)| (pool, plan.layers(pool).overrides.get(&prefix).copied());
+            let before: Vec<_> = pools.iter().map(before).collect();
+            drop(plan);
+            // Some pools may have it.
+            done.push((prefix, before));
+            if let Err(failure) = self.put_in_force(prefix, &pools) {
+                for (prefix, before) in done.into_iter().rev() {
+                    if self.put_in_force(prefix, &before).is_err() {
                         self.upkeep.mend();
                     }
-                })
-            },
-            || self.keep_override(config, prefix, &before),
-        )?;
-        self.upkeep.edited();
-        let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
-        let changes = pools
-            .iter()
-            .zip(&before)
-            .map(|(&(pool, after), &(_, before))| Change {
-                pool: config.pools[pool].id.clone(),
-                before: name(pool, before),
-                after: name(pool, after),
-            })
-            .collect();
-        Ok(MapChanged { prefix, changes })
-    }
-
-    /// Makes overrides durable, in one transaction for each mirror that they name.
-    fn keep_override(
-        &self,
-        config: &Config,
-        prefix: IpNet,
-        pools: &[(usize, Option<u8>)],
-    ) -> Result<(), Failure> {
-        let mut by_mirror: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
-        for &(pool, mirror) in pools {
-            by_mirror
-                .entry(mirror.map(|mirror| config.mirror_id(pool, mirror)))
-                .or_default()
-                .push(&config.pools[pool].id);
-        }
-        for (mirror, pools) in by_mirror {
-            match mirror {
-                Some(mirror) => self.state.set(&pools, prefix, mirror),
-                None => self.state.del(&pools, prefix),
+                }
+                return Err(failure);
             }
-            .map_err(internal)?;
         }
         Ok(())
     }
 
     /// Brings plan and kernel up to date: in place, or with a new plan if there is no room.
-    fn put_in_force(
-        &self,
-        world: &World,
-        prefix: IpNet,
-        pools: &[(usize, Option<u8>)],
-    ) -> Result<(), Failure> {
+    fn put_in_force(&self, prefix: IpNet, pools: &[(usize, Option<u8>)]) -> Result<(), Failure> {
+        let world = &*self.world.load_full();
         if self.edit_in_place(world, prefix, pools)? {
             return Ok(());
         }
@@ -256,18 +263,14 @@ impl Daemon {
             return Ok(());
         }
         tracing::info!("the tables are full: compiling larger ones");
-        let plan = read(&world.plan);
-        let mut layers: Vec<Layers> = (0..world.inputs.config.pools.len())
-            .map(|pool| plan.layers(pool).clone())
-            .collect();
-        drop(plan);
-        for &(pool, mirror) in pools {
-            match mirror {
-                Some(mirror) => layers[pool].overrides.insert(prefix, mirror),
-                None => layers[pool].overrides.remove(&prefix),
-            };
-        }
-        let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
+        let mut layers = world.layers();
+        set_in(&mut layers, prefix, pools);
+        self.put_layers(world, &layers)
+    }
+
+    /// Puts a whole new plan in force, with other layers of pools.
+    fn put_layers(&self, world: &World, layers: &[Layers]) -> Result<(), Failure> {
+        let next = self.compile(&world.inputs_now(), layers, world.generation + 1)?;
         let instance = self.prepare(&next)?;
         self.commit(next, instance)
     }
@@ -293,7 +296,12 @@ impl Daemon {
     }
 
     /// `map import`
-    pub fn import(&self, csv: &str, name: &str, pool: Option<&str>) -> Result<Imported, Failure> {
+    pub fn import(
+        &self,
+        csv: &str,
+        name: &str,
+        pool: Option<&str>,
+    ) -> Result<Edit<Imported>, Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let started = Instant::now();
@@ -301,57 +309,66 @@ impl Daemon {
         let parse_ms = milliseconds(started);
 
         let started = Instant::now();
-        let plan = read(&world.plan);
-        let mut layers: Vec<Layers> = (0..config.pools.len())
-            .map(|pool| plan.layers(pool).clone())
-            .collect();
-        drop(plan);
-        let mut before = Vec::new();
+        let mut layers = world.layers();
         for (pool, list) in &lists {
-            before.push((
-                *pool,
-                std::mem::replace(&mut layers[*pool].imported, Arc::clone(list)),
-            ));
+            layers[*pool].imported = Arc::clone(list);
         }
         let next = self.compile(&world.inputs_now(), &layers, world.generation + 1)?;
         let compile_ms = milliseconds(started);
 
         let started = Instant::now();
         let instance = self.prepare(&next)?;
-        let mut publish_ms = milliseconds(started);
-
-        let started = Instant::now();
-        let keep = |lists: &[(usize, Arc<Layer>)]| {
-            let imports = lists.iter();
-            let imports = imports.map(|(pool, list)| packed(config, *pool, list));
-            let imports: Vec<Import> = imports.collect();
-            self.state.import(&imports).map_err(internal)
-        };
-        let mut store_ms = 0;
-        durably(
-            name,
-            || keep(&lists).inspect(|()| store_ms = milliseconds(started)),
-            || {
-                let started = Instant::now();
-                self.commit(next, instance)?;
-                publish_ms += milliseconds(started);
-                Ok(())
-            },
-            || keep(&before),
-        )?;
-        Ok(Imported {
-            prefixes: lists
-                .iter()
-                .map(|(pool, list)| (config.pools[*pool].id.clone(), list.len() as u64))
-                .collect(),
+        let load_ms = milliseconds(started);
+        let packed = lists.iter().map(|(pool, list)| packed(config, *pool, list));
+        let items = packed.map(Item::import).collect();
+        let prefixes = lists
+            .iter()
+            .map(|(pool, list)| (config.pools[*pool].id.clone(), list.len() as u64))
+            .collect();
+        let tell = move |daemon: &Self, took: Took| Imported {
+            prefixes,
             parse_ms,
             compile_ms,
-            store_ms,
-            publish_ms,
-            kernel_memory_bytes: self
+            store_ms: took.store_ms,
+            publish_ms: load_ms + took.publish_ms,
+            kernel_memory_bytes: daemon
                 .lock_kernel()
                 .map_or(0, |kernel| kernel.instance().memory()),
-        })
+        };
+        Ok(Edit::new(name, items, tell).with(Ready::World(Box::new((next, instance)))))
+    }
+}
+
+/// An edit of the override of a prefix in some pools.
+fn map_edit(world: &World, prefix: IpNet, pools: &[(usize, Option<u8>)]) -> Edit<MapChanged> {
+    let config = &world.inputs.config;
+    let plan = read(&world.plan);
+    let name = |pool, mirror: Option<u8>| mirror.map(|m| config.mirror_id(pool, m).to_owned());
+    let changes = pools.iter().map(|&(pool, after)| Change {
+        pool: config.pools[pool].id.clone(),
+        before: name(pool, plan.layers(pool).overrides.get(&prefix).copied()),
+        after: name(pool, after),
+    });
+    let changes: Vec<_> = changes.collect();
+    let items = changes.iter().map(|change| Item::Override {
+        pool: change.pool.clone(),
+        prefix,
+        mirror: change.after.clone(),
+    });
+    let items = items.collect();
+    Edit::new(format!("map, {prefix}"), items, move |_, _| MapChanged {
+        prefix,
+        changes,
+    })
+}
+
+/// Sets or deletes the override of a prefix in the layers of some pools.
+fn set_in(layers: &mut [Layers], prefix: IpNet, pools: &[(usize, Option<u8>)]) {
+    for &(pool, mirror) in pools {
+        match mirror {
+            Some(mirror) => layers[pool].overrides.insert(prefix, mirror),
+            None => layers[pool].overrides.remove(&prefix),
+        };
     }
 }
 

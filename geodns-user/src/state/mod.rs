@@ -7,6 +7,17 @@
 //!
 //! Every write is on disk when the call returns, whole or not at all. All calls block on the disk:
 //! call them from `spawn_blocking`.
+//!
+//! - `kinds`: things that it keeps
+//! - `change`: a change of things that the nodes of a fleet share, with keys and values in text
+//! - `keep`: such a change is written
+
+mod change;
+mod keep;
+mod kinds;
+
+pub use change::{Change, Item};
+pub use kinds::{CookieSecrets, Import, KeptBlock, Override, Serials, Token};
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -24,11 +35,8 @@ use redb::{
     TableDefinition, TableError, WriteTransaction,
 };
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::lock::lock;
 use crate::base::name::parse_name;
-use crate::block::RuleText;
 use crate::config::Member;
 use crate::fault;
 use crate::files;
@@ -102,91 +110,6 @@ impl Drop for Use<'_> {
     fn drop(&mut self) {
         *self.0.used() = None;
     }
-}
-
-/// Secrets of cookies.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct CookieSecrets {
-    /// The secret that makes them.
-    pub current: [u8; 16],
-    /// Since when, in milliseconds since 1970.
-    pub since_unix_ms: u64,
-    /// The one before.
-    pub previous: Option<[u8; 16]>,
-}
-
-/// A rule of `geodns block`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptBlock {
-    /// Its number.
-    pub number: u32,
-    /// Queries that it drops.
-    pub said: RuleText,
-    /// Why.
-    pub note: String,
-}
-
-/// The row of a [`KeptBlock`].
-#[derive(Serialize, Deserialize)]
-struct Blocked {
-    #[serde(flatten)]
-    said: RuleText,
-    note: String,
-}
-
-/// One `map set`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    /// Id of the pool.
-    pub pool: String,
-    /// Address prefix.
-    pub prefix: IpNet,
-    /// Id of the mirror.
-    pub mirror: String,
-}
-
-/// The last `map import` of one pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Import {
-    /// Id of the pool.
-    pub pool: String,
-    /// Ids of the mirrors, by their number in the list.
-    pub mirrors: Vec<String>,
-    /// The list, from [`Layer::to_bytes`](crate::geo::Layer::to_bytes).
-    pub layer: Vec<u8>,
-}
-
-/// A token of an ACME challenge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// The owner of its TXT record.
-    pub owner: String,
-    /// Its text.
-    pub text: String,
-    /// TTL, seconds.
-    pub ttl: u32,
-    /// When it expires, in milliseconds since 1970.
-    pub until_unix_ms: u64,
-}
-
-/// Serials of a zone that tokens are or were put over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Serials {
-    /// The one of the file that `served` has the content of. `None`: not known.
-    pub file: Option<u32>,
-    /// The last that was served.
-    pub served: u32,
-}
-
-/// A change of tokens, kept whole or not at all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AcmeChange {
-    /// Tokens that are set, in the place of their equals.
-    pub set: Vec<Token>,
-    /// Tokens that are gone.
-    pub gone: Vec<Token>,
-    /// Serials of zones; `None`: nothing is known of them any more.
-    pub serials: Vec<(String, Option<Serials>)>,
 }
 
 /// A reason why the state cannot be read or kept. Displays as one line that names the file.
@@ -286,28 +209,6 @@ impl State {
         })
     }
 
-    /// Sets the override of a prefix in each of these pools: all of them or none.
-    pub fn set(&self, pools: &[&str], prefix: IpNet, mirror: &str) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(OVERRIDES)?;
-            for pool in pools {
-                table.insert(pack(pool, prefix), mirror)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Deletes the override of a prefix in each of these pools; no matter if there is none.
-    pub fn del(&self, pools: &[&str], prefix: IpNet) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(OVERRIDES)?;
-            for pool in pools {
-                table.remove(pack(pool, prefix))?;
-            }
-            Ok(())
-        })
-    }
-
     /// The last import of each pool that has one.
     pub fn imports(&self) -> Result<Vec<Import>, Error> {
         self.with(|database| {
@@ -317,26 +218,9 @@ impl State {
                 .iter()?
                 .map(|row| {
                     let (pool, import) = row?;
-                    let (mirrors, layer) = import.value();
-                    Ok(Import {
-                        pool: pool.value().to_owned(),
-                        mirrors: mirrors.into_iter().map(str::to_owned).collect(),
-                        layer: layer.to_vec(),
-                    })
+                    Ok(keep::import_of(pool.value(), import.value()))
                 })
                 .collect()
-        })
-    }
-
-    /// Puts each of these in the place of its pool's last import: all of them or none.
-    pub fn import(&self, imports: &[Import]) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(IMPORTS)?;
-            for import in imports {
-                let mirrors = import.mirrors.iter().map(String::as_str).collect();
-                table.insert(import.pool.as_str(), (mirrors, import.layer.as_slice()))?;
-            }
-            Ok(())
         })
     }
 
@@ -350,26 +234,10 @@ impl State {
                 .map(|row| {
                     let (mirror, standing) = row?;
                     let mirror = mirror.value().to_owned();
-                    let standing = serde_json::from_slice(standing.value()).map_err(|error| {
-                        Problem::Damaged(format!("what is said of mirror {mirror}: {error}"))
-                    })?;
+                    let standing = keep::standing(&mirror, standing.value())?;
                     Ok((mirror, standing))
                 })
                 .collect()
-        })
-    }
-
-    /// Replaces the words on a mirror. An empty standing deletes them.
-    pub fn save_standing(&self, mirror: &str, standing: &Standing) -> Result<(), Error> {
-        let json = serde_json::to_vec(standing).expect("plain data");
-        self.write(|transaction| {
-            let mut table = transaction.open_table(STANDINGS)?;
-            if standing.is_empty() {
-                table.remove(mirror)?;
-            } else {
-                table.insert(mirror, json.as_slice())?;
-            }
-            Ok(())
         })
     }
 
@@ -445,28 +313,6 @@ impl State {
         })
     }
 
-    /// Keeps a change of tokens: all of it or nothing.
-    pub fn save_acme(&self, change: &AcmeChange) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut tokens = transaction.open_table(ACME)?;
-            for token in &change.gone {
-                tokens.remove((token.owner.as_str(), token.text.as_str()))?;
-            }
-            for token in &change.set {
-                let key = (token.owner.as_str(), token.text.as_str());
-                tokens.insert(key, (token.ttl, token.until_unix_ms))?;
-            }
-            let mut serials = transaction.open_table(SERIALS)?;
-            for (apex, known) in &change.serials {
-                match known {
-                    Some(known) => serials.insert(apex.as_str(), (known.file, known.served))?,
-                    None => serials.remove(apex.as_str())?,
-                };
-            }
-            Ok(())
-        })
-    }
-
     /// Rules of `geodns block`, by number.
     pub fn blocks(&self) -> Result<Vec<KeptBlock>, Error> {
         self.with(|database| {
@@ -477,36 +323,9 @@ impl State {
                 .map(|row| {
                     let (number, blocked) = row?;
                     let number = number.value();
-                    let blocked: Blocked =
-                        serde_json::from_slice(blocked.value()).map_err(|error| {
-                            Problem::Damaged(format!("rule {number} of what is dropped: {error}"))
-                        })?;
-                    Ok(KeptBlock {
-                        number,
-                        said: blocked.said,
-                        note: blocked.note,
-                    })
+                    keep::block(number, blocked.value())
                 })
                 .collect()
-        })
-    }
-
-    /// Keeps rules of `geodns block`, and no longer those of these numbers: all of it or nothing.
-    pub fn save_blocks(&self, new: &[KeptBlock], gone: &[u32]) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(BLOCKS)?;
-            for number in gone {
-                table.remove(number)?;
-            }
-            for block in new {
-                let blocked = Blocked {
-                    said: block.said.clone(),
-                    note: block.note.clone(),
-                };
-                let json = serde_json::to_vec(&blocked).expect("plain data");
-                table.insert(block.number, json.as_slice())?;
-            }
-            Ok(())
         })
     }
 
@@ -515,26 +334,7 @@ impl State {
         self.with(|database| {
             let read = database.begin_read()?;
             let table = read.open_table(COOKIES)?;
-            let get = |place: u8| Ok::<_, Problem>(table.get(place)?.map(|row| row.value()));
-            let previous = get(1)?.map(|(secret, _)| secret);
-            Ok(get(0)?.map(|(current, since_unix_ms)| CookieSecrets {
-                current,
-                since_unix_ms,
-                previous,
-            }))
-        })
-    }
-
-    /// Keeps the secrets that cookies are made with.
-    pub fn save_cookie_secrets(&self, secrets: &CookieSecrets) -> Result<(), Error> {
-        self.write(|transaction| {
-            let mut table = transaction.open_table(COOKIES)?;
-            table.insert(0, (secrets.current, secrets.since_unix_ms))?;
-            match secrets.previous {
-                Some(previous) => table.insert(1, (previous, 0))?,
-                None => table.remove(1)?,
-            };
-            Ok(())
+            keep::cookies(&table)
         })
     }
 
@@ -589,33 +389,20 @@ impl State {
             let Some(found) = table.get(catalog)? else {
                 return Ok(None);
             };
-            let ledger = serde_json::from_slice(found.value()).map_err(|error| {
-                Problem::Damaged(format!("what catalog {catalog} lists: {error}"))
-            })?;
-            Ok(Some(ledger))
+            Ok(Some(keep::ledger(catalog, found.value())?))
         })
     }
 
-    /// Keeps the zones that a catalog of ours lists.
-    pub fn save_ledger(&self, catalog: &str, ledger: &Ledger) -> Result<(), Error> {
-        let json = serde_json::to_vec(ledger).expect("plain data");
-        self.write(|transaction| {
-            let mut table = transaction.open_table(LEDGERS)?;
-            table.insert(catalog, json.as_slice())?;
-            Ok(())
-        })
-    }
-
-    fn write(
+    fn write<T>(
         &self,
-        change: impl Fn(&WriteTransaction) -> Result<(), Problem>,
-    ) -> Result<(), Error> {
+        change: impl Fn(&WriteTransaction) -> Result<T, Problem>,
+    ) -> Result<T, Error> {
         self.with(|database| {
             // redb's default durability is `Immediate`: on disk when `commit` returns.
             let transaction = database.begin_write()?;
-            change(&transaction)?;
+            let done = change(&transaction)?;
             transaction.commit()?;
-            Ok(())
+            Ok(done)
         })
     }
 }

@@ -15,6 +15,21 @@ fn file() -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+impl State {
+    fn change(&self, items: Vec<Item>) -> Change {
+        self.keep(&Change(items), None).unwrap()
+    }
+
+    fn overrides_are(&self, pools: &[&str], prefix: IpNet, mirror: Option<&str>) {
+        let item = |pool: &&str| Item::Override {
+            pool: (*pool).to_owned(),
+            prefix,
+            mirror: mirror.map(str::to_owned),
+        };
+        self.change(pools.iter().map(item).collect());
+    }
+}
+
 #[test]
 fn what_was_written_is_there_after_a_restart() {
     let (_folder, path) = file();
@@ -27,15 +42,13 @@ fn what_was_written_is_there_after_a_restart() {
         let state = State::open(&path).unwrap();
         assert_eq!(state.overrides().unwrap(), []);
         assert_eq!(state.imports().unwrap(), []);
-        state
-            .set(&["www", "cdn"], net("192.0.2.0/24"), "iad")
-            .unwrap();
-        state.set(&["www"], net("2001:db8::/32"), "ams").unwrap();
-        state.set(&["www"], net("0.0.0.0/0"), "ams").unwrap();
-        state.set(&["www"], net("192.0.2.0/24"), "ams").unwrap();
-        state.set(&["www"], net("198.51.100.7/32"), "ams").unwrap();
-        state.del(&["www", "cdn"], net("198.51.100.7/32")).unwrap();
-        state.import(std::slice::from_ref(&import)).unwrap();
+        state.overrides_are(&["www", "cdn"], net("192.0.2.0/24"), Some("iad"));
+        state.overrides_are(&["www"], net("2001:db8::/32"), Some("ams"));
+        state.overrides_are(&["www"], net("0.0.0.0/0"), Some("ams"));
+        state.overrides_are(&["www"], net("192.0.2.0/24"), Some("ams"));
+        state.overrides_are(&["www"], net("198.51.100.7/32"), Some("ams"));
+        state.overrides_are(&["www", "cdn"], net("198.51.100.7/32"), None);
+        state.change(vec![Item::import(import.clone())]);
     }
     let state = State::open(&path).unwrap();
     let overrides: Vec<_> = state
@@ -68,10 +81,11 @@ fn an_import_replaces_the_one_before() {
         mirrors: vec!["ams".into()],
         layer: layer.into(),
     };
-    state
-        .import(&[import("a", b"one"), import("b", b"two")])
-        .unwrap();
-    state.import(&[import("b", b"three")]).unwrap();
+    state.change(vec![
+        Item::import(import("a", b"one")),
+        Item::import(import("b", b"two")),
+    ]);
+    state.change(vec![Item::import(import("b", b"three"))]);
     assert_eq!(
         state.imports().unwrap(),
         [import("a", b"one"), import("b", b"three")]
@@ -118,16 +132,16 @@ fn what_is_said_and_found_of_mirrors_is_there_after_a_restart() {
         let state = State::open(&path).unwrap();
         assert!(state.standings().unwrap().is_empty());
         assert!(state.health().unwrap().is_empty());
-        state.save_standing("ams", &standing()).unwrap();
+        state.change(vec![Item::standing("ams", standing())]);
         for admin in [Admin::Up, Admin::Down] {
             let standing = Standing {
                 admin,
                 ..Standing::default()
             };
-            state.save_standing("iad", &standing).unwrap();
+            state.change(vec![Item::standing("iad", standing)]);
         }
-        state.save_standing("sin", &standing()).unwrap();
-        state.save_standing("sin", &Standing::default()).unwrap();
+        state.change(vec![Item::standing("sin", standing())]);
+        state.change(vec![Item::standing("sin", Standing::default())]);
         let found = |key: &str, up, since| (key.to_owned(), saved(up, since));
         state
             .save_health(&[found("a", true, 1), found("b", false, u64::MAX)])
@@ -166,21 +180,21 @@ fn tokens_and_serials_are_there_after_a_restart() {
     let serials = |file, served| Some(Serials { file, served });
     {
         let state = State::open(&path).unwrap();
-        let change = AcmeChange {
-            set: vec![token("a", 1), token("b", 1), token("a", 2)],
-            gone: Vec::new(),
-            serials: vec![
-                ("example.org".into(), serials(Some(u32::MAX), 0)),
-                ("example.net".into(), serials(None, 7)),
-            ],
+        let of = |apex: &str, serials| Item::Serials {
+            apex: apex.into(),
+            serials,
         };
-        state.save_acme(&change).unwrap();
-        let change = AcmeChange {
-            gone: vec![token("b", 9)],
-            serials: vec![("example.net".into(), None)],
-            ..AcmeChange::default()
-        };
-        state.save_acme(&change).unwrap();
+        state.change(vec![
+            Item::token(token("a", 1)),
+            Item::token(token("b", 1)),
+            Item::token(token("a", 2)),
+            of("example.org", serials(Some(u32::MAX), 0)),
+            of("example.net", serials(None, 7)),
+        ]);
+        state.change(vec![
+            Item::no_token(&token("b", 9)),
+            of("example.net", None),
+        ]);
     }
     let state = State::open(&path).unwrap();
     assert_eq!(state.tokens().unwrap(), [token("a", 2)]);
@@ -206,7 +220,10 @@ fn members_and_ledgers_of_catalogs_are_there_after_a_restart() {
     state.save_members(&[a.clone(), b.clone()]).unwrap();
     let mut ledger = Ledger::default();
     ledger.list(&[("a.example".to_owned(), Some("g".to_owned()))].into(), 7);
-    state.save_ledger("cat.test", &ledger).unwrap();
+    state.change(vec![Item::Ledger {
+        catalog: "cat.test".to_owned(),
+        ledger: Some(ledger.clone()),
+    }]);
     drop(state);
     let state = State::open(&path).unwrap();
     assert_eq!(state.members().unwrap(), [a, b.clone()]);
@@ -217,12 +234,76 @@ fn members_and_ledgers_of_catalogs_are_there_after_a_restart() {
     assert_eq!(State::open(&path).unwrap().members().unwrap(), [b]);
 }
 
+/// Takes back whatever was there, the value before or nothing, also where a thing changes twice.
+#[test]
+fn a_change_is_taken_back_by_what_keeping_it_gives() {
+    let (_folder, path) = file();
+    let state = State::open(&path).unwrap();
+    let token = |ttl| Token {
+        owner: "_acme-challenge.example.org".into(),
+        text: "a".into(),
+        ttl,
+        until_unix_ms: 5,
+    };
+    let over = |mirror: Option<&str>| Item::Override {
+        pool: "www".into(),
+        prefix: net("192.0.2.0/24"),
+        mirror: mirror.map(str::to_owned),
+    };
+    let secrets = |current, previous| Item::Cookies {
+        secrets: Some(CookieSecrets {
+            current: [current; 16],
+            since_unix_ms: 1,
+            previous,
+        }),
+    };
+    let block = |number, note: &str| Item::Block {
+        number,
+        block: Some(KeptBlock {
+            number,
+            said: crate::block::RuleText::default(),
+            note: note.into(),
+        }),
+    };
+    state.change(vec![
+        over(Some("ams")),
+        Item::token(token(1)),
+        secrets(1, None),
+        block(1, "old"),
+    ]);
+    let all = |state: &State| {
+        (
+            state.overrides().unwrap(),
+            state.standings().unwrap(),
+            state.tokens().unwrap(),
+            state.cookie_secrets().unwrap(),
+            state.blocks().unwrap(),
+        )
+    };
+    let before = all(&state);
+    let change = Change(vec![
+        over(Some("iad")),
+        over(None),
+        Item::standing("ams", standing()),
+        Item::token(token(2)),
+        secrets(2, Some([1; 16])),
+        block(1, "new"),
+        block(2, "new"),
+    ]);
+    let back = state.keep(&change, Some(7)).unwrap();
+    assert_ne!(all(&state), before);
+    assert_eq!(state.revision().unwrap(), Some(7));
+    state.keep(&back, None).unwrap();
+    assert_eq!(all(&state), before);
+    assert_eq!(state.revision().unwrap(), Some(7));
+}
+
 /// The file is as it was written before there were words on mirrors.
 #[test]
 fn a_file_without_the_newer_tables_opens_with_what_it_has() {
     let (_folder, path) = file();
     let state = State::open(&path).unwrap();
-    state.set(&["www"], net("192.0.2.0/24"), "ams").unwrap();
+    state.overrides_are(&["www"], net("192.0.2.0/24"), Some("ams"));
     let database = state.database.lock().unwrap().take().unwrap();
     let write = database.begin_write().unwrap();
     assert!(write.delete_table(STANDINGS).unwrap());
@@ -241,7 +322,7 @@ fn a_file_without_the_newer_tables_opens_with_what_it_has() {
     assert_eq!(state.serials("example.org").unwrap(), None);
     assert!(state.members().unwrap().is_empty());
     assert_eq!(state.ledger("cat.test").unwrap(), None);
-    state.save_standing("ams", &standing()).unwrap();
+    state.change(vec![Item::standing("ams", standing())]);
     assert_eq!(state.standings().unwrap()["ams"], standing());
 }
 
@@ -356,8 +437,8 @@ fn damage_is_an_error_never_a_panic_or_another_answer() {
         let state = State::open(&path).unwrap();
         let pools: Vec<_> = (0..300).map(|i| format!("pool-{i}")).collect();
         let pools: Vec<_> = pools.iter().map(String::as_str).collect();
-        state.set(&pools, net("192.0.2.0/24"), "ams").unwrap();
-        state.save_standing("ams", &standing()).unwrap();
+        state.overrides_are(&pools, net("192.0.2.0/24"), Some("ams"));
+        state.change(vec![Item::standing("ams", standing())]);
         (state.overrides().unwrap(), state.standings().unwrap())
     };
     let whole = std::fs::read(&path).unwrap();

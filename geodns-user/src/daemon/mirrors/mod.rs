@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use super::Daemon;
 use super::audit;
 use super::control::Control;
-use super::force::{News, durably, internal};
+use super::force::{Edit, News};
 use super::ids::require_mirror;
 use crate::base::clock::{now_unix_ms, unix_ms};
 use crate::config::{self, Config};
@@ -28,7 +28,7 @@ use crate::control::mirror::{
 use crate::control::problem::Failure;
 use crate::health::{self, Monitor, Outcome, Status, Target, Told};
 use crate::service::{Findings, Standings, Which, in_service, targets};
-use crate::state::State;
+use crate::state::{Item, State};
 use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
 
 /// The checks of all mirrors.
@@ -112,7 +112,7 @@ impl Daemon {
     }
 
     /// `mirror up | down | drain | auto`
-    pub fn set_admin(&self, id: &str, change: SetAdmin) -> Result<MirrorChanged, Failure> {
+    pub fn set_admin(&self, id: &str, change: SetAdmin) -> Result<Edit<MirrorChanged>, Failure> {
         self.stand(id, |standing, _, now| {
             let admin = match change.state {
                 AdminState::Auto => Admin::Auto,
@@ -130,7 +130,7 @@ impl Daemon {
         &self,
         id: &str,
         change: Option<SetWeight>,
-    ) -> Result<MirrorChanged, Failure> {
+    ) -> Result<Edit<MirrorChanged>, Failure> {
         self.stand(id, |standing, mirror, now| {
             standing.weight = change.map(|change| Weight {
                 value: change.value,
@@ -142,7 +142,7 @@ impl Daemon {
     }
 
     /// `mirror set-health`
-    pub fn set_health(&self, id: &str, change: SetHealth) -> Result<MirrorChanged, Failure> {
+    pub fn set_health(&self, id: &str, change: &SetHealth) -> Result<Edit<MirrorChanged>, Failure> {
         self.stand(id, |standing, mirror, now| {
             if let Some(address) = change.address {
                 require_address(mirror, address)?;
@@ -151,7 +151,7 @@ impl Daemon {
                 up: change.up,
                 address: change.address,
                 until_unix_ms: change.for_ms.map(|time| now.saturating_add(time)),
-                reason: change.reason,
+                reason: change.reason.clone(),
                 since_unix_ms: now,
             };
             standing
@@ -166,7 +166,7 @@ impl Daemon {
         &self,
         id: &str,
         address: Option<IpAddr>,
-    ) -> Result<MirrorChanged, Failure> {
+    ) -> Result<Edit<MirrorChanged>, Failure> {
         self.stand(id, |standing, mirror, _| {
             match address {
                 Some(one) if standing.external.iter().all(|v| v.address != address) => {
@@ -178,12 +178,12 @@ impl Daemon {
         })
     }
 
-    /// Changes the words on a mirror: on the disk, then in force. If that fails, nothing changes.
+    /// Prepares a change of the words on a mirror.
     fn stand(
         &self,
         id: &str,
         change: impl FnOnce(&mut Standing, &config::Mirror, u64) -> Result<(), Failure>,
-    ) -> Result<MirrorChanged, Failure> {
+    ) -> Result<Edit<MirrorChanged>, Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let mirror = require_mirror(config, id)?;
@@ -191,38 +191,64 @@ impl Daemon {
         let before = self.standing(id);
         let mut after = before.clone();
         change(&mut after, &config.mirrors[mirror], now)?;
-        let warnings = durably(
-            &format!("mirror {id}"),
-            || self.keep_standing(id, &after),
-            || self.restand(id),
-            || {
-                self.keep_standing(id, &before)?;
-                self.heed_or_again();
-                Ok(())
+        let items = vec![Item::standing(id, after.clone())];
+        let id = id.to_owned();
+        Ok(Edit::new(
+            format!("mirror {id}"),
+            items,
+            move |daemon, _| {
+                let warnings = daemon.warnings(&id);
+                daemon.with_known(&world.inputs.config, now, |known| MirrorChanged {
+                    before: known.view(mirror, &before),
+                    after: known.view(mirror, &after),
+                    warnings,
+                })
             },
-        )?;
-        let changed = self.with_known(config, now, |known| MirrorChanged {
-            before: known.view(mirror, &before),
-            after: known.view(mirror, &after),
-            warnings,
-        });
-        Ok(changed)
+        ))
     }
 
-    /// Brings the answers up to date with the words on a mirror. Gives warnings for the operator.
-    pub fn restand(&self, id: &str) -> Result<Vec<String>, Failure> {
+    /// Puts words on mirrors in force, all of them or none.
+    pub fn put_standings(&self, standings: &[(&str, Option<&Standing>)]) -> Result<(), Failure> {
+        let after = standings.iter().map(|&(id, after)| (id, after.cloned()));
+        let before = self.swap_standings(after.collect());
         let world = self.world.load_full();
-        let mirrors = world.inputs.config.mirrors.iter();
-        let mirror = mirrors.enumerate().find(|(_, mirror)| mirror.id == id);
-        self.heed(&Which::These(
-            mirror.into_iter().map(|(at, _)| at).collect(),
-        ))?;
+        let mirrors = world.inputs.config.mirrors.iter().enumerate();
+        let mirrors =
+            mirrors.filter(|(_, mirror)| standings.iter().any(|(id, _)| *id == mirror.id));
+        let mirrors = mirrors.map(|(at, _)| at).collect();
+        self.heed(&Which::These(mirrors)).inspect_err(|_| {
+            self.swap_standings(before);
+            self.heed_or_again();
+        })?;
         // For the next step of a ramp.
         self.in_service.tell(News::Look);
+        Ok(())
+    }
+
+    /// Replaces words on mirrors. Gives those that they had, from the last to the first: a mirror may stand there twice.
+    fn swap_standings<'a>(
+        &self,
+        standings: Vec<(&'a str, Option<Standing>)>,
+    ) -> Vec<(&'a str, Option<Standing>)> {
+        let mut all = self.in_service.standings();
+        let swapped = standings.into_iter().map(|(id, standing)| {
+            let before = match standing {
+                Some(standing) => all.insert(id.to_owned(), standing),
+                None => all.remove(id),
+            };
+            (id, before)
+        });
+        let mut swapped: Vec<_> = swapped.collect();
+        swapped.reverse();
+        swapped
+    }
+
+    /// Warnings for the operator who has said something of a mirror.
+    fn warnings(&self, id: &str) -> Vec<String> {
         let standing = self.standing(id);
         let drained = matches!(standing.admin, Admin::Down | Admin::Drain(_));
         let out = drained || standing.weight.is_some() || !standing.external.is_empty();
-        Ok(if out { self.unserved(id) } else { Vec::new() })
+        if out { self.unserved(id) } else { Vec::new() }
     }
 
     /// The words on a mirror.
@@ -242,17 +268,6 @@ impl Daemon {
             checks: &checks.collect(),
             now,
         })
-    }
-
-    fn keep_standing(&self, id: &str, standing: &Standing) -> Result<(), Failure> {
-        self.state.save_standing(id, standing).map_err(internal)?;
-        let mut standings = self.in_service.standings();
-        if standing.is_empty() {
-            standings.remove(id);
-        } else {
-            standings.insert(id.to_owned(), standing.clone());
-        }
-        Ok(())
     }
 }
 
@@ -400,7 +415,7 @@ impl crate::control::mirror::Service for Control {
     }
 
     async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
-        let change = move |daemon: &Daemon| daemon.set_health(&id, change);
+        let change = move |daemon: &Daemon| daemon.set_health(&id, &change);
         self.edit("mirror set-health", change, audit::mirror).await
     }
 

@@ -5,7 +5,7 @@
 //!
 //! The state also has, for each zone, the serial that was served last and the serial of the file whose content it had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::audit::{self, Who};
 use crate::daemon::control::Control;
-use crate::daemon::force::{durably, internal};
-use crate::state::{AcmeChange, Serials, State, Token};
+use crate::daemon::force::{Edit, Ready, internal};
+use crate::state::{Change, Item, Serials, State, Token};
 use crate::supervise::Never;
 use crate::zone::{self, Zone, Zones, acme};
 
@@ -59,6 +59,10 @@ fn texts<'a>(tokens: &'a [Token], owner: &str) -> Vec<acme::Text<'a>> {
     here.map(|token| (token.ttl, token.text.as_str())).collect()
 }
 
+fn not_in_force(zone: &Zone, owner: &Name, why: &str) {
+    warn!(name = %owner, zone = %zone.apex, cause = why, "tokens at {owner} are not in force: {why}");
+}
+
 /// Puts its tokens over a zone that was read from its file, and gives it the serial that goes with them. Removes tokens
 /// that have expired.
 pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), Failure> {
@@ -80,7 +84,7 @@ pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), F
     for owner in owners {
         let name = parse_name(owner).map_err(internal)?;
         if let Err(why) = acme::may_stand(&config.steers, zone, &name) {
-            warn!(name = owner, zone = %zone.apex, cause = why, "tokens at {owner} are not in force: {why}");
+            not_in_force(zone, &name, &why);
             continue;
         }
         acme::put(zone, &name, &[], &texts(&tokens, owner)).map_err(internal)?;
@@ -101,12 +105,9 @@ pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), F
         served: serial,
     });
     if serials != known || !gone.is_empty() {
-        let change = AcmeChange {
-            gone,
-            serials: vec![(apex, serials)],
-            ..AcmeChange::default()
-        };
-        state.save_acme(&change).map_err(internal)?;
+        let mut items: Vec<_> = gone.iter().map(Item::no_token).collect();
+        items.push(Item::Serials { apex, serials });
+        state.keep(&Change(items), None).map_err(internal)?;
     }
     Ok(())
 }
@@ -135,7 +136,7 @@ pub fn put_over_all(config: &Config, state: &State, zones: &mut Zones) -> Result
 
 impl Daemon {
     /// `acme set`
-    pub fn acme_set(&self, set: &AcmeSet) -> Result<AcmeChanged, Failure> {
+    pub fn acme_set(&self, set: &AcmeSet) -> Result<Edit<AcmeChanged>, Failure> {
         let owner = acme::owner(&set.name).map_err(Failure::Invalid)?;
         let now = now_unix_ms();
         let token = Token {
@@ -160,17 +161,11 @@ impl Daemon {
                 "there are {MAX_TOKENS} tokens, which is all there may be; clear some"
             )));
         }
-        let change = AcmeChange {
-            set: vec![token],
-            ..AcmeChange::default()
-        };
-        let changed = self.acme_change(&owner, change)?;
-        self.zones.tokens.0.notify_one();
-        Ok(changed)
+        self.acme_edit(&owner, vec![token], Vec::new())
     }
 
     /// `acme clear`
-    pub fn acme_clear(&self, clear: &AcmeClear) -> Result<AcmeChanged, Failure> {
+    pub fn acme_clear(&self, clear: &AcmeClear) -> Result<Edit<AcmeChanged>, Failure> {
         let owner = acme::owner(&clear.name).map_err(Failure::Invalid)?;
         let name = owner.to_string();
         let mut gone = self.state.tokens().map_err(internal)?;
@@ -184,11 +179,7 @@ impl Daemon {
                 None => format!("{owner} has no token"),
             }));
         }
-        let change = AcmeChange {
-            gone,
-            ..AcmeChange::default()
-        };
-        self.acme_change(&owner, change)
+        self.acme_edit(&owner, Vec::new(), gone)
     }
 
     /// `acme list`
@@ -198,13 +189,17 @@ impl Daemon {
         Ok(shown(&world.inputs.config, tokens))
     }
 
-    /// Changes tokens of one name: on disk first, then in the answers. A change that cannot be put in force is taken
-    /// back.
-    fn acme_change(&self, owner: &Name, mut change: AcmeChange) -> Result<AcmeChanged, Failure> {
+    /// Prepares a change of tokens of one name.
+    fn acme_edit(
+        &self,
+        owner: &Name,
+        set: Vec<Token>,
+        gone: Vec<Token>,
+    ) -> Result<Edit<AcmeChanged>, Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let name = owner.to_string();
-        let setting = !change.set.is_empty();
+        let setting = !set.is_empty();
         let home = zone_of(config, owner);
         if setting {
             let Some(home) = home else {
@@ -226,15 +221,16 @@ impl Daemon {
         }
         let before = self.state.tokens().map_err(internal)?;
         let mut after = before.clone();
-        let is = |one: &Token, other: &Token| one.owner == other.owner && one.text == other.text;
         after.retain(|token| {
-            let mut changed = change.set.iter().chain(&change.gone);
-            !changed.any(|other| is(token, other))
+            let mut changed = set.iter().chain(&gone);
+            !changed.any(|other| token.is_same(other))
         });
-        after.extend(change.set.iter().cloned());
+        after.extend(set.iter().cloned());
+        let mut items: Vec<_> = gone.iter().map(Item::no_token).collect();
+        items.extend(set.into_iter().map(Item::token));
         let (was, now) = (texts(&before, &name), texts(&after, &name));
 
-        let mut zone = None;
+        let (mut ready, mut serial) = (Ready::Nothing, None);
         if let Some(home) = home.filter(|home| home.file.is_some()) {
             let number = world.zone_number(&home.name);
             let there = number.map(|number| Arc::clone(&world.zones.load()[number]));
@@ -273,57 +269,101 @@ impl Daemon {
                     },
                 };
                 acme::set_serial(&mut next, serials.served).map_err(internal)?;
-                change.serials = vec![(apex, Some(serials))];
-                zone = Some((next, known));
+                items.push(Item::Serials {
+                    apex,
+                    serials: Some(serials),
+                });
+                serial = Some(serials.served);
+                ready = Ready::Zone(next);
             }
         }
-        let serial = zone.as_ref().map(|(zone, _)| zone.serial());
-        let keep = |change: &AcmeChange| self.state.save_acme(change).map_err(internal);
-        let touched = |token: &&Token| {
-            let mut touched = change.set.iter().chain(&change.gone);
-            touched.any(|other| is(token, other))
-        };
-        let back = AcmeChange {
-            set: before.iter().filter(touched).cloned().collect(),
-            gone: change.set.clone(),
-            serials: zone
-                .iter()
-                .map(|(zone, known)| (zone.apex.to_string(), *known))
-                .collect(),
-        };
-        durably(
-            &format!("tokens of {name}"),
-            || keep(&change),
-            || zone.map_or(Ok(()), |(zone, _)| self.put_zone(zone)),
-            || keep(&back),
-        )?;
         let left = after.into_iter().filter(|token| token.owner == name);
         let tokens = shown(config, left.collect());
-        Ok(AcmeChanged {
+        let what = format!("tokens of {name}");
+        let changed = AcmeChanged {
             name,
             zone: home.map(|home| home.name.to_string()),
             serial,
             tokens,
-        })
+        };
+        Ok(Edit::new(what, items, |_, _| changed).with(ready))
+    }
+
+    /// Puts tokens in force, and the serials that go with them: those of each zone, or none of them.
+    pub fn put_tokens(
+        &self,
+        tokens: &[(&str, &str)],
+        serials: &[(&str, Option<&Serials>)],
+        ready: Ready,
+    ) -> Result<(), Failure> {
+        self.zones.tokens.0.notify_one();
+        if let Ready::Zone(zone) = ready {
+            return self.put_zone(zone);
+        }
+        let world = self.world.load_full();
+        let config = &world.inputs.config;
+        for &(apex, serials) in serials {
+            let apex = parse_name(apex).map_err(internal)?;
+            let of_file = config.zones.iter().find(|zone| zone.name == apex);
+            let number = world.zone_number(&apex);
+            let (Some(serials), Some(number)) = (serials, number) else {
+                continue;
+            };
+            if of_file.is_none_or(|zone| zone.file.is_none()) {
+                continue;
+            }
+            let mut zone = Zone::clone(&world.zones.load()[number]);
+            let mut owners: BTreeMap<Name, Vec<&str>> = BTreeMap::new();
+            for &(owner, text) in tokens {
+                let name = parse_name(owner).map_err(internal)?;
+                if zone_of(config, &name).is_some_and(|zone| zone.name == apex) {
+                    owners.entry(name).or_default().push(text);
+                }
+            }
+            // Serials alone are of a file that another node has read.
+            if owners.is_empty() {
+                continue;
+            }
+            let all = self.state.tokens().map_err(internal)?;
+            for (owner, changed) in owners {
+                if let Err(why) = acme::may_stand(&config.steers, &zone, &owner) {
+                    not_in_force(&zone, &owner, &why);
+                    continue;
+                }
+                let now = texts(&all, &owner.to_string());
+                let changed = changed.into_iter().map(|text| (0, text));
+                let before: Vec<_> = now.iter().copied().chain(changed).collect();
+                acme::put(&mut zone, &owner, &before, &now).map_err(internal)?;
+            }
+            acme::set_serial(&mut zone, serials.served).map_err(internal)?;
+            self.put_zone(zone)?;
+        }
+        Ok(())
     }
 
     /// Takes away tokens that have expired. Gives when the next one expires.
-    fn acme_expire(&self) -> Result<Option<u64>, Failure> {
+    async fn acme_expire(self: &Arc<Self>) -> Result<Option<u64>, Failure> {
         let now = now_unix_ms();
-        let tokens = self.state.tokens().map_err(internal)?;
-        let (gone, left): (Vec<_>, Vec<_>) = tokens
+        let read = |daemon: &Self| daemon.state.tokens().map_err(internal);
+        let (gone, left): (Vec<_>, Vec<_>) = self
+            .change(read)
+            .await?
             .into_iter()
             .partition(|token| token.until_unix_ms <= now);
-        let owners: BTreeSet<_> = gone.iter().map(|token| token.owner.clone()).collect();
+        let owners: BTreeSet<_> = gone.into_iter().map(|token| token.owner).collect();
         for name in owners {
             let owner = parse_name(&name).map_err(internal)?;
-            let of_name = gone.iter().filter(|token| token.owner == name);
-            let change = AcmeChange {
-                gone: of_name.cloned().collect(),
-                ..AcmeChange::default()
+            let prepare = move |daemon: &Self| {
+                let mut gone = daemon.state.tokens().map_err(internal)?;
+                gone.retain(|token| token.owner == name && token.until_unix_ms <= now);
+                daemon.acme_edit(&owner, Vec::new(), gone)
             };
-            let changed = self.acme_change(&owner, change)?;
-            audit::acme(&Who::of(&By::Itself), &changed);
+            let told = |changed: &Result<AcmeChanged, Failure>| {
+                if let Ok(changed) = changed {
+                    audit::acme(&Who::of(&By::Itself), changed);
+                }
+            };
+            self.edit(prepare, told).await?;
         }
         Ok(left.iter().map(|token| token.until_unix_ms).min())
     }
@@ -331,7 +371,7 @@ impl Daemon {
     /// Takes tokens away when they expire, for ever.
     pub async fn follow_tokens(self: Arc<Self>) -> Never {
         loop {
-            let wait = match self.change(|daemon| daemon.acme_expire()).await {
+            let wait = match self.acme_expire().await {
                 Ok(next) => next.map(|next| {
                     Duration::from_millis(next.saturating_sub(now_unix_ms()))
                         + Duration::from_millis(1)

@@ -33,7 +33,7 @@ use crate::config::{Config, Listing, Member};
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::{durably, internal};
-use crate::state::State;
+use crate::state::{Change, Item, State};
 use crate::supervise::Never;
 use crate::world::Inputs;
 use crate::zone::catalog::{self, Complaint, Ledger, Merged, Said};
@@ -80,11 +80,15 @@ pub fn produce(
 
 /// Saves the ledgers that [`produce`] has made.
 pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
-    let mut ledgers = ledgers.iter();
-    ledgers.try_for_each(|(catalog, ledger)| {
-        let kept = state.save_ledger(&catalog.to_string(), ledger);
-        kept.map_err(internal)
-    })
+    if ledgers.is_empty() {
+        return Ok(());
+    }
+    let items = ledgers.iter().map(|(catalog, ledger)| Item::Ledger {
+        catalog: catalog.to_string(),
+        ledger: Some(ledger.clone()),
+    });
+    let change = Change(items.collect());
+    state.keep(&change, None).map(drop).map_err(internal)
 }
 
 /// Reads all catalogs. Gives their entries, and complaints about those that are broken.
@@ -196,8 +200,8 @@ impl Daemon {
         durably(
             "members of catalogs",
             || keep(&merged.members),
-            || self.commit(next, instance),
-            || keep(&before),
+            |()| self.commit(next, instance),
+            |()| keep(&before),
         )?;
         self.forget(config, &before, &merged);
         Ok(Outcome {

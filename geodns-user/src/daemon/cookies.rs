@@ -28,7 +28,7 @@ pub fn secrets(config: &Config, state: &State) -> Result<Option<Secrets>, state:
             let due = due(known);
             if let Some(secrets) = due {
                 let items = vec![Item::Cookies { secrets: due }];
-                state.keep(&Change(items), None)?;
+                state.keep(&Change(items))?;
                 return Ok(Some(used(&secrets)));
             }
             Ok(known.as_ref().map(used))

@@ -159,6 +159,21 @@ impl Item {
         }
     }
 
+    /// The same thing, no longer there.
+    pub fn gone(mut self) -> Self {
+        match &mut self {
+            Self::Override { mirror, .. } => *mirror = None,
+            Self::Import { import, .. } => *import = None,
+            Self::Standing { standing, .. } => *standing = None,
+            Self::Block { block, .. } => *block = None,
+            Self::Token { token, .. } => *token = None,
+            Self::Serials { serials, .. } => *serials = None,
+            Self::Cookies { secrets } => *secrets = None,
+            Self::Ledger { ledger, .. } => *ledger = None,
+        }
+        self
+    }
+
     /// The key.
     pub fn key(&self) -> String {
         match self {

@@ -5,46 +5,33 @@ use redb::{ReadableTable, WriteTransaction};
 use super::change::{Blocked, Change, Item, json};
 use super::kinds::{CookieSecrets, Import, KeptBlock, Serials, Token};
 use super::{
-    ACME, BLOCKS, COOKIES, Error, IMPORTS, LEDGERS, META, OVERRIDES, Problem, SERIALS, STANDINGS,
-    State, pack,
+    ACME, BLOCKS, COOKIES, Error, IMPORTS, LEDGERS, OVERRIDES, Problem, SERIALS, STANDINGS, State,
+    pack,
 };
 use crate::steering::standing::Standing;
 use crate::zone::catalog::Ledger;
 
-/// Name of the last revision of the fleet's store in [`META`].
-const REVISION: &str = "revision";
-
 impl State {
-    /// Keeps a change, and the revision of the fleet's store that it came with: all of it or nothing. Gives the change
-    /// that takes it back.
-    pub fn keep(&self, change: &Change, revision: Option<u64>) -> Result<Change, Error> {
-        self.write(|transaction| {
-            if let Some(revision) = revision {
-                let mut meta = transaction.open_table(META)?;
-                meta.insert(REVISION, revision)?;
-            }
-            let mut before = Vec::with_capacity(change.0.len());
-            for item in &change.0 {
-                before.push(put(transaction, item)?);
-            }
-            // A thing that has changed twice is taken back from its last value to its first.
-            before.reverse();
-            Ok(Change(before))
-        })
-    }
-
-    /// The last revision of the fleet's store that is kept; `None`: nothing of a fleet was ever kept.
-    pub fn revision(&self) -> Result<Option<u64>, Error> {
-        self.with(|database| {
-            let read = redb::ReadableDatabase::begin_read(database)?;
-            let meta = read.open_table(META)?;
-            Ok(meta.get(REVISION)?.map(|revision| revision.value()))
-        })
+    /// Keeps a change: all of it or nothing. Gives the change that takes it back.
+    pub fn keep(&self, change: &Change) -> Result<Change, Error> {
+        self.write(|transaction| put_all(transaction, change.0.iter()))
     }
 }
 
+/// Writes things. Gives the change that takes them back.
+pub fn put_all<'a>(
+    transaction: &WriteTransaction,
+    items: impl Iterator<Item = &'a Item>,
+) -> Result<Change, Problem> {
+    let before = items.map(|item| put(transaction, item));
+    let mut before = before.collect::<Result<Vec<_>, _>>()?;
+    // A thing that has changed twice is taken back from its last value to its first.
+    before.reverse();
+    Ok(Change(before))
+}
+
 /// Writes the new value of a thing. Gives the thing with the value that it had.
-fn put(transaction: &WriteTransaction, item: &Item) -> Result<Item, Problem> {
+pub fn put(transaction: &WriteTransaction, item: &Item) -> Result<Item, Problem> {
     Ok(match item {
         Item::Override {
             pool,

@@ -11,12 +11,15 @@
 //! - `kinds`: things that it keeps
 //! - `change`: a change of things that the nodes of a fleet share, with keys and values in text
 //! - `keep`: such a change is written
+//! - `fleet`: how far this node has followed the store of its fleet, and edits of this node alone
 
 mod change;
+mod fleet;
 mod keep;
 mod kinds;
 
 pub use change::{Change, Item};
+pub use fleet::{Local, Membership};
 pub use kinds::{CookieSecrets, Import, KeptBlock, Override, Serials, Token};
 
 use std::collections::{HashMap, HashSet};
@@ -82,6 +85,15 @@ const COOKIES: TableDefinition<'_, u8, ([u8; 16], u64)> = TableDefinition::new("
 
 /// Number of a block rule -> the queries that it drops, and why: a [`Blocked`] in JSON.
 const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
+
+/// Key of a thing -> the revision of the fleet's store that it was last changed with.
+const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revisions");
+
+/// Key of a thing that this node alone has changed -> its value in the fleet's store.
+const BENEATH: TableDefinition<'_, &str, Option<&[u8]>> = TableDefinition::new("beneath");
+
+/// 0 -> the fleet that this node is in: a [`Membership`] in JSON.
+const FLEET: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("fleet");
 
 /// redb's own default is 1 GiB. Everything here is read once, at the start.
 const CACHE_BYTES: usize = 8 << 20;
@@ -507,6 +519,9 @@ fn make_tables(database: &Database) -> Result<(), Problem> {
         transaction.open_table(LEDGERS)?;
         transaction.open_table(COOKIES)?;
         transaction.open_table(BLOCKS)?;
+        transaction.open_table(REVISIONS)?;
+        transaction.open_table(BENEATH)?;
+        transaction.open_table(FLEET)?;
     }
     transaction.commit()?;
     Ok(())

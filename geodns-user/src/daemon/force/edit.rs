@@ -104,7 +104,7 @@ impl Daemon {
             tell,
         } = edit;
         let started = Instant::now();
-        let keep = |change: &Change| self.state.keep(change, None).map_err(internal);
+        let keep = |change: &Change| self.state.keep(change).map_err(internal);
         let took = durably(
             &what,
             || keep(&change).map(|back| (back, milliseconds(started))),

@@ -107,7 +107,7 @@ pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), F
     if serials != known || !gone.is_empty() {
         let mut items: Vec<_> = gone.iter().map(Item::no_token).collect();
         items.push(Item::Serials { apex, serials });
-        state.keep(&Change(items), None).map_err(internal)?;
+        state.keep(&Change(items)).map_err(internal)?;
     }
     Ok(())
 }

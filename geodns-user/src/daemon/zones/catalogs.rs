@@ -88,7 +88,7 @@ pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
         ledger: Some(ledger.clone()),
     });
     let change = Change(items.collect());
-    state.keep(&change, None).map(drop).map_err(internal)
+    state.keep(&change).map(drop).map_err(internal)
 }
 
 /// Reads all catalogs. Gives their entries, and complaints about those that are broken.

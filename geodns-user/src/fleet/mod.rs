@@ -1,7 +1,9 @@
 //! What the nodes of a fleet tell each other, and what follows from it. Pure.
 //!
 //! - [`bundle`]: a configuration and its files, signed, as all nodes take it
+//! - [`rollout`]: the course of a rollout: which node runs which bundle, and when
 //! - [`votes`]: the verdicts of a node's own checks, as it puts them into the shared store
 
 pub mod bundle;
+pub mod rollout;
 pub mod votes;

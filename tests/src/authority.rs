@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
@@ -24,6 +27,20 @@ impl Authority {
     /// Its own certificate, as a file of trusted roots has it.
     pub fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// A certificate with its key, both PEM, for servers at these hosts and for clients. Its common name is `name`.
+    pub fn issue(&self, name: &str, hosts: &[&str]) -> Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = CertificateParams::new(hosts)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = params.signed_by(&key, &self.0)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
     /// TLS configuration of a server for this host. Its certificate ends when `year` begins.

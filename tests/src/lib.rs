@@ -10,6 +10,7 @@
 //! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
+//! - [`etcd`]: real etcd; [`conforms`]: what every store of shared state must do
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
@@ -24,9 +25,11 @@
 pub mod authority;
 pub mod built;
 pub mod cases;
+pub mod conforms;
 pub mod crowd;
 pub mod daemon;
 pub mod dns;
+pub mod etcd;
 pub mod mmdb;
 pub mod mutate;
 pub mod net;
@@ -71,7 +74,7 @@ pub fn real_country_databases() -> Option<Vec<PathBuf>> {
     files.iter().all(|file| file.is_file()).then_some(files)
 }
 
-/// A program of another name server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
+/// A program of another server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
 /// `named`, `named-checkzone`, `kzonecheck`); else the one that is installed.
 pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
     let ours = cache().map(|cache| cache.join("servers").join(program));

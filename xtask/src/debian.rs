@@ -101,10 +101,12 @@ const CLIENTS: [&str; 10] = [
     "tcpdump",
 ];
 
-/// The packages of other name servers, which are asked the same questions as ours.
-const SERVERS: [&str; 6] = [
+/// The packages of other servers: name servers that are asked the same questions as ours, and etcd.
+const SERVERS: [&str; 8] = [
     "bind9",
     "bind9-utils",
+    "etcd-client",
+    "etcd-server",
     "knot",
     "knot-dnssecutils",
     "nsd",

@@ -1,12 +1,14 @@
 //! The state that the nodes of a fleet share: keys and values in one store, which counts its commits.
 //!
 //! - [`watch`]: the commits of a store, one by one
+//! - [`etcd`]: the store that is etcd
 //! - [`twin`]: the store in memory, with faults that a test orders
 //!
 //! A node reads a [`Snapshot`], then follows the store from there by a [`Watch`]. It commits a [`Write`], whose guards
 //! name the revisions that the write was prepared upon, and learns of its own commit by the watch as all others do. So
 //! every node sees the same commits in the same order.
 
+pub mod etcd;
 pub mod twin;
 pub mod watch;
 
@@ -204,7 +206,14 @@ impl Write {
                 self.guards.len()
             ));
         }
+        // A large value takes more of a transaction, which has room for 128 changes.
         let octets: usize = self.puts.iter().map(|put| put.value.len()).sum();
+        let mib = octets >> 20;
+        if mib > 0 && count + mib > MOST_KEYS {
+            return too_large(format!(
+                "the write changes {count} keys with {mib} MiB; {MOST_KEYS} of both together is the most"
+            ));
+        }
         if octets > MOST_OCTETS {
             return too_large(format!(
                 "the write has {octets} octets; {MOST_OCTETS} is the most"

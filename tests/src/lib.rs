@@ -11,6 +11,7 @@
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
 //! - [`etcd`]: real etcd; [`conforms`]: what every store of shared state must do
+//! - [`sites`]: sites with one anycast address, their routers, and clients
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
@@ -38,6 +39,7 @@ pub mod peers;
 pub mod primary;
 pub mod real;
 pub mod rig;
+pub mod sites;
 pub mod tap;
 pub mod terminal;
 pub mod twins;

@@ -121,22 +121,26 @@ const GEOGRAPHY: [&str; 4] = [
     "pdns-server",
 ];
 
+/// Routing daemons, which carry a node's routes to its routers.
+const ROUTING: [&str; 2] = ["bird2", "frr"];
+
 /// Installs the clients and tools of the network tests; `why` completes "… for WHY".
 pub fn clients(why: &str) -> Result<()> {
     install(&CLIENTS, why)
 }
 
-/// Programs of other name servers, in a folder of the cache. Only the libraries that they need are
-/// installed: a name server that was installed would be started, now or when the machine is.
+/// Programs of other name servers and of routing daemons, in a folder of the cache. Only the libraries that they need
+/// are installed: a server that was installed would be started, now or when the machine is.
 ///
 /// `why` completes "… for WHY".
 pub fn servers(why: &str) -> Result<()> {
-    programs_of(&SERVERS, why)
+    programs_of(&SERVERS, why)?;
+    programs_of(&ROUTING, why)
 }
 
 /// The same, and those that know geography.
 pub fn peers(why: &str) -> Result<()> {
-    programs_of(&SERVERS, why)?;
+    servers(why)?;
     programs_of(&GEOGRAPHY, why)
 }
 
@@ -146,7 +150,7 @@ fn programs_of(packages: &[&str], why: &str) -> Result<()> {
     let mut libraries = Vec::new();
     for package in packages {
         let files = unpacked(package, why)?;
-        for programs in ["usr/bin", "usr/sbin"] {
+        for programs in ["usr/bin", "usr/sbin", "usr/lib/frr"] {
             for program in fs::read_dir(files.join(programs)).into_iter().flatten() {
                 link(&program?.path(), &folder)?;
             }

@@ -37,6 +37,7 @@ pub(super) struct File {
     pub fleet: Fleet,
     #[serde(default)]
     pub transfer: Transfer,
+    pub announce: Option<Spanned<Announce>>,
     #[serde(default)]
     pub tsig: Vec<Tsig>,
     #[serde(default)]
@@ -210,6 +211,55 @@ pub(super) struct State {
 pub(super) struct Geoip {
     /// MMDB files; the first that knows an address counts.
     pub databases: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// Routes that say how this node of an anycast set stands. With the section, even an empty one, they are made.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Announce {
+    /// Prefixes of the routes. Default: a /32 or /128 of each address in server.listen that is on lo.
+    pub prefixes: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Name of the TUN device that the routes lead to. Default: "geodns0".
+    pub device: Option<Spanned<String>>,
+    /// Routing table: "main", or a number. Default: "main".
+    pub table: Option<Spanned<Table>>,
+    /// Time between two rounds of checks. Default: "250ms".
+    #[schemars(extend("pattern" = TIME))]
+    pub interval: Option<Spanned<String>>,
+    /// Rounds in a row that must fail before the node has failed. Default: 3.
+    #[schemars(extend("minimum" = 1, "maximum" = 100))]
+    pub fall: Option<Spanned<i64>>,
+    /// Time without a failed round after which the node is well again. Default: "10s".
+    #[schemars(extend("pattern" = TIME))]
+    pub rise: Option<Spanned<String>>,
+    /// Time that a drain takes; "auto": until no query comes. Default: "auto".
+    pub drain: Option<Spanned<String>>,
+    /// Shortest and longest time that a node which has failed stays the last resort. Default: "30s..15m".
+    pub hold_down: Option<Spanned<String>>,
+    /// Nodes of the fleet that stay announced: a number, or a share. Default: 1.
+    pub keep: Option<Spanned<Keep>>,
+}
+
+/// A routing table: a number, or a name.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum Table {
+    /// Its number.
+    Number(#[schemars(extend("minimum" = 1, "maximum" = 4294967295_i64))] i64),
+    /// Its name: only `main` has one.
+    Name(#[schemars(extend("enum" = ["main"]))] String),
+}
+
+/// Nodes that stay announced: a number, or a share of all.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub(super) enum Keep {
+    /// A number.
+    Nodes(#[schemars(extend("minimum" = 0, "maximum" = 10000))] i64),
+    /// A share in percent.
+    Share(#[schemars(extend("pattern" = "^[0-9]+%$"))] String),
 }
 
 /// Verdicts of other monitors.

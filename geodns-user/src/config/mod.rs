@@ -11,12 +11,13 @@
 //! Sections:
 //!
 //! - `pool`: pools and their rules; `monitor`: a mirror's check
-//! - `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
+//! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
 //! - `fleet`: the state that several nodes share
 //! - `catalog`: catalog zones and their members; `claims`: which names these may not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
 
+mod announce;
 mod blocks;
 mod catalog;
 mod claims;
@@ -44,6 +45,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use announce::{Announce, Keep};
 pub use blocks::{Block, check_note};
 pub use catalog::{Catalog, Listing, MAX_PRODUCER, Member, Template};
 pub use claims::Claims;
@@ -99,6 +101,8 @@ pub struct Config {
     pub fleet: Option<Fleet>,
     /// `[transfer]`
     pub transfer: Inward,
+    /// `[announce]`; `None`: nothing is announced.
+    pub announce: Option<Announce>,
     /// `[[tsig]]`
     pub keys: Keys,
     /// `[[zone]]`

@@ -254,7 +254,7 @@ fn the_reference_says_the_truth() {
     let uncommented: String = text
         .lines()
         .map(|line| match line.strip_prefix('#') {
-            Some(rest) if rest.starts_with("[[") => rest,
+            Some(rest) if rest.starts_with('[') => rest,
             Some(rest) if !rest.starts_with(' ') && rest.contains(" = ") => rest,
             _ => line,
         })
@@ -283,6 +283,7 @@ fn the_reference_says_the_truth() {
         ("geoip", "[geoip]\nx = 0"),
         ("health", "[health]\nx = 0"),
         ("transfer", "[transfer]\nx = 0"),
+        ("announce", "[announce]\nx = 0"),
         ("tsig", "[[tsig]]\nx = 0"),
         ("zone", "[[zone]]\nx = 0"),
         ("mirror", "[[mirror]]\nx = 0"),
@@ -435,7 +436,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: block, control, cookies, fleet, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
         ),
         (
             "path =",
@@ -1109,6 +1110,101 @@ fn the_limit_of_responses_is_what_it_says() {
     ] {
         check_error(with(section), &format!("etc/g.toml:{expect}"));
     }
+}
+
+#[test]
+fn an_announcement_is_what_it_says() {
+    let with = |section: &str| format!("[announce]\n{section}\n{BASE}");
+    let announce = |section: &str| parse(with(section)).unwrap().announce.unwrap();
+    assert_eq!(parse(BASE).unwrap().announce, None);
+    let s = Duration::from_secs;
+    let plain = Announce {
+        prefixes: None,
+        device: "geodns0".to_owned(),
+        table: 254,
+        interval: Duration::from_millis(250),
+        fall: 3,
+        rise: s(10),
+        drain: None,
+        hold_down: s(30)..=s(900),
+        keep: Keep::Nodes(1),
+    };
+    assert_eq!(announce(""), plain);
+    let defaults = "device = \"geodns0\"\ntable = \"main\"\ninterval = \"250ms\"\nfall = 3\nrise = \"10s\"\n\
+                    drain = \"auto\"\nhold_down = \"30s..15m\"\nkeep = 1";
+    assert_eq!(announce(defaults), plain);
+    let set = announce(
+        "prefixes = [\"192.0.2.0/24\", \"2001:db8::53\"]\ntable = 53\ndrain = \"1m\"\nkeep = \"50%\"",
+    );
+    let prefixes = ["192.0.2.0/24", "2001:db8::53/128"].map(|text| text.parse().unwrap());
+    assert_eq!(set.prefixes, Some(prefixes.to_vec()));
+    assert_eq!((set.table, set.drain), (53, Some(s(60))));
+    assert_eq!(set.keep, Keep::Percent(50));
+    for (section, expect) in [
+        (
+            "prefixes = []",
+            "2: announce.prefixes: empty; name a prefix, or leave the key out",
+        ),
+        (
+            "prefixes = [\"198.51.100.0/24\"]",
+            "2: announce.prefixes: no address of server.listen is in 198.51.100.0/24; correct it, or add the address there",
+        ),
+        (
+            "prefixes = [\"192.0.2.53\", \"192.0.2.53/32\"]",
+            "2: announce.prefixes: 192.0.2.53/32 stands here twice; remove one",
+        ),
+        (
+            "prefixes = [\"192.0.2.1/24\"]",
+            "2: announce.prefixes: 192.0.2.1/24 has bits set past its length; write 192.0.2.0/24",
+        ),
+        (
+            "prefixes = [\"0.0.0.0/0\"]",
+            "2: announce.prefixes: 0.0.0.0/0 is everybody's default route; write this server's own prefix",
+        ),
+        (
+            "device = \"geodns-anycast-0\"",
+            "2: announce.device: \"geodns-anycast-0\" is not an interface name; write 1 to 15 characters, as \"eth0\"",
+        ),
+        (
+            "table = 255",
+            "2: announce.table: 255 is the table of the machine's own addresses; write another",
+        ),
+        (
+            "interval = \"10ms\"",
+            "2: announce.interval: \"10ms\" is out of range; write \"50ms\" to \"10s\"",
+        ),
+        (
+            "fall = 0",
+            "2: announce.fall: 0 is out of range; write 1 to 100",
+        ),
+        (
+            "rise = \"2h\"",
+            "2: announce.rise: \"2h\" is out of range; write \"0s\" to \"1h\"",
+        ),
+        (
+            "drain = \"soon\"",
+            "2: announce.drain: \"soon\" is not a time; write a number and ms, s, m, h or d, as \"5m\"",
+        ),
+        (
+            "hold_down = \"15m..30s\"",
+            "2: announce.hold_down: \"15m..30s\" is not two times, the shorter one first; write them as \"30s..15m\", 1d at the most",
+        ),
+        (
+            "keep = -1",
+            "2: announce.keep: -1 is out of range; write 0 to 10000, or a share as \"50%\"",
+        ),
+        (
+            "keep = \"101%\"",
+            "2: announce.keep: \"101%\" is not a share; write \"0%\" to \"100%\", or a number",
+        ),
+    ] {
+        check_error(with(section), &format!("etc/g.toml:{expect}"));
+    }
+    let anywhere = with("").replace("listen = [\"192.0.2.53\", \"2001:db8::53\"]\n", "");
+    check_error(
+        anywhere,
+        "etc/g.toml:1: announce.prefixes: missing; name prefixes, or anycast addresses in server.listen",
+    );
 }
 
 #[test]

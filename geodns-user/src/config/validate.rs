@@ -78,6 +78,10 @@ pub(super) fn validate(
     });
     let fleet = reader.fleet(file.fleet).ok();
     let transfer = reader.inward(file.transfer).ok();
+    let announce = file
+        .announce
+        .map(|announce| reader.announce(announce, server.listen.as_deref()));
+    let announce = announce.transpose().ok();
     let keys = reader.keys(file.tsig);
     let zones = reader.zones(file.zone, &keys).ok();
     let (mirrors, by_id) = reader.mirrors(file.mirror);
@@ -104,6 +108,7 @@ pub(super) fn validate(
             health_feed,
             fleet: fleet?,
             transfer: transfer?,
+            announce: announce?,
             keys,
             zones: zones?,
             mirrors,
@@ -686,7 +691,7 @@ pub(super) fn the_pool_has<'a>(ids: impl Iterator<Item = &'a String>) -> String 
 }
 
 /// Whether this can be an interface's name, and is not among those before it.
-fn interface_name(name: &str, before: &[String]) -> Result<(), String> {
+pub(super) fn interface_name(name: &str, before: &[String]) -> Result<(), String> {
     // As the kernel's dev_valid_name().
     let valid = !name.is_empty()
         && name.len() <= MAX_INTERFACE

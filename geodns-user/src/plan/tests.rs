@@ -65,6 +65,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         health_feed: None,
         fleet: None,
         transfer: crate::config::Inward::default(),
+        announce: None,
         state: PathBuf::new(),
         databases: Vec::new(),
         keys: crate::config::Keys::default(),

@@ -1,6 +1,7 @@
 //! The process that holds the device of announced routes, and a node's questions to itself: real devices, real routes,
 //! and daemons that die or hang.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -246,13 +247,18 @@ fn a_device_that_another_holds_is_refused_in_one_line() -> Result<()> {
 
 /// Questions of a node to itself, in its namespace.
 fn probe(space: &Space) -> Result<std::result::Result<(), String>> {
-    let addresses = ["192.0.2.53:53".parse()?, "[2001:db8::53]:53".parse()?];
+    let parse = |text: &str| Ok::<_, anyhow::Error>(text.parse::<SocketAddr>()?.into());
+    let places = [parse("192.0.2.53:53")?, parse("[2001:db8::53]:53")?];
     let query = Query::new("mail.example.org", A).bytes();
     space.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        Ok(runtime.block_on(probe::ask(&addresses, &query, Duration::from_millis(200))))
+        let patience = Duration::from_millis(200);
+        let asked = runtime.block_on(probe::ask(&places, &query, false, patience));
+        ensure!(asked.len() == 4, "{asked:?}");
+        let mut faults = asked.iter().filter(|asked| asked.fault.is_some());
+        Ok(faults.next().map_or(Ok(()), |asked| Err(asked.to_string())))
     })
 }
 

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::State;
 use super::hold_down::HoldDown;
 
@@ -28,7 +30,8 @@ pub struct Rules {
 }
 
 /// The operator's word: durable, until another one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Word {
     /// Announced as the checks say.
     #[default]

@@ -43,6 +43,11 @@ impl HoldDown {
         self.forget(now);
     }
 
+    /// Forgets all failures: the operator knows better.
+    pub fn clear(&mut self) {
+        self.failures.clear();
+    }
+
     /// Failures to keep, oldest first.
     pub fn failures(&self) -> &[u64] {
         &self.failures

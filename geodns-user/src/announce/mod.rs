@@ -4,8 +4,11 @@
 //!
 //! - [`course`]: decides how the node is announced, from all that is known of it; pure
 //! - [`hold_down`]: how long a node that has failed stays the last resort; pure
+//! - [`links`]: interfaces that have a carrier, and the addresses of `lo`
 //! - [`probe`]: asks the node itself
 //! - [`route`]: the device, and the routes on it
+//! - [`snippet`]: what BIRD and FRR need to carry the routes; pure
+//! - [`machine`]: settings of this machine that are in the way
 //! - [`holder`]: the process that holds the device and outlives the daemon
 //!
 //! The holder is a process of its own. It opens no socket to strangers, and keeps no privilege but CAP_NET_ADMIN. When
@@ -16,8 +19,19 @@
 pub mod course;
 pub mod hold_down;
 pub mod holder;
+pub mod links;
+pub mod machine;
 pub mod probe;
 pub mod route;
+pub mod snippet;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use links::Links;
+
+use crate::config::Announce;
 
 /// How a node is announced. The metric of its routes says it to the routing daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,3 +86,20 @@ impl State {
 
 /// Metric of a node that is the last choice.
 pub const LAST_RESORT: u32 = 300;
+
+/// Prefixes that are announced, of a server that listens on these addresses: those of the configuration, else a /32 or
+/// /128 of each address that is on `lo`.
+pub fn prefixes(
+    config: &Announce,
+    listen: impl IntoIterator<Item = IpAddr>,
+    links: &Links,
+) -> BTreeSet<IpNet> {
+    match &config.prefixes {
+        Some(prefixes) => prefixes.iter().copied().collect(),
+        None => {
+            let listen = listen.into_iter();
+            let on_lo = listen.filter(|address| links.lo.contains(address));
+            on_lo.map(IpNet::from).collect()
+        }
+    }
+}

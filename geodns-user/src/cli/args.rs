@@ -10,7 +10,8 @@ use clap_complete::Shell;
 
 use super::output::{print, print_raw, show};
 use super::{
-    acme, block, capture, check, explain, map, mirror, preview, run, stats, status, top, zone,
+    acme, announce, block, capture, check, explain, map, mirror, preview, run, stats, status, top,
+    zone,
 };
 use crate::announce::holder;
 use crate::config::{self, DEFAULT_SOCKET};
@@ -72,6 +73,12 @@ pub enum Command {
     /// Set and clear temporary TXT records for ACME DNS-01 challenges
     #[command(subcommand, arg_required_else_help = true)]
     Acme(acme::Command),
+    /// Show how this node of an anycast set is announced; drain it, withdraw it, or have it back
+    Announce {
+        /// The command [default: list]
+        #[command(subcommand)]
+        command: Option<announce::Command>,
+    },
     /// Drop unwanted queries, in the kernel and in the slow path
     #[command(subcommand, arg_required_else_help = true)]
     Block(block::Command),
@@ -190,6 +197,14 @@ impl Arguments {
                 socket: global.socket.context("hold: --socket is missing")?,
                 device,
             }),
+            Command::Announce {
+                command:
+                    Some(announce::Command::Config {
+                        daemon,
+                        asn,
+                        neighbour,
+                    }),
+            } => print(&announce::snippet(&config(), daemon, asn, neighbour)?),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "geodns", &mut script);
@@ -214,6 +229,10 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
     let &Global { json, verbose, .. } = global;
     let answer = match command {
         Command::Acme(command) => acme::ask(command, client, json).await?,
+        Command::Announce { command } => {
+            let command = command.unwrap_or(announce::Command::List);
+            announce::ask(command, client, json).await?
+        }
         Command::Block(command) => block::ask(command, client, json).await?,
         Command::Capture(of) => return capture::capture(of, client).await,
         Command::Explain(of) => return explain::ask(of, client, json, verbose).await,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::output::{grouped, memory, pairs};
 use super::zone::warnings as warnings_of;
+use crate::announce::machine;
 use crate::base::complaint::{Error, Errors};
 use crate::config::{self, Config, Mode};
 use crate::health::Feed;
@@ -49,6 +50,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let more = all().map(|found| found.more_errors).sum();
     let mut warnings = interfaces(&config);
     warnings.extend(feed(&config));
+    warnings.extend(machine::warnings(&config).iter().map(ToString::to_string));
     warnings.extend(all().flat_map(warnings_of));
     let mut zones = Zones::default();
     if wrong.is_empty() {

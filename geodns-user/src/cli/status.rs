@@ -1,5 +1,6 @@
 //! `geodns status`, `geodns reload`: the daemon as it is.
 
+use super::announce;
 use super::output::{NUMBER, TEXT, few, grouped, joined, memory, pairs, plural, table, uptime};
 use crate::control::reload::Reloaded;
 use crate::control::status::{PoolStatus, Restarted, Status};
@@ -96,6 +97,12 @@ pub fn text(status: Status, verbose: bool) -> String {
             ));
         }
         lines.push(("names", text));
+    }
+    if let Some(announcement) = &status.announcement {
+        lines.push(("announced", announce::summary(announcement)));
+        if let Some(trouble) = &announcement.trouble {
+            lines.push(("", trouble.clone()));
+        }
     }
     for Restarted {
         name, times, cause, ..

@@ -3,7 +3,7 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`block`], [`explain`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`announce`], [`block`], [`explain`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
@@ -16,6 +16,7 @@
 //! - [`server`]: HTTP over the Unix socket
 
 pub mod acme;
+pub mod announce;
 pub mod block;
 pub mod by;
 pub mod client;
@@ -43,6 +44,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub fn calls<S>(service: &Arc<S>) -> OpenApiRouter
 where
     S: acme::Service
+        + announce::Service
         + block::Service
         + explain::Service
         + map::Service
@@ -56,6 +58,7 @@ where
     let service = || Arc::clone(service);
     OpenApiRouter::new()
         .merge(acme::routes(service()))
+        .merge(announce::routes(service()))
         .merge(block::routes(service()))
         .merge(explain::routes(service()))
         .merge(map::routes(service()))

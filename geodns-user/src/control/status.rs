@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::announce::Announcement;
 use super::client::{Client, Error, Reply};
 use super::problem::{Answer, Failure, Problem};
 use super::values::Address;
@@ -117,6 +118,9 @@ pub struct Status {
     /// Background tasks that ended unexpectedly and were restarted; normally empty.
     #[serde(default)]
     pub restarted: Vec<Restarted>,
+    /// How this node is announced, as `/v1/announce` shows it; none: it is not, there is no section `[announce]`.
+    #[serde(default)]
+    pub announcement: Option<Announcement>,
     /// Error of the last reload or GeoIP update, if it failed. The plan before it stays in force.
     pub last_error: Option<String>,
 }
@@ -228,6 +232,7 @@ mod tests {
                 atlas_bytes: 0,
                 kernel_memory_bytes: 0,
                 restarted: Vec::new(),
+                announcement: None,
                 last_error: None,
             })
         }

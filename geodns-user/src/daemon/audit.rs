@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::base::name::Name;
 use crate::control::acme::AcmeChanged;
+use crate::control::announce::{AnnounceWord, SetAnnouncement};
 use crate::control::block::{BlockChanged, BlockRule};
 use crate::control::by::By;
 use crate::control::map::{Imported, MapChanged};
@@ -97,6 +98,25 @@ pub fn mirror(who: &Who, changed: &MirrorChanged) {
     for warning in warnings {
         told!(warn, who, mirror, "mirror {mirror}: {warning}; by {by}");
     }
+}
+
+/// `announce up | drain | withdraw`
+pub fn announce(who: &Who, set: &SetAnnouncement) {
+    let by = &who.by;
+    let word = match (set.word, set.for_ms) {
+        (AnnounceWord::Up, _) => "as its checks say".to_owned(),
+        (AnnounceWord::Drain, None) => "draining".to_owned(),
+        (AnnounceWord::Drain, Some(time)) => format!("draining for {} s", time.div_ceil(1000)),
+        (AnnounceWord::Withdraw, _) => "withdrawn after a drain".to_owned(),
+    };
+    let force = set.force;
+    told!(
+        info,
+        who,
+        word,
+        force,
+        "this node is to be announced {word}; by {by}"
+    );
 }
 
 /// `map set | del`

@@ -19,6 +19,7 @@
 //! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`
 //! - `explain`: the way of a question to its answer; `preview`: clients that another configuration would move
+//! - `announce`: this node of an anycast set is announced as it stands
 //! - `status`: state and counters of the daemon, as the API shows them
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
@@ -27,6 +28,7 @@
 //! socket, the program. A start that fails undoes its steps by dropping them. Down: the program first, so that its
 //! queries reach open sockets.
 
+mod announce;
 mod audit;
 mod block;
 mod control;
@@ -59,6 +61,7 @@ use arc_swap::ArcSwap;
 
 pub use start::run;
 
+use announce::Announcing;
 use block::BlockRules;
 use force::{Changes, InService, Upkeep};
 use listen::Listening;
@@ -110,4 +113,6 @@ struct Daemon {
     zones: ChangingZones,
     listening: Listening,
     lookers: Lookers,
+    /// `None` without `[announce]`.
+    announcing: Option<Announcing>,
 }

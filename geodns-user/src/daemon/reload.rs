@@ -178,6 +178,17 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("state.path", state);
     keep!("health.feed", health_feed);
     keep!("fleet", fleet);
+    match (&mut new.announce, &old.announce) {
+        (Some(new), Some(old)) if new.device != old.device => {
+            changed.push("announce.device");
+            new.device.clone_from(&old.device);
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+        (new, old) => {
+            changed.push("announce");
+            new.clone_from(old);
+        }
+    }
     changed
 }
 

@@ -111,6 +111,7 @@ impl status::Service for Control {
                     at_unix_ms: unix_ms(known.at),
                 })
                 .collect(),
+            announcement: daemon.announcement_shown(),
             last_error: daemon
                 .silent_disk()
                 .or_else(|| daemon.report.failure.line()),

@@ -30,6 +30,8 @@ pub struct Parts {
     pub tasks: JoinSet<Never>,
     /// The thread that heeds news of health.
     pub heeding: JoinHandle<()>,
+    /// The thread that announces this node.
+    pub announcing: Option<JoinHandle<()>>,
     /// Tells the control socket to close.
     pub closing: Arc<Notify>,
     pub control: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -43,9 +45,18 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     let Parts {
         mut tasks,
         heeding,
+        announcing,
         closing,
         control,
     } = parts;
+    if let Some(announcing) = announcing {
+        let last = Arc::clone(&daemon);
+        let ended = spawn_blocking(move || {
+            let _ = announcing.join();
+            last.keep_end();
+        });
+        within(STEP, "the announcement", ended).await;
+    }
     within(STEP, "background tasks", tasks.shutdown()).await;
     daemon.in_service.tell(News::Stop);
     let heeded = spawn_blocking(move || heeding.join());

@@ -49,6 +49,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A run of the program on a packet that nobody sent failed.
+    #[error("cannot try the eBPF program out: {0}")]
+    Trial(String),
     /// Something with a pin failed.
     #[error("cannot {what} {path:?}: {source}{}", whose(source))]
     Pin {

@@ -160,6 +160,11 @@ impl Listening {
         Ok(placed)
     }
 
+    /// The MAC address of a row.
+    pub fn mac(&self, key: &Key) -> Option<Mac> {
+        self.rows.get(key).map(|(_, mac)| *mac)
+    }
+
     /// The rows: keys and MAC addresses.
     pub fn rows(&self) -> BTreeMap<Key, Mac> {
         self.rows

@@ -12,6 +12,7 @@
 //! - [`cookies`]: what it makes cookies with
 //! - [`block`]: block rules in the program's form
 //! - [`watch`]: what it tells of what goes by
+//! - [`trial`]: runs of it on a packet that nobody sent
 //! - [`netdev`], [`follow`]: the interfaces, and their changes
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
@@ -54,6 +55,7 @@ pub mod pins;
 pub mod shared;
 pub mod sys;
 pub mod tables;
+pub mod trial;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

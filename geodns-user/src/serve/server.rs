@@ -237,6 +237,7 @@ impl Server {
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
                 stats,
+                asks_itself: AtomicBool::new(false),
                 seen: Seen::default(),
                 asked: Asked::new(options.workers()),
                 notices,
@@ -258,6 +259,12 @@ impl Server {
     /// Changes who we say we are.
     pub fn set_identity(&self, identity: Identity) {
         self.shared.identity.store(Arc::new(identity));
+    }
+
+    /// Takes questions from the very address that they go to for this server's own: no rule and no limit is for them,
+    /// and they are counted apart. Whoever forges such an address has the answer sent to us.
+    pub fn set_asks_itself(&self, asks: bool) {
+        self.shared.asks_itself.store(asks, Ordering::Relaxed);
     }
 
     /// Drops what these rules say from here on, and nothing else. Gives those before.

@@ -1,6 +1,8 @@
 //! The configuration in force, and the counters: shared by the workers of all transports.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     pub blocks: ArcSwap<Blocks>,
     pub limiter: ArcSwapOption<Limiter>,
     pub stats: Arc<Stats>,
+    /// Whether this server asks itself from the address that it asks ([`Shared::is_own`]).
+    pub asks_itself: AtomicBool,
     pub seen: Seen,
     pub asked: Asked,
     pub connections: Arc<Connections>,
@@ -31,4 +35,11 @@ pub(super) struct Shared {
     pub certificate: ArcSwapOption<Certificate>,
     /// The queue for NOTIFYs.
     pub notices: Notices,
+}
+
+impl Shared {
+    /// Whether a question is this server's own: it comes from the address that it goes to.
+    pub fn is_own(&self, client: IpAddr, address: IpAddr) -> bool {
+        client == address && self.asks_itself.load(Ordering::Relaxed)
+    }
 }

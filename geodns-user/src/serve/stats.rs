@@ -30,6 +30,8 @@ counters! {
     QueriesUdp = "queries_udp",
     /// Messages over TCP, TLS or not.
     QueriesTcp = "queries_tcp",
+    /// Questions of this server to itself (`[announce]`), over UDP and TCP; counted nowhere else.
+    OwnChecks = "own_checks",
     /// Not answered: too short, a response, from port 0, or blocked.
     Dropped = "dropped",
     /// Not answered by a rule of `geodns block`, or of the configuration's `[[block]]`; counted in `dropped` too.
@@ -116,6 +118,11 @@ impl Stats {
         names
             .map(|(at, (name, _))| ((*name).to_owned(), self.sum(at)))
             .collect()
+    }
+
+    /// Messages of others over UDP, and over TCP and TLS.
+    pub fn queries(&self) -> [u64; 2] {
+        [Counter::QueriesUdp, Counter::QueriesTcp].map(|counter| self.sum(counter as usize))
     }
 
     fn sum(&self, at: usize) -> u64 {

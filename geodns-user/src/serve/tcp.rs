@@ -48,6 +48,7 @@ const STREAMS: usize = 4;
 pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) -> Never {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
+    let own = listener.local_addr().map(|at| at.ip()).ok();
     loop {
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
@@ -60,7 +61,14 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
                 continue;
             }
         };
-        shared.stats.add(Counter::TcpConnections);
+        let is_own = own.is_some_and(|own| shared.is_own(client.ip(), own));
+        if !is_own {
+            shared.stats.add(Counter::TcpConnections);
+        }
+        let from = Client {
+            address: client.ip(),
+            is_own,
+        };
         let seat = Arc::new(Seat::take(&shared.connections, client.ip(), tls));
         number = number.wrapping_add(1);
         let turn = Turn::of_connection(number);
@@ -68,9 +76,9 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
         connections.spawn(async move {
             let serving = async {
                 if tls {
-                    speak_tls(stream, client.ip(), &shared, &seat, turn).await
+                    speak_tls(stream, from, &shared, &seat, turn).await
                 } else {
-                    speak(stream, client.ip(), &shared, &seat, turn).await
+                    speak(stream, from, &shared, &seat, turn).await
                 }
             };
             let served = tokio::select! {
@@ -84,9 +92,17 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
     }
 }
 
+/// The other end of a connection.
+#[derive(Clone, Copy)]
+struct Client {
+    address: IpAddr,
+    /// Whether this server asks itself.
+    is_own: bool,
+}
+
 async fn speak(
     stream: TcpStream,
-    client: IpAddr,
+    client: Client,
     shared: &Shared,
     seat: &Arc<Seat>,
     turn: Turn,
@@ -98,7 +114,7 @@ async fn speak(
 
 async fn speak_tls(
     stream: TcpStream,
-    client: IpAddr,
+    client: Client,
     shared: &Shared,
     seat: &Arc<Seat>,
     turn: Turn,
@@ -122,7 +138,7 @@ async fn speak_tls(
 async fn serve<R, W>(
     mut reader: R,
     writer: W,
-    (client, transport): (IpAddr, Transport),
+    (client, transport): (Client, Transport),
     shared: &Shared,
     seat: &Arc<Seat>,
     turn: Turn,
@@ -295,7 +311,7 @@ enum Next {
 
 /// The buffers and counters of a connection.
 struct Desk {
-    client: IpAddr,
+    client: Client,
     transport: Transport,
     /// Answers, each with its length before it.
     output: Vec<u8>,
@@ -320,11 +336,11 @@ impl Desk {
                 notices: &shared.notices,
                 identity: &identity,
                 message: &input[2..2 + len],
-                client: self.client,
+                client: self.client.address,
                 transport: self.transport,
                 bound: None,
             };
-            let answer = match request.is_blocked(&blocks) {
+            let answer = match !self.client.is_own && request.is_blocked(&blocks) {
                 true => {
                     self.tally.add(Counter::Blocked);
                     Ok(Answer::Nothing)
@@ -344,8 +360,12 @@ impl Desk {
                     Some(Panicked::OUTCOME)
                 }
             };
-            self.tally.message(self.transport, outcome.as_ref());
-            shared.seen.take(&mut self.turn, outcome.as_ref());
+            if self.client.is_own {
+                self.tally.add(Counter::OwnChecks);
+            } else {
+                self.tally.message(self.transport, outcome.as_ref());
+                shared.seen.take(&mut self.turn, outcome.as_ref());
+            }
             input.advance(2 + len);
             if matches!(next, Next::Query)
                 && (outcome.is_none() || frame(&self.response, &mut self.output).is_err())

@@ -164,8 +164,8 @@ impl Work {
                         return;
                     }
                     self.obey();
-                } else if let Some((_, socket)) = self.sockets.get(&event.data()) {
-                    desk.serve(self.number, socket, &self.shared);
+                } else if let Some((at, socket)) = self.sockets.get(&event.data()) {
+                    desk.serve(self.number, at, socket, &self.shared);
                 }
             }
         }
@@ -199,7 +199,7 @@ struct Desk {
 impl Desk {
     /// Answers a batch of what has come to a socket. What is left makes epoll tell of it again, after
     /// the other sockets.
-    fn serve(&mut self, worker: usize, socket: &Socket, shared: &Shared) {
+    fn serve(&mut self, worker: usize, at: &Endpoint, socket: &Socket, shared: &Shared) {
         let queries = match self.batch.receive(socket.as_fd()) {
             Ok(queries) => queries,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -238,6 +238,16 @@ impl Desk {
                 transport: Transport::Udp,
                 bound: None,
             };
+            if shared.is_own(request.client, at.address) {
+                tally.add(Counter::OwnChecks);
+                if !matches!(
+                    shared.handler.answer(&request, response),
+                    Ok(Answer::Message(_))
+                ) {
+                    response.clear();
+                }
+                return;
+            }
             if request.is_blocked(&blocks) {
                 tally.add(Counter::Blocked);
                 tally.message(Transport::Udp, None);

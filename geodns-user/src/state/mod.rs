@@ -12,11 +12,13 @@
 //! - `change`: a change of things that the nodes of a fleet share, with keys and values in text
 //! - `keep`: such a change is written
 //! - `fleet`: how far this node has followed the store of its fleet, and edits of this node alone
+//! - `own`: values of this node that no other one of a fleet has
 
 mod change;
 mod fleet;
 mod keep;
 mod kinds;
+mod own;
 
 pub use change::{Change, Item};
 pub use fleet::{Local, Membership};
@@ -522,6 +524,7 @@ fn make_tables(database: &Database) -> Result<(), Problem> {
         transaction.open_table(REVISIONS)?;
         transaction.open_table(BENEATH)?;
         transaction.open_table(FLEET)?;
+        transaction.open_table(own::OWN)?;
     }
     transaction.commit()?;
     Ok(())

@@ -29,7 +29,8 @@ use crate::kernel::Kernel;
 use crate::kernel::tables::KernelTables;
 use crate::serve::{self, Transport};
 use crate::world::World;
-use decided::{Decided, response};
+pub use decided::Decided;
+use decided::response;
 use question::Question;
 use steps::Explained;
 

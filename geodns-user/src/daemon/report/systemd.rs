@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use crate::supervise::Never;
+
 /// How often the heartbeat beats, at least.
 pub const PULSE: Duration = Duration::from_secs(1);
+/// Time that a stop asks for while it drains: enough for the steps that follow.
+const MORE: Duration = Duration::from_secs(30);
 
 fn say(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
@@ -35,6 +39,14 @@ pub fn reloading() {
 /// Says that the daemon stops.
 pub fn stopping() {
     say(&[NotifyState::Stopping]);
+}
+
+/// Asks for more time to stop, again and again.
+pub async fn extend_while_stopping() -> Never {
+    loop {
+        say(&[NotifyState::ExtendTimeoutUsec(MORE.as_micros() as u32)]);
+        tokio::time::sleep(MORE / 3).await;
+    }
 }
 
 /// How long systemd waits to hear that we are alive, if it does.

@@ -15,6 +15,7 @@ use crate::base::lock::{read, write};
 use crate::block::Blocks;
 use crate::config::{Config, Mode, Secrets};
 use crate::control::server::Socket;
+use crate::daemon::announce::Announcing;
 use crate::daemon::block::BlockRules;
 use crate::daemon::cookies::{self, identity};
 use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
@@ -110,6 +111,8 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         tracing::warn!("{complaint}");
     }
     tracing::info!("control socket {}", socket_path.display());
+    let announcing = Announcing::load(config, &state)?;
+    server.set_asks_itself(announcing.is_some());
     let daemon = Daemon {
         started: Instant::now(),
         world,
@@ -129,6 +132,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         zones: ChangingZones::new(kept),
         listening: Listening::new(follow.netlink(), endpoints),
         lookers: Lookers::default(),
+        announcing,
         options,
     };
     Ok(Attached {

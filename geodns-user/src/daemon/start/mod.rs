@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, interval};
 
@@ -67,20 +68,59 @@ impl Signals {
     }
 }
 
-/// Reloads on SIGHUP, and tells systemd that the daemon is alive, until SIGTERM or SIGINT.
+/// Reloads on SIGHUP, and tells systemd that the daemon is alive, until SIGTERM or SIGINT. A node that is announced is
+/// drained and withdrawn then; a second signal ends that.
 async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) {
     let limit = systemd::alive_limit();
     let mut watchdog = limit.map(|limit| interval(limit / 2));
+    let mut leaving = Leaving::default();
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => if leaving.begin(daemon) { break },
+            _ = signals.interrupt.recv() => if leaving.begin(daemon) { break },
+            () = leaving.over() => break,
             _ = signals.hangup.recv() => {
                 let daemon = Arc::clone(daemon);
                 // The outcome is in the log.
                 tokio::spawn(async move { daemon.reload_all(&By::Signal("SIGHUP")).await });
             }
             () = tick(&mut watchdog) => daemon.report.pulse.tell(limit),
+        }
+    }
+}
+
+/// The drain of a node that is announced, before the daemon stops.
+#[derive(Default)]
+struct Leaving(Option<BoxFuture<'static, ()>>);
+
+impl Leaving {
+    /// Begins it; begun, it is to end at once. Says whether there is nothing to wait for.
+    fn begin(&mut self, daemon: &Arc<Daemon>) -> bool {
+        let config = daemon.world.load().inputs.config.announce.clone();
+        let Some((announcing, config)) = daemon.announcing.as_ref().zip(config) else {
+            return true;
+        };
+        announcing.end();
+        if self.0.is_none() {
+            tracing::info!("draining before the stop; a second signal ends that");
+            systemd::stopping();
+            let daemon = Arc::clone(daemon);
+            self.0 = Some(Box::pin(async move {
+                let extended = systemd::extend_while_stopping();
+                tokio::select! {
+                    () = daemon.ended(&config) => {}
+                    never = extended => match never {},
+                }
+            }));
+        }
+        false
+    }
+
+    /// Waits for its end; for ever, if it has not begun.
+    async fn over(&mut self) {
+        match &mut self.0 {
+            Some(over) => over.await,
+            None => std::future::pending().await,
         }
     }
 }

@@ -47,11 +47,13 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         }));
     }
     daemon.follow_zones(None);
+    let announcing = daemon.start_announcing().context("cannot start a thread")?;
     let listening = listen::addresses(&daemon.listening.lock().await.endpoints);
     tracing::info!("ready: {}", daemon.announcement(&listening));
     let parts = Parts {
         tasks,
         heeding,
+        announcing,
         closing,
         control,
     };

@@ -340,6 +340,11 @@ impl Daemon {
     /// Sends it a signal that ends it, and waits for the end.
     pub fn end(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.signal(signal)?;
+        self.wait().with_context(|| format!("after {signal}"))
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
         let mut child = self.child.take().context("not running")?;
         let end = Instant::now() + PATIENCE;
         loop {
@@ -349,7 +354,7 @@ impl Daemon {
             if Instant::now() > end {
                 child.kill()?;
                 child.wait()?;
-                bail!("geodns did not end on {signal}:\n{}", self.log());
+                bail!("geodns did not end:\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -1,0 +1,341 @@
+//! A daemon that announces its node, in a namespace, without a routing daemon: the routes are looked at as the kernel
+//! has them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{Daemon, Setup};
+use geodns_tests::dns::{A, Query};
+use geodns_tests::needs_root;
+use geodns_tests::net::Pair;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const ANYCAST: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
+
+/// A node with this section, whose hold-down is short.
+fn setup(section: &str) -> Setup {
+    let section = format!(
+        "[announce]\nprefixes = [\"192.0.2.53\", \"2001:db8::53\"]\nrise = \"0s\"\nhold_down = \"0s..0s\"\n{section}\n"
+    );
+    Setup::example(&ANYCAST).and(&section)
+}
+
+/// The announcement, as the API shows it.
+fn shown(daemon: &Daemon) -> Result<Value> {
+    let (code, body) = daemon.request("GET", "/v1/announce", "")?;
+    ensure!(code == 200, "{code}: {body}");
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// Has the operator say a word; what the daemon answers.
+fn say(daemon: &Daemon, word: &str) -> Result<Value> {
+    let (code, body) = daemon.request("PUT", "/v1/announce", word)?;
+    ensure!(code == 200, "{code}: {body}");
+    Ok(serde_json::from_str(&body)?)
+}
+
+/// Metrics of the routes to both addresses.
+fn metrics(pair: &Pair) -> Result<Vec<String>> {
+    let mut metrics = Vec::new();
+    for (family, address) in ["-4", "-6"].into_iter().zip(ANYCAST) {
+        let shown = pair
+            .server
+            .ip(&format!("{family} route show {address} proto 53"))?;
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        let metric = words.iter().position(|word| *word == "metric");
+        metrics.extend(metric.and_then(|at| Some((*words.get(at + 1)?).to_owned())));
+    }
+    Ok(metrics)
+}
+
+/// Waits until both routes have this metric, or there are none; how long that took.
+fn until(pair: &Pair, metric: Option<&str>, why: &dyn Fn() -> String) -> Result<Duration> {
+    let expected: Vec<&str> = metric.map_or(Vec::new(), |metric| vec![metric; 2]);
+    let start = Instant::now();
+    loop {
+        let found = metrics(pair)?;
+        if found == expected {
+            return Ok(start.elapsed());
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(15),
+            "{found:?}, not {expected:?}: {}",
+            why()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_node_is_up_once_it_answers_and_follows_its_operator() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup("drain = \"0s\""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    let found = shown(&daemon)?;
+    ensure!(found["state"] == "up" && found["why"] == "", "{found}");
+    let checks = found["checks"].as_array().context("no checks")?;
+    for kind in ["program", "carrier", "UDP", "TCP"] {
+        let mut of = checks
+            .iter()
+            .filter(|check| check["check"] == kind)
+            .peekable();
+        ensure!(of.peek().is_some(), "no {kind}: {found}");
+        ensure!(of.all(|check| check["fault"].is_null()), "{found}");
+    }
+    for (word, state, metric) in [
+        (r#"{"word":"drain"}"#, "draining", Some("200")),
+        (r#"{"word":"withdraw"}"#, "withdrawn", None),
+        (r#"{"word":"up"}"#, "up", Some("100")),
+        (r#"{"word":"drain","for_ms":1000}"#, "draining", Some("200")),
+    ] {
+        let found = say(&daemon, word)?;
+        ensure!(found["state"] == state, "{word}: {found}");
+        until(&pair, metric, &|| daemon.log())?;
+    }
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+#[test]
+fn the_operators_word_survives_a_restart_and_a_stop_withdraws() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let setup = setup("drain = \"0s\"");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    say(&daemon, r#"{"word":"drain"}"#)?;
+    daemon.stop()?;
+    ensure!(metrics(&pair)?.is_empty());
+    ensure!(pair.server.ip("link show geodns0").is_err());
+    daemon.again(&pair.server, &setup)?;
+    until(&pair, Some("200"), &|| daemon.log())?;
+    ensure!(shown(&daemon)?["failures"] == 0, "{}", shown(&daemon)?);
+    Ok(())
+}
+
+#[test]
+fn a_crash_is_the_last_resort_at_once_and_the_next_daemon_takes_over_without_a_gap() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let setup = setup("").but("0s..0s", "2s..2s");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    daemon.crash()?;
+    let waited = until(&pair, Some("300"), &|| daemon.log())?;
+    ensure!(waited < Duration::from_millis(100), "{waited:?}");
+    pair.ask(
+        "192.0.2.1",
+        "192.0.2.53",
+        &Query::new("mail.example.org", A),
+    )?;
+    daemon.again(&pair.server, &setup)?;
+    // Held down: it has just failed. Its routes were there all the time.
+    let start = Instant::now();
+    while metrics(&pair)? == ["300", "300"] {
+        ensure!(
+            start.elapsed() < Duration::from_secs(15),
+            "{}",
+            daemon.log()
+        );
+    }
+    ensure!(metrics(&pair)?.len() >= 2, "{:?}", metrics(&pair)?);
+    until(&pair, Some("100"), &|| daemon.log())?;
+    ensure!(
+        daemon.log().contains("counts as a failure"),
+        "{}",
+        daemon.log()
+    );
+    ensure!(shown(&daemon)?["failures"] == 1);
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_hangs_is_the_last_resort_within_a_second() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    daemon.signal(Signal::SIGSTOP)?;
+    let waited = until(&pair, Some("300"), &|| daemon.log())?;
+    ensure!(waited < Duration::from_secs(1), "{waited:?}");
+    daemon.signal(Signal::SIGCONT)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+#[test]
+fn a_holder_that_dies_takes_the_routes_along_and_another_one_takes_its_place() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    let pid = holder(&daemon)?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)?;
+    let start = Instant::now();
+    while !metrics(&pair)?.is_empty() {
+        ensure!(start.elapsed() < Duration::from_millis(100));
+    }
+    until(&pair, Some("100"), &|| daemon.log())?;
+    ensure!(daemon.log().contains("the holder of the device has ended"));
+    ensure!(shown(&daemon)?["failures"] == 1);
+    Ok(())
+}
+
+/// Process id of the holder that the daemon has started.
+fn holder(daemon: &Daemon) -> Result<i32> {
+    let pid = daemon.pid().context("it does not run")?;
+    for process in std::fs::read_dir("/proc")? {
+        let path = process?.path();
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+        if parent == Some(&pid.to_string())
+            && line.split(|octet| *octet == 0).any(|word| word == b"hold")
+        {
+            return Ok(path
+                .file_name()
+                .context("no name")?
+                .to_string_lossy()
+                .parse()?);
+        }
+    }
+    anyhow::bail!("no holder:\n{}", daemon.log())
+}
+
+#[test]
+fn carrier_that_is_lost_and_a_program_that_is_taken_off_are_failures() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    pair.client.ip("link set eth0 down")?;
+    until(&pair, Some("300"), &|| daemon.log())?;
+    let found = shown(&daemon)?;
+    ensure!(found["why"] == "carrier eth0: none", "{found}");
+    pair.client.ip("link set eth0 up")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    pair.server.ip("address delete 192.0.2.53/24 dev eth0")?;
+    until(&pair, Some("300"), &|| daemon.log())?;
+    let found = shown(&daemon)?;
+    ensure!(
+        found["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("add it to lo")),
+        "{found}"
+    );
+    Ok(())
+}
+
+#[test]
+fn own_questions_meet_no_rule_and_no_limit_and_are_not_counted() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let rules = "[rrl]\nrate = 1\n[[block]]\nbelow = \"example.org\"\n";
+    let daemon = Daemon::start(&pair.server, &setup("").and(rules))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(metrics(&pair)? == ["100", "100"], "{}", daemon.log());
+    let (_, stats) = daemon.request("GET", "/v1/stats", "")?;
+    let stats: Value = serde_json::from_str(&stats)?;
+    ensure!(
+        stats["slow"]["queries_udp"] == 0 && stats["slow"]["queries_tcp"] == 0,
+        "{stats}"
+    );
+    ensure!(stats["slow"]["own_checks"].as_u64() > Some(20), "{stats}");
+    Ok(())
+}
+
+#[test]
+fn without_a_device_there_is_a_line_and_dns_goes_on() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip("link add geodns0 type bridge")?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    let start = Instant::now();
+    let found = loop {
+        let found = shown(&daemon)?;
+        if found["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("has ended"))
+        {
+            break found;
+        }
+        ensure!(
+            start.elapsed() < Duration::from_secs(15),
+            "{found}\n{}",
+            daemon.log()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    ensure!(found["state"] == "waiting", "{found}");
+    ensure!(
+        daemon.log().contains("device geodns0: "),
+        "{}",
+        daemon.log()
+    );
+    pair.ask(
+        "192.0.2.1",
+        "192.0.2.53",
+        &Query::new("mail.example.org", A),
+    )?;
+    pair.server.ip("link delete geodns0")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+#[test]
+fn a_reload_changes_the_prefixes_and_says_what_needs_a_restart() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    let other = setup("device = \"anycast0\"").but("\"192.0.2.53\", ", "");
+    daemon.home.write(&other)?;
+    let (code, body) = daemon.request("POST", "/v1/reload", "")?;
+    ensure!(code == 200, "{body}");
+    let start = Instant::now();
+    while metrics(&pair)?.len() != 1 {
+        ensure!(start.elapsed() < Duration::from_secs(5), "{}", daemon.log());
+    }
+    daemon.logged("only after a restart: announce.device")?;
+    Ok(())
+}
+
+#[test]
+fn a_stop_drains_until_no_query_comes_and_a_second_signal_ends_that() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let setup = setup("");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    daemon.signal(Signal::SIGTERM)?;
+    until(&pair, Some("200"), &|| daemon.log())?;
+    pair.ask(
+        "192.0.2.1",
+        "192.0.2.53",
+        &Query::new("mail.example.org", A),
+    )?;
+    // Quiet after 5 s.
+    let waited = until(&pair, None, &|| daemon.log())?;
+    ensure!(waited > Duration::from_secs(4), "{waited:?}");
+    let status = daemon.wait()?;
+    ensure!(status.success(), "{status}\n{}", daemon.log());
+    daemon.again(&pair.server, &setup)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    daemon.signal(Signal::SIGTERM)?;
+    until(&pair, Some("200"), &|| daemon.log())?;
+    let start = Instant::now();
+    daemon.signal(Signal::SIGTERM)?;
+    let status = daemon.wait()?;
+    ensure!(
+        status.success() && start.elapsed() < Duration::from_secs(4),
+        "{status}\n{}",
+        daemon.log()
+    );
+    ensure!(metrics(&pair)?.is_empty());
+    Ok(())
+}

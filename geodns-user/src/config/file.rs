@@ -36,6 +36,8 @@ pub(super) struct File {
     #[serde(default)]
     pub fleet: Fleet,
     #[serde(default)]
+    pub quorum: Quorum,
+    #[serde(default)]
     pub transfer: Transfer,
     pub announce: Option<Spanned<Announce>>,
     #[serde(default)]
@@ -148,6 +150,8 @@ pub(super) struct Fleet {
     /// Time that a node without etcd goes on answering; 0s: for ever. Default: "0s".
     #[schemars(extend("pattern" = TIME))]
     pub max_stale: Option<Spanned<String>>,
+    /// Public keys of minisign, in base64: they sign bundles.
+    pub trusted_keys: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// Response rate limiting.
@@ -268,6 +272,21 @@ pub(super) enum Keep {
 pub(super) struct Health {
     /// Their file.
     pub feed: Option<Spanned<String>>,
+}
+
+/// Decisions of a fleet's nodes whether a mirror is up.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Quorum {
+    /// Nodes with a vote that it takes. Default: 3.
+    #[schemars(extend("minimum" = 2, "maximum" = 1000))]
+    pub least: Option<Spanned<i64>>,
+    /// Share of a pool that votes take down within a minute, at most. Default: 0.5.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    pub max_down: Option<Spanned<f64>>,
+    /// Treatment of a mirror that the fleet has up and this node cannot reach. Default: "ignore".
+    #[schemars(extend("enum" = ["ignore", "avoid"]))]
+    pub local: Option<Spanned<String>>,
 }
 
 /// Bounds of incoming zone transfers.

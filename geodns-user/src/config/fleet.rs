@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
+use minisign_verify::PublicKey;
 
 use super::file::{self, Spanned};
 use super::is_id;
@@ -14,6 +15,8 @@ use super::validate::{MAX_STALE, not_a_time};
 
 /// Endpoints of etcd, at the most.
 const MAX_ENDPOINTS: usize = 9;
+/// Keys that may sign bundles, at the most.
+const MAX_KEYS: usize = 16;
 /// Port of an endpoint that names none.
 const PORT: u16 = 2379;
 
@@ -30,6 +33,8 @@ pub struct Fleet {
     pub identity: Option<Identity>,
     /// A node without etcd goes on answering for this time. `None`: for ever.
     pub max_stale: Option<Duration>,
+    /// Public keys of minisign, in base64, whose bundles this node takes.
+    pub trusted_keys: Vec<String>,
 }
 
 /// One member of etcd, as a node reaches it.
@@ -94,6 +99,10 @@ impl Reader<'_> {
             None => Ok(None),
             Some(text) => self.max_stale(text),
         };
+        let trusted_keys = match &file.trusted_keys {
+            None => Ok(Vec::new()),
+            Some(list) => self.trusted_keys(list),
+        };
         let path = |path: Option<Spanned<String>>, key| match path {
             None => Ok(None),
             Some(path) => self.path(Some(path), key, "").map(|(path, _)| Some(path)),
@@ -151,6 +160,7 @@ impl Reader<'_> {
             ca: ca?,
             identity,
             max_stale: max_stale?,
+            trusted_keys: trusted_keys?,
         }))
     }
 
@@ -176,6 +186,25 @@ impl Reader<'_> {
                     text.get_ref()
                 ),
             };
+            self.error(text.span(), KEY, message)
+        }))
+    }
+
+    fn trusted_keys(&self, list: &Spanned<Vec<Spanned<String>>>) -> Judged<Vec<String>> {
+        const KEY: &str = "fleet.trusted_keys";
+        let count = list.get_ref().len();
+        if count > MAX_KEYS {
+            let message = format!("{count} keys; {MAX_KEYS} is the most");
+            return self.error(list.span(), KEY, message);
+        }
+        all(list.get_ref().iter().map(|text| {
+            if PublicKey::from_base64(text.get_ref()).is_ok() {
+                return Ok(text.get_ref().clone());
+            }
+            let message = format!(
+                "{:?} is no public key; write the second line of minisign's minisign.pub",
+                text.get_ref()
+            );
             self.error(text.span(), KEY, message)
         }))
     }

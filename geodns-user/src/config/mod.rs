@@ -13,7 +13,7 @@
 //! - `pool`: pools and their rules; `monitor`: a mirror's check
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
-//! - `fleet`: the state that several nodes share
+//! - `fleet`: the state that several nodes share; `quorum`: how they decide together whether a mirror is up
 //! - `catalog`: catalog zones and their members; `claims`: which names these may not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
 
@@ -28,6 +28,7 @@ mod found;
 mod inward;
 mod monitor;
 mod pool;
+mod quorum;
 mod reader;
 mod rrl;
 mod schema;
@@ -55,6 +56,7 @@ use geodns_common::abi;
 pub use inward::Inward;
 use ipnet::IpNet;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
+pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
 pub use schema::schema;
 pub use transfer::{Allowed, Key, Keys, MAX_ZONES, Peer, Steered};
@@ -99,6 +101,8 @@ pub struct Config {
     pub health_feed: Option<PathBuf>,
     /// `[fleet]`; `None`: this node is alone.
     pub fleet: Option<Fleet>,
+    /// `[quorum]`
+    pub quorum: Quorum,
     /// `[transfer]`
     pub transfer: Inward,
     /// `[announce]`; `None`: nothing is announced.

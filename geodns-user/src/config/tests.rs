@@ -282,6 +282,7 @@ fn the_reference_says_the_truth() {
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
         ("health", "[health]\nx = 0"),
+        ("quorum", "[quorum]\nx = 0"),
         ("transfer", "[transfer]\nx = 0"),
         ("announce", "[announce]\nx = 0"),
         ("tsig", "[[tsig]]\nx = 0"),
@@ -436,7 +437,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, mirror, pool, rrl, server, state, steer, tls, transfer, tsig, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, zone",
         ),
         (
             "path =",
@@ -768,6 +769,26 @@ fn each_wrong_value_is_one_clear_line() {
             "[control]",
             "[tls]\nkey = \"k.pem\"\n[control]",
             "12: tls.certificate: missing; name the key's certificate",
+        ),
+        (
+            "[control]",
+            "[quorum]\nleast = 1\n[control]",
+            "12: quorum.least: 1 is out of range; write 2 to 1000",
+        ),
+        (
+            "[control]",
+            "[quorum]\nmax_down = 0\n[control]",
+            "12: quorum.max_down: 0 is out of range; write 0.01 to 1",
+        ),
+        (
+            "[control]",
+            "[quorum]\nlocal = \"last\"\n[control]",
+            "12: quorum.local: no such word \"last\"; write \"ignore\" or \"avoid\"",
+        ),
+        (
+            "[control]",
+            "[fleet]\nname = \"a\"\netcd = [\"http://a\"]\ntrusted_keys = [\"RWQ\"]\n[control]",
+            "14: fleet.trusted_keys: \"RWQ\" is no public key; write the second line of minisign's minisign.pub",
         ),
         (
             "[control]",

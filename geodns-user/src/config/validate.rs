@@ -77,6 +77,7 @@ pub(super) fn validate(
         feed.ok().map(|(feed, _)| feed)
     });
     let fleet = reader.fleet(file.fleet).ok();
+    let quorum = reader.quorum(file.quorum).ok();
     let transfer = reader.inward(file.transfer).ok();
     let announce = file
         .announce
@@ -107,6 +108,7 @@ pub(super) fn validate(
             databases,
             health_feed,
             fleet: fleet?,
+            quorum: quorum?,
             transfer: transfer?,
             announce: announce?,
             keys,

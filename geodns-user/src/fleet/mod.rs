@@ -2,8 +2,10 @@
 //!
 //! - [`bundle`]: a configuration and its files, signed, as all nodes take it
 //! - [`rollout`]: the course of a rollout: which node runs which bundle, and when
+//! - [`polls`]: a node's part in the votes
 //! - [`votes`]: the verdicts of a node's own checks, as it puts them into the shared store
 
 pub mod bundle;
+pub mod polls;
 pub mod rollout;
 pub mod votes;

@@ -59,13 +59,6 @@ pub enum Unreadable {
     TooManyNodes,
 }
 
-/// The number of a target, from its key.
-pub fn number(key: &str) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(key.as_bytes());
-    hasher.finish()
-}
-
 impl Targets {
     /// Targets with these numbers. The first ones stay where there are too many.
     pub fn new(numbers: impl IntoIterator<Item = u64>) -> Self {
@@ -227,6 +220,13 @@ impl AllVotes {
         taken.map(|()| true)
     }
 
+    /// The list and the votes of a node.
+    pub fn of(&self, node: &str) -> (Option<&Targets>, Option<&Votes>) {
+        let of = self.nodes.get(node);
+        let targets = of.and_then(|of| of.targets.as_ref());
+        (targets, of.and_then(|of| of.votes.as_ref()))
+    }
+
     /// Nodes that vote.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         self.nodes.keys().map(String::as_str)
@@ -270,6 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::health::target::number;
 
     fn targets(count: u64) -> Targets {
         Targets::new((0..count).map(|n| number(&format!("tcp 192.0.2.{n} port=80"))))
@@ -283,11 +284,6 @@ mod tests {
         assert_eq!(targets.to_octets().len(), 8001);
         assert_eq!(Votes::parse(&votes.to_octets()), Ok(votes));
         assert_eq!(Targets::parse(&targets.to_octets()), Ok(targets));
-    }
-
-    #[test]
-    fn numbers_of_targets_are_the_same_in_each_version() {
-        assert_eq!(number("icmp 192.0.2.1"), 17_432_425_440_154_743_119);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! A target of checks: an address, and how it is asked.
 
 use std::fmt::{self, Write as _};
+use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
+
+use siphasher::sip::SipHasher13;
 
 use crate::config::{Check, CheckKind, HttpCheck, Mirror, Status, Tls};
 
@@ -46,6 +49,13 @@ impl Target {
     pub(super) fn socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
     }
+}
+
+/// The number of a target, from its key: the same on every node of a fleet, and in every version.
+pub fn number(key: &str) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(key.as_bytes());
+    hasher.finish()
 }
 
 fn http_key(http: &HttpCheck, address: IpAddr) -> String {
@@ -175,6 +185,11 @@ mod tests {
             target.check.fall += 1;
             assert_eq!(target.key(), key);
         }
+    }
+
+    #[test]
+    fn numbers_of_targets_are_the_same_in_each_version() {
+        assert_eq!(number("icmp 192.0.2.1"), 17_432_425_440_154_743_119);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub enum Source {
     Operator,
     /// `mirror set-health`.
     Monitor,
-    /// Other monitors' file, or else our own check.
+    /// Other monitors' file, or else the fleet's votes, or else our own check.
     Finding,
     /// Nobody says anything: it is up.
     Nobody,
@@ -92,6 +92,24 @@ impl Condition {
             Some(_) => up(None),
             None => addresses.contains(&true),
         };
+        let check = mirror.check.as_ref();
+        let avoid = |addresses: &mut dyn Iterator<Item = IpAddr>| {
+            let mut up = addresses.filter(|&address| up(Some(address))).peekable();
+            up.peek().is_some()
+                && up.all(|address| {
+                    let decision = decide(mirror, Some(address), standing, findings, now_unix_ms);
+                    let target = check.cloned().map(|check| Target { check, address });
+                    decision.source == Source::Finding
+                        && target.is_some_and(|target| findings.avoids(&target))
+                })
+        };
+        let avoid = match findings.avoids_any() {
+            true => [
+                avoid(&mut mirror.v4.iter().map(|&address| address.into())),
+                avoid(&mut mirror.v6.iter().map(|&address| address.into())),
+            ],
+            false => [false; 2],
+        };
         let by_check = match standing.admin {
             Admin::Auto | Admin::Drain(_) => Target::of(mirror)
                 .map(|target| findings.until_change(&target))
@@ -103,6 +121,7 @@ impl Condition {
         Self {
             health: Health {
                 up: [any(&addresses[0]), any(&addresses[1])],
+                avoid,
                 down: standing.admin == Admin::Down,
                 drained: (standing.drained(now_unix_ms) * SHARES as f64) as usize,
                 weight: standing.weight(mirror.weight, now_unix_ms),

@@ -1,19 +1,45 @@
-//! Results of our own checks, and verdicts of other monitors' file.
+//! Results of our own checks, the fleet's votes, and verdicts of other monitors' file.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Mirror};
+use crate::health::target::number;
 use crate::health::{Event, Status, Target, Verdict};
 
-/// Results of our checks, and verdicts of other monitors' file.
+/// Results of our checks, the fleet's votes, and verdicts of other monitors' file.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Results of our checks, by target.
     checks: HashMap<Target, Finding>,
     /// Verdicts of other monitors' file, by mirror and address, each with its reason.
     feed: HashMap<(String, Option<IpAddr>), (bool, String)>,
+    /// What the nodes of the fleet have decided together.
+    votes: Votes,
+    avoids_any: bool,
+}
+
+/// Decisions of a fleet about targets. Own checks decide about all others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Votes {
+    /// By [`number`] of the target's key.
+    pub voted: HashMap<u64, Voted>,
+    /// Why own checks decide about all targets, if there is a fleet and they do.
+    pub careful: Option<String>,
+}
+
+/// A decision of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Voted {
+    /// Whether the target is up.
+    pub up: bool,
+    /// Why, in a line.
+    pub reason: String,
+    /// Whether its mirror goes last for this node's clients.
+    pub avoid: bool,
+    /// Whether all nodes say the same.
+    pub unanimous: bool,
 }
 
 /// The result of a check.
@@ -63,6 +89,8 @@ impl Findings {
         Self {
             checks,
             feed: self.feed.clone(),
+            votes: self.votes.clone(),
+            avoids_any: self.avoids_any,
         }
     }
 
@@ -93,6 +121,22 @@ impl Findings {
         self.feed = verdicts.iter().map(entry).collect();
     }
 
+    /// Takes the decisions of the fleet, in the place of those before.
+    pub fn vote(&mut self, votes: Votes) {
+        self.avoids_any = votes.voted.values().any(|voted| voted.avoid);
+        self.votes = votes;
+    }
+
+    /// Whether own checks decide although there is a fleet: then less is believed.
+    pub fn careful(&self) -> bool {
+        self.votes.careful.is_some()
+    }
+
+    fn voted(&self, target: &Target) -> Option<&Voted> {
+        // Where there is no fleet, no key is made.
+        (!self.votes.voted.is_empty()).then(|| self.votes.voted.get(&number(&target.key())))?
+    }
+
     /// Takes the result of a check. Gives whether it may change an answer.
     pub fn checked(&mut self, event: &Event) -> bool {
         // The next result is an interval away, and until then nothing is worked out anew.
@@ -112,7 +156,7 @@ impl Findings {
     }
 
     /// Whether an address of a mirror (`None`: its host name) was found up, and why. Other monitors' file stands above
-    /// our checks, and in it an address above the mirror as a whole.
+    /// our checks, and in it an address above the mirror as a whole. The fleet's votes stand where our checks do.
     pub fn of(&self, mirror: &Mirror, address: Option<IpAddr>) -> Option<(bool, &str)> {
         let feed = |address| self.feed.get(&(mirror.id.clone(), address));
         let fed = address
@@ -125,12 +169,28 @@ impl Findings {
             check: mirror.check.clone()?,
             address: address?,
         };
+        if let Some(voted) = self.voted(&target) {
+            return Some((voted.up, &voted.reason));
+        }
         let found = self.checks.get(&target)?;
         Some((found.up, &found.reason))
     }
 
+    /// Whether any target goes last for this node's clients.
+    pub(super) fn avoids_any(&self) -> bool {
+        self.avoids_any
+    }
+
+    /// Whether a target that is up goes last for this node's clients.
+    pub(super) fn avoids(&self, target: &Target) -> bool {
+        self.voted(target).is_some_and(|voted| voted.avoid)
+    }
+
     /// The least time until the state of a target could change.
     pub(super) fn until_change(&self, target: &Target) -> Duration {
+        if self.voted(target).is_some_and(|voted| !voted.unanimous) {
+            return Duration::ZERO;
+        }
         // The first result may say anything.
         let found = self.checks.get(target);
         found.map_or(Duration::ZERO, |found| found.until_change)

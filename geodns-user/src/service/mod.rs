@@ -1,6 +1,6 @@
 //! Which mirrors are in service: decided from the configuration, from [`Standings`] and from [`Findings`]; pure.
 //!
-//! - `findings`: results of our checks, and verdicts of other monitors' file
+//! - `findings`: results of our checks, the fleet's votes, and verdicts of other monitors' file
 //! - `condition`: one mirror at one moment: the operator stands above monitors, and monitors above checks
 //! - `roster`: the mirrors in service in one plan, and the stores that a change of them takes
 //!
@@ -17,7 +17,7 @@ mod tests;
 use std::collections::HashMap;
 
 pub use condition::{Condition, Decision, Source, decide, in_service};
-pub use findings::{Findings, targets};
+pub use findings::{Findings, Voted, Votes, targets};
 pub use roster::{Roster, Which, put};
 
 use crate::steering::standing::Standing;

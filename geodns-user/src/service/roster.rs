@@ -36,6 +36,8 @@ pub struct Roster {
     generation: u64,
     mirrors: Vec<Condition>,
     services: Vec<Service>,
+    /// Whether less is believed, as [`Findings::careful`].
+    careful: bool,
     answered_by: Vec<u64>,
     /// Pools of each mirror.
     pools_of: Vec<Vec<usize>>,
@@ -79,6 +81,7 @@ impl Roster {
             generation,
             mirrors: config.mirrors.iter().map(Condition::good).collect(),
             services: Vec::new(),
+            careful: false,
             answered_by: Vec::new(),
             pools_of,
             mirrors_of,
@@ -123,7 +126,9 @@ impl Roster {
             }
             self.mirrors[mirror] = now;
         }
-        if first {
+        let careful = findings.careful();
+        if first || self.careful != careful {
+            self.careful = careful;
             pools.extend(0..config.pools.len());
         }
         let mut stores = Vec::new();
@@ -163,7 +168,7 @@ impl Roster {
             Some(_) => of.mirrors.iter().map(|_| Health::good(1)).collect(),
             None => of.mirrors.iter().map(|&m| self.mirrors[m].health).collect(),
         };
-        steering::service(of, plan.pools()[pool].has, &health)
+        steering::service(of, plan.pools()[pool].has, &health, self.careful)
     }
 
     /// Mirrors whose answers may need other addresses, in the condition that they are in now.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use geodns_common::abi::Family;
@@ -10,8 +11,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Config, Mirror};
-use crate::health::{Event, Verdict};
+use crate::config::{Check, CheckKind, Config, Mirror};
+use crate::health::target::number;
+use crate::health::{Event, Target, Verdict};
 use crate::plan::Plan;
 use crate::steering::standing::{Admin, External, Ramp, Weight};
 use crate::world::Inputs;
@@ -107,6 +109,92 @@ fn why_a_mirror_is_in_service_or_not() {
             "{standing:?} at {now}"
         );
     }
+}
+
+// Invariant 11
+#[test]
+fn votes_of_the_fleet_stand_where_own_checks_do() {
+    let check = Check {
+        kind: CheckKind::Icmp,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        rise: 2,
+        fall: 3,
+        ok: 2,
+        jitter: Duration::ZERO,
+    };
+    let mirror = Mirror {
+        v4: vec!["192.0.2.1".parse().unwrap()],
+        v6: Vec::new(),
+        check: Some(check),
+        ..Mirror::sample("ams")
+    };
+    let target = Target::of(&mirror).next().unwrap();
+    let event = |up| Event {
+        target: Arc::new(target.clone()),
+        up,
+        changed: true,
+        until_change: Duration::from_secs(3),
+        reason: Some("no answer".to_owned()),
+    };
+    let voted = |up, avoid, unanimous| {
+        let voted = Voted {
+            up,
+            reason: "4 of 5 nodes say down".to_owned(),
+            avoid,
+            unanimous,
+        };
+        Votes {
+            voted: HashMap::from([(number(&target.key()), voted)]),
+            careful: None,
+        }
+    };
+    let mut findings = Findings::default();
+    let mut standing = Standing::default();
+    let at = mirror.addresses().next();
+    let decided = |standing: &Standing, findings: &Findings| {
+        let decision = decide(&mirror, at, standing, findings, 0);
+        (decision.up, decision.source)
+    };
+    findings.checked(&event(true));
+    findings.vote(voted(false, false, false));
+    assert_eq!(decided(&standing, &findings), (false, Source::Finding));
+    let (is_in_service, why) = in_service(&mirror, &standing, &findings, 0);
+    assert_eq!(
+        (is_in_service, why.as_str()),
+        (false, "found down: 4 of 5 nodes say down")
+    );
+    // Another vote may change it at any moment.
+    let until_change = |findings: &Findings| {
+        let condition = Condition::of(&mirror, &Standing::default(), findings, 0);
+        condition.health.until_change
+    };
+    assert_eq!(until_change(&findings), Some(Duration::ZERO));
+    findings.vote(voted(false, false, true));
+    assert_eq!(until_change(&findings), Some(Duration::from_secs(2)));
+
+    // The fleet has it up, and this node cannot reach it.
+    findings.checked(&event(false));
+    findings.vote(voted(true, true, false));
+    assert_eq!(decided(&standing, &findings), (true, Source::Finding));
+    let condition = Condition::of(&mirror, &standing, &findings, 0);
+    assert_eq!(condition.health.avoid, [true, false]);
+    // Monitors and the operator stand above.
+    standing
+        .set_external(external(None, true, 0, None))
+        .unwrap();
+    let condition = Condition::of(&mirror, &standing, &findings, 0);
+    assert_eq!(condition.health.avoid, [false; 2]);
+    findings.vote(voted(false, false, true));
+    assert_eq!(decided(&standing, &findings), (true, Source::Monitor));
+    standing.admin = Admin::Down;
+    assert_eq!(decided(&standing, &findings), (false, Source::Operator));
+    // Without votes, the own check decides.
+    findings.vote(Votes::default());
+    assert_eq!(
+        decided(&Standing::default(), &findings),
+        (false, Source::Finding)
+    );
 }
 
 // Invariant 11

@@ -8,52 +8,25 @@
 //!    not matter, and broken nodes cannot have sane ones left out: a sane node sees those targets up.
 //! 2. A target is down when more than half of its voters say so, and up when more than half say that. At a tie it stays
 //!    as it was.
-//! 3. A target with fewer than [`Rules::least`] voters is as this node's own check finds it. So are all targets when
-//!    nothing has been heard of the fleet for [`Rules::patience`]. The decision is then a [careful](Outcome::careful)
+//! 3. A target with fewer than [`least`](Rules::least) voters is as this node's own check finds it. So are all targets when
+//!    nothing has been heard of the fleet for 10 s. The decision is then a [careful](Outcome::careful)
 //!    one.
-//! 4. Within a minute, votes take down at most [`Rules::max_down`] of a pool's targets, and at least one. The others stay
+//! 4. Within a minute, votes take down at most [`max_down`](Rules::max_down) of a pool's targets, and at least one. The others stay
 //!    up until the minute is over. A target that is down by this node's own check already does not count.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-/// The time in which votes take down at most [`Rules::max_down`] of a pool.
+use crate::config::{Local, Quorum as Rules};
+
+/// The time in which votes take down at most [`max_down`](Rules::max_down) of a pool.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Limits of the quorum, from the configuration.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Rules {
-    /// Voters that it takes, at least.
-    pub least: usize,
-    /// Share of a pool's targets that votes take down within a minute, at most.
-    pub max_down: f64,
-    /// Treatment of a target that the fleet has up and this node cannot reach.
-    pub local: Local,
-    /// Time without a word of the fleet after which own checks decide.
-    pub patience: Duration,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            least: 3,
-            max_down: 0.5,
-            local: Local::Ignore,
-            patience: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Treatment of a target that the fleet has up and this node cannot reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Local {
-    /// It is as any other.
-    #[default]
-    Ignore,
-    /// Its mirror goes last for this node's clients.
-    Avoid,
-}
+/// Time without a word of the fleet after which own checks decide.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A pool believes a careful decision only while this share of it is up.
+pub const CAREFUL_PANIC: f64 = 0.5;
 
 /// The votes of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +182,7 @@ impl Quorum {
             return Some("nothing has been heard of the fleet yet".to_owned());
         };
         let silent = Duration::from_millis(seen.now.saturating_sub(heard));
-        (silent >= self.rules.patience).then(|| {
+        (silent >= PATIENCE).then(|| {
             let seconds = silent.as_secs();
             format!("nothing has been heard of the fleet for {seconds} s")
         })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use geodns_common::abi::{self, Family, SHARES};
 
+use super::quorum::CAREFUL_PANIC;
 use crate::config::{Fail, Pool};
 
 /// How a mirror is, at some moment.
@@ -11,6 +12,8 @@ use crate::config::{Fail, Pool};
 pub struct Health {
     /// Whether it works, by [`Family::index`].
     pub up: [bool; 2],
+    /// Whether it goes last for this node's clients, by [`Family::index`].
+    pub avoid: [bool; 2],
     /// Taken out of service by the operator.
     pub down: bool,
     /// Share of the clients that it takes no more, 0 to [`SHARES`].
@@ -26,6 +29,7 @@ impl Health {
     pub const fn good(weight: u32) -> Self {
         Self {
             up: [true; 2],
+            avoid: [false; 2],
             down: false,
             drained: 0,
             weight,
@@ -54,12 +58,12 @@ impl Service {
 }
 
 /// Works out a pool's rows. `health` is by the mirror's number in the pool, `has` as in
-/// [`abi::Pool::has`].
+/// [`abi::Pool::has`]. With `careful`, checks are not believed while less than half of the pool is up.
 ///
-/// Those count that are up, not taken down and not drained, in that share of the clients; where there
-/// are none, the drained ones; where none is up, what `fail` says: nothing, or else those that were
-/// not taken down, or else all.
-pub fn service(pool: &Pool, has: [u64; 2], health: &[Health]) -> Service {
+/// Those count that are up, not taken down, not drained and not to be avoided, in that share of the clients; where there
+/// are none, those to be avoided; then the drained ones; where none is up, what `fail` says: nothing, or else those that
+/// were not taken down, or else all.
+pub fn service(pool: &Pool, has: [u64; 2], health: &[Health], careful: bool) -> Service {
     let mut service = Service {
         in_service: [[0; SHARES]; 2],
         ttl: ttl(pool, health).into(),
@@ -72,15 +76,20 @@ pub fn service(pool: &Pool, has: [u64; 2], health: &[Health]) -> Service {
         })
     };
     let allowed = mask(&|health| !health.down);
+    let panic = match careful {
+        true => pool.panic.max(CAREFUL_PANIC),
+        false => pool.panic,
+    };
     for family in [Family::V4, Family::V6] {
         let index = family.index();
         let candidates = allowed & has[index];
         let mut up = mask(&|health| health.up[index]) & candidates;
         service.panic[index] =
-            f64::from(up.count_ones()) < pool.panic * f64::from(candidates.count_ones());
+            f64::from(up.count_ones()) < panic * f64::from(candidates.count_ones());
         if service.panic[index] {
             up = candidates;
         }
+        let near = mask(&|health| !health.avoid[index]);
         let last_resort = match pool.fail {
             Fail::Open if candidates != 0 => candidates,
             Fail::Open => has[index],
@@ -88,7 +97,7 @@ pub fn service(pool: &Pool, has: [u64; 2], health: &[Health]) -> Service {
         };
         for (share, in_service) in service.in_service[index].iter_mut().enumerate() {
             let takes = mask(&|health| health.weight > 0 && share >= health.drained);
-            *in_service = [up & takes, up, last_resort]
+            *in_service = [up & takes & near, up & takes, up, last_resort]
                 .into_iter()
                 .find(|&mask| mask != 0)
                 .unwrap_or(0);
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn all_serve_while_all_is_well() {
-        let service = service(&pool(3), BOTH, &good());
+        let service = service(&pool(3), BOTH, &good(), false);
         assert_eq!(service.in_service, [[0b111; SHARES], [0b011; SHARES]]);
         assert_eq!(service.ttl, 60);
     }
@@ -155,7 +164,7 @@ mod tests {
         let mut health = good();
         health[0].up = [false, true];
         health[1].down = true;
-        let service = service(&pool(3), BOTH, &health);
+        let service = service(&pool(3), BOTH, &health, false);
         assert_eq!(service.in_service, [[0b100; SHARES], [0b001; SHARES]]);
     }
 
@@ -163,12 +172,12 @@ mod tests {
     fn a_drain_goes_share_by_share() {
         let mut health = good();
         health[2].drained = 8;
-        let service = service(&pool(3), BOTH, &health);
+        let service = service(&pool(3), BOTH, &health, false);
         assert_eq!(service.in_service[0][..8], [0b011; 8]);
         assert_eq!(service.in_service[0][8..], [0b111; SHARES - 8]);
         assert_eq!(service.ttl, 60 | abi::Pool::SPLIT);
         health[2].drained = SHARES;
-        let service = super::service(&pool(3), BOTH, &health);
+        let service = super::service(&pool(3), BOTH, &health, false);
         assert_eq!(service.in_service[0], [0b011; SHARES]);
         assert_eq!(service.ttl, 60);
     }
@@ -179,7 +188,7 @@ mod tests {
         health[0].weight = 0;
         health[1].up = [false; 2];
         health[2].up = [false; 2];
-        let service = service(&pool(3), BOTH, &health);
+        let service = service(&pool(3), BOTH, &health, false);
         assert_eq!(service.in_service, [[0b001; SHARES]; 2]);
     }
 
@@ -197,14 +206,14 @@ mod tests {
             (Fail::Fallback(1), [0, 0]),
         ] {
             pool.fail = fail;
-            let service = service(&pool, BOTH, &health);
+            let service = service(&pool, BOTH, &health, false);
             assert_eq!(service.in_service, expected.map(|mask| [mask; SHARES]));
         }
         for health in &mut health {
             health.down = true;
         }
         pool.fail = Fail::Open;
-        assert_eq!(service(&pool, BOTH, &health).in_service[0][0], 0b111);
+        assert_eq!(service(&pool, BOTH, &health, false).in_service[0][0], 0b111);
     }
 
     #[test]
@@ -214,12 +223,37 @@ mod tests {
         health[1].up = [false; 2];
         let mut pool = pool(3);
         pool.panic = 0.5;
-        let panicking = service(&pool, BOTH, &health);
+        let panicking = service(&pool, BOTH, &health, false);
         assert_eq!(panicking.panic, [true, true]);
         assert_eq!(panicking.in_service[0][0], 0b111);
         pool.panic = 0.3;
-        let calm = service(&pool, [0b111; 2], &health);
+        let calm = service(&pool, [0b111; 2], &health, false);
         assert_eq!((calm.panic, calm.in_service[0][0]), ([false; 2], 0b100));
+    }
+
+    #[test]
+    fn own_checks_alone_are_believed_while_half_of_a_pool_is_up() {
+        let mut health = good();
+        health[0].up = [false; 2];
+        let careful = |health: &[Health]| service(&pool(3), [0b111; 2], health, true);
+        assert_eq!(careful(&health).in_service[0][0], 0b110);
+        health[1].up = [false; 2];
+        assert_eq!(careful(&health).in_service[0][0], 0b111);
+        assert_eq!(careful(&health).panic, [true; 2]);
+    }
+
+    #[test]
+    fn a_mirror_to_be_avoided_comes_last() {
+        let mut health = good();
+        health[0].avoid = [true, false];
+        let of = |health: &[Health]| service(&pool(3), [0b111; 2], health, false).in_service;
+        assert_eq!(of(&health), [[0b110; SHARES], [0b111; SHARES]]);
+        health[1].up = [false; 2];
+        health[2].drained = SHARES;
+        // A drained one is worse.
+        assert_eq!(of(&health)[0][0], 0b001);
+        health[0].up = [false; 2];
+        assert_eq!(of(&health)[0][0], 0b100);
     }
 
     #[test]
@@ -228,7 +262,7 @@ mod tests {
         let pool = pool(3);
         for (seconds, ttl) in [(10, 30), (30, 30), (44, 44), (60, 60), (600, 60)] {
             health[1].until_change = Some(Duration::from_secs(seconds));
-            assert_eq!(service(&pool, BOTH, &health).ttl, ttl);
+            assert_eq!(service(&pool, BOTH, &health, false).ttl, ttl);
         }
     }
 
@@ -251,7 +285,7 @@ mod tests {
         let has = [BOTH, [0b111, 0], BOTH];
         let of = |health: [&Vec<Health>; 3]| {
             let services: Vec<_> = (0..3)
-                .map(|number| service(&pools[number], has[number], health[number]))
+                .map(|number| service(&pools[number], has[number], health[number], false))
                 .collect();
             answered_by(&pools, &has, &services)
         };

@@ -190,6 +190,7 @@ impl Cluster {
             ca: self.setup.tls.then(|| self.file("ca.crt")),
             identity: None,
             max_stale: None,
+            trusted_keys: Vec::new(),
         }
     }
 

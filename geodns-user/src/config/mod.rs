@@ -2,6 +2,7 @@
 //!
 //! From the text to the configuration:
 //!
+//! - `merge`: the fleet's file, with the node's own sections
 //! - `source`: the text, its lines and columns; `spanned`: a value with its place
 //! - `file`: the file's shape, by serde; [`schema`]: the same as a JSON Schema
 //! - `syntax`: errors of TOML, in plain words; `shape`: whether a file has its shape; `found`: what is wrong with it
@@ -26,6 +27,7 @@ mod file;
 mod fleet;
 mod found;
 mod inward;
+mod merge;
 mod monitor;
 mod pool;
 mod quorum;
@@ -55,6 +57,7 @@ pub use fleet::{Endpoint, Fleet, Identity};
 use geodns_common::abi;
 pub use inward::Inward;
 use ipnet::IpNet;
+pub use merge::OF_NODE;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
@@ -64,6 +67,20 @@ pub use transfer::{Allowed, Key, Keys, MAX_ZONES, Peer, Steered};
 use crate::base::complaint::{Error, Errors};
 use crate::base::name::Name;
 use crate::files;
+
+/// The text of a file.
+fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, Error> {
+    str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        Error {
+            file: path.to_owned(),
+            line: Some(1 + before.iter().filter(|&&byte| byte == b'\n').count()),
+            column: None,
+            key: None,
+            message: "not UTF-8; save the file as UTF-8".to_owned(),
+        }
+    })
+}
 
 /// The line in which a section of a file has a key.
 pub fn line_of(file: &Path, section: &str, key: &str) -> Option<usize> {
@@ -595,6 +612,8 @@ pub const DEFAULT_SOCKET: &str = "/run/geodns/control.sock";
 pub struct Overrides {
     /// `--iface`: interfaces instead of `kernel.interfaces`; empty: the file's.
     pub interfaces: Vec<String>,
+    /// The node's own file, whose sections about the machine count: the other one is the fleet's.
+    pub node: Option<PathBuf>,
 }
 
 impl Config {
@@ -605,25 +624,44 @@ impl Config {
 
     /// Reads and validates a file, under what the command line says.
     pub fn load_with(path: &Path, overrides: &Overrides) -> Result<Self, Errors> {
-        let bytes = files::read(path).map_err(|error| Error::cannot_read(path, &error))?;
-        Self::parse(path, &bytes, overrides)
+        let read =
+            |path: &Path| files::read(path).map_err(|error| Error::cannot_read(path, &error));
+        let bytes = read(path)?;
+        let Some(node) = &overrides.node else {
+            return Self::parse(path, &bytes, overrides);
+        };
+        let own = read(node)?;
+        let merged = merge::merge(utf8(path, &bytes)?, (node, utf8(node, &own)?))?;
+        let config = Self::parse_text(path, &merged.text, overrides, merged.from);
+        config.map_err(|errors| {
+            let of_node = |mut error: Error| {
+                if let Some(line) = error.line.filter(|&line| line > merged.lines) {
+                    error.file.clone_from(node);
+                    error.line = Some(line - merged.lines);
+                }
+                error
+            };
+            Errors::new(errors.iter().cloned().map(of_node).collect(), errors.more())
+        })
     }
 
     /// Validates a file's content; `path` is for errors and relative paths.
     fn parse(path: &Path, bytes: &[u8], overrides: &Overrides) -> Result<Self, Errors> {
-        let text = str::from_utf8(bytes).map_err(|error| {
-            let before = &bytes[..error.valid_up_to()];
-            Error {
-                file: path.to_owned(),
-                line: Some(1 + before.iter().filter(|&&byte| byte == b'\n').count()),
-                column: None,
-                key: None,
-                message: "not UTF-8; save the file as UTF-8".to_owned(),
-            }
-        })?;
+        let text = utf8(path, bytes)?;
+        Self::parse_text(path, text, overrides, text.len())
+    }
+
+    /// Validates a text. From an octet on, it is the node's own file.
+    fn parse_text(
+        path: &Path,
+        text: &str,
+        overrides: &Overrides,
+        own_from: usize,
+    ) -> Result<Self, Errors> {
         let source = source::Source::new(path, text);
         let (file, found) = shape::read(&source);
-        let checked = file.map(|file| validate::validate(&source, &found, file, overrides));
+        let checked =
+            file.map(|file| validate::validate(&source, &found, file, overrides, own_from));
         let more = match checked {
             Some(Ok(config)) if found.errors.is_empty() => return Ok(config),
             Some(Err(errors)) => errors,

@@ -20,6 +20,8 @@ pub(super) struct Reader<'a> {
     pub found: &'a Found,
     /// Relative paths start here.
     pub folder: &'a Path,
+    /// The octet from which on the text is the node's own file, and where its relative paths start.
+    pub own: (usize, &'a Path),
     /// The errors so far.
     pub errors: RefCell<Vec<Error>>,
 }

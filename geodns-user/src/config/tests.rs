@@ -214,6 +214,50 @@ fn a_fleet_has_endpoints() {
 }
 
 #[test]
+fn a_bundle_is_read_with_the_node_s_own_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let bundle = write("bundle/geodns.toml", BASE);
+    let node = write(
+        "node/geodns.toml",
+        "[server]\nidentity = \"n7\"\nlisten = [\"192.0.2.7\"]\n[state]\npath = \"here.redb\"\n[[zone]]\n",
+    );
+    let overrides = Overrides {
+        node: Some(node.clone()),
+        ..Overrides::default()
+    };
+    let config = Config::load_with(&bundle, &overrides).unwrap();
+    assert_eq!(config.server.id().as_deref(), Some("n7"));
+    assert_eq!(config.state, folder.path().join("node/here.redb"));
+    let zone = config.zones[0].file.as_ref().unwrap();
+    assert!(zone.starts_with(folder.path().join("bundle")), "{zone:?}");
+    // Errors name the file and its line.
+    write("node/geodns.toml", "\n[server]\nport = 0\n");
+    let error = Config::load_with(&bundle, &overrides)
+        .unwrap_err()
+        .to_string();
+    let begins = format!("{}:3:8: server.port", node.display());
+    assert!(error.starts_with(&begins), "{error}");
+    write(
+        "bundle/geodns.toml",
+        &format!("{BASE}\n[quorum]\nleast = 0\n"),
+    );
+    write("node/geodns.toml", "[server]\n");
+    let error = Config::load_with(&bundle, &overrides)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("{}:", bundle.display())),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_reference_says_the_truth() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/geodns.toml"));
     let sample = Config::load(path).unwrap();
@@ -364,6 +408,7 @@ fn dns_over_tls_is_spoken_where_certificate_and_key_are_named() {
 fn the_command_line_goes_before_the_file() {
     let load = |interfaces: &[&str]| {
         let overrides = Overrides {
+            node: None,
             interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
         };
         Config::parse(Path::new("g.toml"), BASE.as_bytes(), &overrides)

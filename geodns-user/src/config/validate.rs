@@ -49,17 +49,21 @@ const DEFAULT_PASS_LIMIT: u32 = 50_000;
 const MAX_PASS_LIMIT: u32 = 10_000_000;
 
 /// Validates a file of the right shape.
-pub(super) fn validate(
-    source: &Source<'_>,
-    found: &Found,
+pub(super) fn validate<'a>(
+    source: &'a Source<'a>,
+    found: &'a Found,
     file: file::File,
-    overrides: &Overrides,
+    overrides: &'a Overrides,
+    own_from: usize,
 ) -> Result<Config, Vec<Error>> {
-    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let of = |path: &'a Path| path.parent().unwrap_or(Path::new(""));
+    let folder = of(source.path);
+    let own = overrides.node.as_deref().map_or(folder, of);
     let reader = Reader {
         source,
         found,
         folder,
+        own: (own_from, own),
         errors: RefCell::default(),
     };
     let site = file.server.site.clone();
@@ -528,7 +532,13 @@ impl Reader<'_> {
             let message = format!("{:?} is not a path; write one", value.get_ref());
             return self.error(value.span(), key, message);
         }
-        let path = self.folder.join(value.get_ref());
+        let (from, own) = self.own;
+        let folder = if value.span().start < from {
+            self.folder
+        } else {
+            own
+        };
+        let path = folder.join(value.get_ref());
         if key != "kernel.pin" && path.is_dir() {
             let message = format!(
                 "{}: it is a folder, and must be a regular file",

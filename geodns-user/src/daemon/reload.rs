@@ -8,7 +8,7 @@ use super::audit::{self, Who};
 use super::control::Control;
 use super::cookies;
 use super::force::internal;
-use super::inputs::{self, load, warn_of};
+use super::inputs::{self, load_running, warn_of};
 use super::overrides::layers;
 use super::report::systemd;
 use super::zones::{acme, catalogs};
@@ -57,7 +57,7 @@ impl Daemon {
     fn read_files(&self) -> Result<Inputs, Failure> {
         let invalid = |error: Errors| Failure::Invalid(error.to_string());
         let world = self.world.load_full();
-        let config = load(&self.options.config, &self.options).map_err(invalid)?;
+        let config = load_running(&self.options).map_err(invalid)?;
         let previous = Some(&*world.inputs.geography);
         inputs::read(config, &[], previous, &|_| None).map_err(invalid)
     }

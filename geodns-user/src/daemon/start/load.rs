@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Mode, ZoneFile};
-use crate::daemon::inputs::{load as load_config, read, warn_of};
+use crate::daemon::inputs::{end_trial, load_running, read, warn_of};
 use crate::daemon::zones::{self, acme, catalogs};
 use crate::daemon::{Options, mirrors, overrides, privileges};
 use crate::health::Feed;
@@ -26,7 +26,8 @@ pub struct Loaded {
 
 /// Reads the configuration, the state and every file, compiles the world, and gives up privileges.
 pub fn load(options: &Options) -> anyhow::Result<Loaded> {
-    let config = load_config(&options.config, options)?;
+    end_trial(options)?;
+    let config = load_running(options)?;
     let state = State::open(&config.state)?;
     let kept = KeptZones::beside(&config.state);
     let members = state.members()?;

@@ -19,6 +19,18 @@ use crate::other_server;
 /// How long a member may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The configuration of a fleet with these endpoints, and nothing else.
+pub fn fleet(name: &str, etcd: Vec<Endpoint>) -> Fleet {
+    Fleet {
+        name: name.to_owned(),
+        etcd,
+        ca: None,
+        identity: None,
+        max_stale: None,
+        trusted_keys: Vec::new(),
+    }
+}
+
 /// What a cluster is to be like.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
@@ -185,12 +197,8 @@ impl Cluster {
     /// The configuration of a fleet that uses it, with no certificate of the node.
     pub fn fleet(&self, name: &str) -> Fleet {
         Fleet {
-            name: name.to_owned(),
-            etcd: self.endpoints(),
             ca: self.setup.tls.then(|| self.file("ca.crt")),
-            identity: None,
-            max_stale: None,
-            trusted_keys: Vec::new(),
+            ..fleet(name, self.endpoints())
         }
     }
 

@@ -95,6 +95,12 @@ pub fn python_program(program: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
+/// Whether the tests of a fleet may take minutes: `cargo xtask test --fleet`. A test that is too long otherwise says so:
+/// `skipped(test, "cargo xtask test --fleet")`.
+pub fn fleet_takes_minutes() -> bool {
+    std::env::var_os("GEODNS_FLEET").is_some()
+}
+
 fn cache() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     folder("GEODNS_CACHE")

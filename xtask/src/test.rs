@@ -16,6 +16,9 @@ pub struct Args {
     /// Build the last release from the repository's history, once, and test upgrades from it and back
     #[arg(long)]
     upgrade: bool,
+    /// Run the tests of a fleet for minutes, and those that are too long for every run
+    #[arg(long)]
+    fleet: bool,
     /// Filter for the test runner (a part of the name; -E 'expression' with nextest)
     #[arg(
         trailing_var_arg = true,
@@ -55,6 +58,9 @@ pub fn test(args: &Args) -> Result<()> {
         if let Some(binary) = &last_release {
             cargo.env("GEODNS_LAST_RELEASE", binary);
         }
+        if args.fleet {
+            cargo.env("GEODNS_FLEET", "1");
+        }
         cargo
     };
 
@@ -80,10 +86,12 @@ pub fn test(args: &Args) -> Result<()> {
     report_skips(&fs::read_to_string(&skips)?, place::is_root())
 }
 
-/// Reasons to skip a test even with root. Real data is fetched, and the last release built, only on request. Not every
+/// Reasons to skip a test even with root. Real data is fetched, the last release built, and a fleet tested for long, only
+/// on request. Not every
 /// kernel has VLAN interfaces (tagged frames are tested without them, too) or VRFs; those of `--kernel` have both.
-const EXCUSES: [&str; 4] = [
+const EXCUSES: [&str; 5] = [
     "cargo xtask data",
+    "cargo xtask test --fleet",
     "cargo xtask test --upgrade",
     "this kernel has no VLAN interfaces",
     "this kernel has no VRFs",

@@ -327,7 +327,8 @@ pub enum Refused {
     /// revision, or a later one.
     #[error("another change came first, with revision {0}")]
     Conflict(Revision),
-    /// The write has not been done, and will not be.
+    /// The write has not been done by this commit. If an earlier one of the same write was [`Refused::Unknown`], that
+    /// is as open as before.
     #[error("{0}")]
     Unavailable(Trouble),
     /// The write may have been done, or may yet be. Committing it again, within [`REPEATABLE`], finds out.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -24,6 +25,8 @@ use crate::shared::{Kind, Trouble};
 
 /// Time until a connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
+/// Time that we wait for the first octets of a server.
+const FIRST: Duration = Duration::from_millis(300);
 /// The oldest version that has all that we use.
 const LEAST: (u32, u32) = (3, 4);
 /// Octets of a PEM file, at the most.
@@ -73,7 +76,12 @@ async fn made(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Trouble> {
             })?;
             let connector = TlsConnector::from(config(fleet).await?);
             let stream = connector.connect(name, stream).await;
-            let stream = stream.map_err(|error| refused(endpoint, &error))?;
+            // In TLS 1.3 a client hears that its certificate is refused after its own handshake. Who has refused it
+            // may not take what we write: so we read first, what every server says unasked.
+            let mut stream = BufReader::new(stream.map_err(|error| refused(endpoint, &error))?);
+            if let Ok(Err(error)) = timeout(FIRST, stream.fill_buf()).await {
+                return Err(refused(endpoint, &error));
+            }
             Connection::over(stream, base).await
         }
     };
@@ -82,7 +90,7 @@ async fn made(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Trouble> {
         .call(
             "/etcdserverpb.Maintenance/Status",
             &StatusRequest {},
-            CONNECT,
+            2 * CONNECT,
         )
         .await;
     let status = status.map_err(of_call)?;
@@ -112,16 +120,20 @@ fn is_new_enough(version: &str) -> bool {
 /// A handshake that failed.
 fn refused(endpoint: &Endpoint, error: &io::Error) -> Trouble {
     let cause = error.get_ref().and_then(|error| error.downcast_ref());
+    let no_tls = || {
+        format!(
+            "etcd at {endpoint} does not speak TLS: write http:// in fleet.etcd, or give it a certificate"
+        )
+    };
     let line = match cause {
         Some(rustls::Error::InvalidCertificate(problem)) => format!(
             "etcd at {endpoint} has a certificate that we do not take ({problem}): fleet.ca must hold who signed it, \
              and it must be for {}",
             endpoint.host
         ),
-        Some(rustls::Error::InvalidMessage(_)) => format!(
-            "etcd at {endpoint} does not speak TLS: write http:// in fleet.etcd, or give it a certificate"
-        ),
         Some(rustls::Error::AlertReceived(alert)) => failed::alert(endpoint, &format!("{alert:?}")),
+        Some(rustls::Error::InvalidMessage(_)) => no_tls(),
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => no_tls(),
         _ => format!("etcd at {endpoint}: no TLS: {error}"),
     };
     Trouble::new(Kind::Certificate, line.replace('\n', " "))

@@ -16,6 +16,8 @@ pub struct Failed {
     pub elsewhere: bool,
     /// Whether the connection is of no use any more.
     pub broken: bool,
+    /// Whether a member has answered at all.
+    pub answered: bool,
 }
 
 /// Words of etcd that tell what has happened, with their kind. A write that they refuse has not been done.
@@ -37,8 +39,10 @@ pub fn judge(endpoint: &Endpoint, failure: Failure) -> Failed {
         Failure::Broken(_) | Failure::Late(_) => (true, true),
         Failure::Status { code, message } => (known(message).is_none() && !refuses(*code), false),
     };
+    let answered = matches!(failure, Failure::Status { .. });
     let trouble = trouble(endpoint, failure);
     Failed {
+        answered,
         maybe_done,
         elsewhere: !matches!(trouble.kind, Kind::Full | Kind::Forbidden),
         broken,
@@ -91,7 +95,7 @@ fn broken(endpoint: &Endpoint, why: &str) -> Trouble {
         return Trouble::new(Kind::Certificate, self::alert(endpoint, alert));
     }
     let help = match endpoint.tls {
-        true => "",
+        true => "; its own log says why, if it does not take our certificate",
         false => "; if it takes TLS alone, write https:// in fleet.etcd",
     };
     Trouble::new(

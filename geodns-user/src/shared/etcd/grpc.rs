@@ -19,7 +19,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
@@ -27,6 +27,9 @@ use tokio::time::timeout;
 const LONGEST: usize = 256 << 20;
 /// Octets that the other side may send before we have read them.
 const WINDOW: u32 = 1 << 20;
+
+/// The driver of a connection that has ended says why within this time.
+const SOON: Duration = Duration::from_millis(100);
 
 /// A reason why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub mod code {
 pub struct Connection {
     send: SendRequest<Outgoing>,
     driver: AbortHandle,
+    /// The reason why it has ended.
+    ended: watch::Receiver<Option<String>>,
     base: Uri,
 }
 
@@ -85,11 +90,15 @@ impl Connection {
         builder.initial_connection_window_size(4 * WINDOW);
         let made = builder.handshake(TokioIo::new(transport)).await;
         let (send, driver) = made.map_err(|error| Failure::NotSent(causes(&error)))?;
-        // Whatever ends it, calls say so.
-        let driver = tokio::spawn(async move { drop(driver.await) });
+        let (tell, ended) = watch::channel(None);
+        let driver = tokio::spawn(async move {
+            let ended = driver.await;
+            tell.send_replace(ended.err().map(|error| causes(&error)));
+        });
         Ok(Self {
             send,
             driver: driver.abort_handle(),
+            ended,
             base,
         })
     }
@@ -132,6 +141,16 @@ impl Connection {
         Ok(answers)
     }
 
+    /// The reason for an error: that of the connection, if it has ended just now.
+    async fn reason(&self, error: &hyper::Error) -> String {
+        let mut ended = self.ended.clone();
+        let told = timeout(SOON, ended.wait_for(Option::is_some)).await;
+        match told {
+            Ok(Ok(reason)) => reason.clone().unwrap_or_default(),
+            _ => causes(error),
+        }
+    }
+
     async fn begin<A: Message + Default>(
         &self,
         path: &str,
@@ -152,16 +171,20 @@ impl Connection {
         })
         .map_err(|error| Failure::NotSent(error.to_string()))?;
         let mut send = self.send.clone();
-        let ready = send.ready().await;
-        ready.map_err(|error| Failure::NotSent(causes(&error)))?;
-        let response = send.try_send_request(request).await.map_err(|mut error| {
-            let unsent = error.take_message().is_some();
-            let causes = causes(error.error());
-            match unsent {
-                true => Failure::NotSent(causes),
-                false => Failure::Broken(causes),
+        if let Err(error) = send.ready().await {
+            return Err(Failure::NotSent(self.reason(&error).await));
+        }
+        let response = match send.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                let unsent = error.take_message().is_some();
+                let reason = self.reason(error.error()).await;
+                return Err(match unsent {
+                    true => Failure::NotSent(reason),
+                    false => Failure::Broken(reason),
+                });
             }
-        })?;
+        };
         if response.status() != StatusCode::OK {
             return Err(Failure::Stranger(format!("HTTP {}", response.status())));
         }

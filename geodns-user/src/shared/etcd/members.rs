@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 
 use super::connect::{Member, connect};
 use super::failed::{self, Failed};
@@ -13,13 +14,16 @@ use super::grpc::Failure;
 use crate::config::Fleet;
 use crate::shared::{Kind, Trouble};
 
-/// A member that has failed is not asked for this time.
+/// No connection is made for this time after one has failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A call that a member has refused does not wait longer than this for a member that has failed before. The connection
+/// is made meanwhile, for calls that come later.
+const HOPE: Duration = Duration::from_millis(20);
 
 /// All members, with the connections to them.
 #[derive(Debug)]
 pub struct Members {
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     /// By the number of the endpoint.
     slots: Vec<Mutex<Slot>>,
 }
@@ -27,6 +31,8 @@ pub struct Members {
 #[derive(Debug, Default)]
 struct Slot {
     member: Option<Arc<Member>>,
+    /// A connection that is being made.
+    coming: Option<JoinHandle<Result<Member, Trouble>>>,
     failed: Option<(Instant, Trouble)>,
 }
 
@@ -34,6 +40,7 @@ impl Members {
     /// Makes no connection yet.
     pub fn new(fleet: Fleet) -> Self {
         let slots = fleet.etcd.iter().map(|_| Mutex::default()).collect();
+        let fleet = Arc::new(fleet);
         Self { fleet, slots }
     }
 
@@ -45,12 +52,14 @@ impl Members {
         let mut worst: Option<Failed> = None;
         let mut others = 0;
         for number in 0..self.slots.len() {
-            let failed = match self.member(number).await {
+            let answered = worst.as_ref().is_some_and(|failed| failed.answered);
+            let failed = match self.member(number, answered).await {
                 Err(trouble) => Failed {
                     trouble,
                     maybe_done: false,
                     elsewhere: true,
                     broken: false,
+                    answered: false,
                 },
                 Ok(member) => match call(Arc::clone(&member)).await {
                     Ok(answer) => return Ok(answer),
@@ -69,10 +78,12 @@ impl Members {
                 Some(before) => {
                     others += 1;
                     let maybe_done = before.maybe_done || failed.maybe_done;
+                    let answered = before.answered || failed.answered;
                     let more = rank(failed.trouble.kind) > rank(before.trouble.kind);
                     let worse = if more { failed } else { before };
                     Failed {
                         maybe_done,
+                        answered,
                         ..worse
                     }
                 }
@@ -86,6 +97,7 @@ impl Members {
             maybe_done: false,
             elsewhere: false,
             broken: false,
+            answered: false,
         });
         match others {
             0 => {}
@@ -110,7 +122,8 @@ impl Members {
         }
     }
 
-    async fn member(&self, number: usize) -> Result<Arc<Member>, Trouble> {
+    /// A connection to a member. `hurry`: another member has answered.
+    async fn member(&self, number: usize, hurry: bool) -> Result<Arc<Member>, Trouble> {
         let mut slot = self.slots[number].lock().await;
         if let Some(member) = &slot.member
             && !member.connection.is_closed()
@@ -118,12 +131,25 @@ impl Members {
             return Ok(Arc::clone(member));
         }
         slot.member = None;
-        if let Some((at, trouble)) = &slot.failed
+        let before = slot.failed.clone();
+        if let (Some((at, trouble)), None) = (&before, &slot.coming)
             && at.elapsed() < PAUSE
         {
             return Err(trouble.clone());
         }
-        match connect(&self.fleet, &self.fleet.etcd[number]).await {
+        let fleet = Arc::clone(&self.fleet);
+        let begin = || tokio::spawn(async move { connect(&fleet, &fleet.etcd[number]).await });
+        let coming = slot.coming.get_or_insert_with(begin);
+        let made = match before {
+            Some((_, trouble)) if hurry => match timeout(HOPE, coming).await {
+                Ok(made) => made,
+                Err(_) => return Err(trouble),
+            },
+            _ => coming.await,
+        };
+        slot.coming = None;
+        let made = made.unwrap_or_else(|error| Err(Trouble::new(Kind::Other, error.to_string())));
+        match made {
             Ok(member) => {
                 let member = Arc::new(member);
                 slot.member = Some(Arc::clone(&member));

@@ -5,17 +5,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 use super::output::{print, print_raw, show};
 use super::{
-    acme, announce, block, capture, check, explain, map, mirror, preview, run, stats, status, top,
-    zone,
+    acme, announce, block, capture, check, explain, fleet, map, mirror, preview, run, stats,
+    status, top, zone,
 };
 use crate::announce::holder;
 use crate::config::{self, DEFAULT_SOCKET};
 use crate::control::client::Client;
+use crate::control::reach::Reach;
 use crate::control::reload::OfZone;
 use crate::files;
 
@@ -51,6 +52,31 @@ pub struct Global {
     /// Also show internals: tables, rows and draws
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Nodes of the fleet that a change waits for: `here` or `all` that live [default: here]
+    #[arg(long, global = true, value_name = "NODES", conflicts_with = "local")]
+    pub wait: Option<Wait>,
+    /// Change this node alone, whatever the fleet has: for emergencies (see `geodns fleet merge`)
+    #[arg(long, global = true)]
+    pub local: bool,
+}
+
+/// `--wait`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    /// This node.
+    Here,
+    /// All that live.
+    All,
+}
+
+impl Global {
+    fn reach(&self) -> Reach {
+        match (self.local, self.wait) {
+            (true, _) => Reach::Local,
+            (false, Some(Wait::All)) => Reach::All,
+            (false, _) => Reach::Here,
+        }
+    }
 }
 
 /// The commands.
@@ -82,6 +108,9 @@ pub enum Command {
     /// Drop unwanted queries, in the kernel and in the slow path
     #[command(subcommand, arg_required_else_help = true)]
     Block(block::Command),
+    /// Show, make, join and leave the fleet, whose nodes share what operators say
+    #[command(subcommand, arg_required_else_help = true)]
+    Fleet(fleet::Command),
     /// Set, import and list prefixes and their mirrors
     #[command(subcommand, arg_required_else_help = true)]
     Map(map::Command),
@@ -142,8 +171,7 @@ pub enum Config {
 }
 
 /// Line under the help of each command.
-const GLOBAL: &str =
-    "Options of every command: --config, --socket, --json, --verbose (see `geodns --help`)";
+const GLOBAL: &str = "Options of every command: --config, --socket, --json, --verbose, --wait, --local (see `geodns --help`)";
 
 /// The command line. The help of a command names the options of every command in a line, and does not explain them.
 fn command_line() -> clap::Command {
@@ -211,7 +239,7 @@ impl Arguments {
                 print_raw(&script)
             }
             command => {
-                let client = Client::new(&socket(&global)?);
+                let client = Client::new(&socket(&global)?).reaching(global.reach());
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?;
@@ -236,6 +264,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         Command::Block(command) => block::ask(command, client, json).await?,
         Command::Capture(of) => return capture::capture(of, client).await,
         Command::Explain(of) => return explain::ask(of, client, json, verbose).await,
+        Command::Fleet(command) => fleet::ask(command, client, json).await?,
         Command::Map(command) => map::ask(command, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         // The plural lists, as `zones` does.
@@ -415,6 +444,8 @@ pub(super) mod tests {
             socket: Some("/s".into()),
             json: false,
             verbose: false,
+            wait: None,
+            local: false,
         };
         assert_eq!(socket(&global).unwrap(), Path::new("/s"));
     }

@@ -171,9 +171,15 @@ fn mappings(mappings: Vec<Mapping>) -> String {
     }
     table(
         &[("PREFIX", TEXT), ("MIRROR", TEXT), ("POOL", TEXT)],
-        mappings
-            .into_iter()
-            .map(|mapping| [mapping.prefix.to_string(), mapping.mirror, mapping.pool]),
+        mappings.into_iter().map(|mapping| {
+            let of = if mapping.local {
+                " (this node alone)"
+            } else {
+                ""
+            };
+            let mirror = format!("{}{of}", mapping.mirror);
+            [mapping.prefix.to_string(), mirror, mapping.pool]
+        }),
     )
 }
 

@@ -1,6 +1,7 @@
 //! `geodns status`, `geodns reload`: the daemon as it is.
 
 use super::announce;
+use super::fleet;
 use super::output::{NUMBER, TEXT, few, grouped, joined, memory, pairs, plural, table, uptime};
 use crate::control::reload::Reloaded;
 use crate::control::status::{PoolStatus, Restarted, Status};
@@ -112,6 +113,11 @@ pub fn text(status: Status, verbose: bool) -> String {
             "restarted",
             format!("{name}, {}: {cause}", plural(*times, "time")),
         ));
+    }
+    if let Some(of) = &status.fleet {
+        let nodes = plural(of.nodes, "node");
+        let how = fleet::state(of.state, of.stale_ms, of.why.as_deref());
+        lines.push(("fleet", format!("{}, {nodes}: this one {how}", of.name)));
     }
     if let Some(error) = status.last_error {
         lines.push(("last error", error));

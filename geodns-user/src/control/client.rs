@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::problem::Problem;
+use super::reach::{HEADER, Reach};
 
 /// Why there is no answer. Displays as one line.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,7 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    reach: Reach,
 }
 
 /// An answer of the daemon.
@@ -136,7 +138,13 @@ impl Client {
     pub fn new(socket: &Path) -> Self {
         Self {
             socket: socket.to_owned(),
+            reach: Reach::default(),
         }
+    }
+
+    /// The same daemon, asked for changes that reach this far.
+    pub fn reaching(self, reach: Reach) -> Self {
+        Self { reach, ..self }
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Reply, Error> {
@@ -201,6 +209,7 @@ impl Client {
         let connection = tokio::spawn(connection);
         let request = request
             .header(header::HOST, "geodns")
+            .header(HEADER, self.reach.word())
             .body(body)
             .expect("paths and headers are our own");
         let response = sender.send_request(request).await?;

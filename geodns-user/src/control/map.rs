@@ -242,6 +242,9 @@ pub struct Mapping {
     pub mirror: String,
     /// Pool's id.
     pub pool: String,
+    /// Whether this node alone has it so, and not its fleet.
+    #[serde(default)]
+    pub local: bool,
 }
 
 /// `PUT /v1/map`
@@ -398,6 +401,7 @@ mod tests {
                 prefix,
                 mirror: mirror.clone(),
                 pool: "www".into(),
+                local: false,
             };
             Ok(overrides.iter().map(mapping).collect())
         }

@@ -3,12 +3,13 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`announce`], [`block`], [`explain`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`announce`], [`block`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
 //!
 //! - [`by`]: who asks, for the log
+//! - [`reach`]: how far a change is to reach
 //! - [`values`]: values that several calls take
 //! - [`problem`]: how a request fails
 //! - [`client`]: what the command line asks with
@@ -22,10 +23,12 @@ pub mod by;
 pub mod client;
 pub mod document;
 pub mod explain;
+pub mod fleet;
 pub mod map;
 pub mod mirror;
 pub mod preview;
 pub mod problem;
+pub mod reach;
 pub mod reload;
 pub mod server;
 pub mod status;
@@ -47,6 +50,7 @@ where
         + announce::Service
         + block::Service
         + explain::Service
+        + fleet::Service
         + map::Service
         + mirror::Service
         + preview::Service
@@ -61,6 +65,7 @@ where
         .merge(announce::routes(service()))
         .merge(block::routes(service()))
         .merge(explain::routes(service()))
+        .merge(fleet::routes(service()))
         .merge(map::routes(service()))
         .merge(mirror::routes(service()))
         .merge(preview::routes(service()))

@@ -24,6 +24,9 @@ pub enum Failure {
     /// 500: what should work did not.
     #[error("{0}")]
     Internal(String),
+    /// 503: the fleet's store is of no use now.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Body of every failed request.
@@ -73,6 +76,7 @@ impl From<Failure> for Refusal {
             Failure::NotFound(_) => StatusCode::NOT_FOUND,
             Failure::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Failure::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Failure::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, failure.to_string())
     }

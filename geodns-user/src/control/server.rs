@@ -25,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::by::{self, By};
 use super::document::with_document;
 use super::problem::{Refusal, no_method, no_route};
+use super::reach::Reach;
 use crate::supervise::forever;
 
 /// Octets of a body, at the most.
@@ -230,7 +231,12 @@ async fn owner_only(
     next: Next,
 ) -> Response {
     if may_control(peer.uid, nix::unistd::geteuid().as_raw()) {
-        return by::scope(By::peer(peer.uid, peer.pid), next.run(request)).await;
+        let reach = match Reach::of(request.headers()) {
+            Ok(reach) => reach,
+            Err(why) => return Refusal::invalid(why).into_response(),
+        };
+        let run = reach.scope(next.run(request));
+        return by::scope(By::peer(peer.uid, peer.pid), run).await;
     }
     let who = peer
         .uid

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::announce::Announcement;
 use super::client::{Client, Error, Reply};
+use super::fleet::FleetState;
 use super::problem::{Answer, Failure, Problem};
 use super::values::Address;
 
@@ -123,6 +124,8 @@ pub struct Status {
     pub announcement: Option<Announcement>,
     /// Error of the last reload or GeoIP update, if it failed. The plan before it stays in force.
     pub last_error: Option<String>,
+    /// The fleet, in a node whose configuration names one.
+    pub fleet: Option<FleetLine>,
 }
 
 /// A background task that ended unexpectedly and was restarted.
@@ -201,6 +204,21 @@ pub struct Stats {
     pub slow: BTreeMap<String, u64>,
 }
 
+/// How a node follows the store of its fleet, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetLine {
+    /// Name of the fleet.
+    pub name: String,
+    /// How the node follows the store.
+    pub state: FleetState,
+    /// Why it does not follow it.
+    pub why: Option<String>,
+    /// Time since it had all commits, milliseconds; none while it has them.
+    pub stale_ms: Option<u64>,
+    /// Nodes that live.
+    pub nodes: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::Memory;
@@ -234,6 +252,7 @@ mod tests {
                 restarted: Vec::new(),
                 announcement: None,
                 last_error: None,
+                fleet: None,
             })
         }
 

@@ -19,7 +19,7 @@ impl Control {
     pub async fn edit<T: Send + 'static>(
         &self,
         what: &'static str,
-        prepare: impl Fn(&Daemon) -> Result<Edit<T>, Failure> + Send + 'static,
+        prepare: impl Fn(&Daemon) -> Result<Edit<T>, Failure> + Send + Sync + 'static,
         tell: impl FnOnce(&Who, &T) + Send + 'static,
     ) -> Result<T, Failure> {
         let by = By::current();

@@ -14,7 +14,7 @@ impl Daemon {
     pub fn in_force(&self, change: &Change, ready: Ready) -> Result<(), Failure> {
         let (mut overrides, mut lists, mut standings) = (Vec::new(), Vec::new(), Vec::new());
         let (mut tokens, mut serials, mut secrets) = (Vec::new(), Vec::new(), None);
-        let mut has_blocks = false;
+        let (mut has_blocks, mut ledgers) = (false, Vec::new());
         for item in &change.0 {
             match item {
                 Item::Override {
@@ -30,13 +30,15 @@ impl Daemon {
                 Item::Token { owner, text, .. } => tokens.push((owner.as_str(), text.as_str())),
                 Item::Serials { apex, serials: of } => serials.push((apex.as_str(), of.as_ref())),
                 Item::Cookies { secrets: of } => secrets = Some(of.as_ref()),
-                // The next reload writes the catalog by it.
-                Item::Ledger { .. } => {}
+                Item::Ledger { catalog, ledger } => {
+                    ledgers.push((catalog.as_str(), ledger.as_ref()));
+                }
             }
         }
         if !standings.is_empty() {
             self.put_standings(&standings)?;
         }
+        self.put_ledgers(&ledgers)?;
         if has_blocks {
             self.put_blocks()?;
         }

@@ -15,6 +15,7 @@
 //! - `overrides`: overrides and imports
 //! - `zones`: zones that change on their own
 //! - `in_force`: a change comes in force, each thing of it by its feature
+//! - `fleet`: the fleet that this node is in
 //! - `listen`: addresses that the server listens on
 //! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`
@@ -34,6 +35,7 @@ mod block;
 mod control;
 mod cookies;
 mod explain;
+mod fleet;
 mod follow;
 mod force;
 mod ids;
@@ -63,6 +65,7 @@ pub use start::run;
 
 use announce::Announcing;
 use block::BlockRules;
+use fleet::Link;
 use force::{Changes, InService, Upkeep};
 use listen::Listening;
 use mirrors::Mirrors;
@@ -105,6 +108,8 @@ struct Daemon {
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
     changes: Changes,
+    /// `None`: the configuration names no fleet.
+    fleet: Option<Arc<Link>>,
     upkeep: Upkeep,
     in_service: InService,
     report: Report,

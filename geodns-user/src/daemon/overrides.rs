@@ -454,14 +454,23 @@ impl crate::control::map::Service for Control {
     async fn map_list(&self, pool: Option<String>) -> Result<Vec<Mapping>, Failure> {
         let world = self.0.world.load_full();
         let config = &world.inputs.config;
+        let local = self.0.local_keys();
         let plan = read(&world.plan);
         let mut mappings = Vec::new();
         for pool in pools(config, pool.as_deref())? {
             let overrides = plan.layers(pool).overrides.iter();
-            mappings.extend(overrides.map(|(&prefix, &mirror)| Mapping {
-                prefix,
-                mirror: config.mirror_id(pool, mirror).to_owned(),
-                pool: config.pools[pool].id.clone(),
+            mappings.extend(overrides.map(|(&prefix, &mirror)| {
+                let item = Item::Override {
+                    pool: config.pools[pool].id.clone(),
+                    prefix,
+                    mirror: None,
+                };
+                Mapping {
+                    prefix,
+                    mirror: config.mirror_id(pool, mirror).to_owned(),
+                    pool: config.pools[pool].id.clone(),
+                    local: local.contains(&item.key()),
+                }
             }));
         }
         Ok(mappings)

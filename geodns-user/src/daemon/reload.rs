@@ -46,6 +46,7 @@ impl Daemon {
             .change(move |daemon| daemon.reload(read, &netdevs))
             .await?;
         self.follow_zones(Some(&before));
+        self.share_ledgers().await;
         if let Err(error) = self.follow_interfaces().await {
             // The plan is in force all the same.
             reloaded.warning = Some(format!("{error:#}"));
@@ -127,7 +128,10 @@ impl Daemon {
         let rules = self.block_rules.compile(&inputs.config, &self.state)?;
         let instance = self.prepare(&next)?;
         // If it is not in force then after all, the next reload lists what there is by then.
-        catalogs::save(&self.state, &ledgers)?;
+        // In a fleet they are shared after that.
+        if self.fleet.is_none() {
+            catalogs::save(&self.state, &ledgers)?;
+        }
         self.commit_with(
             next,
             instance,

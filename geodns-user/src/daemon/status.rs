@@ -115,6 +115,7 @@ impl status::Service for Control {
             last_error: daemon
                 .silent_disk()
                 .or_else(|| daemon.report.failure.line()),
+            fleet: daemon.fleet_line(),
         })
     }
 

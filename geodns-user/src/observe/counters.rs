@@ -16,6 +16,14 @@ pub fn by_name(counters: &[u64; COUNTERS]) -> BTreeMap<String, u64> {
         .collect()
 }
 
+/// Queries that the fast path has answered.
+pub fn answered(counters: &[u64]) -> u64 {
+    let answers = Verdict::ALL.iter().filter(|verdict| verdict.is_answer());
+    answers
+        .filter_map(|verdict| counters.get(*verdict as usize))
+        .sum()
+}
+
 /// Packets of a verdict that were dropped for being over its budget.
 pub fn over_budget(counters: &[u64], verdict: Verdict) -> u64 {
     let counter = (verdict as u32 + Verdict::OVER_BUDGET) as usize;

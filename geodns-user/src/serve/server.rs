@@ -238,6 +238,7 @@ impl Server {
                 certificate: ArcSwapOption::empty(),
                 stats,
                 asks_itself: AtomicBool::new(false),
+                is_silent: AtomicBool::new(false),
                 seen: Seen::default(),
                 asked: Asked::new(options.workers()),
                 notices,
@@ -265,6 +266,11 @@ impl Server {
     /// and they are counted apart. Whoever forges such an address has the answer sent to us.
     pub fn set_asks_itself(&self, asks: bool) {
         self.shared.asks_itself.store(asks, Ordering::Relaxed);
+    }
+
+    /// Drops all questions, or answers them again. Gives whether it was so before.
+    pub fn set_silent(&self, silent: bool) -> bool {
+        self.shared.is_silent.swap(silent, Ordering::Relaxed)
     }
 
     /// Drops what these rules say from here on, and nothing else. Gives those before.

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub stats: Arc<Stats>,
     /// Whether this server asks itself from the address that it asks ([`Shared::is_own`]).
     pub asks_itself: AtomicBool,
+    /// Whether nobody is answered, this server itself included.
+    pub is_silent: AtomicBool,
     pub seen: Seen,
     pub asked: Asked,
     pub connections: Arc<Connections>,

@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -326,6 +327,7 @@ impl Desk {
         let world = shared.world.load();
         let identity = shared.identity.load();
         let blocks = shared.blocks.load();
+        let is_silent = shared.is_silent.load(Ordering::Relaxed);
         let mut next = Next::Query;
         while let Some(len) = whole(input)
             && self.output.len() < FLUSH
@@ -341,6 +343,7 @@ impl Desk {
                 bound: None,
             };
             let answer = match !self.client.is_own && request.is_blocked(&blocks) {
+                _ if is_silent => Ok(Answer::Nothing),
                 true => {
                     self.tally.add(Counter::Blocked);
                     Ok(Answer::Nothing)

@@ -217,6 +217,7 @@ impl Desk {
         let world = shared.world.load();
         let identity = shared.identity.load();
         let blocks = shared.blocks.load();
+        let is_silent = shared.is_silent.load(Ordering::Relaxed);
         shared.handler.prefetch(&world, self.batch.queries());
         let limiter = shared.limiter.load();
         let mut limiting = limiter
@@ -225,7 +226,7 @@ impl Desk {
         let (tally, turn) = (&mut self.tally, &mut self.turn);
         self.batch.answer(|message, client, response| {
             // Nobody can be reached at port 0.
-            if client.port() == 0 {
+            if client.port() == 0 || is_silent {
                 tally.message(Transport::Udp, None);
                 return;
             }

@@ -374,6 +374,15 @@ pub trait Shared: Send + Sync {
     /// Everything that is in the store now.
     async fn snapshot(&self) -> Result<Snapshot, Lost>;
 
+    /// Everything that is in the store now, of keys that begin with a prefix.
+    async fn below(&self, prefix: &str) -> Result<Snapshot, Lost> {
+        let mut snapshot = self.snapshot().await?;
+        snapshot
+            .entries
+            .retain(|entry| entry.key.starts_with(prefix));
+        Ok(snapshot)
+    }
+
     /// Does a write, and gives the number of its commit. A watch gives a batch of that number, even if the write
     /// changed nothing. The same write may be committed again until [`REPEATABLE`] has passed: it is done once, and
     /// its commit keeps its number.

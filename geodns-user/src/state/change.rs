@@ -384,6 +384,7 @@ mod tests {
                     current: [1; 16],
                     since_unix_ms: 5,
                     previous: Some([2; 16]),
+                    next: Some([3; 16]),
                 }),
             },
             Item::Ledger {

@@ -3,7 +3,9 @@
 //! The tables of things have what is in force here. An edit of this node alone (`--local`) changes them, and the value of
 //! the fleet lies beneath: commits change it there until the local edit is merged or dropped.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::PathBuf;
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -163,6 +165,15 @@ impl State {
         })
     }
 
+    /// Keys of everything that this node alone has changed.
+    pub fn local_keys(&self) -> Result<BTreeSet<String>, Error> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(BENEATH)?;
+            let keys = table.iter()?.map(|row| Ok(row?.0.value().to_owned()));
+            keys.collect()
+        })
+    }
+
     /// Everything that this node alone has changed.
     pub fn local(&self) -> Result<Vec<Local>, Error> {
         let beneath = self.with(|database| {
@@ -181,6 +192,19 @@ impl State {
             Local { beneath, here }
         });
         Ok(local.collect())
+    }
+
+    /// Copies the file beside itself, under its name with this behind it. Gives the path of the copy.
+    pub fn copy(&self, behind: &str) -> Result<PathBuf, Error> {
+        let mut to = self.path().as_os_str().to_owned();
+        to.push(format!(".{behind}"));
+        let to = PathBuf::from(to);
+        // Nobody writes meanwhile.
+        self.with(|_| {
+            fs::copy(self.path(), &to)?;
+            Ok(())
+        })?;
+        Ok(to)
     }
 
     /// Everything that nodes of a fleet share, as it is in force here.

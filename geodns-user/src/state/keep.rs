@@ -130,7 +130,9 @@ pub fn put(transaction: &WriteTransaction, item: &Item) -> Result<Item, Problem>
             let before = cookies(&table)?;
             let current = secrets.map(|after| (after.current, after.since_unix_ms));
             let previous = secrets.and_then(|after| after.previous);
-            for (place, row) in [(0, current), (1, previous.map(|secret| (secret, 0)))] {
+            let next = secrets.and_then(|after| after.next);
+            let others = [previous, next].map(|secret| secret.map(|secret| (secret, 0)));
+            for (place, row) in (0..).zip([current, others[0], others[1]]) {
                 match row {
                     Some(row) => table.insert(place, row)?,
                     None => table.remove(place)?,
@@ -191,9 +193,11 @@ pub fn cookies(
 ) -> Result<Option<CookieSecrets>, Problem> {
     let get = |place: u8| Ok::<_, Problem>(table.get(place)?.map(|row| row.value()));
     let previous = get(1)?.map(|(secret, _)| secret);
+    let next = get(2)?.map(|(secret, _)| secret);
     Ok(get(0)?.map(|(current, since_unix_ms)| CookieSecrets {
         current,
         since_unix_ms,
         previous,
+        next,
     }))
 }

@@ -16,6 +16,9 @@ pub struct CookieSecrets {
     pub since_unix_ms: u64,
     /// The one before.
     pub previous: Option<[u8; 16]>,
+    /// The one after: the nodes of a fleet know it before any of them makes cookies with it.
+    #[serde(default)]
+    pub next: Option<[u8; 16]>,
 }
 
 impl fmt::Debug for CookieSecrets {

@@ -82,7 +82,8 @@ const MEMBERS: TableDefinition<'_, &str, MemberRow<'_>> = TableDefinition::new("
 /// Name of a catalog of ours -> what it has listed: a [`Ledger`] in JSON.
 const LEDGERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ledgers");
 
-/// 0 -> the secret that cookies are made with, and since when, in milliseconds since 1970; 1 -> the one before.
+/// 0 -> the secret that cookies are made with, and since when, in milliseconds since 1970; 1 -> the one before; 2 -> the
+/// one after.
 const COOKIES: TableDefinition<'_, u8, ([u8; 16], u64)> = TableDefinition::new("cookies");
 
 /// Number of a block rule -> the queries that it drops, and why: a [`Blocked`] in JSON.

@@ -255,6 +255,7 @@ fn a_change_is_taken_back_by_what_keeping_it_gives() {
             current: [current; 16],
             since_unix_ms: 1,
             previous,
+            next: None,
         }),
     };
     let block = |number, note: &str| Item::Block {

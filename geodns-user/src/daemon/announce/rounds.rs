@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::checks::{Checks, verdict};
 use super::{Announcing, Seen};
-use crate::announce::course::{Course, Decision, Permission, Rules};
+use crate::announce::course::{Course, Decision, Rules};
 use crate::announce::hold_down::HoldDown;
 use crate::announce::holder::Options;
 use crate::announce::holder::client::{Client, Trouble};
@@ -155,9 +155,10 @@ impl<'a> Rounds<'a> {
                 queries: self.checks.queries(daemon),
                 word: *lock(&announcing.word),
                 ends: announcing.ends.load(Ordering::Relaxed),
-                permission: Permission::Nobody,
+                permission: daemon.permission(),
             }),
         };
+        daemon.ask_to_leave(decision.asks);
         let trouble = match ready {
             Err(_) => None,
             Ok(()) => self.holder.say(decision.state, &prefixes, config, daemon),
@@ -244,7 +245,7 @@ impl<'a> Rounds<'a> {
 
 impl Daemon {
     /// The section `[announce]` in force.
-    pub(super) fn announce_config(&self) -> Announce {
+    pub fn announce_config(&self) -> Announce {
         let config = &self.world.load().inputs.config;
         // A reload neither adds nor removes the section.
         config

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::{durably, internal, milliseconds};
 use crate::control::problem::Failure;
+use crate::control::reach::Reach;
 use crate::daemon::Daemon;
 use crate::kernel::instance::Instance;
 use crate::state::{Change, Item};
@@ -64,39 +65,95 @@ impl<T> Edit<T> {
     pub fn with(self, ready: Ready) -> Self {
         Self { ready, ..self }
     }
+
+    /// The same edit, with another outcome.
+    pub fn map<U>(self, map: impl FnOnce(T) -> U + Send + 'static) -> Edit<U>
+    where
+        T: 'static,
+    {
+        let tell = self.tell;
+        Edit {
+            what: self.what,
+            change: self.change,
+            ready: self.ready,
+            tell: Box::new(move |daemon, took| map(tell(daemon, took))),
+        }
+    }
+
+    /// What changes.
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// Tells the outcome, now that the change is in force.
+    pub fn tell(self, daemon: &Daemon, took: Took) -> T {
+        (self.tell)(daemon, took)
+    }
 }
 
 impl Daemon {
-    /// Makes an edit as [`Daemon::change`] makes a change. `told` hears of the outcome, with no other edit between.
+    /// Makes an edit as [`Daemon::change`] makes a change, by the fleet if this node is in one. `prepare` is called again
+    /// if another node was faster. `told` hears of the outcome; without a fleet, with no other edit between.
     pub async fn edit<T: Send + 'static>(
         self: &Arc<Self>,
-        prepare: impl Fn(&Self) -> Result<Edit<T>, Failure> + Send + 'static,
+        prepare: impl Fn(&Self) -> Result<Edit<T>, Failure> + Send + Sync + 'static,
         told: impl FnOnce(&Result<T, Failure>) + Send + 'static,
     ) -> Result<T, Failure> {
-        self.change(move |daemon| daemon.make(prepare, told)).await
+        match &self.fleet {
+            Some(_) => self.edit_of_all(prepare, told, Reach::Here).await,
+            None => {
+                let edit = move |daemon: &Self| daemon.make(prepare, told, false);
+                self.change(edit).await
+            }
+        }
     }
 
-    /// Makes an edit as [`Daemon::edit`] does. The caller waits for the outcome only as long as the disk answers.
+    /// Makes an edit as [`Daemon::edit`] does, for the caller of an API call, who says how far it reaches. The caller
+    /// waits for the outcome only as long as the disk answers.
     pub async fn edit_for<T: Send + 'static>(
         self: &Arc<Self>,
-        prepare: impl Fn(&Self) -> Result<Edit<T>, Failure> + Send + 'static,
+        prepare: impl Fn(&Self) -> Result<Edit<T>, Failure> + Send + Sync + 'static,
         told: impl FnOnce(&Result<T, Failure>) + Send + 'static,
     ) -> Result<T, Failure> {
-        self.change_for(move |daemon| daemon.make(prepare, told))
-            .await
+        let reach = Reach::current();
+        let is_local = reach == Reach::Local;
+        if self.fleet.is_some() && !is_local {
+            return self.edit_of_all(prepare, told, reach).await;
+        }
+        let over_fleet = self.fleet.is_some() && is_local;
+        let edit = move |daemon: &Self| daemon.make(prepare, told, over_fleet);
+        self.change_for(edit).await
+    }
+
+    /// Makes an edit by the fleet; to its end, even if nobody waits for it any more.
+    async fn edit_of_all<T: Send + 'static>(
+        self: &Arc<Self>,
+        prepare: impl Fn(&Self) -> Result<Edit<T>, Failure> + Send + Sync + 'static,
+        told: impl FnOnce(&Result<T, Failure>) + Send + 'static,
+        reach: Reach,
+    ) -> Result<T, Failure> {
+        let daemon = Arc::clone(self);
+        let edit = tokio::spawn(async move {
+            let made = daemon.commit_edit(prepare, reach).await;
+            tokio::task::block_in_place(|| told(&made));
+            made
+        });
+        edit.await.map_err(internal)?
     }
 
     fn make<T>(
         &self,
         prepare: impl Fn(&Self) -> Result<Edit<T>, Failure>,
         told: impl FnOnce(&Result<T, Failure>),
+        over_fleet: bool,
     ) -> Result<T, Failure> {
-        let made = prepare(self).and_then(|edit| self.keep_and_put(edit));
+        let made = prepare(self).and_then(|edit| self.keep_and_put(edit, over_fleet));
         told(&made);
         made
     }
 
-    fn keep_and_put<T>(&self, edit: Edit<T>) -> Result<T, Failure> {
+    /// Keeps an edit and puts it in force here. `over_fleet`: it stands over what the fleet's store has.
+    fn keep_and_put<T>(&self, edit: Edit<T>, over_fleet: bool) -> Result<T, Failure> {
         let Edit {
             what,
             change,
@@ -104,7 +161,13 @@ impl Daemon {
             tell,
         } = edit;
         let started = Instant::now();
-        let keep = |change: &Change| self.state.keep(change).map_err(internal);
+        let keep = |change: &Change| {
+            let kept = match over_fleet {
+                true => self.state.keep_local(change),
+                false => self.state.keep(change),
+            };
+            kept.map_err(internal)
+        };
         let took = durably(
             &what,
             || keep(&change).map(|back| (back, milliseconds(started))),
@@ -118,6 +181,9 @@ impl Daemon {
             },
             |(back, _)| keep(&back).map(drop),
         )?;
+        if over_fleet {
+            self.know_local()?;
+        }
         Ok(tell(self, took))
     }
 }

@@ -18,6 +18,7 @@ use crate::control::server::Socket;
 use crate::daemon::announce::Announcing;
 use crate::daemon::block::BlockRules;
 use crate::daemon::cookies::{self, identity};
+use crate::daemon::fleet;
 use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
 use crate::daemon::listen::{self, Listening};
 use crate::daemon::mirrors::{Mirrors, start_monitor};
@@ -121,6 +122,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         counters: kernel.as_ref().map(Kernel::counters),
         kernel: kernel.map(Mutex::new),
         changes: Changes::default(),
+        fleet: fleet::link(config),
         upkeep: Upkeep::default(),
         in_service: InService::new(standings, findings, tell),
         report: Report {

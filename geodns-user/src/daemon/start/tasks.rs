@@ -76,6 +76,13 @@ impl Daemon {
         start("findings", |daemon| Box::pin(daemon.keep_findings()));
         start("tokens", |daemon| Box::pin(daemon.follow_tokens()));
         start("catalogs", |daemon| Box::pin(daemon.follow_catalogs()));
+        if self.fleet.is_some() {
+            start("fleet", |daemon| Box::pin(daemon.follow_fleet()));
+            if self.announcing.is_some() {
+                start("leave", |daemon| Box::pin(daemon.follow_wishes()));
+            }
+            start("registry", |daemon| Box::pin(daemon.register()));
+        }
         if self.has_kernel() {
             start("promotion", |daemon| Box::pin(daemon.promote()));
         }
@@ -102,7 +109,10 @@ impl Daemon {
         let mut beat = interval(every.min(systemd::PULSE));
         loop {
             beat.tick().await;
-            if let Some(heartbeat) = &heartbeat {
+            let is_silent = self.heed_staleness();
+            if let Some(heartbeat) = &heartbeat
+                && !is_silent
+            {
                 heartbeat.beat();
             }
             self.report.pulse.beat();

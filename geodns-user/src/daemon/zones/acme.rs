@@ -77,9 +77,9 @@ pub fn put_over(config: &Config, state: &State, zone: &mut Zone) -> Result<(), F
         return Ok(());
     }
     let now = now_unix_ms();
-    let (tokens, gone): (Vec<_>, Vec<_>) = tokens
-        .into_iter()
-        .partition(|token| token.until_unix_ms > now);
+    // In a fleet a token goes on all nodes by one commit.
+    let stays = |token: &Token| token.until_unix_ms > now || config.fleet.is_some();
+    let (tokens, gone): (Vec<_>, Vec<_>) = tokens.into_iter().partition(stays);
     let owners: BTreeSet<_> = tokens.iter().map(|token| token.owner.as_str()).collect();
     for owner in owners {
         let name = parse_name(owner).map_err(internal)?;
@@ -356,10 +356,14 @@ impl Daemon {
             let prepare = move |daemon: &Self| {
                 let mut gone = daemon.state.tokens().map_err(internal)?;
                 gone.retain(|token| token.owner == name && token.until_unix_ms <= now);
-                daemon.acme_edit(&owner, Vec::new(), gone)
+                if gone.is_empty() {
+                    // Another node of the fleet was faster.
+                    return Ok(Edit::new(name.as_str(), Vec::new(), |_, _| None));
+                }
+                Ok(daemon.acme_edit(&owner, Vec::new(), gone)?.map(Some))
             };
-            let told = |changed: &Result<AcmeChanged, Failure>| {
-                if let Ok(changed) = changed {
+            let told = |changed: &Result<Option<AcmeChanged>, Failure>| {
+                if let Ok(Some(changed)) = changed {
                     audit::acme(&Who::of(&By::Itself), changed);
                 }
             };

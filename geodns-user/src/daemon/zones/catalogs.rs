@@ -28,11 +28,11 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::base::clock::now_unix_s;
-use crate::base::name::Name;
+use crate::base::name::{Name, parse_name};
 use crate::config::{Config, Listing, Member};
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
-use crate::daemon::force::{durably, internal};
+use crate::daemon::force::{Edit, durably, internal};
 use crate::state::{Change, Item, State};
 use crate::supervise::Never;
 use crate::world::Inputs;
@@ -89,6 +89,51 @@ pub fn save(state: &State, ledgers: &[(Name, Ledger)]) -> Result<(), Failure> {
     });
     let change = Change(items.collect());
     state.keep(&change).map(drop).map_err(internal)
+}
+
+impl Daemon {
+    /// Prepares that the ledgers of our catalogs list the zones of the configuration: for a fleet, all of whose nodes have
+    /// the same.
+    fn list_zones(&self) -> Result<Edit<()>, Failure> {
+        let world = self.world.load_full();
+        let mut zones = Zones::clone(&world.zones.load());
+        let ledgers = produce(&world.inputs.config, &self.state, &mut zones)?;
+        let items = ledgers.into_iter().map(|(catalog, ledger)| Item::Ledger {
+            catalog: catalog.to_string(),
+            ledger: Some(ledger),
+        });
+        Ok(Edit::new("catalogs", items.collect(), |_, _| ()))
+    }
+
+    /// Gives the fleet the ledgers of our catalogs, if they are others after a reload.
+    pub async fn share_ledgers(self: &Arc<Self>) {
+        let producers = |daemon: &Self| {
+            let world = daemon.world.load();
+            let mut zones = world.inputs.config.zones.iter();
+            zones.any(|zone| zone.is_producer())
+        };
+        if self.fleet.is_some()
+            && producers(self)
+            && let Err(failure) = self.edit(Self::list_zones, |_| ()).await
+        {
+            warn!(cause = %failure, "catalogs: their lists are not shared: {failure}");
+        }
+    }
+
+    /// Puts catalogs of ours in force, as their ledgers are.
+    pub fn put_ledgers(&self, ledgers: &[(&str, Option<&Ledger>)]) -> Result<(), Failure> {
+        let world = self.world.load_full();
+        for &(catalog, ledger) in ledgers {
+            let name = parse_name(catalog).map_err(internal)?;
+            let mut zones = world.inputs.config.zones.iter();
+            let is_ours = zones.any(|zone| zone.name == name && zone.is_producer());
+            if let Some(ledger) = ledger.filter(|_| is_ours) {
+                let zone = catalog::write(&name, ledger.serial, &ledger.entries());
+                self.put_zone(zone.map_err(internal)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads all catalogs. Gives their entries, and complaints about those that are broken.

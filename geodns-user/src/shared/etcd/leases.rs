@@ -69,15 +69,10 @@ impl Leases {
         }
     }
 
-    /// Forgets those that the store does not know any more: there is one.
-    pub async fn forget_lost(&self) {
+    /// Forgets all: the store does not know one of them any more.
+    pub fn forget(&self) {
         *lock(&self.names) = None;
-        let alive = lock(&self.alive).clone();
-        for (ttl, id) in alive {
-            if let Ok(false) = self.renew(id).await {
-                lock(&self.alive).remove(&ttl);
-            }
-        }
+        lock(&self.alive).clear();
     }
 
     /// Grants a lease, of two seconds at the least.

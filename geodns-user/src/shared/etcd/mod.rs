@@ -415,9 +415,21 @@ fn refused(failed: Failed) -> Refused {
 #[async_trait]
 impl Shared for Etcd {
     async fn snapshot(&self) -> Result<Snapshot, Lost> {
+        self.below("").await
+    }
+
+    async fn below(&self, prefix: &str) -> Result<Snapshot, Lost> {
+        let key = self.0.key(prefix);
+        let mut range_end = key.clone();
+        match range_end.last_mut() {
+            // Our own keys begin with a tilde.
+            Some(_) if prefix.is_empty() => range_end.push(b'~'),
+            Some(last) => *last += 1,
+            None => {}
+        }
         let request = RangeRequest {
-            key: self.0.key(""),
-            range_end: self.0.key("~"),
+            key,
+            range_end,
             limit: PAGE,
             ..RangeRequest::default()
         };
@@ -452,7 +464,7 @@ impl Shared for Etcd {
             let request = self.0.transaction(write, &headers).await.map_err(refused)?;
             match self.0.run(&request, time).await.map_err(refused)? {
                 Done::Answered(answer) => break answer,
-                Done::NoLease => self.0.leases.forget_lost().await,
+                Done::NoLease => self.0.leases.forget(),
             }
             if tries.next().is_none() {
                 let line = "etcd loses leases as soon as it has granted them: look at its members";

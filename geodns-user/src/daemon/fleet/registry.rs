@@ -1,0 +1,242 @@
+//! The node says in the shared store what it is, and which plan it has. The entry has a lease, so it goes when the node
+//! does.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ring::digest::{Context, SHA256};
+use tokio::time::{sleep, timeout};
+
+use super::link::{Condition, Failed, Link};
+use crate::base::clock::now_unix_ms;
+use crate::base::lock::read;
+use crate::daemon::Daemon;
+use crate::daemon::force::internal;
+use crate::fleet::node::{self, Node};
+use crate::geo::Layer;
+use crate::shared::{Lease, Put};
+use crate::supervise::Never;
+use crate::world::World;
+
+/// How long an entry stays after its node was heard of for the last time.
+const LEASE: Lease = Lease::WhileAlive(Duration::from_secs(10));
+/// The least time between two entries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often rates are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Hashes of lists that are in force, by pool, so that a large list is hashed once.
+pub type Hashes = Vec<(Arc<Layer>, String)>;
+
+impl Daemon {
+    /// Keeps this node's entry up to date, for ever; where there is a fleet.
+    pub async fn register(self: Arc<Self>) -> Never {
+        let Some(link) = self.fleet.clone() else {
+            return std::future::pending().await;
+        };
+        let (mut views, mut news) = (link.views(), link.news());
+        let mut said: Option<Node> = None;
+        let mut before = (Instant::now(), self.queries());
+        let mut rate = 0;
+        let mut hashes = Hashes::new();
+        loop {
+            let changed = async {
+                tokio::select! {
+                    _ = views.changed() => {}
+                    _ = news.changed() => {}
+                }
+            };
+            let _ = timeout(LOOK, changed).await;
+            sleep(PAUSE).await;
+            views.mark_unchanged();
+            news.mark_unchanged();
+            if link.view().condition != Condition::Following {
+                said = None;
+                continue;
+            }
+            if before.0.elapsed() >= LOOK {
+                let now = (Instant::now(), self.queries());
+                let count = now.1.saturating_sub(before.1) as f64;
+                rate = rounded((count / (now.0 - before.0).as_secs_f64()) as u64);
+                before = now;
+            }
+            let daemon = Arc::clone(&self);
+            let known = std::mem::take(&mut hashes);
+            let view = link.view();
+            let node = tokio::task::spawn_blocking(move || {
+                let mut known = known;
+                let node = daemon.describe(view, rate, &mut known);
+                (node, known)
+            });
+            let Ok((Some(node), known)) = node.await else {
+                continue;
+            };
+            hashes = known;
+            let is_there = link.changed(&node::key(&link.node)).is_some();
+            let same = |said: &Node| {
+                Node {
+                    at_unix_ms: said.at_unix_ms,
+                    ..node.clone()
+                } == *said
+            };
+            if is_there && said.as_ref().is_some_and(same) {
+                continue;
+            }
+            match self.put_node(&link, &node).await {
+                Ok(()) => said = Some(node),
+                Err(why) => {
+                    tracing::debug!("fleet: this node's entry is not put: {why}");
+                    sleep(PAUSE * 10).await;
+                }
+            }
+        }
+    }
+
+    async fn put_node(&self, link: &Link, node: &Node) -> Result<(), String> {
+        let key = node::key(&link.node);
+        let write = tokio::task::block_in_place(|| self.write_of_member());
+        let write = write.map_err(|failure| failure.to_string())?;
+        // Two nodes with one name: one of them is first.
+        let write = write.guard(key.clone(), link.changed(&key));
+        let write = write.with(Put::new(key, node.value()).leased(LEASE));
+        match link.commit(&write).await {
+            Ok(revision) => link.in_force(revision).await,
+            Err(Failed::Conflict(revision)) => {
+                link.in_force(revision).await?;
+                Err("another entry came first".to_owned())
+            }
+            Err(Failed::Refused(why) | Failed::Invalid(why)) => Err(why),
+        }
+    }
+
+    /// This node, as it is now.
+    fn describe(
+        &self,
+        view: super::link::View,
+        queries_per_second: u64,
+        hashes: &mut Hashes,
+    ) -> Option<Node> {
+        let world = self.world.load_full();
+        let server = &world.inputs.config.server;
+        let local = self.state.local().map_err(internal).ok()?;
+        Some(Node {
+            id: view.membership?.node,
+            site: server.site.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: view.things,
+            config: hash_of_config(&world),
+            plan: self.hash_of_plan(&world, hashes),
+            local: local.len() as u64,
+            announce: self.announcement_shown().map(|shown| shown.state),
+            queries_per_second,
+            at_unix_ms: now_unix_ms(),
+        })
+    }
+
+    /// Queries so far, of both paths.
+    fn queries(&self) -> u64 {
+        let slow = self.server.stats().snapshot();
+        let of = |name: &str| slow.get(name).copied().unwrap_or(0);
+        let slow = of("queries_udp") + of("queries_tcp");
+        let fast = self
+            .counters
+            .as_ref()
+            .and_then(|counters| counters.read().ok());
+        let answered = fast.map(|counts| crate::observe::counters::answered(&counts));
+        slow + answered.unwrap_or(0)
+    }
+
+    /// A hash over all that decides answers: lists, overrides, words on mirrors, rules, zones.
+    fn hash_of_plan(&self, world: &World, hashes: &mut Hashes) -> String {
+        let mut text = String::new();
+        let config = &world.inputs.config;
+        let mut fresh = Hashes::new();
+        {
+            let plan = read(&world.plan);
+            for (pool, of) in config.pools.iter().enumerate() {
+                let layers = plan.layers(pool);
+                let _ = write!(text, "pool {}", of.id);
+                for layer in [&layers.base, &layers.imported] {
+                    let known = hashes.iter().find(|(known, _)| Arc::ptr_eq(known, layer));
+                    let hash =
+                        known.map_or_else(|| hash(&layer.to_bytes()), |(_, hash)| hash.clone());
+                    let _ = write!(text, " {hash}");
+                    fresh.push((Arc::clone(layer), hash));
+                }
+                for (prefix, mirror) in &layers.overrides {
+                    let _ = write!(text, " {prefix} {mirror}");
+                }
+            }
+        }
+        *hashes = fresh;
+        {
+            let standings = self.in_service.standings();
+            let mut sorted: Vec<_> = standings.iter().collect();
+            sorted.sort_unstable_by_key(|(id, _)| *id);
+            let _ = write!(text, "mirrors {sorted:?}");
+        }
+        if let Ok(blocks) = self.state.blocks() {
+            let _ = write!(text, "blocks {blocks:?}");
+        }
+        let zones = world.zones.load();
+        let mut serials: Vec<_> = zones
+            .iter()
+            .map(|zone| (zone.apex.to_string(), zone.serial()))
+            .collect();
+        serials.sort_unstable();
+        let _ = write!(text, "zones {serials:?}");
+        hash(text.as_bytes())
+    }
+}
+
+/// A hash over the configuration, but for what is each node's own.
+fn hash_of_config(world: &World) -> String {
+    let config = &world.inputs.config;
+    let of_file = config.zones.iter().filter(|zone| zone.member.is_none());
+    let zones: Vec<_> = of_file.map(|zone| zone.name.to_string()).collect();
+    let text = format!(
+        "{:?} {:?} {:?} {zones:?}",
+        config.mirrors, config.pools, config.steers
+    );
+    // Nodes may have it in other places.
+    let folder = config
+        .path
+        .parent()
+        .map(|folder| folder.display().to_string());
+    let text = folder.map_or_else(|| text.clone(), |folder| text.replace(&folder, ""));
+    hash(text.as_bytes())
+}
+
+/// The first 16 hexadecimal digits of a SHA-256.
+fn hash(octets: &[u8]) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(octets);
+    let digest = context.finish();
+    digest
+        .as_ref()
+        .iter()
+        .take(8)
+        .fold(String::new(), |mut text, octet| {
+            let _ = write!(text, "{octet:02x}");
+            text
+        })
+}
+
+/// A number with two digits that count: an entry changes only if the number does much.
+fn rounded(number: u64) -> u64 {
+    let unit = 10_u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    number / unit * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_has_two_digits() {
+        for (number, is) in [(0, 0), (7, 7), (99, 99), (123, 120), (45_678, 45_000)] {
+            assert_eq!(rounded(number), is);
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //!   goes and comes back
 //! - `names`: zones of many names, and names that do not exist
 //! - `slow`: answers a second in userspace, beside NSD
+//! - `fleet`: an anycast set whose nodes die, hang, drain and stop; `fleet-peers`: other ways to announce one
 //! - `peers`: answers a second, latency and CPU beside every other server, with a report
 //! - `verifier`: instructions that the verifier walks for each program
 //! - `sender`: a paced load; `cpu`: threads on CPUs; `figure`: figures, goals, and how they are shown
@@ -23,6 +24,7 @@ mod cost;
 mod cpu;
 mod edit;
 mod figure;
+mod fleet;
 mod flip;
 mod flood;
 mod geography;
@@ -62,7 +64,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "verifier",
     "cost",
     "stages",
@@ -74,6 +76,8 @@ const NAMES: [&str; 11] = [
     "flip",
     "names",
     "slow",
+    "fleet",
+    "fleet-peers",
 ];
 
 fn main() -> ExitCode {
@@ -137,6 +141,8 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             "names" => names::run(rounds)?,
             "flip" => flip::run(list, rounds)?,
             "slow" => slow::run(rounds)?,
+            "fleet" => fleet::events::run(rounds)?,
+            "fleet-peers" => fleet::peers::run(rounds)?,
             "geography" => match real_databases() {
                 Some(databases) => geography::run(&databases, rounds)?,
                 None => Vec::new(),

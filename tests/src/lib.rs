@@ -89,10 +89,18 @@ pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
 
 /// A Python program that `cargo xtask test` installs in the cache.
 pub fn python_program(program: &str) -> anyhow::Result<PathBuf> {
-    let path = cache().map(|cache| cache.join("python/bin").join(program));
-    path.filter(|path| path.is_file()).with_context(|| {
-        format!("there is no {program}: run `cargo xtask test`, which installs it")
-    })
+    python("python", program, "cargo xtask test")
+}
+
+/// A Python program that `cargo xtask bench` installs in the cache, to measure it beside ours.
+pub fn python_peer(program: &str) -> anyhow::Result<PathBuf> {
+    python("python-peers", program, "cargo xtask bench fleet")
+}
+
+fn python(environment: &str, program: &str, installed_by: &str) -> anyhow::Result<PathBuf> {
+    let path = cache().map(|cache| cache.join(environment).join("bin").join(program));
+    path.filter(|path| path.is_file())
+        .with_context(|| format!("there is no {program}: run `{installed_by}`, which installs it"))
 }
 
 /// Whether the tests of a fleet may take minutes: `cargo xtask test --fleet`. A test that is too long otherwise says so:

@@ -136,6 +136,13 @@ impl Space {
         .map(|_| ())
     }
 
+    /// Processes that run in here.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let shown = run(Command::new("ip").args(["netns", "pids", &self.name]))?;
+        let pids = shown.split_whitespace().map(str::parse);
+        Ok(pids.collect::<Result<_, _>>()?)
+    }
+
     /// Sets a sysctl of this namespace, by its path below /proc/sys.
     pub fn sysctl(&self, path: &str, value: &str) -> Result<()> {
         self.enter(|| {

@@ -8,20 +8,36 @@ use anyhow::{Context, Result};
 use crate::cmd::{self, say};
 use crate::{debian, place};
 
-/// PyPI's packages: a validator of OpenAPI documents, and a fuzzer that reads them.
-const PACKAGES: [&str; 2] = ["openapi-spec-validator==0.9.0", "schemathesis==4.32.5"];
+/// PyPI's packages in an environment of their own.
+pub struct Environment {
+    /// Its folder in the cache.
+    folder: &'static str,
+    packages: &'static [&'static str],
+}
 
-/// Makes the environment, if it is not there with just these packages; `why` completes "… for WHY".
-pub fn ready(why: &str) -> Result<()> {
-    let home = place::cache()?.join("python");
+/// A validator of OpenAPI documents, and a fuzzer that reads them.
+pub const TESTS: Environment = Environment {
+    folder: "python",
+    packages: &["openapi-spec-validator==0.9.0", "schemathesis==4.32.5"],
+};
+
+/// Other ways to announce a node: `cargo xtask bench fleet` measures them beside ours.
+pub const PEERS: Environment = Environment {
+    folder: "python-peers",
+    packages: &["anycast-healthchecker==0.9.10", "exabgp==5.0.15"],
+};
+
+/// Makes an environment, if it is not there with just these packages; `why` completes "… for WHY".
+pub fn ready(environment: &Environment, why: &str) -> Result<()> {
+    let home = place::cache()?.join(environment.folder);
     let mark = home.join("packages");
-    let wanted = PACKAGES.join("\n");
+    let wanted = environment.packages.join("\n");
     if fs::read_to_string(&mark).is_ok_and(|packages| packages == wanted) {
         return Ok(());
     }
     say(format!(
         "installing Python packages for {why}, into the cache: {}",
-        PACKAGES.join(" ")
+        environment.packages.join(" ")
     ));
     if home.exists() {
         fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
@@ -34,7 +50,7 @@ pub fn ready(why: &str) -> Result<()> {
     }
     let mut pip = Command::new(home.join("bin/pip"));
     pip.args(["install", "--quiet", "--disable-pip-version-check"]);
-    cmd::output(pip.args(PACKAGES))?;
+    cmd::output(pip.args(environment.packages))?;
     // Written last: what was interrupted is made anew.
     fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))
 }

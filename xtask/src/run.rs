@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cmd::{self, say};
-use crate::{build, data, debian, place};
+use crate::{build, data, debian, place, python};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -62,7 +62,10 @@ pub fn bench(args: &Rest) -> Result<()> {
     }
     match place::is_root() {
         true if peers => debian::peers("the bench beside other servers")?,
-        true => debian::servers("the benches")?,
+        true => {
+            debian::servers("the benches")?;
+            python::ready(&python::PEERS, "the benches")?;
+        }
         false => {}
     }
     become_it(built("geodns-bench", "bench", args)?)

@@ -35,7 +35,7 @@ pub fn test(args: &Args) -> Result<()> {
     if place::is_root() {
         debian::clients("the network tests")?;
         debian::servers("the network tests")?;
-        python::ready("the tests of the API")?;
+        python::ready(&python::TESTS, "the tests of the API")?;
     } else {
         say(
             "not root: tests that load programs or make network namespaces will be skipped; each is listed at the end",

@@ -58,14 +58,13 @@ impl Course {
         self.0.iter().filter(by).count()
     }
 
-    /// The time from an event to the first query that another site answered, where all later ones were answered by
-    /// other sites, too. `None`: the site answers still.
+    /// The time from an event to the first query that another site answered. `None`: no other site did.
     pub fn moved_from(&self, site: u8, event: Instant) -> Option<Duration> {
-        let by_it = |asked: &Asked| asked.answer.is_some_and(|answer| answer.by == site);
-        let last = self.0.iter().rposition(by_it).map_or(0, |last| last + 1);
-        let others = self.0.get(last..)?.iter();
-        let mut others = others.filter(|asked| asked.answer.is_some_and(|answer| answer.by != 0));
-        let first = others.find(|asked| asked.at >= event)?;
+        let by_another = |asked: &&Asked| {
+            let other = |answer: Answer| answer.by != 0 && answer.by != site;
+            asked.at >= event && asked.answer.is_some_and(other)
+        };
+        let first = self.0.iter().find(by_another)?;
         Some(first.at - event)
     }
 

@@ -190,22 +190,32 @@ impl Sites {
 
     /// Waits until each client is answered by this site, over both families. `None`: by nobody.
     pub fn wait_for(&self, answered_by: &[Option<usize>]) -> Result<Duration> {
+        self.wait_for_over(&[V4, V6], answered_by)
+    }
+
+    /// The same over these addresses.
+    pub fn wait_for_over(
+        &self,
+        addresses: &[&str],
+        answered_by: &[Option<usize>],
+    ) -> Result<Duration> {
         let start = Instant::now();
         let mut seen = Vec::new();
         while start.elapsed() < PATIENCE {
             seen.clear();
             for client in 1..=answered_by.len() {
-                seen.push([self.who(client, V4)?, self.who(client, V6)?]);
+                let who = addresses.iter().map(|address| self.who(client, address));
+                seen.push(who.collect::<Result<Vec<_>>>()?);
             }
             let is_so =
-                |(seen, wanted): (&[Option<usize>; 2], &Option<usize>)| seen == &[*wanted; 2];
+                |(seen, wanted): (&Vec<_>, &Option<usize>)| seen.iter().all(|by| by == wanted);
             if seen.iter().zip(answered_by).all(is_so) {
                 return Ok(start.elapsed());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!(
-            "clients should be answered by {answered_by:?}, and are, over IPv4 and IPv6, by {seen:?}\n{}",
+            "clients should be answered by {answered_by:?} at {addresses:?}, and are by {seen:?}\n{}",
             self.routes()?
         );
     }

@@ -360,11 +360,19 @@ impl Cluster {
 
     /// Sends a member a signal: SIGSTOP makes it silent, SIGCONT wakes it.
     pub fn signal(&self, number: usize, signal: Signal) -> Result<()> {
-        let child = self.members[number]
-            .child
-            .as_ref()
-            .context("it does not run")?;
-        Ok(kill(Pid::from_raw(child.id() as i32), signal)?)
+        let child = self.members[number].child.as_ref();
+        let child = child.context("it does not run")?;
+        kill(Pid::from_raw(child.id() as i32), signal)?;
+        if signal == Signal::SIGSTOP {
+            // Until each of its threads has heard of it.
+            for thread in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+                let stat = thread?.path().join("stat");
+                while !fs::read_to_string(&stat)?.contains(") T ") {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Kills a member.

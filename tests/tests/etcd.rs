@@ -181,7 +181,9 @@ async fn a_full_store_refuses_writes_alone() -> Result<()> {
     let position = snapshot(&etcd).await?.position;
     let mut watch = etcd.watch(position).await?;
     let mut trouble = None;
-    for number in 0..60 {
+    for number in 0..200 {
+        // etcd looks at the size of its file, which grows ten times a second.
+        sleep(Duration::from_millis(20)).await;
         match commit(&etcd, &Write::new().put("large", vec![number; 400_000])).await {
             Ok(_) => {}
             refused => {

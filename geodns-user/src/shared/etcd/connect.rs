@@ -1,6 +1,6 @@
 //! From an endpoint to a connection that is good: TCP, TLS, and a member of etcd that is new enough.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +133,13 @@ fn refused(endpoint: &Endpoint, error: &io::Error) -> Trouble {
         ),
         Some(rustls::Error::AlertReceived(alert)) => failed::alert(endpoint, &format!("{alert:?}")),
         Some(rustls::Error::InvalidMessage(_)) => no_tls(),
-        _ if error.kind() == io::ErrorKind::UnexpectedEof => no_tls(),
+        _ if matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        ) =>
+        {
+            no_tls()
+        }
         _ => format!("etcd at {endpoint}: no TLS: {error}"),
     };
     Trouble::new(Kind::Certificate, line.replace('\n', " "))

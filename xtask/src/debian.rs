@@ -88,7 +88,7 @@ pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
 }
 
 /// Real clients, and the tools that the network tests drive.
-const CLIENTS: [&str; 10] = [
+const CLIENTS: [&str; 11] = [
     "bind9-dnsutils",
     "bindfs",
     "bpftool",
@@ -98,6 +98,7 @@ const CLIENTS: [&str; 10] = [
     "ethtool",
     "iproute2",
     "knot-dnsutils",
+    "systemd",
     "tcpdump",
 ];
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::links::Links;
+use super::links::{Links, is_delivered};
 use super::prefixes;
 use crate::base::complaint::Error;
 use crate::config::{self, Config, Mode};
@@ -33,7 +33,7 @@ pub fn warnings(config: &Config) -> Vec<Error> {
     }
     let is_announced = |address: &IpAddr| prefixes.iter().any(|prefix| prefix.contains(address));
     for address in listen().filter(is_announced) {
-        if !links.addresses.contains(&address) && !is_local(address) {
+        if !is_delivered(address) {
             let message = format!(
                 "{address} is announced, and no interface of this machine has it; add it (ip address add {} dev lo)",
                 IpNet::from(address)
@@ -83,12 +83,6 @@ pub fn warnings(config: &Config) -> Vec<Error> {
     warnings
 }
 
-/// Whether a route of the table `local` delivers an address that no interface has.
-fn is_local(address: IpAddr) -> bool {
-    // What can be bound without IP_FREEBIND is local.
-    std::net::UdpSocket::bind((address, 0)).is_ok()
-}
-
 /// The reverse path filter in force on an interface: the higher one of its own and that of all.
 fn rp_filter(interface: &str) -> Option<u8> {
     let of = |name: &str| {
@@ -122,7 +116,5 @@ mod tests {
         let own = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(runs_here(own.trim()));
         assert!(!runs_here("no-such-program"));
-        assert!(is_local("127.0.0.1".parse().unwrap()));
-        assert!(!is_local("192.0.2.53".parse().unwrap()));
     }
 }

@@ -16,6 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::time::timeout;
 
+use super::links;
+
 /// Octets of an answer over UDP, at the most.
 const MAX_ANSWER: usize = 4096;
 
@@ -97,7 +99,10 @@ pub async fn ask(places: &[Place], query: &[u8], may_fail: bool, patience: Durat
     let transports = [Transport::Udp, Transport::Tcp].into_iter();
     let questions = transports.flat_map(|transport| {
         places.iter().map(move |place| async move {
-            let asked = timeout(patience, ask_one(transport, place, query)).await;
+            let asked = match socket(transport, place) {
+                Ok(socket) => timeout(patience, ask_one(transport, socket, place, query)).await,
+                Err(error) => Ok(Err(error)),
+            };
             let fault = match asked {
                 Ok(Ok(answer)) => fault(query, &answer, may_fail).map(Fault::Wrong),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -116,10 +121,14 @@ pub async fn ask(places: &[Place], query: &[u8], may_fail: bool, patience: Durat
     join_all(questions).await
 }
 
-async fn ask_one(transport: Transport, place: &Place, query: &[u8]) -> io::Result<Vec<u8>> {
+async fn ask_one(
+    transport: Transport,
+    socket: Socket,
+    place: &Place,
+    query: &[u8],
+) -> io::Result<Vec<u8>> {
     match transport {
         Transport::Udp => {
-            let socket = socket(place, Type::DGRAM, Protocol::UDP)?;
             let socket = UdpSocket::from_std(socket.into())?;
             socket.connect(place.address).await?;
             socket.send(query).await?;
@@ -129,7 +138,6 @@ async fn ask_one(transport: Transport, place: &Place, query: &[u8]) -> io::Resul
             Ok(answer)
         }
         Transport::Tcp => {
-            let socket = socket(place, Type::STREAM, Protocol::TCP)?;
             // Reset at its end: four a second would all be in TIME-WAIT for a minute.
             socket.set_linger(Some(Duration::ZERO))?;
             let socket = TcpSocket::from_std_stream(socket.into());
@@ -147,11 +155,21 @@ async fn ask_one(transport: Transport, place: &Place, query: &[u8]) -> io::Resul
 }
 
 /// A socket that is bound to the address that it is to ask.
-fn socket(place: &Place, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+fn socket(transport: Transport, place: &Place) -> io::Result<Socket> {
+    let (kind, protocol) = match transport {
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+    };
     let socket = Socket::new(Domain::for_address(place.address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
     if let Some(vrf) = &place.vrf {
         socket.bind_device(Some(vrf.as_bytes()))?;
+    }
+    // IPv4 lets a socket have each address that a local route delivers; IPv6 asks for an interface that has it.
+    if let IpAddr::V6(address) = place.address.ip()
+        && links::is_delivered_v6(address)
+    {
+        socket.set_freebind_v6(true)?;
     }
     socket.bind(&SocketAddr::new(place.address.ip(), 0).into())?;
     Ok(socket)

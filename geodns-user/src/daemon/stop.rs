@@ -3,7 +3,7 @@
 //! A file system that does not answer holds its readers, perhaps for ever. So each step has a bound, after which the
 //! next one comes; and the process ends even if a step cannot.
 //!
-//! The process ends after 25 s at the latest.
+//! A node that is announced has drained before. The process ends after 25 s at the latest.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -22,7 +22,7 @@ use crate::supervise::Never;
 const STEP: Duration = Duration::from_secs(3);
 /// The time that a change under way may take.
 const EDITS: Duration = Duration::from_secs(5);
-/// The time that the whole stop may take. systemd waits longer, as `etc/geodns.service` says.
+/// The time that the whole stop may take, after a drain. systemd waits longer, as `etc/geodns.service` says.
 const ALL: Duration = Duration::from_secs(25);
 
 /// Parts that end before the daemon does.

@@ -1,10 +1,11 @@
 //! A daemon that announces its node, in a namespace, without a routing daemon: the routes are looked at as the kernel
 //! has them.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup};
+use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::needs_root;
 use geodns_tests::net::Pair;
@@ -337,5 +338,87 @@ fn a_stop_drains_until_no_query_comes_and_a_second_signal_ends_that() -> Result<
         daemon.log()
     );
     ensure!(metrics(&pair)?.is_empty());
+    Ok(())
+}
+
+/// Starts a daemon by way of a shell that changes its surroundings first.
+fn start_in(pair: &Pair, setup: &Setup, before: &str) -> Result<(Daemon, tempfile::TempDir)> {
+    let folder = tempfile::tempdir()?;
+    let wrapper = folder.path().join("geodns");
+    let binary = geodns_tests::built::binary()?;
+    std::fs::write(
+        &wrapper,
+        format!("#!/bin/sh\n{before} {} \"$@\"\n", binary.display()),
+    )?;
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))?;
+    let mut daemon = Daemon::start(&pair.server, setup)?;
+    daemon.stop()?;
+    daemon.set_binary(wrapper);
+    daemon.again(&pair.server, setup)?;
+    Ok((daemon, folder))
+}
+
+#[test]
+fn without_tun_or_the_right_to_it_there_is_a_line_and_dns_goes_on() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    for (before, mode, line) in [
+        (
+            "exec unshare --mount sh -c 'mount -t tmpfs none /dev/net && exec \"$@\"' sh",
+            "native",
+            "/dev/net/tun: not there: load the module tun",
+        ),
+        (
+            "exec setpriv --bounding-set -net_admin --inh-caps -net_admin",
+            "off",
+            "device geodns0: Operation not permitted (os error 1): it takes CAP_NET_ADMIN",
+        ),
+    ] {
+        let setup = setup("drain = \"0s\"").mode(mode);
+        let (daemon, _folder) = start_in(&pair, &setup, before)?;
+        daemon.logged(line)?;
+        pair.ask(
+            "192.0.2.1",
+            "192.0.2.53",
+            &Query::new("mail.example.org", A),
+        )?;
+        ensure!(shown(&daemon)?["state"] == "waiting", "{}", shown(&daemon)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_check_warns_of_what_is_in_the_way() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip("link add eth1 type bridge")?;
+    pair.server.sysctl("net/ipv4/conf/eth1/rp_filter", "1")?;
+    let section = "[announce]\nprefixes = [\"192.0.2.53\", \"198.51.100.53\"]\n";
+    let mut setup = Setup::example(&["192.0.2.53", "198.51.100.53"]).and(section);
+    setup.interfaces.push("eth1".to_owned());
+    let check = |setup: &Setup| -> Result<String> {
+        let home = Home::new()?;
+        home.write(setup)?;
+        let mut command = pair.server.command(geodns_tests::built::binary()?);
+        let output = command.arg("check").arg(home.config()).output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let said = check(&setup)?;
+    ensure!(
+        said.contains("server.listen: 198.51.100.53 is announced, and no interface"),
+        "{said}"
+    );
+    ensure!(said.contains("rp_filter of eth1 is 1"), "{said}");
+    ensure!(!said.contains("192.0.2.53 is announced"), "{said}");
+    let said = check(&Setup::example(&["192.0.2.53"]).and("[announce]\n"))?;
+    ensure!(
+        said.contains("no address of it is on lo, so nothing is announced"),
+        "{said}"
+    );
     Ok(())
 }

@@ -71,8 +71,14 @@ pub fn bench(args: &Rest) -> Result<()> {
     become_it(built("geodns-bench", "bench", args)?)
 }
 
-/// The demo, which is told where the city databases are.
+/// The demo, which is told where the city databases are; that of a fleet has none.
 pub fn demo(args: &Rest) -> Result<()> {
+    if args.rest.iter().any(|word| word == "--fleet") {
+        if place::is_root() {
+            debian::servers("the demo of a fleet")?;
+        }
+        return become_it(built("geodns-tests", "demo", args)?);
+    }
     let cities = data::cities()?;
     let mut command = built("geodns-tests", "demo", &Rest { rest: Vec::new() })?;
     command.arg(cities).args(&args.rest);

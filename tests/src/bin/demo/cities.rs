@@ -1,15 +1,12 @@
-//! `cargo xtask demo`: a little world in network namespaces, to see geodns at work.
+//! One server and clients of six cities.
 //!
 //! A server, a router before it, five mirrors with web servers, and six clients with addresses of
 //! the cities that they are called by. Each asks with dig; the table says which mirror it got, and
-//! whether the kernel or the slow path answered. A mirror dies and comes back. Nothing leaves the
-//! namespaces, and nothing is left of them at the end, nor after Ctrl-C.
+//! whether the kernel or the slow path answered. A mirror dies and comes back.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +14,8 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
 use geodns_tests::net::{Space, join, output};
 use geodns_tests::web::Web;
-use nix::sys::signal::{SigHandler, Signal, signal};
+
+use crate::step;
 
 /// A client: its city, and where its networks begin: `v4`.0/24 and `v6`::/64.
 struct Client {
@@ -73,48 +71,8 @@ fn body() -> String {
     )
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-extern "C" fn interrupted(_: std::ffi::c_int) {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-}
-
-fn main() -> ExitCode {
-    // Everything goes when it is dropped; so a signal only stops the next step.
-    for name in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler stores to an atomic and does nothing else.
-        if let Err(error) = unsafe { signal(name, SigHandler::Handler(interrupted)) } {
-            eprintln!("demo: cannot handle {name}: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    match demo() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
-            eprintln!("\ndemo: interrupted; everything is taken down");
-            ExitCode::from(130)
-        }
-        Err(error) => {
-            eprintln!("demo: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn step() -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
-    Ok(())
-}
-
-fn demo() -> Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "network namespaces and XDP need root: run `sudo cargo xtask demo`"
-    );
-    let cities: PathBuf = std::env::args_os()
-        .nth(1)
-        .context("where the city databases are is not said: run `cargo xtask demo`")?
-        .into();
+/// Shows it all. The city databases are in this folder.
+pub fn demo(cities: &Path) -> Result<()> {
     let start = Instant::now();
     println!("A little world: a server, a router, five mirrors, six clients. geodns starts.");
     let server = Space::new("server")?;

@@ -65,9 +65,19 @@ impl Fleet {
                 let same = nodes.windows(2).all(|two| two[0]["plan"] == two[1]["plan"]);
                 Ok(fleet["state"] == "following" && nodes.len() == 3 && same)
             })
-            .with_context(|| daemon.ok("fleet status").unwrap_or_default())?;
+            .with_context(|| self.shown())?;
         }
         Ok(())
+    }
+
+    /// All nodes, as they see the fleet, and their logs: for a test that fails.
+    fn shown(&self) -> String {
+        let daemons = self.daemons.iter();
+        let shown = daemons.map(|daemon| {
+            let status = daemon.ok("fleet status").unwrap_or_default();
+            format!("{status}\n{}\n", daemon.log())
+        });
+        shown.collect()
     }
 
     /// The mirror that a node sends a client of the triangle to.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use geodns::shared::etcd::Etcd;
 use geodns::shared::twin::Twin;
 use geodns::shared::{MOST_OCTETS, Refused, Shared, Write};
+use geodns::state::State;
 use geodns_tests::conforms::{Client, conforms};
 use geodns_tests::etcd::{Cluster, Setup};
 
@@ -17,6 +18,20 @@ async fn the_store_in_memory_conforms() {
         [Arc::new(store.client()), Arc::new(store.client())]
     };
     conforms(make, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_node_alone_conforms() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let count = AtomicU32::new(0);
+    let make = || -> [Client; 2] {
+        let name = format!("{}.redb", count.fetch_add(1, Ordering::Relaxed));
+        let state = State::open(&folder.path().join(name)).expect("a new file");
+        let state: Client = Arc::new(state);
+        [Arc::clone(&state), state]
+    };
+    conforms(make, false).await;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

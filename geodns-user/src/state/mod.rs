@@ -11,9 +11,11 @@
 //! - `kinds`: things that it keeps
 //! - `change`: a change of things that the nodes of a fleet share, with keys and values in text
 //! - `keep`: such a change is written
+//! - `alone`: the state as a store of its own, which a node alone has
 //! - `fleet`: how far this node has followed the store of its fleet, and edits of this node alone
 //! - `own`: values of this node that no other one of a fleet has
 
+mod alone;
 mod change;
 mod fleet;
 mod keep;
@@ -95,6 +97,9 @@ const REVISIONS: TableDefinition<'_, &str, u64> = TableDefinition::new("revision
 /// Key of a thing that this node alone has changed -> its value in the fleet's store.
 const BENEATH: TableDefinition<'_, &str, Option<&[u8]>> = TableDefinition::new("beneath");
 
+/// Key of an entry that is no thing of the state -> its value, in a store of a node alone.
+const OTHERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("others");
+
 /// 0 -> the fleet that this node is in: a [`Membership`] in JSON.
 const FLEET: TableDefinition<'_, u8, &[u8]> = TableDefinition::new("fleet");
 
@@ -109,6 +114,8 @@ pub struct State {
     database: Mutex<Option<Database>>,
     /// Since when somebody uses it.
     used: Mutex<Option<Instant>>,
+    /// Commits, for watches.
+    history: alone::History,
 }
 
 /// A use of the file, until it is dropped.
@@ -159,6 +166,7 @@ impl State {
             path: path.to_owned(),
             database: Mutex::new(None),
             used: Mutex::new(None),
+            history: alone::History::default(),
         };
         state.with(|_| Ok(()))?;
         Ok(state)
@@ -525,6 +533,7 @@ fn make_tables(database: &Database) -> Result<(), Problem> {
         transaction.open_table(REVISIONS)?;
         transaction.open_table(BENEATH)?;
         transaction.open_table(FLEET)?;
+        transaction.open_table(OTHERS)?;
         transaction.open_table(own::OWN)?;
     }
     transaction.commit()?;

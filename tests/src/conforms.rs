@@ -24,6 +24,7 @@ pub async fn conforms(make: impl Fn() -> [Client; 2], leases: bool) {
     a_repeated_write_is_done_once(make()).await;
     a_commit_without_a_change_is_seen(make()).await;
     watches_begin_where_they_are_told(make()).await;
+    a_watch_catches_up_with_much(make()).await;
     another_history_is_not_followed(make()).await;
     nonsense_is_refused(make()).await;
     all_octets_are_kept(make()).await;
@@ -225,6 +226,19 @@ async fn revisions_after(a: &Client, b: &Client, after: Position) {
     }
     assert_eq!(seen[0], seen[1]);
     assert!(seen[0].is_sorted_by_key(|batch| batch.revision));
+}
+
+async fn a_watch_catches_up_with_much([a, b]: [Client; 2]) {
+    let start = snapshot(&a).await.position;
+    let mut revisions = Vec::new();
+    for value in 0..30 {
+        revisions.push(commit(&a, &Write::new().put("k", vec![value; 500_000])).await);
+    }
+    let mut watch = watch(&b, start).await;
+    for (value, revision) in (0..).zip(revisions) {
+        let changes = batch_of(&mut watch, revision).await;
+        assert!(changes == [change("k", Some(&[value; 500_000]))], "{value}");
+    }
 }
 
 async fn another_history_is_not_followed([a, _]: [Client; 2]) {

@@ -69,10 +69,15 @@ impl Leases {
         }
     }
 
-    /// Forgets all: the store does not know one of them any more.
-    pub fn forget(&self) {
+    /// Forgets those that the store does not know any more: there is one.
+    pub async fn forget_lost(&self) {
         *lock(&self.names) = None;
-        lock(&self.alive).clear();
+        let alive = lock(&self.alive).clone();
+        for (ttl, id) in alive {
+            if let Ok(false) = self.renew(id).await {
+                lock(&self.alive).remove(&ttl);
+            }
+        }
     }
 
     /// Grants a lease, of two seconds at the least.

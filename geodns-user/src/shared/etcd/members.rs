@@ -1,16 +1,16 @@
 //! The members of etcd: which one is asked. The first of the configuration, of this site, has precedence; the others
 //! are asked while it is of no use.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::connect::{Member, connect};
 use super::failed::{self, Failed};
 use super::grpc::Failure;
+use crate::base::lock::lock;
 use crate::config::Fleet;
 use crate::shared::{Kind, Trouble};
 
@@ -25,21 +25,28 @@ const HOPE: Duration = Duration::from_millis(20);
 pub struct Members {
     fleet: Arc<Fleet>,
     /// By the number of the endpoint.
-    slots: Vec<Mutex<Slot>>,
+    slots: Vec<Slot>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
+    /// Held by whoever waits for a connection.
+    link: tokio::sync::Mutex<Link>,
+    /// The last attempt, if it has failed.
+    failed: Mutex<Option<(Instant, Trouble)>>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
     member: Option<Arc<Member>>,
     /// A connection that is being made.
     coming: Option<JoinHandle<Result<Member, Trouble>>>,
-    failed: Option<(Instant, Trouble)>,
 }
 
 impl Members {
     /// Makes no connection yet.
     pub fn new(fleet: Fleet) -> Self {
-        let slots = fleet.etcd.iter().map(|_| Mutex::default()).collect();
+        let slots = fleet.etcd.iter().map(|_| Slot::default()).collect();
         let fleet = Arc::new(fleet);
         Self { fleet, slots }
     }
@@ -112,55 +119,63 @@ impl Members {
 
     /// Ends the connection to a member that is of no use.
     pub async fn forget(&self, member: &Arc<Member>, why: &Trouble) {
-        for slot in &self.slots {
-            let mut slot = slot.lock().await;
-            let is_it = |there: &Arc<Member>| Arc::ptr_eq(there, member);
-            if slot.member.as_ref().is_some_and(is_it) {
-                slot.member = None;
-                slot.failed = Some((Instant::now(), why.clone()));
+        let endpoints = self.fleet.etcd.iter();
+        for (_, slot) in endpoints
+            .zip(&self.slots)
+            .filter(|(endpoint, _)| **endpoint == member.endpoint)
+        {
+            let mut link = slot.link.lock().await;
+            if link
+                .member
+                .as_ref()
+                .is_some_and(|there| Arc::ptr_eq(there, member))
+            {
+                link.member = None;
+                *lock(&slot.failed) = Some((Instant::now(), why.clone()));
             }
         }
     }
 
     /// A connection to a member. `hurry`: another member has answered.
     async fn member(&self, number: usize, hurry: bool) -> Result<Arc<Member>, Trouble> {
-        let mut slot = self.slots[number].lock().await;
-        if let Some(member) = &slot.member
+        let slot = &self.slots[number];
+        let failed = lock(&slot.failed).clone();
+        match failed {
+            Some((_, trouble)) if hurry => {
+                let made = timeout(HOPE, self.connected(number)).await;
+                made.unwrap_or(Err(trouble))
+            }
+            _ => self.connected(number).await,
+        }
+    }
+
+    /// The connection that is there, or else a new one. Giving up the wait leaves the attempt to the next caller.
+    async fn connected(&self, number: usize) -> Result<Arc<Member>, Trouble> {
+        let slot = &self.slots[number];
+        let mut link = slot.link.lock().await;
+        if let Some(member) = &link.member
             && !member.connection.is_closed()
         {
             return Ok(Arc::clone(member));
         }
-        slot.member = None;
-        let before = slot.failed.clone();
-        if let (Some((at, trouble)), None) = (&before, &slot.coming)
+        link.member = None;
+        if let (Some((at, trouble)), None) = (&*lock(&slot.failed), &link.coming)
             && at.elapsed() < PAUSE
         {
             return Err(trouble.clone());
         }
         let fleet = Arc::clone(&self.fleet);
         let begin = || tokio::spawn(async move { connect(&fleet, &fleet.etcd[number]).await });
-        let coming = slot.coming.get_or_insert_with(begin);
-        let made = match before {
-            Some((_, trouble)) if hurry => match timeout(HOPE, coming).await {
-                Ok(made) => made,
-                Err(_) => return Err(trouble),
-            },
-            _ => coming.await,
-        };
-        slot.coming = None;
+        let made = link.coming.get_or_insert_with(begin).await;
+        link.coming = None;
         let made = made.unwrap_or_else(|error| Err(Trouble::new(Kind::Other, error.to_string())));
-        match made {
-            Ok(member) => {
-                let member = Arc::new(member);
-                slot.member = Some(Arc::clone(&member));
-                slot.failed = None;
-                Ok(member)
-            }
-            Err(trouble) => {
-                slot.failed = Some((Instant::now(), trouble.clone()));
-                Err(trouble)
-            }
-        }
+        let member = made.inspect_err(|trouble| {
+            *lock(&slot.failed) = Some((Instant::now(), trouble.clone()));
+        });
+        let member = Arc::new(member?);
+        link.member = Some(Arc::clone(&member));
+        *lock(&slot.failed) = None;
+        Ok(member)
     }
 }
 

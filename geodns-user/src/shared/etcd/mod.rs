@@ -464,7 +464,7 @@ impl Shared for Etcd {
             let request = self.0.transaction(write, &headers).await.map_err(refused)?;
             match self.0.run(&request, time).await.map_err(refused)? {
                 Done::Answered(answer) => break answer,
-                Done::NoLease => self.0.leases.forget(),
+                Done::NoLease => self.0.leases.forget_lost().await,
             }
             if tries.next().is_none() {
                 let line = "etcd loses leases as soon as it has granted them: look at its members";

@@ -1,4 +1,4 @@
-//! What every store of shared state must do, whatever it is: the store in memory, etcd, and the state of a node alone.
+//! Rules that every store of shared state keeps, the one in memory and etcd alike.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +135,7 @@ async fn guards_hold([a, b]: [Client; 2]) {
         let Err(Refused::Conflict(revision)) = refused else {
             panic!("{guard:?} on {on}: {refused:?}");
         };
-        // Who waits for that revision does not wait for ever.
+        // A wait for that revision ends.
         if revision > first {
             while next(&mut watch).await.revision < revision {}
         }

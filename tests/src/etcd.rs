@@ -16,7 +16,7 @@ use crate::authority::Authority;
 use crate::net::{self, Space, join};
 use crate::other_server;
 
-/// How long a member may take to be ready, on a busy machine.
+/// Time that a member may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The configuration of a fleet with these endpoints, and nothing else.
@@ -31,7 +31,7 @@ pub fn fleet(name: &str, etcd: Vec<Endpoint>) -> Fleet {
     }
 }
 
-/// What a cluster is to be like.
+/// Wishes for a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// Whether clients and members show each other certificates.
@@ -52,7 +52,7 @@ pub struct Cluster {
 
 struct Member {
     address: IpAddr,
-    /// Of clients and of members.
+    /// The port for clients, and the one for other members.
     ports: [u16; 2],
     /// Path of its namespace; `None`: the machine's own.
     space: Option<PathBuf>,
@@ -312,7 +312,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What a member has logged.
+    /// The log of a member.
     pub fn log(&self, number: usize) -> String {
         fs::read_to_string(self.file(&format!("log{number}"))).unwrap_or_default()
     }

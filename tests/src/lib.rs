@@ -10,7 +10,7 @@
 //! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers
-//! - [`etcd`]: real etcd; [`conforms`]: what every store of shared state must do
+//! - [`etcd`]: real etcd; [`conforms`]: rules that every store of shared state keeps
 //! - [`sites`]: sites with one anycast address, their routers, and clients
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases

@@ -1,5 +1,5 @@
-//! A store of shared state that is real etcd, and what goes wrong with it: each trouble has its kind and its line, and
-//! what was acknowledged stays.
+//! Real etcd as the store of shared state, with all that goes wrong: each trouble has its kind and its line, and
+//! acknowledged writes stay.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -121,7 +121,7 @@ async fn a_store_that_is_absent_is_unreachable_until_it_comes() -> Result<()> {
     cluster.again(0)?;
     insist(&etcd, &put("a", "1")).await?;
 
-    // Killed again, what was acknowledged is there, and a watch goes on where it was.
+    // Killed again: acknowledged writes are there, and a watch goes on where it was.
     let position = snapshot(&etcd).await?.position;
     let mut watch = etcd.watch(position).await?;
     cluster.kill(0)?;

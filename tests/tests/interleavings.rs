@@ -2,8 +2,8 @@
 //! in orders drawn at random. No acknowledged edit is lost, none is done twice, reads and writes are linearizable, and
 //! in the end all nodes have the same.
 //!
-//! The nodes do as `geodns::shared` says: what they keep is a copy and its position, an edit is prepared upon the copy
-//! and guarded by it, repeated under its name, and acknowledged once it is in force here. `cargo xtask test --fleet` makes
+//! The nodes do as `geodns::shared` says: they keep a copy and its position, an edit is prepared upon the copy and
+//! guarded by it, repeated under its name, and acknowledged once it is in force here. `cargo xtask test --fleet` makes
 //! it long. A run that fails prints its steps, and the seed that `GEODNS_SEED` takes.
 
 use std::collections::{BTreeMap, HashSet};
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A node appends to a list, guarded by what it knows.
+    /// A node appends to a list, guarded by the revision that it knows.
     Append(usize, usize),
     /// A node replaces a value, whatever it is.
     Replace(usize, usize),
@@ -75,7 +75,7 @@ enum Mistake {
     NewName,
     /// Writes without a guard.
     NoGuard,
-    /// Goes on behind what was compacted away.
+    /// Goes on behind commits that were compacted away.
     SkipsHistory,
     /// Acknowledges a write that may not be done.
     TrustsLuck,
@@ -124,7 +124,7 @@ impl History {
     }
 }
 
-/// What a node keeps on its disk: a copy of the store, and the position of it.
+/// The disk of a node: a copy of the store, and the position of it.
 #[derive(Clone, Debug, Default)]
 struct Disk {
     position: Option<Position>,
@@ -160,7 +160,7 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
 
-/// A node: what survives a crash, and its tasks, if it runs.
+/// A node: its disk, which survives a crash, and its tasks, if it runs.
 struct Node {
     disk: watch::Sender<Disk>,
     alive: Option<(Client, Vec<JoinHandle<()>>)>,
@@ -273,7 +273,7 @@ async fn read(client: Client, history: History) {
     }
 }
 
-/// Lets all of it happen, heals everything, and checks what has come of it.
+/// Lets all of it happen, heals everything, and checks the outcome.
 async fn happen(steps: &[Step], mistake: Mistake) -> Result<(), String> {
     let store = Twin::new();
     let history = History::default();

@@ -1,4 +1,4 @@
-//! Stores of shared state: that all of them do the same, and what etcd's own troubles look like.
+//! Stores of shared state: all of them do the same, and etcd keeps large values in pieces.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -108,7 +108,7 @@ pub struct Guard {
     pub changed: Option<Revision>,
 }
 
-/// How long an entry stays without being put again. An entry without a lease stays until it is deleted.
+/// Time that an entry stays without being put again. An entry without a lease stays until it is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lease {
     /// This long; whole seconds, two at the least.
@@ -125,7 +125,7 @@ pub struct Put {
     pub key: String,
     /// Value.
     pub value: Vec<u8>,
-    /// How long it stays.
+    /// Time that it stays; `None`: for ever.
     pub lease: Option<Lease>,
 }
 
@@ -196,7 +196,7 @@ impl Write {
         self
     }
 
-    /// Refuses what no store would take: bad keys, a key that is changed twice, too much.
+    /// Checks that any store would take it: good keys, each changed once, and not too much.
     pub fn check(&self) -> Result<(), Refused> {
         let too_large = |problem: String| Err(Refused::TooLarge(problem));
         let count = self.puts.len() + self.deletes.len();
@@ -242,12 +242,12 @@ impl Default for Write {
     }
 }
 
-/// Whether a text can be a key. What begins with a tilde is the store's own.
+/// Whether a text can be a key. Keys that begin with a tilde are the store's own.
 pub fn is_key(text: &str) -> bool {
     (1..=LONGEST_KEY).contains(&text.len()) && text.as_bytes()[0] < b'~'
 }
 
-/// What a commit did to a key.
+/// A key that a commit put or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Key.
@@ -302,7 +302,7 @@ impl Kind {
     }
 }
 
-/// A reason why the store is of no use now. Displays as one line: what, where, what to do.
+/// A reason why the store is of no use now. Displays as one line that says what is wrong, where, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}")]
 pub struct Trouble {

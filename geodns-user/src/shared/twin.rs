@@ -66,7 +66,7 @@ enum Ends {
     With(Session),
 }
 
-/// How a client reaches the store.
+/// The way of a client to the store.
 #[derive(Debug, Default)]
 struct Link {
     trouble: Option<Kind>,
@@ -74,7 +74,7 @@ struct Link {
     fates: VecDeque<Fate>,
 }
 
-/// What happens to one commit.
+/// The fate of one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing: it is done, and acknowledged.
@@ -107,8 +107,8 @@ impl Twin {
         }))
     }
 
-    /// Gives the store trouble, which all clients have, or heals it. [`Kind::NoQuorum`] ends all watches, as does what
-    /// keeps clients out; [`Kind::Full`] and [`Kind::Slow`] refuse commits alone.
+    /// Gives the store trouble, which all clients have, or heals it. [`Kind::Full`], [`Kind::Slow`], [`Kind::Version`]
+    /// and [`Kind::Other`] refuse commits alone; the others end watches, too.
     pub fn trouble(&self, trouble: Option<Kind>) {
         self.order(|inner| inner.trouble = trouble);
     }

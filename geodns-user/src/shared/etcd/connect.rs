@@ -76,8 +76,8 @@ async fn made(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Trouble> {
             })?;
             let connector = TlsConnector::from(config(fleet).await?);
             let stream = connector.connect(name, stream).await;
-            // In TLS 1.3 a client hears that its certificate is refused after its own handshake. Who has refused it
-            // may not take what we write: so we read first, what every server says unasked.
+            // In TLS 1.3 a server refuses a certificate after the client's handshake, and then our first write may fail
+            // before we have read why. So we read first: an HTTP/2 server speaks unasked.
             let mut stream = BufReader::new(stream.map_err(|error| refused(endpoint, &error))?);
             if let Ok(Err(error)) = timeout(FIRST, stream.fill_buf()).await {
                 return Err(refused(endpoint, &error));

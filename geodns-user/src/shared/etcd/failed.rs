@@ -1,11 +1,10 @@
-//! From a call that failed to what it means: whether the write may be done, whether another member may help, and a
-//! line that says what to do.
+//! Judges a failed call: whether the write may be done, whether another member may help, and a line with the remedy.
 
 use super::grpc::{Failure, code};
 use crate::config::Endpoint;
 use crate::shared::{Kind, Trouble};
 
-/// What a failed call means.
+/// A failed call, judged.
 #[derive(Clone, Debug)]
 pub struct Failed {
     /// The line.
@@ -20,7 +19,7 @@ pub struct Failed {
     pub answered: bool,
 }
 
-/// Words of etcd that tell what has happened, with their kind. A write that they refuse has not been done.
+/// Words of etcd, and the kind of trouble that they tell of. A write that they refuse has not been done.
 const WORDS: [(&str, Kind); 8] = [
     ("no leader", Kind::NoQuorum),
     ("database space exceeded", Kind::Full),

@@ -17,7 +17,7 @@ use super::{Inner, Page, RANGE, REQUEST, position};
 use crate::base::lock::lock;
 use crate::shared::{Batch, Change, Kind, Lost, Position, Revision, Trouble, Watch};
 
-/// A quiet member is asked so often whether it is there.
+/// Pause between two questions to a quiet member whether it is there.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// A watch that is under way.

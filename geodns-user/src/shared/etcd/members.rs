@@ -179,7 +179,7 @@ impl Members {
     }
 }
 
-/// Of several troubles, the one that tells most about the cluster is told.
+/// Rank of a trouble: the highest of several is told.
 fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::Full | Kind::Forbidden => 6,

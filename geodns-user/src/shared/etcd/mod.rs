@@ -2,7 +2,7 @@
 //!
 //! - [`grpc`]: calls over a connection; [`message`]: etcd's messages
 //! - [`connect`]: from an endpoint to a connection; [`members`]: which member is asked
-//! - [`failed`]: what a call that failed means
+//! - [`failed`]: judges a failed call
 //! - [`leases`]: leases; [`pieces`]: large values
 //! - [`follow`]: a watch
 //!
@@ -481,7 +481,7 @@ impl Shared for Etcd {
             };
         }
         if is_large || leaves_pieces {
-            // What is left over now is found the next time.
+            // The next sweep finds pieces that this one leaves.
             let _ = self.0.sweep().await;
         }
         Ok(Revision(revision))

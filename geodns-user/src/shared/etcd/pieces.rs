@@ -9,7 +9,7 @@ const WHOLE: usize = 512 << 10;
 const WHOLE_TOGETHER: usize = 1 << 20;
 /// Octets of a piece.
 pub const PIECE: usize = 1 << 20;
-/// The first octet of values that are not what they seem, and the second one.
+/// First octet of a header, and of a plain value that begins with it; the second octet tells them apart.
 const MARK: u8 = 0;
 const PLAIN: u8 = b'=';
 const HEADER: u8 = b'/';
@@ -33,7 +33,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// How many there are.
+    /// The number of pieces.
     pub const fn count(&self) -> usize {
         self.octets.div_ceil(PIECE)
     }

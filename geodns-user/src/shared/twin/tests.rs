@@ -1,4 +1,4 @@
-//! Faults of the store in memory. What all stores have in common is tested beside the others.
+//! Faults of the store in memory. The package `tests` shows that it does as all stores do.
 
 use super::*;
 

@@ -10,7 +10,8 @@
 //!   goes and comes back
 //! - `names`: zones of many names, and names that do not exist
 //! - `slow`: answers a second in userspace, beside NSD
-//! - `fleet`: an anycast set whose nodes die, hang, drain and stop; `fleet-peers`: other ways to announce one
+//! - `fleet`: an anycast set whose nodes die, hang, drain and stop; `fleet-peers`: other ways to announce one;
+//!   `fleet-edits`: edits at one node that are in force on all
 //! - `peers`: answers a second, latency and CPU beside every other server, with a report
 //! - `verifier`: instructions that the verifier walks for each program
 //! - `sender`: a paced load; `cpu`: threads on CPUs; `figure`: figures, goals, and how they are shown
@@ -64,7 +65,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "verifier",
     "cost",
     "stages",
@@ -78,6 +79,7 @@ const NAMES: [&str; 13] = [
     "slow",
     "fleet",
     "fleet-peers",
+    "fleet-edits",
 ];
 
 fn main() -> ExitCode {
@@ -143,6 +145,7 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             "slow" => slow::run(rounds)?,
             "fleet" => fleet::events::run(rounds)?,
             "fleet-peers" => fleet::peers::run(rounds)?,
+            "fleet-edits" => fleet::edits::run(rounds)?,
             "geography" => match real_databases() {
                 Some(databases) => geography::run(&databases, rounds)?,
                 None => Vec::new(),

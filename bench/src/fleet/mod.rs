@@ -1,9 +1,11 @@
-//! An anycast set under events: how long clients wait, and what they lose, until another site answers them.
+//! A fleet: how long clients wait, and what they lose, until another site answers them; and how soon edits are everywhere.
 //!
 //! - `world`: three sites that announce themselves
+//! - `edits`: an edit at one node, until all answer by it
 //! - `events`: a site falls silent, dies, hangs, drains, stops; all do
 //! - `peers`: the same for Knot DNS, with anycast-healthchecker and with ExaBGP's healthcheck beside it
 
+pub mod edits;
 pub mod events;
 pub mod peers;
 mod world;

@@ -2,6 +2,7 @@
 //!
 //! - [`routing`]: BIRD and FRR, and their configurations
 //! - [`asker`]: a client that asks at a steady pace, and knows who answered it when
+//! - [`delay`]: a wire that takes its time
 //!
 //! ```text
 //!  client 1 ── router 1 ─── switch ─── node 1        the routers are joined to each other, each to each
@@ -13,6 +14,7 @@
 //! numbers from 1.
 
 pub mod asker;
+pub mod delay;
 pub mod routing;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use self::delay::SlowWire;
 use self::routing::{Bird, Detection};
 use crate::daemon::Setup;
 use crate::dns::{A, Query, Reply, ask};
@@ -60,15 +63,27 @@ pub struct Sites {
     /// Its port `sI` leads to node I, its port `rI` to router I.
     pub switch: Space,
     detection: Detection,
+    /// Held for as long as the world stands.
+    wires: Vec<SlowWire>,
 }
 
 impl Sites {
     /// N sites, their routers running. Nothing is announced yet.
     pub fn new(count: usize, detection: Detection) -> Result<Self> {
+        Self::apart(count, detection, |_, _| Duration::ZERO)
+    }
+
+    /// The same, with the time that a frame takes from one router to another.
+    pub fn apart(
+        count: usize,
+        detection: Detection,
+        delay: impl Fn(usize, usize) -> Duration,
+    ) -> Result<Self> {
         let mut sites = Self {
             sites: Vec::new(),
             switch: Space::new("switch")?,
             detection,
+            wires: Vec::new(),
         };
         for number in 1..=count {
             let site = sites.site(number)?;
@@ -77,11 +92,16 @@ impl Sites {
         for (one, other) in pairs(count) {
             let (a, b) = (&sites.sites[one - 1].router, &sites.sites[other - 1].router);
             let (a_end, b_end) = (format!("r{other}"), format!("r{one}"));
-            join(a, &a_end, b, &b_end)?;
+            let delay = delay(one, other);
+            let wire = match delay.is_zero() {
+                true => join(a, &a_end, b, &b_end).map(|()| None)?,
+                false => Some(SlowWire::new((a, &a_end), (b, &b_end), delay)?),
+            };
             for (router, end, number) in [(a, &a_end, one), (b, &b_end, other)] {
                 let [v4, v6] = link_addresses(one, other, number);
                 router.ip_batch(&addresses(end, &format!("{v4}/24"), &format!("{v6}/64")))?;
             }
+            sites.wires.extend(wire);
         }
         for number in 1..=count {
             let text = routing::router(number, count, detection);

@@ -2,13 +2,14 @@
 //! has them.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::needs_root;
-use geodns_tests::net::Pair;
+use geodns_tests::net::{Pair, at, ip};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -420,5 +421,48 @@ fn a_check_warns_of_what_is_in_the_way() -> Result<()> {
         said.contains("no address of it is on lo, so nothing is announced"),
         "{said}"
     );
+    Ok(())
+}
+
+#[test]
+fn overload_of_the_slow_path_is_no_failure() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    // The program passes class CH: id.server TXT.
+    let query = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x02id\x06server\0\0\x10\0\x03";
+    let over = AtomicBool::new(false);
+    let sockets: Result<Vec<_>> = (0..3)
+        .map(|_| pair.client.udp(ip("192.0.2.1"), at("192.0.2.53", 53)?))
+        .collect();
+    let sockets = sockets?;
+    std::thread::scope(|scope| {
+        for socket in &sockets {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = socket.send(query);
+                }
+            });
+        }
+        let watch = || -> Result<()> {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(6) {
+                let found = metrics(&pair)?;
+                ensure!(found == ["100", "100"], "{found:?}\n{}", daemon.log());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(())
+        };
+        let watched = watch();
+        over.store(true, Ordering::Relaxed);
+        watched
+    })?;
+    let slow = daemon.stats("slow")?;
+    ensure!(
+        slow.get("queries_udp").is_some_and(|count| *count > 50_000),
+        "{slow:?}"
+    );
+    ensure!(shown(&daemon)?["failures"] == 0, "{}", shown(&daemon)?);
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ring::digest::{Context, SHA256};
 use tokio::time::{sleep, timeout};
 
-use super::link::{Condition, Failed, Link};
+use super::link::{Condition, Failed, Link, View};
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::read;
 use crate::daemon::Daemon;
@@ -35,22 +35,19 @@ impl Daemon {
         let Some(link) = self.fleet.clone() else {
             return std::future::pending().await;
         };
-        let (mut views, mut news) = (link.views(), link.news());
+        let mut views = link.views();
         let mut said: Option<Node> = None;
+        let mut seen = None;
         let mut before = (Instant::now(), self.queries());
         let mut rate = 0;
         let mut hashes = Hashes::new();
         loop {
-            let changed = async {
-                tokio::select! {
-                    _ = views.changed() => {}
-                    _ = news.changed() => {}
-                }
-            };
+            // Not for the entries of others, which come all the time.
+            let of = |view: &View| Some((view.things, view.condition == Condition::Following));
+            let changed = views.wait_for(|view| of(view) != seen);
             let _ = timeout(LOOK, changed).await;
             sleep(PAUSE).await;
-            views.mark_unchanged();
-            news.mark_unchanged();
+            seen = of(&link.view());
             if link.view().condition != Condition::Following {
                 said = None;
                 continue;
@@ -111,12 +108,7 @@ impl Daemon {
     }
 
     /// This node, as it is now.
-    fn describe(
-        &self,
-        view: super::link::View,
-        queries_per_second: u64,
-        hashes: &mut Hashes,
-    ) -> Option<Node> {
+    fn describe(&self, view: View, queries_per_second: u64, hashes: &mut Hashes) -> Option<Node> {
         let world = self.world.load_full();
         let server = &world.inputs.config.server;
         let local = self.state.local().map_err(internal).ok()?;

@@ -155,7 +155,9 @@ fn status(fleet: Fleet) -> String {
 }
 
 fn nodes(nodes: &[FleetNode]) -> String {
-    let newest = nodes.iter().map(|node| node.revision).max().unwrap_or(0);
+    let newest = nodes.iter().max_by_key(|node| node.revision);
+    let same = newest.map(|node| node.plan.as_str());
+    let newest = newest.map_or(0, |node| node.revision);
     let odd = |text: &str, is_odd: bool| {
         if is_odd {
             format!("{text} !")
@@ -169,7 +171,11 @@ fn nodes(nodes: &[FleetNode]) -> String {
         } else {
             node.name.clone()
         };
-        let behind = newest - node.revision;
+        // A node that has taken everything over names a later revision than those that were there.
+        let behind = match same.is_some_and(|plan| plan == node.plan) {
+            true => 0,
+            false => newest - node.revision,
+        };
         [
             name,
             node.site.clone().unwrap_or_else(|| "-".to_owned()),

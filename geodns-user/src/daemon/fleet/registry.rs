@@ -196,8 +196,8 @@ fn hash_of_config(world: &World) -> String {
     let folder = config
         .path
         .parent()
-        .map(|folder| folder.display().to_string());
-    let text = folder.map_or_else(|| text.clone(), |folder| text.replace(&folder, ""));
+        .map(|folder| format!("\"{}/", folder.display()));
+    let text = folder.map_or_else(|| text.clone(), |folder| text.replace(&folder, "\""));
     hash(text.as_bytes())
 }
 

@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 
 use super::output::{print, print_raw, show};
+use super::values::{Wait, waiting};
 use super::{
-    acme, announce, block, capture, check, explain, fleet, map, mirror, preview, run, stats,
-    status, top, zone,
+    acme, announce, block, bundle, capture, check, explain, fleet, map, mirror, preview, run,
+    stats, status, top, zone,
 };
 use crate::announce::holder;
 use crate::config::{self, DEFAULT_SOCKET};
@@ -52,21 +53,12 @@ pub struct Global {
     /// Also show internals: tables, rows and draws
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Nodes of the fleet that a change waits for: `here` or `all` that live [default: here]
-    #[arg(long, global = true, value_name = "NODES", conflicts_with = "local")]
+    /// Nodes of the fleet that a change waits for: `here` or `all` that live [default: here]. With `fleet apply`, a time
+    #[arg(long, global = true, value_name = "NODES", conflicts_with = "local", value_parser = waiting)]
     pub wait: Option<Wait>,
     /// Change this node alone, whatever the fleet has: for emergencies (see `geodns fleet merge`)
     #[arg(long, global = true)]
     pub local: bool,
-}
-
-/// `--wait`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Wait {
-    /// This node.
-    Here,
-    /// All that live.
-    All,
 }
 
 impl Global {
@@ -225,6 +217,9 @@ impl Arguments {
                 socket: global.socket.context("hold: --socket is missing")?,
                 device,
             }),
+            Command::Fleet(fleet::Command::Bundle(command)) => {
+                print(&bundle::run(command, &config(), json)?)
+            }
             Command::Announce {
                 command:
                     Some(announce::Command::Config {
@@ -255,6 +250,10 @@ impl Arguments {
 /// Runs a command that the daemon answers.
 async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Result<()> {
     let &Global { json, verbose, .. } = global;
+    let is_rollout = matches!(command, Command::Fleet(fleet::Command::Rollout(_)));
+    if let (Some(Wait::For(_)), false) = (global.wait, is_rollout) {
+        anyhow::bail!("--wait: write here or all; a time is for `geodns fleet apply`");
+    }
     let answer = match command {
         Command::Acme(command) => acme::ask(command, client, json).await?,
         Command::Announce { command } => {
@@ -264,7 +263,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         Command::Block(command) => block::ask(command, client, json).await?,
         Command::Capture(of) => return capture::capture(of, client).await,
         Command::Explain(of) => return explain::ask(of, client, json, verbose).await,
-        Command::Fleet(command) => fleet::ask(command, client, json).await?,
+        Command::Fleet(command) => fleet::ask(command, global.wait, client, json).await?,
         Command::Map(command) => map::ask(command, client, json).await?,
         Command::Mirror(command) => mirror::ask(command, client, json).await?,
         // The plural lists, as `zones` does.

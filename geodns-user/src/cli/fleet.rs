@@ -6,6 +6,8 @@ use anyhow::bail;
 use clap::Subcommand;
 
 use super::output::{NUMBER, TEXT, grouped, pairs, plural, show, table, uptime};
+use super::values::Wait;
+use super::{bundle, rollout};
 use crate::control::client::Client;
 use crate::control::fleet::{Fleet, FleetChange, FleetJoin, FleetJoined, FleetNode, FleetState};
 
@@ -34,11 +36,25 @@ pub enum Command {
     Merge,
     /// Take back everything that this node alone has changed with --local
     Drop,
+    /// Bundles, rolled out.
+    #[command(flatten)]
+    Rollout(rollout::Command),
+    /// Make a signed bundle of the configuration, and look into bundles; ask no daemon
+    #[command(subcommand)]
+    Bundle(bundle::Command),
 }
 
 /// Asks the daemon; the text to print.
-pub async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<String> {
+pub async fn ask(
+    command: Command,
+    wait: Option<Wait>,
+    client: &Client,
+    json: bool,
+) -> anyhow::Result<String> {
     match command {
+        Command::Rollout(command) => rollout::ask(command, wait, client, json).await,
+        // Asked of nobody: see `Arguments::run`.
+        Command::Bundle(_) => Ok(String::new()),
         Command::Init => show(client.fleet_init().await?, json, made),
         Command::Join { yes } => join(yes, client, json).await,
         Command::Leave => show(client.fleet_leave().await?, json, |_: Fleet| {

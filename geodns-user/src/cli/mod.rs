@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! - [`args`]: the top level: commands, options of all of them, and which module runs each
-//! - `acme`, `announce`, `block`, `capture`, `check`, `explain`, `fleet`, `map`, `mirror`, `preview`, `run`, `stats`, `status` (and `reload`),
+//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
 //!   `top`, `zone`: the commands, each with its arguments, its requests and its text
 //! - [`values`]: values that several commands take; `output`: how they print
 //!
@@ -14,6 +14,7 @@ mod acme;
 mod announce;
 pub mod args;
 mod block;
+mod bundle;
 mod capture;
 mod check;
 mod explain;
@@ -22,6 +23,7 @@ mod map;
 mod mirror;
 mod output;
 mod preview;
+mod rollout;
 mod run;
 mod stats;
 mod status;

@@ -38,6 +38,29 @@ pub fn holding(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// `--wait`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Until this node has the change.
+    Here,
+    /// Until all nodes that live have it.
+    All,
+    /// This long: a canary.
+    For(Duration),
+}
+
+/// `here`, `all`, or a time.
+pub fn waiting(text: &str) -> Result<Wait, String> {
+    match text {
+        "here" => Ok(Wait::Here),
+        "all" => Ok(Wait::All),
+        time => {
+            let time = over(time).map_err(|_| "write here, all, or a time such as 5m".to_owned());
+            Ok(Wait::For(time?))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

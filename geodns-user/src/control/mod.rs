@@ -3,7 +3,7 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`announce`], [`block`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`announce`], [`block`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
@@ -30,6 +30,7 @@ pub mod preview;
 pub mod problem;
 pub mod reach;
 pub mod reload;
+pub mod rollout;
 pub mod server;
 pub mod status;
 pub mod values;
@@ -55,6 +56,7 @@ where
         + mirror::Service
         + preview::Service
         + reload::Service
+        + rollout::Service
         + status::Service
         + watch::Service
         + zone::Service,
@@ -70,6 +72,7 @@ where
         .merge(mirror::routes(service()))
         .merge(preview::routes(service()))
         .merge(reload::routes(service()))
+        .merge(rollout::routes(service()))
         .merge(status::routes(service()))
         .merge(watch::routes(service()))
         .merge(zone::routes(service()))

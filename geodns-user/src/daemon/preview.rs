@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use geodns_common::abi::{self, Family};
 use super::Daemon;
 use super::control::{Control, UNREAD};
 use super::force::{internal, milliseconds};
-use super::inputs::{self, load};
+use super::inputs::{self, load, load_bundle};
 use super::overrides::layers;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{read, write};
@@ -30,10 +30,19 @@ use crate::world::World;
 impl Daemon {
     /// `POST /v1/preview`
     pub async fn preview(self: &Arc<Self>, proposal: Proposal) -> Result<Preview, Failure> {
+        self.preview_of(proposal.config.into(), false).await
+    }
+
+    /// Previews a configuration; `is_bundle`: with the sections of this node's own file.
+    pub async fn preview_of(
+        self: &Arc<Self>,
+        path: PathBuf,
+        is_bundle: bool,
+    ) -> Result<Preview, Failure> {
         let started = Instant::now();
         let daemon = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let next = daemon.propose(Path::new(&proposal.config))?;
+            let next = daemon.propose(&path, is_bundle)?;
             let compile_ms = milliseconds(started);
             let started = Instant::now();
             let (world, plan) = daemon.at_once(&next)?;
@@ -42,7 +51,7 @@ impl Daemon {
             let plan = read(&next.plan);
             let then = (&*next.inputs.config, &*plan);
             let mut preview = compare(now, then, &seen);
-            preview.config = proposal.config;
+            preview.config = path.display().to_string();
             preview.compile_ms = compile_ms;
             preview.compare_ms = milliseconds(started);
             Ok(preview)
@@ -52,7 +61,7 @@ impl Daemon {
     }
 
     /// A configuration, compiled as a reload would; all mirrors in service.
-    fn propose(&self, path: &Path) -> Result<World, Failure> {
+    fn propose(&self, path: &Path, is_bundle: bool) -> Result<World, Failure> {
         if !path.is_absolute() {
             let path = path.display();
             return Err(Failure::Invalid(format!(
@@ -62,7 +71,11 @@ impl Daemon {
         // Its databases are most often those in force, which need not be read again.
         let world = self.world.load_full();
         let members = self.state.members().map_err(internal)?;
-        let inputs = load(path, &self.options).and_then(|config| {
+        let config = match is_bundle {
+            true => load_bundle(path, &self.options),
+            false => load(path, &self.options),
+        };
+        let inputs = config.and_then(|config| {
             let previous = Some(&*world.inputs.geography);
             inputs::read(config, &members, previous, &|zone| self.kept_zone(zone))
         });

@@ -1,6 +1,7 @@
 //! Bundles on this node's disk, in the folder `bundles` beside the state: each unpacked in a folder of its own, and
 //! which of them the node runs.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,24 @@ impl KeptBundles {
         File::open(&self.0)?.sync_all()
     }
 
+    /// The files of a bundle.
+    pub fn read(&self, id: &str) -> io::Result<BTreeMap<String, Vec<u8>>> {
+        let root = self.0.join(id);
+        let (mut files, mut folders) = (BTreeMap::new(), vec![root.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let below = path.strip_prefix(&root).unwrap_or(&path);
+                files.insert(below.to_string_lossy().into_owned(), fs::read(&path)?);
+            }
+        }
+        Ok(files)
+    }
+
     /// The bundle that this node runs. Without any, it runs its own file.
     pub fn local(&self) -> io::Result<Local> {
         match fs::read(self.0.join(LOCAL)) {
@@ -97,8 +116,6 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
@@ -119,6 +136,7 @@ mod tests {
         kept.unpack(two, &bundle("two")).unwrap();
         kept.unpack(two, &bundle("again")).unwrap();
         assert_eq!(fs::read(kept.config(two)).unwrap(), b"again");
+        assert_eq!(kept.read(two).unwrap(), bundle("again").files);
         assert!(kept.has(one) && kept.has(two) && !kept.has("../etc"));
         assert!(kept.unpack("../etc", &bundle("x")).is_err());
         let mut outside = bundle("x");

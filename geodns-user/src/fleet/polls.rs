@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::votes::{AllVotes, Targets, Unreadable, Votes, targets_key, votes_key};
 use crate::config::Quorum as Rules;
+use crate::service::Voted;
 use crate::shared::{Lease, Put};
 use crate::steering::quorum::{Bound, By, Outcome, Quorum, Seen};
 
@@ -153,36 +154,21 @@ impl Polls {
     }
 
     /// The decision that votes have made about each target, with its reason. Those of own checks are left out.
-    pub fn voted(&self) -> impl Iterator<Item = Decided> {
+    pub fn voted(&self) -> impl Iterator<Item = (u64, Voted)> {
         let numbers = self.targets.numbers().iter();
         let decisions = numbers.zip(&self.outcome.decisions).enumerate();
         decisions
             .filter(|(_, (_, decision))| decision.by != By::Own)
             .filter_map(|(place, (&number, decision))| {
-                Some(Decided {
-                    number,
+                let voted = Voted {
                     up: decision.up?,
                     reason: self.outcome.reason(place, &self.bounds),
                     avoid: decision.avoid,
                     unanimous: decision.down == 0 || decision.down == decision.voters,
-                })
+                };
+                Some((number, voted))
             })
     }
-}
-
-/// A decision that votes have made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// Number of the target.
-    pub number: u64,
-    /// Whether it is up.
-    pub up: bool,
-    /// Why.
-    pub reason: String,
-    /// Whether its mirror goes last here.
-    pub avoid: bool,
-    /// Whether all nodes say the same.
-    pub unanimous: bool,
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+/// Keys of rollouts in the store begin with this.
+pub const ROLLOUT: &str = "rollout/";
+/// Keys of nodes' reports begin with this.
+pub const REPORT: &str = "report/";
+/// Keys of bundles begin with this.
+pub const BUNDLE: &str = "bundle/";
 /// Time for all nodes to preview a bundle, and for those of a wave to run it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Share of SERVFAIL and REFUSED among a node's answers that a bundle may add.

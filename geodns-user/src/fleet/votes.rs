@@ -22,8 +22,10 @@ pub const MOST_TARGETS: usize = 1 << 16;
 /// Nodes whose votes are counted, at the most.
 pub const MOST_NODES: usize = 1024;
 
-const TARGETS: &str = "targets/";
-const VOTES: &str = "health/";
+/// Keys of nodes' targets begin with this.
+pub const TARGETS: &str = "targets/";
+/// Keys of nodes' votes begin with this.
+pub const VOTES: &str = "health/";
 
 /// The targets of a node, each by a number that is the same on every node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

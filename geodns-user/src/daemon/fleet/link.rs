@@ -15,6 +15,8 @@ use crate::announce::course::Permission;
 use crate::base::lock::lock;
 use crate::fault;
 use crate::fleet::node::{self, Node};
+use crate::fleet::rollout::{BUNDLE, REPORT, ROLLOUT};
+use crate::fleet::votes::{TARGETS, VOTES};
 use crate::shared::{
     Batch, Lost, Position, Refused, Revision, Shared, Snapshot, Trouble, Watch, Write,
 };
@@ -26,7 +28,15 @@ pub const GUARD: &str = "fleet/id";
 /// Keys of nodes that have leave to stop being announced begin with this.
 pub const LEAVING: &str = "announce/leaves/";
 /// Prefixes of entries that are no things of the state.
-const REST: &[&str] = &["fleet/", node::PREFIX, "announce/"];
+const REST: &[&str] = &[
+    "fleet/",
+    node::PREFIX,
+    "announce/",
+    TARGETS,
+    VOTES,
+    ROLLOUT,
+    REPORT,
+];
 /// Before the link is made again: the first pause, which doubles, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// How long a commit whose outcome is not known is repeated.
@@ -201,6 +211,28 @@ impl Link {
                 Some((key.to_owned(), value.clone()))
             })
             .collect()
+    }
+
+    /// Entries below a prefix that have changed since `known`, which is brought up to date: each with its value, or
+    /// `None` if it is gone.
+    pub fn changes_below(
+        &self,
+        prefix: &str,
+        known: &mut BTreeMap<String, Revision>,
+    ) -> Vec<(String, Option<Vec<u8>>)> {
+        let rest = lock(&self.rest);
+        let is_gone = |key: &&String| key.starts_with(prefix) && !rest.contains_key(*key);
+        let gone: Vec<String> = known.keys().filter(is_gone).cloned().collect();
+        known.retain(|key, _| !gone.contains(key));
+        let mut changes: Vec<_> = gone.into_iter().map(|key| (key, None)).collect();
+        let below = rest.range(prefix.to_owned()..);
+        for (key, (revision, value)) in below.take_while(|(key, _)| key.starts_with(prefix)) {
+            if known.get(key) != Some(revision) {
+                known.insert(key.clone(), *revision);
+                changes.push((key.clone(), Some(value.clone())));
+            }
+        }
+        changes
     }
 
     /// The commit that put an entry that is no thing of the state; `None`: there is no such entry.
@@ -414,6 +446,8 @@ impl Link {
         for entry in batch.changes {
             match Item::parse(&entry.key, entry.value.as_deref()) {
                 Ok(Some(item)) => change.0.push(item),
+                // Bundles are large: who needs one reads it.
+                Ok(None) if entry.key.starts_with(BUNDLE) => {}
                 Ok(None) => {
                     has_rest = true;
                     let mut rest = lock(&self.rest);

@@ -2,6 +2,8 @@
 //!
 //! - `link`: the store is followed, and commits are made
 //! - `edit`: an edit of this node is a commit, and is in force once the commit has come back
+//! - `rollout`: the node runs bundles as a rollout says
+//! - `votes`: the node votes on mirrors, and what all votes decide comes in force
 //! - `registry`: the node says what it is, and which plan it has
 //! - `leave`: a node stops being announced only if enough others are
 //! - `join`: a fleet is made, joined and left
@@ -17,6 +19,8 @@ mod join;
 mod leave;
 mod link;
 mod registry;
+mod rollout;
+mod votes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::health::{Event, Trouble, Verdict};
 use crate::kernel;
-use crate::service::{Condition, Findings, Roster, Standings, Which, put};
+use crate::service::{Condition, Findings, Roster, Standings, Votes, Which, put};
 use crate::world::World;
 
 /// News that may move a mirror in or out of service.
@@ -28,6 +28,8 @@ pub enum News {
     Troubled(Trouble),
     /// Other monitors' file has changed: all its verdicts.
     Feed(Vec<Verdict>),
+    /// The fleet has decided about targets: all its decisions.
+    Voted(Votes),
     /// Something else is to change by itself.
     Look,
     /// A decision that could not be put in force is to be tried again.

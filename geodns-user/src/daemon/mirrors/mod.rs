@@ -10,6 +10,7 @@ use unsaved::Unsaved;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 
 use async_trait::async_trait;
@@ -33,7 +34,9 @@ use crate::steering::standing::{Admin, External, Ramp, Standing, Weight};
 
 /// The checks of all mirrors.
 pub struct Mirrors {
-    monitor: Monitor,
+    pub monitor: Monitor,
+    /// Counts batches of results with changed verdicts.
+    pub verdicts: AtomicU64,
     unsaved: Unsaved,
 }
 
@@ -42,6 +45,7 @@ impl Mirrors {
     pub fn new(monitor: Monitor) -> Self {
         Self {
             monitor,
+            verdicts: AtomicU64::new(0),
             unsaved: Unsaved::default(),
         }
     }

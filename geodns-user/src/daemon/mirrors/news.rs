@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -163,6 +164,10 @@ impl Daemon {
                         current.findings.feed(&verdicts);
                         all = true;
                     }
+                    News::Voted(votes) => {
+                        current.findings.vote(votes);
+                        all = true;
+                    }
                     News::Troubled(trouble) => {
                         troubles.push((current.roster.mirrors_of(&trouble.target), trouble));
                     }
@@ -175,6 +180,9 @@ impl Daemon {
             } else if !mirrors.is_empty() {
                 self.heed_at(&mut current, &Which::These(mirrors), now_unix_ms())?;
             }
+        }
+        if !changed.is_empty() {
+            self.mirrors.verdicts.fetch_add(1, Ordering::Release);
         }
         self.tell(&changed);
         self.tell_troubles(&troubles);

@@ -82,6 +82,8 @@ impl Daemon {
                 start("leave", |daemon| Box::pin(daemon.follow_wishes()));
             }
             start("registry", |daemon| Box::pin(daemon.register()));
+            start("votes", |daemon| Box::pin(daemon.vote()));
+            start("rollout", |daemon| Box::pin(daemon.roll_out()));
         }
         if self.has_kernel() {
             start("promotion", |daemon| Box::pin(daemon.promote()));

@@ -1,0 +1,720 @@
+//! This node in a rollout: it previews and runs bundles as the rollout says, reports, and does the next step where it is
+//! the first to see that one is due.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::link::{Condition, Failed, Link};
+use crate::control::by::By;
+use crate::control::problem::Failure;
+use crate::control::rollout::{
+    Apply, BundleDiff, BundleFile, Rollout as Shown, RolloutNode, Rollouts, Service,
+};
+use crate::daemon::Daemon;
+use crate::daemon::control::Control;
+use crate::daemon::force::internal;
+use crate::files;
+use crate::fleet::bundle::{self, Bundle};
+use crate::fleet::kept::KeptBundles;
+use crate::fleet::rollout::{
+    Act, Answers, BUNDLE, Canary, Local, Progress, REPORT, Report, Rollout, Rules, Seen, Stage,
+    waves,
+};
+use crate::shared::{Lease, Put, Write};
+use crate::supervise::Never;
+
+/// How often a node looks at the rollout.
+const EVERY: Duration = Duration::from_millis(250);
+/// A report is put at least this often while answers are counted.
+const COUNT: Duration = Duration::from_secs(2);
+/// How long a report stays after its node.
+const LEASE: Lease = Lease::WhileAlive(Duration::from_secs(10));
+const CURRENT: &str = "rollout/current";
+const HISTORY: &str = "rollout/history/";
+/// Rollouts that are remembered.
+const REMEMBERED: usize = 50;
+/// Bundles of the past that are removed from the store at once.
+const PAST: usize = 20;
+/// The longest wait for a canary.
+const MOST_WAIT_MS: u64 = 24 * 3600 * 1000;
+
+/// What a node keeps in mind of a rollout.
+struct Part {
+    kept: KeptBundles,
+    local: Local,
+    /// Since when the bundle has been running.
+    since: Instant,
+    /// Number and stage of the rollout that is known, and since when.
+    stage: Option<(u64, Stage, Instant)>,
+    report: Option<Report>,
+    /// The report that was put, and when.
+    put: Option<(Report, Instant)>,
+    /// Answers and bad answers when the bundle came in force, and the share of bad ones before.
+    baseline: (u64, u64, f64),
+}
+
+impl Daemon {
+    /// Takes part in rollouts, for ever; where there is a fleet.
+    pub async fn roll_out(self: Arc<Self>) -> Never {
+        let Some(link) = self.fleet.clone() else {
+            return std::future::pending().await;
+        };
+        let kept = self.kept_bundles();
+        let local = kept.local().unwrap_or_else(|error| {
+            tracing::error!("fleet: which bundle runs cannot be read: {error}");
+            Local::default()
+        });
+        let mut part = Part {
+            // The daemon has gone back from this one when it started.
+            report: local.failed.map(|(rollout, _)| Report {
+                rollout,
+                progress: Progress::Failed("the daemon ended, or could not run it".to_owned()),
+            }),
+            local,
+            kept,
+            since: Instant::now(),
+            stage: None,
+            put: None,
+            baseline: (0, 0, 0.0),
+        };
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let rollout = current(&link);
+            self.act(&mut part, &link, rollout.as_ref()).await;
+            if link.view().condition != Condition::Following {
+                continue;
+            }
+            self.put_report(&mut part, &link).await;
+            if let Some(rollout) = &rollout {
+                self.drive(&mut part, &link, rollout).await;
+            }
+        }
+    }
+
+    fn kept_bundles(&self) -> KeptBundles {
+        KeptBundles::beside(&self.world.load().inputs.config.state)
+    }
+
+    /// Does what the rollout has this node do.
+    async fn act(self: &Arc<Self>, part: &mut Part, link: &Link, rollout: Option<&Rollout>) {
+        if let Some(rollout) = rollout {
+            let is_same = |(number, stage, _): &(u64, Stage, Instant)| {
+                *number == rollout.number && *stage == rollout.stage
+            };
+            if !part.stage.as_ref().is_some_and(is_same) {
+                part.stage = Some((rollout.number, rollout.stage.clone(), Instant::now()));
+            }
+        }
+        let number = rollout.map(|rollout| rollout.number);
+        let has_reported = part.report.as_ref().map(|report| report.rollout) == number;
+        let tried_for = part.since.elapsed();
+        let act = part.local.act(rollout, &link.node, tried_for, has_reported);
+        match (act, rollout) {
+            (Some(Act::Preview), Some(rollout)) => {
+                let progress = match self.preview_bundle(part, link, rollout).await {
+                    Ok((share, name)) => Progress::Previewed { share, name },
+                    Err(why) => Progress::Failed(why),
+                };
+                part.report = Some(Report {
+                    rollout: rollout.number,
+                    progress,
+                });
+            }
+            (Some(Act::Run(bundle)), Some(rollout)) => {
+                let progress = match self.run_bundle(part, link, rollout, bundle).await {
+                    Ok(()) => Progress::Runs(Answers::default()),
+                    Err(why) => Progress::Failed(why),
+                };
+                part.report = Some(Report {
+                    rollout: rollout.number,
+                    progress,
+                });
+            }
+            (Some(Act::Keep), _) => {
+                part.local.keep();
+                self.keep_local(part);
+                let good = rollout.and_then(|rollout| rollout.before.clone());
+                let running = part.local.running.clone();
+                let keep: Vec<&str> = [&good, &running]
+                    .into_iter()
+                    .flatten()
+                    .map(String::as_str)
+                    .collect();
+                part.kept.sweep(&keep);
+            }
+            (Some(Act::GoBack), _) => {
+                tracing::error!(
+                    "fleet: no word of the fleet on the bundle on trial: this node goes back by itself"
+                );
+                part.local.go_back(false);
+                self.keep_local(part);
+                part.report = None;
+                let _ = self.reload_all(&By::Itself).await;
+            }
+            (_, None) | (None, _) => {}
+        }
+        if let Some(Report {
+            progress: Progress::Runs(answers),
+            ..
+        }) = &mut part.report
+        {
+            let (all, bad, bad_before) = part.baseline;
+            let (all_now, bad_now) = self.answers();
+            let count = all_now.saturating_sub(all);
+            *answers = Answers {
+                bad_before,
+                bad: share(bad_now.saturating_sub(bad), count),
+                count,
+            };
+        }
+    }
+
+    fn keep_local(&self, part: &Part) {
+        if let Err(error) = part.kept.save(&part.local) {
+            tracing::error!("fleet: which bundle runs is not kept: {error}");
+        }
+    }
+
+    /// Answers so far of the slow path, and those with SERVFAIL or REFUSED: the fast path gives neither of its own.
+    fn answers(&self) -> (u64, u64) {
+        let stats = self.server.stats().snapshot();
+        let rcodes = stats.iter().filter(|(name, _)| name.starts_with("rcode_"));
+        let all = rcodes.map(|(_, count)| count).sum();
+        let of = |name: &str| stats.get(name).copied().unwrap_or(0);
+        (all, of("rcode_servfail") + of("rcode_refused"))
+    }
+
+    /// Has a bundle on the disk, read from the store and verified.
+    async fn fetch(
+        &self,
+        part: &Part,
+        link: &Link,
+        rollout: &Rollout,
+        id: &str,
+    ) -> Result<(), String> {
+        if part.kept.has(id) {
+            return Ok(());
+        }
+        let prefix = format!("{BUNDLE}{id}");
+        let snapshot = link.store().below(&prefix).await;
+        let snapshot = snapshot.map_err(|lost| lost.to_string())?;
+        let entry = |key: String| {
+            let mut entries = snapshot.entries.iter();
+            entries
+                .find(|entry| entry.key == key)
+                .map(|entry| &entry.value)
+        };
+        let (octets, signature) = (entry(prefix.clone()), entry(format!("{prefix}.minisig")));
+        let (Some(octets), Some(signature)) = (octets, signature) else {
+            return Err(format!("the fleet's store has no bundle {id}"));
+        };
+        if bundle::id(octets) != id {
+            return Err(format!(
+                "the fleet's store has other octets for bundle {id}"
+            ));
+        }
+        let signature = String::from_utf8_lossy(signature);
+        let (opened, _) = bundle::open(octets, &signature, &self.trusted_keys())
+            .map_err(|refused| refused.to_string())?;
+        if id == rollout.bundle && opened.serial != rollout.serial {
+            return Err(format!("bundle {id} has serial {}", opened.serial));
+        }
+        let (kept, id) = (part.kept.clone(), id.to_owned());
+        let unpacked = tokio::task::spawn_blocking(move || kept.unpack(&id, &opened)).await;
+        let unpacked = unpacked.map_err(|error| error.to_string())?;
+        unpacked.map_err(|error| format!("the bundle cannot be unpacked: {error}"))
+    }
+
+    fn trusted_keys(&self) -> Vec<String> {
+        let config = &self.world.load().inputs.config;
+        let fleet = config.fleet.as_ref();
+        fleet.map_or_else(Vec::new, |fleet| fleet.trusted_keys.clone())
+    }
+
+    /// The share of the clients that a bundle would move, of the name of which it would move most.
+    async fn preview_bundle(
+        self: &Arc<Self>,
+        part: &Part,
+        link: &Link,
+        rollout: &Rollout,
+    ) -> Result<(f64, String), String> {
+        self.fetch(part, link, rollout, &rollout.bundle).await?;
+        let path = part.kept.config(&rollout.bundle);
+        let preview = self.preview_of(path, true).await;
+        let preview = preview.map_err(|failure| failure.to_string())?;
+        let mut worst = (0.0, String::new());
+        for of in &preview.names {
+            let moved = of.moves.iter().filter(|shown| shown.from != shown.to);
+            let sums = moved.fold([0.0, 0.0, 0.0], |[v4, v6, queries], shown| {
+                [
+                    v4 + shown.v4,
+                    v6 + shown.v6,
+                    queries + shown.queries.unwrap_or(0.0),
+                ]
+            });
+            let most = sums.into_iter().fold(0.0, f64::max);
+            if most > worst.0 {
+                worst = (most, of.names.first().cloned().unwrap_or_default());
+            }
+        }
+        // A name that is gone moves all of its clients.
+        match preview.gone_names.first() {
+            Some(name) => Ok((1.0, name.clone())),
+            None => Ok(worst),
+        }
+    }
+
+    /// Runs a bundle, or this node's own file. If that fails, all is as before.
+    async fn run_bundle(
+        self: &Arc<Self>,
+        part: &mut Part,
+        link: &Link,
+        rollout: &Rollout,
+        bundle: Option<String>,
+    ) -> Result<(), String> {
+        if let Some(id) = &bundle {
+            self.fetch(part, link, rollout, id).await?;
+        }
+        let before = part.local.clone();
+        let (all, bad) = self.answers();
+        part.local.run(rollout, bundle.clone());
+        part.since = Instant::now();
+        // A daemon that ends from here on goes back.
+        if let Err(error) = part.kept.save(&part.local) {
+            part.local = before;
+            return Err(format!("which bundle runs cannot be kept: {error}"));
+        }
+        if let Err(failure) = self.reload_all(&By::Itself).await {
+            if part.local.trial.is_some() {
+                part.local.go_back(true);
+            } else {
+                part.local = before;
+            }
+            self.keep_local(part);
+            return Err(failure.to_string());
+        }
+        part.baseline = (all, bad, share(bad, all));
+        let shown = bundle.as_deref().unwrap_or("its own file");
+        tracing::info!(bundle, "fleet: this node runs {shown}");
+        Ok(())
+    }
+
+    async fn put_report(&self, part: &mut Part, link: &Link) {
+        let Some(report) = &part.report else {
+            return;
+        };
+        let key = format!("{REPORT}{}", link.node);
+        if let Some((put, at)) = &part.put {
+            let is_count = |report: &Report| matches!(report.progress, Progress::Runs(_));
+            let is_same = report == put
+                || report.rollout == put.rollout
+                    && is_count(report)
+                    && is_count(put)
+                    && at.elapsed() < COUNT;
+            if is_same && link.changed(&key).is_some() {
+                return;
+            }
+        }
+        let Ok(value) = serde_json::to_vec(report) else {
+            return;
+        };
+        let put = Put::new(key, value).leased(LEASE);
+        let report = report.clone();
+        if self
+            .commit_as_member(link, |write| write.with(put))
+            .await
+            .is_ok()
+        {
+            part.put = Some((report, Instant::now()));
+        }
+    }
+
+    async fn commit_as_member(
+        &self,
+        link: &Link,
+        with: impl FnOnce(Write) -> Write,
+    ) -> Result<(), Failure> {
+        let write = tokio::task::block_in_place(|| self.write_of_member())?;
+        let revision = link
+            .commit(&with(write))
+            .await
+            .map_err(|failed| match failed {
+                Failed::Conflict(_) => Failure::Unavailable(
+                    "nothing has changed: another rollout came first".to_owned(),
+                ),
+                Failed::Refused(why) => Failure::Unavailable(why),
+                Failed::Invalid(why) => Failure::Invalid(why),
+            })?;
+        link.in_force(revision).await.map_err(Failure::Unavailable)
+    }
+
+    /// Does the next step of a rollout, if one is due.
+    async fn drive(&self, part: &mut Part, link: &Link, rollout: &Rollout) {
+        let alive: BTreeSet<String> = link.nodes().into_keys().collect();
+        let reports = reports(link);
+        let since = part.stage.as_ref().map(|(_, _, since)| since.elapsed());
+        let next = rollout.next(&Seen {
+            alive: &alive,
+            reports: &reports,
+            in_stage: since.unwrap_or_default(),
+        });
+        let Some(next) = next else {
+            return;
+        };
+        tracing::info!(
+            rollout = next.number,
+            "fleet: rollout {} of bundle {}: {}",
+            next.number,
+            next.bundle,
+            stage(&next)
+        );
+        if let Err(failure) = self.put_rollout(link, &next, Vec::new()).await {
+            tracing::debug!("fleet: the step is not done: {failure}");
+        }
+    }
+
+    /// Puts a rollout, guarded by the one before. One that is over is remembered.
+    async fn put_rollout(
+        &self,
+        link: &Link,
+        rollout: &Rollout,
+        puts: Vec<Put>,
+    ) -> Result<(), Failure> {
+        let value = serde_json::to_vec(rollout).map_err(internal)?;
+        let guard = link.changed(CURRENT);
+        let history: Vec<String> = link
+            .below(HISTORY)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect();
+        let (number, is_over) = (rollout.number, rollout.is_over());
+        self.commit_as_member(link, move |write| {
+            let mut write = write.guard(CURRENT, guard).put(CURRENT, value.clone());
+            if is_over {
+                write = write.put(format!("{HISTORY}{number:08}"), value);
+                let more = history.len().saturating_sub(REMEMBERED);
+                for key in history.iter().take(more) {
+                    write = write.delete(format!("{HISTORY}{key}"));
+                }
+            }
+            puts.into_iter().fold(write, Write::with)
+        })
+        .await
+    }
+
+    /// Reads and verifies a bundle that an operator names.
+    fn read_bundle(&self, file: &str) -> Result<(Vec<u8>, String, Bundle), Failure> {
+        let path = Path::new(file);
+        if !path.is_absolute() {
+            let message = format!("file: {file} is not an absolute path: write it from / on");
+            return Err(Failure::Invalid(message));
+        }
+        let cannot = |path: &str, error: std::io::Error| {
+            Failure::Invalid(format!("{path}: cannot read: {error}"))
+        };
+        let octets = files::read(path).map_err(|error| cannot(file, error))?;
+        let beside = format!("{file}.minisig");
+        let signature =
+            files::read_to_string(Path::new(&beside)).map_err(|error| cannot(&beside, error))?;
+        let (bundle, _) = bundle::open(&octets, &signature, &self.trusted_keys())
+            .map_err(|refused| Failure::Invalid(format!("{file}: {refused}")))?;
+        Ok((octets, signature, bundle))
+    }
+
+    async fn begin_rollout(self: &Arc<Self>, apply: Apply) -> Result<(), Failure> {
+        let link = Arc::clone(self.require_fleet()?);
+        if let Some(refusal) = link.refusal() {
+            return Err(Failure::Unavailable(refusal));
+        }
+        let invalid = |message: &str| Err(Failure::Invalid(message.to_owned()));
+        let is_share = |share: &f64| (0.0..=1.0).contains(share);
+        if !is_share(&apply.max_change)
+            || !apply.waves.iter().all(is_share)
+            || apply.waves.len() > 100
+        {
+            return invalid("max_change and waves are shares from 0 to 1");
+        }
+        if apply.wait_ms > MOST_WAIT_MS {
+            return invalid("wait_ms is more than a day");
+        }
+        let last = current(&link);
+        if let Some(last) = last.as_ref().filter(|last| !last.is_over()) {
+            return Err(Failure::Invalid(format!(
+                "rollout {} is under way: wait for its end, or `geodns fleet rollback`",
+                last.number
+            )));
+        }
+        let (daemon, file) = (Arc::clone(self), apply.file.clone());
+        let read = tokio::task::spawn_blocking(move || daemon.read_bundle(&file));
+        let (octets, signature, opened) = read.await.map_err(internal)??;
+        if !apply.force {
+            opened
+                .require_newer(last_done(&link).map(|running| running.serial))
+                .map_err(|refused| Failure::Invalid(format!("{}: {refused}", apply.file)))?;
+        }
+        let nodes = link.nodes().into_iter();
+        let nodes: BTreeMap<String, String> = nodes
+            .map(|(name, node)| (name, node.site.unwrap_or_default()))
+            .collect();
+        let canary = match apply.canary.parse() {
+            Ok(count) => Canary::Count(count),
+            Err(_) => Canary::Site(apply.canary.clone()),
+        };
+        let Some(waves) = waves(&nodes, &canary, &apply.waves) else {
+            let canary = &apply.canary;
+            return Err(Failure::Invalid(format!(
+                "no node that lives is in canary {canary:?}"
+            )));
+        };
+        let id = bundle::id(&octets);
+        let rollout = Rollout {
+            number: last.as_ref().map_or(0, |last| last.number) + 1,
+            bundle: id.clone(),
+            serial: opened.serial,
+            before: last.as_ref().and_then(Rollout::good).map(str::to_owned),
+            back: false,
+            waves,
+            rules: Rules {
+                wait_ms: apply.wait_ms,
+                max_change: if apply.force { 1.0 } else { apply.max_change },
+            },
+            stage: Stage::Preview,
+        };
+        let puts = vec![
+            Put::new(format!("{BUNDLE}{id}"), octets),
+            Put::new(format!("{BUNDLE}{id}.minisig"), signature),
+        ];
+        self.put_rollout(&link, &rollout, puts).await?;
+        // Nodes that were away may need the last one; nobody needs those before.
+        let needed = [
+            Some(&rollout.bundle),
+            rollout.before.as_ref(),
+            last.as_ref().map(|last| &last.bundle),
+        ];
+        let past = history(&link).into_iter().map(|past| past.bundle);
+        let gone: BTreeSet<String> = past
+            .filter(|id| !needed.contains(&Some(id)))
+            .take(PAST)
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let deletes = gone.into_iter().flat_map(|id| {
+            let key = format!("{BUNDLE}{id}");
+            [format!("{key}.minisig"), key]
+        });
+        let deleted = self
+            .commit_as_member(&link, |write| deletes.fold(write, Write::delete))
+            .await;
+        if let Err(failure) = deleted {
+            tracing::debug!("fleet: bundles of the past are still in the store: {failure}");
+        }
+        Ok(())
+    }
+
+    async fn go_back_all(self: &Arc<Self>) -> Result<(), Failure> {
+        let link = Arc::clone(self.require_fleet()?);
+        let Some(last) = current(&link) else {
+            return Err(Failure::Invalid("there has been no rollout".to_owned()));
+        };
+        if !last.is_over() {
+            let stage = Stage::Back("the operator said so".to_owned());
+            return self
+                .put_rollout(&link, &Rollout { stage, ..last }, Vec::new())
+                .await;
+        }
+        let Some(done) = last_done(&link) else {
+            return Err(Failure::Invalid(
+                "no rollout has come to its end: each node runs its own file".to_owned(),
+            ));
+        };
+        let Some(before) = done.before.clone() else {
+            return Err(Failure::Invalid(
+                "there was no bundle before: each node ran its own file; apply another bundle"
+                    .to_owned(),
+            ));
+        };
+        let history = history(&link);
+        let serial = history.iter().rev().find(|older| older.bundle == before);
+        let rollout = Rollout {
+            number: last.number + 1,
+            serial: serial.map_or(0, |older| older.serial),
+            bundle: before,
+            before: Some(done.bundle),
+            back: true,
+            waves: vec![link.nodes().into_keys().collect()],
+            rules: Rules {
+                wait_ms: 0,
+                max_change: 1.0,
+            },
+            stage: Stage::Wave(0),
+        };
+        self.put_rollout(&link, &rollout, Vec::new()).await
+    }
+
+    fn rollouts(&self) -> Result<Rollouts, Failure> {
+        let link = self.require_fleet()?;
+        let local = self.kept_bundles().local().map_err(internal)?;
+        let mut past: Vec<Shown> = history(link).iter().map(|of| shown(of, None)).collect();
+        past.reverse();
+        Ok(Rollouts {
+            running: local.running,
+            current: current(link).map(|rollout| shown(&rollout, Some(link))),
+            history: past,
+        })
+    }
+
+    fn difference(&self, file: &str) -> Result<BundleDiff, Failure> {
+        self.require_fleet()?;
+        let (_, _, opened) = self.read_bundle(file)?;
+        let kept = self.kept_bundles();
+        let local = kept.local().map_err(internal)?;
+        let before = match &local.running {
+            Some(id) => kept.read(id).map_err(internal)?,
+            None => BTreeMap::new(),
+        };
+        let before = Bundle {
+            serial: 0,
+            files: before,
+            databases: BTreeMap::new(),
+        };
+        let difference = before.difference(&opened);
+        let of = |wanted: char| {
+            let files = difference.iter().filter(|(mark, _)| *mark == wanted);
+            files.map(|(_, path)| path.clone()).collect()
+        };
+        Ok(BundleDiff {
+            running: local.running,
+            added: of('+'),
+            removed: of('-'),
+            changed: of('~'),
+        })
+    }
+}
+
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 {
+        0.0
+    } else {
+        part as f64 / all as f64
+    }
+}
+
+fn current(link: &Link) -> Option<Rollout> {
+    let (_, value) = link.below(CURRENT).into_iter().next()?;
+    match serde_json::from_slice(&value) {
+        Ok(rollout) => Some(rollout),
+        Err(error) => {
+            tracing::debug!("fleet: the rollout cannot be read: {error}");
+            None
+        }
+    }
+}
+
+/// The last rollout that has come to all nodes: they run its bundle.
+fn last_done(link: &Link) -> Option<Rollout> {
+    let mut history = history(link).into_iter().rev();
+    history.find(|rollout| rollout.stage == Stage::Done)
+}
+
+fn history(link: &Link) -> Vec<Rollout> {
+    let entries = link.below(HISTORY).into_iter();
+    let read = entries.filter_map(|(_, value)| serde_json::from_slice(&value).ok());
+    read.collect()
+}
+
+fn reports(link: &Link) -> BTreeMap<String, Report> {
+    let entries = link.below(REPORT).into_iter();
+    let read =
+        entries.filter_map(|(node, value)| Some((node, serde_json::from_slice(&value).ok()?)));
+    read.collect()
+}
+
+/// The stage of a rollout in words.
+fn stage(rollout: &Rollout) -> String {
+    match &rollout.stage {
+        Stage::Preview => "preview".to_owned(),
+        Stage::Wave(wave) => format!("wave {} of {}", wave + 1, rollout.waves.len()),
+        Stage::Done => "done".to_owned(),
+        Stage::Refused(why) => format!("refused: {why}"),
+        Stage::Back(why) => format!("back: {why}"),
+    }
+}
+
+fn shown(rollout: &Rollout, link: Option<&Link>) -> Shown {
+    let reports = link.map(reports).unwrap_or_default();
+    let mut names: BTreeSet<String> = rollout.waves.iter().flatten().cloned().collect();
+    names.extend(link.map(Link::nodes).unwrap_or_default().into_keys());
+    let says = |node: &String| {
+        let report = reports.get(node);
+        let report = report.filter(|report| report.rollout == rollout.number);
+        match report.map(|report| &report.progress) {
+            None => String::new(),
+            Some(Progress::Previewed { share, name }) => match name.as_str() {
+                "" => "moves nobody".to_owned(),
+                name => format!("moves {:.1} % of the clients of {name}", share * 100.0),
+            },
+            Some(Progress::Runs(answers)) => format!(
+                "runs it; {} answers, {:.1} % of them SERVFAIL or REFUSED",
+                answers.count,
+                answers.bad * 100.0
+            ),
+            Some(Progress::Failed(why)) => why.clone(),
+        }
+    };
+    let (stage, why) = match &rollout.stage {
+        Stage::Refused(why) => ("refused".to_owned(), Some(why.clone())),
+        Stage::Back(why) => ("back".to_owned(), Some(why.clone())),
+        _ => (stage(rollout), None),
+    };
+    Shown {
+        number: rollout.number,
+        bundle: rollout.bundle.clone(),
+        serial: rollout.serial,
+        stage,
+        why,
+        is_over: rollout.is_over(),
+        is_done: rollout.stage == Stage::Done,
+        nodes: names
+            .iter()
+            .map(|node| {
+                let wave = rollout.waves.iter().position(|wave| wave.contains(node));
+                RolloutNode {
+                    node: node.clone(),
+                    wave: wave.map(|wave| wave as u64 + 1),
+                    says: says(node),
+                }
+            })
+            .collect(),
+    }
+}
+
+#[async_trait]
+impl Service for Control {
+    async fn rollout(&self) -> Result<Rollouts, Failure> {
+        self.0.rollouts()
+    }
+
+    async fn apply(&self, apply: Apply) -> Result<Rollouts, Failure> {
+        self.0.begin_rollout(apply).await?;
+        self.0.rollouts()
+    }
+
+    async fn rollback(&self) -> Result<Rollouts, Failure> {
+        self.0.go_back_all().await?;
+        self.0.rollouts()
+    }
+
+    async fn diff(&self, bundle: BundleFile) -> Result<BundleDiff, Failure> {
+        let daemon = Arc::clone(&self.0);
+        let diff = tokio::task::spawn_blocking(move || daemon.difference(&bundle.file));
+        diff.await.map_err(internal)?
+    }
+}

@@ -663,3 +663,81 @@ fn members_come_and_go_and_each_write_is_done_once() -> Result<()> {
         disturb
     })
 }
+
+#[test]
+fn a_hundred_followers_see_each_edit_soon() -> Result<()> {
+    needs_root!();
+    const EDITS: usize = 100;
+    let cluster = Cluster::three(Setup::default())?;
+    let spaces = &cluster.triangle().spaces;
+    let base = Instant::now();
+    let ready = std::sync::Barrier::new(spaces.len() + 1);
+    let mut took = thread::scope(|scope| {
+        let sites = (0..).zip(spaces).map(|(number, space)| {
+            let (cluster, ready) = (&cluster, &ready);
+            scope.spawn(move || {
+                run(space, async || {
+                    let mut watches = Vec::new();
+                    for _ in 0..33 {
+                        let etcd = Etcd::new(&at_site(cluster, number));
+                        let position = snapshot(&etcd).await.map(|now| now.position);
+                        watches.push(match position {
+                            Ok(position) => etcd.watch(position).await,
+                            Err(lost) => Err(lost),
+                        });
+                    }
+                    // Whatever has become of them: the others wait here, too.
+                    ready.wait();
+                    let watches: Vec<Watch> = watches.into_iter().collect::<Result<_, _>>()?;
+                    let followers = watches.into_iter().map(|mut watch| {
+                        tokio::spawn(async move {
+                            let mut took = Vec::new();
+                            while took.len() < EDITS {
+                                let batch = timeout(CALL, watch.next()).await??;
+                                for change in batch.changes {
+                                    let sent = change.value.context("no value")?;
+                                    let sent: u64 = String::from_utf8(sent)?.parse()?;
+                                    took.push(base.elapsed() - Duration::from_micros(sent));
+                                }
+                            }
+                            Ok::<_, anyhow::Error>(took)
+                        })
+                    });
+                    let followers: Vec<_> = followers.collect();
+                    let mut took = Vec::new();
+                    for follower in followers {
+                        took.extend(follower.await??);
+                    }
+                    Ok(took)
+                })
+            })
+        });
+        let sites: Vec<_> = sites.collect();
+        ready.wait();
+        run(&spaces[0], async || {
+            let etcd = Etcd::new(&at_site(&cluster, 0));
+            for number in 0..EDITS {
+                let now = base.elapsed().as_micros().to_string();
+                insist(&etcd, &put(&format!("k{number}"), &now)).await?;
+                sleep(Duration::from_millis(30)).await;
+            }
+            Ok(())
+        })?;
+        let mut took = Vec::new();
+        for site in sites {
+            took.extend(site.join().expect("no panic")?);
+        }
+        Ok::<_, anyhow::Error>(took)
+    })?;
+    took.sort_unstable();
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    let (half, most) = (at(0.5), at(0.99));
+    println!(
+        "{} events: median {half:?}, p99 {most:?}, most {:?}",
+        took.len(),
+        at(1.0)
+    );
+    assert_eq!(took.len(), 99 * EDITS);
+    ensure!(most < Duration::from_secs(1), "p99 {most:?}");
+    Ok(())
+}

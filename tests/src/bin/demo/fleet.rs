@@ -1,18 +1,24 @@
 //! Three sites with one anycast address, BIRD routers, and an etcd that their nodes share.
 //!
-//! A site falls silent, one is drained, a daemon is killed, and an operator edits: a client asks all the while, and a
-//! table says who answered whom, how soon, and what was lost.
+//! A site falls silent, one is drained, a daemon is killed, an operator edits, and a bundle is rolled out and back: a
+//! client asks all the while, and a table says who answered whom, how soon, and what was lost.
 
+use std::fs;
+use std::io::Cursor;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::Daemon;
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::etcd::{self, Cluster};
-use geodns_tests::net::Space;
+use geodns_tests::net::{Space, output, run};
 use geodns_tests::sites::asker::{Asker, Course};
 use geodns_tests::sites::routing::{Bird, Detection, LEARNED, node};
 use geodns_tests::sites::{self, NAME, NAMES, Sites, V4, V6};
+use minisign::KeyPair;
 
 use crate::step;
 
@@ -41,9 +47,11 @@ pub fn demo() -> Result<()> {
     // The members of etcd find each other once the routers have each other's routes.
     let etcd = Cluster::within(&places, etcd::Setup::default())?;
     step()?;
+    let bundles = Bundles::new()?;
+    let setup = |number| setup(number, &etcd, &bundles);
     let (mut daemons, mut birds) = (Vec::new(), Vec::new());
     for site in &sites.sites {
-        let setup = setup(site.number, &etcd);
+        let setup = setup(site.number);
         birds.push(Bird::start(
             &site.node,
             &node(site.number, Detection::Bfd, LEARNED),
@@ -95,7 +103,7 @@ pub fn demo() -> Result<()> {
         Ok(())
     })?;
     tell(&course);
-    daemons[0].again(&sites.sites[0].node, &setup(1, &etcd))?;
+    daemons[0].again(&sites.sites[0].node, &setup(1))?;
     println!(
         "It starts again, and holds back for a while: it is the last resort until it has proved itself."
     );
@@ -122,6 +130,34 @@ pub fn demo() -> Result<()> {
     daemons[1].ok(&format!("mirror auto {} --wait all", NAMES[2]))?;
     step()?;
 
+    println!(
+        "\nA signed bundle of configuration and zones is rolled out: every node previews it, one runs it, then all:"
+    );
+    let first = bundles.make(1, |body| {
+        body.replace("policy = \"site\"", "policy = \"site\"\nttl = 60")
+    })?;
+    daemons[0].ok(&format!("fleet apply {} --wait 1s", first.display()))?;
+    let second = bundles.make(2, |body| {
+        body.replace("policy = \"site\"", "policy = \"site\"\nttl = 10")
+    })?;
+    shown_as(&daemons[0], "fleet apply second.bundle --wait 1s", &second)?;
+    println!("The answers have its TTL: {}", ttls(&sites)?);
+    println!("\nA bundle that moves too many clients is refused before anybody runs it:");
+    let bad = bundles.make(3, |body| {
+        let all = format!("mirrors = {NAMES:?}");
+        body.replace(&all, &format!("mirrors = {:?}", &NAMES[1..]))
+    })?;
+    println!("\n$ geodns fleet apply third.bundle");
+    let (_, refused) = daemons[0].fails(&format!("fleet apply {}", bad.display()))?;
+    print!("{refused}");
+    let at = Instant::now();
+    daemons[1].ok("fleet rollback")?;
+    println!(
+        "\n$ geodns fleet rollback\nBack on all nodes {:.1} s later: {}",
+        at.elapsed().as_secs_f64(),
+        ttls(&sites)?
+    );
+
     for daemon in &mut daemons {
         daemon.stop()?;
         let left = daemon.home.pins.list();
@@ -135,11 +171,85 @@ pub fn demo() -> Result<()> {
     Ok(())
 }
 
-fn setup(number: usize, etcd: &Cluster) -> geodns_tests::daemon::Setup {
+fn setup(number: usize, etcd: &Cluster, bundles: &Bundles) -> Setup {
     let fleet = etcd.section("demo");
+    let key = bundles.pair.pk.to_base64();
     sites::setup(number).and(&format!(
-        "[announce]\nrise = \"1s\"\ndrain = \"1s\"\n{fleet}"
+        "[announce]\nrise = \"1s\"\ndrain = \"1s\"\n{fleet}trusted_keys = [{key:?}]\n"
     ))
+}
+
+/// Bundles, and the key that they are signed with.
+struct Bundles {
+    pair: KeyPair,
+    folder: tempfile::TempDir,
+}
+
+impl Bundles {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            pair: KeyPair::generate_unencrypted_keypair()?,
+            folder: tempfile::tempdir()?,
+        })
+    }
+
+    /// The configuration of all sites with a change, as a signed bundle.
+    fn make(&self, serial: u64, change: impl Fn(&str) -> String) -> Result<PathBuf> {
+        let folder = self.folder.path().join(serial.to_string());
+        fs::create_dir(&folder)?;
+        let setup = sites::setup(1);
+        for (name, content) in &setup.files {
+            fs::write(folder.join(name), content)?;
+        }
+        let body = change(&setup.body);
+        ensure!(body != setup.body, "the bundle changes nothing");
+        let config = folder.join("geodns.toml");
+        fs::write(
+            &config,
+            format!("[server]\nsite = \"ams\"\n[kernel]\ninterfaces = [\"eth0\"]\n{body}"),
+        )?;
+        let bundle = folder.join("bundle");
+        run(Command::new(binary()?)
+            .args([
+                "fleet",
+                "bundle",
+                "pack",
+                "--serial",
+                &serial.to_string(),
+                "--config",
+            ])
+            .arg(&config)
+            .arg("-o")
+            .arg(&bundle))?;
+        let octets = Cursor::new(fs::read(&bundle)?);
+        let signature = minisign::sign(None, &self.pair.sk, octets, None, None)?;
+        fs::write(folder.join("bundle.minisig"), signature.into_string())?;
+        Ok(bundle)
+    }
+}
+
+/// TTL of the answers at each site.
+fn ttls(sites: &Sites) -> Result<String> {
+    let mut text = Vec::new();
+    for site in &sites.sites {
+        let answer = dig(&site.client, &["+noall", "+answer", NAME, "A"])?;
+        let ttl = answer.split_whitespace().nth(1).context("no TTL")?;
+        text.push(format!("{} {ttl} s", NAMES[site.number - 1]));
+    }
+    Ok(text.join(", "))
+}
+
+/// Runs dig against the address of all sites.
+fn dig(client: &Space, words: &[&str]) -> Result<String> {
+    step()?;
+    let said = output(
+        client
+            .command("dig")
+            .args(["+tries=1", "+time=2", "+norecurse", &format!("@{V4}")])
+            .args(words),
+    )?;
+    ensure!(said.status.success(), "dig {words:?}: no answer");
+    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }
 
 /// A client of site 1 asks while something happens there.
@@ -190,25 +300,8 @@ fn who(sites: &Sites) -> Result<()> {
 
 /// Asks with dig: the answer, and the site that gave it (RFC 4892).
 fn ask(client: &Space) -> Result<(String, String)> {
-    step()?;
-    let dig = |words: &str| -> Result<String> {
-        let said = geodns_tests::net::output(
-            client
-                .command("dig")
-                .args([
-                    "+tries=1",
-                    "+time=2",
-                    "+norecurse",
-                    "+short",
-                    &format!("@{V4}"),
-                ])
-                .args(words.split_whitespace()),
-        )?;
-        ensure!(said.status.success(), "dig {words}: no answer");
-        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
-    };
-    let answer = dig(&format!("{NAME} A"))?;
-    let from = dig("id.server CH TXT")?;
+    let answer = dig(client, &["+short", NAME, "A"])?;
+    let from = dig(client, &["+short", "id.server", "CH", "TXT"])?;
     Ok((answer, from.trim_matches('"').to_owned()))
 }
 
@@ -217,6 +310,20 @@ fn shown(daemon: &Daemon, words: &str) -> Result<()> {
     step()?;
     println!("\n$ geodns {words}");
     print!("{}", daemon.ok(words).context("the command failed")?);
+    Ok(())
+}
+
+/// The same for a command whose last word but the options is a file, which is shown under another name.
+fn shown_as(daemon: &Daemon, words: &str, file: &Path) -> Result<()> {
+    step()?;
+    println!("\n$ geodns {words}");
+    let words = words.split_whitespace();
+    let words = words.map(|word| match word.ends_with(".bundle") {
+        true => file.display().to_string(),
+        false => word.to_owned(),
+    });
+    let words: Vec<String> = words.collect();
+    print!("{}", daemon.ok(&words.join(" "))?);
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::programs::Xdp;
 use aya::programs::xdp::XdpMode;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::dns::{self, Query, Reply};
 
@@ -224,6 +226,10 @@ impl Space {
 impl Drop for Space {
     fn drop(&mut self) {
         self.programs.get_mut().expect("not poisoned").clear();
+        // Processes that were to outlive their parents: the holder of a device, when its daemon was killed.
+        for pid in self.pids().unwrap_or_default() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
     }
 }

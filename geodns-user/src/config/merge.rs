@@ -1,8 +1,11 @@
-//! A configuration from two files: that of the fleet, and the sections about this machine from the node's own.
+//! A configuration from two files: that of the fleet, and the sections about this machine from the node's own. A digest
+//! of the other sections tells nodes apart that are configured otherwise.
 //!
 //! What does not count is taken out line by line, so each line keeps its number, and errors name the right file.
 
 use std::path::Path;
+
+use ring::digest::{SHA256, digest};
 
 use super::Error;
 
@@ -51,6 +54,16 @@ pub(super) fn merge(text: &str, node: (&Path, &str)) -> Result<Merged, Error> {
             ),
         }),
     }
+}
+
+/// The first 16 hexadecimal digits of a SHA-256 over all sections but those about the machine. Comments, places and the
+/// order of keys do not matter.
+pub(super) fn shared_digest(text: &str) -> String {
+    let mut table: toml::Table = text.parse().unwrap_or_default();
+    table.retain(|section, _| !OF_NODE.contains(&section));
+    let digest = digest(&SHA256, table.to_string().as_bytes());
+    let digits = digest.as_ref().iter().take(8);
+    digits.map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// The name of the section that a line begins, as `[server]` or `[[zone]]`.
@@ -139,6 +152,22 @@ least = 5
             error.to_string(),
             "node: server: it stands before the first section; write [server], and its keys below"
         );
+    }
+
+    #[test]
+    fn nodes_with_other_machines_have_one_digest() {
+        let of = |machine: &str, rest: &str| shared_digest(&format!("{machine}\n{rest}"));
+        let one = of(
+            "[server]\nsite = \"ams\"",
+            "[quorum]\nleast = 5\nmax_down = 0.5",
+        );
+        let other = of(
+            "# another\n[kernel]\nmode = \"off\"",
+            "[quorum] # all\nmax_down = 0.5\nleast = 5",
+        );
+        assert_eq!(one, other);
+        assert_ne!(one, of("", "[quorum]\nleast = 3\nmax_down = 0.5"));
+        assert_eq!(one.len(), 16);
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub fn line_of(file: &Path, section: &str, key: &str) -> Option<usize> {
 pub struct Config {
     /// Where it was read from.
     pub path: PathBuf,
+    /// Digest of all sections but those about the machine: nodes of a fleet have the same.
+    pub shared_digest: String,
     /// `[server]`
     pub server: Server,
     /// `[tls]`; `None`: no DNS over TLS.

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::file::{self, Spanned};
 use super::found::Found;
+use super::merge::shared_digest;
 use super::reader::{Judged, Reader, Said};
 use super::source::Source;
 use super::time::duration;
@@ -101,6 +102,7 @@ pub(super) fn validate<'a>(
     let config = || {
         Some(Config {
             path: source.path.to_owned(),
+            shared_digest: shared_digest(source.text),
             server,
             tls,
             kernel,

@@ -64,6 +64,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         socket: PathBuf::new(),
         health_feed: None,
         fleet: None,
+        shared_digest: String::new(),
         quorum: crate::config::Quorum::default(),
         transfer: crate::config::Inward::default(),
         announce: None,

@@ -117,7 +117,7 @@ impl Daemon {
             site: server.site.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: view.things,
-            config: hash_of_config(&world),
+            config: world.inputs.config.shared_digest.clone(),
             plan: self.hash_of_plan(&world, hashes),
             local: local.len() as u64,
             announce: self.announcement_shown().map(|shown| shown.state),
@@ -182,34 +182,6 @@ impl Daemon {
     }
 }
 
-/// A hash over the configuration, but for what is each node's own.
-fn hash_of_config(world: &World) -> String {
-    let config = &world.inputs.config;
-    let of_file = config.zones.iter().filter(|zone| zone.member.is_none());
-    let zones: Vec<_> = of_file.map(|zone| zone.name.to_string()).collect();
-    let text = format!(
-        "{:?} {:?} {:?} {zones:?}",
-        config.mirrors, config.pools, config.steers
-    );
-    let text = without_lines(&text);
-    // Nodes may have it in other places.
-    let folder = config
-        .path
-        .parent()
-        .map(|folder| format!("\"{}/", folder.display()));
-    let text = folder.map_or_else(|| text.clone(), |folder| text.replace(&folder, "\""));
-    hash(text.as_bytes())
-}
-
-/// A description without the lines where things stand in their file: what is a node's own may be longer there.
-fn without_lines(text: &str) -> String {
-    let mut parts = text.split("line: ");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        text + part.trim_start_matches(|sign: char| sign.is_ascii_digit())
-    })
-}
-
 /// The first 16 hexadecimal digits of a SHA-256.
 fn hash(octets: &[u8]) -> String {
     let mut context = Context::new(&SHA256);
@@ -234,17 +206,6 @@ fn rounded(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_same_configuration_at_other_lines_is_the_same() {
-        let of = |line| {
-            without_lines(&format!(
-                "Pool {{ id: 7, line: {line}, of: 3, line: {line} }}"
-            ))
-        };
-        assert_eq!(of(9), of(1234));
-        assert_eq!(of(9), "Pool { id: 7, , of: 3,  }");
-    }
 
     #[test]
     fn a_rate_has_two_digits() {

@@ -170,7 +170,11 @@ impl Past {
 #[async_trait]
 impl Shared for State {
     async fn snapshot(&self) -> Result<Snapshot, Lost> {
-        let read = tokio::task::block_in_place(|| self.read_entries());
+        let read = tokio::task::block_in_place(|| {
+            // Without commits meanwhile: values and revisions are read one after the other.
+            let _alone = lock(&self.history.0.inner);
+            self.read_entries()
+        });
         read.map_err(|error| Lost::Disconnected(trouble(&error)))
     }
 

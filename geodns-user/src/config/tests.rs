@@ -290,6 +290,8 @@ fn the_reference_says_the_truth() {
         config.zones.iter_mut().for_each(|zone| zone.line = 0);
         config.pools.iter_mut().for_each(|pool| pool.line = 0);
         config.steers.iter_mut().for_each(|steer| steer.line = 0);
+        // Of the text, not of its meaning.
+        config.shared_digest.clear();
         format!("{config:?}")
     };
     assert_eq!(plain(&least), plain(&sample));

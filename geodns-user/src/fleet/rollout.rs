@@ -5,7 +5,7 @@
 //! stage begin, since clocks differ.
 //!
 //! 1. [`Stage::Preview`]: every node says how many clients the bundle would move. Too many: refused.
-//! 2. [`Stage::Wave`] 0, the canary: it runs the bundle, and goes on to be watched for [`Rules::wait`].
+//! 2. [`Stage::Wave`] 0, the canary: it runs the bundle, and goes on to be watched for [`Rules::wait_ms`].
 //! 3. The other waves, one after the other. The last one is everybody.
 //! 4. [`Stage::Done`]: also nodes that were away take it. Or [`Stage::Back`]: all run what they ran before.
 //!

@@ -1,10 +1,10 @@
 //! The store that is etcd, 3.4 or later: several members, of which more than half must be up.
 //!
-//! - [`grpc`]: calls over a connection; [`message`]: etcd's messages
-//! - [`connect`]: from an endpoint to a connection; [`members`]: which member is asked
-//! - [`failed`]: judges a failed call
-//! - [`leases`]: leases; [`pieces`]: large values
-//! - [`follow`]: a watch
+//! - `grpc`: calls over a connection; `message`: etcd's messages
+//! - `connect`: from an endpoint to a connection; `members`: which member is asked
+//! - `failed`: judges a failed call
+//! - `leases`: leases; `pieces`: large values
+//! - `follow`: a watch
 //!
 //! The keys of a fleet stand below `/geodns/NAME/`. Those that begin with a tilde are our own: `~request/ID` for each
 //! write of the last minutes, so that a write that is repeated is done once; `~refused/CLIENT`, put when a guard does

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use crate::base::clock::now_unix_ms;
 use crate::base::name::{Name, parse_name};
@@ -380,6 +380,11 @@ impl Daemon {
                     Duration::from_millis(next.saturating_sub(now_unix_ms()))
                         + Duration::from_millis(1)
                 }),
+                // Without the fleet's store, which the log has said.
+                Err(Failure::Unavailable(why)) => {
+                    debug!("tokens that have expired stay: {why}");
+                    Some(AGAIN)
+                }
                 Err(failure) => {
                     error!("tokens that have expired could not be taken away: {failure}");
                     Some(AGAIN)

@@ -2,8 +2,8 @@
 //! build without debug assertions has none of this.
 //!
 //! The environment variable `GEODNS_FAULTS` names a file, which may come later. Its line is the order: `fail 3`
-//! (the third of all [`point`]s from now on) or `panic NAME` ([`panic_of`]). What has been carried out stands
-//! there in its place: `failed NAME`, or `panicked NAME`.
+//! (the third of all [`point`]s from now on), `fail 3 NAME` (the third of this name) or `panic NAME` ([`panic_of`]).
+//! What has been carried out stands there in its place: `failed NAME`, or `panicked NAME`.
 
 use std::io;
 
@@ -41,11 +41,17 @@ mod orders {
 pub fn point(name: &str) -> io::Result<()> {
     let mut is_here = false;
     orders::take(|order| {
-        let turn: u64 = order.strip_prefix("fail ")?.parse().ok()?;
+        let rest = order.strip_prefix("fail ")?;
+        let (turn, wanted) = rest.split_once(' ').unwrap_or((rest, ""));
+        if !wanted.is_empty() && wanted != name {
+            return None;
+        }
+        let turn: u64 = turn.parse().ok()?;
         is_here = turn <= 1;
+        let left = || format!("fail {} {wanted}", turn - 1).trim_end().to_owned();
         Some(match is_here {
             true => format!("failed {name}"),
-            false => format!("fail {}", turn - 1),
+            false => left(),
         })
     });
     match is_here {

@@ -389,7 +389,7 @@ impl Link {
             view.in_force = position;
             view.things = position.revision;
         });
-        let now = self.read_rest().await?;
+        let mut now = self.read_rest().await?;
         let Some(membership) = membership else {
             return Err(End::NotJoined);
         };
@@ -397,6 +397,8 @@ impl Link {
         if compacted {
             let snapshot = self.store.snapshot().await?;
             position = self.take_over(home, snapshot).await?;
+            // The watch begins with the snapshot: entries that were read before it may be older.
+            now = self.read_rest().await?;
         }
         let mut watch = self.store.watch(position).await?;
         self.heed(home, &membership, &mut watch, position, now)

@@ -278,6 +278,60 @@ async fn a_node_that_was_away_goes_on_where_it_was_also_if_that_is_compacted() {
     }
 }
 
+/// A store in which another node changes its entry just before each snapshot.
+struct Changing {
+    store: Client,
+    other: Client,
+}
+
+#[async_trait]
+impl Shared for Changing {
+    async fn snapshot(&self) -> Result<Snapshot, Lost> {
+        let write = Write::new().put("node/other", "new");
+        self.other.commit(&write).await.unwrap();
+        self.store.snapshot().await
+    }
+
+    async fn below(&self, prefix: &str) -> Result<Snapshot, Lost> {
+        self.store.below(prefix).await
+    }
+
+    async fn commit(&self, write: &Write) -> Result<Revision, Refused> {
+        self.store.commit(write).await
+    }
+
+    async fn watch(&self, after: Position) -> Result<Watch, Lost> {
+        self.store.watch(after).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_of_others_are_as_new_as_the_snapshot_after_a_compaction() {
+    let (twin, a, b) = two().await;
+    let at = Arc::clone(&b.home);
+    drop(b);
+    let write = Write::new().put("node/other", "old");
+    a.client.commit(&write).await.unwrap();
+    a.set(A, "iad").await.unwrap();
+    twin.compact();
+    let store = Changing {
+        store: twin.client(),
+        other: twin.client(),
+    };
+    let link = Link::new(Arc::new(store), "b".to_owned());
+    let follows = async {
+        let mut views = link.views();
+        let following = |view: &View| view.condition == Condition::Following;
+        views.wait_for(following).await.unwrap();
+    };
+    tokio::select! {
+        never = link.follow(&*at) => match never {},
+        () = follows => {}
+    }
+    let other = ("other".to_owned(), b"new".to_vec());
+    assert!(link.below(node::PREFIX).contains(&other));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_went_back_is_not_followed_until_the_operator_says_so() {
     let (twin, a, _b) = two().await;

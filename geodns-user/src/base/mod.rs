@@ -7,6 +7,7 @@
 //! - [`lock`]: locks that outlive a panic
 //! - [`name`]: domain names
 //! - [`prefix`]: address prefixes, as people write them and as the kernel's tries have them
+//! - [`sha256`]: SHA-256 in hexadecimal digits
 
 pub mod capability;
 pub mod clock;
@@ -15,3 +16,4 @@ pub mod country;
 pub mod lock;
 pub mod name;
 pub mod prefix;
+pub mod sha256;

@@ -8,9 +8,10 @@ use clap::Subcommand;
 
 use super::output::{NUMBER, TEXT, grouped, pairs, plural, table};
 use crate::base::clock::now_unix_ms;
+use crate::base::sha256::sha256;
 use crate::config::Config;
 use crate::files;
-use crate::fleet::bundle::{Bundle, CONFIG, id, open, sha256};
+use crate::fleet::bundle::{Bundle, CONFIG, id, open};
 
 /// Files that include one another, at the most.
 const MAX_DEPTH: usize = 16;

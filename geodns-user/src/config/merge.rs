@@ -5,9 +5,8 @@
 
 use std::path::Path;
 
-use ring::digest::{SHA256, digest};
-
 use super::Error;
+use crate::base::sha256;
 
 /// Sections about the machine. Where the node's own file has one of them, it stands in the place of the fleet's.
 pub const OF_NODE: [&str; 7] = [
@@ -61,9 +60,7 @@ pub(super) fn merge(text: &str, node: (&Path, &str)) -> Result<Merged, Error> {
 pub(super) fn shared_digest(text: &str) -> String {
     let mut table: toml::Table = text.parse().unwrap_or_default();
     table.retain(|section, _| !OF_NODE.contains(&section));
-    let digest = digest(&SHA256, table.to_string().as_bytes());
-    let digits = digest.as_ref().iter().take(8);
-    digits.map(|octet| format!("{octet:02x}")).collect()
+    sha256::short(table.to_string().as_bytes())
 }
 
 /// The name of the section that a line begins, as `[server]` or `[[zone]]`.

@@ -13,10 +13,10 @@ use std::io::Read;
 use std::path::{Component, Path};
 
 use minisign_verify::{PublicKey, Signature};
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
+use crate::base::sha256::{sha256, short};
 use crate::printable::line;
 
 /// Octets of a bundle, at the most.
@@ -108,18 +108,9 @@ pub struct Signed {
     pub comment: String,
 }
 
-/// SHA-256 in hexadecimal digits.
-pub fn sha256(octets: &[u8]) -> String {
-    let digest = digest(&SHA256, octets);
-    let digits = digest.as_ref().iter();
-    digits.map(|octet| format!("{octet:02x}")).collect()
-}
-
 /// The name of a bundle: the first 16 digits of its SHA-256.
 pub fn id(octets: &[u8]) -> String {
-    let mut id = sha256(octets);
-    id.truncate(16);
-    id
+    short(octets)
 }
 
 /// Whether a text could be the name of a bundle.

@@ -1,11 +1,17 @@
 //! What a node says of itself in the shared store, under `node/NAME`. The entry goes when the node does.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::shared::Revision;
+use crate::shared::{Lease, Revision};
 
 /// Keys of nodes begin with this.
 pub const PREFIX: &str = "node/";
+/// A node lives for this time after it was heard of for the last time.
+pub const ALIVE: Duration = Duration::from_secs(10);
+/// The lease of what a node puts: it goes when the node does.
+pub const LEASE: Lease = Lease::WhileAlive(ALIVE);
 
 /// A node, as it says itself. What a later version says besides is left aside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

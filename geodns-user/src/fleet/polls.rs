@@ -4,16 +4,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::node;
 use super::votes::{AllVotes, Targets, Unreadable, Votes, targets_key, votes_key};
 use crate::config::Quorum as Rules;
 use crate::service::Voted;
-use crate::shared::{Lease, Put};
+use crate::shared::Put;
 use crate::steering::quorum::{Bound, By, Outcome, Quorum, Seen};
 
 /// Votes are put this often, at most.
 pub const EVERY: Duration = Duration::from_millis(100);
-/// Votes of a node that has gone stay for this time.
-pub const LEASE: Duration = Duration::from_secs(10);
 
 /// A node among the voters.
 #[derive(Debug)]
@@ -114,7 +113,7 @@ impl Polls {
         if votes != Some(&own) {
             puts.push(Put::new(votes_key(&self.node), own.to_octets()));
         }
-        let lease = Lease::WhileAlive(LEASE);
+        let lease = node::LEASE;
         puts.into_iter().map(|put| put.leased(lease)).collect()
     }
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use domain::base::Rtype;
 use geodns_common::tables::Tables;
-use geodns_common::verdict::Verdict;
 use geodns_common::wire;
 
 use crate::announce::links::Links;
@@ -142,14 +141,7 @@ impl Checks {
 
     /// Queries of others so far, in both paths.
     pub fn queries(&self, daemon: &Daemon) -> u64 {
-        let slow = daemon.server.stats().queries().into_iter().sum::<u64>();
-        let counted = daemon.counters.as_ref().map(|counters| counters.read());
-        let answers = counted.and_then(Result::ok).map_or(0, |counts| {
-            let all = Verdict::ALL.iter().zip(counts);
-            let answers = all.filter(|(verdict, _)| verdict.is_answer());
-            answers.map(|(_, count)| count).fold(0, u64::wrapping_add)
-        });
-        slow.wrapping_add(answers).wrapping_sub(self.own)
+        daemon.queries().wrapping_sub(self.own)
     }
 
     /// Tries the program in each link out, for each address. `None`: a new plan is on its way.

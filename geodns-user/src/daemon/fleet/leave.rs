@@ -14,13 +14,12 @@ use crate::announce::course::Permission;
 use crate::base::lock::lock;
 use crate::config::Keep;
 use crate::daemon::Daemon;
-use crate::shared::{Lease, Put};
+use crate::fleet::node;
+use crate::shared::Put;
 use crate::supervise::Never;
 
 /// The key that each node puts which leaves.
 const TURN: &str = "announce/turn";
-/// How long an entry stays after its node was heard of for the last time.
-const LEASE: Lease = Lease::WhileAlive(Duration::from_secs(10));
 /// The registry must not be older than this.
 const FRESH: Duration = Duration::from_secs(5);
 /// How often a node that may not leave counts again.
@@ -109,7 +108,7 @@ impl Daemon {
             true => {
                 let write = write.guard(TURN, link.changed(TURN));
                 let write = write.put(TURN, link.node.as_str());
-                write.with(Put::new(leaving(link), "leaves").leased(LEASE))
+                write.with(Put::new(leaving(link), "leaves").leased(node::LEASE))
             }
             false => write.delete(leaving(link)),
         };

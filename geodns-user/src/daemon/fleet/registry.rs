@@ -5,22 +5,20 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ring::digest::{Context, SHA256};
 use tokio::time::{sleep, timeout};
 
 use super::link::{Condition, Failed, Link, View};
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::read;
+use crate::base::sha256;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
 use crate::fleet::node::{self, Node};
 use crate::geo::Layer;
-use crate::shared::{Lease, Put};
+use crate::shared::Put;
 use crate::supervise::Never;
 use crate::world::World;
 
-/// How long an entry stays after its node was heard of for the last time.
-const LEASE: Lease = Lease::WhileAlive(Duration::from_secs(10));
 /// The least time between two entries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often rates are looked at.
@@ -96,7 +94,7 @@ impl Daemon {
         let write = write.map_err(|failure| failure.to_string())?;
         // Two nodes with one name: one of them is first.
         let write = write.guard(key.clone(), link.changed(&key));
-        let write = write.with(Put::new(key, node.value()).leased(LEASE));
+        let write = write.with(Put::new(key, node.value()).leased(node::LEASE));
         match link.commit(&write).await {
             Ok(revision) => link.in_force(revision).await,
             Err(Failed::Conflict(revision)) => {
@@ -126,19 +124,6 @@ impl Daemon {
         })
     }
 
-    /// Queries so far, of both paths.
-    fn queries(&self) -> u64 {
-        let slow = self.server.stats().snapshot();
-        let of = |name: &str| slow.get(name).copied().unwrap_or(0);
-        let slow = of("queries_udp") + of("queries_tcp");
-        let fast = self
-            .counters
-            .as_ref()
-            .and_then(|counters| counters.read().ok());
-        let answered = fast.map(|counts| crate::observe::counters::answered(&counts));
-        slow + answered.unwrap_or(0)
-    }
-
     /// A hash over all that decides answers: lists, overrides, words on mirrors, rules, zones.
     fn hash_of_plan(&self, world: &World, hashes: &mut Hashes) -> String {
         let mut text = String::new();
@@ -151,8 +136,10 @@ impl Daemon {
                 let _ = write!(text, "pool {}", of.id);
                 for layer in [&layers.base, &layers.imported] {
                     let known = hashes.iter().find(|(known, _)| Arc::ptr_eq(known, layer));
-                    let hash =
-                        known.map_or_else(|| hash(&layer.to_bytes()), |(_, hash)| hash.clone());
+                    let hash = known.map_or_else(
+                        || sha256::short(&layer.to_bytes()),
+                        |(_, hash)| hash.clone(),
+                    );
                     let _ = write!(text, " {hash}");
                     fresh.push((Arc::clone(layer), hash));
                 }
@@ -178,23 +165,8 @@ impl Daemon {
             .collect();
         serials.sort_unstable();
         let _ = write!(text, "zones {serials:?}");
-        hash(text.as_bytes())
+        sha256::short(text.as_bytes())
     }
-}
-
-/// The first 16 hexadecimal digits of a SHA-256.
-fn hash(octets: &[u8]) -> String {
-    let mut context = Context::new(&SHA256);
-    context.update(octets);
-    let digest = context.finish();
-    digest
-        .as_ref()
-        .iter()
-        .take(8)
-        .fold(String::new(), |mut text, octet| {
-            let _ = write!(text, "{octet:02x}");
-            text
-        })
 }
 
 /// A number with two digits that count: an entry changes only if the number does much.

@@ -21,19 +21,18 @@ use crate::daemon::force::internal;
 use crate::files;
 use crate::fleet::bundle::{self, Bundle};
 use crate::fleet::kept::KeptBundles;
+use crate::fleet::node;
 use crate::fleet::rollout::{
     Act, Answers, BUNDLE, Canary, Local, Progress, REPORT, Report, Rollout, Rules, Seen, Stage,
     waves,
 };
-use crate::shared::{Lease, Put, Write};
+use crate::shared::{Put, Write};
 use crate::supervise::Never;
 
 /// How often a node looks at the rollout.
 const EVERY: Duration = Duration::from_millis(250);
 /// A report is put at least this often while answers are counted.
 const COUNT: Duration = Duration::from_secs(2);
-/// How long a report stays after its node.
-const LEASE: Lease = Lease::WhileAlive(Duration::from_secs(10));
 const CURRENT: &str = "rollout/current";
 const HISTORY: &str = "rollout/history/";
 /// Rollouts that are remembered.
@@ -325,7 +324,7 @@ impl Daemon {
         let Ok(value) = serde_json::to_vec(report) else {
             return;
         };
-        let put = Put::new(key, value).leased(LEASE);
+        let put = Put::new(key, value).leased(node::LEASE);
         let report = report.clone();
         if self
             .commit_as_member(link, |write| write.with(put))

@@ -10,6 +10,9 @@ mod listening;
 mod summary;
 pub mod systemd;
 
+use super::Daemon;
+use crate::observe::counters;
+
 pub use failure::LastFailure;
 pub use listening::NotListening;
 
@@ -22,4 +25,14 @@ pub struct Report {
     pub not_listening: NotListening,
     /// The last beat of the heartbeat.
     pub pulse: systemd::Pulse,
+}
+
+impl Daemon {
+    /// Queries of others so far: those that the program has answered, and all of the slow path.
+    pub fn queries(&self) -> u64 {
+        let slow = self.server.stats().queries().into_iter().sum::<u64>();
+        let counted = self.counters.as_ref().map(|counters| counters.read());
+        let fast = counted.and_then(Result::ok);
+        slow.wrapping_add(fast.map_or(0, |counts| counters::answered(&counts)))
+    }
 }

@@ -168,7 +168,7 @@ async fn a_hundred_nodes_decide_together_about_a_thousand_targets() {
 async fn nodes_that_die_have_no_vote_when_their_lease_is_over() {
     let mut world = World::new(NODES, 10).await;
     world.voters.truncate(51);
-    world.run(LEASE + Duration::from_secs(2)).await;
+    world.run(node::ALIVE + Duration::from_secs(2)).await;
     let voters = world.voters[0].polls.all.nodes().count();
     assert_eq!(voters, 51);
     let target = World::target(3);
@@ -178,7 +178,7 @@ async fn nodes_that_die_have_no_vote_when_their_lease_is_over() {
     world.run(Duration::from_secs(1)).await;
     assert_eq!(world.have_down(target), 51);
     world.voters.truncate(2);
-    world.run(LEASE + Duration::from_secs(2)).await;
+    world.run(node::ALIVE + Duration::from_secs(2)).await;
     let outcome = world.voters[0].polls.outcome();
     let careful = "2 of 2 nodes have a vote, and the quorum takes 3";
     assert_eq!(outcome.careful.as_deref(), Some(careful));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::built::binary;
 use crate::net::{Pins, Space, output};
+use crate::process::ends_with_us;
 use crate::world;
 
 /// How long a daemon may take to be ready, on a busy machine.
@@ -274,11 +275,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        // A killed test leaves no daemon.
-        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-        }
+        ends_with_us(&mut command, Signal::SIGKILL);
         command
             .spawn()
             .with_context(|| format!("cannot run {}", self.binary.display()))

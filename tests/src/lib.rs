@@ -9,7 +9,7 @@
 //! - [`terminal`]: a program on a pseudo terminal, and what is to be seen there
 //! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
-//! - [`peers`]: other name servers
+//! - [`peers`]: other name servers; [`process`]: processes that end with us
 //! - [`etcd`]: real etcd; [`conforms`]: rules that every store of shared state keeps
 //! - [`sites`]: sites with one anycast address, their routers, and clients
 //! - [`primary`]: a primary that says whatever it is told to
@@ -37,6 +37,7 @@ pub mod net;
 pub mod packet;
 pub mod peers;
 pub mod primary;
+pub mod process;
 pub mod real;
 pub mod rig;
 pub mod sites;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use nix::unistd::Pid;
 use crate::dns::{self, Query, SOA};
 use crate::net::{Space, output};
 use crate::other_server;
+use crate::process::ends_with_us;
 
 /// How long one may take to be ready, and to end, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,11 +97,7 @@ impl Peer {
         };
         let program = other_server(program)?;
         let mut command = space.command(&program);
-        // A killed test leaves no server.
-        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?));
-        }
+        ends_with_us(&mut command, Signal::SIGTERM);
         let child = command
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use geodns_tests::dns::{self, A, Query, Reply, SOA};
 use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, at};
 use geodns_tests::primary::Primary;
+use geodns_tests::process::ends_with_us;
 use geodns_tests::web::Web;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -46,10 +46,7 @@ impl Disk {
         let below = std::fs::metadata(&at)?.dev();
         let mut command = Command::new("bindfs");
         command.arg("-f").arg(&real).arg(&at).stdin(Stdio::null());
-        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-        }
+        ends_with_us(&mut command, Signal::SIGKILL);
         let server = command.spawn().context("cannot start bindfs")?;
         let disk = Self { server, at };
         let end = Instant::now() + PATIENCE;

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, ANY, COOKIE, NSID, PADDING, Query, Reply, TC, TXT};
 use geodns_tests::net::{Pair, at, ip, run};
+use geodns_tests::process::ends_with_us;
 use geodns_tests::twins::Twins;
 use geodns_tests::ways::{Asking, WAYS, Way};
 use geodns_tests::{needs_root, other_server};
@@ -288,11 +288,7 @@ fn a_resolver_gets_its_answer_in_the_end() -> Result<()> {
     )?;
     let log = fs::File::create(folder.path().join("log"))?;
     let mut command = pair.client.command(other_server("unbound")?);
-    // A killed test leaves no server.
-    // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-    unsafe {
-        command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-    }
+    ends_with_us(&mut command, Signal::SIGKILL);
     let mut unbound = command
         .args(["-d", "-c"])
         .arg(&config)

@@ -1,13 +1,12 @@
 //! Knot DNS at the sites, watched by anycast-healthchecker with BIRD, and by ExaBGP's healthcheck: as they come, and as
 //! fast as they go.
 
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use geodns_tests::peers::{self, Kind, Peer};
+use geodns_tests::process::Process;
 use geodns_tests::sites::asker::Asker;
 use geodns_tests::sites::routing::{Bird, Detection, node};
 use geodns_tests::sites::{Site, Sites, V4, V6};
@@ -66,33 +65,6 @@ const SETUPS: [Setup; 4] = [
         fall: 1,
     },
 ];
-
-/// A process that ends with this one.
-struct Process(Child);
-
-impl Process {
-    fn start(mut command: Command, log: File) -> Result<Self> {
-        // A bench that is killed leaves nothing.
-        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A site with Knot DNS, and what announces it.
 struct Node {
@@ -210,7 +182,7 @@ fn healthchecker(
         .arg(at("config"))
         .arg("-d")
         .arg(at("checks"));
-    let process = Process::start(command, File::create(at("output"))?)?;
+    let process = Process::start(command, at("output"))?;
     Ok((bird, process))
 }
 
@@ -234,5 +206,5 @@ fn exabgp(site: &Site, setup: &Setup, folder: &tempfile::TempDir) -> Result<Proc
         .arg("server")
         .arg(&path)
         .env("exabgp_daemon_user", "root");
-    Process::start(command, File::create(folder.path().join("output"))?)
+    Process::start(command, folder.path().join("output"))
 }

@@ -1,21 +1,21 @@
 //! BIRD and FRR in a namespace, and the configurations of routers and nodes.
 
 use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::{V4, V6, link_addresses};
 use crate::net::{Space, run};
 use crate::other_server;
+use crate::process::Process;
 
 /// How long a routing daemon may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -168,56 +168,6 @@ route-map NONE deny 10
     text
 }
 
-/// A routing daemon's process, its configuration and its log.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(&log)?;
-        // A killed test leaves no daemon.
-        // SAFETY: prctl is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(|| Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?));
-        }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        Ok(Self { child, log })
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    fn require_alive(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("a routing daemon ended ({status}):\n{}", self.log());
-        }
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(
-            Pid::from_raw(i32::try_from(self.child.id())?),
-            signal,
-        )?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// BIRD, running.
 #[derive(Debug)]
 pub struct Bird {
@@ -266,8 +216,7 @@ impl Bird {
 
     /// Starts it again in place of the one that runs, which is killed.
     pub fn again(&mut self, space: &Space) -> Result<()> {
-        self.process.child.kill()?;
-        self.process.child.wait()?;
+        self.process.end()?;
         self.process = Self::process(space, self.folder.path())?;
         self.ready()
     }

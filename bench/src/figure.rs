@@ -20,6 +20,35 @@ pub struct Figure {
     pub goal: Option<Goal>,
 }
 
+/// The figures so far. A measurement that fails does not lose those of others.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// Measured.
+    pub figures: Vec<Figure>,
+    /// Measurements that failed, and why.
+    pub failures: Vec<String>,
+}
+
+impl Results {
+    /// Measures, and takes what comes of it.
+    pub fn take(&mut self, name: &str, measure: impl FnOnce() -> anyhow::Result<Vec<Figure>>) {
+        eprintln!("bench: {name}");
+        match measure() {
+            Ok(figures) => self.figures.extend(figures),
+            Err(error) => {
+                let failure = format!("{name}: {error:#}");
+                eprintln!("bench: {failure}");
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    /// Whether everything was measured and reaches its goals.
+    pub fn met(&self) -> bool {
+        self.failures.is_empty() && self.figures.iter().all(Figure::met)
+    }
+}
+
 /// A goal for a figure's median.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
@@ -165,6 +194,19 @@ mod tests {
         assert_eq!(quantile(&values, 1.0), 5.0);
         assert_eq!(quantile(&values, 0.99), 5.0);
         assert_eq!(quantile(&[], 0.5), 0.0);
+    }
+
+    #[test]
+    fn a_measurement_that_fails_loses_no_other() {
+        let figure = Figure::new("b", "w", "x", vec![1.0]);
+        let mut results = Results::default();
+        results.take("one", || Ok(vec![figure.clone()]));
+        assert!(results.met());
+        results.take("two", || anyhow::bail!("no route"));
+        results.take("three", || Ok(vec![figure.clone()]));
+        assert_eq!(results.failures, ["two: no route"]);
+        assert_eq!(results.figures.len(), 2);
+        assert!(!results.met());
     }
 
     #[test]

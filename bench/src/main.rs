@@ -37,14 +37,14 @@ mod slow;
 mod stages;
 mod verifier;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use geodns_tests::{real_databases, real_prefixes};
 
-use figure::{Figure, table, to_json};
+use figure::{Figure, Results, table, to_json};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", about = "Measure")]
@@ -85,16 +85,18 @@ const NAMES: [&str; 14] = [
 fn main() -> ExitCode {
     let args = Args::parse();
     match bench(&args) {
-        Ok(figures) => {
+        Ok(results) => {
             if args.json {
-                println!("{:#}", to_json(&figures));
+                println!("{:#}", to_json(&results.figures));
             } else {
-                println!("{}", table(&figures));
+                println!("{}", table(&results.figures));
             }
-            if figures.iter().all(Figure::met) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
+            for failure in &results.failures {
+                eprintln!("bench: not measured: {failure}");
+            }
+            match results.met() {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
             }
         }
         Err(error) => {
@@ -104,7 +106,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn bench(args: &Args) -> Result<Vec<Figure>> {
+fn bench(args: &Args) -> Result<Results> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "network namespaces and XDP need root: run `sudo cargo xtask bench`"
@@ -118,7 +120,11 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
     }
     if args.peers {
         let list = list.context("there is no real prefix list: run `cargo xtask data`")?;
-        return peers::run(list, rounds, &args.benches, args.out.as_deref());
+        let figures = peers::run(list, rounds, &args.benches, args.out.as_deref())?;
+        return Ok(Results {
+            figures,
+            ..Results::default()
+        });
     }
     for name in &args.benches {
         ensure!(
@@ -127,31 +133,37 @@ fn bench(args: &Args) -> Result<Vec<Figure>> {
             NAMES.join(", ")
         );
     }
-    let mut figures = Vec::new();
+    let mut results = Results::default();
     for name in NAMES.into_iter().filter(|name| wanted(name)) {
-        eprintln!("bench: {name}");
-        figures.extend(match name {
-            "verifier" => verifier::run(list)?,
-            "cost" => cost::run(rounds)?,
-            "stages" => stages::run(list, rounds)?,
-            "flood" => flood::run(list, rounds)?,
-            "abuse" => [abuse::run(rounds)?, connections::run(rounds)?].concat(),
-            "import" => match list {
-                Some(list) => import::run(list, rounds)?,
-                None => Vec::new(),
-            },
-            "names" => names::run(rounds)?,
-            "flip" => flip::run(list, rounds)?,
-            "slow" => slow::run(rounds)?,
-            "fleet" => fleet::events::run(rounds)?,
-            "fleet-peers" => fleet::peers::run(rounds)?,
-            "fleet-edits" => fleet::edits::run(rounds)?,
-            "geography" => match real_databases() {
-                Some(databases) => geography::run(&databases, rounds)?,
-                None => Vec::new(),
-            },
-            _ => edit::run(list, rounds)?,
-        });
+        match name {
+            "fleet" => fleet::events::run(rounds, &mut results),
+            "fleet-peers" => fleet::peers::run(rounds, &mut results),
+            "fleet-edits" => fleet::edits::run(rounds, &mut results),
+            _ => results.take(name, || one(name, list, rounds)),
+        }
     }
-    Ok(figures)
+    Ok(results)
+}
+
+/// A bench whose figures come all together.
+fn one(name: &str, list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
+    Ok(match name {
+        "verifier" => verifier::run(list)?,
+        "cost" => cost::run(rounds)?,
+        "stages" => stages::run(list, rounds)?,
+        "flood" => flood::run(list, rounds)?,
+        "abuse" => [abuse::run(rounds)?, connections::run(rounds)?].concat(),
+        "import" => match list {
+            Some(list) => import::run(list, rounds)?,
+            None => Vec::new(),
+        },
+        "names" => names::run(rounds)?,
+        "flip" => flip::run(list, rounds)?,
+        "slow" => slow::run(rounds)?,
+        "geography" => match real_databases() {
+            Some(databases) => geography::run(&databases, rounds)?,
+            None => Vec::new(),
+        },
+        _ => edit::run(list, rounds)?,
+    })
 }

@@ -31,6 +31,17 @@ pub fn fleet(name: &str, etcd: Vec<Endpoint>) -> Fleet {
     }
 }
 
+/// The section of a configuration with the name and the endpoints of a fleet.
+pub fn section(fleet: &Fleet) -> String {
+    let endpoints = fleet.etcd.iter().map(|at| format!("{:?}", at.to_string()));
+    let endpoints: Vec<String> = endpoints.collect();
+    format!(
+        "[fleet]\nname = {:?}\netcd = [{}]\n",
+        fleet.name,
+        endpoints.join(", ")
+    )
+}
+
 /// Wishes for a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
@@ -204,15 +215,14 @@ impl Cluster {
 
     /// The section of a configuration that says the same.
     pub fn section(&self, name: &str) -> String {
-        let endpoints = self.endpoints();
-        let endpoints: Vec<String> = endpoints
-            .iter()
-            .map(|at| format!("{:?}", at.to_string()))
-            .collect();
-        format!(
-            "[fleet]\nname = {name:?}\netcd = [{}]\n",
-            endpoints.join(", ")
-        )
+        section(&self.fleet(name))
+    }
+
+    /// The fleet as a node beside this member has it: the member stands first.
+    pub fn fleet_beside(&self, number: usize, name: &str) -> Fleet {
+        let mut fleet = self.fleet(name);
+        fleet.etcd.rotate_left(number);
+        fleet
     }
 
     /// Endpoints for clients.

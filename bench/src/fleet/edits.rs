@@ -19,7 +19,7 @@ use geodns_tests::sites::{self, NAMES, Sites};
 
 use super::milliseconds;
 use super::world::COUNT;
-use crate::figure::{Figure, Goal, quantile};
+use crate::figure::{Figure, Goal, Results, quantile};
 
 /// Nodes that only follow.
 const FOLLOWERS: usize = 100;
@@ -58,13 +58,11 @@ const DISTANCES: [Distance; 2] = [
 ];
 
 /// Measures edits at each distance.
-pub fn run(rounds: usize) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+pub fn run(rounds: usize, results: &mut Results) {
     for distance in &DISTANCES {
-        eprintln!("bench: fleet: edits, {}", distance.name);
-        figures.extend(measure(distance, rounds)?);
+        let name = format!("fleet: edits, {}", distance.name);
+        results.take(&name, || measure(distance, rounds));
     }
-    Ok(figures)
 }
 
 fn measure(distance: &Distance, rounds: usize) -> Result<Vec<Figure>> {
@@ -91,7 +89,7 @@ fn measure(distance: &Distance, rounds: usize) -> Result<Vec<Figure>> {
             &NAMES[..2]
         );
         // Its own site's member of etcd first.
-        let section = section(&cluster.fleet("bench"), site.number);
+        let section = etcd::section(&cluster.fleet_beside(site.number - 1, "bench"));
         let setup = sites::setup(site.number).and(&pool).and(&section);
         daemons.push(Daemon::start(&site.node, &setup)?);
     }
@@ -103,7 +101,7 @@ fn measure(distance: &Distance, rounds: usize) -> Result<Vec<Figure>> {
     let seen: Arc<Mutex<Vec<Vec<Instant>>>> = Arc::default();
     std::thread::scope(|scope| {
         for site in &sites.sites {
-            let fleet = own_first(cluster.fleet("bench"), site.number);
+            let fleet = cluster.fleet_beside(site.number - 1, "bench");
             let count = FOLLOWERS / COUNT + usize::from(site.number <= FOLLOWERS % COUNT);
             let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
             scope.spawn(move || site.node.enter(|| follow(&fleet, count, &seen, &over)));
@@ -251,21 +249,4 @@ fn all_have(seen: &Mutex<Vec<Vec<Instant>>>, count: usize) -> Result<Instant> {
 
 fn address(number: usize) -> IpAddr {
     IpAddr::from([10, 77, number as u8, 2])
-}
-
-/// The fleet, the member of this site first.
-fn own_first(mut fleet: Fleet, number: usize) -> Fleet {
-    fleet.etcd.rotate_left(number - 1);
-    fleet
-}
-
-fn section(fleet: &Fleet, number: usize) -> String {
-    let fleet = own_first(fleet.clone(), number);
-    let endpoints = fleet.etcd.iter().map(|at| format!("{:?}", at.to_string()));
-    let endpoints: Vec<String> = endpoints.collect();
-    format!(
-        "[fleet]\nname = {:?}\netcd = [{}]\n",
-        fleet.name,
-        endpoints.join(", ")
-    )
 }

@@ -14,7 +14,7 @@ use geodns_tests::{other_server, python_peer};
 use nix::sys::signal::Signal;
 
 use super::{BEFORE, Course, RATE, milliseconds};
-use crate::figure::Figure;
+use crate::figure::{Figure, Results};
 
 /// Sites: one that the event happens at, and one that clients go to.
 const COUNT: usize = 2;
@@ -74,39 +74,38 @@ struct Node {
     _folder: tempfile::TempDir,
 }
 
-/// The server dies, and the server hangs, beside each watcher.
-pub fn run(rounds: usize) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+/// The server hangs, beside each watcher.
+pub fn run(rounds: usize, results: &mut Results) {
     for setup in &SETUPS {
-        let sites = Sites::new(COUNT, Detection::Bfd)?;
-        let start = |site: &Site| Node::start(site, setup);
-        let nodes = sites.sites.iter().map(start).collect::<Result<Vec<_>>>()?;
-        let settle = || sites.wait_for_over(&[V4], &[Some(1), Some(2)]);
-        settle()?;
-        let mut nodes = nodes.into_iter();
-        let first = nodes.next().context("a first site")?;
-        let _others: Vec<Node> = nodes.collect();
         let name = format!("{}: Knot DNS hangs", setup.name);
-        eprintln!("bench: fleet: {name}");
-        let mut course = Course::new(&name);
-        for _ in 0..rounds {
-            settle()?;
-            let asker = Asker::start(&sites.sites[0].client, V4, RATE)?;
-            std::thread::sleep(BEFORE);
-            let at = Instant::now();
-            first.knot.signal(Signal::SIGSTOP)?;
-            while sites.who(1, V4)? != Some(2) && at.elapsed() < PATIENCE {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            let seen = asker.finish()?;
-            let moved = seen.moved_from(1, at).context("nobody moved")?;
-            course.moved.rounds.push(milliseconds(moved));
-            course.lost.rounds.push(seen.lost() as f64);
-            first.knot.signal(Signal::SIGCONT)?;
-        }
-        figures.extend(course.figures());
+        results.take(&format!("fleet: {name}"), || measure(setup, &name, rounds));
     }
-    Ok(figures)
+}
+
+fn measure(setup: &Setup, name: &str, rounds: usize) -> Result<Vec<Figure>> {
+    let sites = Sites::new(COUNT, Detection::Bfd)?;
+    let start = |site: &Site| Node::start(site, setup);
+    let nodes = sites.sites.iter().map(start).collect::<Result<Vec<_>>>()?;
+    let settle = || sites.wait_for_over(&[V4], &[Some(1), Some(2)]);
+    settle()?;
+    let first = nodes.first().context("a first site")?;
+    let mut course = Course::new(name);
+    for _ in 0..rounds {
+        settle()?;
+        let asker = Asker::start(&sites.sites[0].client, V4, RATE)?;
+        std::thread::sleep(BEFORE);
+        let at = Instant::now();
+        first.knot.signal(Signal::SIGSTOP)?;
+        while sites.who(1, V4)? != Some(2) && at.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let seen = asker.finish()?;
+        let moved = seen.moved_from(1, at).context("nobody moved")?;
+        course.moved.rounds.push(milliseconds(moved));
+        course.lost.rounds.push(seen.lost() as f64);
+        first.knot.signal(Signal::SIGCONT)?;
+    }
+    Ok(course.figures())
 }
 
 impl Node {

@@ -183,7 +183,7 @@ fn a_complaint_names_what_it_is_of_in_fields() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;
     let check = "id = \"sin\"\naddresses = [\"203.0.113.10\"]\n\
-                 check = { type = \"exec\", command = [\"/nowhere/check\"], interval = \"200ms\" }\n";
+                 check = { type = \"exec\", command = [\"/nowhere/check\"], interval = \"2s\" }\n";
     let catalogs = ["broken", "greedy"].map(|name| {
         format!(
             "[[zone]]\nname = \"{name}.test\"\nfile = \"{name}.zone\"\ncatalog = \"consumer\"\n\

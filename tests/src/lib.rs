@@ -10,7 +10,7 @@
 //! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers; [`process`]: processes that end with us
-//! - [`etcd`]: real etcd; [`conforms`]: rules that every store of shared state keeps
+//! - [`etcd`]: real etcd; [`bundles`]: signed bundles; [`conforms`]: rules that every store of shared state keeps
 //! - [`sites`]: sites with one anycast address, their routers, and clients
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
@@ -25,6 +25,7 @@
 
 pub mod authority;
 pub mod built;
+pub mod bundles;
 pub mod cases;
 pub mod conforms;
 pub mod crowd;
@@ -49,8 +50,22 @@ pub mod web;
 pub mod world;
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result, ensure};
+
+/// How long anything that must come may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something holds that must come.
+pub fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !holds()? {
+        ensure!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
 
 /// The real prefix list that `cargo xtask data` derives, if it is in the cache.
 pub fn real_prefixes() -> Option<PathBuf> {
@@ -79,7 +94,7 @@ pub fn real_country_databases() -> Option<Vec<PathBuf>> {
 
 /// A program of another server, which `cargo xtask test` puts in the cache (`knotd`, `nsd`,
 /// `named`, `named-checkzone`, `kzonecheck`); else the one that is installed.
-pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
+pub fn other_server(program: &str) -> Result<PathBuf> {
     let ours = cache().map(|cache| cache.join("servers").join(program));
     let installed = ["/usr/sbin", "/usr/bin"].map(|folder| PathBuf::from(folder).join(program));
     let mut places = ours.into_iter().chain(installed);
@@ -89,16 +104,16 @@ pub fn other_server(program: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// A Python program that `cargo xtask test` installs in the cache.
-pub fn python_program(program: &str) -> anyhow::Result<PathBuf> {
+pub fn python_program(program: &str) -> Result<PathBuf> {
     python("python", program, "cargo xtask test")
 }
 
 /// A Python program that `cargo xtask bench` installs in the cache, to measure it beside ours.
-pub fn python_peer(program: &str) -> anyhow::Result<PathBuf> {
+pub fn python_peer(program: &str) -> Result<PathBuf> {
     python("python-peers", program, "cargo xtask bench fleet")
 }
 
-fn python(environment: &str, program: &str, installed_by: &str) -> anyhow::Result<PathBuf> {
+fn python(environment: &str, program: &str, installed_by: &str) -> Result<PathBuf> {
     let path = cache().map(|cache| cache.join(environment).join("bin").join(program));
     path.filter(|path| path.is_file())
         .with_context(|| format!("there is no {program}: run `{installed_by}`, which installs it"))

@@ -16,8 +16,8 @@ use geodns_tests::daemon::{
     Daemon, EXAMPLE, EXAMPLE_PREFIXES, EXAMPLE_ZONE, Home, Setup, difference,
 };
 use geodns_tests::dns::{self, A, AAAA, Query, Reply, TXT};
-use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, at, output, run};
+use geodns_tests::{needs_root, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -93,18 +93,9 @@ impl Site {
         attached(&self.pair)
     }
 
-    /// Waits, up to 5 seconds, until something holds.
+    /// Waits until something holds.
     fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + Duration::from_secs(5);
-        while !holds(self)? {
-            ensure!(
-                Instant::now() < end,
-                "{what}: not within 5 s:\n{}",
-                self.daemon.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        until(what, || holds(self)).with_context(|| self.daemon.log())
     }
 }
 

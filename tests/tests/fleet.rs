@@ -6,12 +6,10 @@ use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{A, Query, Reply};
 use geodns_tests::etcd::{Cluster, Setup as EtcdSetup, Triangle};
-use geodns_tests::needs_root;
 use geodns_tests::net::at;
+use geodns_tests::{needs_root, until};
 use nix::sys::signal::Signal;
 
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 const PREFIX: &str = "10.77.0.0/16";
 
 /// Three sites, each with a member of etcd and a daemon.
@@ -95,15 +93,6 @@ impl Fleet {
         let space = &self.cluster.triangle().spaces[number];
         self.daemons[number].again(space, &self.setups[number])
     }
-}
-
-fn until(what: &str, mut is: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !is()? {
-        ensure!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 fn overrides(daemon: &Daemon) -> Result<String> {

@@ -3,17 +3,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::mmdb::Writer;
-use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, ip, output};
+use geodns_tests::{needs_root, until};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 const SERVER: &str = "192.0.2.53";
 const V4: &str = "11.1.0.1";
 const V6: &str = "2a00:1::1";
@@ -71,16 +70,7 @@ impl Site {
     }
 
     fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        while !holds(self)? {
-            ensure!(
-                Instant::now() < end,
-                "{what}: too late:\n{}",
-                self.daemon.log()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        until(what, || holds(self)).with_context(|| self.daemon.log())
     }
 
     fn last_error(&self) -> Result<Option<String>> {

@@ -18,16 +18,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// Waits until something holds.
 fn until(what: &str, daemon: &Daemon, holds: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + SOON;
-    while !holds()? {
-        ensure!(
-            Instant::now() < end,
-            "{what}: not within {SOON:?}:\n{}",
-            daemon.log()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    geodns_tests::until(what, holds).with_context(|| daemon.log())
 }
 
 fn complaints(daemon: &Daemon) -> Result<Vec<String>> {

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, bail, ensure};
 use geodns_tests::built::binary;
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, ANY, MX, Query, TXT};
-use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, at, ip};
 use geodns_tests::packet::Frame;
+use geodns_tests::{needs_root, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pcap_file::pcap::PcapReader;
@@ -73,15 +73,6 @@ impl Site {
         })?;
         Ok(capture)
     }
-}
-
-fn until(what: &str, holds: impl Fn() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + LONG;
-    while !holds()? {
-        ensure!(Instant::now() < end, "{what}: not within {LONG:?}");
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 struct Capture {

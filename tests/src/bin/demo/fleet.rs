@@ -3,22 +3,18 @@
 //! A site falls silent, one is drained, a daemon is killed, an operator edits, and a bundle is rolled out and back: a
 //! client asks all the while, and a table says who answered whom, how soon, and what was lost.
 
-use std::fs;
-use std::io::Cursor;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::built::binary;
+use geodns_tests::bundles::Bundles;
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::etcd::{self, Cluster};
-use geodns_tests::net::{Space, output, run};
+use geodns_tests::net::{Space, output};
 use geodns_tests::sites::asker::{Asker, Course};
 use geodns_tests::sites::routing::{Bird, Detection, LEARNED, node};
 use geodns_tests::sites::{self, NAME, NAMES, Sites, V4, V6};
-use minisign::KeyPair;
 
 use crate::step;
 
@@ -133,17 +129,17 @@ pub fn demo() -> Result<()> {
     println!(
         "\nA signed bundle of configuration and zones is rolled out: every node previews it, one runs it, then all:"
     );
-    let first = bundles.make(1, |body| {
+    let first = bundle(&bundles, 1, |body| {
         body.replace("policy = \"site\"", "policy = \"site\"\nttl = 60")
     })?;
     daemons[0].ok(&format!("fleet apply {} --wait 1s", first.display()))?;
-    let second = bundles.make(2, |body| {
+    let second = bundle(&bundles, 2, |body| {
         body.replace("policy = \"site\"", "policy = \"site\"\nttl = 10")
     })?;
     shown_as(&daemons[0], "fleet apply second.bundle --wait 1s", &second)?;
     println!("The answers have its TTL: {}", ttls(&sites)?);
     println!("\nA bundle that moves too many clients is refused before anybody runs it:");
-    let bad = bundles.make(3, |body| {
+    let bad = bundle(&bundles, 3, |body| {
         let all = format!("mirrors = {NAMES:?}");
         body.replace(&all, &format!("mirrors = {:?}", &NAMES[1..]))
     })?;
@@ -173,59 +169,19 @@ pub fn demo() -> Result<()> {
 
 fn setup(number: usize, etcd: &Cluster, bundles: &Bundles) -> Setup {
     let fleet = etcd.section("demo");
-    let key = bundles.pair.pk.to_base64();
+    let keys = bundles.trusted_keys();
     sites::setup(number).and(&format!(
-        "[announce]\nrise = \"1s\"\ndrain = \"1s\"\n{fleet}trusted_keys = [{key:?}]\n"
+        "[announce]\nrise = \"1s\"\ndrain = \"1s\"\n{fleet}{keys}"
     ))
 }
 
-/// Bundles, and the key that they are signed with.
-struct Bundles {
-    pair: KeyPair,
-    folder: tempfile::TempDir,
-}
-
-impl Bundles {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            pair: KeyPair::generate_unencrypted_keypair()?,
-            folder: tempfile::tempdir()?,
-        })
-    }
-
-    /// The configuration of all sites with a change, as a signed bundle.
-    fn make(&self, serial: u64, change: impl Fn(&str) -> String) -> Result<PathBuf> {
-        let folder = self.folder.path().join(serial.to_string());
-        fs::create_dir(&folder)?;
-        let setup = sites::setup(1);
-        for (name, content) in &setup.files {
-            fs::write(folder.join(name), content)?;
-        }
-        let body = change(&setup.body);
-        ensure!(body != setup.body, "the bundle changes nothing");
-        let config = folder.join("geodns.toml");
-        fs::write(
-            &config,
-            format!("[server]\nsite = \"ams\"\n[kernel]\ninterfaces = [\"eth0\"]\n{body}"),
-        )?;
-        let bundle = folder.join("bundle");
-        run(Command::new(binary()?)
-            .args([
-                "fleet",
-                "bundle",
-                "pack",
-                "--serial",
-                &serial.to_string(),
-                "--config",
-            ])
-            .arg(&config)
-            .arg("-o")
-            .arg(&bundle))?;
-        let octets = Cursor::new(fs::read(&bundle)?);
-        let signature = minisign::sign(None, &self.pair.sk, octets, None, None)?;
-        fs::write(folder.join("bundle.minisig"), signature.into_string())?;
-        Ok(bundle)
-    }
+/// The configuration of all sites with a change, as a signed bundle.
+fn bundle(bundles: &Bundles, serial: u64, change: impl Fn(&str) -> String) -> Result<PathBuf> {
+    let mut setup = sites::setup(1);
+    let body = change(&setup.body);
+    ensure!(body != setup.body, "the bundle changes nothing");
+    setup.body = body;
+    bundles.make(serial, &setup)
 }
 
 /// TTL of the answers at each site.

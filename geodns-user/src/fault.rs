@@ -1,9 +1,10 @@
-//! Faults that tests order of a daemon: the n-th thing from now on that may fail fails, or a task panics. A
-//! build without debug assertions has none of this.
+//! Faults that tests order of a daemon: the n-th thing from now on that may fail fails, waits or ends the daemon, or a
+//! task panics. A build without debug assertions has none of this.
 //!
 //! The environment variable `GEODNS_FAULTS` names a file, which may come later. Its line is the order: `fail 3`
-//! (the third of all [`point`]s from now on), `fail 3 NAME` (the third of this name) or `panic NAME` ([`panic_of`]).
-//! What has been carried out stands there in its place: `failed NAME`, or `panicked NAME`.
+//! (the third of all [`point`]s from now on), `fail 3 NAME` (the third of this name), `kill 1 NAME` (the daemon ends there
+//! as by SIGKILL), `hold 1 NAME` (it waits there until the file says something else), or `panic NAME` ([`panic_of`]).
+//! The file then says what has been carried out: `failed NAME`, `killed NAME`, `held NAME` or `panicked NAME`.
 
 use std::io;
 
@@ -25,13 +26,18 @@ mod orders {
         file().is_some()
     }
 
+    /// The order, or what has become of it.
+    pub fn read() -> String {
+        let order = file().and_then(|file| std::fs::read_to_string(file).ok());
+        order.unwrap_or_default().trim().to_owned()
+    }
+
     /// Carries the order out, if it is one for `carry`, which gives what stands there next.
     pub fn take(carry: impl FnOnce(&str) -> Option<String>) -> bool {
         static ORDERS: Mutex<()> = Mutex::new(());
         let Some(file) = file() else { return false };
         let _alone = lock(&ORDERS);
-        let order = std::fs::read_to_string(file).unwrap_or_default();
-        let next = carry(order.trim());
+        let next = carry(&read());
         next.is_some_and(|next| std::fs::write(file, next).is_ok())
     }
 }
@@ -39,24 +45,40 @@ mod orders {
 /// Where something may fail: an error if a test has ordered it here.
 #[cfg(debug_assertions)]
 pub fn point(name: &str) -> io::Result<()> {
-    let mut is_here = false;
+    const ORDERS: [(&str, &str); 3] = [("fail", "failed"), ("kill", "killed"), ("hold", "held")];
+    let mut done = None;
     orders::take(|order| {
-        let rest = order.strip_prefix("fail ")?;
+        let (word, rest) = order.split_once(' ')?;
+        let (_, carried_out) = ORDERS.into_iter().find(|(order, _)| *order == word)?;
         let (turn, wanted) = rest.split_once(' ').unwrap_or((rest, ""));
         if !wanted.is_empty() && wanted != name {
             return None;
         }
         let turn: u64 = turn.parse().ok()?;
-        is_here = turn <= 1;
-        let left = || format!("fail {} {wanted}", turn - 1).trim_end().to_owned();
-        Some(match is_here {
-            true => format!("failed {name}"),
-            false => left(),
-        })
+        if turn > 1 {
+            return Some(
+                format!("{word} {} {wanted}", turn - 1)
+                    .trim_end()
+                    .to_owned(),
+            );
+        }
+        done = Some(carried_out);
+        Some(format!("{carried_out} {name}"))
     });
-    match is_here {
-        true => Err(io::Error::other(format!("{name}: a test wants it to fail"))),
-        false => Ok(()),
+    match done {
+        Some("failed") => Err(io::Error::other(format!("{name}: a test wants it to fail"))),
+        Some("killed") => {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+            Ok(())
+        }
+        Some(held) => {
+            let held = format!("{held} {name}");
+            while orders::read() == held {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 

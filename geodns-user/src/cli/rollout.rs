@@ -8,7 +8,7 @@ use clap::Subcommand;
 use tokio::time::sleep;
 
 use super::output::{NUMBER, TEXT, show, table};
-use super::values::Wait;
+use super::values::{Wait, over};
 use crate::control::client::Client;
 use crate::control::rollout::{Apply, BundleDiff, BundleFile, Rollout, Rollouts};
 
@@ -37,6 +37,9 @@ pub enum Command {
         /// Shares of all nodes that follow the canary, one after the other
         #[arg(long, value_name = "SHARES", value_parser = share, value_delimiter = ',', default_value = "25%,100%")]
         waves: Vec<f64>,
+        /// Time in which all nodes must have previewed it, and those of a wave must run it
+        #[arg(long, value_name = "TIME", value_parser = over, default_value = "60s")]
+        within: Duration,
         /// Take an older bundle too, and one that moves more clients
         #[arg(long)]
         force: bool,
@@ -50,7 +53,8 @@ pub enum Command {
     Rollout,
     /// List the rollouts that are over
     History,
-    /// List the files of a bundle that differ from what this node runs
+    /// List the files of a bundle that differ from what this node runs: + added, - removed, ~ changed, ! a GeoIP
+    /// database that is another here than where the bundle was made
     Diff {
         /// The bundle
         #[arg(value_name = "FILE")]
@@ -71,6 +75,7 @@ pub async fn ask(
             canary,
             max_change,
             waves,
+            within,
             force,
             detach,
         } => {
@@ -85,6 +90,7 @@ pub async fn ask(
                 file: absolute(&file)?,
                 canary,
                 wait_ms: u64::try_from(wait.as_millis())?,
+                within_ms: u64::try_from(within.as_millis())?,
                 max_change,
                 waves,
                 force,
@@ -93,13 +99,13 @@ pub async fn ask(
             let number = begun.current.context("the daemon shows no rollout")?.number;
             match detach {
                 true => show(client.rollout().await?, json, current),
-                false => until_end(client, number, json).await,
+                false => until_end_or_interrupt(client, number, json).await,
             }
         }
         Command::Rollback => {
             let begun: Rollouts = client.rollback().await?.json()?;
             let number = begun.current.context("the daemon shows no rollout")?.number;
-            match until_end(client, number, json).await {
+            match until_end_or_interrupt(client, number, json).await {
                 // Taken back, as was wanted.
                 Err(error) if error.to_string().contains("the operator said so") => {
                     show(client.rollout().await?, json, current)
@@ -113,6 +119,21 @@ pub async fn ask(
             let file = absolute(&file)?;
             show(client.diff(&BundleFile { file }).await?, json, difference)
         }
+    }
+}
+
+/// Waits for the end of a rollout, which goes on without the command if that is interrupted.
+async fn until_end_or_interrupt(
+    client: &Client,
+    number: u64,
+    json: bool,
+) -> anyhow::Result<String> {
+    tokio::select! {
+        end = until_end(client, number, json) => end,
+        _ = tokio::signal::ctrl_c() => bail!(
+            "rollout {number} goes on without this command: `geodns fleet rollout` shows it, `geodns fleet rollback` \
+             takes it back"
+        ),
     }
 }
 
@@ -203,7 +224,8 @@ fn difference(difference: BundleDiff) -> String {
     };
     let text = marked('+', difference.added)
         + &marked('-', difference.removed)
-        + &marked('~', difference.changed);
+        + &marked('~', difference.changed)
+        + &marked('!', difference.databases);
     match text.is_empty() {
         true => "no file differs\n".to_owned(),
         false => text,

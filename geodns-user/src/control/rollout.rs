@@ -102,6 +102,8 @@ pub struct Apply {
     pub canary: String,
     /// Milliseconds that the canary is watched.
     pub wait_ms: u64,
+    /// Milliseconds in which all nodes must have previewed the bundle, and those of a wave must run it.
+    pub within_ms: u64,
     /// Share of the clients that may get another mirror, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
     pub max_change: f64,
@@ -174,6 +176,8 @@ pub struct BundleDiff {
     pub removed: Vec<String>,
     /// Files with another content.
     pub changed: Vec<String>,
+    /// GeoIP databases that have another content on this node than when the bundle was made.
+    pub databases: Vec<String>,
 }
 
 #[cfg(test)]

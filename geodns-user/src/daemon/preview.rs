@@ -20,6 +20,7 @@ use crate::base::lock::{read, write};
 use crate::config::Config;
 use crate::control::preview::{Move, NameMoves, Preview, Proposal};
 use crate::control::problem::Failure;
+use crate::geo::Geography;
 use crate::kernel::tables;
 use crate::plan::Plan;
 use crate::plan::moves::{self, Comparison, Moves};
@@ -30,15 +31,16 @@ use crate::world::World;
 impl Daemon {
     /// `POST /v1/preview`
     pub async fn preview(self: &Arc<Self>, proposal: Proposal) -> Result<Preview, Failure> {
-        self.preview_of(proposal.config.into(), false).await
+        let (preview, _) = self.preview_of(proposal.config.into(), false).await?;
+        Ok(preview)
     }
 
-    /// Previews a configuration; `is_bundle`: with the sections of this node's own file.
+    /// Previews a configuration, and gives its GeoIP databases. `is_bundle`: with the sections of this node's own file.
     pub async fn preview_of(
         self: &Arc<Self>,
         path: PathBuf,
         is_bundle: bool,
-    ) -> Result<Preview, Failure> {
+    ) -> Result<(Preview, Arc<Geography>), Failure> {
         let started = Instant::now();
         let daemon = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -54,7 +56,7 @@ impl Daemon {
             preview.config = path.display().to_string();
             preview.compile_ms = compile_ms;
             preview.compare_ms = milliseconds(started);
-            Ok(preview)
+            Ok((preview, Arc::clone(&next.inputs.geography)))
         })
         .await
         .map_err(internal)?

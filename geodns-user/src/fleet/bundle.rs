@@ -29,8 +29,6 @@ const LONGEST_PATH: usize = 200;
 const MOST_SIGNATURE: usize = 4096;
 /// The version of the manifest.
 const VERSION: u32 = 1;
-/// The name of the manifest.
-const MANIFEST: &str = "manifest.json";
 /// The name of the configuration.
 pub const CONFIG: &str = "geodns.toml";
 
@@ -46,7 +44,7 @@ pub struct Bundle {
 }
 
 /// The list of what is in a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format.
@@ -147,12 +145,14 @@ impl Bundle {
         }
         require_paths(self.files.keys())?;
         let damaged = |error: &dyn std::fmt::Display| Refused::Damaged(error.to_string());
-        let manifest = serde_json::to_vec_pretty(&self.manifest());
-        let manifest = manifest.map_err(|error| damaged(&error))?;
+        let manifest = self.manifest().to_octets()?;
         let mut archive = Builder::new(Vec::new());
         let files = self.files.iter();
         let files = files.map(|(path, content)| (path.as_str(), content.as_slice()));
-        for (path, content) in [(MANIFEST, manifest.as_slice())].into_iter().chain(files) {
+        for (path, content) in [(Manifest::NAME, manifest.as_slice())]
+            .into_iter()
+            .chain(files)
+        {
             let mut header = Header::new_gnu();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
@@ -191,9 +191,10 @@ impl Bundle {
             let read = entry.read_to_end(&mut content);
             read.map_err(|error| damaged(&error))?;
             if manifest.is_none() {
-                if path != MANIFEST {
+                if path != Manifest::NAME {
                     return Err(Refused::Damaged(format!(
-                        "it does not begin with {MANIFEST}"
+                        "it does not begin with {}",
+                        Manifest::NAME
                     )));
                 }
                 manifest = Some(content);
@@ -203,7 +204,7 @@ impl Bundle {
             }
         }
         let manifest = manifest.ok_or_else(|| Refused::Damaged("it is empty".to_owned()))?;
-        let manifest = read_manifest(&manifest)?;
+        let manifest = Manifest::parse(&manifest)?;
         require_paths(files.keys())?;
         let bundle = Self {
             serial: manifest.serial,
@@ -232,10 +233,36 @@ impl Bundle {
             _ => Ok(()),
         }
     }
+}
+
+impl Manifest {
+    /// The name of a manifest, in a bundle and where one is unpacked.
+    pub const NAME: &str = "manifest.json";
+
+    /// Reads a manifest.
+    pub fn parse(content: &[u8]) -> Result<Self, Refused> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let name = Self::NAME;
+        let damaged = |error: serde_json::Error| Refused::Damaged(format!("{name}: {error}"));
+        let Version { version } = serde_json::from_slice(content).map_err(damaged)?;
+        if version != VERSION {
+            return Err(Refused::Version(version));
+        }
+        serde_json::from_slice(content).map_err(damaged)
+    }
+
+    /// The manifest as a file.
+    pub fn to_octets(&self) -> Result<Vec<u8>, Refused> {
+        let octets = serde_json::to_vec_pretty(self);
+        octets.map_err(|error| Refused::Damaged(error.to_string()))
+    }
 
     /// Paths that differ in another bundle: `+` it has the file alone, `-` this one has, `~` it has another content.
     pub fn difference(&self, other: &Self) -> Vec<(char, String)> {
-        let (here, there) = (self.manifest().files, other.manifest().files);
+        let (here, there) = (&self.files, &other.files);
         let mut paths: Vec<&String> = here.keys().chain(there.keys()).collect();
         paths.sort_unstable();
         paths.dedup();
@@ -297,7 +324,7 @@ pub fn is_path(path: &str) -> bool {
     let mut names = components.clone();
     !path.is_empty()
         && path.len() <= LONGEST_PATH
-        && path != MANIFEST
+        && path != Manifest::NAME
         && !path.chars().any(char::is_control)
         && names.all(|name| {
             matches!(name, Component::Normal(name) if !name.as_encoded_bytes().starts_with(b"."))
@@ -318,19 +345,6 @@ fn require_paths<'a>(paths: impl Iterator<Item = &'a String> + Clone) -> Result<
     Ok(())
 }
 
-fn read_manifest(content: &[u8]) -> Result<Manifest, Refused> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let damaged = |error: serde_json::Error| Refused::Damaged(format!("{MANIFEST}: {error}"));
-    let Version { version } = serde_json::from_slice(content).map_err(damaged)?;
-    if version != VERSION {
-        return Err(Refused::Version(version));
-    }
-    serde_json::from_slice(content).map_err(damaged)
-}
-
 fn first_difference<'a>(
     one: &'a BTreeMap<String, String>,
     two: &'a BTreeMap<String, String>,
@@ -342,10 +356,12 @@ fn first_difference<'a>(
         .map(String::as_str)
 }
 
-fn within(octets: usize) -> Result<(), Refused> {
+/// Demands that a bundle has no more octets than it may have.
+pub fn within(octets: usize) -> Result<(), Refused> {
     if octets > MOST_OCTETS {
         let message = format!(
-            "the bundle has {octets} octets; {MOST_OCTETS} is the most: zones that change often come by transfers"
+            "the bundle has {octets} octets; {MOST_OCTETS} is the most: large zones come by transfers, see \
+             docs/transfers.md"
         );
         return Err(Refused::TooLarge(message));
     }

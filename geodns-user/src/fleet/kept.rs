@@ -1,12 +1,11 @@
 //! Bundles on this node's disk, in the folder `bundles` beside the state: each unpacked in a folder of its own, and
 //! which of them the node runs.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::bundle::{Bundle, CONFIG, is_id, is_path};
+use super::bundle::{Bundle, CONFIG, Manifest, is_id, is_path};
 use super::rollout::Local;
 
 /// The name of the file that says which bundle runs.
@@ -50,28 +49,18 @@ impl KeptBundles {
             }
             write(&path, content)?;
         }
+        let manifest = bundle.manifest().to_octets().map_err(io::Error::other)?;
+        write(&staged.join(Manifest::NAME), &manifest)?;
         let place = self.0.join(id);
         let _ = fs::remove_dir_all(&place);
         fs::rename(&staged, &place)?;
         File::open(&self.0)?.sync_all()
     }
 
-    /// The files of a bundle.
-    pub fn read(&self, id: &str) -> io::Result<BTreeMap<String, Vec<u8>>> {
-        let root = self.0.join(id);
-        let (mut files, mut folders) = (BTreeMap::new(), vec![root.clone()]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let below = path.strip_prefix(&root).unwrap_or(&path);
-                files.insert(below.to_string_lossy().into_owned(), fs::read(&path)?);
-            }
-        }
-        Ok(files)
+    /// The list of what is in a bundle.
+    pub fn manifest(&self, id: &str) -> io::Result<Manifest> {
+        let content = fs::read(self.0.join(id).join(Manifest::NAME))?;
+        Manifest::parse(&content).map_err(io::Error::other)
     }
 
     /// The bundle that this node runs. Without any, it runs its own file.
@@ -116,6 +105,8 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -136,7 +127,7 @@ mod tests {
         kept.unpack(two, &bundle("two")).unwrap();
         kept.unpack(two, &bundle("again")).unwrap();
         assert_eq!(fs::read(kept.config(two)).unwrap(), b"again");
-        assert_eq!(kept.read(two).unwrap(), bundle("again").files);
+        assert_eq!(kept.manifest(two).unwrap(), bundle("again").manifest());
         assert!(kept.has(one) && kept.has(two) && !kept.has("../etc"));
         assert!(kept.unpack("../etc", &bundle("x")).is_err());
         let mut outside = bundle("x");

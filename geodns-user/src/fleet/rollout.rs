@@ -23,12 +23,14 @@ pub const ROLLOUT: &str = "rollout/";
 pub const REPORT: &str = "report/";
 /// Keys of bundles begin with this.
 pub const BUNDLE: &str = "bundle/";
-/// Time for all nodes to preview a bundle, and for those of a wave to run it.
+/// Time for all nodes to preview a bundle, and for those of a wave to run it, unless the operator gives another.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Share of SERVFAIL and REFUSED among a node's answers that a bundle may add.
 const MOST_BAD: f64 = 0.01;
 /// Answers that a share is worth something from.
 const LEAST_ANSWERS: u64 = 100;
+/// Standard errors of the share that are left to chance.
+const ERRORS: f64 = 3.0;
 /// Share of a later wave that may be away.
 const MOST_AWAY: f64 = 0.25;
 /// Trials of a bundle that the fleet has accepted, on a node where they end badly.
@@ -40,6 +42,8 @@ const MOST_TRIALS: u32 = 3;
 pub struct Rules {
     /// Milliseconds that the canary is watched.
     pub wait_ms: u64,
+    /// Milliseconds in which all nodes must have previewed the bundle, and those of a wave must run it.
+    pub within_ms: u64,
     /// Share of the clients that may get another mirror, 0 to 1.
     pub max_change: f64,
 }
@@ -102,6 +106,9 @@ pub enum Progress {
         share: f64,
         /// The name.
         name: String,
+        /// GeoIP databases of the node that have another content than the bundle's: it answers from its own.
+        #[serde(default)]
+        databases: Vec<String>,
     },
     /// It runs the bundle, and answers.
     Runs(Answers),
@@ -119,6 +126,8 @@ pub struct Answers {
     pub bad: f64,
     /// Answers since.
     pub count: u64,
+    /// Milliseconds since, up to the time that a canary is watched.
+    pub for_ms: u64,
 }
 
 /// All that the next step depends on.
@@ -198,7 +207,7 @@ impl Rollout {
                 Some(Progress::Failed(why)) => {
                     return Some(Stage::Refused(format!("{node}: {why}")));
                 }
-                Some(Progress::Previewed { share, name }) => {
+                Some(Progress::Previewed { share, name, .. }) => {
                     if worst.is_none_or(|(most, ..)| *share > most) {
                         worst = Some((*share, node, name));
                     }
@@ -208,9 +217,9 @@ impl Rollout {
             }
         }
         if !missing.is_empty() || seen.alive.is_empty() {
-            return (seen.in_stage >= PATIENCE).then(|| {
+            return (seen.in_stage >= self.rules.within()).then(|| {
                 let missing = missing.join(", ");
-                let seconds = PATIENCE.as_secs();
+                let seconds = self.rules.within().as_secs();
                 Stage::Refused(format!("no preview within {seconds} s from: {missing}"))
             });
         }
@@ -232,45 +241,54 @@ impl Rollout {
                 return Some(Stage::Back(format!("{node}: {why}")));
             }
         }
-        let nodes = self.waves.get(wave)?;
-        let away: Vec<&str> = nodes
-            .iter()
-            .filter(|node| !seen.alive.contains(*node))
-            .map(String::as_str)
-            .collect();
-        let most_away = match wave {
-            0 => 0.0,
-            _ => (nodes.len() as f64 * MOST_AWAY).max(1.0),
-        };
-        if away.len() as f64 > most_away {
-            let away = away.join(", ");
-            return Some(Stage::Back(format!(
-                "gone since it was told to run it: {away}"
-            )));
+        for (number, nodes) in self.waves.iter().enumerate().take(wave + 1) {
+            let away = nodes.iter().filter(|node| !seen.alive.contains(*node));
+            let away: Vec<&str> = away.map(String::as_str).collect();
+            let most_away = match number {
+                0 => 0.0,
+                _ => (nodes.len() as f64 * MOST_AWAY).max(1.0),
+            };
+            if away.len() as f64 > most_away {
+                let away = away.join(", ");
+                return Some(Stage::Back(format!(
+                    "gone since it was told to run it: {away}"
+                )));
+            }
         }
-        let runs = |node: &&String| matches!(self.progress(seen, node), Some(Progress::Runs(_)));
+        let nodes = self.waves.get(wave)?;
         let alive = || nodes.iter().filter(|node| seen.alive.contains(*node));
+        let runs = |node: &&String| matches!(self.progress(seen, node), Some(Progress::Runs(_)));
         let late: Vec<&str> = alive()
             .filter(|node| !runs(node))
             .map(String::as_str)
             .collect();
-        let wait = match wave {
-            0 if !self.back => Duration::from_millis(self.rules.wait_ms),
-            _ => Duration::ZERO,
-        };
         if !late.is_empty() {
-            return (seen.in_stage >= PATIENCE).then(|| {
-                let seconds = PATIENCE.as_secs();
+            return (seen.in_stage >= self.rules.within()).then(|| {
+                let seconds = self.rules.within().as_secs();
                 Stage::Back(format!(
                     "not run within {seconds} s by: {}",
                     late.join(", ")
                 ))
             });
         }
-        (seen.in_stage >= wait).then_some(match wave + 1 < self.waves.len() {
+        // The canary itself says how long it has run the bundle: a dead one has said less.
+        let is_watched = |node: &String| {
+            let progress = self.progress(seen, node);
+            progress.is_some_and(|progress| self.is_watched(progress))
+        };
+        if wave == 0 && !alive().all(is_watched) {
+            return None;
+        }
+        Some(match wave + 1 < self.waves.len() {
             true => Stage::Wave(wave + 1),
             false => Stage::Done,
         })
+    }
+
+    /// Whether a node has run the bundle for as long as a canary is watched.
+    pub fn is_watched(&self, progress: &Progress) -> bool {
+        let wait_ms = if self.back { 0 } else { self.rules.wait_ms };
+        matches!(progress, Progress::Runs(answers) if answers.for_ms >= wait_ms)
     }
 
     /// What is wrong with a node that runs the bundle.
@@ -288,9 +306,19 @@ impl Rollout {
     }
 }
 
+impl Rules {
+    fn within(&self) -> Duration {
+        Duration::from_millis(self.within_ms)
+    }
+}
+
 impl Answers {
+    /// Whether the share of bad ones has grown by more than it may, and by more than chance explains: a share of few
+    /// answers has an error of its own.
     fn are_worse(&self) -> bool {
-        self.count >= LEAST_ANSWERS && self.bad - self.bad_before > MOST_BAD
+        let variance = self.bad_before * (1.0 - self.bad_before) / self.count as f64;
+        let chance = ERRORS * variance.max(0.0).sqrt();
+        self.count >= LEAST_ANSWERS && self.bad - self.bad_before > MOST_BAD + chance
     }
 }
 
@@ -440,7 +468,7 @@ impl Local {
         self.trial = is_new.then(|| Trial {
             rollout: rollout.number,
             before,
-            limit_ms: rollout.rules.wait_ms + 2 * PATIENCE.as_millis() as u64,
+            limit_ms: rollout.rules.wait_ms + 2 * rollout.rules.within_ms,
         });
         self.running = bundle;
     }

@@ -240,6 +240,11 @@ impl Link {
         lock(&self.rest).get(key).map(|(revision, _)| *revision)
     }
 
+    /// An entry that is no thing of the state, and the commit that put it; `None`: there is no such entry.
+    pub fn entry(&self, key: &str) -> Option<(Revision, Vec<u8>)> {
+        lock(&self.rest).get(key).cloned()
+    }
+
     /// The nodes that live.
     pub fn nodes(&self) -> BTreeMap<String, Node> {
         let nodes = self.below(node::PREFIX).into_iter();

@@ -124,7 +124,7 @@ impl Daemon {
         })
     }
 
-    /// A hash over all that decides answers: lists, overrides, words on mirrors, rules, zones.
+    /// A hash over all that decides answers: lists, overrides, GeoIP databases, words on mirrors, rules, zones.
     fn hash_of_plan(&self, world: &World, hashes: &mut Hashes) -> String {
         let mut text = String::new();
         let config = &world.inputs.config;
@@ -149,6 +149,9 @@ impl Daemon {
             }
         }
         *hashes = fresh;
+        for database in world.inputs.geography.databases() {
+            let _ = write!(text, "database {}", database.sha256());
+        }
         {
             let standings = self.in_service.standings();
             let mut sorted: Vec<_> = standings.iter().collect();

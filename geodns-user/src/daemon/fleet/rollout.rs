@@ -17,16 +17,17 @@ use crate::control::rollout::{
 };
 use crate::daemon::Daemon;
 use crate::daemon::control::Control;
-use crate::daemon::force::internal;
+use crate::daemon::force::{internal, milliseconds};
+use crate::fault;
 use crate::files;
-use crate::fleet::bundle::{self, Bundle};
+use crate::fleet::bundle::{self, Bundle, Manifest};
 use crate::fleet::kept::KeptBundles;
 use crate::fleet::node;
 use crate::fleet::rollout::{
-    Act, Answers, BUNDLE, Canary, Local, Progress, REPORT, Report, Rollout, Rules, Seen, Stage,
-    waves,
+    Act, Answers, BUNDLE, Canary, Local, PATIENCE, Progress, REPORT, Report, Rollout, Rules, Seen,
+    Stage, waves,
 };
-use crate::shared::{Put, Write};
+use crate::shared::{Lost, Put, Revision, Write};
 use crate::supervise::Never;
 
 /// How often a node looks at the rollout.
@@ -41,6 +42,14 @@ const REMEMBERED: usize = 50;
 const PAST: usize = 20;
 /// The longest wait for a canary.
 const MOST_WAIT_MS: u64 = 24 * 3600 * 1000;
+
+/// Why a node has not done what the rollout has it do.
+enum Undone {
+    /// The store is of no use now: it tries again.
+    Later(Lost),
+    /// It cannot.
+    Failed(String),
+}
 
 /// What a node keeps in mind of a rollout.
 struct Part {
@@ -85,14 +94,17 @@ impl Daemon {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let rollout = current(&link);
-            self.act(&mut part, &link, rollout.as_ref()).await;
-            if link.view().condition != Condition::Following {
-                continue;
-            }
-            self.put_report(&mut part, &link).await;
-            if let Some(rollout) = &rollout {
-                self.drive(&mut part, &link, rollout).await;
+            // A node that is cut off knows nothing of the rollout: what it knew before may be over.
+            let follows = link.view().condition == Condition::Following;
+            let current = match follows {
+                true => Current::of(&link),
+                false => Current::default(),
+            };
+            self.act(&mut part, &link, current.rollout.as_ref()).await;
+            if follows {
+                self.put_report(&mut part, &link, current.rollout.as_ref())
+                    .await;
+                self.drive(&mut part, &link, current).await;
             }
         }
     }
@@ -115,27 +127,30 @@ impl Daemon {
         let has_reported = part.report.as_ref().map(|report| report.rollout) == number;
         let tried_for = part.since.elapsed();
         let act = part.local.act(rollout, &link.node, tried_for, has_reported);
-        match (act, rollout) {
+        let done = match (&act, rollout) {
             (Some(Act::Preview), Some(rollout)) => {
-                let progress = match self.preview_bundle(part, link, rollout).await {
-                    Ok((share, name)) => Progress::Previewed { share, name },
-                    Err(why) => Progress::Failed(why),
-                };
-                part.report = Some(Report {
-                    rollout: rollout.number,
-                    progress,
-                });
+                Some(self.preview_bundle(part, link, rollout).await)
             }
             (Some(Act::Run(bundle)), Some(rollout)) => {
-                let progress = match self.run_bundle(part, link, rollout, bundle).await {
-                    Ok(()) => Progress::Runs(Answers::default()),
-                    Err(why) => Progress::Failed(why),
-                };
-                part.report = Some(Report {
-                    rollout: rollout.number,
-                    progress,
-                });
+                Some(self.run_bundle(part, link, rollout, bundle.clone()).await)
             }
+            _ => None,
+        };
+        if let (Some(done), Some(rollout)) = (done, rollout) {
+            let progress = match done {
+                Ok(progress) => progress,
+                Err(Undone::Failed(why)) => Progress::Failed(why),
+                Err(Undone::Later(lost)) => {
+                    tracing::debug!("fleet: the bundle cannot be read yet: {lost}");
+                    return;
+                }
+            };
+            part.report = Some(Report {
+                rollout: rollout.number,
+                progress,
+            });
+        }
+        match (act, rollout) {
             (Some(Act::Keep), _) => {
                 part.local.keep();
                 self.keep_local(part);
@@ -157,8 +172,12 @@ impl Daemon {
                 part.report = None;
                 let _ = self.reload_all(&By::Itself).await;
             }
-            (_, None) | (None, _) => {}
+            (Some(Act::Preview | Act::Run(_)) | None, _) => {}
         }
+        let Some(rollout) = rollout.filter(|rollout| !rollout.is_over()) else {
+            // Nobody counts any more.
+            return;
+        };
         if let Some(Report {
             progress: Progress::Runs(answers),
             ..
@@ -171,6 +190,7 @@ impl Daemon {
                 bad_before,
                 bad: share(bad_now.saturating_sub(bad), count),
                 count,
+                for_ms: rollout.rules.wait_ms.min(milliseconds(part.since)),
             };
         }
     }
@@ -197,13 +217,14 @@ impl Daemon {
         link: &Link,
         rollout: &Rollout,
         id: &str,
-    ) -> Result<(), String> {
+    ) -> Result<(), Undone> {
+        let failed = |why: String| Err(Undone::Failed(why));
         if part.kept.has(id) {
             return Ok(());
         }
         let prefix = format!("{BUNDLE}{id}");
         let snapshot = link.store().below(&prefix).await;
-        let snapshot = snapshot.map_err(|lost| lost.to_string())?;
+        let snapshot = snapshot.map_err(Undone::Later)?;
         let entry = |key: String| {
             let mut entries = snapshot.entries.iter();
             entries
@@ -212,23 +233,23 @@ impl Daemon {
         };
         let (octets, signature) = (entry(prefix.clone()), entry(format!("{prefix}.minisig")));
         let (Some(octets), Some(signature)) = (octets, signature) else {
-            return Err(format!("the fleet's store has no bundle {id}"));
+            return failed(format!("the fleet's store has no bundle {id}"));
         };
         if bundle::id(octets) != id {
-            return Err(format!(
+            return failed(format!(
                 "the fleet's store has other octets for bundle {id}"
             ));
         }
         let signature = String::from_utf8_lossy(signature);
         let (opened, _) = bundle::open(octets, &signature, &self.trusted_keys())
-            .map_err(|refused| refused.to_string())?;
+            .map_err(|refused| Undone::Failed(refused.to_string()))?;
         if id == rollout.bundle && opened.serial != rollout.serial {
-            return Err(format!("bundle {id} has serial {}", opened.serial));
+            return failed(format!("bundle {id} has serial {}", opened.serial));
         }
         let (kept, id) = (part.kept.clone(), id.to_owned());
         let unpacked = tokio::task::spawn_blocking(move || kept.unpack(&id, &opened)).await;
-        let unpacked = unpacked.map_err(|error| error.to_string())?;
-        unpacked.map_err(|error| format!("the bundle cannot be unpacked: {error}"))
+        let unpacked = unpacked.map_err(|error| Undone::Failed(error.to_string()))?;
+        unpacked.map_err(|error| Undone::Failed(format!("the bundle cannot be unpacked: {error}")))
     }
 
     fn trusted_keys(&self) -> Vec<String> {
@@ -243,11 +264,17 @@ impl Daemon {
         part: &Part,
         link: &Link,
         rollout: &Rollout,
-    ) -> Result<(f64, String), String> {
+    ) -> Result<Progress, Undone> {
+        let failed = |why: String| Undone::Failed(why);
         self.fetch(part, link, rollout, &rollout.bundle).await?;
         let path = part.kept.config(&rollout.bundle);
         let preview = self.preview_of(path, true).await;
-        let preview = preview.map_err(|failure| failure.to_string())?;
+        let (preview, geography) = preview.map_err(|failure| failed(failure.to_string()))?;
+        let manifest = part.kept.manifest(&rollout.bundle);
+        let manifest = manifest.map_err(|error| failed(error.to_string()))?;
+        let databases =
+            tokio::task::spawn_blocking(move || geography.other_than(&manifest.databases));
+        let databases = databases.await.map_err(|error| failed(error.to_string()))?;
         let mut worst = (0.0, String::new());
         for of in &preview.names {
             let moved = of.moves.iter().filter(|shown| shown.from != shown.to);
@@ -264,10 +291,15 @@ impl Daemon {
             }
         }
         // A name that is gone moves all of its clients.
-        match preview.gone_names.first() {
-            Some(name) => Ok((1.0, name.clone())),
-            None => Ok(worst),
-        }
+        let (share, name) = match preview.gone_names.first() {
+            Some(name) => (1.0, name.clone()),
+            None => worst,
+        };
+        Ok(Progress::Previewed {
+            share,
+            name,
+            databases,
+        })
     }
 
     /// Runs a bundle, or this node's own file. If that fails, all is as before.
@@ -277,7 +309,7 @@ impl Daemon {
         link: &Link,
         rollout: &Rollout,
         bundle: Option<String>,
-    ) -> Result<(), String> {
+    ) -> Result<Progress, Undone> {
         if let Some(id) = &bundle {
             self.fetch(part, link, rollout, id).await?;
         }
@@ -288,7 +320,8 @@ impl Daemon {
         // A daemon that ends from here on goes back.
         if let Err(error) = part.kept.save(&part.local) {
             part.local = before;
-            return Err(format!("which bundle runs cannot be kept: {error}"));
+            let why = format!("which bundle runs cannot be kept: {error}");
+            return Err(Undone::Failed(why));
         }
         if let Err(failure) = self.reload_all(&By::Itself).await {
             if part.local.trial.is_some() {
@@ -297,25 +330,32 @@ impl Daemon {
                 part.local = before;
             }
             self.keep_local(part);
-            return Err(failure.to_string());
+            return Err(Undone::Failed(failure.to_string()));
         }
+        // Nothing fails here: a test can have the daemon end.
+        let _ = fault::point("fleet: a bundle in force");
         part.baseline = (all, bad, share(bad, all));
         let shown = bundle.as_deref().unwrap_or("its own file");
         tracing::info!(bundle, "fleet: this node runs {shown}");
-        Ok(())
+        Ok(Progress::Runs(Answers::default()))
     }
 
-    async fn put_report(&self, part: &mut Part, link: &Link) {
+    async fn put_report(&self, part: &mut Part, link: &Link, rollout: Option<&Rollout>) {
         let Some(report) = &part.report else {
             return;
         };
         let key = format!("{REPORT}{}", link.node);
         if let Some((put, at)) = &part.put {
             let is_count = |report: &Report| matches!(report.progress, Progress::Runs(_));
+            let is_watched = |report: &Report| {
+                let of = rollout.filter(|rollout| rollout.number == report.rollout);
+                of.is_some_and(|rollout| rollout.is_watched(&report.progress))
+            };
             let is_same = report == put
                 || report.rollout == put.rollout
                     && is_count(report)
                     && is_count(put)
+                    && is_watched(report) == is_watched(put)
                     && at.elapsed() < COUNT;
             if is_same && link.changed(&key).is_some() {
                 return;
@@ -355,7 +395,10 @@ impl Daemon {
     }
 
     /// Does the next step of a rollout, if one is due.
-    async fn drive(&self, part: &mut Part, link: &Link, rollout: &Rollout) {
+    async fn drive(&self, part: &mut Part, link: &Link, current: Current) {
+        let Some(rollout) = &current.rollout else {
+            return;
+        };
         let alive: BTreeSet<String> = link.nodes().into_keys().collect();
         let reports = reports(link);
         let since = part.stage.as_ref().map(|(_, _, since)| since.elapsed());
@@ -374,20 +417,23 @@ impl Daemon {
             next.bundle,
             stage(&next)
         );
-        if let Err(failure) = self.put_rollout(link, &next, Vec::new()).await {
+        if let Err(failure) = self
+            .put_rollout(link, current.changed, &next, Vec::new())
+            .await
+        {
             tracing::debug!("fleet: the step is not done: {failure}");
         }
     }
 
-    /// Puts a rollout, guarded by the one before. One that is over is remembered.
+    /// Puts a rollout in the place of the one that the caller has seen. One that is over is remembered.
     async fn put_rollout(
         &self,
         link: &Link,
+        seen: Option<Revision>,
         rollout: &Rollout,
         puts: Vec<Put>,
     ) -> Result<(), Failure> {
         let value = serde_json::to_vec(rollout).map_err(internal)?;
-        let guard = link.changed(CURRENT);
         let history: Vec<String> = link
             .below(HISTORY)
             .into_iter()
@@ -395,7 +441,7 @@ impl Daemon {
             .collect();
         let (number, is_over) = (rollout.number, rollout.is_over());
         self.commit_as_member(link, move |write| {
-            let mut write = write.guard(CURRENT, guard).put(CURRENT, value.clone());
+            let mut write = write.guard(CURRENT, seen).put(CURRENT, value.clone());
             if is_over {
                 write = write.put(format!("{HISTORY}{number:08}"), value);
                 let more = history.len().saturating_sub(REMEMBERED);
@@ -418,12 +464,16 @@ impl Daemon {
         let cannot = |path: &str, error: std::io::Error| {
             Failure::Invalid(format!("{path}: cannot read: {error}"))
         };
-        let octets = files::read(path).map_err(|error| cannot(file, error))?;
+        let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let refused = |refused: bundle::Refused| Failure::Invalid(format!("{file}: {refused}"));
+        bundle::within(usize::try_from(size).unwrap_or(usize::MAX)).map_err(refused)?;
+        let octets = files::read_at_most(path, bundle::MOST_OCTETS as u64)
+            .map_err(|error| cannot(file, error))?;
         let beside = format!("{file}.minisig");
         let signature =
             files::read_to_string(Path::new(&beside)).map_err(|error| cannot(&beside, error))?;
-        let (bundle, _) = bundle::open(&octets, &signature, &self.trusted_keys())
-            .map_err(|refused| Failure::Invalid(format!("{file}: {refused}")))?;
+        let (bundle, _) =
+            bundle::open(&octets, &signature, &self.trusted_keys()).map_err(refused)?;
         Ok((octets, signature, bundle))
     }
 
@@ -440,10 +490,11 @@ impl Daemon {
         {
             return invalid("max_change and waves are shares from 0 to 1");
         }
-        if apply.wait_ms > MOST_WAIT_MS {
-            return invalid("wait_ms is more than a day");
+        if apply.wait_ms > MOST_WAIT_MS || apply.within_ms > MOST_WAIT_MS {
+            return invalid("wait_ms and within_ms are a day at the most");
         }
-        let last = current(&link);
+        let Current { changed, rollout } = Current::of(&link);
+        let last = rollout;
         if let Some(last) = last.as_ref().filter(|last| !last.is_over()) {
             return Err(Failure::Invalid(format!(
                 "rollout {} is under way: wait for its end, or `geodns fleet rollback`",
@@ -482,6 +533,7 @@ impl Daemon {
             waves,
             rules: Rules {
                 wait_ms: apply.wait_ms,
+                within_ms: apply.within_ms,
                 max_change: if apply.force { 1.0 } else { apply.max_change },
             },
             stage: Stage::Preview,
@@ -490,7 +542,7 @@ impl Daemon {
             Put::new(format!("{BUNDLE}{id}"), octets),
             Put::new(format!("{BUNDLE}{id}.minisig"), signature),
         ];
-        self.put_rollout(&link, &rollout, puts).await?;
+        self.put_rollout(&link, changed, &rollout, puts).await?;
         // Nodes that were away may need the last one; nobody needs those before.
         let needed = [
             Some(&rollout.bundle),
@@ -520,13 +572,14 @@ impl Daemon {
 
     async fn go_back_all(self: &Arc<Self>) -> Result<(), Failure> {
         let link = Arc::clone(self.require_fleet()?);
-        let Some(last) = current(&link) else {
+        let Current { changed, rollout } = Current::of(&link);
+        let Some(last) = rollout else {
             return Err(Failure::Invalid("there has been no rollout".to_owned()));
         };
         if !last.is_over() {
             let stage = Stage::Back("the operator said so".to_owned());
             return self
-                .put_rollout(&link, &Rollout { stage, ..last }, Vec::new())
+                .put_rollout(&link, changed, &Rollout { stage, ..last }, Vec::new())
                 .await;
         }
         let Some(done) = last_done(&link) else {
@@ -551,11 +604,12 @@ impl Daemon {
             waves: vec![link.nodes().into_keys().collect()],
             rules: Rules {
                 wait_ms: 0,
+                within_ms: PATIENCE.as_millis() as u64,
                 max_change: 1.0,
             },
             stage: Stage::Wave(0),
         };
-        self.put_rollout(&link, &rollout, Vec::new()).await
+        self.put_rollout(&link, changed, &rollout, Vec::new()).await
     }
 
     fn rollouts(&self) -> Result<Rollouts, Failure> {
@@ -565,7 +619,9 @@ impl Daemon {
         past.reverse();
         Ok(Rollouts {
             running: local.running,
-            current: current(link).map(|rollout| shown(&rollout, Some(link))),
+            current: Current::of(link)
+                .rollout
+                .map(|rollout| shown(&rollout, Some(link))),
             history: past,
         })
     }
@@ -576,15 +632,10 @@ impl Daemon {
         let kept = self.kept_bundles();
         let local = kept.local().map_err(internal)?;
         let before = match &local.running {
-            Some(id) => kept.read(id).map_err(internal)?,
-            None => BTreeMap::new(),
+            Some(id) => kept.manifest(id).map_err(internal)?,
+            None => Manifest::default(),
         };
-        let before = Bundle {
-            serial: 0,
-            files: before,
-            databases: BTreeMap::new(),
-        };
-        let difference = before.difference(&opened);
+        let difference = before.difference(&opened.manifest());
         let of = |wanted: char| {
             let files = difference.iter().filter(|(mark, _)| *mark == wanted);
             files.map(|(_, path)| path.clone()).collect()
@@ -594,6 +645,12 @@ impl Daemon {
             added: of('+'),
             removed: of('-'),
             changed: of('~'),
+            databases: self
+                .world
+                .load()
+                .inputs
+                .geography
+                .other_than(&opened.databases),
         })
     }
 }
@@ -606,13 +663,23 @@ fn share(part: u64, all: u64) -> f64 {
     }
 }
 
-fn current(link: &Link) -> Option<Rollout> {
-    let (_, value) = link.below(CURRENT).into_iter().next()?;
-    match serde_json::from_slice(&value) {
-        Ok(rollout) => Some(rollout),
-        Err(error) => {
-            tracing::debug!("fleet: the rollout cannot be read: {error}");
-            None
+/// The rollout under way, or the last one, and the commit that put it.
+#[derive(Default)]
+struct Current {
+    changed: Option<Revision>,
+    rollout: Option<Rollout>,
+}
+
+impl Current {
+    fn of(link: &Link) -> Self {
+        let Some((changed, value)) = link.entry(CURRENT) else {
+            return Self::default();
+        };
+        let rollout = serde_json::from_slice(&value)
+            .inspect_err(|error| tracing::debug!("fleet: the rollout cannot be read: {error}"));
+        Self {
+            changed: Some(changed),
+            rollout: rollout.ok(),
         }
     }
 }
@@ -656,10 +723,22 @@ fn shown(rollout: &Rollout, link: Option<&Link>) -> Shown {
         let report = report.filter(|report| report.rollout == rollout.number);
         match report.map(|report| &report.progress) {
             None => String::new(),
-            Some(Progress::Previewed { share, name }) => match name.as_str() {
-                "" => "moves nobody".to_owned(),
-                name => format!("moves {:.1} % of the clients of {name}", share * 100.0),
-            },
+            Some(Progress::Previewed {
+                share,
+                name,
+                databases,
+            }) => {
+                let moves = match name.as_str() {
+                    "" => "moves nobody".to_owned(),
+                    name => format!("moves {:.1} % of the clients of {name}", share * 100.0),
+                };
+                let others = databases.iter();
+                let others = others.map(|path| format!("; {path} is not the bundle's"));
+                moves + &others.collect::<String>()
+            }
+            Some(Progress::Runs(answers)) if answers.count == 0 => {
+                "runs it; no answers of its slow path yet".to_owned()
+            }
             Some(Progress::Runs(answers)) => format!(
                 "runs it; {} answers, {:.1} % of them SERVFAIL or REFUSED",
                 answers.count,

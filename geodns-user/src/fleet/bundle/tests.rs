@@ -47,7 +47,7 @@ fn archive(path: &str, kind: EntryType) -> Vec<u8> {
     };
     let manifest = serde_json::to_vec(&manifest).unwrap();
     for (name, kind, content) in [
-        (MANIFEST, EntryType::Regular, manifest.as_slice()),
+        (Manifest::NAME, EntryType::Regular, manifest.as_slice()),
         (path, kind, b"x"),
     ] {
         let mut header = Header::new_gnu();
@@ -115,7 +115,7 @@ fn no_path_leaves_the_folder() {
         "a/.ssh/keys",
         "",
         "a\nb",
-        MANIFEST,
+        Manifest::NAME,
     ] {
         let refused = require_paths([path.to_owned()].iter());
         assert_eq!(refused, Err(Refused::Path(path.to_owned())));
@@ -195,7 +195,7 @@ fn an_older_bundle_is_refused() {
 fn bundles_are_compared_file_by_file() {
     let before = bundle(&[("geodns.toml", "a"), ("same", "s"), ("gone", "g")]);
     let after = bundle(&[("geodns.toml", "b"), ("same", "s"), ("new", "n")]);
-    let difference = before.difference(&after);
+    let difference = before.manifest().difference(&after.manifest());
     let lines: Vec<String> = difference
         .iter()
         .map(|(mark, path)| format!("{mark} {path}"))

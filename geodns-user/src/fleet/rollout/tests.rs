@@ -21,6 +21,7 @@ fn rollout(stage: Stage) -> Rollout {
         waves: vec![names(&["n1"]), names(&["n2"]), names(&["n3", "n4"])],
         rules: Rules {
             wait_ms: 300_000,
+            within_ms: 60_000,
             max_change: 0.1,
         },
         stage,
@@ -29,13 +30,18 @@ fn rollout(stage: Stage) -> Rollout {
 
 fn previewed(share: f64) -> Progress {
     let name = "www.example.org.".to_owned();
-    Progress::Previewed { share, name }
+    Progress::Previewed {
+        share,
+        name,
+        databases: Vec::new(),
+    }
 }
 
 const RUNS: Progress = Progress::Runs(Answers {
     bad_before: 0.001,
     bad: 0.002,
     count: 1000,
+    for_ms: 300_000,
 });
 
 /// The stage after the step that is due.
@@ -106,7 +112,11 @@ fn every_node_previews_first_and_the_worst_decides() {
 fn the_canary_is_watched_for_the_whole_wait() {
     let of =
         |progress: Progress, seconds| next(Stage::Wave(0), &ALL, &[("n1", progress)], S * seconds);
-    assert_eq!(of(RUNS, 299), None);
+    let begins = Answers {
+        for_ms: 299_999,
+        ..Answers::default()
+    };
+    assert_eq!(of(Progress::Runs(begins), 310), None);
     assert_eq!(of(RUNS, 300), Some(Stage::Wave(1)));
     let failed = Progress::Failed("it does not answer".to_owned());
     assert_eq!(of(failed, 1), back("n1: it does not answer"));
@@ -115,15 +125,29 @@ fn the_canary_is_watched_for_the_whole_wait() {
             bad_before: 0.01,
             bad,
             count,
+            for_ms: 0,
         };
         of(Progress::Runs(answers), 1)
     };
     assert_eq!(with(0.02, 1000), None);
     assert_eq!(with(1.0, 99), None);
     assert_eq!(
-        with(0.021, 1000),
-        back("n1: 2.1 % of 1000 answers are SERVFAIL or REFUSED, and before it were 1.0 %")
+        with(0.03, 1000),
+        back("n1: 3.0 % of 1000 answers are SERVFAIL or REFUSED, and before it were 1.0 %")
     );
+    // Of a hundred answers, some more are bad by chance where many were bad before.
+    let noisy = |bad, count| {
+        let answers = Answers {
+            bad_before: 0.05,
+            bad,
+            count,
+            for_ms: 0,
+        };
+        of(Progress::Runs(answers), 1)
+    };
+    assert_eq!(noisy(0.1, 100), None);
+    assert!(noisy(0.2, 100).is_some() && noisy(0.065, 10_000).is_none());
+    assert!(noisy(0.07, 10_000).is_some());
     assert_eq!(next(Stage::Wave(0), &ALL, &[], S * 59), None);
     assert_eq!(
         next(Stage::Wave(0), &ALL, &[], S * 60),
@@ -361,6 +385,7 @@ impl Fleet {
                         waves,
                         rules: Rules {
                             wait_ms: WAIT * 1000,
+                            within_ms: PATIENCE.as_millis() as u64,
                             max_change: 0.1,
                         },
                         stage: Stage::Preview,
@@ -430,7 +455,8 @@ impl Fleet {
         let tried_for = S * (now - node.runs_since) as u32;
         let number = node.known.as_ref().map(|rollout| rollout.number);
         let has_reported = node.report.as_ref().map(|report| report.rollout) == number;
-        let known = node.known.clone();
+        // What it knew of the rollout when it was cut off counts no more.
+        let known = node.known.clone().filter(|_| !node.is_cut);
         match node
             .local
             .act(known.as_ref(), &Self::name(n), tried_for, has_reported)
@@ -451,6 +477,7 @@ impl Fleet {
         }) = &mut node.report
         {
             answers.count = (now - node.runs_since) * 100;
+            answers.for_ms = (now - node.runs_since) * 1000;
             answers.bad = if is_bad == Fault::Servfail { 0.5 } else { 0.0 };
         }
         if !node.is_cut {

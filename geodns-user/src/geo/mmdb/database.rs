@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -13,6 +14,7 @@ use super::file::{Bytes, Fingerprint};
 use super::record::{KEYS, Value};
 use super::tree::{Shape, Tree};
 use crate::base::complaint::Error;
+use crate::base::sha256::sha256;
 use crate::geo::{Place, Prefix, Wanted};
 
 /// The marker that stands before the metadata, at the end of the file.
@@ -33,6 +35,7 @@ pub struct Database {
     shape: Shape,
     has: Wanted,
     damaged: AtomicU64,
+    sha256: OnceLock<String>,
 }
 
 impl Database {
@@ -73,6 +76,7 @@ impl Database {
             fingerprint,
             shape,
             damaged: AtomicU64::new(0),
+            sha256: OnceLock::new(),
             reader,
             bytes,
         })
@@ -86,6 +90,15 @@ impl Database {
     /// Which version of the file was read.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// SHA-256 of its content, in hexadecimal digits. The first call reads all of it.
+    pub fn sha256(&self) -> &str {
+        self.sha256.get_or_init(|| {
+            let digits = sha256(self.bytes.as_ref());
+            self.relax();
+            digits
+        })
     }
 
     /// The database's name of its kind, such as `GeoLite2-City`.

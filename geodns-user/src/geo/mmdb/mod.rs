@@ -10,6 +10,7 @@
 //! - [`Geography::open`] alone fails. What it lets through never panics, and every walk ends; a record
 //!   that does not decode says nothing.
 
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,16 @@ impl Geography {
     /// The databases, the most important first.
     pub fn databases(&self) -> impl Iterator<Item = &Database> {
         self.databases.iter().map(|database| &**database)
+    }
+
+    /// Paths of the databases that have another content than these hashes say.
+    pub fn other_than(&self, hashes: &BTreeMap<String, String>) -> Vec<String> {
+        let paths = self.databases().filter_map(|database| {
+            let path = database.path().to_str()?;
+            let other = hashes.get(path)? != database.sha256();
+            other.then(|| path.to_owned())
+        });
+        paths.collect()
     }
 
     /// The attributes that some database may have.

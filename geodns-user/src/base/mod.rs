@@ -8,6 +8,7 @@
 //! - [`name`]: domain names
 //! - [`prefix`]: address prefixes, as people write them and as the kernel's tries have them
 //! - [`sha256`]: SHA-256 in hexadecimal digits
+//! - [`socket`]: Unix sockets that only their owner and root may use
 
 pub mod capability;
 pub mod clock;
@@ -17,3 +18,4 @@ pub mod lock;
 pub mod name;
 pub mod prefix;
 pub mod sha256;
+pub mod socket;

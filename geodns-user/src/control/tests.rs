@@ -19,7 +19,8 @@ use super::block::BlockRule;
 use super::calls;
 use super::client::{Client, Error};
 use super::problem::Problem;
-use super::server::{Socket, serve};
+use super::server::serve;
+use crate::base::socket::Socket;
 
 /// Overrides of one pool, `www`, with the mirrors `ams` and `iad`.
 #[derive(Default)]

@@ -12,10 +12,8 @@ pub mod message;
 pub mod switch;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use anyhow::{Context, bail};
 use caps::Capability;
@@ -25,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::route::{Route, Routes};
 use crate::base::capability;
+use crate::base::socket::{Socket, may_connect};
 use crate::observe::logs;
 use message::{Answer, Word};
 use switch::Switch;
@@ -126,9 +125,8 @@ impl Holder {
 
     /// Takes a new daemon in the place of the one before. Only root and the user of this process may be one.
     fn take(&mut self, stream: UnixStream) {
-        let own = nix::unistd::geteuid().as_raw();
         let peer = stream.peer_cred().map(|peer| peer.uid());
-        if peer.is_ok_and(|uid| uid == 0 || uid == own) {
+        if may_connect(peer.ok()) {
             let (lines, answers) = stream.into_split();
             let lines = BufReader::new(lines).lines();
             self.daemon = Some(Daemon { lines, answers });
@@ -179,39 +177,5 @@ async fn next_line(daemon: &mut Option<Daemon>) -> Option<String> {
     match daemon {
         Some(daemon) => daemon.lines.next_line().await.ok().flatten(),
         None => std::future::pending().await,
-    }
-}
-
-/// The socket, which is the owner's alone. Its file goes away with it.
-struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl Socket {
-    fn bind(path: &Path) -> anyhow::Result<Self> {
-        let named = || format!("{}", path.display());
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(named);
-            }
-            _ => {}
-        }
-        // Nobody else may connect, from the first moment on.
-        let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path).with_context(named);
-        nix::sys::stat::umask(before);
-        let listener = listener?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).with_context(named)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-        })
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
     }
 }

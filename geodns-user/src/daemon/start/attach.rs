@@ -6,15 +6,15 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 
 use super::load::Loaded;
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::{read, write};
+use crate::base::socket::Socket;
 use crate::block::Blocks;
 use crate::config::{Config, Mode, Secrets};
-use crate::control::server::Socket;
 use crate::daemon::announce::Announcing;
 use crate::daemon::block::BlockRules;
 use crate::daemon::cookies::{self, identity};
@@ -101,7 +101,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
 
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
-    let socket = Socket::bind(socket_path)?;
+    let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
     let beside = Beside { cookies, blocks };
     let kernel = start_kernel(&options, config, &world, &addresses, &netdevs, beside)?;
     if let Some(kernel) = &kernel {

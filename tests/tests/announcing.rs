@@ -1,11 +1,14 @@
 //! A daemon that announces its node, in a namespace, without a routing daemon: the routes are looked at as the kernel
 //! has them.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::dns::{A, Query};
 use geodns_tests::needs_root;
@@ -13,6 +16,8 @@ use geodns_tests::net::{Pair, at, ip};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+/// How long something may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 const ANYCAST: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 
 /// A node with this section, whose hold-down is short.
@@ -61,7 +66,7 @@ fn until(pair: &Pair, metric: Option<&str>, why: &dyn Fn() -> String) -> Result<
             return Ok(start.elapsed());
         }
         ensure!(
-            start.elapsed() < Duration::from_secs(15),
+            start.elapsed() < PATIENCE,
             "{found:?}, not {expected:?}: {}",
             why()
         );
@@ -121,12 +126,13 @@ fn the_operators_word_survives_a_restart_and_a_stop_withdraws() -> Result<()> {
 fn a_crash_is_the_last_resort_at_once_and_the_next_daemon_takes_over_without_a_gap() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;
-    let setup = setup("").but("0s..0s", "2s..2s");
+    // The holder does not wait for the silence of the daemon, which would be 15 s here.
+    let setup = setup("interval = \"5s\"").but("0s..0s", "2s..2s");
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     until(&pair, Some("100"), &|| daemon.log())?;
     daemon.crash()?;
     let waited = until(&pair, Some("300"), &|| daemon.log())?;
-    ensure!(waited < Duration::from_millis(100), "{waited:?}");
+    ensure!(waited < Duration::from_secs(12), "{waited:?}");
     pair.ask(
         "192.0.2.1",
         "192.0.2.53",
@@ -135,14 +141,12 @@ fn a_crash_is_the_last_resort_at_once_and_the_next_daemon_takes_over_without_a_g
     daemon.again(&pair.server, &setup)?;
     // Held down: it has just failed. Its routes were there all the time.
     let start = Instant::now();
-    while metrics(&pair)? == ["300", "300"] {
-        ensure!(
-            start.elapsed() < Duration::from_secs(15),
-            "{}",
-            daemon.log()
-        );
+    let mut found = metrics(&pair)?;
+    while found == ["300", "300"] {
+        ensure!(start.elapsed() < PATIENCE, "{}", daemon.log());
+        found = metrics(&pair)?;
     }
-    ensure!(metrics(&pair)?.len() >= 2, "{:?}", metrics(&pair)?);
+    ensure!(found.len() >= 2, "{found:?}");
     until(&pair, Some("100"), &|| daemon.log())?;
     ensure!(
         daemon.log().contains("counts as a failure"),
@@ -154,14 +158,13 @@ fn a_crash_is_the_last_resort_at_once_and_the_next_daemon_takes_over_without_a_g
 }
 
 #[test]
-fn a_daemon_that_hangs_is_the_last_resort_within_a_second() -> Result<()> {
+fn a_daemon_that_hangs_is_the_last_resort_until_it_goes_on() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;
     let daemon = Daemon::start(&pair.server, &setup(""))?;
     until(&pair, Some("100"), &|| daemon.log())?;
     daemon.signal(Signal::SIGSTOP)?;
-    let waited = until(&pair, Some("300"), &|| daemon.log())?;
-    ensure!(waited < Duration::from_secs(1), "{waited:?}");
+    until(&pair, Some("300"), &|| daemon.log())?;
     daemon.signal(Signal::SIGCONT)?;
     until(&pair, Some("100"), &|| daemon.log())?;
     Ok(())
@@ -175,13 +178,139 @@ fn a_holder_that_dies_takes_the_routes_along_and_another_one_takes_its_place() -
     until(&pair, Some("100"), &|| daemon.log())?;
     let pid = holder(&daemon)?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)?;
-    let start = Instant::now();
-    while !metrics(&pair)?.is_empty() {
-        ensure!(start.elapsed() < Duration::from_millis(100));
-    }
+    // The routes go with it, and come with the next one.
+    daemon.logged("the holder of the device has ended")?;
     until(&pair, Some("100"), &|| daemon.log())?;
-    ensure!(daemon.log().contains("the holder of the device has ended"));
+    ensure!(holder(&daemon)? != pid);
     ensure!(shown(&daemon)?["failures"] == 1);
+    Ok(())
+}
+
+#[test]
+fn a_node_whose_routes_cannot_be_made_does_not_say_that_it_is_up() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server
+        .ip("route add 192.0.2.53/32 dev lo metric 100 proto static")?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    let why = "route 192.0.2.53/32 metric 100 in table 254: another program has made it";
+    daemon.logged(why)?;
+    let found = shown(&daemon)?;
+    ensure!(
+        found["state"] == "waiting" && found["why"] == why && found["metric"].is_null(),
+        "{found}"
+    );
+    ensure!(metrics(&pair)?.is_empty());
+    let line = daemon.ok("status")?;
+    ensure!(line.contains(why), "{line}");
+    pair.ask(
+        "192.0.2.1",
+        "192.0.2.53",
+        &Query::new("mail.example.org", A),
+    )?;
+    pair.server
+        .ip("route del 192.0.2.53/32 dev lo metric 100 proto static")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+#[test]
+fn the_device_has_ipv6_where_new_devices_have_none() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server
+        .sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    pair.server
+        .sysctl("net/ipv6/conf/geodns0/disable_ipv6", "1")?;
+    daemon.logged("IPv6 is off for device geodns0: set net.ipv6.conf.geodns0.disable_ipv6 to 0")?;
+    pair.server
+        .sysctl("net/ipv6/conf/geodns0/disable_ipv6", "0")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+/// A holder of a later version: it refuses a daemon of today, and ends when that says so.
+fn later_holder(pair: &Pair, socket: &Path) -> Result<Vec<String>> {
+    let listener = UnixListener::bind(socket)?;
+    let (stream, _) = listener.accept()?;
+    let mut heard = Vec::new();
+    for line in BufReader::new(&stream).lines() {
+        let line = line?;
+        let is_end = line == "\"end\"";
+        heard.push(line);
+        if is_end {
+            pair.server.ip("link delete geodns0")?;
+            std::fs::remove_file(socket)?;
+            break;
+        }
+        (&stream).write_all(b"{\"failed\":\"its words have version 7\"}\n")?;
+    }
+    Ok(heard)
+}
+
+#[test]
+fn a_holder_of_another_version_is_told_to_end_and_replaced() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let setup = setup("");
+    let home = Home::new()?;
+    home.write(&setup)?;
+    pair.server.ip_batch(
+        "tuntap add dev geodns0 mode tun
+         link set geodns0 up
+         route add 192.0.2.53/32 dev geodns0 metric 300 proto 53",
+    )?;
+    let socket = home.folder.path().join("announce.sock");
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| later_holder(&pair, &socket));
+        let daemon = Daemon::start_at(&pair.server, home, &setup);
+        let log = || daemon.as_ref().map(Daemon::log).unwrap_or_default();
+        let found = until(&pair, Some("100"), &log);
+        // A test that fails ends, too.
+        drop(UnixStream::connect(&socket));
+        let heard = holder.join().map_err(|_| anyhow!("panicked"))??;
+        ensure!(
+            heard == [r#"{"hello":{"version":1,"device":"geodns0"}}"#, "\"end\""],
+            "{heard:?}"
+        );
+        ensure!(
+            log().contains(
+                "the holder of the routes is replaced, and they with it: its words have version 7"
+            ),
+            "{}",
+            log()
+        );
+        found.map(drop)
+    })
+}
+
+#[test]
+fn a_holder_that_hangs_or_has_another_device_is_replaced() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let before = setup("");
+    let mut daemon = Daemon::start(&pair.server, &before)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    let pid = nix::unistd::Pid::from_raw(holder(&daemon)?);
+    daemon.crash()?;
+    nix::sys::signal::kill(pid, Signal::SIGSTOP)?;
+    daemon.again(&pair.server, &before)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    daemon.logged("the holder of the routes is replaced")?;
+    ensure!(holder(&daemon)? != pid.as_raw());
+
+    daemon.crash()?;
+    until(&pair, Some("300"), &|| daemon.log())?;
+    let after = setup("device = \"anycast0\"");
+    daemon.home.write(&after)?;
+    daemon.again(&pair.server, &after)?;
+    daemon.logged("it holds device geodns0, and announce.device is anycast0")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    ensure!(pair.server.ip("link show geodns0").is_err());
+    let routes = pair.server.ip("route show 192.0.2.53")?;
+    ensure!(routes.contains("dev anycast0"), "{routes}");
     Ok(())
 }
 
@@ -239,15 +368,21 @@ fn own_questions_meet_no_rule_and_no_limit_and_are_not_counted() -> Result<()> {
     let rules = "[rrl]\nrate = 1\n[[block]]\nbelow = \"example.org\"\n";
     let daemon = Daemon::start(&pair.server, &setup("").and(rules))?;
     until(&pair, Some("100"), &|| daemon.log())?;
-    std::thread::sleep(Duration::from_secs(3));
-    ensure!(metrics(&pair)? == ["100", "100"], "{}", daemon.log());
-    let (_, stats) = daemon.request("GET", "/v1/stats", "")?;
-    let stats: Value = serde_json::from_str(&stats)?;
-    ensure!(
-        stats["slow"]["queries_udp"] == 0 && stats["slow"]["queries_tcp"] == 0,
-        "{stats}"
-    );
-    ensure!(stats["slow"]["own_checks"].as_u64() > Some(20), "{stats}");
+    let start = Instant::now();
+    loop {
+        let slow = daemon.stats("slow")?;
+        let count = |name: &str| slow.get(name).copied();
+        ensure!(
+            count("queries_udp") == Some(0) && count("queries_tcp") == Some(0),
+            "{slow:?}"
+        );
+        if count("own_checks") > Some(20) {
+            break;
+        }
+        ensure!(start.elapsed() < PATIENCE, "{slow:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    until(&pair, Some("100"), &|| daemon.log())?;
     Ok(())
 }
 
@@ -266,11 +401,7 @@ fn without_a_device_there_is_a_line_and_dns_goes_on() -> Result<()> {
         {
             break found;
         }
-        ensure!(
-            start.elapsed() < Duration::from_secs(15),
-            "{found}\n{}",
-            daemon.log()
-        );
+        ensure!(start.elapsed() < PATIENCE, "{found}\n{}", daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     };
     ensure!(found["state"] == "waiting", "{found}");
@@ -301,7 +432,7 @@ fn a_reload_changes_the_prefixes_and_says_what_needs_a_restart() -> Result<()> {
     ensure!(code == 200, "{body}");
     let start = Instant::now();
     while metrics(&pair)?.len() != 1 {
-        ensure!(start.elapsed() < Duration::from_secs(5), "{}", daemon.log());
+        ensure!(start.elapsed() < PATIENCE, "{}", daemon.log());
     }
     daemon.logged("only after a restart: announce.device")?;
     Ok(())
@@ -316,16 +447,20 @@ fn a_stop_drains_until_no_query_comes_and_a_second_signal_ends_that() -> Result<
     until(&pair, Some("100"), &|| daemon.log())?;
     daemon.signal(Signal::SIGTERM)?;
     until(&pair, Some("200"), &|| daemon.log())?;
+    let asked = Instant::now();
     pair.ask(
         "192.0.2.1",
         "192.0.2.53",
         &Query::new("mail.example.org", A),
     )?;
     // Quiet after 5 s.
-    let waited = until(&pair, None, &|| daemon.log())?;
+    until(&pair, None, &|| daemon.log())?;
+    let waited = asked.elapsed();
     ensure!(waited > Duration::from_secs(4), "{waited:?}");
     let status = daemon.wait()?;
     ensure!(status.success(), "{status}\n{}", daemon.log());
+    let setup = self::setup("drain = \"10m\"");
+    daemon.home.write(&setup)?;
     daemon.again(&pair.server, &setup)?;
     until(&pair, Some("100"), &|| daemon.log())?;
     daemon.signal(Signal::SIGTERM)?;
@@ -333,8 +468,9 @@ fn a_stop_drains_until_no_query_comes_and_a_second_signal_ends_that() -> Result<
     let start = Instant::now();
     daemon.signal(Signal::SIGTERM)?;
     let status = daemon.wait()?;
+    // The drain would have taken ten minutes.
     ensure!(
-        status.success() && start.elapsed() < Duration::from_secs(4),
+        status.success() && start.elapsed() < PATIENCE,
         "{status}\n{}",
         daemon.log()
     );
@@ -428,7 +564,8 @@ fn a_check_warns_of_what_is_in_the_way() -> Result<()> {
 fn overload_of_the_slow_path_is_no_failure() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;
-    let daemon = Daemon::start(&pair.server, &setup(""))?;
+    // A busy machine may take the thread's time for longer than the usual silence.
+    let daemon = Daemon::start(&pair.server, &setup("interval = \"1s\""))?;
     until(&pair, Some("100"), &|| daemon.log())?;
     // The program passes class CH: id.server TXT.
     let query = b"\x12\x34\0\0\0\x01\0\0\0\0\0\0\x02id\x06server\0\0\x10\0\x03";

@@ -4,7 +4,7 @@
 //! as long as the device: whatever ends that process withdraws them.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsRawFd;
@@ -39,6 +39,7 @@ pub struct Route {
 #[derive(Debug)]
 pub struct Routes {
     netlink: Handle,
+    device: String,
     index: u32,
     in_force: BTreeSet<Route>,
     _tun: File,
@@ -61,6 +62,7 @@ impl Routes {
             .map_err(|error| format!("device {device}: {error}"))?;
         let routes = Self {
             netlink,
+            device: device.to_owned(),
             index,
             in_force: BTreeSet::new(),
             _tun: tun,
@@ -85,18 +87,7 @@ impl Routes {
                 for route in added {
                     let _ = self.delete(route).await;
                 }
-                return Err(match errno(&error) {
-                    Some(libc::EEXIST) => format!(
-                        "route {} metric {} in table {}: another program has made it",
-                        route.prefix, route.metric, route.table
-                    ),
-                    _ => format!(
-                        "route {} in table {}: {}",
-                        route.prefix,
-                        route.table,
-                        plain(&error)
-                    ),
-                });
+                return Err(self.refusal(route, &error));
             }
             added.push(route);
         }
@@ -130,10 +121,31 @@ impl Routes {
             match added {
                 Ok(()) => had_to = true,
                 Err(error) if errno(&error) == Some(libc::EEXIST) => {}
-                Err(error) => return Err(format!("route {}: {}", route.prefix, plain(&error))),
+                Err(error) => return Err(self.refusal(route, &error)),
             }
         }
         Ok(had_to)
+    }
+
+    /// Why a route cannot be made.
+    fn refusal(&self, route: Route, error: &Error) -> String {
+        let Route {
+            prefix,
+            table,
+            metric,
+        } = route;
+        match errno(error) {
+            Some(libc::EEXIST) => {
+                format!(
+                    "route {prefix} metric {metric} in table {table}: another program has made it"
+                )
+            }
+            Some(libc::EACCES) if prefix.addr().is_ipv6() => format!(
+                "route {prefix}: IPv6 is off for device {0}: set net.ipv6.conf.{0}.disable_ipv6 to 0",
+                self.device
+            ),
+            _ => format!("route {prefix} in table {table}: {}", plain(error)),
+        }
     }
 
     async fn set_up(&self) -> Result<(), Error> {
@@ -146,6 +158,9 @@ impl Routes {
         let message = link().append_extra_attribute(no_addresses).build();
         // A kernel without IPv6 refuses it, and needs none.
         let _ = self.netlink.link().set(message).execute().await;
+        // New devices may be without IPv6 by default, while those that serve have it.
+        let disabled = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", self.device);
+        let _ = fs::write(disabled, "0");
         let message = link().txqueuelen(QUEUE).up().build();
         self.netlink.link().set(message).execute().await
     }

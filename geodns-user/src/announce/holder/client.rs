@@ -1,6 +1,6 @@
 //! The daemon's end of the line to the holder.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,9 +9,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::unistd::Pid;
 
 use super::Options;
-use super::message::{Answer, Word};
+use super::message::{Answer, Hello, Word};
+use crate::base::socket::may_connect;
 
 /// How long the holder may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,22 +32,30 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the holder that a daemon before has left; else starts one, by this program.
+    /// Connects to the holder that a daemon before has left; else starts one, by this program. A holder that refuses this
+    /// daemon, or does not answer, is ended first: the node is withdrawn until the new one has routes.
     pub fn connect(program: &Path, options: &Options) -> Result<Self, String> {
-        if let Ok(stream) = connect(&options.socket) {
-            return Ok(Self {
-                stream,
-                child: None,
-            });
+        if let Ok(mut client) = Self::at(&options.socket) {
+            match client.greet(options) {
+                Ok(()) => return Ok(client),
+                Err(trouble) => {
+                    tracing::warn!(
+                        cause = %trouble,
+                        "the holder of the routes is replaced, and they with it: {trouble}"
+                    );
+                    client.dismiss();
+                }
+            }
         }
         let mut child = start(program, options)
             .map_err(|error| format!("cannot start {}: {error}", program.display()))?;
         let started = Instant::now();
         loop {
-            match connect(&options.socket) {
-                Ok(stream) => {
-                    let child = Some(child);
-                    return Ok(Self { stream, child });
+            match Self::at(&options.socket) {
+                Ok(mut client) => {
+                    client.child = Some(child);
+                    let greeted = client.greet(options);
+                    return greeted.map(|()| client).map_err(|why| why.to_string());
                 }
                 Err(error) if started.elapsed() > START => {
                     let _ = child.kill();
@@ -59,6 +72,43 @@ impl Client {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            stream: BufReader::new(stream),
+            child: None,
+        })
+    }
+
+    fn greet(&mut self, options: &Options) -> Result<(), Trouble> {
+        self.say(&Word::Hello(Hello::new(&options.device)))
+    }
+
+    /// Ends the holder, by its own hand if it heeds that. Its device and its routes go with it.
+    fn dismiss(&mut self) {
+        let _ = self.say(&Word::End);
+        if self.is_gone() {
+            return;
+        }
+        let holder = getsockopt(self.stream.get_ref(), PeerCredentials);
+        if let Ok(holder) = holder
+            && holder.pid() > 0
+            && may_connect(Some(holder.uid()))
+        {
+            let _ = kill(Pid::from_raw(holder.pid()), Signal::SIGKILL);
+            self.is_gone();
+        }
+    }
+
+    /// Waits until the holder has closed the connection; says whether it has.
+    fn is_gone(&mut self) -> bool {
+        let mut rest = Vec::new();
+        // A connection that is reset is closed, too.
+        !matches!(self.stream.read_to_end(&mut rest), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Says a word, and waits until it is done. After an error of the connection ([`Trouble::Lost`]) connect anew.
@@ -95,13 +145,6 @@ pub enum Trouble {
     /// The holder cannot be talked to.
     #[error("the holder of the device does not answer: {0}")]
     Lost(#[from] io::Error),
-}
-
-fn connect(path: &Path) -> io::Result<BufReader<UnixStream>> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(BufReader::new(stream))
 }
 
 /// Starts a holder in a process group of its own: Ctrl-C in the daemon's terminal is not for it.

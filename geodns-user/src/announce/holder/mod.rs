@@ -5,7 +5,8 @@
 //! - [`client`]: the daemon's end
 //!
 //! The holder takes one daemon at a time: a new one takes the place of the one before. It makes routes as the daemon says,
-//! and restores routes that somebody else deletes.
+//! and restores routes that somebody else deletes. A daemon that finds a holder of another version or device, or one that
+//! hangs, ends it and starts one of its own.
 
 pub mod client;
 pub mod message;
@@ -62,8 +63,10 @@ async fn hold(options: &Options) -> anyhow::Result<()> {
     let routes = routes.map_err(anyhow::Error::msg)?;
     let listener = Socket::bind(&options.socket)?;
     let mut holder = Holder {
+        device: options.device.clone(),
         routes,
         switch: Switch::new(Instant::now()),
+        restored: Ok(()),
         daemon: None,
     };
     tracing::info!(device = options.device, "holding device {}", options.device);
@@ -71,8 +74,11 @@ async fn hold(options: &Options) -> anyhow::Result<()> {
 }
 
 struct Holder {
+    device: String,
     routes: Routes,
     switch: Switch,
+    /// The last look at routes that somebody may have deleted, for the daemon to tell.
+    restored: Result<(), String>,
     daemon: Option<Daemon>,
 }
 
@@ -114,11 +120,13 @@ impl Holder {
                     }
                 },
                 () = tokio::time::sleep(changes_in) => self.follow_switch().await,
-                _ = look.tick() => match self.routes.restore().await {
-                    Ok(true) => tracing::warn!("somebody had deleted a route: it is there again"),
-                    Ok(false) => {}
-                    Err(error) => tracing::warn!("{error}"),
-                },
+                _ = look.tick() => {
+                    let restored = self.routes.restore().await;
+                    if restored == Ok(true) {
+                        tracing::warn!("somebody had deleted a route: it is there again");
+                    }
+                    self.restored = restored.map(drop);
+                }
             }
         }
     }
@@ -136,9 +144,11 @@ impl Holder {
     /// Does as the daemon says, and answers. Says whether that was its end.
     async fn heed(&mut self, line: &str) -> bool {
         let (answer, is_end) = match serde_json::from_str(line) {
+            Ok(Word::Hello(hello)) => (hello.refusal(&self.device), false),
             Ok(Word::Announce(announcement)) => {
                 self.switch.hear(announcement, Instant::now());
-                (self.set().await, false)
+                let set = self.set().await;
+                (set.and_then(|()| self.restored.clone()), false)
             }
             Ok(Word::End) => (self.routes.set(&BTreeSet::new()).await, true),
             Err(error) => (Err(error.to_string()), false),

@@ -205,9 +205,17 @@ impl<'a> Rounds<'a> {
         now: u64,
     ) {
         let mut seen = lock(&self.announcing.seen);
-        let Decision { state, why, .. } = decision;
-        // Seconds that count down are no news.
-        if seen.state != state || self.count == 0 {
+        let Decision {
+            mut state, mut why, ..
+        } = decision;
+        if let Some(trouble) = &trouble {
+            // Others rely on a node that says it is up.
+            state = self.holder.in_force;
+            why.clone_from(trouble);
+        }
+        // Trouble has a line of its own, and seconds that count down are no news.
+        if trouble.is_some() {
+        } else if seen.state != state || self.count == 0 {
             let name = state.name();
             let because = match why.as_str() {
                 "" => String::new(),
@@ -275,6 +283,8 @@ struct Holder {
     lost: bool,
     /// This daemon has had something announced.
     has_said: bool,
+    /// The state whose routes are in force, as far as this daemon has made them.
+    in_force: State,
 }
 
 impl Holder {
@@ -288,6 +298,7 @@ impl Holder {
             pause,
             lost: false,
             has_said: false,
+            in_force: State::Waiting,
         }
     }
 
@@ -346,12 +357,20 @@ impl Holder {
         match client.say(&word) {
             Ok(()) => {
                 self.has_said = true;
+                self.in_force = state;
                 None
             }
-            Err(Trouble::Refused(why)) => Some(why),
+            Err(Trouble::Refused(why)) => {
+                // They were there, and are not any more.
+                if self.in_force == state {
+                    self.in_force = State::Waiting;
+                }
+                Some(why)
+            }
             Err(Trouble::Lost(error)) => {
                 self.client = None;
                 self.lost = true;
+                self.in_force = State::Waiting;
                 Some(format!("the holder of the device has ended: {error}"))
             }
         }

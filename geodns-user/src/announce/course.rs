@@ -51,6 +51,8 @@ pub enum Permission {
     /// There is no fleet, or it cannot be asked.
     #[default]
     Nobody,
+    /// The fleet has not answered yet.
+    Pending,
     /// Enough others are up.
     Granted,
     /// Too few others are up, and this says so.
@@ -191,7 +193,7 @@ impl Course {
             Finding::Failed(why) => {
                 let why = why.clone();
                 match &seen.permission {
-                    Permission::Nobody => asking(State::LastResort, &why),
+                    Permission::Nobody | Permission::Pending => asking(State::LastResort, &why),
                     Permission::Granted => asking(State::Withdrawn, &why),
                     Permission::Refused(refusal) => {
                         asking(State::Held, &format!("{why}; {refusal}"))
@@ -223,25 +225,31 @@ impl Course {
         }
     }
 
-    /// Drains first, then leaves.
+    /// Drains first, then leaves. Unless forced, it asks the fleet at once, and goes on draining until that has answered.
     fn leave(&mut self, seen: &Seen, why: &str, force: bool) -> Decision {
-        let is_announced = self.state.metric().is_some();
-        if is_announced && self.state != State::Held {
+        if let Permission::Refused(refusal) = &seen.permission
+            && !force
+        {
+            return asking(State::Held, &format!("{why}; {refusal}"));
+        }
+        let waits = seen.permission == Permission::Pending && !force;
+        if self.state == State::Held {
+            if waits {
+                return asking(State::Held, why);
+            }
+        } else if self.state.metric().is_some() {
             let since = *self.draining_since.get_or_insert(seen.now);
-            if !self.is_drained(since, seen.now) {
-                return self.in_drain(seen, why);
+            if waits || !self.is_drained(since, seen.now) {
+                return Decision {
+                    asks: !force,
+                    ..self.in_drain(seen, why)
+                };
             }
         }
-        let gone = |state, why: &str| Decision {
-            done: seen.ends && state == State::Withdrawn,
-            ..asking(state, why)
-        };
-        match &seen.permission {
-            Permission::Refused(refusal) if !force => {
-                gone(State::Held, &format!("{why}; {refusal}"))
-            }
-            // A single node does as its operator says.
-            _ => gone(State::Withdrawn, why),
+        // A single node does as its operator says.
+        Decision {
+            done: seen.ends,
+            ..asking(State::Withdrawn, why)
         }
     }
 

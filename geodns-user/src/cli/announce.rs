@@ -9,8 +9,8 @@ use clap::{Subcommand, ValueEnum};
 use super::output::{TEXT, joined, pairs, show, table, uptime};
 use super::values::holding;
 use crate::announce::links::Links;
-use crate::announce::prefixes;
 use crate::announce::snippet::Snippet;
+use crate::announce::{State, prefixes};
 use crate::config::Config;
 use crate::control::announce::{AnnounceWord, Announcement, SetAnnouncement};
 use crate::control::client::Client;
@@ -150,6 +150,7 @@ fn text(announcement: Announcement) -> String {
         }
         (AnnounceWord::Withdraw, _) => "withdraw".to_owned(),
     };
+    let is_held = announcement.state == State::Held.name();
     let mut lines = vec![
         ("state", summary(&announcement)),
         ("prefixes", joined(&announcement.prefixes)),
@@ -157,6 +158,10 @@ fn text(announcement: Announcement) -> String {
         ("operator", word),
         ("failures", announcement.failures.to_string()),
     ];
+    if is_held {
+        let force = "`geodns announce withdraw --force` withdraws it all the same";
+        lines.push(("held", force.to_owned()));
+    }
     if let Some(trouble) = announcement.trouble {
         lines.push(("trouble", trouble));
     }
@@ -213,6 +218,35 @@ mod tests {
              UDP    192.0.2.53  good\n\
              TCP    192.0.2.53  no answer within 200 ms\n"
         );
+    }
+
+    #[test]
+    fn a_node_that_is_held_says_why_and_how_it_leaves_all_the_same() {
+        let announcement = Announcement {
+            state: "held".into(),
+            since_unix_ms: 1_000,
+            why: "the operator said so; of the other nodes 0 are up, and announce.keep demands 1"
+                .into(),
+            metric: Some(300),
+            prefixes: vec!["192.0.2.53/32".parse().unwrap()],
+            device: "geodns0".into(),
+            table: 254,
+            word: AnnounceWord::Withdraw,
+            until_unix_ms: None,
+            failures: 0,
+            trouble: None,
+            checks: Vec::new(),
+            now_unix_ms: 3_000,
+        };
+        let shown = text(announcement);
+        for line in [
+            "state     held, since 2s: the operator said so; of the other nodes 0 are up, and announce.keep demands 1\n",
+            "routes    metric 300, on geodns0\n",
+            "operator  withdraw\n",
+            "held      `geodns announce withdraw --force` withdraws it all the same\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
     }
 
     #[test]

@@ -170,8 +170,24 @@ fn the_last_node_stays_unless_its_operator_forces_it_or_its_daemon_ends() {
     let mut node = Node::up();
     node.seen.permission = Permission::Refused("no other node is up".to_owned());
     node.seen.word = Word::Withdraw { force: false };
-    assert!(node.until(State::Held).is_some());
+    let held = node.round();
+    assert_eq!(
+        held,
+        asking(State::Held, "the operator said so; no other node is up")
+    );
     assert_eq!(node.until(State::Withdrawn), None);
+    // It changes its mind, or others come up: those that had moved away are gone.
+    node.seen.word = Word::Auto;
+    assert_eq!(node.round(), is(State::Up, ""));
+    node.seen.word = Word::Withdraw { force: false };
+    assert_eq!(node.round().state, State::Held);
+    node.seen.permission = Permission::Granted;
+    assert_eq!(node.round().state, State::Withdrawn);
+    node.seen.word = Word::Auto;
+    assert_eq!(node.round().state, State::Up);
+    node.seen.permission = Permission::Refused("no other node is up".to_owned());
+    node.seen.word = Word::Withdraw { force: false };
+    assert_eq!(node.round().state, State::Held);
     node.seen.word = Word::Withdraw { force: true };
     assert_eq!(node.round().state, State::Withdrawn);
     let mut node = Node::up();
@@ -180,6 +196,34 @@ fn the_last_node_stays_unless_its_operator_forces_it_or_its_daemon_ends() {
     let time = node.until(State::Withdrawn);
     assert_eq!(time, Some(5_000 + ROUND));
     assert!(node.round().done);
+}
+
+#[test]
+fn a_node_drains_until_the_fleet_has_answered_and_asks_at_once() {
+    let mut node = Node::up();
+    node.seen.word = Word::Withdraw { force: false };
+    node.seen.permission = Permission::Pending;
+    for _ in 0..100 {
+        let draining = node.round();
+        assert_eq!(draining.state, State::Draining);
+        assert!(draining.asks);
+    }
+    node.seen.permission = Permission::Granted;
+    assert_eq!(node.round().state, State::Withdrawn);
+    // It stays so over a new question, as after a restart.
+    node.seen.permission = Permission::Pending;
+    assert_eq!(node.round().state, State::Withdrawn);
+    // The end of the daemon waits for nobody.
+    let mut node = Node::up();
+    node.seen.permission = Permission::Pending;
+    node.seen.ends = true;
+    assert_eq!(node.until(State::Withdrawn), Some(5_000 + ROUND));
+    // A failed node stays reachable while it waits for the answer.
+    let mut node = Node::up();
+    node.seen.permission = Permission::Pending;
+    node.fails();
+    assert_eq!(node.until(State::LastResort), Some(3 * ROUND));
+    assert_eq!(node.until(State::Withdrawn), None);
 }
 
 #[test]
@@ -202,7 +246,7 @@ proptest! {
     /// Random rounds, words and permissions.
     #[test]
     fn what_always_holds(steps in prop::collection::vec(
-        (any::<bool>(), any::<bool>(), 0..4u8, 0..3u8, any::<bool>(), 1..200u64), 1..200)
+        (any::<bool>(), any::<bool>(), 0..4u8, 0..4u8, any::<bool>(), 1..200u64), 1..200)
     ) {
         let mut node = Node::new();
         for (ready, good, word, permission, query, rounds) in steps {
@@ -216,10 +260,12 @@ proptest! {
             node.seen.permission = match permission {
                 0 => Permission::Nobody,
                 1 => Permission::Granted,
+                2 => Permission::Pending,
                 _ => Permission::Refused("no other node is up".to_owned()),
             };
             for _ in 0..rounds {
                 node.seen.queries += u64::from(query);
+                let was_announced = node.course.state.metric().is_some();
                 let Decision { state, why, asks, .. } = node.round();
                 // A node says why, unless it is up.
                 prop_assert_eq!(state == State::Up, why.is_empty());
@@ -228,10 +274,16 @@ proptest! {
                     prop_assert!(asks);
                     let granted = node.seen.permission == Permission::Granted;
                     let told = matches!(node.seen.word, Word::Withdraw { .. });
-                    prop_assert!(granted || told && node.seen.permission == Permission::Nobody);
+                    let is_free = match node.seen.permission {
+                        Permission::Nobody => true,
+                        Permission::Pending => !was_announced,
+                        _ => false,
+                    };
+                    prop_assert!(granted || told && is_free);
                 }
                 if state == State::Held {
-                    prop_assert!(matches!(node.seen.permission, Permission::Refused(_)));
+                    let asked = matches!(node.seen.permission, Permission::Refused(_) | Permission::Pending);
+                    prop_assert!(asked);
                 }
                 // It is up if it is ready, was good for this round or fails for the first few, and nobody says otherwise.
                 if state == State::Up {

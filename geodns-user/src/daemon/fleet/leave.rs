@@ -32,6 +32,7 @@ impl Daemon {
         let mut wish = lock(&link.wish);
         if wish.is_there != wants {
             wish.is_there = wants;
+            wish.answer = Permission::Pending;
             link.wished.notify_one();
         }
     }
@@ -40,7 +41,11 @@ impl Daemon {
     pub fn permission(&self) -> Permission {
         match &self.fleet {
             Some(link) if link.stale_for().is_none_or(|stale| stale < FRESH) => {
-                lock(&link.wish).answer.clone()
+                let wish = lock(&link.wish);
+                match wish.is_there {
+                    true => wish.answer.clone(),
+                    false => Permission::Pending,
+                }
             }
             _ => Permission::Nobody,
         }
@@ -59,15 +64,21 @@ impl Daemon {
                 (true, false) => self.ask_for_leave(&link).await,
                 (false, true) => {
                     let _ = self.say_leaving(&link, false).await;
-                    Permission::Nobody
+                    Permission::Pending
                 }
-                (false, false) => Permission::Nobody,
+                (false, false) => Permission::Pending,
             };
             let is_settled = match is_there {
                 true => answer == Permission::Granted,
                 false => !has_left,
             };
-            lock(&link.wish).answer = answer;
+            {
+                let mut wish = lock(&link.wish);
+                // Another wish has another answer.
+                if wish.is_there == is_there {
+                    wish.answer = answer;
+                }
+            }
             match is_settled {
                 true => link.wished.notified().await,
                 false => drop(timeout(AGAIN, link.wished.notified()).await),
@@ -94,9 +105,10 @@ impl Daemon {
             Ok(()) => Permission::Granted,
             Err(Failed::Conflict(revision)) => {
                 let _ = link.in_force(revision).await;
-                Permission::Nobody
+                Permission::Pending
             }
-            Err(Failed::Refused(_) | Failed::Invalid(_)) => Permission::Nobody,
+            // A store that stays out of reach is noticed elsewhere.
+            Err(Failed::Refused(_) | Failed::Invalid(_)) => Permission::Pending,
         }
     }
 

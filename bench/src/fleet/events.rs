@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use geodns_tests::sites::asker::Asker;
-use geodns_tests::sites::routing::Detection;
+use geodns_tests::sites::routing::{Detection, Kind};
 use geodns_tests::sites::{V4, V6};
 use nix::sys::signal::Signal;
 
@@ -44,23 +44,38 @@ const SILENCE_UNNOTICED: Event = Event {
     ..SILENCE
 };
 
+const KILLED: Event = Event {
+    name: "the daemon is killed",
+    within: 100.0,
+    lossless: true,
+    lasts: 1.5,
+    happen: |world| world.daemon(1).crash(),
+    mend: |world| world.again(1),
+};
+
+const DRAINED: Event = Event {
+    name: "the operator drains the node",
+    within: 100.0,
+    lossless: true,
+    lasts: 2.0,
+    happen: |world| world.daemon(1).ok("announce drain").map(drop),
+    mend: |world| world.daemon(1).ok("announce up").map(drop),
+};
+
+const WITHDRAWN: Event = Event {
+    name: "the operator withdraws the node",
+    happen: |world| world.daemon(1).ok("announce withdraw --force").map(drop),
+    ..DRAINED
+};
+
 const EVENTS: [Event; 8] = [
     SILENCE,
-    Event {
-        name: "the daemon is killed",
-        within: 100.0,
-        lossless: true,
-        lasts: 1.5,
-        happen: |world| world.daemon(1).crash(),
-        mend: |world| world.again(1),
-    },
+    KILLED,
     Event {
         name: "the process that holds the device is killed",
-        within: 100.0,
-        lossless: true,
-        lasts: 1.5,
         happen: |world| world.kill_holder(1),
         mend: |_| Ok(()),
+        ..KILLED
     },
     Event {
         name: "the daemon hangs",
@@ -70,22 +85,8 @@ const EVENTS: [Event; 8] = [
         happen: |world| world.daemon(1).signal(Signal::SIGSTOP),
         mend: |world| world.daemon(1).signal(Signal::SIGCONT),
     },
-    Event {
-        name: "the operator drains the node",
-        within: 100.0,
-        lossless: true,
-        lasts: 2.0,
-        happen: |world| world.daemon(1).ok("announce drain").map(drop),
-        mend: |world| world.daemon(1).ok("announce up").map(drop),
-    },
-    Event {
-        name: "the operator withdraws the node",
-        within: 100.0,
-        lossless: true,
-        lasts: 2.0,
-        happen: |world| world.daemon(1).ok("announce withdraw --force").map(drop),
-        mend: |world| world.daemon(1).ok("announce up").map(drop),
-    },
+    DRAINED,
+    WITHDRAWN,
     Event {
         name: "the daemon is stopped",
         within: 200.0,
@@ -107,6 +108,22 @@ const EVENTS: [Event; 8] = [
     },
 ];
 
+/// The same where FRR carries the routes.
+const BY_FRR: [Event; 3] = [
+    Event {
+        name: "FRR: the daemon is killed",
+        ..KILLED
+    },
+    Event {
+        name: "FRR: the operator drains the node",
+        ..DRAINED
+    },
+    Event {
+        name: "FRR: the operator withdraws the node",
+        ..WITHDRAWN
+    },
+];
+
 /// What hits all sites at once, and the way back.
 const ALL: [(&str, Act, Act); 2] = [
     (
@@ -123,38 +140,38 @@ const ALL: [(&str, Act, Act); 2] = [
 
 /// Measures all events.
 pub fn run(rounds: usize, results: &mut Results) {
+    let (bfd, hold) = ((Detection::Bfd, Kind::Bird), (Detection::Hold, Kind::Bird));
     let mut world = None;
-    let mut take = |detection, name: &str, act: &dyn Fn(&mut World) -> Result<Vec<Figure>>| {
+    let mut take = |of, name: &str, act: &dyn Fn(&mut World) -> Result<Vec<Figure>>| {
         let name = format!("fleet: {name}");
-        results.take(&name, || within(&mut world, detection, act));
+        results.take(&name, || within(&mut world, of, act));
     };
     for event in &EVENTS {
-        take(Detection::Bfd, event.name, &|world| {
+        take(bfd, event.name, &|world| measure(world, event, rounds));
+    }
+    for (name, happen, mend) in ALL {
+        take(bfd, name, &|world| all(world, name, happen, mend, rounds));
+    }
+    for event in &BY_FRR {
+        take((Detection::Bfd, Kind::Frr), event.name, &|world| {
             measure(world, event, rounds)
         });
     }
-    for (name, happen, mend) in ALL {
-        take(Detection::Bfd, name, &|world| {
-            all(world, name, happen, mend, rounds)
-        });
-    }
     let event = &SILENCE_UNNOTICED;
-    take(Detection::Hold, event.name, &|world| {
-        measure(world, event, rounds)
-    });
+    take(hold, event.name, &|world| measure(world, event, rounds));
 }
 
 /// Measures in the world that stands. Where there is none of this kind, or a measurement has failed in it, a new one is
 /// made.
 fn within(
     stands: &mut Option<World>,
-    detection: Detection,
+    (detection, kind): (Detection, Kind),
     measure: impl FnOnce(&mut World) -> Result<Vec<Figure>>,
 ) -> Result<Vec<Figure>> {
-    let of_kind = |world: &World| world.sites.detection() == detection;
-    let mut world = match stands.take().filter(of_kind) {
+    let is_it = |world: &World| world.is(detection, kind);
+    let mut world = match stands.take().filter(is_it) {
         Some(world) => world,
-        None => World::new(detection)?,
+        None => World::new(detection, kind)?,
     };
     let figures = measure(&mut world)?;
     *stands = Some(world);

@@ -1,13 +1,12 @@
-//! Three sites, each with a node that announces itself through BIRD.
+//! Three sites, each with a node that announces itself through BIRD or FRR.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use geodns_tests::daemon::{Daemon, Setup};
-use geodns_tests::sites::routing::{Bird, Detection, LEARNED, node};
-use geodns_tests::sites::{self, Site, Sites};
+use geodns_tests::sites::routing::{Bird, Detection, Frr, Kind, LEARNED, Routing, frr_node, node};
+use geodns_tests::sites::{self, Site, Sites, V4, V6};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 /// Sites.
 pub const COUNT: usize = 3;
@@ -16,25 +15,41 @@ pub const COUNT: usize = 3;
 pub struct World {
     pub sites: Sites,
     pub daemons: Vec<Daemon>,
-    _birds: Vec<Bird>,
+    kind: Kind,
+    _routings: Vec<Routing>,
 }
 
 impl World {
     /// All announced, each client answered by its own site.
-    pub fn new(detection: Detection) -> Result<Self> {
+    pub fn new(detection: Detection, kind: Kind) -> Result<Self> {
         let sites = Sites::new(COUNT, detection)?;
-        let (mut daemons, mut birds) = (Vec::new(), Vec::new());
+        let (mut daemons, mut routings) = (Vec::new(), Vec::new());
         for site in &sites.sites {
-            let config = node(site.number, detection, LEARNED);
-            birds.push(Bird::start(&site.node, &config)?);
-            daemons.push(Daemon::start(&site.node, &setup(site.number))?);
+            let number = site.number;
+            routings.push(match kind {
+                Kind::Bird => {
+                    let config = node(number, detection, LEARNED);
+                    Routing::Bird(Bird::start(&site.node, &config)?)
+                }
+                Kind::Frr => {
+                    site.deliver_by_routes()?;
+                    Routing::Frr(Frr::start(&site.node, &frr_node(number))?)
+                }
+            });
+            daemons.push(Daemon::start(&site.node, &setup(number))?);
         }
         sites.settle()?;
         Ok(Self {
             sites,
             daemons,
-            _birds: birds,
+            kind,
+            _routings: routings,
         })
+    }
+
+    /// Whether routers find out about silent nodes in this way, and nodes have routing daemons of this kind.
+    pub fn is(&self, detection: Detection, kind: Kind) -> bool {
+        self.sites.detection() == detection && self.kind == kind
     }
 
     /// A site, by its number.
@@ -53,17 +68,6 @@ impl World {
         self.daemons[number - 1].again(&site.node, &setup(number))
     }
 
-    /// The process that holds a site's device.
-    pub fn holder(&self, number: usize) -> Result<Pid> {
-        let pids = self.site(number).node.pids()?;
-        let holds = |pid: &&i32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline"));
-            line.is_ok_and(|line| line.split(|octet| *octet == 0).nth(1) == Some(b"hold"))
-        };
-        let pid = pids.iter().find(holds).context("nobody holds the device")?;
-        Ok(Pid::from_raw(*pid))
-    }
-
     /// Sends a signal to the daemons of all sites.
     pub fn signal_all(&self, signal: Signal) -> Result<()> {
         self.daemons
@@ -73,13 +77,16 @@ impl World {
 
     /// Kills the process that holds a site's device.
     pub fn kill_holder(&self, number: usize) -> Result<()> {
-        Ok(kill(self.holder(number)?, Signal::SIGKILL)?)
+        Ok(kill(self.site(number).holder()?, Signal::SIGKILL)?)
     }
 }
 
 /// A node that is up again as soon as it answers: the bench has no use for what protects an operator from flapping.
 fn setup(number: usize) -> Setup {
-    sites::setup(number).and("[announce]\nrise = \"1s\"\nhold_down = \"1s..1s\"\n")
+    let section = format!(
+        "[announce]\nprefixes = [\"{V4}\", \"{V6}\"]\nrise = \"1s\"\nhold_down = \"1s..1s\"\n"
+    );
+    sites::setup(number).and(&section)
 }
 
 /// Waits.

@@ -20,7 +20,8 @@ pub mod routing;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use nix::unistd::Pid;
 
 use self::delay::SlowWire;
 use self::routing::{Bird, Detection};
@@ -53,6 +54,26 @@ pub struct Site {
     pub client: Space,
     /// The router's BIRD.
     pub bird: Option<Bird>,
+}
+
+impl Site {
+    /// Delivers the anycast addresses by local routes in place of addresses on `lo`: FRR prefers those to any route.
+    pub fn deliver_by_routes(&self) -> Result<()> {
+        let ends = [format!("{V4}/32"), format!("{V6}/128")];
+        let lines = ends
+            .map(|prefix| format!("addr del {prefix} dev lo\nroute add local {prefix} dev lo\n"));
+        self.node.ip_batch(&lines.concat())
+    }
+
+    /// The process that holds the device of the node's routes.
+    pub fn holder(&self) -> Result<Pid> {
+        let holds = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline"));
+            line.is_ok_and(|line| line.split(|octet| *octet == 0).nth(1) == Some(b"hold"))
+        };
+        let pid = self.node.pids()?.into_iter().find(holds);
+        pid.map(Pid::from_raw).context("nobody holds the device")
+    }
 }
 
 /// Sites that are joined by their routers.

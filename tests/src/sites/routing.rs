@@ -168,6 +168,50 @@ route-map NONE deny 10
     text
 }
 
+/// The kind of a routing daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// BIRD
+    Bird,
+    /// FRR
+    Frr,
+}
+
+/// The routing daemon of a node, running.
+#[derive(Debug)]
+pub enum Routing {
+    /// BIRD
+    Bird(Bird),
+    /// FRR
+    Frr(Frr),
+}
+
+impl Routing {
+    /// Sends a signal to each of its processes.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match self {
+            Self::Bird(bird) => bird.signal(signal),
+            Self::Frr(frr) => frr.signal(signal),
+        }
+    }
+
+    /// Starts it again in place of the one that runs, which is killed.
+    pub fn again(&mut self, space: &Space) -> Result<()> {
+        match self {
+            Self::Bird(bird) => bird.again(space),
+            Self::Frr(frr) => frr.again(space),
+        }
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        match self {
+            Self::Bird(bird) => bird.log(),
+            Self::Frr(frr) => frr.log(),
+        }
+    }
+}
+
 /// BIRD, running.
 #[derive(Debug)]
 pub struct Bird {
@@ -283,26 +327,46 @@ impl Frr {
         of("zebra.conf", &[])?;
         of("bfdd.conf", &[&config[cut..bgp]])?;
         of("bgpd.conf", &[&config[..cut], &config[bgp..]])?;
-        let zebra = Self::process(space, folder.path(), "zebra")?;
-        let end = Instant::now() + PATIENCE;
-        while !folder.path().join("zserv.api").exists() {
-            ensure!(Instant::now() < end, "zebra is not ready: {}", zebra.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let bfdd = Self::process(space, folder.path(), "bfdd")?;
-        let bgpd = Self::process(space, folder.path(), "bgpd")?;
-        let mut frr = Self {
+        let [zebra, bgpd, bfdd] = Self::processes(space, folder.path())?;
+        Ok(Self {
             zebra,
             bgpd,
             bfdd,
             folder,
-        };
-        while !frr.folder.path().join("bgpd.vty").exists() {
-            frr.bgpd.require_alive()?;
-            ensure!(Instant::now() < end, "bgpd is not ready: {}", frr.log());
+        })
+    }
+
+    /// Starts it again in place of the one that runs, which is killed.
+    pub fn again(&mut self, space: &Space) -> Result<()> {
+        for process in [&mut self.bgpd, &mut self.bfdd, &mut self.zebra] {
+            process.end()?;
+        }
+        for left in ["zserv.api", "bgpd.vty"] {
+            fs::remove_file(self.folder.path().join(left))?;
+        }
+        [self.zebra, self.bgpd, self.bfdd] = Self::processes(space, self.folder.path())?;
+        Ok(())
+    }
+
+    /// zebra, bgpd and bfdd, ready.
+    fn processes(space: &Space, folder: &Path) -> Result<[Process; 3]> {
+        let mut zebra = Self::process(space, folder, "zebra")?;
+        Self::ready(&mut zebra, &folder.join("zserv.api"))?;
+        let bfdd = Self::process(space, folder, "bfdd")?;
+        let mut bgpd = Self::process(space, folder, "bgpd")?;
+        Self::ready(&mut bgpd, &folder.join("bgpd.vty"))?;
+        Ok([zebra, bgpd, bfdd])
+    }
+
+    /// Waits until a process has made its socket.
+    fn ready(process: &mut Process, socket: &Path) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while !socket.exists() {
+            process.require_alive()?;
+            ensure!(Instant::now() < end, "FRR is not ready: {}", process.log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(frr)
+        Ok(())
     }
 
     fn process(space: &Space, folder: &Path, name: &str) -> Result<Process> {

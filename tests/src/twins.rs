@@ -85,7 +85,12 @@ impl Twins {
 
     /// Starts both there.
     pub fn start_in(pair: Pair, setup: &Setup) -> Result<Self> {
-        let setups = [0, 1].map(|which| of(which, setup));
+        Self::start_each(pair, [setup; 2])
+    }
+
+    /// Starts each there in a way of its own.
+    pub fn start_each(pair: Pair, setups: [&Setup; 2]) -> Result<Self> {
+        let setups = [0, 1].map(|which| of(which, setups[which]));
         let fast = Daemon::start(&pair.server, &setups[0])?;
         let slow = Daemon::start(&pair.server, &setups[1])?;
         let counters = fast.counters()?;

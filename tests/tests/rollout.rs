@@ -11,10 +11,12 @@ use geodns_tests::bundles::Bundles;
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, Query, Reply, TXT};
 use geodns_tests::etcd::{Cluster, Setup as EtcdSetup, Triangle};
+use geodns_tests::mmdb::Writer;
 use geodns_tests::net::{at, run};
 use geodns_tests::{needs_root, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 /// A rollout that begins goes on until it is taken back.
 const ENDLESS: &str = "--wait 10m --within 10m";
@@ -286,6 +288,31 @@ fn what_is_no_good_bundle_is_refused_in_a_line() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_node_with_another_geoip_database_than_the_bundles_says_so() -> Result<()> {
+    needs_root!();
+    let fleet = Fleet::with_first()?;
+    let path = fleet.cluster.file("city.mmdb");
+    let database = |country: &str| -> Result<()> {
+        let record = json!({ "country_code": country });
+        let writer = Writer::new(true, &[("11.1.0.0/16", record)]);
+        Ok(std::fs::write(&path, writer.bytes())?)
+    };
+    database("NL")?;
+    let databases = format!("[geoip]\ndatabases = [{:?}]\n", path.display());
+    let setup = Setup::example(&[]).and(&databases);
+    let bundle = fleet.bundles.make(2, &setup)?;
+    // It is renewed after that.
+    database("DE")?;
+    let done = fleet.apply(0, &bundle, "--wait 0s")?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    let line = format!("{} is not the bundle's", path.display());
+    ensure!(done.status.success() && said.contains(&line), "{done:?}");
+    let diff = fleet.daemons[0].ok(&format!("fleet diff {}", bundle.display()))?;
+    ensure!(diff == format!("! {}\n", path.display()), "{diff}");
+    Ok(())
+}
+
 /// A signed archive of these files with a manifest that fits.
 fn by_hand(fleet: &Fleet, name: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
     let folder = fleet.cluster.file(name).join("below");
@@ -295,7 +322,7 @@ fn by_hand(fleet: &Fleet, name: &str, files: &[(&str, &str)]) -> Result<PathBuf>
         std::fs::write(folder.join(path), content)?;
         hashes.insert((*path).to_owned(), sha256(content.as_bytes()).into());
     }
-    let manifest = serde_json::json!({ "version": 1, "serial": 99, "files": hashes });
+    let manifest = json!({ "version": 1, "serial": 99, "files": hashes });
     std::fs::write(folder.join("manifest.json"), manifest.to_string())?;
     let bundle = fleet.cluster.file(name).join("bundle");
     let mut tar = Command::new("tar");

@@ -92,11 +92,14 @@ pub enum Stage {
 pub struct Report {
     /// Number of the rollout.
     pub rollout: u64,
-    /// What the node has done.
+    /// The node's progress.
     pub progress: Progress,
+    /// GeoIP databases of the node that have another content than the bundle's: it answers from its own.
+    #[serde(default)]
+    pub databases: Vec<String>,
 }
 
-/// What a node has done in a rollout.
+/// How far a node is in a rollout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progress {
@@ -106,9 +109,6 @@ pub enum Progress {
         share: f64,
         /// The name.
         name: String,
-        /// GeoIP databases of the node that have another content than the bundle's: it answers from its own.
-        #[serde(default)]
-        databases: Vec<String>,
     },
     /// It runs the bundle, and answers.
     Runs(Answers),
@@ -207,7 +207,7 @@ impl Rollout {
                 Some(Progress::Failed(why)) => {
                     return Some(Stage::Refused(format!("{node}: {why}")));
                 }
-                Some(Progress::Previewed { share, name, .. }) => {
+                Some(Progress::Previewed { share, name }) => {
                     if worst.is_none_or(|(most, ..)| *share > most) {
                         worst = Some((*share, node, name));
                     }

@@ -27,6 +27,7 @@ use crate::fleet::rollout::{
     Act, Answers, BUNDLE, Canary, Local, PATIENCE, Progress, REPORT, Report, Rollout, Rules, Seen,
     Stage, waves,
 };
+use crate::geo::Geography;
 use crate::shared::{Lost, Put, Revision, Write};
 use crate::supervise::Never;
 
@@ -42,6 +43,9 @@ const REMEMBERED: usize = 50;
 const PAST: usize = 20;
 /// The longest wait for a canary.
 const MOST_WAIT_MS: u64 = 24 * 3600 * 1000;
+
+/// What a node reports: its progress, and GeoIP databases that are other ones than the bundle's.
+type Done = (Progress, Vec<String>);
 
 /// Why a node has not done what the rollout has it do.
 enum Undone {
@@ -81,6 +85,7 @@ impl Daemon {
             // The daemon has gone back from this one when it started.
             report: local.failed.map(|(rollout, _)| Report {
                 rollout,
+                databases: Vec::new(),
                 progress: Progress::Failed("the daemon ended, or could not run it".to_owned()),
             }),
             local,
@@ -137,9 +142,9 @@ impl Daemon {
             _ => None,
         };
         if let (Some(done), Some(rollout)) = (done, rollout) {
-            let progress = match done {
-                Ok(progress) => progress,
-                Err(Undone::Failed(why)) => Progress::Failed(why),
+            let (progress, databases) = match done {
+                Ok(done) => done,
+                Err(Undone::Failed(why)) => (Progress::Failed(why), Vec::new()),
                 Err(Undone::Later(lost)) => {
                     tracing::debug!("fleet: the bundle cannot be read yet: {lost}");
                     return;
@@ -148,6 +153,7 @@ impl Daemon {
             part.report = Some(Report {
                 rollout: rollout.number,
                 progress,
+                databases,
             });
         }
         match (act, rollout) {
@@ -264,17 +270,13 @@ impl Daemon {
         part: &Part,
         link: &Link,
         rollout: &Rollout,
-    ) -> Result<Progress, Undone> {
-        let failed = |why: String| Undone::Failed(why);
+    ) -> Result<Done, Undone> {
         self.fetch(part, link, rollout, &rollout.bundle).await?;
         let path = part.kept.config(&rollout.bundle);
         let preview = self.preview_of(path, true).await;
-        let (preview, geography) = preview.map_err(|failure| failed(failure.to_string()))?;
-        let manifest = part.kept.manifest(&rollout.bundle);
-        let manifest = manifest.map_err(|error| failed(error.to_string()))?;
-        let databases =
-            tokio::task::spawn_blocking(move || geography.other_than(&manifest.databases));
-        let databases = databases.await.map_err(|error| failed(error.to_string()))?;
+        let (preview, geography) =
+            preview.map_err(|failure| Undone::Failed(failure.to_string()))?;
+        let databases = other_databases(part, &rollout.bundle, geography).await?;
         let mut worst = (0.0, String::new());
         for of in &preview.names {
             let moved = of.moves.iter().filter(|shown| shown.from != shown.to);
@@ -295,11 +297,7 @@ impl Daemon {
             Some(name) => (1.0, name.clone()),
             None => worst,
         };
-        Ok(Progress::Previewed {
-            share,
-            name,
-            databases,
-        })
+        Ok((Progress::Previewed { share, name }, databases))
     }
 
     /// Runs a bundle, or this node's own file. If that fails, all is as before.
@@ -309,7 +307,7 @@ impl Daemon {
         link: &Link,
         rollout: &Rollout,
         bundle: Option<String>,
-    ) -> Result<Progress, Undone> {
+    ) -> Result<Done, Undone> {
         if let Some(id) = &bundle {
             self.fetch(part, link, rollout, id).await?;
         }
@@ -337,7 +335,14 @@ impl Daemon {
         part.baseline = (all, bad, share(bad, all));
         let shown = bundle.as_deref().unwrap_or("its own file");
         tracing::info!(bundle, "fleet: this node runs {shown}");
-        Ok(Progress::Runs(Answers::default()))
+        let databases = match &bundle {
+            Some(id) => {
+                let geography = Arc::clone(&self.world.load().inputs.geography);
+                other_databases(part, id, geography).await?
+            }
+            None => Vec::new(),
+        };
+        Ok((Progress::Runs(Answers::default()), databases))
     }
 
     async fn put_report(&self, part: &mut Part, link: &Link, rollout: Option<&Rollout>) {
@@ -655,6 +660,20 @@ impl Daemon {
     }
 }
 
+/// GeoIP databases that have another content than a bundle says.
+async fn other_databases(
+    part: &Part,
+    bundle: &str,
+    geography: Arc<Geography>,
+) -> Result<Vec<String>, Undone> {
+    let manifest = part.kept.manifest(bundle);
+    let manifest = manifest.map_err(|error| Undone::Failed(error.to_string()))?;
+    let other = tokio::task::spawn_blocking(move || geography.other_than(&manifest.databases));
+    other
+        .await
+        .map_err(|error| Undone::Failed(error.to_string()))
+}
+
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 {
         0.0
@@ -714,6 +733,28 @@ fn stage(rollout: &Rollout) -> String {
     }
 }
 
+/// A report in words.
+fn says(report: &Report) -> String {
+    let progress = match &report.progress {
+        Progress::Previewed { name, .. } if name.is_empty() => "moves nobody".to_owned(),
+        Progress::Previewed { share, name } => {
+            format!("moves {:.1} % of the clients of {name}", share * 100.0)
+        }
+        Progress::Runs(answers) if answers.count == 0 => {
+            "runs it; no answers of its slow path yet".to_owned()
+        }
+        Progress::Runs(answers) => format!(
+            "runs it; {} answers, {:.1} % of them SERVFAIL or REFUSED",
+            answers.count,
+            answers.bad * 100.0
+        ),
+        Progress::Failed(why) => why.clone(),
+    };
+    let databases = report.databases.iter();
+    let databases = databases.map(|path| format!("; {path} is not the bundle's"));
+    progress + &databases.collect::<String>()
+}
+
 fn shown(rollout: &Rollout, link: Option<&Link>) -> Shown {
     let reports = link.map(reports).unwrap_or_default();
     let mut names: BTreeSet<String> = rollout.waves.iter().flatten().cloned().collect();
@@ -721,31 +762,7 @@ fn shown(rollout: &Rollout, link: Option<&Link>) -> Shown {
     let says = |node: &String| {
         let report = reports.get(node);
         let report = report.filter(|report| report.rollout == rollout.number);
-        match report.map(|report| &report.progress) {
-            None => String::new(),
-            Some(Progress::Previewed {
-                share,
-                name,
-                databases,
-            }) => {
-                let moves = match name.as_str() {
-                    "" => "moves nobody".to_owned(),
-                    name => format!("moves {:.1} % of the clients of {name}", share * 100.0),
-                };
-                let others = databases.iter();
-                let others = others.map(|path| format!("; {path} is not the bundle's"));
-                moves + &others.collect::<String>()
-            }
-            Some(Progress::Runs(answers)) if answers.count == 0 => {
-                "runs it; no answers of its slow path yet".to_owned()
-            }
-            Some(Progress::Runs(answers)) => format!(
-                "runs it; {} answers, {:.1} % of them SERVFAIL or REFUSED",
-                answers.count,
-                answers.bad * 100.0
-            ),
-            Some(Progress::Failed(why)) => why.clone(),
-        }
+        report.map_or_else(String::new, says)
     };
     let (stage, why) = match &rollout.stage {
         Stage::Refused(why) => ("refused".to_owned(), Some(why.clone())),

@@ -28,13 +28,17 @@ fn rollout(stage: Stage) -> Rollout {
     }
 }
 
-fn previewed(share: f64) -> Progress {
-    let name = "www.example.org.".to_owned();
-    Progress::Previewed {
-        share,
-        name,
+fn report(rollout: u64, progress: Progress) -> Report {
+    Report {
+        rollout,
+        progress,
         databases: Vec::new(),
     }
+}
+
+fn previewed(share: f64) -> Progress {
+    let name = "www.example.org.".to_owned();
+    Progress::Previewed { share, name }
 }
 
 const RUNS: Progress = Progress::Runs(Answers {
@@ -51,17 +55,9 @@ fn next(
     words: &[(&str, Progress)],
     in_stage: Duration,
 ) -> Option<Stage> {
-    let report = |(node, progress): &(&str, Progress)| {
-        let progress = progress.clone();
-        (
-            (*node).to_owned(),
-            Report {
-                rollout: 5,
-                progress,
-            },
-        )
-    };
-    let reports = words.iter().map(report).collect();
+    let of =
+        |(node, progress): &(&str, Progress)| ((*node).to_owned(), report(5, progress.clone()));
+    let reports = words.iter().map(of).collect();
     let alive = names(alive);
     let seen = Seen {
         alive: &alive,
@@ -428,10 +424,8 @@ impl Fleet {
         node.runs_since = self.now;
         if let Some(trial) = node.local.trial.clone() {
             node.local.go_back(true);
-            node.report = Some(Report {
-                rollout: trial.rollout,
-                progress: Progress::Failed("it ended".to_owned()),
-            });
+            let failed = Progress::Failed("it ended".to_owned());
+            node.report = Some(report(trial.rollout, failed));
         }
     }
 
@@ -492,7 +486,7 @@ impl Fleet {
     fn report(&mut self, n: usize, progress: Progress) {
         let node = &mut self.nodes[n];
         let rollout = node.known.as_ref().unwrap().number;
-        node.report = Some(Report { rollout, progress });
+        node.report = Some(report(rollout, progress));
     }
 
     fn run(&mut self, n: usize, rollout: &Rollout, bundle: Option<String>) {

@@ -138,7 +138,8 @@ pub fn state(state: FleetState, stale_ms: Option<u64>, why: Option<&str>) -> Str
     let since = stale_ms.map_or_else(String::new, |time| format!(", for {}", uptime(time / 1000)));
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
     match state {
-        FleetState::Following => "has all changes".to_owned(),
+        FleetState::Following if why.is_empty() => "has all changes".to_owned(),
+        FleetState::Following => format!("has all changes; edits are refused{why}"),
         FleetState::Connecting => format!("reads what it has missed{since}"),
         FleetState::NotJoined => "is in no fleet yet: geodns fleet init, or join".to_owned(),
         FleetState::Disconnected => {

@@ -118,6 +118,7 @@ pub fn text(status: Status, verbose: bool) -> String {
         let nodes = plural(of.nodes, "node");
         let how = fleet::state(of.state, of.stale_ms, of.why.as_deref());
         lines.push(("fleet", format!("{}, {nodes}: this one {how}", of.name)));
+        lines.extend(of.failed.clone().map(|failed| ("not in force", failed)));
     }
     if let Some(error) = status.last_error {
         lines.push(("last error", error));

@@ -150,7 +150,7 @@ pub struct Fleet {
     pub stale_ms: Option<u64>,
     /// The last commit that is in force here.
     pub revision: u64,
-    /// The last commit that could not be put in force here, and why.
+    /// The first commit that is not in force here yet, and why.
     pub failed: Option<String>,
     /// Changes of this node alone.
     pub local: Vec<FleetChange>,

@@ -217,6 +217,9 @@ pub struct FleetLine {
     pub stale_ms: Option<u64>,
     /// Nodes that live.
     pub nodes: u64,
+    /// The first commit that is not in force here yet, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub const LEASE: Lease = Lease::WhileAlive(ALIVE);
 pub struct Node {
     /// Its id, which no other node has, whatever its name is.
     pub id: String,
+    /// The id of this run of its daemon: a copy of the node on another machine has another one.
+    pub run: String,
     /// The site that it is at.
     pub site: Option<String>,
     /// Version of geodns.

@@ -135,6 +135,17 @@ impl State {
         Ok(Change(change))
     }
 
+    /// Things as they are kept, by their keys.
+    pub fn as_kept(&self, keys: &[String]) -> Result<Change, Error> {
+        let items = self.items()?.into_iter();
+        let mut kept: HashMap<String, Item> = items.map(|item| (item.key(), item)).collect();
+        let items = keys.iter().filter_map(|key| {
+            let gone = || Item::parse(key, None).ok().flatten();
+            kept.remove(key).or_else(gone)
+        });
+        Ok(Change(items.collect()))
+    }
+
     /// This node is alone from here on. What is in force stays.
     pub fn leave(&self) -> Result<(), Error> {
         self.write(|transaction| {

@@ -50,13 +50,30 @@ fn shown(fleet: &Item, here: &Item) -> FleetChange {
 impl Link {
     /// The state of the link, and why it is no better one.
     pub fn said(&self) -> (FleetState, Option<String>) {
-        match self.view().condition {
-            Condition::Following => (FleetState::Following, None),
+        let view = self.view();
+        match view.condition {
+            Condition::Following => {
+                let refused = view.refused.map(|trouble| trouble.to_string());
+                (FleetState::Following, refused)
+            }
             Condition::Connecting => (FleetState::Connecting, None),
             Condition::NotJoined => (FleetState::NotJoined, None),
             Condition::Broken(trouble) => (FleetState::Disconnected, Some(trouble.to_string())),
             Condition::Stopped(why) => (FleetState::Stopped, Some(why)),
         }
+    }
+
+    /// The first commit that is not in force here, and why; of several, how many.
+    fn failure(&self) -> Option<String> {
+        let failed = self.view().failed;
+        let (revision, why) = failed.values().min()?;
+        let more = match failed.len() {
+            1 => String::new(),
+            all => format!(" (and {} more things)", all - 1),
+        };
+        Some(format!(
+            "revision {revision}: {why}{more}; it is tried again"
+        ))
     }
 
     fn nodes_shown(&self) -> Vec<FleetNode> {
@@ -94,12 +111,13 @@ impl Daemon {
             why,
             stale_ms: stale_ms(link),
             nodes: link.nodes().len() as u64,
+            failed: link.failure(),
         })
     }
 
     fn fleet_shown(&self) -> Result<Fleet, Failure> {
         let link = self.require_fleet()?;
-        let view = link.view();
+        let revision = link.view().in_force.revision.0;
         let (state, why) = link.said();
         let local = self.state.local().map_err(internal)?;
         let config = &self.world.load().inputs.config;
@@ -112,10 +130,8 @@ impl Daemon {
             state,
             why,
             stale_ms: stale_ms(link),
-            revision: view.in_force.revision.0,
-            failed: view
-                .failed
-                .map(|(revision, why)| format!("revision {revision}: {why}")),
+            revision,
+            failed: link.failure(),
             local: local
                 .iter()
                 .map(|local| shown(&local.beneath, &local.here))

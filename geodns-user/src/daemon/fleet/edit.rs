@@ -47,9 +47,12 @@ impl Daemon {
             match link.commit(&write).await {
                 Ok(revision) => break (edit, Some(revision)),
                 Err(Failed::Conflict(revision)) if tries < TRIES => {
-                    link.in_force(revision)
-                        .await
-                        .map_err(Failure::Unavailable)?;
+                    link.in_force(revision).await.map_err(|why| {
+                        Failure::Unavailable(format!(
+                            "nothing has changed: another change came first, with revision {revision} of the fleet's \
+                             store, and {why}"
+                        ))
+                    })?;
                 }
                 Err(Failed::Conflict(_)) => {
                     return Err(Failure::Unavailable(format!(
@@ -61,9 +64,11 @@ impl Daemon {
             }
         };
         if let Some(revision) = revision {
-            link.in_force(revision)
-                .await
-                .map_err(Failure::Unavailable)?;
+            link.in_force(revision).await.map_err(|why| {
+                Failure::Unavailable(format!(
+                    "the change is made, with revision {revision} of the fleet's store, and {why}"
+                ))
+            })?;
             if reach == Reach::All {
                 everywhere(link, revision).await?;
             }

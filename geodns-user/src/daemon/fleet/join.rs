@@ -76,17 +76,12 @@ impl Daemon {
         if !write.puts.is_empty() {
             commit(&**store, &write).await?;
         }
-        let id = RandomId::new();
+        let id = link::random_id();
         let write = Write::new()
             .guard(link::GUARD, None)
-            .put(link::GUARD, id.0.as_str());
+            .put(link::GUARD, id.as_str());
         commit(&**store, &write).await?;
-        tracing::info!(
-            id = id.0,
-            things = items.len(),
-            "fleet: made, with id {}",
-            id.0
-        );
+        tracing::info!(id, things = items.len(), "fleet: made, with id {id}");
         self.fleet_join(true).await.map(drop)
     }
 
@@ -126,7 +121,7 @@ impl Daemon {
                 .map_err(internal)?;
             let node = match state.membership().map_err(internal)? {
                 Some(membership) => membership.node,
-                None => RandomId::new().0,
+                None => link::random_id(),
             };
             let fleet = String::from_utf8_lossy(&id).into_owned();
             let membership = Membership {
@@ -232,14 +227,5 @@ async fn commit(store: &dyn Shared, write: &Write) -> Result<(), Failure> {
                 )));
             }
         }
-    }
-}
-
-/// An id that nobody else has.
-struct RandomId(String);
-
-impl RandomId {
-    fn new() -> Self {
-        Self(format!("{:016x}", rand::random::<u64>()))
     }
 }

@@ -4,6 +4,7 @@
 //! here. A link that breaks is made again, after a pause that grows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::fleet::node::{self, Node};
 use crate::fleet::rollout::{BUNDLE, REPORT, ROLLOUT};
 use crate::fleet::votes::{TARGETS, VOTES};
 use crate::shared::{
-    Batch, Lost, Position, Refused, Revision, Shared, Snapshot, Trouble, Watch, Write,
+    Batch, Kind, Lost, Position, Refused, Revision, Shared, Snapshot, Trouble, Watch, Write,
 };
 use crate::state::{Change, Item, Membership};
 use crate::supervise::Never;
@@ -45,8 +46,10 @@ const FIND_OUT: Duration = Duration::from_secs(5);
 const REPEAT: Duration = Duration::from_millis(200);
 /// How long a commit may take to come back and be in force.
 const COME_BACK: Duration = Duration::from_secs(10);
-/// How often a commit is tried to be kept and put in force before the node goes on without it.
+/// How often a commit is tried to be kept and put in force before the node goes on, and tries the rest later.
 const TRIES: usize = 3;
+/// Before things that are kept are put in force again: the first pause, which doubles, and the longest.
+const LATER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// The node, as its link sees it.
 #[async_trait]
@@ -55,11 +58,26 @@ pub trait Home: Send + Sync + 'static {
     async fn known(&self) -> Result<(Option<Membership>, Position), String>;
 
     /// Keeps a commit and puts it in force.
-    async fn take(&self, change: Change, position: Position) -> Result<(), String>;
+    async fn take(&self, change: Change, position: Position) -> Result<(), NotTaken>;
 
     /// Takes over all things of the store, in the place of what there is.
-    async fn adopt(&self, entries: Vec<(Item, Revision)>, position: Position)
-    -> Result<(), String>;
+    async fn adopt(
+        &self,
+        entries: Vec<(Item, Revision)>,
+        position: Position,
+    ) -> Result<(), NotTaken>;
+
+    /// Puts things in force as they are kept, by their keys.
+    async fn put_again(&self, keys: Vec<String>) -> Result<(), String>;
+}
+
+/// How far a commit did not come in this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It is not on disk, so the node may not go on to the next one.
+    NotKept(String),
+    /// It is on disk. The things with these keys are not in force.
+    NotInForce(Vec<String>, String),
 }
 
 /// How the link is.
@@ -84,12 +102,16 @@ pub struct View {
     pub condition: Condition,
     /// The last moment that the node had all commits; before the first one, the start.
     pub fresh: Instant,
+    /// How old was at the start what the node had, until it has had all commits.
+    pub stale_before: Duration,
     /// The last commit that is in force here.
     pub in_force: Position,
     /// The last commit that changed things of the state, or that this node began with.
     pub things: Revision,
-    /// The last commit of things that could not be put in force, and why.
-    pub failed: Option<(Revision, String)>,
+    /// Things that are kept and could not be put in force, by their keys: the commit, and why. They are tried again.
+    pub failed: BTreeMap<String, (Revision, String)>,
+    /// Why the store has refused the last commit of this node, if it has: it is full, say.
+    pub refused: Option<Trouble>,
     /// The fleet.
     pub membership: Option<Membership>,
 }
@@ -99,6 +121,10 @@ pub struct Link {
     store: Arc<dyn Shared>,
     /// Name of this node.
     pub node: String,
+    /// The id of this run of the daemon, which no other one has.
+    pub run: String,
+    /// Whether the store has had the entry of this run.
+    is_registered: AtomicBool,
     view: watch::Sender<View>,
     /// Entries that are no things of the state, each with the commit that put it.
     rest: Mutex<BTreeMap<String, (Revision, Vec<u8>)>>,
@@ -153,17 +179,21 @@ pub enum Failed {
 }
 
 impl Link {
-    /// A link that nobody follows yet.
-    pub fn new(store: Arc<dyn Shared>, node: String) -> Self {
+    /// A link that nobody follows yet, of a node that had all commits this time ago.
+    pub fn new(store: Arc<dyn Shared>, node: String, stale: Duration) -> Self {
         Self {
             store,
             node,
+            run: random_id(),
+            is_registered: AtomicBool::new(false),
             view: watch::Sender::new(View {
                 condition: Condition::Connecting,
                 fresh: Instant::now(),
+                stale_before: stale,
                 in_force: Position::default(),
                 things: Revision::default(),
-                failed: None,
+                failed: BTreeMap::new(),
+                refused: None,
                 membership: None,
             }),
             rest: Mutex::default(),
@@ -188,7 +218,8 @@ impl Link {
     /// Time since the node had all commits; `None`: it has them.
     pub fn stale_for(&self) -> Option<Duration> {
         let view = self.view.borrow();
-        (view.condition != Condition::Following).then(|| view.fresh.elapsed())
+        (view.condition != Condition::Following)
+            .then(|| view.fresh.elapsed().saturating_add(view.stale_before))
     }
 
     /// Follows changes of the view.
@@ -271,7 +302,7 @@ impl Link {
             Condition::Broken(trouble) => format!(
                 "the fleet's store is of no use for {} s: {trouble}; answers go on, and this node alone can be \
                  changed with --local",
-                view.fresh.elapsed().as_secs()
+                (view.fresh.elapsed() + view.stale_before).as_secs()
             ),
             Condition::Stopped(why) => why,
         };
@@ -290,7 +321,9 @@ impl Link {
         // An attempt whose answer was lost may have been done.
         let mut lost = false;
         loop {
-            match self.store.commit(write).await {
+            let done = self.store.commit(write).await;
+            self.note_refusal(&done);
+            match done {
                 Ok(revision) => {
                     point("fleet: after the commit")?;
                     return Ok(revision);
@@ -305,8 +338,8 @@ impl Link {
                 Err(Refused::Unknown(trouble) | Refused::Unavailable(trouble)) => {
                     if started.elapsed() >= FIND_OUT {
                         return Err(Failed::Refused(format!(
-                            "the change may have been made, or not: {trouble}; see what is in force before you \
-                             repeat it"
+                            "the change may have been made, or not, or is made yet: {trouble}; see what is in force \
+                             once this node has all changes, before you repeat it"
                         )));
                     }
                     lost = true;
@@ -316,27 +349,41 @@ impl Link {
         }
     }
 
-    /// Waits until a commit is in force here.
+    fn note_refusal(&self, done: &Result<Revision, Refused>) {
+        let refused = match done {
+            Ok(_) | Err(Refused::Conflict(_)) => None,
+            Err(Refused::Unavailable(trouble)) => Some(trouble.clone()),
+            Err(_) => return,
+        };
+        self.view.send_if_modified(|view| {
+            let is_news = view.refused != refused;
+            view.refused = refused;
+            is_news
+        });
+    }
+
+    /// Waits until a commit is in force here. The error says why it is not.
     pub async fn in_force(&self, revision: Revision) -> Result<(), String> {
         let mut views = self.views();
         let come = views.wait_for(|view| view.in_force.revision >= revision);
         let Ok(Ok(view)) = timeout(COME_BACK, come).await else {
-            return Err(format!(
-                "the change is made, with revision {revision} of the fleet's store, and is in force here once this \
-                 node can read it"
-            ));
+            return Err("is in force here once this node can read it".to_owned());
         };
-        match &view.failed {
-            Some((failed, why)) if *failed == revision => Err(format!(
-                "the change is made, with revision {revision} of the fleet's store, and could not be put in force \
-                 here: {why}"
-            )),
-            _ => Ok(()),
+        match view.failed.values().find(|(failed, _)| *failed == revision) {
+            Some((_, why)) => Err(format!("could not be put in force here yet: {why}")),
+            None => Ok(()),
         }
     }
 
     /// Follows the store, for ever.
     pub async fn follow(&self, home: &dyn Home) -> Never {
+        tokio::select! {
+            never = self.follow_store(home) => never,
+            never = self.put_failed(home) => never,
+        }
+    }
+
+    async fn follow_store(&self, home: &dyn Home) -> Never {
         let mut pause = PAUSES[0];
         let mut compacted = false;
         loop {
@@ -367,6 +414,7 @@ impl Link {
         self.view.send_modify(|view| {
             if before == Condition::Following || condition == Condition::Following {
                 view.fresh = Instant::now();
+                view.stale_before = Duration::ZERO;
             }
             view.condition = condition.clone();
         });
@@ -426,22 +474,80 @@ impl Link {
             let batch = watch.next().await?;
             position.revision = batch.revision;
             let (change, has_rest) = self.sort(batch);
-            let mut failed = None;
-            let has_things = !change.0.is_empty();
-            if has_things {
-                failed = take(home, change, position).await.err();
-            }
-            self.view.send_modify(|view| {
-                view.in_force = position;
-                if has_things {
-                    view.things = position.revision;
-                }
-                if let Some(why) = failed {
-                    view.failed = Some((position.revision, why));
-                }
-            });
+            // Before its things: a commit that makes another fleet of this one, or none, is not for this node.
             if has_rest && position.revision >= now {
                 self.check(membership)?;
+            }
+            match change.0.is_empty() {
+                true => self.view.send_modify(|view| view.in_force = position),
+                false => {
+                    let keys = change.keys();
+                    let taken = take(home, change, position).await;
+                    self.note(taken, &keys, position)?;
+                }
+            }
+        }
+    }
+
+    /// Notes that things are in force here as a commit has them, or that some are not yet.
+    fn note(
+        &self,
+        taken: Result<(), NotTaken>,
+        keys: &[String],
+        position: Position,
+    ) -> Result<(), End> {
+        let revision = position.revision;
+        let (failed, why) = match taken {
+            Ok(()) => (Vec::new(), String::new()),
+            Err(NotTaken::NotInForce(failed, why)) => (failed, why),
+            // The next link begins with it.
+            Err(NotTaken::NotKept(why)) => {
+                let line = format!("revision {revision} is not kept here: {why}");
+                let trouble = Trouble::new(Kind::Other, line);
+                return Err(End::Lost(Lost::Disconnected(trouble)));
+            }
+        };
+        self.view.send_modify(|view| {
+            view.failed.retain(|key, _| !keys.contains(key));
+            let failed = failed.into_iter();
+            view.failed
+                .extend(failed.map(|key| (key, (revision, why.clone()))));
+            view.in_force = position;
+            view.things = revision;
+        });
+        Ok(())
+    }
+
+    /// Tries things again that could not be put in force, those of one commit together, for ever.
+    async fn put_failed(&self, home: &dyn Home) -> Never {
+        let mut views = self.views();
+        let mut pause = LATER[0];
+        loop {
+            // The sender lives as long as we do.
+            let _ = views.wait_for(|view| !view.failed.is_empty()).await;
+            sleep(pause).await;
+            let mut commits: BTreeMap<Revision, Vec<String>> = BTreeMap::new();
+            for (key, (revision, _)) in self.view().failed {
+                commits.entry(revision).or_default().push(key);
+            }
+            pause = (pause * 2).min(LATER[1]);
+            for (revision, keys) in commits {
+                match home.put_again(keys.clone()).await {
+                    Ok(()) => {
+                        tracing::info!("fleet: revision {revision} is in force here now");
+                        let is_it =
+                            |key: &String, of: Revision| of == revision && keys.contains(key);
+                        self.view.send_modify(|view| {
+                            view.failed.retain(|key, (of, _)| !is_it(key, *of))
+                        });
+                        pause = LATER[0];
+                    }
+                    Err(why) => tracing::warn!(
+                        cause = why,
+                        "fleet: revision {revision} is not in force here yet: {why}; trying again in {} s",
+                        pause.as_secs()
+                    ),
+                }
             }
         }
     }
@@ -507,14 +613,26 @@ impl Link {
             Some(_) => {}
         }
         let ours = rest.get(&node::key(&self.node));
-        let ours = ours.and_then(|(_, value)| Node::parse(value).ok());
-        if let Some(other) = ours.filter(|node| node.id != membership.node) {
-            let at = other
-                .site
-                .map_or_else(String::new, |site| format!(" at site {site}"));
+        let Some(ours) = ours.and_then(|(_, value)| Node::parse(value).ok()) else {
+            return Ok(());
+        };
+        let at = ours
+            .site
+            .map_or_else(String::new, |site| format!(" at site {site}"));
+        if ours.id != membership.node {
             return Err(End::Stopped(format!(
                 "another node{at} is named {}, too: this one takes no part until one of the two has another \
                  server.identity",
+                self.node
+            )));
+        }
+        if ours.run == self.run {
+            self.is_registered.store(true, Ordering::Relaxed);
+        } else if self.is_registered.load(Ordering::Relaxed) {
+            // The run before ours has ended, so it puts no entry over ours.
+            return Err(End::Stopped(format!(
+                "another node{at} is named {}, too, and has a copy of the state of this one: this one takes no part \
+                 while that one runs; stop one of the two, delete its state, and give it another server.identity",
                 self.node
             )));
         }
@@ -524,15 +642,14 @@ impl Link {
     async fn take_over(&self, home: &dyn Home, snapshot: Snapshot) -> Result<Position, End> {
         let position = snapshot.position;
         let adopted = home.adopt(things(&snapshot), position).await;
-        self.view.send_modify(|view| {
-            view.in_force = position;
-            view.things = position.revision;
-            if let Err(why) = &adopted {
-                view.failed = Some((position.revision, why.clone()));
-            }
-        });
+        self.note(adopted, &[], position)?;
         Ok(position)
     }
+}
+
+/// An id that nobody else has.
+pub fn random_id() -> String {
+    format!("{:016x}", rand::random::<u64>())
 }
 
 /// The things of a snapshot, each with its commit.
@@ -549,28 +666,31 @@ pub fn things(snapshot: &Snapshot) -> Vec<(Item, Revision)> {
     things.collect()
 }
 
-/// Has a commit kept and put in force. If that fails again and again, the node goes on without it.
-async fn take(home: &dyn Home, change: Change, position: Position) -> Result<(), String> {
+/// Has a commit kept and put in force, trying it again a few times.
+async fn take(home: &dyn Home, change: Change, position: Position) -> Result<(), NotTaken> {
+    let revision = position.revision;
     let mut pause = PAUSES[0];
-    for _ in 1..TRIES {
-        match home.take(change.clone(), position).await {
-            Ok(()) => return Ok(()),
-            Err(why) => tracing::warn!(
+    let mut tries = 1;
+    loop {
+        let taken = home.take(change.clone(), position).await;
+        let Err(NotTaken::NotKept(why) | NotTaken::NotInForce(_, why)) = &taken else {
+            return taken;
+        };
+        if tries == TRIES {
+            tracing::error!(
                 cause = why,
-                "fleet: revision {} is not in force yet: {why}; trying again",
-                position.revision
-            ),
+                "fleet: revision {revision} is not in force here: {why}"
+            );
+            return taken;
         }
+        tracing::warn!(
+            cause = why,
+            "fleet: revision {revision} is not in force yet: {why}; trying again"
+        );
         sleep(pause).await;
         pause *= 10;
+        tries += 1;
     }
-    home.take(change, position).await.inspect_err(|why| {
-        tracing::error!(
-            cause = why,
-            "fleet: revision {} is not in force here: {why}",
-            position.revision
-        );
-    })
 }
 
 #[cfg(test)]

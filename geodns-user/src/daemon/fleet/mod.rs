@@ -5,6 +5,7 @@
 //! - `rollout`: the node runs bundles as a rollout says
 //! - `votes`: the node votes on mirrors, and what all votes decide comes in force
 //! - `registry`: the node says what it is, and which plan it has
+//! - `stale`: how old is what the node has, and `fleet.max_stale`
 //! - `leave`: a node stops being announced only if enough others are
 //! - `join`: a fleet is made, joined and left
 //! - `api`: the calls
@@ -20,10 +21,12 @@ mod leave;
 mod link;
 mod registry;
 mod rollout;
+mod stale;
 mod votes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -34,18 +37,25 @@ use super::force::{Ready, internal};
 use crate::base::lock::lock;
 use crate::config::Config;
 use crate::control::problem::Failure;
+use crate::fault;
 use crate::shared::etcd::Etcd;
 use crate::shared::{Position, Revision};
-use crate::state::{Change, Item, Membership};
+use crate::state::{Change, Error, Item, Membership, State};
 use crate::supervise::Never;
-use link::Home;
+use link::{Home, NotTaken};
 
 /// The link of a node whose configuration names a fleet.
-pub fn link(config: &Config) -> Option<Arc<Link>> {
-    let fleet = config.fleet.as_ref()?;
+pub fn link(config: &Config, state: &State) -> Result<Option<Arc<Link>>, Error> {
+    let Some(fleet) = &config.fleet else {
+        return Ok(None);
+    };
     let store = Arc::new(Etcd::new(fleet));
     let node = config.server.id().unwrap_or_else(|| "unnamed".to_owned());
-    Some(Arc::new(Link::new(store, node)))
+    let stale = match fleet.max_stale {
+        Some(_) => stale::kept(state)?,
+        None => Duration::ZERO,
+    };
+    Ok(Some(Arc::new(Link::new(store, node, stale))))
 }
 
 /// A daemon, as its link sees it.
@@ -62,27 +72,45 @@ impl Home for Here {
         said(self.0.change(read).await)
     }
 
-    async fn take(&self, change: Change, position: Position) -> Result<(), String> {
+    async fn take(&self, change: Change, position: Position) -> Result<(), NotTaken> {
         let take = move |daemon: &Daemon| {
+            fault::point("fleet: a commit has come").map_err(internal)?;
             let here = daemon.state.follow(&change, position).map_err(internal)?;
-            if !daemon.local_keys().is_empty() {
-                daemon.know_local()?;
-            }
-            daemon.in_force(&here, Ready::Nothing)
+            let kept = fault::point("fleet: a commit is kept").map_err(internal);
+            Ok(kept
+                .map_err(|failure| (here.keys(), failure))
+                .and_then(|()| daemon.put_kept(&here)))
         };
-        said(self.0.change(take).await)
+        not_taken(self.0.change(take).await)
     }
 
     async fn adopt(
         &self,
         entries: Vec<(Item, Revision)>,
         position: Position,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTaken> {
         let adopt = move |daemon: &Daemon| {
             let here = daemon.state.adopt(&entries, position, None);
-            daemon.in_force(&here.map_err(internal)?, Ready::Nothing)
+            Ok(daemon.put_kept(&here.map_err(internal)?))
         };
-        said(self.0.change(adopt).await)
+        not_taken(self.0.change(adopt).await)
+    }
+
+    async fn put_again(&self, keys: Vec<String>) -> Result<(), String> {
+        let put = move |daemon: &Daemon| {
+            let change = daemon.state.as_kept(&keys).map_err(internal)?;
+            daemon.put_kept(&change).map_err(|(_, failure)| failure)
+        };
+        said(self.0.change(put).await)
+    }
+}
+
+/// The outcome of a change whose outer error is one of the disk.
+fn not_taken(outcome: Result<Result<(), (Vec<String>, Failure)>, Failure>) -> Result<(), NotTaken> {
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err((keys, failure))) => Err(NotTaken::NotInForce(keys, failure.to_string())),
+        Err(failure) => Err(NotTaken::NotKept(failure.to_string())),
     }
 }
 
@@ -91,36 +119,21 @@ fn said<T>(outcome: Result<T, Failure>) -> Result<T, String> {
 }
 
 impl Daemon {
-    /// Answers nobody while what this node has is older than `fleet.max_stale` allows. Gives whether it is. Without the
-    /// heartbeat the program goes quiet, too.
-    pub fn heed_staleness(&self) -> bool {
-        let Some(link) = &self.fleet else {
-            return false;
-        };
-        let most = self
-            .world
-            .load()
-            .inputs
-            .config
-            .fleet
-            .as_ref()
-            .and_then(|fleet| fleet.max_stale);
-        let is_silent = most.is_some_and(|most| link.stale_for().is_some_and(|stale| stale > most));
-        if self.server.set_silent(is_silent) != is_silent {
-            match is_silent {
-                true => tracing::error!(
-                    "fleet: this node has had no store for longer than fleet.max_stale: it answers nobody until it has"
-                ),
-                false => tracing::info!("fleet: this node answers again"),
-            }
-        }
-        is_silent
-    }
-
     /// Keys of things that this node alone has changed.
     pub fn local_keys(&self) -> Arc<BTreeSet<String>> {
         let link = self.fleet.as_ref();
         link.map_or_else(Arc::default, |link| Arc::clone(&lock(&link.local)))
+    }
+
+    /// Puts a commit in force that the state has. An error names what is not in force.
+    fn put_kept(&self, change: &Change) -> Result<(), (Vec<String>, Failure)> {
+        let known = match self.local_keys().is_empty() {
+            true => Ok(()),
+            false => self.know_local(),
+        };
+        known
+            .and_then(|()| self.in_force(change, Ready::Nothing))
+            .map_err(|failure| (change.keys(), failure))
     }
 
     /// Reads the keys of things that this node alone has changed.

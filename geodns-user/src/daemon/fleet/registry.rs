@@ -75,7 +75,9 @@ impl Daemon {
                     ..node.clone()
                 } == *said
             };
-            if is_there && said.as_ref().is_some_and(same) {
+            // After a refusal this commit finds out whether others are made again.
+            let is_refused = link.view().refused.is_some();
+            if is_there && !is_refused && said.as_ref().is_some_and(same) {
                 continue;
             }
             match self.put_node(&link, &node).await {
@@ -112,6 +114,7 @@ impl Daemon {
         let local = self.state.local().map_err(internal).ok()?;
         Some(Node {
             id: view.membership?.node,
+            run: self.fleet.as_ref()?.run.clone(),
             site: server.site.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: view.things,

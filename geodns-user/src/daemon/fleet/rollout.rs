@@ -396,7 +396,11 @@ impl Daemon {
                 Failed::Refused(why) => Failure::Unavailable(why),
                 Failed::Invalid(why) => Failure::Invalid(why),
             })?;
-        link.in_force(revision).await.map_err(Failure::Unavailable)
+        link.in_force(revision).await.map_err(|why| {
+            Failure::Unavailable(format!(
+                "the change is made, with revision {revision} of the fleet's store, and {why}"
+            ))
+        })
     }
 
     /// Does the next step of a rollout, if one is due.

@@ -113,6 +113,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     }
     tracing::info!("control socket {}", socket_path.display());
     let announcing = Announcing::load(config, &state)?;
+    let fleet = fleet::link(config, &state)?;
     server.set_asks_itself(announcing.is_some());
     let daemon = Daemon {
         started: Instant::now(),
@@ -122,7 +123,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         counters: kernel.as_ref().map(Kernel::counters),
         kernel: kernel.map(Mutex::new),
         changes: Changes::default(),
-        fleet: fleet::link(config),
+        fleet,
         upkeep: Upkeep::default(),
         in_service: InService::new(standings, findings, tell),
         report: Report {

@@ -81,6 +81,7 @@ impl Daemon {
             if self.announcing.is_some() {
                 start("leave", |daemon| Box::pin(daemon.follow_wishes()));
             }
+            start("staleness", |daemon| Box::pin(daemon.keep_fresh()));
             start("registry", |daemon| Box::pin(daemon.register()));
             start("votes", |daemon| Box::pin(daemon.vote()));
             start("rollout", |daemon| Box::pin(daemon.roll_out()));

@@ -48,7 +48,8 @@ pub async fn connect(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Troub
     let made = timeout(CONNECT, made(fleet, endpoint)).await;
     let late = || {
         let line = format!(
-            "etcd at {endpoint} has not answered within {CONNECT:?}: is it up, and does the network lead there?"
+            "etcd at {endpoint} has not answered within {CONNECT:?}: is it up, does the network lead there, and does \
+             fleet.etcd name it?"
         );
         Err(Trouble::new(Kind::Unreachable, line))
     };
@@ -57,7 +58,9 @@ pub async fn connect(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Troub
 
 async fn made(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Trouble> {
     let unreachable = |error: io::Error| {
-        let line = format!("etcd at {endpoint} cannot be reached: {error}");
+        let line = format!(
+            "etcd at {endpoint} cannot be reached: {error}: start it, or correct fleet.etcd"
+        );
         Trouble::new(Kind::Unreachable, line)
     };
     let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await;
@@ -65,7 +68,7 @@ async fn made(fleet: &Fleet, endpoint: &Endpoint) -> Result<Member, Trouble> {
     stream.set_nodelay(true).map_err(unreachable)?;
     let base = endpoint.to_string().parse::<Uri>();
     let base = base.map_err(|error| Trouble::new(Kind::Other, format!("{endpoint}: {error}")))?;
-    let of_call = |failure| failed::trouble(endpoint, failure);
+    let of_call = |failure| failed::first_trouble(endpoint, failure);
     let connection = match endpoint.tls {
         false => Connection::over(stream, base).await,
         true => {

@@ -71,7 +71,7 @@ fn known(message: &str) -> Option<Kind> {
 /// A failed call in one line.
 pub fn trouble(endpoint: &Endpoint, failure: Failure) -> Trouble {
     match failure {
-        Failure::NotSent(why) | Failure::Broken(why) => broken(endpoint, &why),
+        Failure::NotSent(why) | Failure::Broken(why) => broken(endpoint, &why, ""),
         Failure::Late(time) => Trouble::new(
             Kind::Slow,
             format!(
@@ -88,15 +88,23 @@ pub fn trouble(endpoint: &Endpoint, failure: Failure) -> Trouble {
     }
 }
 
-fn broken(endpoint: &Endpoint, why: &str) -> Trouble {
-    // In TLS 1.3 a client learns of a refusal after its handshake.
-    if let Some((_, alert)) = why.split_once("received fatal alert: ") {
-        return Trouble::new(Kind::Certificate, self::alert(endpoint, alert));
-    }
+/// The first call over a new connection that failed, in one line.
+pub fn first_trouble(endpoint: &Endpoint, failure: Failure) -> Trouble {
     let help = match endpoint.tls {
         true => "; its own log says why, if it does not take our certificate",
         false => "; if it takes TLS alone, write https:// in fleet.etcd",
     };
+    match failure {
+        Failure::NotSent(why) | Failure::Broken(why) => broken(endpoint, &why, help),
+        failure => trouble(endpoint, failure),
+    }
+}
+
+fn broken(endpoint: &Endpoint, why: &str, help: &str) -> Trouble {
+    // In TLS 1.3 a client learns of a refusal after its handshake.
+    if let Some((_, alert)) = why.split_once("received fatal alert: ") {
+        return Trouble::new(Kind::Certificate, self::alert(endpoint, alert));
+    }
     Trouble::new(
         Kind::Unreachable,
         format!("etcd at {endpoint}: the connection broke ({why}){help}"),

@@ -11,6 +11,8 @@ struct Home1 {
     put: Mutex<Vec<Item>>,
     /// Times that putting in force fails.
     fails: Mutex<usize>,
+    /// Times that keeping fails.
+    not_kept: Mutex<usize>,
     _folder: tempfile::TempDir,
 }
 
@@ -23,24 +25,48 @@ impl Home for Home1 {
         ))
     }
 
-    async fn take(&self, change: Change, position: Position) -> Result<(), String> {
-        let here = self.state.follow(&change, position).unwrap();
-        let mut fails = lock(&self.fails);
-        if *fails > 0 {
-            *fails -= 1;
-            return Err("a test wants it to fail".to_owned());
+    async fn take(&self, change: Change, position: Position) -> Result<(), NotTaken> {
+        if take_one(&self.not_kept) {
+            return Err(NotTaken::NotKept("the disk is full".to_owned()));
         }
-        lock(&self.put).extend(here.0);
-        Ok(())
+        let here = self.state.follow(&change, position).unwrap();
+        self.put(here)
     }
 
     async fn adopt(
         &self,
         entries: Vec<(Item, Revision)>,
         position: Position,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTaken> {
+        if take_one(&self.not_kept) {
+            return Err(NotTaken::NotKept("the disk is full".to_owned()));
+        }
         let here = self.state.adopt(&entries, position, None).unwrap();
-        lock(&self.put).extend(here.0);
+        self.put(here)
+    }
+
+    async fn put_again(&self, keys: Vec<String>) -> Result<(), String> {
+        let change = self.state.as_kept(&keys).unwrap();
+        let put = self.put(change);
+        put.map_err(|not| format!("{not:?}"))
+    }
+}
+
+/// Whether there is one left, which is gone then.
+fn take_one(left: &Mutex<usize>) -> bool {
+    let mut left = lock(left);
+    let is_left = *left > 0;
+    *left -= usize::from(is_left);
+    is_left
+}
+
+impl Home1 {
+    fn put(&self, change: Change) -> Result<(), NotTaken> {
+        if take_one(&self.fails) {
+            let why = "a test wants it to fail".to_owned();
+            return Err(NotTaken::NotInForce(change.keys(), why));
+        }
+        lock(&self.put).extend(change.0);
         Ok(())
     }
 }
@@ -61,7 +87,11 @@ impl Drop for Node1 {
 impl Node1 {
     fn start(twin: &Twin, name: &str, home: Arc<Home1>) -> Self {
         let client = twin.client();
-        let link = Arc::new(Link::new(Arc::new(client.clone()), name.to_owned()));
+        let link = Arc::new(Link::new(
+            Arc::new(client.clone()),
+            name.to_owned(),
+            Duration::ZERO,
+        ));
         let (of_task, at) = (Arc::clone(&link), Arc::clone(&home));
         let task = tokio::spawn(async move { match of_task.follow(&*at).await {} });
         Self {
@@ -80,6 +110,15 @@ impl Node1 {
             views.wait_for(|view| wanted(&view.condition)),
         );
         view.await.unwrap().unwrap().condition.clone()
+    }
+
+    async fn has_all_in_force(&self) {
+        let mut views = self.link.views();
+        let all = views.wait_for(|view| view.failed.is_empty());
+        timeout(Duration::from_secs(600), all)
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     async fn follows(&self) {
@@ -145,6 +184,7 @@ async fn home(twin: &Twin) -> Arc<Home1> {
         state,
         put: Mutex::default(),
         fails: Mutex::new(0),
+        not_kept: Mutex::new(0),
         _folder: folder,
     })
 }
@@ -318,7 +358,7 @@ async fn entries_of_others_are_as_new_as_the_snapshot_after_a_compaction() {
         store: twin.client(),
         other: twin.client(),
     };
-    let link = Link::new(Arc::new(store), "b".to_owned());
+    let link = Link::new(Arc::new(store), "b".to_owned(), Duration::ZERO);
     let follows = async {
         let mut views = link.views();
         let following = |view: &View| view.condition == Condition::Following;
@@ -355,7 +395,9 @@ async fn a_store_that_went_back_is_not_followed_until_the_operator_says_so() {
 #[tokio::test(start_paused = true)]
 async fn another_fleet_under_our_name_is_not_followed() {
     let (twin, a, _b) = two().await;
-    let other = Write::new().put(GUARD, "two");
+    a.set(A, "ams").await.unwrap();
+    // Whoever made it has deleted ours by the same commit.
+    let other = Write::new().put(GUARD, "two").delete(over(A, "ams").key());
     twin.client().commit(&other).await.unwrap();
     let Condition::Stopped(why) = a
         .is(|condition| matches!(condition, Condition::Stopped(_)))
@@ -367,6 +409,7 @@ async fn another_fleet_under_our_name_is_not_followed() {
         why.contains("the fleet of this node is one, and the store has two"),
         "{why}"
     );
+    assert_eq!(a.overrides(), [pair(A, "ams")]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -399,6 +442,36 @@ async fn of_two_nodes_with_one_name_the_second_takes_no_part() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_two_runs_of_one_node_the_first_takes_no_part_while_the_second_runs() {
+    let (_twin, a, b) = two().await;
+    let id = a.home.state.membership().unwrap().unwrap().node;
+    let put = |client: Client, run: &str| {
+        let node = Node {
+            id: id.clone(),
+            run: run.to_owned(),
+            ..Node::default()
+        };
+        let write = Write::new().put(node::key("a"), node.value());
+        async move { client.commit(&write).await.unwrap() }
+    };
+    // One that has ended.
+    put(b.client.clone(), "before").await;
+    a.follows().await;
+    let revision = put(a.client.clone(), &a.link.run).await;
+    a.link.in_force(revision).await.unwrap();
+    a.follows().await;
+    // One that has begun since.
+    put(b.client.clone(), "copy").await;
+    let Condition::Stopped(why) = a.is(|is| matches!(is, Condition::Stopped(_))).await else {
+        unreachable!()
+    };
+    assert!(why.contains("has a copy of the state of this one"), "{why}");
+    let gone = Write::new().delete(node::key("a"));
+    b.client.commit(&gone).await.unwrap();
+    a.follows().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_that_cannot_be_in_force_is_tried_again_and_does_not_stop_the_others() {
     let (_twin, a, b) = two().await;
     *lock(&b.home.fails) = 1;
@@ -409,13 +482,63 @@ async fn a_commit_that_cannot_be_in_force_is_tried_again_and_does_not_stop_the_o
     let revision = a.set(A, "iad").await.unwrap();
     let why = b.link.in_force(revision).await.unwrap_err();
     assert!(
-        why.contains("could not be put in force here: a test wants"),
+        why.contains("could not be put in force here yet: a test wants"),
         "{why}"
     );
+    assert_eq!(b.link.view().failed.len(), 1);
     let revision = a.set(B, "iad").await.unwrap();
     b.link.in_force(revision).await.unwrap();
     // It is kept all the same.
     assert_eq!(a.overrides(), b.overrides());
+    assert!(!lock(&b.home.put).contains(&over(A, "iad")));
+    // And in force later on, with no other edit.
+    b.has_all_in_force().await;
+    assert!(lock(&b.home.put).contains(&over(A, "iad")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn things_that_could_not_be_in_force_come_in_force_as_they_are_by_then() {
+    let (_twin, a, b) = two().await;
+    *lock(&b.home.fails) = usize::MAX;
+    for prefix in [A, B] {
+        let revision = a.set(prefix, "ams").await.unwrap();
+        b.link.in_force(revision).await.ok();
+    }
+    assert_eq!(b.link.view().failed.len(), 2);
+    // A later change of one of them comes in force by itself.
+    *lock(&b.home.fails) = 0;
+    let revision = a.set(B, "sin").await.unwrap();
+    b.link.in_force(revision).await.unwrap();
+    b.has_all_in_force().await;
+    let put = lock(&b.home.put).clone();
+    let last = |key: String| put.iter().rfind(|item| item.key() == key).cloned();
+    for item in [over(A, "ams"), over(B, "sin")] {
+        assert_eq!(last(item.key()), Some(item));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_never_goes_on_behind_a_commit_that_is_not_on_its_disk() {
+    for compacted in [false, true] {
+        let (twin, a, b) = two().await;
+        *lock(&b.home.not_kept) = 2 * TRIES;
+        a.set(A, "ams").await.unwrap();
+        let broken = b.is(|condition| matches!(condition, Condition::Broken(_)));
+        let Condition::Broken(trouble) = broken.await else {
+            unreachable!()
+        };
+        assert!(
+            trouble.line.contains("is not kept here: the disk is full"),
+            "{trouble}"
+        );
+        a.set(B, "ams").await.unwrap();
+        if compacted {
+            twin.compact();
+        }
+        b.follows().await;
+        assert_eq!(a.overrides(), b.overrides());
+        assert_eq!(b.overrides().len(), 2);
+    }
 }
 
 #[tokio::test(start_paused = true)]

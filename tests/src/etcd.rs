@@ -89,23 +89,24 @@ impl Triangle {
         switch.ip("link set br0 up")?;
         let spaces = [Space::new("one")?, Space::new("two")?, Space::new("three")?];
         for (number, space) in (1..).zip(&spaces) {
-            let port = format!("p{number}");
-            join(space, "eth0", &switch, &port)?;
-            switch.ip(&format!("link set {port} master br0"))?;
-            space.ip(&format!(
-                "address add {}/24 dev eth0",
-                Self::address(number)
-            ))?;
+            attach(&switch, space, number)?;
         }
         Ok(Self { spaces, switch })
     }
 
-    /// The address of a namespace, 1 to 3.
+    /// One more namespace at the switch, with the address of this number: 4 or more.
+    pub fn another(&self, number: usize) -> Result<Space> {
+        let space = Space::new("another")?;
+        attach(&self.switch, &space, number)?;
+        Ok(space)
+    }
+
+    /// The address of a namespace, from 1.
     pub fn address(number: u8) -> IpAddr {
         Ipv4Addr::new(10, 77, 0, number).into()
     }
 
-    /// Cuts a namespace off the others, 1 to 3, and leaves its link up: nobody is told.
+    /// Cuts a namespace off the others, by its number, and leaves its link up: nobody is told.
     pub fn cut(&self, number: usize) -> Result<()> {
         self.switch.ip(&format!("link set p{number} nomaster"))?;
         Ok(())
@@ -116,6 +117,16 @@ impl Triangle {
         self.switch.ip(&format!("link set p{number} master br0"))?;
         Ok(())
     }
+}
+
+/// Joins a namespace to the switch of a triangle.
+fn attach(switch: &Space, space: &Space, number: usize) -> Result<()> {
+    let port = format!("p{number}");
+    join(space, "eth0", switch, &port)?;
+    switch.ip(&format!("link set {port} master br0"))?;
+    let address = Triangle::address(u8::try_from(number)?);
+    space.ip(&format!("address add {address}/24 dev eth0"))?;
+    Ok(())
 }
 
 impl Cluster {
@@ -394,10 +405,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a member that was killed.
+    /// Starts a member that was killed, and waits until all are ready.
     pub fn again(&mut self, number: usize) -> Result<()> {
-        self.spawn(number, "existing")?;
+        self.begin_again(number)?;
         self.ready()
+    }
+
+    /// Starts a member that was killed, and waits for nothing.
+    pub fn begin_again(&mut self, number: usize) -> Result<()> {
+        self.spawn(number, "existing")
     }
 
     /// Writes a backup.

@@ -10,7 +10,8 @@
 //! - [`tap`]: frames sent and seen on an interface; [`ways`]: those that a query may come in
 //! - [`rig`]: the loaded programs, without a daemon
 //! - [`peers`]: other name servers; [`process`]: processes that end with us
-//! - [`etcd`]: real etcd; [`bundles`]: signed bundles; [`conforms`]: rules that every store of shared state keeps
+//! - [`etcd`]: real etcd; [`fleet`]: daemons that share it; [`bundles`]: signed bundles
+//! - [`conforms`]: rules that every store of shared state keeps; [`history`]: whether an order explains what callers saw
 //! - [`sites`]: sites with one anycast address, their routers, and clients
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
@@ -32,6 +33,8 @@ pub mod crowd;
 pub mod daemon;
 pub mod dns;
 pub mod etcd;
+pub mod fleet;
+pub mod history;
 pub mod mmdb;
 pub mod mutate;
 pub mod net;

@@ -1,99 +1,23 @@
-//! Daemons that share what operators say through a real etcd: edits, partitions, crashes, and those who come and go.
+//! Daemons that share what operators say through a real etcd: edits, partitions and crashes at each step of them, those
+//! who come and go, and all that they share: cookies, labels of catalogs, leave to stop being announced.
 
+use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup};
-use geodns_tests::dns::{A, Query, Reply};
-use geodns_tests::etcd::{Cluster, Setup as EtcdSetup, Triangle};
-use geodns_tests::net::at;
+use geodns::shared::etcd::Etcd;
+use geodns::shared::{Shared, Write};
+use geodns::state::{CookieSecrets, Item};
+use geodns_tests::daemon::Daemon;
+use geodns_tests::dns::{A, COOKIE, Query};
+use geodns_tests::etcd::Setup as EtcdSetup;
+use geodns_tests::fleet::Fleet;
+use geodns_tests::net::output;
 use geodns_tests::{needs_root, until};
 use nix::sys::signal::Signal;
 
 const PREFIX: &str = "10.77.0.0/16";
-
-/// Three sites, each with a member of etcd and a daemon.
-struct Fleet {
-    cluster: Cluster,
-    daemons: Vec<Daemon>,
-    setups: Vec<Setup>,
-}
-
-impl Fleet {
-    /// Nobody has made the fleet yet.
-    fn alone() -> Result<Self> {
-        let cluster = Cluster::three(EtcdSetup::default())?;
-        let mut fleet = Self {
-            cluster,
-            daemons: Vec::new(),
-            setups: Vec::new(),
-        };
-        for number in 1..=3 {
-            let setup = fleet.setup(number, &format!("n{number}"));
-            let space = &fleet.cluster.triangle().spaces[usize::from(number) - 1];
-            fleet.daemons.push(Daemon::start(space, &setup)?);
-            fleet.setups.push(setup);
-        }
-        Ok(fleet)
-    }
-
-    fn joined() -> Result<Self> {
-        let fleet = Self::alone()?;
-        fleet.daemons[0].ok("fleet init")?;
-        for daemon in &fleet.daemons[1..] {
-            daemon.ok("fleet join --yes")?;
-        }
-        fleet.settled()?;
-        Ok(fleet)
-    }
-
-    fn setup(&self, number: u8, name: &str) -> Setup {
-        let address = Triangle::address(number).to_string();
-        let mut setup = Setup::example(&[&address]).mode("off");
-        setup.server = format!("identity = {name:?}\n");
-        setup.and(&format!("\n{}", self.cluster.section("test")))
-    }
-
-    /// Waits until each node follows, and all of them have one plan.
-    fn settled(&self) -> Result<()> {
-        for daemon in &self.daemons {
-            until("one plan everywhere", || {
-                let fleet = daemon.json("fleet status")?;
-                let nodes = fleet["nodes"].as_array().context("no nodes")?;
-                let same = nodes.windows(2).all(|two| two[0]["plan"] == two[1]["plan"]);
-                Ok(fleet["state"] == "following" && nodes.len() == 3 && same)
-            })
-            .with_context(|| self.shown())?;
-        }
-        Ok(())
-    }
-
-    /// All nodes, as they see the fleet, and their logs: for a test that fails.
-    fn shown(&self) -> String {
-        let daemons = self.daemons.iter();
-        let shown = daemons.map(|daemon| {
-            let status = daemon.ok("fleet status").unwrap_or_default();
-            format!("{status}\n{}\n", daemon.log())
-        });
-        shown.collect()
-    }
-
-    /// The mirror that a node sends a client of the triangle to.
-    fn answer(&self, number: usize) -> Result<String> {
-        let space = &self.cluster.triangle().spaces[number];
-        let address = Triangle::address(number as u8 + 1);
-        let socket = space.udp(address, at(&address.to_string(), 53)?)?;
-        let query = Query::new("www.example.org", A).bytes();
-        let reply = geodns_tests::dns::ask(&socket, &query, Duration::from_secs(1))?;
-        let reply = Reply::parse(&reply.context("no answer")?)?;
-        Ok(reply.addresses())
-    }
-
-    fn again(&mut self, number: usize) -> Result<()> {
-        let space = &self.cluster.triangle().spaces[number];
-        self.daemons[number].again(space, &self.setups[number])
-    }
-}
 
 fn overrides(daemon: &Daemon) -> Result<String> {
     daemon.ok("map list --json")
@@ -207,7 +131,8 @@ fn without_a_majority_answers_go_on_and_edits_are_refused_at_once() -> Result<()
     // And taken back.
     fleet.daemons[1].ok(&format!("map set {PREFIX} iad --local"))?;
     fleet.daemons[1].ok("fleet drop")?;
-    fleet.settled()
+    fleet.settled()?;
+    Ok(())
 }
 
 /// Whatever dies when, an edit that was acknowledged is there afterwards.
@@ -258,13 +183,7 @@ fn a_fault_at_any_step_of_an_edit_leaves_all_nodes_alike() -> Result<()> {
     needs_root!();
     let mut fleet = Fleet::joined()?;
     let faults = fleet.cluster.file("faults");
-    let orders = faults.display().to_string();
-    fleet.setups[0]
-        .environment
-        .push(("GEODNS_FAULTS".to_owned(), orders));
-    fleet.daemons[0].stop()?;
-    fleet.again(0)?;
-    fleet.settled()?;
+    fleet.heed_faults(0, &faults)?;
     // The node's own entry is committed meanwhile, too, so steps are told by their names.
     let steps = [
         "fleet: before the commit",
@@ -413,7 +332,7 @@ fn nodes_join_and_leave_and_two_with_one_name_are_told() -> Result<()> {
     })?;
     // It comes again under the name of another.
     fleet.daemons[2].stop()?;
-    fleet.setups[2] = fleet.setup(3, "n1");
+    fleet.setups[2] = fleet.setup(2, "n1");
     fleet.daemons[2].home.write(&fleet.setups[2])?;
     fleet.again(2)?;
     fleet.daemons[2].ok("fleet join --yes")?;
@@ -429,5 +348,417 @@ fn nodes_join_and_leave_and_two_with_one_name_are_told() -> Result<()> {
         Ok(fleet.daemons[2].json("fleet status")?["state"] == "following")
     })?;
     ensure!(overrides(&fleet.daemons[2])?.contains("sin"));
+    Ok(())
+}
+
+/// Orders a fault, and waits until it is carried out.
+struct Faults<'a>(&'a Path);
+
+impl Faults<'_> {
+    fn order(&self, order: &str) -> Result<()> {
+        Ok(std::fs::write(self.0, order)?)
+    }
+
+    fn until(&self, done: &str) -> Result<()> {
+        until(done, || Ok(std::fs::read_to_string(self.0)?.trim() == done))
+    }
+}
+
+/// The node that makes an edit is cut off, or its etcd is silent, at each step of it.
+#[test]
+fn an_edit_that_is_cut_off_at_any_step_is_made_everywhere_or_nowhere() -> Result<()> {
+    needs_root!();
+    let mut fleet = Fleet::joined()?;
+    let file = fleet.cluster.file("faults");
+    fleet.heed_faults(0, &file)?;
+    let faults = Faults(&file);
+    let triangle = fleet.cluster.triangle();
+    let [one, others @ ..] = &fleet.daemons[..] else {
+        unreachable!()
+    };
+    let others_have = |prefix: &str| {
+        until("the others have it", || {
+            let mut lists = others.iter().map(overrides);
+            lists.try_fold(true, |all, list| Ok(all && list?.contains(prefix)))
+        })
+    };
+    let everywhere = |prefix: &str, is: bool| -> Result<()> {
+        fleet.settled()?;
+        for daemon in &fleet.daemons {
+            ensure!(
+                overrides(daemon)?.contains(prefix) == is,
+                "{prefix} should be there: {is}: {}",
+                fleet.shown()
+            );
+        }
+        Ok(())
+    };
+
+    // Before the commit is sent.
+    let prefix = "198.51.1.0/24";
+    triangle.cut(1)?;
+    let (_, why) = one.fails(&format!("map set {prefix} iad"))?;
+    triangle.heal(1)?;
+    match why.contains("nothing has changed") {
+        true => everywhere(prefix, false)?,
+        false => fleet.settled().map(drop)?,
+    }
+
+    // It is sent, and no answer comes: it is asked again until one does.
+    let prefix = "198.51.2.0/24";
+    let silent = |signal| (0..3).try_for_each(|number| fleet.cluster.signal(number, signal));
+    silent(Signal::SIGSTOP)?;
+    let told = thread::scope(|scope| {
+        let words = format!("map set {prefix} iad");
+        let edit = scope.spawn(move || one.cli(words.split_whitespace()));
+        thread::sleep(Duration::from_millis(2500));
+        silent(Signal::SIGCONT)?;
+        edit.join().expect("no panic")
+    })?;
+    let said = String::from_utf8_lossy(&told.stderr);
+    fleet.settled()?;
+    let is_there = overrides(one)?.contains(prefix);
+    ensure!(is_there || !told.status.success(), "{said}");
+    ensure!(!is_there || !said.contains("nothing has changed"), "{said}");
+    everywhere(prefix, is_there)?;
+
+    // It is committed, and the node that made it does not have it yet, or has it on disk alone.
+    for (number, step) in (3..).zip(["fleet: a commit has come", "fleet: a commit is kept"]) {
+        let prefix = format!("198.51.{number}.0/24");
+        faults.order(&format!("hold 1 {step}"))?;
+        let told = thread::scope(|scope| {
+            let words = format!("map set {prefix} iad");
+            let edit = scope.spawn(move || one.cli(words.split_whitespace()));
+            faults.until(&format!("held {step}"))?;
+            triangle.cut(1)?;
+            others_have(&prefix)?;
+            faults.order("")?;
+            edit.join().expect("no panic")
+        })?;
+        let said = String::from_utf8_lossy(&told.stderr);
+        ensure!(told.status.success(), "{step}: {said}");
+        triangle.heal(1)?;
+        everywhere(&prefix, true)?;
+    }
+    Ok(())
+}
+
+/// A kill -9 while a commit comes in force leaves it to the next run of the daemon.
+#[test]
+fn a_daemon_that_is_killed_within_a_commit_has_it_in_force_once_it_runs_again() -> Result<()> {
+    needs_root!();
+    let mut fleet = Fleet::joined()?;
+    let file = fleet.cluster.file("faults");
+    fleet.heed_faults(1, &file)?;
+    let before = fleet.answer(1)?;
+    for (step, mirror) in [
+        ("fleet: a commit has come", "iad"),
+        ("fleet: a commit is kept", "sin"),
+    ] {
+        Faults(&file).order(&format!("kill 1 {step}"))?;
+        fleet.daemons[0].ok(&format!("map set {PREFIX} {mirror}"))?;
+        fleet.daemons[1].wait()?;
+        Faults(&file).until(&format!("killed {step}"))?;
+        fleet.again(1)?;
+        fleet.settled()?;
+        let answer = fleet.answer(1)?;
+        ensure!(
+            answer != before && answer == fleet.answer(0)?,
+            "{step}: {answer}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_edit_at_one_node_changes_the_answers_of_another_ones_program() -> Result<()> {
+    needs_root!();
+    let fleet = Fleet::joined_of(3, EtcdSetup::default(), |site, setup| match site {
+        1 => setup.mode("generic"),
+        _ => setup,
+    })?;
+    let query = || Query::new("www.example.org", A);
+    let answered = || -> Result<u64> {
+        let counters = fleet.daemons[1].counters()?;
+        Ok(counters.get("answered").copied().unwrap_or(0))
+    };
+    let before = answered()?;
+    for (count, (mirror, address)) in (1..).zip([
+        ("iad", "198.51.100.10"),
+        ("sin", "203.0.113.10"),
+        ("ams", "192.0.2.10"),
+    ]) {
+        fleet.daemons[0].ok(&format!("map set {PREFIX} {mirror} --wait all"))?;
+        ensure!(fleet.answer_to(1, 0, &query())? == address);
+        ensure!(answered()? == before + count, "not by the program");
+    }
+    Ok(())
+}
+
+/// The state of a node's announcement, and why.
+fn announced(daemon: &Daemon) -> Result<(String, String)> {
+    let shown = daemon.json("announce")?;
+    let text = |key: &str| shown[key].as_str().unwrap_or_default().to_owned();
+    Ok((text("state"), text("why")))
+}
+
+#[test]
+fn of_three_nodes_that_leave_at_once_one_stays() -> Result<()> {
+    needs_root!();
+    const ANYCAST: &str = "192.0.2.53";
+    let mut fleet = Fleet::joined_of(3, EtcdSetup::default(), |_, mut setup| {
+        setup.listen.push(ANYCAST.to_owned());
+        setup.and(&format!(
+            "[announce]\nprefixes = [{ANYCAST:?}]\ndrain = \"0s\"\nrise = \"0s\"\nhold_down = \"0s..0s\"\n"
+        ))
+    })?;
+    for site in 0..3 {
+        let lo = format!("address add {ANYCAST}/32 dev lo");
+        fleet.space(site).ip(&lo)?;
+    }
+    let each = |fleet: &Fleet, what: &str, is: &dyn Fn(&[String]) -> bool| {
+        until(what, || {
+            let nodes = fleet.daemons[0].json("fleet status")?;
+            let nodes = nodes["nodes"].as_array().context("no nodes")?;
+            let known = nodes.iter().all(|node| node["announce"] == "up");
+            let states = fleet.daemons.iter().map(announced);
+            let states: Vec<_> = states.collect::<Result<_>>()?;
+            let mut states: Vec<String> = states.into_iter().map(|(state, _)| state).collect();
+            states.sort_unstable();
+            Ok(is(&states) && (known || states[0] != "up"))
+        })
+        .with_context(|| fleet.shown())
+    };
+    each(&fleet, "all are up, and all know", &|states| {
+        states.iter().all(|state| state == "up")
+    })?;
+    thread::scope(|scope| {
+        let words = fleet
+            .daemons
+            .iter()
+            .map(|daemon| scope.spawn(|| daemon.ok("announce withdraw")));
+        let words: Vec<_> = words.collect();
+        words
+            .into_iter()
+            .try_for_each(|word| word.join().expect("no panic").map(drop))
+    })?;
+    each(&fleet, "one is held", &|states| {
+        states == ["held", "withdrawn", "withdrawn"]
+    })?;
+    let mut held = None;
+    for (site, daemon) in fleet.daemons.iter().enumerate() {
+        let (state, why) = announced(daemon)?;
+        if state == "held" {
+            ensure!(
+                why.contains("of the other nodes 0 are up, and announce.keep demands 1"),
+                "{why}"
+            );
+            held = Some(site);
+        }
+    }
+    let held = held.context("nobody is held")?;
+    // It leaves once another one is there.
+    let back = (held + 1) % 3;
+    fleet.daemons[back].ok("announce up")?;
+    until("the held one has left", || {
+        Ok(announced(&fleet.daemons[held])?.0 == "withdrawn")
+    })?;
+    // Without a registry a node that fails stays the last resort.
+    for member in (0..3).filter(|member| *member != back) {
+        fleet.cluster.kill(member)?;
+    }
+    until("nothing has been heard for 5 s", || {
+        let fleet = fleet.daemons[back].json("fleet status")?;
+        Ok(fleet["stale_ms"].as_u64().is_some_and(|stale| stale > 5000))
+    })?;
+    let lo = format!("address del {ANYCAST}/32 dev lo");
+    fleet.space(back).ip(&lo)?;
+    until("it is the last resort", || {
+        Ok(announced(&fleet.daemons[back])?.0 == "last-resort")
+    })
+    .with_context(|| fleet.shown())
+}
+
+/// A cookie that a node gives the fourth site for one.
+fn cookie(fleet: &Fleet, site: usize, cookie: &[u8]) -> Result<Vec<u8>> {
+    let query = Query::new("www.example.org", A).option(COOKIE, cookie);
+    let reply = fleet.reply_to(site, 3, &query)?;
+    let opt = reply.opt.context("no OPT")?;
+    let mut options = opt.options.into_iter();
+    let found = options.find(|(code, _)| *code == COOKIE);
+    Ok(found.context("no cookie")?.1)
+}
+
+/// Whether a cookie is good at a node, as its program counts them.
+fn is_good(fleet: &Fleet, site: usize, given: &[u8]) -> Result<bool> {
+    let good = || -> Result<u64> {
+        let counters = fleet.daemons[site].counters()?;
+        Ok(counters.get("cookie_good").copied().unwrap_or(0))
+    };
+    let before = good()?;
+    cookie(fleet, site, given)?;
+    Ok(good()? > before)
+}
+
+/// Changes the secrets of cookies as a node does that rolls them. Waits for no node, and gives the revision.
+fn roll(fleet: &Fleet, change: fn(CookieSecrets) -> CookieSecrets) -> Result<u64> {
+    let store = fleet.cluster.fleet("test");
+    fleet.space(0).enter(|| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build()?.block_on(async {
+            let etcd = Etcd::new(&store);
+            let snapshot = etcd.snapshot().await?;
+            let mut entries = snapshot.entries.iter();
+            let entry = entries.find(|entry| entry.key == "cookie/secrets");
+            let entry = entry.context("no secrets")?;
+            let item = Item::parse(&entry.key, Some(&entry.value));
+            let Ok(Some(Item::Cookies { secrets: Some(now) })) = item else {
+                anyhow::bail!("{item:?}");
+            };
+            let next = Item::Cookies {
+                secrets: Some(change(now)),
+            };
+            let value = next.value().context("no value")?;
+            let write = Write::new().put(next.key(), value);
+            Ok(etcd.commit(&write).await?.0)
+        })
+    })
+}
+
+#[test]
+fn a_cookie_of_one_node_is_good_at_all_also_while_the_secrets_roll() -> Result<()> {
+    needs_root!();
+    const OURS: [u8; 8] = [0x24, 0x64, 0xc4, 0xab, 0xcf, 0x10, 0xc9, 0x57];
+    const NEXT: [u8; 16] = [7; 16];
+    let fleet = Fleet::joined_of(4, EtcdSetup::default(), |site, setup| match site {
+        3 => setup,
+        _ => setup.mode("generic"),
+    })?;
+    let each_knows = |when: &str| -> Result<()> {
+        for giver in 0..3 {
+            let given = cookie(&fleet, giver, &OURS)?;
+            ensure!(given.len() == 24, "{when}: {given:02x?}");
+            for taker in 0..3 {
+                ensure!(
+                    is_good(&fleet, taker, &given)?,
+                    "{when}: n{}, n{}",
+                    giver + 1,
+                    taker + 1
+                );
+            }
+        }
+        Ok(())
+    };
+    each_knows("at first")?;
+    let old = cookie(&fleet, 0, &OURS)?;
+    let mut made_up = old.clone();
+    made_up[23] ^= 1;
+    ensure!(!is_good(&fleet, 1, &made_up)?);
+
+    // Nodes learn of each step one after the other: at no moment does one refuse what another has given.
+    let revision = roll(&fleet, |now| CookieSecrets {
+        next: Some(NEXT),
+        ..now
+    })?;
+    each_knows("while the next one comes")?;
+    until("all know the next one", || {
+        let shown = fleet.daemons[0].json("fleet status")?;
+        let nodes = shown["nodes"].as_array().context("no nodes")?;
+        Ok(nodes
+            .iter()
+            .all(|node| node["revision"].as_u64() >= Some(revision)))
+    })?;
+    roll(&fleet, |now| CookieSecrets {
+        current: NEXT,
+        previous: Some(now.current),
+        next: None,
+        ..now
+    })?;
+    each_knows("while it is rolled")?;
+    until("all make cookies with it", || {
+        let made = (0..3).map(|site| cookie(&fleet, site, &old));
+        let made: Vec<_> = made.collect::<Result<_>>()?;
+        Ok(made.iter().all(|made| *made != old))
+    })?;
+    for site in 0..3 {
+        ensure!(is_good(&fleet, site, &old)?, "of the secret before");
+    }
+    each_knows("afterwards")
+}
+
+#[test]
+fn a_zone_has_one_label_in_the_catalogs_of_all_nodes() -> Result<()> {
+    needs_root!();
+    const SECRET: &str = "c2hhcmVkIGJ5IHR3byBzZXJ2ZXJzLCBhbmQgYnkgbm8=";
+    let catalog = format!(
+        "[[tsig]]\nname = \"xfr\"\nsecret = {SECRET:?}\n[[zone]]\nname = \"catalog.test\"\n\
+         catalog = \"producer\"\nallow_transfer = [\"xfr\"]\n"
+    );
+    let zone = |name: &str| {
+        format!(
+            "[[zone]]\nname = {name:?}\nfile = \"{name}.zone\"\nin_catalog = \"catalog.test\"\n"
+        )
+    };
+    let content = |name: &str| {
+        format!(
+            "$ORIGIN {name}.\n$TTL 300\n@ SOA ns hm 1 3600 2 3600 60\n@ NS ns\nns A 192.0.2.1\n"
+        )
+    };
+    let mut fleet = Fleet::joined_of(3, EtcdSetup::default(), |_, setup| {
+        setup
+            .and(&catalog)
+            .and(&zone("one.test"))
+            .file("one.test.zone", &content("one.test"))
+    })?;
+    let labels = |fleet: &Fleet, site: usize| -> Result<Vec<String>> {
+        let mut dig = fleet.space(site).command("dig");
+        dig.arg(format!("@10.77.0.{}", site + 1)).args([
+            "catalog.test",
+            "AXFR",
+            "+noall",
+            "+answer",
+            "-y",
+            &format!("hmac-sha256:xfr:{SECRET}"),
+        ]);
+        let said = output(&mut dig)?;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let lines = said.lines().filter(|line| line.contains("PTR"));
+        let mut labels: Vec<String> = lines.map(str::to_owned).collect();
+        labels.sort_unstable();
+        Ok(labels)
+    };
+    let alike = |fleet: &Fleet, count: usize| -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        until("one catalog everywhere", || {
+            found = (0..3)
+                .map(|site| labels(fleet, site))
+                .collect::<Result<_>>()?;
+            Ok(found
+                .iter()
+                .all(|labels| labels.len() == count && *labels == found[0]))
+        })
+        .with_context(|| format!("{found:#?}"))?;
+        Ok(found.remove(0))
+    };
+    let first = alike(&fleet, 1)?;
+    // A zone more, which each node hears of at another time.
+    for site in 0..3 {
+        fleet.setups[site] = fleet.setups[site]
+            .clone()
+            .and(&zone("two.test"))
+            .file("two.test.zone", &content("two.test"));
+        fleet.daemons[site].home.write(&fleet.setups[site])?;
+        fleet.daemons[site].ok("reload")?;
+    }
+    let both = alike(&fleet, 2)?;
+    ensure!(both.contains(&first[0]), "{first:?} {both:?}");
+    // A node that begins anew learns the labels when it joins.
+    fleet.daemons[2].ok("fleet leave")?;
+    fleet.daemons[2].stop()?;
+    std::fs::remove_file(fleet.daemons[2].home.folder.path().join("state.redb"))?;
+    fleet.again(2)?;
+    fleet.daemons[2].ok("fleet join --yes")?;
+    fleet.settled()?;
+    ensure!(alike(&fleet, 2)? == both);
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use geodns::shared::twin::{Client, Fate, Twin};
 use geodns::shared::{Batch, Kind, Lost, Position, Refused, Revision, Shared, Snapshot, Write};
+use geodns_tests::history::{Access, How, NEVER, is_linearizable};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestRunner};
@@ -446,71 +447,29 @@ fn check_list(ops: &[Op], list: usize, last: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// An operation on a value.
-struct Access {
-    begun: usize,
-    /// `usize::MAX`: nobody knows whether it was done.
-    ended: usize,
-    how: How,
-}
-
-enum How {
-    Writes(usize),
-    Reads(Option<String>),
-}
-
-/// Whether there is an order of all operations on a value in which each read gives the write before it, and that keeps
-/// to the times of their callers (Wing and Gong). The last read is that of the store at the end.
+/// Whether an order explains all that was seen of a value. The last read is that of the store at the end.
 fn check_value(ops: &[Op], value: usize, last: Option<String>) -> Result<(), String> {
     let ops_of = ops.iter().enumerate().filter(|(_, op)| !op.refused);
     let accesses = ops_of.filter_map(|(number, op)| {
         let how = match &op.what {
-            What::Replace(of) if *of == value => How::Writes(number),
+            What::Replace(of) if *of == value => How::Writes(Some(number.to_string())),
             What::Read(seen) if op.ended.is_some() => How::Reads(seen.get(VALUES[value]).cloned()),
             _ => return None,
         };
-        let ended = op.ended.unwrap_or(usize::MAX);
+        let ended = op.ended.unwrap_or(NEVER);
         let begun = op.begun;
         Some(Access { begun, ended, how })
     });
     let mut all: Vec<Access> = accesses.collect();
     all.push(Access {
-        begun: usize::MAX - 2,
-        ended: usize::MAX - 1,
+        begun: NEVER - 2,
+        ended: NEVER - 1,
         how: How::Reads(last),
     });
-    let known = all
-        .iter()
-        .enumerate()
-        .filter(|(_, access)| access.ended < usize::MAX);
-    let must: u128 = known.map(|(at, _)| 1 << at).sum();
-    let mut seen: HashSet<(u128, Option<usize>)> = HashSet::new();
-    let mut to_do = vec![(0_u128, None::<usize>)];
-    while let Some((done, now)) = to_do.pop() {
-        if done & must == must {
-            return Ok(());
-        }
-        if !seen.insert((done, now)) {
-            continue;
-        }
-        let open = || {
-            all.iter()
-                .enumerate()
-                .filter(|(at, _)| done & (1 << at) == 0)
-        };
-        // Nothing comes before something that ended before it began.
-        let first_end = open().map(|(_, access)| access.ended).min().unwrap_or(0);
-        for (at, access) in open().filter(|(_, access)| access.begun < first_end) {
-            match &access.how {
-                How::Writes(number) => to_do.push((done | 1 << at, Some(*number))),
-                How::Reads(read) if *read == now.map(|now| now.to_string()) => {
-                    to_do.push((done | 1 << at, now));
-                }
-                How::Reads(_) => {}
-            }
-        }
+    match is_linearizable(&all) {
+        true => Ok(()),
+        false => Err(format!("{}: no order explains {ops:?}", VALUES[value])),
     }
-    Err(format!("{}: no order explains {ops:?}", VALUES[value]))
 }
 
 fn run(steps: &[Step], mistake: Mistake) -> Result<(), String> {

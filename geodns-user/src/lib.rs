@@ -2,7 +2,7 @@
 //!
 //! Data flows one way, and a room uses only rooms that stand before it here, which `cargo xtask check` makes sure of:
 //!
-//! - [`base`]: words that every room shares: names, prefixes, complaints, clock, locks, capabilities
+//! - [`base`]: words that every room shares: names, prefixes, complaints, clock, locks, capabilities, Unix sockets
 //! - [`printable`]: text that is safe to show
 //! - [`fault`]: faults that tests order
 //! - [`supervise`]: tasks and threads that begin anew when they panic

@@ -45,9 +45,9 @@ const NOISE: [&str; 8] = [
 ];
 
 /// How long an answer may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long something may take to come about, on a busy machine.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 /// Sockets that are kept.
 const SOCKETS: usize = 100;
 

@@ -17,7 +17,8 @@ const SERVERS: [&str; 2] = ["192.0.2.53", "192.0.2.54"];
 const SERVERS_V6: [&str; 2] = ["2001:db8::53", "2001:db8::54"];
 /// How long nothing must come.
 const SILENCE: Duration = Duration::from_millis(150);
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const RULES: &str = r#"
 [[block]]

@@ -21,7 +21,8 @@ use geodns_tests::{needs_root, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an answer may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 const SERVER: &str = "192.0.2.53";
 const AMS: &str = "192.0.2.10";
 const IAD: &str = "198.51.100.10";
@@ -1076,10 +1077,10 @@ fn upgrades_and_downgrades_lose_none() -> Result<()> {
 fn a_kernel_that_nobody_feeds_stops_answering() -> Result<()> {
     needs_root!();
     let mut setup = Setup::example(&[SERVER, "2001:db8::53"]);
-    setup.stale_after = "2s".into();
+    setup.stale_after = "5s".into();
     let mut site = Site::new(setup)?;
     // As long as it is fed it goes on.
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(6000));
     ensure!(site.www("10.1.0.1")? == IAD);
     site.daemon.crash()?;
     let crashed = Instant::now();
@@ -1087,21 +1088,21 @@ fn a_kernel_that_nobody_feeds_stops_answering() -> Result<()> {
     let query = Query::new("www.example.org", A).bytes();
     let answered = || {
         matches!(
-            dns::ask(&socket, &query, Duration::from_millis(300)),
+            dns::ask(&socket, &query, Duration::from_secs(1)),
             Ok(Some(_))
         )
     };
     ensure!(answered(), "it answers on after a crash");
     while answered() {
         ensure!(
-            crashed.elapsed() < Duration::from_secs(4),
+            crashed.elapsed() < PATIENCE,
             "it answers for longer than stale_after"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
     let after = crashed.elapsed();
     ensure!(
-        after > Duration::from_millis(900),
+        after > Duration::from_millis(2500),
         "it stopped too early, after {after:?}"
     );
     println!("stopped {after:?} after the crash");

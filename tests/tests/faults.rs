@@ -21,7 +21,8 @@ use nix::sys::stat::Mode;
 use serde_json::Value;
 
 const SERVER: &str = "192.0.2.53";
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long something may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program to its end, which must come soon: what it printed, and whether it succeeded.
 fn soon(command: &mut Command) -> Result<(bool, String)> {
@@ -30,7 +31,7 @@ fn soon(command: &mut Command) -> Result<(bool, String)> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + PATIENCE;
     while child.try_wait()?.is_none() {
         if Instant::now() > end {
             child.kill()?;
@@ -212,7 +213,7 @@ fn a_file_that_never_answers_holds_up_neither_edits_nor_the_stop() -> Result<()>
         let started = Instant::now();
         daemon.stop()?;
         let took = started.elapsed();
-        ensure!(took < Duration::from_secs(15), "{name}: {took:?}");
+        ensure!(took < PATIENCE, "{name}: {took:?}");
         let xdp = pair.server.ip("-d link show dev eth0")?;
         ensure!(!xdp.contains("prog/xdp"), "still attached: {xdp}");
         drop(hung);

@@ -46,11 +46,7 @@ impl Site {
 
     /// Asks once; gives what came, if anything did.
     fn ask(&self, from: &str, query: &Query) -> Result<Option<Vec<u8>>> {
-        dns::ask(
-            &self.socket(from)?,
-            &query.bytes(),
-            Duration::from_millis(500),
-        )
+        dns::ask(&self.socket(from)?, &query.bytes(), LONG)
     }
 
     fn command(&self, words: &str) -> Result<Command> {
@@ -168,7 +164,7 @@ fn a_capture_has_queries_and_the_answers_of_the_program() -> Result<()> {
                     && response.destination == frame.source
                     && response.macs == [frame.macs[1], frame.macs[0]]
             );
-            ensure!(later > time && later - time < Duration::from_millis(10));
+            ensure!(later > time && later - time < LONG);
         }
     }
     ensure!(site.daemon.counters()?["watch_lost"] == 0);

@@ -162,7 +162,11 @@ fn text(announcement: Announcement) -> String {
         let force = "`geodns announce withdraw --force` withdraws it all the same";
         lines.push(("held", force.to_owned()));
     }
-    if let Some(trouble) = announcement.trouble {
+    // Trouble that is the reason of the state stands there already.
+    if let Some(trouble) = announcement
+        .trouble
+        .filter(|trouble| *trouble != announcement.why)
+    {
         lines.push(("trouble", trouble));
     }
     let checks = announcement.checks.into_iter().map(|check| {

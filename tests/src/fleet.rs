@@ -147,7 +147,7 @@ impl Fleet {
     pub fn reply_to(&self, site: usize, from: usize, query: &Query) -> Result<Reply> {
         let [to, of] = [site, from].map(|site| Triangle::address(site as u8 + 1));
         let socket = self.space(from).udp(of, at(&to.to_string(), 53)?)?;
-        let reply = ask(&socket, &query.bytes(), Duration::from_secs(1))?;
+        let reply = ask(&socket, &query.bytes(), Duration::from_secs(5))?;
         Reply::parse(&reply.context("no answer")?)
     }
 

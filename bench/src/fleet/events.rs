@@ -108,18 +108,21 @@ const EVENTS: [Event; 8] = [
     },
 ];
 
-/// The same where FRR carries the routes.
+/// The same where FRR carries the routes, which takes its own time to read and to tell them.
 const BY_FRR: [Event; 3] = [
     Event {
         name: "FRR: the daemon is killed",
+        within: 200.0,
         ..KILLED
     },
     Event {
         name: "FRR: the operator drains the node",
+        within: 200.0,
         ..DRAINED
     },
     Event {
         name: "FRR: the operator withdraws the node",
+        within: 200.0,
         ..WITHDRAWN
     },
 ];

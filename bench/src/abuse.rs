@@ -14,7 +14,7 @@ use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, difference};
 use geodns_tests::dns::{self, A, COOKIE, MX, Query, Reply};
 use geodns_tests::net::{Space, at, ip};
-use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::packet::Frame;
 use geodns_tests::real;
 use geodns_tests::rig::{CLIENTS, Clients, Pattern, TEMPLATES};
 
@@ -39,8 +39,7 @@ const LIMIT: &str =
 
 /// A query from an address.
 fn pattern(query: &Query, source: Clients, from: &str) -> Pattern {
-    let mut frame = Frame::new(from, SERVER, query.bytes());
-    frame.checksum = Checksum::None;
+    let frame = Frame::new(from, SERVER, query.bytes());
     Pattern {
         source,
         ..Pattern::new(frame.bytes())

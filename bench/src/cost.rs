@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, AAAA, ANY, Query, TXT};
-use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::packet::{Frame, SERVER_MAC};
 use geodns_tests::real;
 use geodns_tests::rig::{Responder, Rig};
 
@@ -25,11 +25,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     responder.listen(&[(SERVER.parse()?, LO, SERVER_MAC)])?;
     let mut rig = Rig::load()?;
 
-    let frame = |query: &Query| {
-        let mut frame = Frame::new(CLIENT, SERVER, query.bytes());
-        frame.checksum = Checksum::None;
-        frame
-    };
+    let frame = |query: &Query| Frame::new(CLIENT, SERVER, query.bytes());
     let a = Query::new(real::NAME, A);
     let mut elsewhere = frame(&a);
     elsewhere.ports[1] = 5353;
@@ -111,8 +107,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
 
 /// Measures the time to put a query back: how fast this machine is, beside its times for answers.
 pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
-    let mut frame = Frame::new(CLIENT, SERVER, Query::new(real::NAME, A).bytes());
-    frame.checksum = Checksum::None;
+    let frame = Frame::new(CLIENT, SERVER, Query::new(real::NAME, A).bytes());
     let frame = frame.bytes();
     let mut rig = Rig::load()?;
     rig.set_template(&frame)?;

@@ -16,7 +16,7 @@ use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query};
 use geodns_tests::net::{Space, join, run as output};
-use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC};
+use geodns_tests::packet::{CLIENT_MAC, Frame, SERVER_MAC};
 use geodns_tests::real;
 use geodns_tests::rig::{Besides, Draw, Pattern, Responder, Rig, Seen, Times};
 use nix::net::if_::if_nametoindex;
@@ -267,8 +267,7 @@ impl Flood {
         let index = || Ok(if_nametoindex("eth0")?);
         let (generator_ifindex, server_ifindex) = (generator.enter(index)?, server.enter(index)?);
 
-        let mut query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
-        query.checksum = Checksum::None;
+        let query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
         let frame = query.bytes();
         let mut rig = Rig::load()?;
         rig.set_template(&frame)?;
@@ -296,8 +295,7 @@ impl Flood {
     /// Asks for another name, in which zeros of the first label are the digits of a random number, eight at the
     /// most.
     pub fn vary(&mut self, name: &str, draw: Draw) -> Result<()> {
-        let mut query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
-        query.checksum = Checksum::None;
+        let query = Frame::new("0.0.0.0", SERVER, Query::new(name, A).bytes());
         self.frame = query.bytes();
         let label = name.split('.').next().unwrap_or_default();
         let first = label.find('0').unwrap_or(label.len());

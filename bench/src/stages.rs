@@ -8,7 +8,7 @@ use anyhow::Result;
 use geodns_common::abi::{Settings, Stage};
 use geodns_common::tables::Tables;
 use geodns_tests::dns::{A, COOKIE, Query};
-use geodns_tests::packet::{Checksum, Frame, SERVER_MAC};
+use geodns_tests::packet::{Frame, SERVER_MAC};
 use geodns_tests::real;
 use geodns_tests::rig::{Responder, Rig, With};
 
@@ -58,8 +58,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     ];
     let mut figures = Vec::new();
     for (what, query) in questions {
-        let mut frame = Frame::new(CLIENT, SERVER, query.bytes());
-        frame.checksum = Checksum::None;
+        let frame = Frame::new(CLIENT, SERVER, query.bytes());
         let frame = frame.bytes();
         rig.set_template(&frame)?;
         let mut times = vec![Vec::new(); Stage::ALL.len() + 1];

@@ -25,6 +25,8 @@ pub const MIN_QUERY: u32 = HEADER_LEN + 5;
 /// Labels of a name, at the most.
 pub const MAX_LABELS: usize = 16;
 
+/// Where the UDP header is in the frame.
+const UDP: u32 = MESSAGE - 8;
 /// Where the name of the question starts.
 pub(crate) const NAME: u32 = MESSAGE + HEADER_LEN;
 
@@ -89,6 +91,10 @@ pub struct Scratch {
     pub watched: u32,
     /// Queries that were captured, or not.
     pub captured: u32,
+    /// 1: the program runs in the network stack, not in a driver.
+    pub generic: u32,
+    /// 1: the response is to have an unfinished checksum, where the query has its own.
+    pub partial: u32,
     /// Where the IP header of a packet starts that is looked at again, and [`Scratch::IS_V6`].
     pub ip_at: u32,
     /// Order of the client's region.
@@ -146,6 +152,8 @@ impl Scratch {
             watch: 0,
             watched: 0,
             captured: 0,
+            generic: 0,
+            partial: 0,
             ip_at: 0,
             order: 0,
             hashed: 0,
@@ -336,6 +344,67 @@ impl Scratch {
     pub(crate) fn get64(&self, at: u32) -> u64 {
         // SAFETY: the masked index and 8 octets from it are inside the frame.
         unsafe { self.at(at).cast::<u64>().read_unaligned() }
+    }
+
+    /// Checks the query's UDP checksum (RFC 768; RFC 8200 section 8.1), and keeps in `partial` whether the response
+    /// is to have one that is as unfinished. `false`: it is wrong.
+    ///
+    /// A sender on this machine leaves the checksum to its card: it is that of the pseudo-header alone. The network
+    /// stack knows this of such a packet, and the card that sends it finishes it, at the place where it was. So where
+    /// the stack runs the program (`generic`), the response needs an unfinished one at the same place. A driver that
+    /// runs the program forgets it, and the response needs a whole one.
+    #[inline(always)]
+    pub fn check_sum(&mut self) -> bool {
+        self.partial = 0;
+        let sum = self.get16(UDP + 6).to_be();
+        if sum == 0 {
+            return true;
+        }
+        let message_len = self.message_len;
+        let words = if self.source_is_v6 != 0 { 8 } else { 2 };
+        // The rest of the pseudo-header is the protocol, and the length.
+        let len = u64::from((8 + message_len as u16).to_be());
+        let mut pseudo = len + u64::from(17_u16.to_be());
+        let mut word = 0;
+        while word < 8 {
+            if word >= words {
+                break;
+            }
+            word += 1;
+            pseudo += self.get_aligned32(UDP - 4 * word);
+        }
+        let octets = (4 + message_len) & 0x3ff;
+        let mut whole = pseudo + self.get_aligned32(UDP);
+        let mut at = 0;
+        while at < 4 + MAX_QUERY {
+            if at + 8 > octets {
+                break;
+            }
+            let next = self.get_aligned64(UDP + 4 + at);
+            whole += (next >> 32) + (next & 0xffff_ffff);
+            at += 8;
+        }
+        let last = u64::from_le(self.get_aligned64(UDP + 4 + (octets & !7)));
+        let last = wire::first_octets(last, octets).to_le();
+        whole += (last >> 32) + (last & 0xffff_ffff);
+        let (is_whole, is_partial) = (wire::fold(whole) == 0, wire::fold(pseudo) == !sum);
+        self.partial = u32::from(is_partial && self.generic != 0);
+        // One that may be both is left to who knows.
+        is_whole != is_partial
+    }
+
+    /// Four octets, in memory order, at a multiple of four.
+    #[inline(always)]
+    fn get_aligned32(&self, at: u32) -> u64 {
+        // SAFETY: the masked index and 4 octets from it are inside the frame, which is aligned.
+        u64::from(unsafe { self.at(at & !3).cast::<u32>().read() })
+    }
+
+    /// Eight octets, in memory order, at a multiple of eight.
+    #[inline(always)]
+    fn get_aligned64(&self, at: u32) -> u64 {
+        // SAFETY: the masked index and 8 octets from it are inside the frame, which is aligned.
+        unsafe { self.at(at & !7).cast::<u64>().read() }
     }
 
     /// Sets an octet.
@@ -544,4 +613,103 @@ pub(crate) fn lowercase(scratch: &mut Scratch, word: usize) -> u64 {
     let lowercased = wire::lowercase(u64::from_le(octets));
     scratch.name[word] = lowercased;
     lowercased
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::net::IpAddr;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A checksum to send.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Sum {
+        None,
+        Whole,
+        Unfinished,
+        Other(u16),
+    }
+
+    fn folded(octets: &[u8]) -> u16 {
+        let words = octets.chunks(2).map(|pair| {
+            let low = pair.get(1).copied().unwrap_or(0);
+            u32::from(u16::from_be_bytes([pair[0], low]))
+        });
+        let sum: u32 = words.sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        ((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
+    /// Puts a datagram where the program loads it, and gives what the checksum became.
+    fn put(scratch: &mut Scratch, ends: (IpAddr, IpAddr), message: &[u8], sum: Sum) -> u16 {
+        let octets = |address| match address {
+            IpAddr::V4(address) => Vec::from(core::net::Ipv4Addr::octets(&address)),
+            IpAddr::V6(address) => Vec::from(core::net::Ipv6Addr::octets(&address)),
+        };
+        let len = (8 + message.len()) as u16;
+        let addresses = [octets(ends.0), octets(ends.1)].concat();
+        let pseudo = [&addresses[..], &[0, 17], &len.to_be_bytes()].concat();
+        let mut udp = [
+            &[0xd4, 0x31, 0, 53],
+            &len.to_be_bytes()[..],
+            &[0, 0],
+            message,
+        ]
+        .concat();
+        let check = match sum {
+            Sum::None => 0,
+            Sum::Whole => match !folded(&[&pseudo[..], &udp].concat()) {
+                0 => 0xffff,
+                sum => sum,
+            },
+            Sum::Unfinished => folded(&pseudo),
+            Sum::Other(sum) => sum,
+        };
+        udp[6..8].copy_from_slice(&check.to_be_bytes());
+        assert!(scratch.set_query(message, ends.0));
+        let udp_at = UDP as usize;
+        scratch.frame[udp_at - addresses.len()..udp_at].copy_from_slice(&addresses);
+        scratch.frame[udp_at..udp_at + udp.len()].copy_from_slice(&udp);
+        // What is left of another packet.
+        scratch.frame[udp_at + udp.len()..].fill(0xa5);
+        check
+    }
+
+    proptest! {
+        #[test]
+        fn a_checksum_is_right_or_unfinished_or_wrong(
+            v4 in any::<([u8; 4], [u8; 4])>(),
+            v6 in any::<([u8; 16], [u8; 16])>(),
+            is_v6: bool,
+            generic: bool,
+            message in prop::collection::vec(any::<u8>(), MIN_QUERY as usize..=MAX_QUERY as usize),
+            sum in prop_oneof![
+                Just(Sum::None),
+                Just(Sum::Whole),
+                Just(Sum::Unfinished),
+                any::<u16>().prop_map(Sum::Other),
+            ],
+        ) {
+            let ends: (IpAddr, IpAddr) = match is_v6 {
+                false => (v4.0.into(), v4.1.into()),
+                true => (v6.0.into(), v6.1.into()),
+            };
+            let mut scratch = std::boxed::Box::new(Scratch::new());
+            let whole = put(&mut scratch, ends, &message, Sum::Whole);
+            let unfinished = put(&mut scratch, ends, &message, Sum::Unfinished);
+            let check = put(&mut scratch, ends, &message, sum);
+            scratch.generic = generic.into();
+            // 0 and 0xffff are the same number.
+            let is = |other: u16| check % 0xffff == other % 0xffff;
+            let is_right = check == 0 || is(whole) != is(unfinished);
+            prop_assert_eq!(scratch.check_sum(), is_right);
+            let is_partial = check != 0 && is(unfinished) && generic;
+            prop_assert_eq!(scratch.partial != 0, is_partial);
+        }
+    }
 }

@@ -98,9 +98,9 @@ pub static BUDGETS: PerCpuArray<[Row; COUNTERS_LEN / 2]> = PerCpuArray::with_max
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 
-/// Packets by verdict, and tallies.
+/// Packets by interface and verdict, and tallies.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(layout::INTERFACES, 0);
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);
@@ -294,6 +294,13 @@ pub extern "C" fn geodns_cookie(row: u64, is_first: u32) -> u32 {
     };
     scratch.hash_cookie(cookies.secret(row, is_first != 0));
     0
+}
+
+/// [`Scratch::check_sum`] of this CPU's scratch. A function of its own, that the verifier checks once.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub extern "C" fn geodns_check_sum() -> u32 {
+    scratch().is_some_and(|scratch| scratch.check_sum()) as u32
 }
 
 /// [`Scratch::has_upper`] of this CPU's scratch. A function of its own, that the verifier checks once.

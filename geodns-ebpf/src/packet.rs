@@ -125,7 +125,7 @@ fn check_vlan(ctx: &XdpContext, mac: u64, outer: u32, inner: u32) -> Result<u64,
     if ours == 0 {
         return Err(Verdict::OtherAddress);
     }
-    if ours != Listen::IN_USE | mac {
+    if ours & !Listen::GENERIC != Listen::IN_USE | mac {
         return Err(Verdict::OtherMac);
     }
     Ok(ANY_MAC)
@@ -414,9 +414,10 @@ fn check_destination(
 ) -> Result<(), Verdict> {
     let ifindex = ctx.ingress_ifindex() as u32;
     let ours = find_listen(address, ifindex).ok_or(Verdict::OtherAddress)?;
-    if ours != Listen::IN_USE | mac && mac != ANY_MAC {
+    if ours & !Listen::GENERIC != Listen::IN_USE | mac && mac != ANY_MAC {
         return Err(Verdict::OtherMac);
     }
+    scratch.generic = (ours & Listen::GENERIC != 0) as u32;
     check_heartbeat(scratch)
 }
 

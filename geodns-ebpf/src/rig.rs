@@ -11,6 +11,8 @@
 #![no_std]
 #![no_main]
 
+use core::ops::Range;
+
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{
     bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
@@ -70,11 +72,11 @@ struct Template {
     names: u32,
     /// log2 of `names`, in 65,536ths.
     log2_names: u32,
-    /// For IPv6, the sum of all words that the UDP checksum is over, without what [`generate`] writes.
+    /// The sum of all words that the UDP checksum is over, without what [`generate`] writes.
     sum: u32,
-    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP, DNS; UDP's
-    /// checksum is 0. For [`generate`], the source address, checksums of IPv4's header and of UDP over
-    /// IPv6, the DNS id, digits and client subnet are written over.
+    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP, DNS. For [`generate`], the
+    /// source address, the checksums of IPv4's header and of UDP, the DNS id, digits and client subnet are written
+    /// over.
     frame: [u8; FRAME],
 }
 
@@ -319,28 +321,22 @@ fn make_query(ctx: &XdpContext) -> Option<u32> {
             }
         }
     }
+    sum += id as u32;
     if template.version == 4 {
         if let Some(source) = draw_v4(template.source)? {
             frame[ETHERNET + 12..ETHERNET + 16].copy_from_slice(&source.to_be_bytes());
         }
         frame[DNS_V4..DNS_V4 + 2].copy_from_slice(&id.to_be_bytes());
         sum_v4(frame);
+        sum += words(frame, ETHERNET + 12..ETHERNET + 16);
+        frame[UDP_V4 + 6..UDP_V4 + 8].copy_from_slice(&checksum(sum).to_be_bytes());
     } else {
         frame[DNS_V6..DNS_V6 + 2].copy_from_slice(&id.to_be_bytes());
         if let Some(source) = draw_v6(template.source)? {
             frame[ETHERNET + 8..ETHERNET + 16].copy_from_slice(&source);
         }
-        sum += id as u32;
-        let mut at = ETHERNET + 8;
-        while at < ETHERNET + 24 {
-            sum += u16::from_be_bytes([frame[at], frame[at + 1]]) as u32;
-            at += 2;
-        }
-        let checksum = match !folded(sum) {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        frame[UDP_V6 + 6..UDP_V6 + 8].copy_from_slice(&checksum.to_be_bytes());
+        sum += words(frame, ETHERNET + 8..ETHERNET + 24);
+        frame[UDP_V6 + 6..UDP_V6 + 8].copy_from_slice(&checksum(sum).to_be_bytes());
     }
     if besides() == TIME {
         // SAFETY: no arguments, no memory.
@@ -455,6 +451,27 @@ fn sum_v4(frame: &mut [u8; FRAME]) {
         word += 1;
     }
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&(!folded(sum)).to_be_bytes());
+}
+
+/// The sum of the 16-bit words of a part of a frame.
+#[inline(always)]
+fn words(frame: &[u8; FRAME], part: Range<usize>) -> u32 {
+    let mut sum = 0;
+    let mut at = part.start;
+    while at < part.end {
+        sum += u16::from_be_bytes([frame[at], frame[at + 1]]) as u32;
+        at += 2;
+    }
+    sum
+}
+
+/// The UDP checksum of what has this sum.
+#[inline(always)]
+fn checksum(sum: u32) -> u16 {
+    match !folded(sum) {
+        0 => 0xffff,
+        checksum => checksum,
+    }
 }
 
 /// A sum of words as one word (RFC 1071).

@@ -47,15 +47,15 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     if maps::settings().stops_after(Stage::Grow) {
         return Err(Verdict::Aborted);
     }
-    let sum = put_message(ctx, scratch, headers_len, message_len)?;
+    let message = put_message(ctx, scratch, headers_len, message_len)?;
     put_macs(ctx, scratch, headers_len)?;
     let udp_len = UdpHdr::LEN as u32 + message_len;
-    let sum = if packet.is_v6 != 0 {
-        sum + put_v6(ctx, scratch, headers_len, udp_len)?
+    let addresses = if packet.is_v6 != 0 {
+        put_v6(ctx, scratch, headers_len, udp_len)?
     } else {
-        sum + put_v4(ctx, scratch, headers_len, udp_len)?
+        put_v4(ctx, scratch, headers_len, udp_len)?
     };
-    put_udp(ctx, scratch, headers_len, udp_len, sum)?;
+    put_udp(ctx, scratch, headers_len, udp_len, addresses, message)?;
     // Shrinking loses octets, so it comes after what can still be given up.
     // SAFETY: the helper checks the context and the length.
     if grow < 0 && unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), grow) } != 0 {
@@ -65,7 +65,7 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
 }
 
 /// Makes the packet longer at its head, where the headers go then, else at its tail: that takes longer, since the
-/// kernel fills it with zeros.
+/// kernel fills it with zeros. A checksum that is to be finished later keeps its place.
 #[inline(always)]
 fn make_room(
     ctx: &XdpContext,
@@ -74,7 +74,7 @@ fn make_room(
     by: i32,
 ) -> Result<(), Verdict> {
     // SAFETY: the helper checks the context and the length.
-    if unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } == 0 {
+    if scratch.partial == 0 && unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } == 0 {
         return put_link_header(ctx, scratch, headers_len);
     }
     // SAFETY: as above.
@@ -276,14 +276,16 @@ fn put_v6(
     Ok(sum)
 }
 
-/// Writes the UDP header. `sum` is that of the addresses and the message.
+/// Writes the UDP header, whose checksum is over these sums. An unfinished one is not over ports and message, and has
+/// no complement.
 #[inline(always)]
 fn put_udp(
     ctx: &XdpContext,
     scratch: &Scratch,
     headers_len: u32,
     udp_len: u32,
-    sum: u64,
+    addresses: u64,
+    message: u64,
 ) -> Result<(), Verdict> {
     let at = headers_len.wrapping_sub(UdpHdr::LEN as u32) & 0x7f;
     let to = room::<{ UdpHdr::LEN }>(ctx, at).ok_or(Verdict::Aborted)?;
@@ -291,7 +293,11 @@ fn put_udp(
     let len = (udp_len as u16).to_be();
     // The length is in the pseudo-header too (RFC 768).
     let pseudo = u64::from(len) + u64::from(u16::from_be_bytes([0, PROTO_UDP]).to_be());
-    let checksum = wire::fold(sum + pseudo + u64::from(ports) + u64::from(len));
+    let whole = message + u64::from(ports) + u64::from(len);
+    let checksum = match scratch.partial {
+        0 => wire::fold(addresses + pseudo + whole),
+        _ => !wire::fold(addresses + pseudo),
+    };
     // 0 would mean that there is none.
     let checksum = if checksum == 0 { 0xffff } else { checksum };
     // SAFETY: `room` has looked.

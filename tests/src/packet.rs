@@ -245,6 +245,23 @@ impl Frame {
     /// Checks everything of a frame that is to be the response to this one, but for the DNS
     /// message, and gives that.
     pub fn response<'a>(&self, frame: &'a [u8]) -> Result<&'a [u8]> {
+        self.response_with(frame, |pseudo, udp, message| {
+            checksum(&[pseudo, udp, message]) == 0
+        })
+    }
+
+    /// The same of one whose UDP checksum is unfinished: it is that of the pseudo-header.
+    pub fn unfinished_response<'a>(&self, frame: &'a [u8]) -> Result<&'a [u8]> {
+        self.response_with(frame, |pseudo, udp, _| {
+            u16::from_be_bytes([udp[6], udp[7]]) == !checksum(&[pseudo])
+        })
+    }
+
+    fn response_with<'a>(
+        &self,
+        frame: &'a [u8],
+        is_right: impl Fn(&[u8], &[u8], &[u8]) -> bool,
+    ) -> Result<&'a [u8]> {
         ensure!(frame.len() >= self.dns(), "{} octets only", frame.len());
         let (headers, message) = frame.split_at(self.dns());
         let (link, rest) = headers.split_at(self.ip());
@@ -300,7 +317,7 @@ impl Frame {
         ensure!(word(udp, 6) != 0, "no UDP checksum");
         let pseudo = pseudo_header(self.source, self.destination, udp_len);
         ensure!(
-            checksum(&[&pseudo, udp, message]) == 0,
+            is_right(&pseudo, udp, message),
             "UDP checksum {:#x}",
             word(udp, 6)
         );

@@ -18,6 +18,7 @@ use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, SharedMaps};
 use geodns::plan::Capacity;
 use geodns_common::abi::{self, Block, Page, Settings};
+use geodns_common::layout::Listen;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -88,6 +89,14 @@ impl Responder {
             .iter()
             .map(|&(vlan, ifindex, mac)| (listen::vlan_key(vlan, ifindex), mac_number(mac)));
         Ok(self.listening.sync(addresses.chain(vlans).collect())?)
+    }
+
+    /// Has the program take all packets for such as the network stack runs it on, or a driver.
+    pub fn set_generic(&mut self, generic: bool) -> Result<()> {
+        let mode = if generic { Listen::GENERIC } else { 0 };
+        let rows = self.listening.rows().into_iter();
+        let rows = rows.map(|(key, owner)| (key, owner & !Listen::GENERIC | mode));
+        Ok(self.listening.sync(rows.collect())?)
     }
 
     /// The counters, summed over CPUs.
@@ -333,8 +342,7 @@ pub enum Clients {
 /// A query that `generate` makes, and what of it differs from one to the next.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP with checksum 0,
-    /// DNS; 256 octets at the most.
+    /// The frame: Ethernet, IPv4 without options or IPv6 without extension headers, UDP, DNS; 256 octets at the most.
     pub frame: Vec<u8>,
     /// Octets of it that are the digits of a random number, eight at the most.
     pub digits: Range<usize>,
@@ -385,7 +393,7 @@ impl Pattern {
             digits: u32::try_from(self.digits.len())?,
             names,
             log2_names: (f64::from(names.max(1)).log2() * 65_536.0) as u32,
-            sum: if is_v6 { self.sum() } else { 0 },
+            sum: self.sum(is_v6),
             frame: [0; TEMPLATE_LEN],
         };
         template
@@ -396,22 +404,26 @@ impl Pattern {
         Ok(template)
     }
 
-    /// The sum of the words that a UDP checksum over IPv6 is over, without those that `generate` adds.
-    fn sum(&self) -> u32 {
+    /// The sum of the words that the UDP checksum is over, without those that `generate` adds.
+    fn sum(&self, is_v6: bool) -> u32 {
+        let (addresses, octets) = if is_v6 { (22, 16) } else { (26, 4) };
+        let udp = addresses + 2 * octets;
         let mut frame = self.frame.clone();
-        frame[22..38].fill(0);
-        frame[60..64].fill(0);
+        // The source, the checksum, and the DNS id behind it.
+        frame[addresses..addresses + octets].fill(0);
+        frame[udp + 6..udp + 10].fill(0);
         frame[self.digits.clone()].fill(0);
         if self.subnet_of != Clients::One {
             frame[self.subnet.clone()].fill(0);
         }
-        let words = frame[22..].chunks(2);
+        let words = frame[addresses..].chunks(2);
         let words = words.map(|pair| {
             let low = pair.get(1).copied().unwrap_or(0);
             u32::from(u16::from_be_bytes([pair[0], low]))
         });
         // The rest of the pseudo-header: length and protocol.
-        words.sum::<u32>() + u32::from(u16::from_be_bytes([frame[58], frame[59]])) + 17
+        let length = u16::from_be_bytes([frame[udp + 4], frame[udp + 5]]);
+        words.sum::<u32>() + u32::from(length) + 17
     }
 }
 

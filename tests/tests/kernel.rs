@@ -520,6 +520,8 @@ fn a_message_is_as_long_as_the_udp_header_says() -> Result<()> {
         let mut bytes = short.bytes();
         let udp_len = 8 + www().len() as u16;
         bytes[at..at + 2].copy_from_slice(&udp_len.to_be_bytes());
+        // The checksum is that of the query alone.
+        bytes[at + 2..at + 4].copy_from_slice(&frame.bytes()[at + 2..at + 4]);
         let outcome = fixture.responder.run(&bytes)?;
         short.message.truncate(www().len());
         short
@@ -530,7 +532,7 @@ fn a_message_is_as_long_as_the_udp_header_says() -> Result<()> {
 }
 
 #[test]
-fn checksums_are_computed_whole() -> Result<()> {
+fn checksums_are_checked_and_computed_whole() -> Result<()> {
     needs_root!();
     let fixture = fixture()?;
     let mut fixture = lock(&fixture);
@@ -545,15 +547,48 @@ fn checksums_are_computed_whole() -> Result<()> {
             for name in ["www.example.org", "trio.example.org", "odd.cdn.example.org"] {
                 frame.message = Query::new(name, A).bytes();
                 let what = format!("{name} {sum:?}");
-                if sum == Checksum::None && frame.source.is_ipv6() {
-                    fixture.passes(&what, &frame.bytes(), Verdict::NoChecksum)?;
-                } else {
-                    fixture.answers(&what, &frame, Verdict::Answered)?;
-                }
+                let passed = match sum {
+                    Checksum::None if frame.source.is_ipv6() => Verdict::NoChecksum,
+                    Checksum::Wrong => Verdict::Checksum,
+                    _ => {
+                        fixture.answers(&what, &frame, Verdict::Answered)?;
+                        continue;
+                    }
+                };
+                fixture.passes(&what, &frame.bytes(), passed)?;
             }
         }
     }
     Ok(())
+}
+
+/// The network stack knows of a packet that its checksum is to be finished, and where that is.
+#[test]
+fn an_unfinished_checksum_stays_so_at_its_place_where_the_stack_runs_the_program() -> Result<()> {
+    needs_root!();
+    let fixture = fixture()?;
+    let mut fixture = lock(&fixture);
+    fixture.responder.set_generic(true)?;
+    let mut check = || {
+        for mut frame in [v4(www()), v6(www())] {
+            for name in ["www.example.org", "trio.example.org", "odd.cdn.example.org"] {
+                frame.message = Query::new(name, A).bytes();
+                frame.checksum = Checksum::Partial;
+                let outcome = fixture.responder.run(&frame.bytes())?;
+                let message = frame.unfinished_response(&outcome.frame).context(name)?;
+                let (_, expected) = fixture.host(&frame.message, frame.source);
+                ensure!(message == expected, "{name}: another answer");
+                frame.checksum = Checksum::Right;
+                fixture.answers(name, &frame, Verdict::Answered)?;
+                frame.checksum = Checksum::Wrong;
+                fixture.passes(name, &frame.bytes(), Verdict::Checksum)?;
+            }
+        }
+        Ok(())
+    };
+    let checked = check();
+    fixture.responder.set_generic(false)?;
+    checked
 }
 
 #[test]

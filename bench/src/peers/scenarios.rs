@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use geodns_common::cookie;
 use geodns_tests::dns::{A, AAAA, COOKIE, MX, NS, Query, SOA, TXT};
-use geodns_tests::packet::{Checksum, Frame};
+use geodns_tests::packet::Frame;
 use geodns_tests::real::NAME;
 use geodns_tests::rig::{Clients, Draw, Pattern};
 
@@ -243,8 +243,7 @@ impl Question {
         } else {
             SERVER_V4
         };
-        let mut frame = Frame::new(&client.to_string(), to, query.bytes());
-        frame.checksum = Checksum::None;
+        let frame = Frame::new(&client.to_string(), to, query.bytes());
         let name_at = frame.dns() + 12 + 1;
         let mut pattern = Pattern {
             source: Clients::One,

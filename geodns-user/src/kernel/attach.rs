@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::link::{Attachment, Link, restore_rxvlan};
-use super::netdev::{self, Netdev};
+use super::netdev::{self, Kind, Netdev};
 use super::pins::{Left, Pins};
 use super::{Error, bpffs, pins, sys};
 use crate::config::Mode;
@@ -51,7 +51,7 @@ pub fn attach(
         Mode::Native => (false, None),
         // What veth's driver sends (XDP_TX) its peer drops unless a program is there to take it,
         // and nobody can see from here whether there is.
-        Mode::Auto if netdev.is_veth => {
+        Mode::Auto if netdev.kind == Kind::Veth => {
             let interface = netdev.name.as_str();
             tracing::warn!(
                 interface,

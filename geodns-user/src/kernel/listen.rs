@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use geodns_common::layout::Listen;
 
 use super::mmap::{Mapping, Value};
-use super::netdev::{Mac, Netdevs};
+use super::netdev::{Kind, Mac, Netdev, Netdevs};
 use super::{Error, sys};
 
 // SAFETY: two u64, two u32 and a u64: 32 bytes, as abi asserts.
@@ -17,42 +17,56 @@ unsafe impl Value for Listen {}
 /// An address, IPv4 mapped, or a VLAN, and the index of the interface that a packet to it comes in by.
 pub type Key = ([u8; 16], u32);
 
+/// The MAC address of a row, and [`Listen::GENERIC`].
+pub type Owner = u64;
+
 /// The table, and what is in it.
 #[derive(Debug)]
 pub struct Listening {
     table: Mapping,
-    /// Slot and MAC address of each row.
-    rows: BTreeMap<Key, (u32, Mac)>,
+    /// Slot and owner of each row.
+    rows: BTreeMap<Key, (u32, Owner)>,
 }
 
-/// The rows for addresses on attached interfaces, and for the VLANs of these. A packet to an address may come in
-/// by any of them, addressed to the interface or to a VLAN upon it.
+/// The rows for addresses on attached interfaces, generic or not. A packet to an address may come in by any of them,
+/// addressed to the interface, or to one whose frames come in through it.
 pub fn rows(
     addresses: &BTreeSet<IpAddr>,
-    attached: impl Iterator<Item = u32>,
+    attached: impl Iterator<Item = (u32, bool)>,
     netdevs: &Netdevs,
-) -> BTreeMap<Key, Mac> {
+) -> BTreeMap<Key, Owner> {
     let mut rows = BTreeMap::new();
-    for ifindex in attached {
-        for &address in addresses {
-            let mut mac = None;
-            for netdev in netdevs.with_vlans(ifindex) {
-                if netdev.ifindex == ifindex || netdev.addresses.contains(&address) {
-                    mac = Some(netdev.mac);
-                }
-                if netdev.addresses.contains(&address) {
-                    break;
-                }
-            }
-            if let Some(mac) = mac {
-                rows.insert(key(address, ifindex), mac);
-            }
-        }
-        for (vlan, mac) in netdevs.vlans(ifindex) {
-            rows.insert(vlan_key(vlan, ifindex), mac);
+    for (ifindex, generic) in attached {
+        for through in netdevs.runs_on(ifindex, generic) {
+            add_rows(&mut rows, addresses, through, generic, netdevs);
         }
     }
     rows
+}
+
+fn add_rows(
+    rows: &mut BTreeMap<Key, Owner>,
+    addresses: &BTreeSet<IpAddr>,
+    through: &Netdev,
+    generic: bool,
+    netdevs: &Netdevs,
+) {
+    let ifindex = through.ifindex;
+    let mode = if generic { Listen::GENERIC } else { 0 };
+    let default = netdevs.mac(ifindex).unwrap_or(through.mac);
+    for &address in addresses {
+        let mut uppers = netdevs.with_uppers(ifindex);
+        let owner = uppers.find(|netdev| netdev.addresses.contains(&address));
+        let mac = match owner {
+            // Frames for a bond have the MAC address of the port.
+            Some(owner) if owner.kind != Kind::Bond => owner.mac,
+            _ => default,
+        };
+        rows.insert(key(address, ifindex), mac | mode);
+    }
+    for (vlan, mac) in netdevs.vlans(ifindex) {
+        rows.insert(vlan_key(vlan, ifindex), mac | mode);
+    }
 }
 
 /// The key of an address on an interface.
@@ -94,7 +108,7 @@ impl Listening {
     }
 
     /// Makes the table hold these rows. On an error it holds what it held.
-    pub fn sync(&mut self, wanted: BTreeMap<Key, Mac>) -> Result<(), Error> {
+    pub fn sync(&mut self, wanted: BTreeMap<Key, Owner>) -> Result<(), Error> {
         let gone: Vec<Key> = self
             .rows
             .keys()
@@ -144,10 +158,11 @@ impl Listening {
     /// Slots for what is new, among those that are empty once what is gone has left.
     fn place(
         &self,
-        wanted: &BTreeMap<Key, Mac>,
+        wanted: &BTreeMap<Key, Owner>,
         gone: &[Key],
     ) -> Result<BTreeMap<Key, u32>, Error> {
-        let stays = |(key, (slot, _)): (&Key, &(u32, Mac))| (!gone.contains(key)).then_some(*slot);
+        let stays =
+            |(key, (slot, _)): (&Key, &(u32, Owner))| (!gone.contains(key)).then_some(*slot);
         let mut taken: BTreeSet<u32> = self.rows.iter().filter_map(stays).collect();
         let mut placed = BTreeMap::new();
         for key in wanted.keys().filter(|key| !self.rows.contains_key(*key)) {
@@ -162,15 +177,15 @@ impl Listening {
 
     /// The MAC address of a row.
     pub fn mac(&self, key: &Key) -> Option<Mac> {
-        self.rows.get(key).map(|(_, mac)| *mac)
+        self.rows
+            .get(key)
+            .map(|(_, owner)| owner & !Listen::GENERIC)
     }
 
-    /// The rows: keys and MAC addresses.
-    pub fn rows(&self) -> BTreeMap<Key, Mac> {
-        self.rows
-            .iter()
-            .map(|(key, (_, mac))| (*key, *mac))
-            .collect()
+    /// The rows: keys and owners.
+    pub fn rows(&self) -> BTreeMap<Key, Owner> {
+        let rows = self.rows.iter();
+        rows.map(|(key, (_, owner))| (*key, *owner)).collect()
     }
 }
 
@@ -184,14 +199,11 @@ mod tests {
             ifindex,
             name: name.to_owned(),
             mac: u64::from(ifindex) << 8,
-            vlan_of: vlan.map(|(of, _)| of),
+            kind: vlan.map_or(Kind::Card, |_| Kind::Vlan),
+            lower: vlan.map(|(of, _)| of),
             tag: vlan.map_or(0, |(_, tag)| tag),
-            master: None,
-            is_vrf: false,
-            is_veth: false,
-            xdp: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            link_local: BTreeSet::new(),
+            ..Netdev::default()
         }
     }
 
@@ -203,7 +215,11 @@ mod tests {
             netdev(4, "eth1", None, &["192.0.2.4"]),
         ]);
         let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        let mut rows = rows(&addresses, attached.iter().copied(), &netdevs);
+        let mut rows = rows(
+            &addresses,
+            attached.iter().map(|&ifindex| (ifindex, false)),
+            &netdevs,
+        );
         let vlans = [(Listen::vlan(5, 0), 0x200), (Listen::vlan(5, 6), 0x300)];
         for (vlan, mac) in vlans {
             let found = rows.remove(&vlan_key(vlan, 1));
@@ -243,6 +259,104 @@ mod tests {
         assert_eq!(netdevs.vlans(2), []);
         assert_eq!(netdevs.vlans(3), want);
         assert_eq!(netdevs.vlans(4), want[1..]);
+    }
+
+    /// An interface: index, kind, lower interface, master, addresses.
+    type Part<'a> = (u32, Kind, Option<u32>, Option<u32>, &'a [&'a str]);
+
+    /// The rows of what is attached, in a world of interfaces.
+    fn world(
+        netdevs: &[Part<'_>],
+        attached: (u32, bool),
+        addresses: &[&str],
+    ) -> Vec<(String, u32, Owner)> {
+        let netdevs = netdevs
+            .iter()
+            .map(|&(index, kind, lower, master, addresses)| Netdev {
+                kind,
+                lower,
+                master,
+                ..netdev(index, "", None, addresses)
+            });
+        let netdevs = Netdevs::from(netdevs.collect::<Vec<_>>());
+        let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let rows = rows(&addresses, [attached].into_iter(), &netdevs);
+        let shown = |((address, ifindex), owner): (Key, Owner)| {
+            let address = std::net::Ipv6Addr::from(address).to_canonical();
+            (address.to_string(), ifindex, owner)
+        };
+        rows.into_iter().map(shown).collect()
+    }
+
+    fn row(address: &str, ifindex: u32, owner: Owner) -> (String, u32, Owner) {
+        (address.to_owned(), ifindex, owner)
+    }
+
+    #[test]
+    fn a_driver_runs_the_program_of_a_bond_for_its_ports() {
+        let bond = [
+            (1, Kind::Card, None, Some(3), &[][..]),
+            (2, Kind::Card, None, Some(3), &[]),
+            (3, Kind::Bond, None, None, &["192.0.2.1"]),
+            (4, Kind::Macvlan, Some(3), None, &["192.0.2.2"]),
+        ];
+        let addresses = &["192.0.2.1", "192.0.2.2", "198.51.100.1"];
+        let mut want = Vec::new();
+        for (address, owner) in [
+            ("192.0.2.1", None),
+            ("192.0.2.2", Some(0x400)),
+            ("198.51.100.1", None),
+        ] {
+            for ifindex in 1..=3 {
+                let own = u64::from(ifindex) << 8;
+                want.push(row(address, ifindex, owner.unwrap_or(own)));
+            }
+        }
+        assert_eq!(world(&bond, (3, false), addresses), want);
+        let generic = |row: &(String, u32, Owner)| (row.0.clone(), row.1, row.2 | Listen::GENERIC);
+        let want: Vec<_> = want.iter().filter(|row| row.1 == 3).map(generic).collect();
+        assert_eq!(world(&bond, (3, true), addresses), want);
+    }
+
+    #[test]
+    fn a_virtual_function_runs_the_program_of_the_synthetic_card() {
+        let azure = [
+            (1, Kind::Card, None, None, &["192.0.2.1"][..]),
+            (2, Kind::Card, None, Some(1), &[]),
+        ];
+        let want = [row("192.0.2.1", 1, 0x100), row("192.0.2.1", 2, 0x200)];
+        assert_eq!(world(&azure, (1, false), &["192.0.2.1"]), want);
+    }
+
+    #[test]
+    fn frames_for_a_bridge_or_a_macvlan_have_its_mac_address() {
+        let host = [
+            (1, Kind::Card, None, Some(2), &[][..]),
+            (2, Kind::Bridge, None, None, &["192.0.2.1"]),
+            (3, Kind::Card, None, None, &["192.0.2.2"]),
+            (4, Kind::Macvlan, Some(3), None, &["192.0.2.3"]),
+            (5, Kind::Vrf, None, None, &[]),
+            (6, Kind::Card, None, Some(5), &["192.0.2.4"]),
+        ];
+        let anycast = "198.51.100.1";
+        let want = [row("192.0.2.1", 1, 0x200), row(anycast, 1, 0x200)];
+        assert_eq!(world(&host, (1, false), &["192.0.2.1", anycast]), want);
+        let want = [
+            row("192.0.2.2", 3, 0x300),
+            row("192.0.2.3", 3, 0x400),
+            row(anycast, 3, 0x300),
+        ];
+        let addresses = &["192.0.2.2", "192.0.2.3", anycast];
+        assert_eq!(world(&host, (3, false), addresses), want);
+        assert_eq!(
+            world(&host, (6, false), &["192.0.2.4"]),
+            [row("192.0.2.4", 6, 0x600)]
+        );
+        // A program on the bridge itself has frames that its ports have passed on.
+        assert_eq!(
+            world(&host, (2, false), &["192.0.2.1"]),
+            [row("192.0.2.1", 2, 0x200)]
+        );
     }
 
     #[test]

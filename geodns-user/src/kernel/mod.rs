@@ -419,9 +419,10 @@ impl Kernel {
             }
         }
         self.look_after_pins();
-        let ifindexes = self.attached.iter().map(|attached| attached.ifindex);
+        let attached = self.attached.iter();
+        let attached = attached.map(|attached| (attached.ifindex, attached.generic));
         self.listening
-            .sync(listen::rows(addresses, ifindexes, netdevs))
+            .sync(listen::rows(addresses, attached, netdevs))
     }
 
     /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
@@ -568,9 +569,9 @@ impl Parts {
                 }
             }
             let all = || fresh.iter().chain(&taken);
-            let ifindexes = all().map(|attached| attached.ifindex);
+            let attached = all().map(|attached| (attached.ifindex, attached.generic));
             self.listening
-                .sync(listen::rows(addresses, ifindexes, netdevs))?;
+                .sync(listen::rows(addresses, attached, netdevs))?;
             self.heartbeat.beat();
             self.cookies.set(settings.cookies.as_ref());
             pins.put(shared, all())?;

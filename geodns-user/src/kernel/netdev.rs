@@ -19,6 +19,9 @@ use rtnetlink::packet_route::link::{
 /// A MAC address as the program compares it: the first octet highest of the low 48 bits.
 pub type Mac = u64;
 
+/// Interfaces that stand one upon the other, at the most, counted from a card: port, bond, bridge, two VLANs.
+const UPPERS: u32 = 5;
+
 /// An XDP program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Xdp {
@@ -28,8 +31,40 @@ pub struct Xdp {
     pub generic: bool,
 }
 
+/// The kinds of interfaces that matter to whoever attaches a program to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A card, or another interface that frames come in by.
+    #[default]
+    Card,
+    /// One end of a veth pair.
+    Veth,
+    /// A VLAN of another interface.
+    Vlan,
+    /// Another address of another interface, with a MAC address of its own.
+    Macvlan,
+    /// Several interfaces that act as one.
+    Bond,
+    /// A switch, of which its ports are parts.
+    Bridge,
+    /// A routing table of its own.
+    Vrf,
+}
+
+impl Kind {
+    /// Whether its frames come in by its lower interface.
+    fn stands_on_another(self) -> bool {
+        matches!(self, Self::Vlan | Self::Macvlan)
+    }
+
+    /// Whether its frames come in by its parts.
+    fn has_parts(self) -> bool {
+        matches!(self, Self::Bond | Self::Bridge)
+    }
+}
+
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Netdev {
     /// Index.
     pub ifindex: u32,
@@ -37,16 +72,14 @@ pub struct Netdev {
     pub name: String,
     /// MAC address; 0 where it has none.
     pub mac: Mac,
-    /// The interface that this one is a VLAN of.
-    pub vlan_of: Option<u32>,
+    /// What it is.
+    pub kind: Kind,
+    /// The interface of this namespace that this one stands on: of a VLAN, or a macvlan.
+    pub lower: Option<u32>,
     /// The VLAN's tag, as [`Listen::tag`] has it.
     pub tag: u32,
     /// The interface that this one belongs to: a bridge, a bond, a VRF.
     pub master: Option<u32>,
-    /// Whether it is a VRF.
-    pub is_vrf: bool,
-    /// Whether it is one end of a veth pair.
-    pub is_veth: bool,
     /// Program attached.
     pub xdp: Option<Xdp>,
     /// Its addresses that can be served: no link-local ones, none that another host has too.
@@ -125,23 +158,53 @@ impl Netdevs {
         names.join(", ")
     }
 
-    /// An interface and the VLANs upon it, whose packets come in through it.
-    pub fn with_vlans(&self, ifindex: u32) -> impl Iterator<Item = &Netdev> {
-        self.0.iter().filter(move |netdev| {
-            // At most QinQ: two tags.
-            let mut at = *netdev;
-            for _ in 0..3 {
-                if at.ifindex == ifindex {
-                    return true;
-                }
-                let parent = at.vlan_of;
-                let Some(parent) = self.0.iter().find(|other| Some(other.ifindex) == parent) else {
-                    return false;
-                };
-                at = parent;
-            }
-            false
+    /// An interface, and all whose frames come in through it: VLANs and macvlans upon it, bonds and bridges that it is
+    /// a part of, and what is upon these.
+    pub fn with_uppers(&self, ifindex: u32) -> impl Iterator<Item = &Netdev> {
+        self.0
+            .iter()
+            .filter(move |netdev| self.comes_in_by(netdev, ifindex, UPPERS))
+    }
+
+    fn comes_in_by(&self, netdev: &Netdev, ifindex: u32, uppers: u32) -> bool {
+        if netdev.ifindex == ifindex {
+            return true;
+        }
+        if uppers == 0 {
+            return false;
+        }
+        let is_lower = |lower: &&Netdev| {
+            netdev.kind.stands_on_another() && netdev.lower == Some(lower.ifindex)
+        };
+        let is_part =
+            |part: &&Netdev| netdev.kind.has_parts() && part.master == Some(netdev.ifindex);
+        let mut lowers = self
+            .0
+            .iter()
+            .filter(|lower| is_lower(lower) || is_part(lower));
+        lowers.any(|lower| self.comes_in_by(lower, ifindex, uppers - 1))
+    }
+
+    /// The interfaces that a program runs for that is attached to one: to this one, and where its driver passes the
+    /// program on, to its parts. These are the ports of a bond, and the virtual function beside a synthetic card.
+    pub fn runs_on(&self, ifindex: u32, generic: bool) -> impl Iterator<Item = &Netdev> {
+        let kind = self.at(ifindex).map(|netdev| netdev.kind);
+        let passes_on = !generic && matches!(kind, Some(Kind::Bond | Kind::Card));
+        let of = self.0.iter();
+        of.filter(move |netdev| {
+            netdev.ifindex == ifindex || passes_on && netdev.master == Some(ifindex)
         })
+    }
+
+    /// The MAC address of frames that come in through an interface, and are for this host. Frames for the parts of a
+    /// bridge have the bridge's.
+    pub fn mac(&self, ifindex: u32) -> Option<Mac> {
+        let netdev = self.at(ifindex)?;
+        let masters = iter::successors(Some(netdev), |netdev| self.at(netdev.master?));
+        let bridge = masters
+            .take(UPPERS as usize)
+            .find(|of| of.kind == Kind::Bridge);
+        Some(bridge.unwrap_or(netdev).mac)
     }
 
     /// The VLANs whose frames come in through an interface, as [`Listen::vlan`] has them, each with the MAC address
@@ -152,12 +215,12 @@ impl Netdevs {
         let masters = iter::successors(of(ifindex), |netdev| of(netdev.master?)).take(3);
         let masters: Vec<u32> = masters.map(|netdev| netdev.ifindex).collect();
         let vlan = |netdev: &Netdev| {
-            let parent = netdev.vlan_of?;
+            let parent = netdev.vlan_of()?;
             if masters.contains(&parent) {
                 return Some(Listen::vlan(netdev.tag, 0));
             }
             let parent = of(parent)?;
-            let is_below = parent.vlan_of.is_some_and(|of| masters.contains(&of));
+            let is_below = parent.vlan_of().is_some_and(|of| masters.contains(&of));
             is_below.then(|| Listen::vlan(parent.tag, netdev.tag))
         };
         let vlans = self.0.iter();
@@ -167,12 +230,12 @@ impl Netdevs {
             .collect()
     }
 
-    /// Own addresses of interfaces and of the VLANs upon them.
+    /// Addresses of interfaces, and of all whose frames come in through them.
     pub fn addresses(&self, names: &[String]) -> BTreeSet<IpAddr> {
         names
             .iter()
             .filter_map(|name| self.named(name))
-            .flat_map(|netdev| self.with_vlans(netdev.ifindex))
+            .flat_map(|netdev| self.with_uppers(netdev.ifindex))
             .flat_map(|netdev| netdev.addresses.iter().copied())
             .collect()
     }
@@ -182,7 +245,7 @@ impl Netdevs {
     pub fn vrfs(&self, address: IpAddr, names: &[String]) -> BTreeSet<Option<String>> {
         let ours = || {
             let ours = names.iter().filter_map(|name| self.named(name));
-            ours.flat_map(|netdev| self.with_vlans(netdev.ifindex))
+            ours.flat_map(|netdev| self.with_uppers(netdev.ifindex))
         };
         let has = |netdev: &&Netdev| netdev.addresses.contains(&address);
         let mut vrfs: BTreeSet<_> = ours().filter(has).map(|netdev| self.vrf(netdev)).collect();
@@ -200,31 +263,29 @@ impl Netdevs {
 
     /// The name of the VRF that an interface is in, or is.
     fn vrf(&self, netdev: &Netdev) -> Option<String> {
-        if netdev.is_vrf {
+        if netdev.kind == Kind::Vrf {
             return Some(netdev.name.clone());
         }
         let master = netdev.master?;
         let mut netdevs = self.0.iter();
-        let master = netdevs.find(|other| other.ifindex == master && other.is_vrf)?;
+        let master = netdevs.find(|other| other.ifindex == master && other.kind == Kind::Vrf)?;
         Some(master.name.clone())
+    }
+}
+
+impl Netdev {
+    /// The interface that this one is a VLAN of.
+    pub fn vlan_of(&self) -> Option<u32> {
+        self.lower.filter(|_| self.kind == Kind::Vlan)
     }
 }
 
 fn netdev(link: &LinkMessage) -> Netdev {
     let mut netdev = Netdev {
         ifindex: link.header.index,
-        name: String::new(),
-        mac: 0,
-        vlan_of: None,
-        tag: 0,
-        master: None,
-        is_vrf: false,
-        is_veth: false,
-        xdp: None,
-        addresses: BTreeSet::new(),
-        link_local: BTreeSet::new(),
+        ..Netdev::default()
     };
-    let (mut lower, mut vlan) = (None, false);
+    let (mut lower, mut is_elsewhere) = (None, false);
     let (mut is_8021ad, mut id) = (false, 0);
     for attribute in &link.attributes {
         match attribute {
@@ -235,12 +296,13 @@ fn netdev(link: &LinkMessage) -> Netdev {
                     .fold(0, |mac, &octet| mac << 8 | u64::from(octet));
             }
             LinkAttribute::Link(index) => lower = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::Controller(index) => netdev.master = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    vlan |= matches!(info, LinkInfo::Kind(InfoKind::Vlan));
-                    netdev.is_vrf |= matches!(info, LinkInfo::Kind(InfoKind::Vrf));
-                    netdev.is_veth |= matches!(info, LinkInfo::Kind(InfoKind::Veth));
+                    if let LinkInfo::Kind(of) = info {
+                        netdev.kind = kind(of);
+                    }
                     let LinkInfo::Data(InfoData::Vlan(data)) = info else {
                         continue;
                     };
@@ -257,11 +319,25 @@ fn netdev(link: &LinkMessage) -> Netdev {
             _ => {}
         }
     }
-    if vlan {
-        netdev.vlan_of = lower;
+    if netdev.kind.stands_on_another() && !is_elsewhere {
+        netdev.lower = lower;
+    }
+    if netdev.kind == Kind::Vlan {
         netdev.tag = Listen::tag(is_8021ad, id);
     }
     netdev
+}
+
+fn kind(of: &InfoKind) -> Kind {
+    match of {
+        InfoKind::Veth => Kind::Veth,
+        InfoKind::Vlan => Kind::Vlan,
+        InfoKind::MacVlan | InfoKind::IpVlan => Kind::Macvlan,
+        InfoKind::Bond => Kind::Bond,
+        InfoKind::Bridge => Kind::Bridge,
+        InfoKind::Vrf => Kind::Vrf,
+        _ => Kind::Card,
+    }
 }
 
 fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
@@ -344,15 +420,8 @@ mod tests {
         Netdev {
             ifindex,
             name: name.to_owned(),
-            mac: 0,
-            vlan_of: None,
-            tag: 0,
-            master: None,
-            is_vrf: false,
-            is_veth: false,
-            xdp: None,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            link_local: BTreeSet::new(),
+            ..Netdev::default()
         }
     }
 
@@ -361,7 +430,7 @@ mod tests {
         let netdevs = Netdevs(vec![
             netdev(1, "lo", &["127.0.0.1", "198.51.100.2"]),
             Netdev {
-                is_vrf: true,
+                kind: Kind::Vrf,
                 ..netdev(2, "blue", &["198.51.100.1"])
             },
             Netdev {
@@ -369,11 +438,15 @@ mod tests {
                 ..netdev(3, "eth0", &["192.0.2.1"])
             },
             Netdev {
-                vlan_of: Some(3),
+                kind: Kind::Vlan,
+                lower: Some(3),
                 ..netdev(4, "eth0.5", &["192.0.2.2"])
             },
             // A bridge is no VRF.
-            netdev(5, "br0", &["192.0.2.3"]),
+            Netdev {
+                kind: Kind::Bridge,
+                ..netdev(5, "br0", &["192.0.2.3"])
+            },
             Netdev {
                 master: Some(5),
                 ..netdev(6, "eth1", &["192.0.2.4", "192.0.2.1"])

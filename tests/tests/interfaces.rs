@@ -1,0 +1,128 @@
+//! Interfaces that frames come in by in other ways than from a wire: from this machine itself, and for a bridge or a
+//! macvlan upon the card.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use geodns_tests::daemon::{Daemon, Setup, difference};
+use geodns_tests::dns::{self, A, ANY, Query, Reply};
+use geodns_tests::needs_root;
+use geodns_tests::net::{Pair, Space, at, ip, run};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks for a steered name and for ANY, and gives how many of the queries the program answered.
+fn ask(daemon: &Daemon, client: &Space, from: IpAddr, server: &str) -> Result<u64> {
+    let before = daemon.counters()?;
+    for query in [
+        Query::new("www.example.org", A),
+        Query::new("www.example.org", A).edns(1232),
+        Query::new("mail.example.org", A),
+        Query::new("www.example.org", ANY),
+    ] {
+        let socket = client.udp(from, at(server, 53)?)?;
+        let reply = dns::ask(&socket, &query.bytes(), PATIENCE)?;
+        let reply = reply.with_context(|| format!("{query:?}: {:?}", daemon.counters()))?;
+        ensure!(!Reply::parse(&reply)?.answers.is_empty(), "{query:?}");
+    }
+    let counted: BTreeMap<String, u64> = difference(&before, &daemon.counters()?);
+    let of = |name: &str| counted.get(name).copied().unwrap_or(0);
+    Ok(of("answered") + of("static"))
+}
+
+/// A client on the same machine leaves checksums to a card that there is none of; one that a bridge passes the answer
+/// to may have none either.
+#[test]
+fn queries_with_unfinished_checksums_are_answered_right() -> Result<()> {
+    needs_root!();
+    let [server, between, client] = ["server", "between", "client"].map(Space::new);
+    let (server, between, client) = (server?, between?, client?);
+    for (space, inner) in [(&server, "ports"), (&client, "portc")] {
+        space.ip(&format!(
+            "link add eth0 type veth peer name {inner} netns {}",
+            between.name()
+        ))?;
+        space.ip("link set eth0 up")?;
+    }
+    between.ip_batch(
+        "link add br0 type bridge
+         link set ports master br0
+         link set portc master br0
+         link set ports up
+         link set portc up
+         link set br0 up",
+    )?;
+    for (space, host) in [(&server, 53), (&client, 1)] {
+        space.ip(&format!("address add 192.0.2.{host}/24 dev eth0"))?;
+        space.ip(&format!("address add 2001:db8::{host}/64 dev eth0 nodad"))?;
+    }
+    // The mode for a veth is the generic one.
+    let mut daemon = Daemon::start(&server, &Setup::example(&[]).mode("auto"))?;
+    for offload in ["on", "off", "on"] {
+        // Its card finishes checksums, or they stay as they are and nobody minds.
+        for port in ["ports", "portc"] {
+            run(between.command("ethtool").args(["-K", port, "tx", offload]))?;
+        }
+        for (from, to) in [("192.0.2.1", "192.0.2.53"), ("2001:db8::1", "2001:db8::53")] {
+            let answered = ask(&daemon, &client, ip(from), to)
+                .with_context(|| format!("{to}, tx of the bridge's ports {offload}"))?;
+            ensure!(answered == 3, "{to}: {answered}, {:?}", daemon.counters()?);
+        }
+    }
+    daemon.stop()
+}
+
+#[test]
+fn frames_for_a_bridge_and_for_a_macvlan_are_answered_natively() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip_batch(
+        "address flush dev eth0
+         link add br0 type bridge
+         link set br0 address 02:00:00:00:00:b0
+         link set eth0 master br0
+         link set br0 up
+         address add 192.0.2.53/24 dev br0
+         address add 2001:db8::53/64 dev br0 nodad",
+    )?;
+    let setup = Setup::example(&[]).mode("native");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let both = [("192.0.2.1", "192.0.2.53"), ("2001:db8::1", "2001:db8::53")];
+    for (from, to) in both {
+        ensure!(ask(&daemon, &pair.client, ip(from), to)? == 3, "{to}");
+    }
+    // Followed: the bridge's MAC address changes; the addresses move to a macvlan.
+    pair.server.ip("link set br0 address 02:00:00:00:00:b1")?;
+    pair.client.ip("neigh flush dev eth0")?;
+    moved(&daemon, &pair, "the bridge has another MAC address")?;
+    pair.server.ip_batch(
+        "link set eth0 nomaster
+         link del br0
+         link add mv0 link eth0 type macvlan mode bridge
+         link set mv0 up
+         address add 192.0.2.53/24 dev mv0
+         address add 2001:db8::53/64 dev mv0 nodad",
+    )?;
+    pair.client.ip("neigh flush dev eth0")?;
+    moved(&daemon, &pair, "a macvlan has the addresses")?;
+    for (from, to) in both {
+        ensure!(ask(&daemon, &pair.client, ip(from), to)? == 3, "{to}");
+    }
+    daemon.stop()
+}
+
+/// Waits until the program answers what it can, of both families.
+fn moved(daemon: &Daemon, pair: &Pair, what: &str) -> Result<()> {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        let v4 = ask(daemon, &pair.client, ip("192.0.2.1"), "192.0.2.53");
+        let v6 = ask(daemon, &pair.client, ip("2001:db8::1"), "2001:db8::53");
+        if matches!((&v4, &v6), (Ok(3), Ok(3))) {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < end, "{what}: {v4:?}, {v6:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -411,12 +411,18 @@ async fn entries_end([a, b]: [Client; 2]) {
 async fn entries_live_with_their_client([a, b]: [Client; 2]) {
     let start = snapshot(&a).await.position;
     let mut watch = watch(&b, start).await;
-    let put = Put::new("node", "1").leased(Lease::WhileAlive(Duration::from_secs(2)));
-    commit(&a, &Write::new().with(put.clone())).await;
+    let put = |key: &str| {
+        let put = Put::new(key, "1").leased(Lease::WhileAlive(Duration::from_secs(2)));
+        Write::new().with(put)
+    };
+    // Two at once.
+    let writes = [put("node"), put("votes")];
+    tokio::join!(commit(&a, &writes[0]), commit(&a, &writes[1]));
     sleep(Duration::from_secs(6)).await;
-    assert_eq!(snapshot(&b).await.entries.len(), 1, "it is kept alive");
+    let kept = snapshot(&b).await.entries.len();
+    assert_eq!(kept, 2, "they are kept alive");
     // A later value has the same lease.
-    commit(&a, &Write::new().with(put)).await;
+    commit(&a, &put("node")).await;
     let since = Instant::now();
     drop(a);
     deletion(&mut watch, "node", since).await;

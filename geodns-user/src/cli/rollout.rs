@@ -53,8 +53,10 @@ pub enum Command {
     Rollout,
     /// List the rollouts that are over
     History,
-    /// List the files of a bundle that differ from what this node runs: + added, - removed, ~ changed, ! a GeoIP
-    /// database that is another here than where the bundle was made
+    /// List the files of a bundle that differ from the bundle that this node runs
+    ///
+    /// The marks: + it has the file alone; - it has it no more; ~ it has another content; ! a GeoIP database, which has another
+    /// content on this node than where the bundle was made.
     Diff {
         /// The bundle
         #[arg(value_name = "FILE")]
@@ -216,6 +218,10 @@ fn history(rollouts: Rollouts) -> String {
 }
 
 fn difference(difference: BundleDiff) -> String {
+    let own = match difference.running {
+        Some(_) => "",
+        None => "this node runs its own file, and no bundle yet:\n",
+    };
     let marked = |mark: char, files: Vec<String>| -> String {
         files
             .iter()
@@ -228,7 +234,7 @@ fn difference(difference: BundleDiff) -> String {
         + &marked('!', difference.databases);
     match text.is_empty() {
         true => "no file differs\n".to_owned(),
-        false => text,
+        false => format!("{own}{text}"),
     }
 }
 

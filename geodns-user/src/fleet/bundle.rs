@@ -303,7 +303,7 @@ pub fn verify(octets: &[u8], signature: &str, keys: &[String]) -> Result<Signed,
             Ok(()) => {
                 return Ok(Signed {
                     key: text.clone(),
-                    comment: line(signature.trusted_comment()).into_owned(),
+                    comment: line(&signature.trusted_comment().replace('\t', " ")).into_owned(),
                 });
             }
             Err(minisign_verify::Error::UnexpectedKeyId) => {}

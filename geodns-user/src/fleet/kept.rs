@@ -16,9 +16,10 @@ const LOCAL: &str = "running.json";
 pub struct KeptBundles(PathBuf);
 
 impl KeptBundles {
-    /// The folder beside the state.
+    /// The folder beside the state, from `/` on.
     pub fn beside(state: &Path) -> Self {
-        Self(state.with_file_name("bundles"))
+        let folder = state.with_file_name("bundles");
+        Self(std::path::absolute(&folder).unwrap_or(folder))
     }
 
     /// The configuration of a bundle.
@@ -114,6 +115,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kept = KeptBundles::beside(&folder.path().join("state.redb"));
         assert_eq!(kept.local().unwrap(), Local::default());
+        let here = KeptBundles::beside(Path::new("state.redb"));
+        assert!(here.config("0123456789abcdef").is_absolute());
         let bundle = |text: &str| Bundle {
             serial: 1,
             files: BTreeMap::from([

@@ -25,6 +25,8 @@ pub struct Leases {
     names: Mutex<Option<(i64, Instant)>>,
     /// Those that are kept alive, by their seconds.
     alive: Mutex<HashMap<u64, i64>>,
+    /// Held while one of those is granted.
+    granting: tokio::sync::Mutex<()>,
 }
 
 impl Leases {
@@ -33,6 +35,7 @@ impl Leases {
             members,
             names: Mutex::default(),
             alive: Mutex::default(),
+            granting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -57,6 +60,8 @@ impl Leases {
             Some(Lease::For(time)) => self.grant(seconds(time)).await,
             Some(Lease::WhileAlive(time)) => {
                 let ttl = seconds(time).max(2);
+                // One at a time: of two leases for the same seconds, one alone would be kept alive.
+                let _alone = self.granting.lock().await;
                 let known = lock(&self.alive).get(&ttl).copied();
                 if let Some(id) = known {
                     return Ok(id);

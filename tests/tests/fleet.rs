@@ -325,6 +325,9 @@ fn nodes_join_and_leave_and_two_with_one_name_are_told() -> Result<()> {
     fleet.daemons[0].ok(&format!("map set {PREFIX} iad --wait all"))?;
     // One leaves, and keeps what it has.
     fleet.daemons[2].ok("fleet leave")?;
+    until("it follows nothing", || {
+        Ok(fleet.daemons[2].json("fleet status")?["state"] == "not-joined")
+    })?;
     ensure!(overrides(&fleet.daemons[2])?.contains(PREFIX));
     until("the others know", || {
         let nodes = &fleet.daemons[0].json("fleet status")?["nodes"];

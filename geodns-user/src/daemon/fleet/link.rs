@@ -154,6 +154,8 @@ enum End {
     Lost(Lost),
     Stopped(String),
     NotJoined,
+    /// The fleet of this node is another one, or the operator wants it.
+    Anew,
 }
 
 impl From<Lost> for End {
@@ -397,7 +399,7 @@ impl Link {
             }
             let (condition, rest) = match end {
                 End::Lost(Lost::Disconnected(trouble)) => (Condition::Broken(trouble), pause),
-                End::Lost(_) => (Condition::Connecting, Duration::ZERO),
+                End::Lost(_) | End::Anew => (Condition::Connecting, Duration::ZERO),
                 End::Stopped(why) => (Condition::Stopped(why), PAUSES[1]),
                 End::NotJoined => (Condition::NotJoined, PAUSES[1]),
             };
@@ -471,7 +473,10 @@ impl Link {
             if position.revision >= now && self.view.borrow().condition != Condition::Following {
                 self.set(Condition::Following);
             }
-            let batch = watch.next().await?;
+            let batch = tokio::select! {
+                batch = watch.next() => batch?,
+                () = self.again.notified() => return Err(End::Anew),
+            };
             position.revision = batch.revision;
             let (change, has_rest) = self.sort(batch);
             // Before its things: a commit that makes another fleet of this one, or none, is not for this node.

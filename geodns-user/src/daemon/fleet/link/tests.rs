@@ -552,3 +552,16 @@ async fn a_node_that_has_not_joined_follows_nothing_and_changes_nothing() {
     };
     assert!(why.contains("geodns fleet init"), "{why}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_follows_nothing_from_then_on() {
+    let (_twin, a, b) = two().await;
+    a.follows().await;
+    a.home.state.leave().unwrap();
+    a.link.begin_anew();
+    a.is(|condition| *condition == Condition::NotJoined).await;
+    b.follows().await;
+    b.set("192.0.2.0/24", "ams").await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert!(a.overrides().is_empty());
+}

@@ -122,7 +122,8 @@ async fn a_store_that_is_absent_is_unreachable_until_it_comes() -> Result<()> {
     let mut watch = etcd.watch(position).await?;
     cluster.kill(0)?;
     let since = Instant::now();
-    disconnected(timeout(CALL, watch.next()).await?);
+    let lost = disconnected(timeout(CALL, watch.next()).await?);
+    ensure!(!lost.line.contains("https://"), "it has answered: {lost}");
     ensure!(since.elapsed() < CALL, "{:?}", since.elapsed());
     cluster.again(0)?;
     insist(&etcd, &put("b", "2")).await?;

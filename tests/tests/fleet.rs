@@ -227,6 +227,11 @@ fn a_node_whose_state_is_too_old_answers_nobody() -> Result<()> {
     fleet.cluster.triangle().cut(3)?;
     until("it is silent", || Ok(fleet.answer(2).is_err()))?;
     fleet.daemons[2].logged("longer than fleet.max_stale")?;
+    // A restart makes it no younger.
+    fleet.daemons[2].stop()?;
+    fleet.again(2)?;
+    until("it has tried", || Ok(fleet.state(2)? == "disconnected"))?;
+    ensure!(fleet.answer(2).is_err(), "{}", fleet.daemons[2].log());
     fleet.cluster.triangle().heal(3)?;
     until("it answers again", || {
         Ok(fleet.answer(2).is_ok_and(|answer| answer == before))
@@ -404,7 +409,7 @@ fn an_edit_that_is_cut_off_at_any_step_is_made_everywhere_or_nowhere() -> Result
     triangle.heal(1)?;
     match why.contains("nothing has changed") {
         true => everywhere(prefix, false)?,
-        false => fleet.settled().map(drop)?,
+        false => fleet.settled()?,
     }
 
     // It is sent, and no answer comes: it is asked again until one does.

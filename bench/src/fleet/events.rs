@@ -127,7 +127,7 @@ const BY_FRR: [Event; 3] = [
     },
 ];
 
-/// What hits all sites at once, and the way back.
+/// Events that hit all sites at once, and the way back.
 const ALL: [(&str, Act, Act); 2] = [
     (
         "all daemons are killed at once",

@@ -19,7 +19,7 @@ const RATE: u32 = 10_000;
 /// How long a client asks before an event.
 const BEFORE: Duration = Duration::from_millis(500);
 
-/// What a client sees of an event, over all rounds.
+/// An event as a client sees it, over all rounds.
 struct Course {
     moved: Figure,
     lost: Figure,

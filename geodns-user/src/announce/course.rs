@@ -64,7 +64,7 @@ pub enum Permission {
 pub struct Seen {
     /// Milliseconds since 1970, by a clock that does not jump.
     pub now: u64,
-    /// Whether the node could be announced at all, or what is missing: a plan, the device.
+    /// Whether the node could be announced at all; else the thing that is missing, such as the device.
     pub ready: Result<(), String>,
     /// Whether all its checks of itself were good in this round, or the first that was not.
     pub answers: Result<(), String>,

@@ -21,7 +21,7 @@ pub struct HoldDown {
 }
 
 impl HoldDown {
-    /// With the shortest and the longest time, and what an earlier daemon has kept.
+    /// Takes the shortest and the longest time, and the failures that an earlier daemon has kept.
     ///
     /// A failure that is yet to come, by a clock that has been set back, counts as one of now.
     pub fn new(bounds: RangeInclusive<Duration>, kept: &[u64], now: u64) -> Self {

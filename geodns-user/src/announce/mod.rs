@@ -7,7 +7,7 @@
 //! - [`links`]: interfaces that have a carrier, and the addresses of `lo`
 //! - [`probe`]: asks the node itself
 //! - [`route`]: the device, and the routes on it
-//! - [`snippet`]: what BIRD and FRR need to carry the routes; pure
+//! - [`snippet`]: the configuration with which BIRD and FRR carry the routes; pure
 //! - [`machine`]: settings of this machine that are in the way
 //! - [`holder`]: the process that holds the device and outlives the daemon
 //!

@@ -62,11 +62,11 @@ pub struct Asked {
     pub transport: Transport,
     /// The address that was asked.
     pub address: IpAddr,
-    /// What is wrong; `None`: the answer is good.
+    /// The fault; `None`: the answer is good.
     pub fault: Option<Fault>,
 }
 
-/// What is wrong with an answer. Displays as a clause.
+/// The fault of an answer. Displays as a clause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// There is none.

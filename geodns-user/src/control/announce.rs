@@ -79,7 +79,7 @@ pub enum AnnounceWord {
 pub struct SetAnnouncement {
     /// The word.
     pub word: AnnounceWord,
-    /// Of a drain: after how many milliseconds the node is up again; without it, never.
+    /// Ends a drain after this many milliseconds; without it, the drain has no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
@@ -125,7 +125,7 @@ pub struct Announcement {
     pub until_unix_ms: Option<u64>,
     /// Failures that count for how long the node is held down.
     pub failures: u64,
-    /// What is wrong with the device or the routes.
+    /// The fault of the device or the routes.
     pub trouble: Option<String>,
     /// The last round of checks.
     pub checks: Vec<AnnounceCheck>,
@@ -140,7 +140,7 @@ pub struct AnnounceCheck {
     pub check: String,
     /// An address, an interface, or both.
     pub target: String,
-    /// What is wrong; none: it is good.
+    /// The fault; none: it is good.
     pub fault: Option<String>,
     /// Whether such a fault is a failure of the node; one that overload explains is none.
     pub counts: bool,

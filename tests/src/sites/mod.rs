@@ -203,7 +203,7 @@ impl Sites {
         ))
     }
 
-    /// Who answers a client now, over the address: the number of a site. `None`: nobody.
+    /// The number of the site that answers a client now, at the address. `None`: nobody does.
     pub fn who(&self, client: usize, address: &str) -> Result<Option<usize>> {
         let space = &self.sites[client - 1].client;
         let to: IpAddr = address.parse()?;

@@ -153,6 +153,7 @@ pub enum Trouble {
 fn start(program: &Path, options: &Options) -> io::Result<Child> {
     let mut command = Command::new(program);
     command
+        .arg0("geodns")
         .arg("hold")
         .arg("--device")
         .arg(&options.device)

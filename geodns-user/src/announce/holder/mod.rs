@@ -1,7 +1,7 @@
 //! The process that holds the device and outlives the daemon.
 //!
 //! - [`message`]: words between the two
-//! - [`switch`]: what is announced while the daemon is silent or gone; pure
+//! - [`switch`]: the metric that is announced while the daemon is silent or gone; pure
 //! - [`client`]: the daemon's end
 //!
 //! The holder takes one daemon at a time: a new one takes the place of the one before. It makes routes as the daemon says,
@@ -45,6 +45,8 @@ pub struct Options {
 
 /// Holds the device until the daemon ends, or has been dead for `kernel.stale_after`.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    // It was started as /proc/self/exe.
+    let _ = nix::sys::prctl::set_name(c"geodns-hold");
     logs::start(logs::Format::Human).map_err(anyhow::Error::msg)?;
     // Devices and routes take no other.
     capability::keep_only(&[Capability::CAP_NET_ADMIN])?;

@@ -37,7 +37,7 @@ pub struct Check {
     pub kind: &'static str,
     /// An address, an interface, or both.
     pub target: String,
-    /// What is wrong; `None`: it is good.
+    /// The fault; `None`: it is good.
     pub fault: Option<String>,
     /// Whether the fault is one of the node, and not of too many queries.
     pub counts: bool,
@@ -97,7 +97,7 @@ impl Question {
     }
 }
 
-/// Checks, and what they keep from round to round.
+/// Checks, and their memory of the last round.
 #[derive(Default)]
 pub struct Checks {
     /// Findings of the last round in which the kernel could be asked.

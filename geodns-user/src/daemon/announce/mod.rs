@@ -1,7 +1,7 @@
 //! This node of an anycast set is announced as it stands: by a thread of its own, in rounds.
 //!
 //! - `checks`: a round of checks of the node itself
-//! - `kept`: what survives restarts, on this node alone
+//! - `kept`: survives restarts, on this node alone
 //! - `rounds`: the thread: checks, decides, and tells the holder of the device
 //! - `calls`: the calls of the API
 //!

@@ -195,7 +195,7 @@ impl<'a> Rounds<'a> {
         });
     }
 
-    /// Shows the round, and logs what is new.
+    /// Shows the round, and logs its news.
     fn tell(
         &self,
         decision: Decision,
@@ -332,8 +332,8 @@ impl Holder {
         }
     }
 
-    /// Has the state announced; what is wrong with that. Nothing is said while the node waits for its first checks:
-    /// what the daemon before has left stays, until this one knows better.
+    /// Has the state announced, and gives the trouble with that. It says nothing while the node waits for its first checks:
+    /// the routes of the daemon before stay until this one knows better.
     fn say(
         &mut self,
         state: State,

@@ -6,6 +6,7 @@
 //! all interfaces.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,19 @@ impl Listening {
     /// Keeps everybody else from changing the endpoints.
     pub async fn lock(&self) -> MutexGuard<'_, Endpoints> {
         self.0.lock().await
+    }
+
+    /// The interfaces as they are now.
+    pub async fn netdevs(&self) -> io::Result<Netdevs> {
+        self.lock().await.netdevs().await
+    }
+}
+
+impl Endpoints {
+    /// The interfaces as they are now. A netlink socket makes one list at a time, and is busy for whoever else asks: so
+    /// ask it under the lock.
+    async fn netdevs(&self) -> io::Result<Netdevs> {
+        Netdevs::read(&self.netlink).await
     }
 }
 
@@ -92,7 +106,8 @@ impl Daemon {
     /// Listens on the addresses of the configuration, or on those that the interfaces have now.
     pub async fn follow_interfaces(self: &Arc<Self>) -> anyhow::Result<()> {
         let mut follow = self.listening.lock().await;
-        let netdevs = Netdevs::read(&follow.netlink)
+        let netdevs = follow
+            .netdevs()
             .await
             .context("cannot ask for interfaces (netlink)")?;
         let config = Arc::clone(&self.world.load().inputs.config);
@@ -135,6 +150,22 @@ impl Daemon {
             if let Err(error) = self.follow_interfaces().await {
                 tracing::warn!("{error:#}");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_may_ask_for_interfaces_at_once() {
+        let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let listening = Listening::new(netlink, BTreeSet::new());
+        let asked = (0..50).map(|_| listening.netdevs());
+        for netdevs in futures_util::future::join_all(asked).await {
+            assert!(netdevs.unwrap().named("lo").is_some());
         }
     }
 }

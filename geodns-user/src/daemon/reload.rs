@@ -35,8 +35,7 @@ impl Daemon {
     }
 
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
-        let netlink = self.listening.lock().await.netlink.clone();
-        let netdevs = Netdevs::read(&netlink).await.map_err(internal)?;
+        let netdevs = self.listening.netdevs().await.map_err(internal)?;
         let _alone = self.read_alone().await?;
         let daemon = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || daemon.read_files());

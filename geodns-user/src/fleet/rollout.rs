@@ -1,8 +1,8 @@
 //! The course of a rollout: which node runs which bundle, and when. Pure: times come as arguments.
 //!
-//! A [`Rollout`] stands in the shared store. Every node looks at it, and whoever sees that its next step is due commits
-//! that step, guarded by the last one: no node leads. Times are counted by each node from the moment when it saw the
-//! stage begin, since clocks differ.
+//! A [`Rollout`] stands in the shared store. The nodes look at it in turns, and whoever sees that its next step is due
+//! commits that step, guarded by the last one: no node leads. Times are counted by each node from the moment when it saw
+//! the stage begin, since clocks differ.
 //!
 //! 1. [`Stage::Preview`]: every node says how many clients the bundle would move. Too many: refused.
 //! 2. [`Stage::Wave`] 0, the canary: it runs the bundle, and goes on to be watched for [`Rules::wait_ms`].

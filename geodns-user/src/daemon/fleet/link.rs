@@ -278,6 +278,15 @@ impl Link {
         lock(&self.rest).get(key).cloned()
     }
 
+    /// Names of the nodes that live.
+    pub fn alive(&self) -> BTreeSet<String> {
+        let rest = lock(&self.rest);
+        let nodes = rest.range(node::PREFIX.to_owned()..);
+        nodes
+            .map_while(|(key, _)| key.strip_prefix(node::PREFIX).map(str::to_owned))
+            .collect()
+    }
+
     /// The nodes that live.
     pub fn nodes(&self) -> BTreeMap<String, Node> {
         let nodes = self.below(node::PREFIX).into_iter();

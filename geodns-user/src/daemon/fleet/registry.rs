@@ -19,8 +19,11 @@ use crate::shared::Put;
 use crate::supervise::Never;
 use crate::world::World;
 
-/// The least time between two entries.
+/// An entry waits this long, in case that more changes.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two entries of a node, for each node of the fleet: every entry goes to every node, so all
+/// together put no more of them in a large fleet than in a small one.
+const SHARE: Duration = Duration::from_millis(10);
 /// How often rates are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -39,12 +42,14 @@ impl Daemon {
         let mut before = (Instant::now(), self.queries());
         let mut rate = 0;
         let mut hashes = Hashes::new();
+        let mut put = Instant::now();
         loop {
             // Not for the entries of others, which come all the time.
             let of = |view: &View| Some((view.things, view.condition == Condition::Following));
             let changed = views.wait_for(|view| of(view) != seen);
             let _ = timeout(LOOK, changed).await;
-            sleep(PAUSE).await;
+            let share = SHARE.saturating_mul(u32::try_from(link.alive().len()).unwrap_or(u32::MAX));
+            sleep(PAUSE.max(share.saturating_sub(put.elapsed()))).await;
             seen = of(&link.view());
             if link.view().condition != Condition::Following {
                 said = None;
@@ -53,7 +58,7 @@ impl Daemon {
             if before.0.elapsed() >= LOOK {
                 let now = (Instant::now(), self.queries());
                 let count = now.1.saturating_sub(before.1) as f64;
-                rate = rounded((count / (now.0 - before.0).as_secs_f64()) as u64);
+                rate = steady(rate, count / (now.0 - before.0).as_secs_f64());
                 before = now;
             }
             let daemon = Arc::clone(&self);
@@ -80,6 +85,7 @@ impl Daemon {
             if is_there && !is_refused && said.as_ref().is_some_and(same) {
                 continue;
             }
+            put = Instant::now();
             match self.put_node(&link, &node).await {
                 Ok(()) => said = Some(node),
                 Err(why) => {
@@ -175,10 +181,15 @@ impl Daemon {
     }
 }
 
-/// A number with two digits that count: an entry changes only if the number does much.
-fn rounded(number: u64) -> u64 {
-    let unit = 10_u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(1));
-    number / unit * unit
+/// A rate with two digits that count. It is the one before where it differs by no more than a tenth: an entry changes only
+/// if the rate does much.
+fn steady(before: u64, now: f64) -> u64 {
+    let now = now.round() as u64;
+    if 10 * now.abs_diff(before) <= now.max(before) {
+        return before;
+    }
+    let unit = 10_u64.pow(now.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    now / unit * unit
 }
 
 #[cfg(test)]
@@ -187,8 +198,21 @@ mod tests {
 
     #[test]
     fn a_rate_has_two_digits() {
-        for (number, is) in [(0, 0), (7, 7), (99, 99), (123, 120), (45_678, 45_000)] {
-            assert_eq!(rounded(number), is);
+        for (number, is) in [
+            (0.0, 0),
+            (7.4, 7),
+            (99.0, 99),
+            (123.0, 120),
+            (45_678.0, 45_000),
+        ] {
+            assert_eq!(steady(0, number), is);
+        }
+    }
+
+    #[test]
+    fn a_rate_that_hardly_changes_stays() {
+        for (before, now, is) in [(25, 24.1, 25), (25, 27.0, 25), (25, 29.0, 29), (1, 0.2, 0)] {
+            assert_eq!(steady(before, now), is);
         }
     }
 }

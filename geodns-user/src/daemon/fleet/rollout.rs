@@ -66,6 +66,8 @@ struct Part {
     report: Option<Report>,
     /// The report that was put, and when.
     put: Option<(Report, Instant)>,
+    /// When this node has last looked for a step that is due.
+    looked: Instant,
     /// Answers and bad answers when the bundle came in force, and the share of bad ones before.
     baseline: (u64, u64, f64),
 }
@@ -93,6 +95,7 @@ impl Daemon {
             since: Instant::now(),
             stage: None,
             put: None,
+            looked: Instant::now(),
             baseline: (0, 0, 0.0),
         };
         let mut ticks = interval(EVERY);
@@ -403,12 +406,22 @@ impl Daemon {
         })
     }
 
-    /// Does the next step of a rollout, if one is due.
+    /// Does the next step of a rollout, if one is due. Nodes look in turns: the further behind in the order of their
+    /// names, the less often. Otherwise all nodes would read all reports, only to make the same commit.
     async fn drive(&self, part: &mut Part, link: &Link, current: Current) {
-        let Some(rollout) = &current.rollout else {
+        let Some(rollout) = current
+            .rollout
+            .as_ref()
+            .filter(|rollout| !rollout.is_over())
+        else {
             return;
         };
-        let alive: BTreeSet<String> = link.nodes().into_keys().collect();
+        let alive = link.alive();
+        let before = alive.range(..link.node.clone()).count();
+        if part.looked.elapsed() < EVERY.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)) {
+            return;
+        }
+        part.looked = Instant::now();
         let reports = reports(link);
         let since = part.stage.as_ref().map(|(_, _, since)| since.elapsed());
         let next = rollout.next(&Seen {

@@ -1,13 +1,18 @@
-//! A fleet: how long clients wait, and what they lose, until another site answers them; and how soon edits are everywhere.
+//! A fleet: how long clients wait, and what they lose, until another site answers them; and how soon edits, votes and
+//! bundles are everywhere.
 //!
 //! - `world`: three sites that announce themselves
+//! - `nodes`: many daemons that share an etcd
 //! - `edits`: an edit at one node, until all answer by it
 //! - `events`: a site falls silent, dies, hangs, drains, stops; all do
 //! - `peers`: the same for Knot DNS, with anycast-healthchecker and with ExaBGP's healthcheck beside it
+//! - `rollout`: bundles over a hundred nodes, good and bad ones
 
 pub mod edits;
 pub mod events;
+mod nodes;
 pub mod peers;
+pub mod rollout;
 mod world;
 
 use std::time::Duration;

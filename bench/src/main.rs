@@ -11,7 +11,8 @@
 //! - `names`: zones of many names, and names that do not exist
 //! - `slow`: answers a second in userspace, beside NSD
 //! - `fleet`: an anycast set whose nodes die, hang, drain and stop; `fleet-peers`: other ways to announce one;
-//!   `fleet-edits`: edits at one node that are in force on all; `fleet-rollout`: bundles over a hundred nodes
+//!   `fleet-edits`: edits at one node that are in force on all; `fleet-votes`: a hundred nodes vote on a thousand
+//!   mirrors; `fleet-rollout`: bundles over a hundred nodes
 //! - `peers`: answers a second, latency and CPU beside every other server, with a report
 //! - `verifier`: instructions that the verifier walks for each program
 //! - `sender`: a paced load; `cpu`: threads on CPUs; `figure`: figures, goals, and how they are shown
@@ -65,7 +66,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "verifier",
     "cost",
     "stages",
@@ -80,6 +81,7 @@ const NAMES: [&str; 15] = [
     "fleet",
     "fleet-peers",
     "fleet-edits",
+    "fleet-votes",
     "fleet-rollout",
 ];
 
@@ -140,6 +142,7 @@ fn bench(args: &Args) -> Result<Results> {
             "fleet" => fleet::events::run(rounds, &mut results),
             "fleet-peers" => fleet::peers::run(rounds, &mut results),
             "fleet-edits" => fleet::edits::run(rounds, &mut results),
+            "fleet-votes" => fleet::votes::run(rounds, &mut results),
             "fleet-rollout" => fleet::rollout::run(rounds, &mut results),
             _ => results.take(name, || one(name, list, rounds)),
         }

@@ -7,12 +7,14 @@
 //! - `events`: a site falls silent, dies, hangs, drains, stops; all do
 //! - `peers`: the same for Knot DNS, with anycast-healthchecker and with ExaBGP's healthcheck beside it
 //! - `rollout`: bundles over a hundred nodes, good and bad ones
+//! - `votes`: a hundred nodes vote on a thousand mirrors
 
 pub mod edits;
 pub mod events;
 mod nodes;
 pub mod peers;
 pub mod rollout;
+pub mod votes;
 mod world;
 
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::authority::Authority;
-use crate::net::{self, Space, join};
+use crate::net::{self, Space, join, runs_in};
 use crate::other_server;
+use crate::process::ends_with_us;
 
 /// Time that a member may take to be ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -294,21 +294,11 @@ impl Cluster {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let space = match &member.space {
-            None => None,
-            Some(path) => Some(File::open(path).with_context(|| path.display().to_string())?),
-        };
-        // A killed test leaves no member.
-        // SAFETY: bare system calls; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                if let Some(space) = &space {
-                    nix::sched::setns(space, nix::sched::CloneFlags::CLONE_NEWNET)?;
-                }
-                Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
-            });
+        if let Some(path) = &member.space {
+            runs_in(&mut command, File::open(path)?);
         }
-        let child = command.spawn().context("cannot start etcd")?;
+        let child = ends_with_us(&mut command, Signal::SIGKILL).spawn();
+        let child = child.context("cannot start etcd")?;
         self.members[number].child = Some(child);
         Ok(())
     }
@@ -367,14 +357,7 @@ impl Cluster {
         }
         command.args(words.split_whitespace());
         if let Some(path) = &member.space {
-            let space = File::open(path)?;
-            // SAFETY: setns is a bare system call; nothing is allocated between fork and exec.
-            unsafe {
-                command.pre_exec(move || {
-                    nix::sched::setns(&space, nix::sched::CloneFlags::CLONE_NEWNET)?;
-                    Ok(())
-                });
-            }
+            runs_in(&mut command, File::open(path)?);
         }
         net::run(&mut command)
     }

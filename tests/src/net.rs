@@ -56,6 +56,12 @@ pub struct Space {
     programs: std::sync::Mutex<Vec<aya::Ebpf>>,
 }
 
+/// Has a command run in the namespace that is opened here.
+pub fn runs_in(command: &mut Command, space: impl AsFd + Send + Sync + 'static) -> &mut Command {
+    // SAFETY: setns is a bare system call; nothing is allocated between fork and exec.
+    unsafe { command.pre_exec(move || Ok(setns(space.as_fd(), CloneFlags::CLONE_NEWNET)?)) }
+}
+
 impl Space {
     /// A new namespace, its loopback up, addresses usable at once.
     pub fn new(what: &str) -> Result<Self> {
@@ -97,13 +103,7 @@ impl Space {
             .file
             .try_clone()
             .expect("a file descriptor can be copied");
-        // SAFETY: setns is a bare system call; nothing is allocated between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?;
-                Ok(())
-            });
-        }
+        runs_in(&mut command, file);
         command
     }
 

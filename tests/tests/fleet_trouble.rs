@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, TcpListener};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use geodns::shared::etcd::Etcd;
@@ -238,4 +238,30 @@ fn another_fleet_under_the_same_name_is_told() -> Result<()> {
     says(one, "stopped", &words)?;
     ensure!(fleet.answer(0)? == before);
     fleet.is(1, "following")
+}
+
+#[test]
+fn a_node_whose_clock_is_apart_is_told() -> Result<()> {
+    needs_root!();
+    let fleet = Fleet::joined()?;
+    ensure!(!fleet.daemons[0].ok("fleet status")?.contains("clock"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    for (name, at) in [("n8", now + 60_000), ("n9", now - 3_600_000)] {
+        let entry = format!("{{\"id\":{name:?},\"at_unix_ms\":{at}}}");
+        fleet
+            .cluster
+            .ctl(&format!("put /geodns/test/node/{name} {entry}"))?;
+    }
+    for daemon in &fleet.daemons {
+        until("clocks are compared", || {
+            let status = daemon.ok("fleet status")?;
+            Ok(status.contains("the clock of n9 is 36"))
+        })?;
+        let status = daemon.ok("fleet status")?;
+        println!("{status}");
+        ensure!(status.contains("s ahead of this node's"), "{status}");
+        ensure!(!status.contains("clock of n1"), "{status}");
+        daemon.logged("the clock of n9 is")?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use super::values::Wait;
 use super::{bundle, rollout};
 use crate::control::client::Client;
 use crate::control::fleet::{Fleet, FleetChange, FleetJoin, FleetJoined, FleetNode, FleetState};
+use crate::fleet::node;
 
 /// Changes that are shown before a join, at the most.
 const SHOWN: usize = 20;
@@ -161,6 +162,12 @@ fn status(fleet: Fleet) -> String {
     if let Some(failed) = &fleet.failed {
         lines.push(("not in force", failed.clone()));
     }
+    for node in &fleet.nodes {
+        let apart = node.clock_ahead_ms;
+        if let Some(how) = apart.and_then(|ahead| node::clock_apart(&node.name, ahead)) {
+            lines.push(("clocks", how));
+        }
+    }
     let mut text = pairs(&lines);
     text.push('\n');
     text += &nodes(&fleet.nodes);
@@ -257,6 +264,7 @@ mod tests {
             announce: None,
             queries_per_second: 12_000,
             at_unix_ms: 0,
+            clock_ahead_ms: Some(if is_odd { -60_000 } else { 3 }),
         }
     }
 
@@ -287,6 +295,11 @@ mod tests {
         );
         assert!(
             text.contains("a *") && text.contains("bbbbbbbb !") && !text.contains("aaaaaaaa !"),
+            "{text}"
+        );
+        assert!(
+            text.contains("the clock of b is 60 s behind this node's")
+                && !text.contains("clock of a"),
             "{text}"
         );
         assert!(

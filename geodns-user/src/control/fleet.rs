@@ -187,6 +187,8 @@ pub struct FleetNode {
     pub queries_per_second: u64,
     /// When it said so, milliseconds since 1970 by its own clock.
     pub at_unix_ms: u64,
+    /// Milliseconds that its clock was ahead of this node's then; negative: behind; none: not known.
+    pub clock_ahead_ms: Option<i64>,
 }
 
 /// A thing that is, or would be, other than it was.

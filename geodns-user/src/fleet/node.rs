@@ -47,10 +47,36 @@ impl Node {
         serde_json::from_slice(value).map_err(|error| error.to_string())
     }
 
+    /// Milliseconds that its clock was ahead of one with this time. Its entry's way counts as behind.
+    pub fn ahead_ms(&self, now_unix_ms: u64) -> i64 {
+        let apart = self.at_unix_ms.abs_diff(now_unix_ms);
+        let apart = i64::try_from(apart).unwrap_or(i64::MAX);
+        match self.at_unix_ms > now_unix_ms {
+            true => apart,
+            false => -apart,
+        }
+    }
+
     /// The entry.
     pub fn value(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
+}
+
+/// Clocks that differ by more are said to be apart. An entry takes less on its way, unless the store is slow.
+const CLOCKS_APART: Duration = Duration::from_secs(10);
+
+/// A line on the clock of a node, which was ahead of this one's by N milliseconds; `None`: it is near.
+pub fn clock_apart(name: &str, ahead_ms: i64) -> Option<String> {
+    let apart = Duration::from_millis(ahead_ms.unsigned_abs());
+    (apart > CLOCKS_APART).then(|| {
+        let apart = apart.as_secs();
+        let where_to = if ahead_ms > 0 { "ahead of" } else { "behind" };
+        format!(
+            "the clock of {name} is {apart} s {where_to} this node's: have both follow NTP (cookies, drains over time and \
+             serials of bundles go by the clock)"
+        )
+    })
 }
 
 /// The key of a node.
@@ -83,6 +109,24 @@ mod tests {
         let other = Node::parse(br#"{"id":"b","colour":"blue"}"#).unwrap();
         assert_eq!((other.id.as_str(), other.revision), ("b", Revision(0)));
         assert!(Node::parse(b"{").is_err());
+    }
+
+    #[test]
+    fn clocks_that_are_apart_have_a_line() {
+        let node = Node {
+            at_unix_ms: 100_000,
+            ..Node::default()
+        };
+        for (now, says) in [
+            (89_000, Some("11 s ahead of")),
+            (91_000, None),
+            (109_000, None),
+            (140_000, Some("40 s behind")),
+        ] {
+            let line = clock_apart("b", node.ahead_ms(now));
+            assert_eq!(line.is_some(), says.is_some(), "{line:?}");
+            assert!(line.unwrap_or_default().contains(says.unwrap_or_default()));
+        }
     }
 
     #[test]

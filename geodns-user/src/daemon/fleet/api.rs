@@ -94,6 +94,7 @@ impl Link {
             announce: node.announce.clone(),
             queries_per_second: node.queries_per_second,
             at_unix_ms: node.at_unix_ms,
+            clock_ahead_ms: self.ahead_ms(name),
         });
         nodes.collect()
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::announce::course::Permission;
+use crate::base::clock::now_unix_ms;
 use crate::base::lock::lock;
 use crate::fault;
 use crate::fleet::node::{self, Node};
@@ -128,6 +129,8 @@ pub struct Link {
     view: watch::Sender<View>,
     /// Entries that are no things of the state, each with the commit that put it.
     rest: Mutex<BTreeMap<String, (Revision, Vec<u8>)>>,
+    /// Milliseconds that each node's clock was ahead of this one's when its entry came, by name.
+    ahead: Mutex<BTreeMap<String, i64>>,
     /// Counts changes of `rest`.
     news: watch::Sender<u64>,
     /// Keys of things that this node alone has changed: reading them waits for no disk.
@@ -199,6 +202,7 @@ impl Link {
                 membership: None,
             }),
             rest: Mutex::default(),
+            ahead: Mutex::default(),
             news: watch::Sender::new(0),
             local: Mutex::default(),
             wish: Mutex::default(),
@@ -577,6 +581,7 @@ impl Link {
                 Ok(None) if entry.key.starts_with(BUNDLE) => {}
                 Ok(None) => {
                     has_rest = true;
+                    self.compare_clocks(&entry);
                     let mut rest = lock(&self.rest);
                     match entry.value {
                         Some(value) => rest.insert(entry.key, (batch.revision, value)),
@@ -590,6 +595,34 @@ impl Link {
             self.news.send_modify(|count| *count += 1);
         }
         (change, has_rest)
+    }
+
+    /// Notes how far the clock of a node is from this one's, when its entry comes at once.
+    fn compare_clocks(&self, entry: &crate::shared::Change) {
+        let Some(name) = entry.key.strip_prefix(node::PREFIX) else {
+            return;
+        };
+        let node = entry.value.as_deref().map(Node::parse);
+        let Some(Ok(node)) = node else {
+            lock(&self.ahead).remove(name);
+            return;
+        };
+        // One that the node has missed is old.
+        if self.view.borrow().condition != Condition::Following {
+            return;
+        }
+        let ahead = node.ahead_ms(now_unix_ms());
+        let before = lock(&self.ahead).insert(name.to_owned(), ahead);
+        if let Some(how) = node::clock_apart(name, ahead)
+            && before.is_none_or(|before| node::clock_apart(name, before).is_none())
+        {
+            tracing::warn!("fleet: {how}");
+        }
+    }
+
+    /// Milliseconds that the clock of a node was ahead of this one's when its last entry came; `None`: not known.
+    pub fn ahead_ms(&self, node: &str) -> Option<i64> {
+        lock(&self.ahead).get(node).copied()
     }
 
     /// Reads the entries that are no things of the state. Gives the last commit.

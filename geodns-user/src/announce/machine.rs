@@ -83,6 +83,28 @@ pub fn warnings(config: &Config) -> Vec<Error> {
     warnings
 }
 
+/// Whether a program follows the routes of this network namespace, as BIRD and FRR do. `None`: not known.
+pub fn has_follower() -> Option<bool> {
+    let sockets = fs::read_to_string("/proc/thread-self/net/netlink").ok()?;
+    Some(has_follower_among(&sockets))
+}
+
+/// The same, by what `/proc/net/netlink` shows: sockets with their family, and the groups that they are members of.
+fn has_follower_among(sockets: &str) -> bool {
+    /// `NETLINK_ROUTE`
+    const ROUTE: &str = "0";
+    /// `RTMGRP_IPV4_ROUTE` and `RTMGRP_IPV6_ROUTE`
+    const GROUPS: u32 = 0x40 | 0x400;
+    sockets.lines().skip(1).any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, family, _, groups, ..] = words[..] else {
+            return false;
+        };
+        let groups = u32::from_str_radix(groups, 16).unwrap_or(0);
+        family == ROUTE && groups & GROUPS != 0
+    })
+}
+
 /// The reverse path filter in force on an interface: the higher one of its own and that of all.
 fn rp_filter(interface: &str) -> Option<u8> {
     let of = |name: &str| {
@@ -110,6 +132,29 @@ fn runs_here(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_follows_routes_is_seen() {
+        let head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
+        let socket = |family: u32, groups: &str| {
+            format!(
+                "{head}00000000b98ecab5 {family}   731        {groups} 0        0        0     2        0        4\n"
+            )
+        };
+        for (sockets, is) in [
+            (head.to_owned(), false),
+            (socket(0, "00000000"), false),
+            // Links and addresses, as this daemon does.
+            (socket(0, "00000111"), false),
+            (socket(0, "00000551"), true),
+            (socket(0, "00000400"), true),
+            // Another family's.
+            (socket(9, "00000040"), false),
+        ] {
+            assert_eq!(has_follower_among(&sockets), is, "{sockets}");
+        }
+        assert!(has_follower().is_some());
+    }
 
     #[test]
     fn programs_of_this_machine_are_found_by_name() {

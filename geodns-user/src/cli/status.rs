@@ -104,6 +104,11 @@ pub fn text(status: Status, verbose: bool) -> String {
         if let Some(trouble) = &announcement.trouble {
             lines.push(("", trouble.clone()));
         }
+        let mut checks = announcement.checks.iter();
+        let routing = checks.find(|check| check.check == "routing");
+        if let Some(fault) = routing.and_then(|check| check.fault.clone()) {
+            lines.push(("", fault));
+        }
     }
     for Restarted {
         name, times, cause, ..

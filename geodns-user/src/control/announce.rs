@@ -136,13 +136,14 @@ pub struct Announcement {
 /// A check of the node itself, and its last result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnnounceCheck {
-    /// `program`, `carrier`, `UDP` or `TCP`.
+    /// `program`, `carrier`, `UDP`, `TCP`, or `routing`: whether a program follows the routes of the machine.
     pub check: String,
     /// An address, an interface, or both.
     pub target: String,
     /// The fault; none: it is good.
     pub fault: Option<String>,
-    /// Whether such a fault is a failure of the node; one that overload explains is none.
+    /// Whether such a fault is a failure of the node. One that overload explains is none, nor is the lack of a routing
+    /// daemon.
     pub counts: bool,
 }
 

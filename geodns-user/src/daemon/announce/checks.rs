@@ -17,6 +17,7 @@ use geodns_common::tables::Tables;
 use geodns_common::wire;
 
 use crate::announce::links::Links;
+use crate::announce::machine;
 use crate::announce::probe::{self, Asked, Fault, Place, Transport};
 use crate::base::lock::{try_lock, try_read};
 use crate::daemon::Daemon;
@@ -30,16 +31,19 @@ use crate::world::World;
 /// Sources of a query that the program is tried with, before a drop by its rate limit is believed.
 const SOURCES: u32 = 4;
 
+/// The kind of the check for a routing daemon.
+pub const ROUTING: &str = "routing";
+
 /// A check of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// `program`, `carrier`, `UDP` or `TCP`.
+    /// `program`, `carrier`, `UDP`, `TCP` or [`ROUTING`].
     pub kind: &'static str,
     /// An address, an interface, or both.
     pub target: String,
     /// The fault; `None`: it is good.
     pub fault: Option<String>,
-    /// Whether the fault is one of the node, and not of too many queries.
+    /// Whether the fault is one of the node, and not of too many queries or of the routing daemon.
     pub counts: bool,
 }
 
@@ -136,7 +140,8 @@ impl Checks {
         let after = daemon.server.stats().queries();
         let others = [0, 1].map(|transport| before[transport] != after[transport]);
         let asked = asked.into_iter().map(|asked| of_socket(&asked, others));
-        self.program.iter().cloned().chain(asked).collect()
+        let checks = self.program.iter().cloned().chain(asked);
+        checks.chain(routing(machine::has_follower())).collect()
     }
 
     /// Queries of others so far, in both paths.
@@ -243,6 +248,18 @@ impl Checks {
             Outcome::Broken => Some("it sends back what is no answer".to_owned()),
         }
     }
+}
+
+/// The check for a program that follows the routes of this machine. Without one nobody carries them, and the node is as
+/// well as before.
+fn routing(has_follower: Option<bool>) -> Option<Check> {
+    let fault = (!has_follower?).then(|| {
+        "no program follows the routes of this machine, so nobody carries them: is BIRD or FRR running?".to_owned()
+    });
+    Some(Check {
+        counts: false,
+        ..Check::new(ROUTING, "daemon", fault)
+    })
 }
 
 /// The check that a question was. `others`: whether others were answered meanwhile, over UDP and over TCP.

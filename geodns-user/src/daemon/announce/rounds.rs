@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::checks::{Checks, verdict};
+use super::checks::{Check, Checks, ROUTING, verdict};
 use super::{Announcing, Seen};
 use crate::announce::course::{Course, Decision, Rules};
 use crate::announce::hold_down::HoldDown;
@@ -201,7 +201,7 @@ impl<'a> Rounds<'a> {
         decision: Decision,
         prefixes: BTreeSet<ipnet::IpNet>,
         trouble: Option<String>,
-        checks: Vec<super::Check>,
+        checks: Vec<Check>,
         now: u64,
     ) {
         let mut seen = lock(&self.announcing.seen);
@@ -238,6 +238,9 @@ impl<'a> Rounds<'a> {
                 "the routes are not as they should be: {trouble}"
             );
         }
+        if state != State::Waiting {
+            self.tell_routing(&seen.checks, &checks);
+        }
         let since = if seen.state == state { seen.since } else { now };
         *seen = Seen {
             state,
@@ -248,6 +251,22 @@ impl<'a> Rounds<'a> {
             failures: self.failures.clone(),
             checks,
         };
+    }
+}
+
+impl Rounds<'_> {
+    /// Logs that the routing daemon has gone, or is there again.
+    fn tell_routing(&self, before: &[Check], now: &[Check]) {
+        let fault = |checks: &[Check]| {
+            let mut checks = checks.iter();
+            let routing = checks.find(|check| check.kind == ROUTING);
+            routing.and_then(|check| check.fault.clone())
+        };
+        match (fault(before), fault(now)) {
+            (None, Some(fault)) => tracing::warn!("{fault}"),
+            (Some(_), None) => tracing::info!("a program follows the routes of this machine"),
+            _ => {}
+        }
     }
 }
 

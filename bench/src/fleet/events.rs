@@ -112,17 +112,14 @@ const EVENTS: [Event; 8] = [
 const BY_FRR: [Event; 3] = [
     Event {
         name: "FRR: the daemon is killed",
-        within: 200.0,
         ..KILLED
     },
     Event {
         name: "FRR: the operator drains the node",
-        within: 200.0,
         ..DRAINED
     },
     Event {
         name: "FRR: the operator withdraws the node",
-        within: 200.0,
         ..WITHDRAWN
     },
 ];

@@ -73,7 +73,7 @@ counted! {
     IpOptions = "pass_ip_options",
     /// Passed: a fragment of UDP to an address that we serve, to our port or one that cannot be seen.
     Fragment = "pass_fragment",
-    /// Passed: a UDP checksum that is wrong: the network stack drops it, if it does not know better.
+    /// Passed: a UDP checksum that is wrong, in generic mode: the network stack drops it, if it does not know better.
     Checksum = "pass_checksum",
     /// Passed: a DNS message too short or too long for the fast path.
     MessageSize = "pass_message_size",

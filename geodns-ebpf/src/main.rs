@@ -75,12 +75,14 @@ fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     }
     loaded?;
     stop(Stage::Load)?;
-    if maps::geodns_check_sum() == 0 {
+    // Headers of all kinds are one path from here on.
+    let packet = packet.forgotten(scratch);
+    // In a driver it would take an eighth of the time of an answer.
+    scratch.partial = 0;
+    if scratch.generic != 0 && maps::geodns_check_sum() == 0 {
         return Err(Verdict::Checksum);
     }
     stop(Stage::Sum)?;
-    // Headers of all kinds are one path from here on.
-    let packet = packet.forgotten(scratch);
     let verdict = respond(scratch, &Maps);
     if !verdict.is_answer() {
         return Err(verdict);

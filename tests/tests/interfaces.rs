@@ -126,3 +126,18 @@ fn moved(daemon: &Daemon, pair: &Pair, what: &str) -> Result<()> {
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+#[test]
+fn a_card_may_be_named_after_what_stands_upon_it() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip_batch(
+        "link add mv0 link eth0 type macvlan mode bridge
+         link set mv0 up",
+    )?;
+    let mut setup = Setup::example(&[]).mode("auto");
+    setup.interfaces = ["mv0", "eth0"].map(str::to_owned).into();
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    ensure!(ask(&daemon, &pair.client, ip("192.0.2.1"), "192.0.2.53")? == 3);
+    daemon.stop()
+}

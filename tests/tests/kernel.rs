@@ -532,7 +532,7 @@ fn a_message_is_as_long_as_the_udp_header_says() -> Result<()> {
 }
 
 #[test]
-fn checksums_are_checked_and_computed_whole() -> Result<()> {
+fn checksums_are_computed_whole() -> Result<()> {
     needs_root!();
     let fixture = fixture()?;
     let mut fixture = lock(&fixture);
@@ -547,15 +547,11 @@ fn checksums_are_checked_and_computed_whole() -> Result<()> {
             for name in ["www.example.org", "trio.example.org", "odd.cdn.example.org"] {
                 frame.message = Query::new(name, A).bytes();
                 let what = format!("{name} {sum:?}");
-                let passed = match sum {
-                    Checksum::None if frame.source.is_ipv6() => Verdict::NoChecksum,
-                    Checksum::Wrong => Verdict::Checksum,
-                    _ => {
-                        fixture.answers(&what, &frame, Verdict::Answered)?;
-                        continue;
-                    }
-                };
-                fixture.passes(&what, &frame.bytes(), passed)?;
+                if sum == Checksum::None && frame.source.is_ipv6() {
+                    fixture.passes(&what, &frame.bytes(), Verdict::NoChecksum)?;
+                } else {
+                    fixture.answers(&what, &frame, Verdict::Answered)?;
+                }
             }
         }
     }
@@ -564,7 +560,7 @@ fn checksums_are_checked_and_computed_whole() -> Result<()> {
 
 /// The network stack knows of a packet that its checksum is to be finished, and where that is.
 #[test]
-fn an_unfinished_checksum_stays_so_at_its_place_where_the_stack_runs_the_program() -> Result<()> {
+fn the_stack_finishes_checksums_at_their_place_and_wrong_ones_are_passed_to_it() -> Result<()> {
     needs_root!();
     let fixture = fixture()?;
     let mut fixture = lock(&fixture);

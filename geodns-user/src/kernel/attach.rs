@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::link::{Attachment, Link, restore_rxvlan};
-use super::netdev::{self, Kind, Netdev};
+use super::netdev::{self, Kind, Netdev, Netdevs};
 use super::pins::{Left, Pins};
 use super::{Error, bpffs, pins, sys};
 use crate::config::Mode;
@@ -44,8 +44,10 @@ pub fn attach(
     pins: &Pins,
     program: BorrowedFd<'_>,
     netdev: &Netdev,
+    netdevs: &Netdevs,
     mode: Mode,
 ) -> Result<Attachment, Error> {
+    let has_vlans = !netdevs.vlans(netdev.ifindex).is_empty();
     let (generic, fallback) = match mode {
         Mode::Generic | Mode::Off => (true, None),
         Mode::Native => (false, None),
@@ -61,7 +63,7 @@ pub fn attach(
             (true, None)
         }
         // Whatever the driver's reason, the stack can.
-        Mode::Auto => match try_attach(pins, program, netdev, false) {
+        Mode::Auto => match try_attach(pins, program, netdev, has_vlans, false) {
             Ok(attachment) => return Ok(attachment),
             Err(error @ (Error::NoNative { .. } | Error::VlanStripped { .. })) => {
                 (true, Some(error))
@@ -69,7 +71,7 @@ pub fn attach(
             Err(error) => return Err(error),
         },
     };
-    let attachment = try_attach(pins, program, netdev, generic)?;
+    let attachment = try_attach(pins, program, netdev, has_vlans, generic)?;
     if let Some(reason) = fallback {
         tracing::warn!(
             interface = netdev.name,
@@ -84,11 +86,12 @@ fn try_attach(
     pins: &Pins,
     program: BorrowedFd<'_>,
     netdev: &Netdev,
+    has_vlans: bool,
     generic: bool,
 ) -> Result<Attachment, Error> {
     let note = pins.note(&netdev.name);
     // A daemon before us may have turned it off, and its link be gone.
-    let had_rxvlan = keep_vlan_tags(&netdev.name, generic)? || note.exists();
+    let had_rxvlan = keep_vlan_tags(&netdev.name, has_vlans, generic)? || note.exists();
     let attach = || {
         if had_rxvlan {
             bpffs::create_dir(&note)?;
@@ -150,7 +153,12 @@ fn occupied(netdev: &Netdev) -> Error {
 
 /// Has the interface leave VLAN tags in the packet: XDP would neither see a stripped one nor send
 /// it back. Whether it did not do so before.
-fn keep_vlan_tags(interface: &str, generic: bool) -> Result<bool, Error> {
+fn keep_vlan_tags(interface: &str, has_vlans: bool, generic: bool) -> Result<bool, Error> {
+    // In generic mode the tag travels beside the packet, and comes back with it. Some cards take their link down for a
+    // change of this.
+    if generic && !has_vlans {
+        return Ok(false);
+    }
     match netdev::rxvlan(interface) {
         Ok(true) => {}
         // Interfaces without ethtool strip nothing.
@@ -158,8 +166,16 @@ fn keep_vlan_tags(interface: &str, generic: bool) -> Result<bool, Error> {
     }
     match netdev::set_rxvlan(interface, false) {
         Ok(()) => Ok(true),
-        // In generic mode the tag travels beside the packet, and comes back with it.
         Err(_) if generic => Ok(false),
+        Err(error) if !has_vlans => {
+            tracing::info!(
+                interface,
+                cause = %error,
+                "{interface}: it takes VLAN tags off, and that cannot be changed: VLANs upon it need \
+                 kernel.mode = \"generic\""
+            );
+            Ok(false)
+        }
         Err(source) => Err(Error::VlanStripped {
             interface: interface.to_owned(),
             source,

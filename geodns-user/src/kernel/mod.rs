@@ -381,9 +381,9 @@ impl Kernel {
                 gone.name
             );
         }
-        for name in interfaces {
+        for name in netdevs.lowers_first(interfaces) {
             let netdev = netdevs.named(name);
-            if let Some(place) = self.attached.iter().position(|at| &at.name == name) {
+            if let Some(place) = self.attached.iter().position(|at| at.name == name) {
                 let attachment = &self.attached[place];
                 let has_gone = netdev.map(|netdev| netdev.ifindex) != Some(attachment.ifindex);
                 if has_gone {
@@ -407,14 +407,14 @@ impl Kernel {
                 continue;
             }
             let program = self.instance.program_fd()?;
-            match attach::attach(&self.pins, program, netdev, self.settings.mode) {
+            match attach::attach(&self.pins, program, netdev, netdevs, self.settings.mode) {
                 Ok(attachment) => {
                     tracing::info!(interface = name, "{}", describe(&attachment));
                     self.attached.push(attachment);
                 }
                 Err(error) => {
                     tracing::error!(interface = name, "{error}");
-                    self.refused.insert(name.clone(), netdev.ifindex);
+                    self.refused.insert(name.to_owned(), netdev.ifindex);
                 }
             }
         }
@@ -559,13 +559,19 @@ impl Parts {
         // New attachments first: they are what may fail.
         let mut fresh: Vec<Attachment> = Vec::new();
         let mut attach = || -> Result<(), Error> {
-            for name in &settings.interfaces {
+            for name in netdevs.lowers_first(&settings.interfaces) {
                 let Some(netdev) = netdevs.named(name) else {
                     continue;
                 };
                 if taken.iter().all(|attachment| attachment.name != *name) {
                     let program = self.instance.program_fd()?;
-                    fresh.push(attach::attach(pins, program, netdev, settings.mode)?);
+                    fresh.push(attach::attach(
+                        pins,
+                        program,
+                        netdev,
+                        netdevs,
+                        settings.mode,
+                    )?);
                 }
             }
             let all = || fresh.iter().chain(&taken);

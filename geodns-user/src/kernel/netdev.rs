@@ -185,6 +185,21 @@ impl Netdevs {
         lowers.any(|lower| self.comes_in_by(lower, ifindex, uppers - 1))
     }
 
+    /// These interfaces, each after those that its frames come in by. The kernel takes no program on a card below an
+    /// interface that has one.
+    pub fn lowers_first<'a>(&self, names: &'a [String]) -> Vec<&'a str> {
+        let is_below = |lower: &str, upper: &str| {
+            let lower = self.named(lower).map(|netdev| netdev.ifindex);
+            let mut uppers = lower
+                .into_iter()
+                .flat_map(|ifindex| self.with_uppers(ifindex));
+            uppers.any(|netdev| netdev.name == upper)
+        };
+        let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
+        sorted.sort_by_key(|&upper| names.iter().filter(|lower| is_below(lower, upper)).count());
+        sorted
+    }
+
     /// The interfaces that a program runs for that is attached to one: to this one, and where its driver passes the
     /// program on, to its parts. These are the ports of a bond, and the virtual function beside a synthetic card.
     pub fn runs_on(&self, ifindex: u32, generic: bool) -> impl Iterator<Item = &Netdev> {
@@ -423,6 +438,25 @@ mod tests {
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             ..Netdev::default()
         }
+    }
+
+    #[test]
+    fn an_interface_comes_after_those_below_it() {
+        let vlan = |ifindex, name, lower| Netdev {
+            kind: Kind::Vlan,
+            lower: Some(lower),
+            ..netdev(ifindex, name, &[])
+        };
+        let netdevs = Netdevs(vec![
+            vlan(1, "eth0.5.6", 2),
+            vlan(2, "eth0.5", 3),
+            netdev(3, "eth0", &[]),
+            netdev(4, "eth1", &[]),
+        ]);
+        let names = ["eth0.5.6", "eth1", "gone", "eth0.5", "eth0"].map(str::to_owned);
+        let mut found = netdevs.lowers_first(&names);
+        found.retain(|name| name.starts_with("eth0"));
+        assert_eq!(found, ["eth0", "eth0.5", "eth0.5.6"]);
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl World {
     }
 
     fn mirror_dies(&self, rounds: usize) -> Result<Vec<Figure>> {
-        let goal = Goal::Below(milliseconds(INTERVAL * FALL + TIMEOUT + WITHIN));
+        let goal = Goal::Below(milliseconds(INTERVAL * FALL + WITHIN));
         let mut changed = figure("a mirror dies: changed answer of three daemons", "ms").goal(goal);
         let clients = (0..DAEMONS).map(|number| self.nodes.client(number));
         let clients = clients.collect::<Result<Vec<_>>>()?;

@@ -68,12 +68,7 @@ struct World {
 impl World {
     /// Routers do not give up a node that a busy machine stops for a moment.
     fn new(kind: Kind, count: usize, more: &str) -> Result<Self> {
-        Self::found_by(Detection::Default, kind, count, more)
-    }
-
-    /// The same with routers that find out in this way that a node is silent.
-    fn found_by(found_by: Detection, kind: Kind, count: usize, more: &str) -> Result<Self> {
-        let world = Sites::new(count, found_by)?;
+        let world = Sites::new(count, Detection::Default)?;
         let (mut daemons, mut routings, mut setups) = (Vec::new(), Vec::new(), Vec::new());
         for site in &world.sites {
             if kind == Kind::Frr {
@@ -321,8 +316,7 @@ fn frr_that_is_killed_or_comes_late_is_no_failure_of_the_node() -> Result<()> {
 
 fn routing_dies(kind: Kind) -> Result<()> {
     // A busy machine may take the thread's time for longer than the usual silence.
-    // Without BFD a router keeps the routes of an FRR that may come back (graceful restart).
-    let mut world = World::found_by(Detection::Bfd, kind, 2, "interval = \"1s\"")?;
+    let mut world = World::new(kind, 2, "interval = \"1s\"")?;
     let nobody = "no program follows the routes of this machine";
     ensure!(!world.daemons[0].ok("announce list")?.contains(nobody));
     world.routings[0].signal(Signal::SIGKILL)?;

@@ -32,17 +32,20 @@ pub enum Detection {
 }
 
 impl Detection {
-    /// Options of a BGP session.
+    /// Options of a BGP session. Routes of a neighbour that has gone are not kept until it may be back.
     fn options(self) -> &'static str {
         match self {
             Self::Bfd => {
                 "bfd on; hold time 30; connect delay time 1; connect retry time 2; error wait time 1, 4; \
-                 startup hold time 10;"
+                 startup hold time 10; graceful restart off;"
             }
             Self::Hold => {
-                "hold time 3; keepalive time 1; connect delay time 1; connect retry time 2; error wait time 1, 4;"
+                "hold time 3; keepalive time 1; connect delay time 1; connect retry time 2; error wait time 1, 4; \
+                 graceful restart off;"
             }
-            Self::Default => "connect delay time 1; connect retry time 2; error wait time 1, 4;",
+            Self::Default => {
+                "connect delay time 1; connect retry time 2; error wait time 1, 4; graceful restart off;"
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::link::{self, Link};
+use super::link::{self, Condition, Link};
 use crate::base::clock::now_unix_s;
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
@@ -146,7 +146,14 @@ impl Daemon {
         };
         let joined = self.change(join).await?;
         if yes {
+            let read = |daemon: &Self| daemon.state.membership().map_err(internal);
+            let membership = self.change(read).await?;
             link.begin_anew();
+            // The next edit is made in the fleet.
+            link.until(|view| {
+                view.condition == Condition::Following && view.membership == membership
+            })
+            .await;
         }
         Ok(joined)
     }
@@ -171,6 +178,8 @@ impl Daemon {
             let _ = link.store().commit(&write).await;
         }
         link.begin_anew();
+        link.until(|view| view.condition == Condition::NotJoined)
+            .await;
         tracing::info!(fleet = membership.fleet, "fleet: left {}", membership.fleet);
         Ok(())
     }

@@ -41,6 +41,8 @@ const REST: &[&str] = &[
 ];
 /// Before the link is made again: the first pause, which doubles, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// The longest wait for a link that is made anew.
+const SETTLES: Duration = Duration::from_secs(10);
 /// How long a commit whose outcome is not known is repeated.
 const FIND_OUT: Duration = Duration::from_secs(5);
 /// Between repetitions.
@@ -302,6 +304,12 @@ impl Link {
     /// Has the link made anew: the fleet of this node is another one, or the operator wants it.
     pub fn begin_anew(&self) {
         self.again.notify_one();
+    }
+
+    /// Waits until the link is so, for 10 s at the most: the store may go away meanwhile.
+    pub async fn until(&self, is: impl FnMut(&View) -> bool) {
+        let mut views = self.views();
+        let _ = timeout(SETTLES, views.wait_for(is)).await;
     }
 
     /// Why no edit can be made now, in a line; `None`: it can.

@@ -83,7 +83,9 @@ fn top_fits_every_terminal_and_takes_keys() -> Result<()> {
     let status = terminal.ended()?;
     ensure!(status.success(), "{status}");
     // The terminal is as it was before.
-    ensure!(!terminal.rows()[0].starts_with("queries/s"));
+    terminal.until("the terminal as before", |rows| {
+        !rows[0].starts_with("queries/s")
+    })?;
     Ok(())
 }
 

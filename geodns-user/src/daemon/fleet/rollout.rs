@@ -565,11 +565,14 @@ impl Daemon {
             Put::new(format!("{BUNDLE}{id}.minisig"), signature),
         ];
         self.put_rollout(&link, changed, &rollout, puts).await?;
-        // Nodes that were away may need the last one; nobody needs those before.
+        // Nodes that were away may need the last one, and a rollback the one before; nobody needs those before.
+        let done = last_done(&link);
         let needed = [
             Some(&rollout.bundle),
             rollout.before.as_ref(),
             last.as_ref().map(|last| &last.bundle),
+            done.as_ref().map(|done| &done.bundle),
+            done.as_ref().and_then(|done| done.before.as_ref()),
         ];
         let past = history(&link).into_iter().map(|past| past.bundle);
         let gone: BTreeSet<String> = past

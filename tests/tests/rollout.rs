@@ -229,11 +229,15 @@ fn a_bundle_reaches_all_and_rolls_back_and_a_bad_one_reaches_nobody() -> Result<
     fleet.again(2)?;
     fleet.all_say("third")?;
 
+    // One that the preview refuses takes nothing away that a rollback needs.
+    let moves = Setup::example(&[]).but("default = \"ams\"", "default = \"iad\"");
+    let moves = fleet.bundles.make(9, &moves)?;
+    fleet.refused(&moves, "--max-change 1%", "max-change")?;
     fleet.daemons[1].ok("fleet rollback")?;
     fleet.all_say("second")?;
     let history = fleet.daemons[2].json("fleet history")?;
     let count = history["history"].as_array().map_or(0, Vec::len);
-    ensure!(count == 5, "{history}");
+    ensure!(count == 6, "{history}");
     // It is what runs after a restart, too.
     fleet.daemons[1].stop()?;
     fleet.again(1)?;

@@ -76,8 +76,6 @@ pub enum Stage {
     Headers = 1,
     /// It is copied to the scratch.
     Load,
-    /// Its checksum is right.
-    Sum,
     /// Header, question and OPT are read, and the limit of responses is kept.
     Question,
     /// The name is hashed and looked up.
@@ -92,10 +90,9 @@ pub enum Stage {
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::Headers,
         Self::Load,
-        Self::Sum,
         Self::Question,
         Self::Name,
         Self::Answer,

@@ -4,7 +4,7 @@
 //!
 //! | map | entry | layout |
 //! | --- | --- | --- |
-//! | COUNTERS | [`Counters`] | packets by verdict, those over a budget, and tallies; on each CPU, for each of [`INTERFACES`] |
+//! | COUNTERS | [`Counters`] | packets by verdict, those over a budget, and tallies; on each CPU |
 //! | HEARTBEAT | [`Heartbeat`] | how long the program goes on answering |
 //! | LISTEN | [`Listen`] | open-addressed, [`Listen::PROBES`] slots; a slot's key changes only while the slot is empty and after a grace period |
 //! | COOKIES | [`Cookies`] | secrets, and a row with the number of the secret that makes cookies and of the other good one |
@@ -26,7 +26,7 @@ pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
 
 /// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
 /// says which.
-pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0xf7b1_eef1_9485_5691];
+pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0x7cd3_0cee_a759_9ecb];
 
 /// The maps that are pinned, and shared by all instances of the program.
 pub const MAPS: [&str; 7] = [
@@ -41,10 +41,6 @@ pub const MAPS: [&str; 7] = [
 
 /// A value of COUNTERS: packets by verdict, and tallies.
 pub type Counters = [u64; COUNTERS];
-
-/// Entries of COUNTERS, a power of two: the packets of an interface are in that of its index, whose higher bits count
-/// for nothing. Tallies are in the first.
-pub const INTERFACES: u32 = 64;
 
 /// Rules of all kinds, at the most: each has a counter in DROPPED.
 pub const BLOCK_COUNTERS: u32 = 16_384;
@@ -63,8 +59,8 @@ pub struct Listen {
     pub ifindex: u32,
     /// Zero.
     pub _pad: u32,
-    /// [`Listen::IN_USE`], [`Listen::GENERIC`] and the MAC address that packets are to have, in the low 48 bits, first octet
-    /// highest. 0: an empty slot; address and interface change only while it is.
+    /// [`Listen::IN_USE`], [`Listen::GENERIC`] and the MAC address that packets are to have, in the low 48 bits, first
+    /// octet highest. 0: an empty slot; address and interface change only while it is.
     pub mac: Row,
 }
 
@@ -320,7 +316,6 @@ mod tests {
             all.text(map);
         }
         all.number("counters", COUNTERS as u64);
-        all.number("interfaces", INTERFACES.into());
         for (at, verdict) in Verdict::ALL.iter().enumerate() {
             all.number(verdict.name(), at as u64);
         }

@@ -346,16 +346,15 @@ impl Scratch {
         unsafe { self.at(at).cast::<u64>().read_unaligned() }
     }
 
-    /// Checks the query's UDP checksum (RFC 768; RFC 8200 section 8.1), and keeps in `partial` whether the response
-    /// is to have one that is as unfinished. `false`: it is wrong.
+    /// Checks the UDP checksum of a query that the network stack has (RFC 768; RFC 8200 section 8.1), and keeps in
+    /// `partial` whether the response is to have one that is as unfinished. `false`: it is wrong.
     ///
-    /// A sender on this machine leaves the checksum to its card: it is that of the pseudo-header alone. The network
-    /// stack knows this of such a packet, and the card that sends it finishes it, at the place where it was. So where
-    /// the stack runs the program (`generic`), the response needs an unfinished one at the same place. A driver that
-    /// runs the program forgets it, and the response needs a whole one.
+    /// A sender on this machine leaves the checksum to its card: it is that of the pseudo-header alone. The stack knows
+    /// this of such a packet, and the card that sends it finishes it, at the place where it was. So the response needs
+    /// an unfinished one at the same place. (A driver that runs the program forgets it, and the response needs a whole
+    /// one.)
     #[inline(always)]
     pub fn check_sum(&mut self) -> bool {
-        self.partial = 0;
         let sum = self.get16(UDP + 6).to_be();
         if sum == 0 {
             return true;
@@ -388,7 +387,7 @@ impl Scratch {
         let last = wire::first_octets(last, octets).to_le();
         whole += (last >> 32) + (last & 0xffff_ffff);
         let (is_whole, is_partial) = (wire::fold(whole) == 0, wire::fold(pseudo) == !sum);
-        self.partial = u32::from(is_partial && self.generic != 0);
+        self.partial = u32::from(is_partial);
         // One that may be both is left to who knows.
         is_whole != is_partial
     }
@@ -686,7 +685,6 @@ mod tests {
             v4 in any::<([u8; 4], [u8; 4])>(),
             v6 in any::<([u8; 16], [u8; 16])>(),
             is_v6: bool,
-            generic: bool,
             message in prop::collection::vec(any::<u8>(), MIN_QUERY as usize..=MAX_QUERY as usize),
             sum in prop_oneof![
                 Just(Sum::None),
@@ -703,12 +701,11 @@ mod tests {
             let whole = put(&mut scratch, ends, &message, Sum::Whole);
             let unfinished = put(&mut scratch, ends, &message, Sum::Unfinished);
             let check = put(&mut scratch, ends, &message, sum);
-            scratch.generic = generic.into();
             // 0 and 0xffff are the same number.
             let is = |other: u16| check % 0xffff == other % 0xffff;
             let is_right = check == 0 || is(whole) != is(unfinished);
             prop_assert_eq!(scratch.check_sum(), is_right);
-            let is_partial = check != 0 && is(unfinished) && generic;
+            let is_partial = check != 0 && is(unfinished);
             prop_assert_eq!(scratch.partial != 0, is_partial);
         }
     }

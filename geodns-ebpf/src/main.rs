@@ -24,7 +24,6 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
-use geodns_common::layout::INTERFACES;
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
 use geodns_common::respond::respond;
@@ -45,7 +44,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     let verdict = forgotten(verdict);
     settle(verdict);
     let is_over_budget = verdict.has_budget() && is_over_budget(verdict);
-    let counted = count(&ctx, verdict, is_over_budget);
+    let counted = count(verdict, is_over_budget);
     sample(verdict, counted);
     watch::report(&ctx, verdict);
     log(&ctx, verdict);
@@ -82,7 +81,6 @@ fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     if scratch.generic != 0 && maps::geodns_check_sum() == 0 {
         return Err(Verdict::Checksum);
     }
-    stop(Stage::Sum)?;
     let verdict = respond(scratch, &Maps);
     if !verdict.is_answer() {
         return Err(verdict);
@@ -157,11 +155,10 @@ fn is_over_budget(verdict: Verdict) -> bool {
     }
 }
 
-/// Counts a verdict for the interface, on this CPU. Gives how many there are now.
+/// Counts a verdict on this CPU. Gives how many there are now.
 #[inline(always)]
-fn count(ctx: &XdpContext, verdict: Verdict, is_over_budget: bool) -> u64 {
-    let interface = ctx.ingress_ifindex() as u32 & (INTERFACES - 1);
-    let Some(counters) = maps::COUNTERS.get_ptr_mut(interface) else {
+fn count(verdict: Verdict, is_over_budget: bool) -> u64 {
+    let Some(counters) = maps::COUNTERS.get_ptr_mut(0) else {
         return 0;
     };
     let index = verdict as u32 + is_over_budget as u32 * Verdict::OVER_BUDGET;

@@ -98,9 +98,9 @@ pub static BUDGETS: PerCpuArray<[Row; COUNTERS_LEN / 2]> = PerCpuArray::with_max
 #[map]
 pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 
-/// Packets by interface and verdict, and tallies.
+/// Packets by verdict, and tallies.
 #[map]
-pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(layout::INTERFACES, 0);
+pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);

@@ -110,7 +110,7 @@ fn others() -> [Map; 16] {
         Map::new::<Sighting>("SIGHTING", Kind::PerCpu, 1),
         Map::new::<[Row; COUNTERS / 2]>("BUDGETS", Kind::PerCpu, 1),
         Map::new::<Scratch>("SCRATCH", Kind::PerCpu, 1),
-        Map::new::<Counters>("COUNTERS", Kind::PerCpu, layout::INTERFACES),
+        Map::new::<Counters>("COUNTERS", Kind::PerCpu, 1),
         Map::new::<u64>("DROPPED", Kind::PerCpu, layout::BLOCK_COUNTERS),
         Map::new::<Sketch>("SKETCHES", Kind::PerCpu, 2 * SKETCH_ROWS),
         Map::new::<Heartbeat>("HEARTBEAT", Kind::Mapped, 1),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
-use geodns_common::layout::{INTERFACES, MAPS};
+use geodns_common::layout::MAPS;
 use geodns_common::verdict::COUNTERS;
 
 use super::block::BlockCounters;
@@ -26,33 +26,19 @@ use super::{Error, chain, sys};
 #[derive(Debug)]
 pub struct SharedMaps(Vec<(&'static str, OwnedFd)>);
 
-/// Packets by interface and verdict.
+/// Packets by verdict.
 pub struct Counters(PerCpuArray<MapData, [u64; COUNTERS]>);
 
 impl Counters {
-    /// Sums over all interfaces and CPUs, in the order of `Verdict::ALL`.
+    /// Sums over all CPUs, in the order of `Verdict::ALL`.
     pub fn read(&self) -> Result<[u64; COUNTERS], Error> {
-        let mut sums = [0; COUNTERS];
-        for entry in 0..INTERFACES {
-            self.add(entry, &mut sums)?;
-        }
-        Ok(sums)
-    }
-
-    /// Those of an interface, and of any other whose index has the same low bits ([`INTERFACES`]).
-    pub fn of_interface(&self, ifindex: u32) -> Result<[u64; COUNTERS], Error> {
-        let mut sums = [0; COUNTERS];
-        self.add(ifindex & (INTERFACES - 1), &mut sums)?;
-        Ok(sums)
-    }
-
-    fn add(&self, entry: u32, sums: &mut [u64; COUNTERS]) -> Result<(), Error> {
-        for cpu in self.0.get(&entry, 0).map_err(Error::counters)?.iter() {
+        let mut sums = [0u64; COUNTERS];
+        for cpu in self.0.get(&0, 0).map_err(Error::counters)?.iter() {
             for (sum, count) in sums.iter_mut().zip(cpu) {
                 *sum = sum.wrapping_add(*count);
             }
         }
-        Ok(())
+        Ok(sums)
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, ANY, Query, Reply};
-use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Space, at, ip, run};
+use geodns_tests::{needs_root, until};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -115,16 +115,11 @@ fn frames_for_a_bridge_and_for_a_macvlan_are_answered_natively() -> Result<()> {
 
 /// Waits until the program answers what it can, of both families.
 fn moved(daemon: &Daemon, pair: &Pair, what: &str) -> Result<()> {
-    let end = std::time::Instant::now() + Duration::from_secs(30);
-    loop {
+    until(what, || {
         let v4 = ask(daemon, &pair.client, ip("192.0.2.1"), "192.0.2.53");
         let v6 = ask(daemon, &pair.client, ip("2001:db8::1"), "2001:db8::53");
-        if matches!((&v4, &v6), (Ok(3), Ok(3))) {
-            return Ok(());
-        }
-        ensure!(std::time::Instant::now() < end, "{what}: {v4:?}, {v6:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        Ok(matches!((v4, v6), (Ok(3), Ok(3))))
+    })
 }
 
 #[test]

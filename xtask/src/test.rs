@@ -87,8 +87,8 @@ pub fn test(args: &Args) -> Result<()> {
 }
 
 /// Reasons to skip a test even with root. Real data is fetched, the last release built, and a fleet tested for long, only
-/// on request. Not every
-/// kernel has VLAN interfaces (tagged frames are tested without them, too) or VRFs; those of `--kernel` have both.
+/// on request. Not every kernel has VLAN interfaces (tagged frames are tested without them, too) or VRFs; those of
+/// `--kernel` have both.
 const EXCUSES: [&str; 5] = [
     "cargo xtask data",
     "cargo xtask test --fleet",

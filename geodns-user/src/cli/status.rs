@@ -3,6 +3,7 @@
 use super::announce;
 use super::fleet;
 use super::output::{NUMBER, TEXT, few, grouped, joined, memory, pairs, plural, table, uptime};
+use crate::control::announce::ROUTING;
 use crate::control::reload::Reloaded;
 use crate::control::status::{PoolStatus, Restarted, Status};
 
@@ -105,7 +106,7 @@ pub fn text(status: Status, verbose: bool) -> String {
             lines.push(("", trouble.clone()));
         }
         let mut checks = announcement.checks.iter();
-        let routing = checks.find(|check| check.check == "routing");
+        let routing = checks.find(|check| check.check == ROUTING);
         if let Some(fault) = routing.and_then(|check| check.fault.clone()) {
             lines.push(("", fault));
         }

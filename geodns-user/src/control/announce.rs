@@ -133,6 +133,9 @@ pub struct Announcement {
     pub now_unix_ms: u64,
 }
 
+/// The check for a program that follows the routes of the machine, as BIRD and FRR do.
+pub const ROUTING: &str = "routing";
+
 /// A check of the node itself, and its last result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AnnounceCheck {

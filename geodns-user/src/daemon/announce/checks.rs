@@ -20,6 +20,7 @@ use crate::announce::links::Links;
 use crate::announce::machine;
 use crate::announce::probe::{self, Asked, Fault, Place, Transport};
 use crate::base::lock::{try_lock, try_read};
+use crate::control::announce::ROUTING;
 use crate::daemon::Daemon;
 use crate::daemon::explain::Decided;
 use crate::kernel::Kernel;
@@ -30,9 +31,6 @@ use crate::world::World;
 
 /// Sources of a query that the program is tried with, before a drop by its rate limit is believed.
 const SOURCES: u32 = 4;
-
-/// The kind of the check for a routing daemon.
-pub const ROUTING: &str = "routing";
 
 /// A check of the node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::checks::{Check, Checks, ROUTING, verdict};
+use super::checks::{Check, Checks, verdict};
 use super::{Announcing, Seen};
 use crate::announce::course::{Course, Decision, Rules};
 use crate::announce::hold_down::HoldDown;
@@ -18,6 +18,7 @@ use crate::announce::{State, course, prefixes};
 use crate::base::clock::now_unix_ms;
 use crate::base::lock::lock;
 use crate::config::Announce;
+use crate::control::announce::ROUTING;
 use crate::daemon::Daemon;
 use crate::serve::Endpoint;
 

@@ -64,11 +64,7 @@ impl Daemon {
             }
         };
         if let Some(revision) = revision {
-            link.in_force(revision).await.map_err(|why| {
-                Failure::Unavailable(format!(
-                    "the change is made, with revision {revision} of the fleet's store, and {why}"
-                ))
-            })?;
+            comes_in_force(link, revision).await?;
             if reach == Reach::All {
                 everywhere(link, revision).await?;
             }
@@ -104,6 +100,15 @@ impl Daemon {
         })?;
         Ok(Write::new().guard(super::link::GUARD, Some(membership.guard)))
     }
+}
+
+/// Waits until a commit of this node is in force here.
+pub async fn comes_in_force(link: &Link, revision: Revision) -> Result<(), Failure> {
+    link.in_force(revision).await.map_err(|why| {
+        Failure::Unavailable(format!(
+            "the change is made, with revision {revision} of the fleet's store, and {why}"
+        ))
+    })
 }
 
 /// Waits until all nodes that live have a commit in force.

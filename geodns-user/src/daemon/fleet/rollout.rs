@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::edit::comes_in_force;
 use super::link::{Condition, Failed, Link};
 use crate::control::by::By;
 use crate::control::problem::Failure;
@@ -399,11 +400,7 @@ impl Daemon {
                 Failed::Refused(why) => Failure::Unavailable(why),
                 Failed::Invalid(why) => Failure::Invalid(why),
             })?;
-        link.in_force(revision).await.map_err(|why| {
-            Failure::Unavailable(format!(
-                "the change is made, with revision {revision} of the fleet's store, and {why}"
-            ))
-        })
+        comes_in_force(link, revision).await
     }
 
     /// Does the next step of a rollout, if one is due. Nodes look in turns: the further behind in the order of their

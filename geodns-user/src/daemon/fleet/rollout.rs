@@ -52,6 +52,8 @@ type Done = (Progress, Vec<String>);
 enum Undone {
     /// The store is of no use now: it tries again.
     Later(Lost),
+    /// It has not seen the newest step of the rollout yet: it waits for that one.
+    Behind,
     /// It cannot.
     Failed(String),
 }
@@ -109,7 +111,7 @@ impl Daemon {
                 true => Current::of(&link),
                 false => Current::default(),
             };
-            self.act(&mut part, &link, current.rollout.as_ref()).await;
+            self.act(&mut part, &link, &current).await;
             if follows {
                 self.put_report(&mut part, &link, current.rollout.as_ref())
                     .await;
@@ -123,7 +125,8 @@ impl Daemon {
     }
 
     /// Does what the rollout has this node do.
-    async fn act(self: &Arc<Self>, part: &mut Part, link: &Link, rollout: Option<&Rollout>) {
+    async fn act(self: &Arc<Self>, part: &mut Part, link: &Link, current: &Current) {
+        let rollout = current.rollout.as_ref();
         if let Some(rollout) = rollout {
             let is_same = |(number, stage, _): &(u64, Stage, Instant)| {
                 *number == rollout.number && *stage == rollout.stage
@@ -140,9 +143,10 @@ impl Daemon {
             (Some(Act::Preview), Some(rollout)) => {
                 Some(self.preview_bundle(part, link, rollout).await)
             }
-            (Some(Act::Run(bundle)), Some(rollout)) => {
-                Some(self.run_bundle(part, link, rollout, bundle.clone()).await)
-            }
+            (Some(Act::Run(bundle)), Some(rollout)) => Some(match current.is_newest(link).await {
+                Ok(()) => self.run_bundle(part, link, rollout, bundle.clone()).await,
+                Err(undone) => Err(undone),
+            }),
             _ => None,
         };
         if let (Some(done), Some(rollout)) = (done, rollout) {
@@ -153,6 +157,7 @@ impl Daemon {
                     tracing::debug!("fleet: the bundle cannot be read yet: {lost}");
                     return;
                 }
+                Err(Undone::Behind) => return,
             };
             part.report = Some(Report {
                 rollout: rollout.number,
@@ -716,6 +721,18 @@ impl Current {
         Self {
             changed: Some(changed),
             rollout: rollout.ok(),
+        }
+    }
+
+    /// Asks the store whether this is still its rollout. A node that was cut off sees what has been meanwhile in its
+    /// order, and must run none of it but the last.
+    async fn is_newest(&self, link: &Link) -> Result<(), Undone> {
+        let snapshot = link.store().below(CURRENT).await.map_err(Undone::Later)?;
+        let mut entries = snapshot.entries.iter();
+        let newest = entries.find(|entry| entry.key == CURRENT);
+        match newest.map(|entry| entry.changed) == self.changed {
+            true => Ok(()),
+            false => Err(Undone::Behind),
         }
     }
 }

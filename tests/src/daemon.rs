@@ -34,11 +34,13 @@ pub struct Setup {
     pub interfaces: Vec<String>,
     /// `kernel.mode`
     pub mode: String,
+    /// `kernel.required`; `false`: left out.
+    pub required: bool,
     /// `kernel.stale_after`
     pub stale_after: String,
     /// `kernel.on_stop`
     pub on_stop: String,
-    /// More lines of `[server]`.
+    /// More lines of `[server]`, each with its end.
     pub server: String,
     /// More lines of `[kernel]`, each with its end.
     pub kernel: String,
@@ -55,13 +57,14 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Native mode on `eth0`, answering on these addresses.
+    /// Native mode on `eth0`, which must take the program, answering on these addresses.
     pub fn new(listen: &[&str]) -> Self {
         Self {
             listen: listen.iter().map(|&address| address.into()).collect(),
             port: 53,
             interfaces: vec!["eth0".into()],
             mode: "native".into(),
+            required: true,
             stale_after: "5m".into(),
             on_stop: "detach".into(),
             server: String::new(),
@@ -127,8 +130,8 @@ impl Setup {
             text.push_str(&format!("listen = {:?}\n", self.listen));
         }
         text.push_str(&format!(
-            "port = {}\n{}\n[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
-             on_stop = {:?}\n{}[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
+            "port = {}\n{}[kernel]\ninterfaces = {:?}\nmode = {:?}\npin = {:?}\nstale_after = {:?}\n\
+             on_stop = {:?}\n{}{}[control]\nsocket = {:?}\n[state]\npath = {:?}\n",
             self.port,
             self.server,
             self.interfaces,
@@ -136,6 +139,7 @@ impl Setup {
             home.pins.path(),
             self.stale_after,
             self.on_stop,
+            if self.required { "required = true\n" } else { "" },
             self.kernel,
             home.socket(),
             self.state

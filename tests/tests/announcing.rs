@@ -362,6 +362,29 @@ fn carrier_that_is_lost_and_a_program_that_is_taken_off_are_failures() -> Result
 }
 
 #[test]
+fn a_node_stays_up_where_the_program_is_not_attached_while_it_has_a_carrier() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.attach("eth0", "pass")?;
+    let mut setup = setup("");
+    setup.required = false;
+    let daemon = Daemon::start(&pair.server, &setup)?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    let status = daemon.json("status")?;
+    ensure!(
+        status["waiting_interfaces"][0]["state"] == "refused",
+        "{status}"
+    );
+    pair.client.ip("link set eth0 down")?;
+    until(&pair, Some("300"), &|| daemon.log())?;
+    let found = shown(&daemon)?;
+    ensure!(found["why"] == "carrier eth0: none", "{found}");
+    pair.client.ip("link set eth0 up")?;
+    until(&pair, Some("100"), &|| daemon.log())?;
+    Ok(())
+}
+
+#[test]
 fn own_questions_meet_no_rule_and_no_limit_and_are_not_counted() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;

@@ -84,6 +84,7 @@ impl World {
         Settings {
             interfaces: vec!["lan0".to_owned()],
             mode: Mode::Native,
+            required: true,
             pin: self.pin.clone(),
             stale_after: Duration::from_secs(60),
             log_every: 0,
@@ -433,6 +434,37 @@ fn an_interface_that_refuses_takes_the_others_back() {
         assert!(matches!(error, Error::NoNative { .. }), "{error}");
         assert_eq!(attached(), None, "lan0 had taken it already");
         assert!(netdev::rxvlan("lan0").unwrap());
+        assert!(!world.pin.exists());
+    });
+}
+
+#[test]
+fn a_start_that_may_go_on_without_the_program_leaves_none_that_nobody_feeds() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        drop(world.start(world.settings(), 1).unwrap());
+        let start = |required| {
+            let too_much = Capacity {
+                blocks: u32::MAX,
+                ..CAPACITY
+            };
+            Kernel::start(
+                Settings {
+                    required,
+                    ..world.settings()
+                },
+                kernel::object().unwrap(),
+                &Empty::new(2),
+                too_much,
+                &BTreeSet::new(),
+                &netdevs(),
+            )
+        };
+        assert!(start(true).is_err());
+        assert!(attached().is_some(), "it is for the next start");
+        assert!(start(false).is_err());
+        assert_eq!(attached(), None);
+        assert!(netdev::rxvlan("lan0").unwrap(), "rxvlan is given back");
         assert!(!world.pin.exists());
     });
 }

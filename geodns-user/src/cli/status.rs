@@ -34,13 +34,21 @@ pub fn text(status: Status, verbose: bool) -> String {
     if let Some(port) = status.tls_port {
         lines.push(("TLS port", port.to_string()));
     }
-    if attached.is_empty() && status.missing_interfaces.is_empty() {
+    if let Some(why) = status.not_loaded {
+        lines.push((
+            "kernel",
+            "not loaded: the slow path answers everything".to_owned(),
+        ));
+        lines.push(("", why));
+    } else if attached.is_empty() && status.waiting_interfaces.is_empty() {
         lines.push(("kernel", "off: the slow path answers everything".to_owned()));
     } else {
-        let missing = status.missing_interfaces.iter();
-        let missing = missing.map(|name| format!("{name} (not attached: gone, or see the log)"));
-        let interfaces: Vec<_> = attached.into_iter().chain(missing).collect();
+        let waiting = status.waiting_interfaces.iter();
+        let waiting = waiting.map(|at| format!("{} ({})", at.name, at.state));
+        let interfaces: Vec<_> = attached.into_iter().chain(waiting).collect();
         lines.push(("interfaces", interfaces.join(", ")));
+        let waiting = status.waiting_interfaces.into_iter();
+        lines.extend(waiting.map(|at| ("", at.reason)));
         lines.push((
             "kernel",
             format!(

@@ -105,6 +105,8 @@ pub(super) struct Kernel {
     /// Way to attach. Default: "auto".
     #[schemars(extend("enum" = ["auto", "native", "generic", "off"]))]
     pub mode: Option<Spanned<String>>,
+    /// Whether a start or reload fails if an interface is not there or does not take the program. Default: false.
+    pub required: Option<bool>,
     /// Folder in a BPF file system. Default: /sys/fs/bpf/geodns.
     pub pin: Option<Spanned<String>>,
     /// Time that the kernel answers without the daemon. Default: "5m".

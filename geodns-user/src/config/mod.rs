@@ -218,6 +218,8 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     /// How to attach.
     pub mode: Mode,
+    /// Whether a start or reload fails where the program cannot be attached.
+    pub required: bool,
     /// Folder in a bpffs.
     pub pin: PathBuf,
     /// Time that the program goes on answering without hearing from the daemon.

@@ -146,6 +146,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.server.version(), Some(version));
     assert!(config.kernel.interfaces.is_empty());
     assert_eq!(config.kernel.mode, Mode::Auto);
+    assert!(!config.kernel.required);
     assert_eq!(config.kernel.pin, Path::new("/sys/fs/bpf/geodns"));
     assert_eq!(config.kernel.stale_after, Duration::from_secs(300));
     assert_eq!(config.kernel.on_stop, OnStop::Detach);

@@ -321,6 +321,7 @@ impl Reader<'_> {
         Kernel {
             interfaces,
             mode,
+            required: file.required.unwrap_or(false),
             pin: pin.unwrap_or_default().0,
             stale_after,
             on_stop,

@@ -85,9 +85,15 @@ pub struct Status {
     pub tls_port: Option<u16>,
     /// Interfaces that the program is attached to; empty with `kernel.mode = "off"`.
     pub interfaces: Vec<Interface>,
-    /// Interfaces that it should be attached to and is not: gone, or the log says why.
+    /// Names of `waiting_interfaces`.
     #[serde(default)]
     pub missing_interfaces: Vec<String>,
+    /// Interfaces that it should be attached to and is not. It is attached as soon as they take it.
+    #[serde(default)]
+    pub waiting_interfaces: Vec<WaitingInterface>,
+    /// Why the program is not loaded, though `kernel.mode` is not off. The slow path answers everything.
+    #[serde(default)]
+    pub not_loaded: Option<String>,
     /// Counts of what is in the plan.
     pub zones: u64,
     /// Zones that are there because a catalog lists them (RFC 9432).
@@ -169,6 +175,17 @@ pub struct Interface {
     pub pinned: bool,
 }
 
+/// An interface that the program should be attached to, and is not.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WaitingInterface {
+    /// Name.
+    pub name: String,
+    /// `waiting`: it is not there. `refused`: it does not take the program.
+    pub state: String,
+    /// Why it is not attached, and what to do.
+    pub reason: String,
+}
+
 /// A prefix table.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AtlasStatus {
@@ -241,6 +258,8 @@ mod tests {
                 tls_port: None,
                 interfaces: Vec::new(),
                 missing_interfaces: Vec::new(),
+                waiting_interfaces: Vec::new(),
+                not_loaded: None,
                 zones: 1,
                 members: 0,
                 signed_zones: Vec::new(),

@@ -24,6 +24,8 @@ use crate::supervise::Never;
 
 /// How often to look after the links when no change is reported.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// The same while an interface refuses the program.
+const LOOK_FOR_REFUSED: Duration = Duration::from_secs(10);
 
 /// The server's endpoints. Locked by whoever changes them.
 pub struct Listening(Mutex<Endpoints>);
@@ -129,12 +131,16 @@ impl Daemon {
         }
         let addresses = addresses(&wanted);
         follow.endpoints = wanted;
+        let before = self.not_attached();
         let daemon = Arc::clone(self);
         tokio::task::spawn_blocking(move || match daemon.lock_kernel() {
             Some(mut kernel) => kernel.follow(&addresses, &netdevs),
             None => Ok(()),
         })
         .await??;
+        if self.not_attached() != before {
+            systemd::status(&self.summary());
+        }
         Ok(())
     }
 }
@@ -145,7 +151,13 @@ impl Daemon {
         let mut follow = follow.lock().await;
         loop {
             // Whoever detaches our program or removes its pin tells nobody.
-            let _ = tokio::time::timeout(LOOK_AGAIN, follow.changed()).await;
+            let kernel = self.lock_kernel();
+            let is_refused = kernel.is_some_and(|kernel| kernel.waiting().is_refused());
+            let look_again = match is_refused {
+                true => LOOK_FOR_REFUSED,
+                false => LOOK_AGAIN,
+            };
+            let _ = tokio::time::timeout(look_again, follow.changed()).await;
             self.listening.lock().await.netlink = follow.netlink();
             if let Err(error) = self.follow_interfaces().await {
                 tracing::warn!("{error:#}");

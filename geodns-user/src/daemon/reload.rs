@@ -46,10 +46,11 @@ impl Daemon {
             .await?;
         self.follow_zones(Some(&before));
         self.share_ledgers().await;
-        if let Err(error) = self.follow_interfaces().await {
-            // The plan is in force all the same.
-            reloaded.warning = Some(format!("{error:#}"));
-        }
+        // The plan is in force all the same.
+        reloaded.warning = match self.follow_interfaces().await {
+            Ok(()) => self.not_attached(),
+            Err(error) => Some(format!("{error:#}")),
+        };
         Ok(reloaded)
     }
 
@@ -105,6 +106,7 @@ impl Daemon {
         let fixed = keep_fixed(&mut config, &world.inputs.config);
         inputs.config = Arc::new(config);
         if self.has_kernel()
+            && inputs.config.kernel.required
             && let Some(name) = inputs
                 .config
                 .kernel

@@ -9,7 +9,9 @@ use super::control::Control;
 use crate::base::clock::unix_ms;
 use crate::base::lock::read;
 use crate::control::problem::Failure;
-use crate::control::status::{self, AtlasStatus, Interface, PoolStatus, Restarted, Stats, Status};
+use crate::control::status::{
+    self, AtlasStatus, Interface, PoolStatus, Restarted, Stats, Status, WaitingInterface,
+};
 use crate::observe::counters;
 use crate::supervise;
 
@@ -57,14 +59,20 @@ impl status::Service for Control {
         let regions = plan.regions().len() as u64;
         let atlas_bytes = plan.atlas_bytes();
         drop(plan);
-        let (mut interfaces, mut missing, mut verified, mut memory) =
+        let (mut interfaces, mut waiting, mut verified, mut memory) =
             (Vec::new(), Vec::new(), 0, 0);
         if let Some(kernel) = daemon.lock_kernel() {
             verified = u64::from(kernel.instance().verified_instructions());
             memory = kernel.instance().memory();
-            let attached = |name: &String| kernel.attached().iter().any(|at| at.name == *name);
-            missing = kernel.settings().interfaces.clone();
-            missing.retain(|name| !attached(name));
+            waiting = kernel
+                .waiting()
+                .all()
+                .map(|at| WaitingInterface {
+                    name: at.name.to_owned(),
+                    state: at.state().to_owned(),
+                    reason: at.error.to_string(),
+                })
+                .collect();
             interfaces = kernel
                 .attached()
                 .iter()
@@ -85,7 +93,9 @@ impl status::Service for Control {
             port: config.server.port,
             tls_port: config.tls.as_ref().map(|tls| tls.port),
             interfaces,
-            missing_interfaces: missing,
+            missing_interfaces: waiting.iter().map(|at| at.name.clone()).collect(),
+            waiting_interfaces: waiting,
+            not_loaded: daemon.report.not_loaded.clone(),
             zones: world.zones.load().len() as u64,
             members: config.members().count() as u64,
             signed_zones: {

@@ -53,15 +53,7 @@ pub fn attach(
         Mode::Native => (false, None),
         // What veth's driver sends (XDP_TX) its peer drops unless a program is there to take it,
         // and nobody can see from here whether there is.
-        Mode::Auto if netdev.kind == Kind::Veth => {
-            let interface = netdev.name.as_str();
-            tracing::warn!(
-                interface,
-                "{interface}: this is a veth, where native answers arrive only if the other end has an XDP \
-                 program too: if it has, set kernel.mode = \"native\""
-            );
-            (true, None)
-        }
+        Mode::Auto if netdev.kind == Kind::Veth => (true, None),
         // Whatever the driver's reason, the stack can.
         Mode::Auto => match try_attach(pins, program, netdev, has_vlans, false) {
             Ok(attachment) => return Ok(attachment),
@@ -72,6 +64,14 @@ pub fn attach(
         },
     };
     let attachment = try_attach(pins, program, netdev, has_vlans, generic)?;
+    if mode == Mode::Auto && netdev.kind == Kind::Veth {
+        let interface = netdev.name.as_str();
+        tracing::warn!(
+            interface,
+            "{interface}: this is a veth, where native answers arrive only if the other end has an XDP \
+             program too: if it has, set kernel.mode = \"native\""
+        );
+    }
     if let Some(reason) = fallback {
         tracing::warn!(
             interface = netdev.name,

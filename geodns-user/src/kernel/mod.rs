@@ -6,6 +6,7 @@
 //! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the maps that outlive instances and daemons
 //! - [`link`]: the program on an interface; `attach`: puts it there, and takes it off
+//! - [`waiting`]: interfaces that it is not on yet
 //! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
@@ -56,9 +57,10 @@ pub mod shared;
 pub mod sys;
 pub mod tables;
 pub mod trial;
+pub mod waiting;
 pub mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -86,6 +88,7 @@ use listen::Listening;
 use netdev::Netdevs;
 use pins::{Left, Pins};
 use shared::{Counters, SharedMaps};
+use waiting::Waiting;
 use watch::{Sightings, Sketches, Watching};
 
 /// The eBPF object that this binary carries.
@@ -103,6 +106,8 @@ pub struct Settings {
     pub interfaces: Vec<String>,
     /// How; never [`Mode::Off`].
     pub mode: Mode,
+    /// Whether a start fails unless all of them take the program.
+    pub required: bool,
     /// Folder of the pins.
     pub pin: PathBuf,
     /// How long the program answers when nobody feeds it.
@@ -131,8 +136,7 @@ pub struct Kernel {
     watching: Watching,
     instance: Instance,
     attached: Vec<Attachment>,
-    /// Interfaces that did not take the program when they came (back), by index: said once.
-    refused: BTreeMap<String, u32>,
+    waiting: Waiting,
     /// Why pins cannot be put back: said once.
     unpinned: Option<String>,
     packet_log: Option<JoinHandle<Never>>,
@@ -142,7 +146,8 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the program for a plan and attaches it, or takes over the links that another daemon
-    /// has left. On an error nothing is attached that was not before.
+    /// has left. On an error nothing is attached that was not before, and unless `settings.required` nothing at all:
+    /// nobody would feed it.
     pub fn start(
         settings: Settings,
         object: &'static [u8],
@@ -162,13 +167,14 @@ impl Kernel {
         if settings.interfaces.is_empty() {
             return Err(Error::NoInterfaces);
         }
-        for name in &settings.interfaces {
-            if netdevs.named(name).is_none() {
-                return Err(Error::UnknownInterface {
-                    name: name.clone(),
-                    have: netdevs.names(),
-                });
-            }
+        let mut missing = settings.interfaces.iter();
+        if settings.required
+            && let Some(name) = missing.find(|name| netdevs.named(name).is_none())
+        {
+            return Err(Error::UnknownInterface {
+                name: name.clone(),
+                have: netdevs.names(),
+            });
         }
         let mut pins = Pins::open(&settings.pin)?;
         let started = Self::load(&pins, &settings, object, tables, capacity).and_then(
@@ -178,10 +184,15 @@ impl Kernel {
                 Ok((shared, parts, attached))
             },
         );
-        // Nothing half-made stays; what another daemon has left attached stays for the next start.
-        let (shared, parts, attached) = started.inspect_err(|_| {
-            let _ = pins.remove_unused();
+        // Nothing half-made stays.
+        let (shared, parts, (attached, mut waiting)) = started.inspect_err(|_| {
+            let _ = match settings.required {
+                // What another daemon has left attached stays for the next start.
+                true => pins.remove_unused(),
+                false => pins.give_up(netdevs),
+            };
         })?;
+        waiting.complain();
         let mut kernel = Self {
             counters: Arc::new(shared.counters()?),
             dropped: parts.dropped,
@@ -195,7 +206,7 @@ impl Kernel {
             cookies: parts.cookies,
             instance: parts.instance,
             attached,
-            refused: BTreeMap::new(),
+            waiting,
             unpinned: None,
             packet_log: None,
             stopped: false,
@@ -358,7 +369,7 @@ impl Kernel {
     /// Attaches to these interfaces and no others, from the next [`follow`](Self::follow) on.
     pub fn set_interfaces(&mut self, interfaces: Vec<String>) {
         self.settings.interfaces = interfaces;
-        self.refused.clear();
+        self.waiting.forget();
     }
 
     /// Answers on these addresses, on the interfaces as they are now: follows their MAC addresses,
@@ -381,42 +392,35 @@ impl Kernel {
                 gone.name
             );
         }
-        for name in netdevs.lowers_first(interfaces) {
-            let netdev = netdevs.named(name);
-            if let Some(place) = self.attached.iter().position(|at| at.name == name) {
-                let attachment = &self.attached[place];
-                let has_gone = netdev.map(|netdev| netdev.ifindex) != Some(attachment.ifindex);
-                if has_gone {
-                    tracing::warn!(interface = name, "{name}: the interface has gone");
-                } else if !attachment.holds() {
-                    tracing::warn!(
-                        interface = name,
-                        "{name}: somebody has detached the program: attaching it again"
-                    );
-                } else {
-                    continue;
-                }
-                attachment.detach(&self.pins)?;
-                self.attached.remove(place);
-            }
-            let Some(netdev) = netdev else {
-                self.refused.remove(name);
-                continue;
-            };
-            if self.refused.get(name) == Some(&netdev.ifindex) {
+        for place in (0..self.attached.len()).rev() {
+            let attachment = &self.attached[place];
+            let name = attachment.name.as_str();
+            let ifindex = netdevs.named(name).map(|netdev| netdev.ifindex);
+            if ifindex != Some(attachment.ifindex) {
+                tracing::warn!(interface = name, "{name}: the interface has gone");
+            } else if !attachment.holds() {
+                tracing::warn!(
+                    interface = name,
+                    "{name}: somebody has detached the program: attaching it again"
+                );
+            } else {
                 continue;
             }
-            let program = self.instance.program_fd()?;
-            match attach::attach(&self.pins, program, netdev, netdevs, self.settings.mode) {
-                Ok(attachment) => {
-                    tracing::info!(interface = name, "{}", describe(&attachment));
-                    self.attached.push(attachment);
-                }
-                Err(error) => {
-                    tracing::error!(interface = name, "{error}");
-                    self.refused.insert(name.to_owned(), netdev.ifindex);
-                }
+            attachment.detach(&self.pins)?;
+            if ifindex.is_none() {
+                self.waiting.gone(name, netdevs);
             }
+            self.attached.remove(place);
+        }
+        let program = self.instance.program_fd()?;
+        let attached = &self.attached;
+        let fresh = self
+            .waiting
+            .attach(&self.pins, program, &self.settings, attached, netdevs);
+        self.waiting.complain();
+        for attachment in fresh {
+            tracing::info!(interface = attachment.name, "{}", describe(&attachment));
+            self.attached.push(attachment);
         }
         self.look_after_pins();
         let attached = self.attached.iter();
@@ -454,6 +458,11 @@ impl Kernel {
     /// Where the program is attached.
     pub fn attached(&self) -> &[Attachment] {
         &self.attached
+    }
+
+    /// Where it is to be attached and is not.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// How it was started.
@@ -521,7 +530,7 @@ struct Parts {
 
 impl Parts {
     /// Attaches the program, or puts it into the links that a daemon before us has left. On an error nothing is
-    /// attached that was not before.
+    /// attached that was not before. An interface that does not take it is no error, unless all are required.
     fn attach_all(
         &mut self,
         pins: &mut Pins,
@@ -529,7 +538,7 @@ impl Parts {
         settings: &Settings,
         addresses: &BTreeSet<IpAddr>,
         netdevs: &Netdevs,
-    ) -> Result<Vec<Attachment>, Error> {
+    ) -> Result<(Vec<Attachment>, Waiting), Error> {
         // Links of our interfaces, and others: of interfaces that have gone, of another network namespace, no
         // longer configured.
         let (mut taken, mut others): (Vec<Attachment>, Vec<Left>) = (Vec::new(), Vec::new());
@@ -557,22 +566,14 @@ impl Parts {
             }
         }
         // New attachments first: they are what may fail.
-        let mut fresh: Vec<Attachment> = Vec::new();
+        let mut waiting = Waiting::default();
+        let program = self.instance.program_fd()?;
+        let mut fresh = waiting.attach(pins, program, settings, &taken, netdevs);
         let mut attach = || -> Result<(), Error> {
-            for name in netdevs.lowers_first(&settings.interfaces) {
-                let Some(netdev) = netdevs.named(name) else {
-                    continue;
-                };
-                if taken.iter().all(|attachment| attachment.name != *name) {
-                    let program = self.instance.program_fd()?;
-                    fresh.push(attach::attach(
-                        pins,
-                        program,
-                        netdev,
-                        netdevs,
-                        settings.mode,
-                    )?);
-                }
+            if settings.required
+                && let Some(error) = std::mem::take(&mut waiting).into_error()
+            {
+                return Err(error);
             }
             let all = || fresh.iter().chain(&taken);
             let attached = all().map(|attached| (attached.ifindex, attached.generic));
@@ -606,11 +607,11 @@ impl Parts {
             tracing::info!(interface = attachment.name, "{}", describe(attachment));
         }
         for left in &others {
-            left.detach(netdevs)?;
+            left.detach(netdevs, "it is no longer in kernel.interfaces")?;
         }
         fresh.append(&mut taken);
         pins.clear(&fresh)?;
-        Ok(fresh)
+        Ok((fresh, waiting))
     }
 }
 

@@ -235,6 +235,15 @@ impl Pins {
         self.remove()
     }
 
+    /// After a start that has failed, where the daemon goes on without the program: detaches what is left, since nobody
+    /// feeds it, and removes all.
+    pub fn give_up(&self, netdevs: &Netdevs) -> Result<(), Error> {
+        for left in self.left()? {
+            left.detach(netdevs, "this daemon cannot feed it")?;
+        }
+        self.remove()
+    }
+
     /// Removes every pin, and the folders that are empty then.
     pub fn remove(&self) -> Result<(), Error> {
         for layout in self.layouts()? {
@@ -260,8 +269,9 @@ impl Pins {
 }
 
 impl Left {
-    /// Detaches what is not ours to take over. Its pin goes with [`Pins::clear`]: ours may stand there by now.
-    pub fn detach(&self, netdevs: &Netdevs) -> Result<(), Error> {
+    /// Detaches what is not ours to take over, and says why. Its pin goes with [`Pins::clear`]: ours may stand there by
+    /// now.
+    pub fn detach(&self, netdevs: &Netdevs, why: &str) -> Result<(), Error> {
         let here = self.link.interface(netdevs);
         let is_attached = self.link.ifindex().is_some();
         let detached = self.link.detach();
@@ -272,10 +282,7 @@ impl Left {
                     link::restore_rxvlan(&netdev.name);
                 }
                 let interface = netdev.name.as_str();
-                tracing::info!(
-                    interface,
-                    "{interface}: detached, it is no longer in kernel.interfaces"
-                );
+                tracing::info!(interface, "{interface}: detached, {why}");
             }
             None if is_attached => tracing::warn!(
                 interface = self.name,

@@ -55,6 +55,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         kernel: Kernel {
             interfaces: Vec::new(),
             mode: Mode::Off,
+            required: false,
             pin: PathBuf::new(),
             stale_after: Duration::from_secs(300),
             max_names: 2_000_000,

@@ -168,9 +168,12 @@ impl Checks {
         checks.push(Check::new("program", "heartbeat", fault));
         let attached = kernel.attached().iter();
         let names: Vec<String> = attached.map(|attached| attached.name.clone()).collect();
-        let has_carrier = names.iter().any(|name| links.running.contains(name));
+        // Queries come in by the others, too: the slow path answers them.
+        let waiting = kernel.waiting().all().map(|at| at.name);
+        let all: Vec<&str> = names.iter().map(String::as_str).chain(waiting).collect();
+        let has_carrier = all.iter().any(|&name| links.running.contains(name));
         let fault = (!has_carrier).then(|| "none".to_owned());
-        checks.push(Check::new("carrier", names.join(", "), fault));
+        checks.push(Check::new("carrier", all.join(", "), fault));
         for (place, name) in names.iter().enumerate() {
             // One without a carrier may be about to go, and takes no queries.
             if !links.running.contains(name) {

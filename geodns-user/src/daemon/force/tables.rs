@@ -12,12 +12,12 @@ use crate::publish::Backend;
 use crate::world::World;
 
 impl Daemon {
-    /// The kernel, locked; `None` with `kernel.mode = "off"`.
+    /// The kernel, locked; `None` with `kernel.mode = "off"`, or if the program could not be loaded.
     pub fn lock_kernel(&self) -> Option<MutexGuard<'_, Kernel>> {
         self.kernel.as_ref().map(lock)
     }
 
-    /// Whether there is a program: `kernel.mode` is not "off".
+    /// Whether the program is loaded.
     pub fn has_kernel(&self) -> bool {
         self.kernel.is_some()
     }

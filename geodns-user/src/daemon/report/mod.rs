@@ -23,6 +23,8 @@ pub struct Report {
     pub failure: LastFailure,
     /// Addresses that the server does not listen on.
     pub not_listening: NotListening,
+    /// Why the program is not loaded, though `kernel.mode` is not off.
+    pub not_loaded: Option<String>,
     /// The last beat of the heartbeat.
     pub pulse: systemd::Pulse,
 }

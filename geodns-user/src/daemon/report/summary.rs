@@ -16,12 +16,13 @@ impl Daemon {
         let config = &world.inputs.config;
         let attached = match self.lock_kernel() {
             None => "slow path only".to_owned(),
-            Some(kernel) => kernel
-                .attached()
-                .iter()
-                .map(|at| format!("{} ({})", at.name, at.mode()))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Some(kernel) => {
+                let attached = kernel.attached().iter();
+                let attached = attached.map(|at| format!("{} ({})", at.name, at.mode()));
+                let waiting = kernel.waiting().all();
+                let waiting = waiting.map(|at| format!("{} ({})", at.name, at.state()));
+                attached.chain(waiting).collect::<Vec<_>>().join(", ")
+            }
         };
         let nowhere = match self.report.not_listening.is_nowhere() {
             true => "; no address to listen on",
@@ -34,6 +35,14 @@ impl Daemon {
             plural(config.pools.len(), "pool"),
             world.generation
         )
+    }
+
+    /// Complains of the interfaces that the program is not attached to.
+    pub fn not_attached(&self) -> Option<String> {
+        let kernel = self.lock_kernel()?;
+        let waiting = kernel.waiting().all();
+        let errors: Vec<String> = waiting.map(|at| at.error.to_string()).collect();
+        (!errors.is_empty()).then(|| errors.join("; "))
     }
 
     /// The summary at a start, with the addresses that are answered on, and a question to try.

@@ -52,6 +52,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         standings,
         world,
         feed,
+        not_loaded,
     } = loaded;
     let config = &*config;
     let follow = Follow::start().context("cannot ask for interfaces (netlink)")?;
@@ -103,7 +104,18 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
     let beside = Beside { cookies, blocks };
-    let kernel = start_kernel(&options, config, &world, &addresses, &netdevs, beside)?;
+    let started = match not_loaded {
+        Some(error) => Err(error),
+        None => start_kernel(&options, config, &world, &addresses, &netdevs, beside),
+    };
+    let (kernel, not_loaded) = match started {
+        Ok(kernel) => (kernel, None),
+        Err(error) if must_end(&error, config) => return Err(error),
+        Err(error) => {
+            tracing::error!("{error:#}; the slow path answers everything until a restart");
+            (None, Some(format!("{error:#}")))
+        }
+    };
     if let Some(kernel) = &kernel {
         server.set_limiter(limits::of(&world.load(), Some(kernel.instance())));
     }
@@ -128,6 +140,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         in_service: InService::new(standings, findings, tell),
         report: Report {
             not_listening: NotListening::new(nowhere),
+            not_loaded,
             ..Report::default()
         },
         block_rules,
@@ -145,6 +158,12 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         news,
         feed,
     })
+}
+
+/// Whether the daemon may not go on without the program: that is asked for, or it is another daemon's.
+fn must_end(error: &anyhow::Error, config: &Config) -> bool {
+    let error = error.downcast_ref();
+    config.kernel.required || matches!(error, Some(kernel::Error::InUse { .. }))
 }
 
 /// Settings of the program beside its tables.
@@ -168,6 +187,7 @@ fn start_kernel(
     let settings = kernel::Settings {
         interfaces: config.kernel.interfaces.clone(),
         mode: config.kernel.mode,
+        required: config.kernel.required,
         pin: config.kernel.pin.clone(),
         stale_after: config.kernel.stale_after,
         log_every: options.log_packets,

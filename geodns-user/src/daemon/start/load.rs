@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Mode, ZoneFile};
+use crate::config::{self, Config, Mode, ZoneFile};
 use crate::daemon::inputs::{end_trial, load_running, read, warn_of};
 use crate::daemon::zones::{self, acme, catalogs};
 use crate::daemon::{Options, mirrors, overrides, privileges};
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub standings: Standings,
     pub world: World,
     pub feed: Option<Feed>,
+    /// Why the program cannot be loaded, though `kernel.mode` is not off.
+    pub not_loaded: Option<anyhow::Error>,
 }
 
 /// Reads the configuration, the state and every file, compiles the world, and gives up privileges.
@@ -45,11 +47,10 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
     let standings = mirrors::load(&config, &state)?;
     let world = inputs.compile(&layers, 1, rand::random())?;
     inputs.unmatched().iter().for_each(Warning::log);
-    if config.kernel.mode != Mode::Off {
-        kernel::object()?;
-        privileges::require_for_program()?;
-        bpffs::ensure(&config.kernel.pin)?;
-    }
+    let not_loaded = match ready_for_program(&config.kernel) {
+        Err(error) if config.kernel.required => return Err(error),
+        ready => ready.err(),
+    };
     // Before there are handlers of signals: on some file systems it may take for ever.
     let feed = config.health_feed.as_deref().map(|path| {
         let mut feed = Feed::new(path);
@@ -65,5 +66,16 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
         standings,
         world,
         feed,
+        not_loaded,
     })
+}
+
+/// Sees to what the program needs before it can be loaded, some of it with privileges that the daemon gives up.
+fn ready_for_program(config: &config::Kernel) -> anyhow::Result<()> {
+    if config.mode != Mode::Off {
+        kernel::object()?;
+        privileges::require_for_program()?;
+        bpffs::ensure(&config.pin)?;
+    }
+    Ok(())
 }

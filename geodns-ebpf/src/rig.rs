@@ -6,6 +6,7 @@
 //! - `generate`: floods, run by `BPF_PROG_TEST_RUN` with live frames
 //! - `sink`: stands on the generator's end, looks at what comes back, counts and drops it
 //! - `draw`, `draw_table`, `draw_trie`: draw addresses; look each up in a prefix table; in an LPM trie
+//! - `grow`: how much a packet can grow by at the head and at the tail
 //! - `restore`: puts the query back into the packet and tail-calls the program to be timed
 
 #![no_std]
@@ -15,8 +16,8 @@ use core::ops::Range;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::{
-    bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
-    bpf_xdp_store_bytes,
+    bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_xdp_load_bytes, bpf_xdp_store_bytes,
 };
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
@@ -185,6 +186,10 @@ static BLOCKS: Array<Block> = Array::with_max_entries(1, MMAPABLE);
 #[map]
 static DRAWN: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
+/// Octets that the last packet for [`grow`] could grow by: at the head, at the tail.
+#[map]
+static ROOM: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+
 /// Lets everything through.
 #[xdp]
 fn pass(_ctx: XdpContext) -> u32 {
@@ -253,6 +258,68 @@ fn swap<T: Copy>(pair: *mut [T; 2]) {
         *pair = [second, first];
     }
 }
+
+/// Measures how much a UDP packet to port 9 over IPv4 can grow by, and lets it through as it came.
+#[xdp]
+fn grow(ctx: XdpContext) -> u32 {
+    measure_room(&ctx);
+    XDP_PASS
+}
+
+#[inline(always)]
+fn measure_room(ctx: &XdpContext) -> Option<()> {
+    let ethertype: *mut [u8; 2] = at(ctx, 12)?;
+    let protocol: *mut u8 = at(ctx, ETHERNET + 9)?;
+    let port: *mut [u8; 2] = at(ctx, UDP_V4 + 2)?;
+    // SAFETY: `at` checked that the packet holds these bytes.
+    if unsafe { *ethertype != [0x08, 0x00] || *protocol != 17 || *port != [0, DISCARD] } {
+        return None;
+    }
+    let room: *mut u32 = ROOM.get_ptr_mut(0)?.cast();
+    // SAFETY: the map's value has two numbers.
+    let (head, tail) = unsafe { (room, room.add(1)) };
+    let mut step = MAX_ROOM;
+    set(head, 0);
+    while step > 0 {
+        // SAFETY: ctx is valid; the kernel checks the bounds. The packet is not looked at afterwards.
+        if unsafe { bpf_xdp_adjust_head(ctx.ctx, -step) } == 0 {
+            set(head, get(head) + step);
+        }
+        step >>= 1;
+    }
+    // SAFETY: as above.
+    unsafe { bpf_xdp_adjust_head(ctx.ctx, get(head)) };
+    step = MAX_ROOM;
+    set(tail, 0);
+    while step > 0 {
+        // SAFETY: as above.
+        if unsafe { bpf_xdp_adjust_tail(ctx.ctx, step) } == 0 {
+            set(tail, get(tail) + step);
+        }
+        step >>= 1;
+    }
+    // SAFETY: as above.
+    unsafe { bpf_xdp_adjust_tail(ctx.ctx, -get(tail)) };
+    Some(())
+}
+
+/// Reads a sum that is in a map: to the verifier, all sums are alike, and so are the ways through a loop.
+#[inline(always)]
+fn get(sum: *mut u32) -> i32 {
+    // SAFETY: only called with a map's value.
+    unsafe { sum.read_volatile() as i32 }
+}
+
+#[inline(always)]
+fn set(sum: *mut u32, to: i32) {
+    // SAFETY: as above.
+    unsafe { sum.write_volatile(to as u32) }
+}
+
+/// The UDP port whose packets [`grow`] measures.
+const DISCARD: u8 = 9;
+/// Octets that are tried first; half of them next, and so on. Less than a packet can grow by in 64 KiB.
+const MAX_ROOM: i32 = 1 << 14;
 
 /// Makes one query and sends it out of the interface it is run on.
 ///

@@ -13,6 +13,7 @@
 //! - [`etcd`]: real etcd; [`fleet`]: daemons that share it; [`bundles`]: signed bundles
 //! - [`conforms`]: rules that every store of shared state keeps; [`history`]: whether an order explains what callers saw
 //! - [`sites`]: sites with one anycast address, their routers, and clients
+//! - [`cards`]: the network cards of a guest
 //! - [`primary`]: a primary that says whatever it is told to
 //! - [`mmdb`]: small GeoIP databases
 //! - [`web`]: mirrors' web servers, good and broken; [`authority`]: their certificates
@@ -27,6 +28,7 @@
 pub mod authority;
 pub mod built;
 pub mod bundles;
+pub mod cards;
 pub mod cases;
 pub mod conforms;
 pub mod crowd;

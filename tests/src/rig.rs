@@ -731,6 +731,13 @@ impl Rig {
         Ok(map.set(0, program, 0)?)
     }
 
+    /// Octets that the last packet for `grow` could grow by: at the head, at the tail.
+    pub fn room(&self) -> Result<[u32; 2]> {
+        let map = self.0.map("ROOM").context("the rig has no map ROOM")?;
+        let map: Array<&MapData, [u32; 2]> = Array::try_from(map)?;
+        Ok(map.get(&0, 0)?)
+    }
+
     /// The counts of `sink` so far, summed over CPUs.
     pub fn seen(&self) -> Result<Seen> {
         let map = self.0.map("SEEN").context("the rig has no map SEEN")?;

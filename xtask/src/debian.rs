@@ -77,14 +77,75 @@ pub fn update() -> Result<()> {
 /// A package's files, in a folder of the cache: for what must not be installed here. The newest version
 /// that apt knows is fetched, once; `why` completes "… for WHY".
 pub fn unpacked(package: &str, why: &str) -> Result<PathBuf> {
-    match unpack(package, why) {
+    match unpack(package, why, &[]) {
         // The package lists may be old or absent.
         Err(_) if place::is_root() => {
             update()?;
-            unpack(package, why)
+            unpack(package, why, &[])
         }
         done => done,
     }
+}
+
+/// The same of this release's backports, whose package lists are kept in the cache: the system's own stay as they are.
+pub fn backported(packages: &[&str], why: &str) -> Result<Vec<PathBuf>> {
+    let options = backports()?;
+    let unpack_all = || {
+        packages
+            .iter()
+            .map(|package| unpack(package, why, &options))
+            .collect::<Result<Vec<_>>>()
+    };
+    unpack_all().or_else(|_: anyhow::Error| {
+        let mut update = Command::new("apt-get");
+        update.args(&options).args(["update", "--quiet=2"]);
+        cmd::output(&mut update)?;
+        unpack_all()
+    })
+}
+
+/// Options with which apt reads the backports of this release and nothing else.
+fn backports() -> Result<Vec<String>> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)"]);
+    let targets = cmd::output(targets.arg("Created-By: Packages"))?;
+    let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let (archive, release) =
+        archive_of(&targets, &system).context("apt reads no archive of this Debian release")?;
+    let folder = place::cache()?.join("backports");
+    for below in ["lists/partial", "archives/partial"] {
+        let below = folder.join(below);
+        fs::create_dir_all(&below)
+            .with_context(|| format!("could not make {}", below.display()))?;
+    }
+    let list = folder.join("sources.list");
+    fs::write(
+        &list,
+        format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {archive} {release}-backports main\n"
+        ),
+    )
+    .with_context(|| format!("could not write {}", list.display()))?;
+    let paths = [
+        ("Dir::Etc::SourceList", list),
+        ("Dir::Etc::SourceParts", "/dev/null".into()),
+        ("Dir::State::Lists", folder.join("lists")),
+        ("Dir::Cache", folder),
+    ];
+    let options = paths.map(|(name, path)| format!("--option={name}={}", path.display()));
+    Ok(options.into())
+}
+
+/// The address and name of the archive that the system's release comes from: of what `apt-get indextargets` lists, by
+/// what /etc/os-release says.
+fn archive_of<'a>(targets: &'a str, system: &str) -> Option<(&'a str, &'a str)> {
+    let name = system
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    targets
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|&(_, release)| release == name)
 }
 
 /// Real clients, and the tools that the network tests drive.
@@ -212,7 +273,8 @@ fn needed_libraries(depends: &str) -> Vec<String> {
         .collect()
 }
 
-fn unpack(package: &str, why: &str) -> Result<PathBuf> {
+/// Unpacks the package that apt finds with these options.
+fn unpack(package: &str, why: &str, options: &[String]) -> Result<PathBuf> {
     let cache = place::cache()?.join("packages");
     // By way of another name: what is there under its own is whole.
     let half = cache.join(format!(".{package}.{}", std::process::id()));
@@ -225,16 +287,17 @@ fn unpack(package: &str, why: &str) -> Result<PathBuf> {
     };
     remove()?;
     fs::create_dir_all(&half).with_context(|| format!("could not make {}", half.display()))?;
-    let done = unpack_by_way_of(&half, package, why);
+    let done = unpack_by_way_of(&half, package, why, options);
     remove()?;
     done
 }
 
-fn unpack_by_way_of(half: &Path, package: &str, why: &str) -> Result<PathBuf> {
+fn unpack_by_way_of(half: &Path, package: &str, why: &str, options: &[String]) -> Result<PathBuf> {
     let download = || {
         let mut download = Command::new("apt-get");
         download
             .args(["download", "--quiet=2", package])
+            .args(options)
             .current_dir(half);
         download
     };
@@ -296,6 +359,19 @@ mod tests {
             Some("busybox-static_1%3a1.35.0-4+b1_amd64.deb")
         );
         assert_eq!(file_to_download(""), None);
+    }
+
+    #[test]
+    fn backports_come_from_the_archive_of_the_systems_release() {
+        let targets =
+            "http://example.org/debian/ bookworm-updates\nhttp://example.org/debian/ bookworm\n";
+        let system = "ID=debian\nVERSION_CODENAME=bookworm\n";
+        assert_eq!(
+            archive_of(targets, system),
+            Some(("http://example.org/debian/", "bookworm"))
+        );
+        assert_eq!(archive_of(targets, "ID=other\n"), None);
+        assert_eq!(archive_of("", system), None);
     }
 
     #[test]

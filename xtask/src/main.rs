@@ -3,7 +3,7 @@
 //! ```text
 //! build      the eBPF objects, then the daemon that carries them
 //! run        build, then serve on an interface
-//! test       every test; --kernel boots another kernel in qemu
+//! test       every test; --kernel boots another kernel in qemu, --guest one with network cards
 //! check      format, lints, docs, licences, unused dependencies
 //! data       real GeoIP data into a cache outside git
 //! demo       the binary of package geodns-tests
@@ -16,7 +16,7 @@
 //! - `build`, `run`, `test`, `check`, `data`: a command each
 //! - `tidy`: order that the compiler does not keep, a part of `check`
 //! - `toolchain`: what builds the eBPF program; `release`: the last release; `debian`, `python`: what tests drive
-//! - `kernel`, `guest`: another kernel, and the tests in it
+//! - `kernel`, `guest`: another kernel; the machine that qemu emulates, and the tests in it
 //! - `cmd`: other programs, run; `place`: where things are
 
 mod build;

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test there is.
 
-use std::fs;
 use std::process::Command;
+use std::{fs, slice};
 
 use anyhow::{Result, bail};
 
@@ -13,6 +13,15 @@ pub struct Args {
     /// Boot Debian's kernel of this version (6.1) in qemu, and run the tests that need a kernel there
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
+    /// Boot Debian's kernels 6.1 and 6.12, or the one of this version, in qemu with ten network cards, and try each
+    #[arg(
+        long,
+        value_name = "VERSION",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with = "kernel"
+    )]
+    guest: Option<String>,
     /// Build the last release from the repository's history, once, and test upgrades from it and back
     #[arg(long)]
     upgrade: bool,
@@ -31,6 +40,15 @@ pub struct Args {
 pub fn test(args: &Args) -> Result<()> {
     if let Some(version) = &args.kernel {
         return guest::test(version, &args.filter);
+    }
+    if let Some(version) = &args.guest {
+        // A word that is no version is the filter's.
+        let (version, filter) = match version.starts_with(|c: char| c.is_ascii_digit()) {
+            true => (Some(version.as_str()), args.filter.clone()),
+            false => (None, [slice::from_ref(version), &args.filter].concat()),
+        };
+        let filter: Vec<String> = filter.into_iter().filter(|word| !word.is_empty()).collect();
+        return guest::test_cards(version, &filter);
     }
     if place::is_root() {
         debian::clients("the network tests")?;

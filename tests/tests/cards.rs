@@ -1,0 +1,535 @@
+//! The program on network cards that qemu emulates, and on interfaces upon them: `cargo xtask test --guest`. Elsewhere
+//! there are no cards, and so no cases.
+//!
+//! Each case prints a row of the table that stands at the end.
+
+use std::fs;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use aya::programs::xdp::XdpMode;
+use geodns_tests::cards::{QUESTIONS, Site, cards};
+use geodns_tests::cases::{case, run};
+use geodns_tests::daemon::{Daemon, Setup};
+use geodns_tests::net::{at, ip};
+use geodns_tests::rig::Rig;
+use geodns_tests::{net, until};
+
+/// A card, and how the program should be attached to it.
+struct Card {
+    name: &'static str,
+    /// Under Linux 6.1, and under later kernels.
+    modes: [&'static str; 2],
+    /// A part of the reason that is given where the mode is generic.
+    reason: &'static str,
+    /// The driver takes the program and does not run it.
+    blind: bool,
+    /// The kernel warns when generic mode turns off what the card does not let it.
+    warns: bool,
+}
+
+const fn native(name: &'static str) -> Card {
+    Card {
+        name,
+        modes: ["native"; 2],
+        reason: "",
+        blind: false,
+        warns: false,
+    }
+}
+
+const fn generic(name: &'static str, reason: &'static str) -> Card {
+    Card {
+        modes: ["generic"; 2],
+        reason,
+        ..native(name)
+    }
+}
+
+const CARDS: [Card; 10] = [
+    native("virtio-queues"),
+    native("virtio-single"),
+    Card {
+        blind: true,
+        ..native("virtio-big-buffers")
+    },
+    Card {
+        warns: true,
+        ..generic("virtio-fixed-offloads", "")
+    },
+    native("virtio-jumbo"),
+    native("igb"),
+    generic("e1000e", ""),
+    generic("e1000", ""),
+    Card {
+        modes: ["generic", "native"],
+        ..native("vmxnet3")
+    },
+    generic("rtl8139", ""),
+];
+
+/// 0 under Linux 6.1, 1 under later kernels.
+fn kernel() -> Result<usize> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    Ok(usize::from(!release.starts_with("6.1.")))
+}
+
+/// How often the kernel has warned, or worse, since it was booted.
+fn warnings() -> Result<usize> {
+    let log = net::run(&mut Command::new("dmesg"))?;
+    let is_warning = |line: &&str| {
+        ["WARNING: ", "BUG: ", "Oops"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    Ok(log.lines().filter(is_warning).count())
+}
+
+/// A row of the table, and what was wrong. It is printed when it is dropped: where a case ends early, too.
+struct Row {
+    cells: Vec<String>,
+    wrong: Vec<String>,
+}
+
+impl Row {
+    fn new(name: &str) -> Self {
+        Self {
+            cells: vec![name.to_owned()],
+            wrong: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, cell: impl Into<String>) {
+        self.cells.push(cell.into());
+    }
+
+    /// Goes on, and fails in the end, unless this is so.
+    fn expect(&mut self, is_so: bool, otherwise: impl FnOnce() -> String) {
+        if !is_so {
+            self.wrong.push(otherwise());
+        }
+    }
+
+    /// The same of the questions that the program answered.
+    fn expect_all(&mut self, answered: u64, when: &str) {
+        self.expect(answered == QUESTIONS, || {
+            format!("{when} the program answers {answered} of {QUESTIONS}")
+        });
+    }
+
+    fn judge(&self) -> Result<()> {
+        ensure!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
+        Ok(())
+    }
+}
+
+impl Drop for Row {
+    fn drop(&mut self) {
+        println!("\nguest: row {}", self.cells.join(" | "));
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// The mode in which the program is attached to the first interface, and the reason if it is the generic one.
+fn mode(daemon: &Daemon) -> Result<(String, String)> {
+    let status = daemon.json("status")?;
+    let interface = &status["interfaces"][0];
+    let mode = interface["mode"].as_str().unwrap_or("not attached");
+    let reason = interface["reason"].as_str().unwrap_or_default();
+    Ok((mode.to_owned(), reason.to_owned()))
+}
+
+/// Waits until the program answers all questions.
+fn answered(site: &Site, daemon: &Daemon, when: &str) -> Result<()> {
+    until(&format!("{when}: the program answers"), || {
+        Ok(site.ask(daemon)? == QUESTIONS)
+    })
+    .with_context(|| daemon.log())
+}
+
+/// One card, from the start of the daemon to its stop.
+fn try_card(card: &Card) -> Result<()> {
+    let mut row = Row::new(card.name);
+    let warnings_before = warnings()?;
+    let site = Site::new(&[card.name])?;
+    row.add(site.driver("eth0")?);
+
+    let setup = Setup::example(&[]).mode("auto");
+    let (mut daemon, silence) = site.silence(|| Daemon::start(&site.server, &setup))?;
+    let (mode, reason) = mode(&daemon)?;
+    let expected = card.modes[kernel()?];
+    row.add(&mode);
+    row.add(format!("attach {}", seconds(silence)));
+    row.expect(mode == expected, || {
+        format!("{mode} mode, not {expected}: {}", daemon.log())
+    });
+    row.expect(
+        mode != "generic" || !reason.is_empty() && reason.contains(card.reason),
+        || format!("the reason is {reason:?}"),
+    );
+
+    let rounds = 5;
+    let mut answered = 0;
+    for _ in 0..rounds {
+        answered += site.ask(&daemon)?;
+    }
+    let asked = rounds * QUESTIONS;
+    row.add(format!("{answered} of {asked}"));
+    row.expect(answered == if card.blind { 0 } else { asked }, || {
+        format!("answered {answered}: {:?}", daemon.counters())
+    });
+
+    let ((), lost) = site.lost(|| daemon.ok("reload").map(|_| ()))?;
+    row.add(format!("reload {lost} lost"));
+    row.expect(lost == 0, || format!("a reload lost {lost}"));
+
+    if card.blind {
+        let told = until("the blindness is noticed", || {
+            site.ask(&daemon)?;
+            let status = daemon.json("status")?;
+            Ok(status["blind"][0]["message"].is_string())
+        });
+        row.add(if told.is_ok() { "told" } else { "NOT TOLD" });
+        row.expect(told.is_ok(), || "its blindness is not told".into());
+    } else {
+        let toggled = toggle(&site, &daemon, &mut row)?;
+        row.add(toggled);
+    }
+
+    let (stopped, silence) = site.silence(|| Ok(daemon.stop()))?;
+    stopped?;
+    row.add(format!("detach {}", seconds(silence)));
+    if warnings()? > warnings_before {
+        row.add("the kernel warned");
+        row.expect(card.warns, || "the kernel warned".into());
+    }
+    row.add(reason);
+    row.judge()
+}
+
+/// Changes channels, rings, offloads and MTU of an attached card, and back.
+fn toggle(site: &Site, daemon: &Daemon, row: &mut Row) -> Result<String> {
+    let mut changes = vec![
+        ("rxvlan", Some([1, 0]), "-K eth0 rxvlan"),
+        ("-L", None, "-L eth0 combined"),
+        ("-G", None, "-G eth0 rx"),
+    ];
+    if let Some(channels) = site.present("-l", "Combined")? {
+        changes[1].1 = Some([channels.max(2) / 2, channels]);
+    }
+    if let Some(ring) = site.present("-g", "RX")? {
+        changes[2].1 = Some([ring / 2, ring]);
+    }
+    let mut told = Vec::new();
+    for (what, values, words) in changes {
+        let Some(values) = values else {
+            told.push(format!("no {what}"));
+            continue;
+        };
+        let mut refused = true;
+        for value in values {
+            let value = match (what, value) {
+                ("rxvlan", 0) => "off".to_owned(),
+                ("rxvlan", _) => "on".to_owned(),
+                _ => value.to_string(),
+            };
+            refused &= !site.ethtool(&format!("{words} {value}"))?;
+            let answered = site.ask(daemon)?;
+            row.expect_all(answered, &format!("after `ethtool {words} {value}`"));
+        }
+        told.push(format!("{what} {}", if refused { "refused" } else { "ok" }));
+    }
+    for mtu in [1400, 1500] {
+        site.server.ip(&format!("link set eth0 mtu {mtu}"))?;
+        let answered = site.ask(daemon)?;
+        row.expect_all(answered, &format!("after `ip link set eth0 mtu {mtu}`"));
+    }
+    Ok(told.join(", "))
+}
+
+/// Starts a daemon on these interfaces in mode auto, and adds the mode of the first to the row.
+fn start(site: &Site, interfaces: &[&str], row: &mut Row) -> Result<Daemon> {
+    let mut setup = Setup::example(&[]).mode("auto");
+    setup.interfaces = interfaces.iter().map(|&name| name.into()).collect();
+    let daemon = Daemon::start(&site.server, &setup)?;
+    let (mode, reason) = mode(&daemon)?;
+    row.add("");
+    row.add(mode);
+    row.add(reason);
+    Ok(daemon)
+}
+
+/// A bond in native mode: a port that fails, that leaves and comes back; a VLAN upon it.
+fn bond() -> Result<()> {
+    let mut row = Row::new("bond");
+    let site = Site::bare(&["virtio-queues", "virtio-single"])?;
+    let server = &site.server;
+    server.ip_batch(
+        "link add bond0 type bond mode active-backup miimon 100
+         link set eth0 down
+         link set eth1 down
+         link set eth0 master bond0
+         link set eth1 master bond0
+         link set bond0 up",
+    )?;
+    site.give("bond0")?;
+    let mut daemon = start(&site, &["bond0"], &mut row)?;
+    row.expect(row.cells[2] == "native", || {
+        "a bond of two virtio cards is not native".into()
+    });
+    answered(&site, &daemon, "both ports are up")?;
+    server.ip("link set eth0 down")?;
+    answered(&site, &daemon, "the first port is down")?;
+    server.ip("link set eth0 up")?;
+    server.ip("link set eth1 nomaster")?;
+    answered(&site, &daemon, "the second port has left")?;
+    server.ip_batch("link set eth1 down\nlink set eth1 master bond0\nlink set eth0 down")?;
+    answered(&site, &daemon, "the second port is back, the first down")?;
+    server.ip("link add bond0.5 link bond0 type vlan id 5")?;
+    site.client.ip("link add eth0.5 link eth0 type vlan id 5")?;
+    server.ip("link set bond0.5 up")?;
+    site.client.ip("link set eth0.5 up")?;
+    site.move_addresses(["bond0", "eth0"], ["bond0.5", "eth0.5"])?;
+    answered(&site, &daemon, "a VLAN of the bond has the addresses")?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// A bond of cards without native mode.
+fn generic_bond() -> Result<()> {
+    let mut row = Row::new("bond, generic");
+    let site = Site::bare(&["e1000e", "e1000"])?;
+    site.server.ip_batch(
+        "link add bond0 type bond mode active-backup miimon 100
+         link set eth0 down
+         link set eth1 down
+         link set eth0 master bond0
+         link set eth1 master bond0
+         link set bond0 up",
+    )?;
+    site.give("bond0")?;
+    let mut daemon = start(&site, &["bond0"], &mut row)?;
+    row.expect(
+        row.cells[2] == "generic" && !row.cells[3].is_empty(),
+        || "not generic with its reason".into(),
+    );
+    answered(&site, &daemon, "both ports are up")?;
+    site.server.ip("link set eth0 down")?;
+    answered(&site, &daemon, "the first port is down")?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// A VLAN that is named before the card below it.
+fn vlan() -> Result<()> {
+    let mut row = Row::new("VLAN and its card");
+    let site = Site::bare(&["virtio-single"])?;
+    for space in [&site.server, &site.client] {
+        space.ip("link add eth0.5 link eth0 type vlan id 5")?;
+        space.ip("link set eth0.5 up")?;
+    }
+    site.move_addresses(["eth0", "eth0"], ["eth0.5", "eth0.5"])?;
+    let mut daemon = start(&site, &["eth0.5", "eth0"], &mut row)?;
+    answered(&site, &daemon, "the VLAN has the addresses")?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// What stands upon a card has the addresses, and a MAC address of its own.
+fn upon(name: &str, link: &str) -> Result<()> {
+    let mut row = Row::new(name);
+    let site = Site::bare(&["virtio-single"])?;
+    site.server.ip_batch(link)?;
+    site.give("upper")?;
+    let mut daemon = start(&site, &["eth0"], &mut row)?;
+    row.expect(row.cells[2] == "native", || "not native".into());
+    answered(&site, &daemon, name)?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// An interface by which no frames come in that the program could answer: refused with a reason, and DNS goes on.
+fn refused(name: &str, interface: &str, link: &str) -> Result<()> {
+    let mut row = Row::new(name);
+    let site = Site::new(&["virtio-single"])?;
+    site.server.ip_batch(link)?;
+    let mut daemon = start(&site, &[interface], &mut row)?;
+    let status = daemon.json("status")?;
+    let reason = status["waiting_interfaces"][0]["reason"].as_str();
+    row.add(reason.unwrap_or_default());
+    row.expect(reason.is_some(), || format!("{name} is not refused"));
+    // By the slow path.
+    site.ask(&daemon)?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// The MTU is raised over what the driver takes with a program, which it lets pass: the operator is told.
+fn raised_mtu(card: &str) -> Result<()> {
+    let mut row = Row::new(&format!("{card}, MTU raised"));
+    let site = Site::new(&[card])?;
+    let mut daemon = start(&site, &["eth0"], &mut row)?;
+    answered(&site, &daemon, "MTU 1500")?;
+    match site.server.ip("link set eth0 mtu 9000") {
+        Ok(_) => {
+            let told = until("the MTU is told of", || {
+                site.ask(&daemon)?;
+                let log = daemon.log();
+                let status = daemon.json("status")?;
+                Ok(log.contains("MTU") || status["blind"][0]["message"].is_string())
+            });
+            row.add(if told.is_ok() { "told" } else { "NOT TOLD" });
+            row.expect(told.is_ok(), || format!("not told: {}", daemon.log()));
+        }
+        Err(_) => row.add("the driver refuses"),
+    }
+    site.server.ip("link set eth0 mtu 1500")?;
+    answered(&site, &daemon, "MTU 1500 again")?;
+    daemon.stop()?;
+    row.judge()
+}
+
+/// With `on_stop = "stub"`, a card whose driver resets it for a program is reset once, and not for each start.
+fn stub(card: &str) -> Result<()> {
+    let mut row = Row::new(&format!("{card}, stub"));
+    let site = Site::new(&[card])?;
+    let mut setup = Setup::example(&[]).mode("native");
+    setup.on_stop = "stub".into();
+    let before = site.carrier_changes()?;
+    let (mut daemon, silence) = site.silence(|| Daemon::start(&site.server, &setup))?;
+    row.add(site.driver("eth0")?);
+    row.add(format!("first start {}", seconds(silence)));
+    answered(&site, &daemon, "started")?;
+    let attached = site.carrier_changes()?;
+    row.add(format!("carrier {} times", attached - before));
+    for _ in 0..2 {
+        let ((), silence) = site.silence(|| {
+            daemon.stop()?;
+            daemon.again(&site.server, &setup)
+        })?;
+        row.add(format!("restart {}", seconds(silence)));
+        answered(&site, &daemon, "started again")?;
+    }
+    let now = site.carrier_changes()?;
+    row.expect(now == attached, || {
+        format!("a restart changed the carrier {} times", now - attached)
+    });
+    daemon.stop()?;
+    row.judge()
+}
+
+/// The least that a packet of 82 octets can grow by, at the head and at the tail, in each mode.
+const ROOM: [(&str, XdpMode, [u32; 2]); 2] = [
+    ("native", XdpMode::Driver, [152, 1388]),
+    ("generic", XdpMode::Skb, [152, 1388]),
+];
+
+/// How much a packet can grow by, at the head and at the tail.
+fn growth(card: &str) -> Result<()> {
+    let site = Site::new(&[card])?;
+    let mut wrong = Vec::new();
+    for (mode, flags, least) in ROOM {
+        let mut row = Row::new(&format!("growth, {card}"));
+        row.add(site.driver("eth0")?);
+        row.add(mode);
+        let mut rig = Rig::load()?;
+        let program = rig.program("grow")?;
+        let attached = site
+            .server
+            .enter(|| Ok(program.attach("eth0", flags).is_ok()))?;
+        if !attached {
+            row.add("refused");
+            continue;
+        }
+        site.heard()?;
+        let socket = site.client.udp(ip("192.0.2.1"), at("192.0.2.53", 9)?)?;
+        let mut seen = [0, 0];
+        // Nobody listens there: the socket may hear so.
+        let measured = until("a packet is measured", || {
+            let _ = socket.send(&[0; 40]);
+            seen = rig.room()?;
+            Ok(seen != [0, 0])
+        });
+        let [head, tail] = seen;
+        row.add(format!("head {head}"));
+        row.add(format!("tail {tail}"));
+        measured?;
+        if head < least[0] || tail < least[1] {
+            wrong.push(format!(
+                "{card}, {mode}: head {head}, tail {tail}, not {least:?}"
+            ));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let there = cards();
+    let mut cases = Vec::new();
+    for card in &CARDS {
+        if there.contains_key(card.name) {
+            cases.push(case(&format!("card {}", card.name), || try_card(card)));
+        }
+        if there.contains_key(card.name) && !card.blind {
+            cases.push(case(&format!("growth {}", card.name), || growth(card.name)));
+        }
+    }
+    if !there.is_empty() {
+        cases.push(case("bond", bond));
+        cases.push(case("bond generic", generic_bond));
+        cases.push(case("vlan", vlan));
+        for (name, link) in [
+            (
+                "bridge",
+                "link add upper type bridge
+                 link set upper address 02:00:00:00:00:b0
+                 link set eth0 master upper
+                 link set upper up",
+            ),
+            (
+                "macvlan",
+                "link add upper link eth0 type macvlan mode bridge\nlink set upper up",
+            ),
+        ] {
+            cases.push(case(name, move || upon(name, link)));
+        }
+        for (name, interface, link) in [
+            ("lo", "lo", "link set lo up"),
+            (
+                "dummy",
+                "dummy0",
+                "link add dummy0 type dummy\nlink set dummy0 up",
+            ),
+            (
+                "gre",
+                "gre1",
+                "link add gre1 type gre local 192.0.2.53 remote 192.0.2.1\nlink set gre1 up",
+            ),
+            (
+                "wireguard",
+                "wg0",
+                "link add wg0 type wireguard\nlink set wg0 up",
+            ),
+        ] {
+            cases.push(case(&format!("refused {name}"), move || {
+                refused(name, interface, link)
+            }));
+        }
+        for card in ["virtio-single", "vmxnet3"] {
+            cases.push(case(&format!("raised mtu {card}"), move || {
+                raised_mtu(card)
+            }));
+        }
+        for card in ["virtio-single", "igb"] {
+            if there.contains_key(card) {
+                cases.push(case(&format!("stub {card}"), move || stub(card)));
+            }
+        }
+    }
+    run(cases)
+}

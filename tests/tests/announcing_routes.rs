@@ -336,3 +336,69 @@ fn routing_dies(kind: Kind) -> Result<()> {
     })?;
     Ok(())
 }
+
+#[test]
+fn bird_that_rejects_the_route_is_told() -> Result<()> {
+    needs_root!();
+    rejects(
+        Kind::Bird,
+        &[
+            ("accept;", "reject;", "its export filters reject the route"),
+            ("learn;", "/* no learn */", "BIRD does not know the route"),
+        ],
+    )
+}
+
+#[test]
+fn frr_that_rejects_the_route_is_told() -> Result<()> {
+    needs_root!();
+    let (lets_in, lets_out) = ("route-map GEODNS-NONE in", "route-map GEODNS-NONE out");
+    let (learns, does_not) = (
+        "redistribute kernel route-map GEODNS4",
+        "no redistribute kernel",
+    );
+    rejects(
+        Kind::Frr,
+        &[
+            (lets_in, lets_out, "a route-map rejects it"),
+            (learns, does_not, "bgpd does not know the route"),
+        ],
+    )
+}
+
+/// With each of these changes of its configuration, the routing daemon tells nobody, and geodns says this.
+fn rejects(kind: Kind, changes: &[(&str, &str, &str)]) -> Result<()> {
+    let mut world = World::new(
+        kind,
+        2,
+        "interval = \"1s\"\nrouting = [\"bird.ctl\", \"bgpd.vty\"]",
+    )?;
+    let socket = world.routings[0].socket();
+    let link = world.daemons[0].home.config();
+    let link = link.with_file_name(socket.file_name().context("no name")?);
+    let listed = |world: &World| world.daemons[0].ok("announce list");
+    std::os::unix::fs::symlink(&socket, &link)?;
+    // Longer than it takes to find a fault.
+    std::thread::sleep(Duration::from_secs(12));
+    let said = listed(&world)?;
+    ensure!(
+        said.contains("routing") && !said.contains("neighbour"),
+        "{said}"
+    );
+    for (words, others, expected) in changes {
+        let node = &world.world.sites[0].node;
+        world.routings[0].change(node, words, others)?;
+        until(expected, || Ok(listed(&world)?.contains(expected)))
+            .with_context(|| format!("{}\n{}", listed(&world).unwrap_or_default(), world.told()))?;
+        ensure!(world.daemons[0].ok("status")?.contains(expected));
+        world.daemons[0].logged(expected)?;
+        ensure!(world.state(1)? == "up", "{}", world.told());
+        let node = &world.world.sites[0].node;
+        world.routings[0].change(node, others, words)?;
+        until("it is told again", || {
+            Ok(!listed(&world)?.contains(expected))
+        })?;
+        world.world.settle()?;
+    }
+    Ok(())
+}

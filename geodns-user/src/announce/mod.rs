@@ -8,6 +8,7 @@
 //! - [`probe`]: asks the node itself
 //! - [`route`]: the device, and the routes on it
 //! - [`snippet`]: the configuration with which BIRD and FRR carry the routes; pure
+//! - [`told`]: asks BIRD and FRR whether neighbours are told
 //! - [`machine`]: settings of this machine that are in the way
 //! - [`holder`]: the process that holds the device and outlives the daemon
 //!
@@ -24,6 +25,7 @@ pub mod machine;
 pub mod probe;
 pub mod route;
 pub mod snippet;
+pub mod told;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

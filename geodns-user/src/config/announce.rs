@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +15,10 @@ use crate::base::prefix;
 
 /// Prefixes, at the most.
 const MAX_PREFIXES: usize = 512;
+/// Sockets of routing daemons, at the most.
+const MAX_ROUTING: usize = 8;
+/// Where Debian's BIRD and FRR have their sockets.
+const ROUTING: [&str; 2] = ["/run/bird/bird.ctl", "/run/frr/bgpd.vty"];
 /// The table of the kernel's own addresses, where a route would take packets from the machine itself.
 const LOCAL_TABLE: i64 = 255;
 /// Number of the main routing table.
@@ -42,6 +47,8 @@ pub struct Announce {
     pub hold_down: RangeInclusive<Duration>,
     /// Nodes of the fleet that stay announced.
     pub keep: Keep,
+    /// Sockets of routing daemons that are asked whether neighbours are told.
+    pub routing: Vec<PathBuf>,
 }
 
 /// Nodes of a fleet that stay announced, whatever happens.
@@ -102,6 +109,10 @@ impl Reader<'_> {
         let keep = file
             .keep
             .map_or(Ok(Keep::Nodes(1)), |keep| self.keep(&keep));
+        let routing = match file.routing {
+            None => Ok(ROUTING.map(PathBuf::from).to_vec()),
+            Some(list) => self.routing(list),
+        };
         Ok(Announce {
             prefixes: prefixes?,
             device: device?,
@@ -112,7 +123,21 @@ impl Reader<'_> {
             drain: drain?,
             hold_down: hold_down?,
             keep: keep?,
+            routing: routing?,
         })
+    }
+
+    fn routing(&self, list: Spanned<Vec<Spanned<String>>>) -> Judged<Vec<PathBuf>> {
+        const KEY: &str = "announce.routing";
+        let span = list.span();
+        let list = list.into_inner();
+        if list.len() > MAX_ROUTING {
+            let message = format!("{} sockets; write at most {MAX_ROUTING}", list.len());
+            return self.error(span, KEY, message);
+        }
+        all(list
+            .into_iter()
+            .map(|path| self.path(Some(path), KEY, "").map(|(path, _)| path)))
     }
 
     /// Prefixes in each of which the server listens.

@@ -244,6 +244,8 @@ pub(super) struct Announce {
     pub hold_down: Option<Spanned<String>>,
     /// Nodes of the fleet that stay announced: a number, or a share. Default: 1.
     pub keep: Option<Spanned<Keep>>,
+    /// Sockets of BIRD and of FRR's bgpd, which geodns asks whether neighbours are told of the routes.
+    pub routing: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// A routing table: a number, or a name.

@@ -1197,10 +1197,12 @@ fn an_announcement_is_what_it_says() {
         drain: None,
         hold_down: s(30)..=s(900),
         keep: Keep::Nodes(1),
+        routing: vec!["/run/bird/bird.ctl".into(), "/run/frr/bgpd.vty".into()],
     };
     assert_eq!(announce(""), plain);
     let defaults = "device = \"geodns0\"\ntable = \"main\"\ninterval = \"250ms\"\nfall = 3\nrise = \"10s\"\n\
-                    drain = \"auto\"\nhold_down = \"30s..15m\"\nkeep = 1";
+                    drain = \"auto\"\nhold_down = \"30s..15m\"\nkeep = 1\n\
+                    routing = [\"/run/bird/bird.ctl\", \"/run/frr/bgpd.vty\"]";
     assert_eq!(announce(defaults), plain);
     let set = announce(
         "prefixes = [\"192.0.2.0/24\", \"2001:db8::53\"]\ntable = 53\ndrain = \"1m\"\nkeep = \"50%\"",
@@ -1209,6 +1211,7 @@ fn an_announcement_is_what_it_says() {
     assert_eq!(set.prefixes, Some(prefixes.to_vec()));
     assert_eq!((set.table, set.drain), (53, Some(s(60))));
     assert_eq!(set.keep, Keep::Percent(50));
+    assert!(announce("routing = []").routing.is_empty());
     for (section, expect) in [
         (
             "prefixes = []",
@@ -1265,6 +1268,10 @@ fn an_announcement_is_what_it_says() {
         (
             "keep = \"101%\"",
             "2: announce.keep: \"101%\" is not a share; write \"0%\" to \"100%\", or a number",
+        ),
+        (
+            "routing = [\"\"]",
+            "2: announce.routing: \"\" is not a path; write one",
         ),
     ] {
         check_error(with(section), &format!("etc/g.toml:{expect}"));

@@ -206,6 +206,32 @@ impl Routing {
         }
     }
 
+    /// The socket that it answers questions on.
+    pub fn socket(&self) -> PathBuf {
+        match self {
+            Self::Bird(bird) => bird.socket(),
+            Self::Frr(frr) => frr.folder.path().join("bgpd.vty"),
+        }
+    }
+
+    /// Has it run by another configuration: these words in the place of those.
+    pub fn change(&mut self, space: &Space, words: &str, others: &str) -> Result<()> {
+        let path = match self {
+            Self::Bird(bird) => bird.config(),
+            Self::Frr(frr) => frr.folder.path().join("bgpd.conf"),
+        };
+        let config = fs::read_to_string(&path)?;
+        ensure!(config.contains(words), "{config}");
+        let config = config.replace(words, others);
+        match self {
+            Self::Bird(bird) => bird.configure(&config),
+            Self::Frr(frr) => {
+                fs::write(&path, &config)?;
+                frr.again(space)
+            }
+        }
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         match self {

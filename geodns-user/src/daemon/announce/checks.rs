@@ -109,13 +109,15 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// A round, of the endpoints that are announced. It takes `patience`, and little more.
+    /// A round, of the endpoints that are announced. It takes `patience`, and little more. `told`: why no neighbour is told
+    /// of them.
     pub async fn round(
         &mut self,
         daemon: &Daemon,
         endpoints: &[Endpoint],
         links: &Links,
         patience: Duration,
+        told: Option<String>,
     ) -> Vec<Check> {
         let world = daemon.world.load_full();
         let question = Question::of(&world);
@@ -139,7 +141,9 @@ impl Checks {
         let others = [0, 1].map(|transport| before[transport] != after[transport]);
         let asked = asked.into_iter().map(|asked| of_socket(&asked, others));
         let checks = self.program.iter().cloned().chain(asked);
-        checks.chain(routing(machine::has_follower())).collect()
+        checks
+            .chain(routing(machine::has_follower(), told))
+            .collect()
     }
 
     /// Queries of others so far, in both paths.
@@ -251,12 +255,15 @@ impl Checks {
     }
 }
 
-/// The check for a program that follows the routes of this machine. Without one nobody carries them, and the node is as
-/// well as before.
-fn routing(has_follower: Option<bool>) -> Option<Check> {
-    let fault = (!has_follower?).then(|| {
-        "no program follows the routes of this machine, so nobody carries them: is BIRD or FRR running?".to_owned()
-    });
+/// The check for a program that follows the routes of this machine and tells neighbours of them; `told`: why none is
+/// told. Without one nobody carries them, and the node is as well as before.
+fn routing(has_follower: Option<bool>, told: Option<String>) -> Option<Check> {
+    let fault = match has_follower? {
+        true => told,
+        false => Some(
+            "no program follows the routes of this machine, so nobody carries them: is BIRD or FRR running?".to_owned(),
+        ),
+    };
     Some(Check {
         counts: false,
         ..Check::new(ROUTING, "daemon", fault)

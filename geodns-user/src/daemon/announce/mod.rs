@@ -2,6 +2,7 @@
 //!
 //! - `checks`: a round of checks of the node itself
 //! - `kept`: survives restarts, on this node alone
+//! - `neighbours`: whether neighbours are told of its routes
 //! - `rounds`: the thread: checks, decides, and tells the holder of the device
 //! - `calls`: the calls of the API
 //!
@@ -10,6 +11,7 @@
 mod calls;
 mod checks;
 mod kept;
+mod neighbours;
 mod rounds;
 
 use std::collections::BTreeSet;
@@ -110,6 +112,15 @@ impl Announcing {
             due: Notify::new(),
             rounds: watch::channel(Some(0)).0,
         }))
+    }
+
+    /// The routes that are in force.
+    fn routes(&self) -> Vec<IpNet> {
+        let seen = lock(&self.seen);
+        match seen.state.metric() {
+            Some(_) => seen.prefixes.iter().copied().collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Keeps a change on disk. Blocks on it.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::checks::{Check, Checks, verdict};
+use super::neighbours::Neighbours;
 use super::{Announcing, Seen};
 use crate::announce::course::{Course, Decision, Rules};
 use crate::announce::hold_down::HoldDown;
@@ -61,6 +62,7 @@ struct Rounds<'a> {
     announcing: &'a Announcing,
     course: Course,
     checks: Checks,
+    neighbours: Neighbours,
     holder: Holder,
     endpoints: Vec<Endpoint>,
     /// Failures that the disk has, or will have.
@@ -79,6 +81,7 @@ impl<'a> Rounds<'a> {
             announcing,
             course: Course::new(rules(&config), hold_down),
             checks: Checks::default(),
+            neighbours: Neighbours::default(),
             holder: Holder::new(Options {
                 socket: daemon.holder_socket(),
                 device: config.device,
@@ -120,9 +123,10 @@ impl<'a> Rounds<'a> {
             .iter()
             .find(|prefix| !announced.iter().any(|at| prefix.contains(&at.address)));
         let (daemon, announcing) = (self.daemon, self.announcing);
+        let told = self.neighbours.poll(config, &announcing.routes());
         let checks = self
             .checks
-            .round(daemon, &announced, &links, patience)
+            .round(daemon, &announced, &links, patience, told)
             .await;
         let now = now_unix_ms();
         self.course.set_rules(rules(config));
@@ -264,8 +268,10 @@ impl Rounds<'_> {
             routing.and_then(|check| check.fault.clone())
         };
         match (fault(before), fault(now)) {
-            (None, Some(fault)) => tracing::warn!("{fault}"),
-            (Some(_), None) => tracing::info!("a program follows the routes of this machine"),
+            (before, Some(fault)) if before.as_ref() != Some(&fault) => tracing::warn!("{fault}"),
+            (Some(_), None) => {
+                tracing::info!("the routing daemon carries the routes of this machine")
+            }
             _ => {}
         }
     }

@@ -5,6 +5,7 @@
 //! | map | entry | layout |
 //! | --- | --- | --- |
 //! | COUNTERS | [`Counters`] | packets by verdict, those over a budget, and tallies; on each CPU |
+//! | TRAFFIC | [`Traffic`] | packets by fate, in the slot of the interface that they came by; on each CPU |
 //! | HEARTBEAT | [`Heartbeat`] | how long the program goes on answering |
 //! | LISTEN | [`Listen`] | open-addressed, [`Listen::PROBES`] slots; a slot's key changes only while the slot is empty and after a grace period |
 //! | COOKIES | [`Cookies`] | secrets, and a row with the number of the secret that makes cookies and of the other good one |
@@ -19,18 +20,19 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::abi::Row;
 use crate::cookie::Secret;
-use crate::verdict::COUNTERS;
+use crate::verdict::{COUNTERS, Fate};
 
 /// Version of the layout of what is pinned; shared maps are pinned under it.
 pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
 
 /// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
 /// says which.
-pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0x7cd3_0cee_a759_9ecb];
+pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0xb94e_a9fe_27b4_a369];
 
 /// The maps that are pinned, and shared by all instances of the program.
-pub const MAPS: [&str; 7] = [
+pub const MAPS: [&str; 8] = [
     "COUNTERS",
+    "TRAFFIC",
     "HEARTBEAT",
     "LISTEN",
     "COOKIES",
@@ -41,6 +43,25 @@ pub const MAPS: [&str; 7] = [
 
 /// A value of COUNTERS: packets by verdict, and tallies.
 pub type Counters = [u64; COUNTERS];
+
+/// Slots of TRAFFIC. Reading one is a system call, so only those of attached interfaces are read.
+pub const TRAFFIC_SLOTS: u32 = 64;
+
+/// A value of TRAFFIC: packets by [`Fate`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Traffic {
+    /// Packets.
+    pub by_fate: [u64; Fate::COUNT],
+}
+
+impl Traffic {
+    /// The slot of an interface. Interfaces may share one.
+    #[inline(always)]
+    pub const fn slot(ifindex: u32) -> u32 {
+        ifindex & (TRAFFIC_SLOTS - 1)
+    }
+}
 
 /// Rules of all kinds, at the most: each has a counter in DROPPED.
 pub const BLOCK_COUNTERS: u32 = 16_384;
@@ -272,7 +293,7 @@ mod tests {
 
     use super::*;
     use crate::address;
-    use crate::verdict::{Tally, Verdict};
+    use crate::verdict::{Fate, Tally, Verdict};
     use crate::watch::Watch;
 
     /// FNV-1a, of 64 bits.
@@ -322,6 +343,11 @@ mod tests {
         all.number("over budget", u64::from(Verdict::OVER_BUDGET));
         for tally in Tally::ALL {
             all.number(tally.name(), u64::from(tally.index()));
+        }
+        take!(all: Traffic { by_fate });
+        all.number("slots of traffic", u64::from(TRAFFIC_SLOTS));
+        for fate in Fate::ALL {
+            all.number(fate.name(), *fate as u64);
         }
         all.number("rules", u64::from(BLOCK_COUNTERS));
 

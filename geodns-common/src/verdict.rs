@@ -130,6 +130,45 @@ counted! {
     WatchLost = "watch_lost",
 }
 
+counted! {
+    /// The fate of a packet, coarser than its verdict: counted for each interface.
+    Fate:
+    /// Answered.
+    Answered = "answered",
+    /// Dropped: by a rule or a limit, over a budget, a DNS response, or aborted.
+    Dropped = "dropped",
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = "not_ip",
+    /// Passed: not UDP.
+    NotUdp = "not_udp",
+    /// Passed: UDP to another port.
+    OtherPort = "other_port",
+    /// Passed: to an address that we do not serve, or in a VLAN that the interface does not have.
+    OtherAddress = "other_address",
+    /// Passed: to another machine's MAC address.
+    OtherMac = "other_mac",
+    /// Passed: a query to us that is for the slow path.
+    Passed = "passed",
+}
+
+impl Fate {
+    /// Fates, a power of two, so that an index can be masked.
+    pub const COUNT: usize = 8;
+    /// Whether the program has not looked whether the packet is a query to us, or found it to be none.
+    pub const fn is_unread(self) -> bool {
+        self as u32 >= Self::NotIp as u32 && self as u32 <= Self::OtherMac as u32
+    }
+
+    /// Verdicts between [`Verdict::NotIp`] and [`Verdict::OtherMac`] are fates as well, and stand so far behind them.
+    const BEHIND: u32 = Verdict::NotIp as u32 - Self::NotIp as u32;
+}
+
+const _: () = {
+    assert!(Fate::ALL.len() == Fate::COUNT);
+    assert!(Verdict::OtherMac as u32 - Fate::OtherMac as u32 == Fate::BEHIND);
+    assert!(Fate::Passed as u32 == Fate::OtherMac as u32 + 1);
+};
+
 /// Counters, a power of two, so that an index can be masked: those of verdicts; from the half on those of what
 /// was over the budget of each; the last ones are tallies'.
 pub const COUNTERS: usize = 128;
@@ -166,6 +205,20 @@ impl Verdict {
         self as u32 >= Self::Limited as u32 && self as u32 <= Self::Blocked as u32
     }
 
+    /// The number of the packet's [`Fate`], if the packet is not over a budget.
+    #[inline(always)]
+    pub const fn fate(self) -> u32 {
+        if self.is_answer() {
+            Fate::Answered as u32
+        } else if (self as u32) < Self::NotIp as u32 {
+            Fate::Dropped as u32
+        } else if self as u32 > Self::OtherMac as u32 {
+            Fate::Passed as u32
+        } else {
+            self as u32 - Fate::BEHIND
+        }
+    }
+
     /// How far the counter of packets that were dropped, since too many had been passed for the same reason, is
     /// from that of the verdict.
     pub const OVER_BUDGET: u32 = COUNTERS as u32 / 2;
@@ -180,5 +233,26 @@ impl Verdict {
     #[inline(always)]
     pub fn from_index(index: u32) -> Option<Self> {
         Self::ALL.get(opaque(index as usize)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_verdict_has_the_fate_that_its_name_says() {
+        for verdict in Verdict::ALL {
+            let fate = Fate::ALL[verdict.fate() as usize];
+            let expected = match verdict.name().strip_prefix("pass_") {
+                None if verdict.is_answer() => "answered",
+                None => "dropped",
+                Some(
+                    name @ ("not_ip" | "not_udp" | "other_port" | "other_address" | "other_mac"),
+                ) => name,
+                Some(_) => "passed",
+            };
+            assert_eq!(fate.name(), expected, "{verdict:?}");
+        }
     }
 }

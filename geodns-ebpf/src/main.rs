@@ -24,12 +24,13 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
+use geodns_common::layout::Traffic;
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
 use geodns_common::respond::respond;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
-use geodns_common::verdict::{COUNTERS, Tally, Verdict};
+use geodns_common::verdict::{COUNTERS, Fate, Tally, Verdict};
 
 use crate::maps::Maps;
 
@@ -45,6 +46,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     settle(verdict);
     let is_over_budget = verdict.has_budget() && is_over_budget(verdict);
     let counted = count(verdict, is_over_budget);
+    count_traffic(&ctx, verdict, is_over_budget);
     sample(verdict, counted);
     watch::report(&ctx, verdict);
     log(&ctx, verdict);
@@ -170,6 +172,23 @@ fn count(verdict: Verdict, is_over_budget: bool) -> u64 {
         *counter += 1;
         *counter
     }
+}
+
+/// Counts a packet's fate on this CPU, for the interface that the packet came by.
+#[inline(always)]
+fn count_traffic(ctx: &XdpContext, verdict: Verdict, is_over_budget: bool) {
+    let slot = Traffic::slot(ctx.ingress_ifindex() as u32);
+    let Some(traffic) = maps::TRAFFIC.get_ptr_mut(slot) else {
+        return;
+    };
+    let fate = match is_over_budget {
+        true => Fate::Dropped as u32,
+        false => verdict.fate(),
+    };
+    // LLVM would drop the mask, which the verifier needs.
+    let fate = opaque(fate as usize) & (Fate::COUNT - 1);
+    // SAFETY: the index is masked; this CPU's copy is not written by another.
+    unsafe { (*traffic).by_fate[fate] += 1 };
 }
 
 /// Keeps one in [`Seen::EVERY`] clients that were answered.

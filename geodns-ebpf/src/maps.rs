@@ -14,6 +14,7 @@ use geodns_common::address;
 use geodns_common::block::BlockTable;
 use geodns_common::layout::{
     self, Cookies, Counters, Heartbeat, Listen, SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch,
+    TRAFFIC_SLOTS, Traffic,
 };
 use geodns_common::limit;
 use geodns_common::opaque::opaque_ref;
@@ -101,6 +102,9 @@ pub static SEEN: Array<Seen> = Array::with_max_entries(Seen::SLOTS, MMAPABLE);
 /// Packets by verdict, and tallies.
 #[map]
 pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+/// Packets by fate, by interface.
+#[map]
+pub static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(TRAFFIC_SLOTS, 0);
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);

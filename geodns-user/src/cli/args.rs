@@ -107,7 +107,11 @@ pub enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Map(map::Command),
     /// Show what the daemon serves, where, and since when
-    Status,
+    Status {
+        /// Say in one line whether all is well, for monitoring: the exit code is 0 (OK), 1 (WARNING) or 2 (CRITICAL)
+        #[arg(long)]
+        check: bool,
+    },
     /// Show the counters of the fast path, by verdict, and of the slow path
     Stats(stats::Arguments),
     /// Show queries and answers as they come: by name, region, mirror, client and verdict, with their times
@@ -274,7 +278,8 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
             show(reply, json, status::reloaded)?
         }
         Command::Stats(of) => return stats::ask(of, client, json).await,
-        Command::Status => {
+        Command::Status { check: true } => return status::check(client, json).await,
+        Command::Status { check: false } => {
             let reply = client.status().await?;
             show(reply, json, |status| status::text(status, verbose))?
         }

@@ -8,7 +8,7 @@
 //! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error; `zone
 //! check`: on standard output, as the warnings), or with `--json` as JSON on standard output; 2 for wrong
 //! usage; 3 if `explain` finds that the kernel answers otherwise than it should; 4 if `preview` finds that
-//! clients would move.
+//! clients would move. `status --check` has those of monitoring: 0, 1 and 2.
 
 mod acme;
 mod announce;
@@ -57,6 +57,12 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         // Which has been said on standard output.
         Err(error) if error.is::<zone::Broken>() => ExitCode::FAILURE,
+        Err(error) if error.is::<status::Trouble>() => {
+            let trouble = error.downcast_ref::<status::Trouble>();
+            trouble.map_or(ExitCode::FAILURE, |trouble| {
+                ExitCode::from(trouble.exit_code())
+            })
+        }
         Err(error) if error.is::<preview::Moves>() => ExitCode::from(preview::MOVES),
         Err(error) => {
             // Beside an explanation, which is on standard output, a disagreement is said for people.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use crossterm::terminal::size;
+use geodns_common::verdict::Fate;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::output::{NUMBER, TEXT, print, print_json, print_raw, render, show, terminal_width};
 use crate::control::client::Client;
-use crate::control::status::Stats;
+use crate::control::status::{InterfaceStats, Stats};
 use crate::observe;
 use crate::serve;
 
@@ -107,7 +108,42 @@ fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool, width: Opti
         all,
         width,
     );
-    format!("{fast}\n{slow}")
+    let interfaces = interfaces(&now.interfaces, all, width);
+    format!("{fast}\n{slow}{interfaces}")
+}
+
+/// What became of packets, by interface; one interface alone has nothing to be compared with.
+fn interfaces(now: &[InterfaceStats], all: bool, width: Option<u16>) -> String {
+    if now.len() < 2 && !all && !now.iter().any(|of| of.blind) {
+        return String::new();
+    }
+    let columns = [
+        ("INTERFACE", TEXT),
+        ("ANSWERED", NUMBER),
+        ("DROPPED", NUMBER),
+        ("PASSED", NUMBER),
+        ("SLOW PATH GOT", NUMBER),
+        ("PASSED UNREAD", TEXT),
+    ];
+    let rows = now.iter().map(|of| {
+        let count = |fate: Fate| of.kernel.get(fate.name()).copied().unwrap_or(0);
+        let unread = Fate::ALL
+            .iter()
+            .filter(|fate| fate.is_unread() && count(**fate) > 0);
+        let mut unread: Vec<String> = unread
+            .map(|fate| format!("{} {}", fate.name(), count(*fate)))
+            .collect();
+        if of.blind {
+            unread.push("blind: see geodns status".to_owned());
+        }
+        let mut row = vec![of.interfaces.join(", ")];
+        row.extend(
+            [Fate::Answered, Fate::Dropped, Fate::Passed].map(|fate| count(fate).to_string()),
+        );
+        row.extend([of.slow.to_string(), unread.join(", ")]);
+        row
+    });
+    format!("\n{}", render(&columns, rows, width))
 }
 
 type Counts = BTreeMap<String, u64>;
@@ -212,6 +248,7 @@ mod tests {
         let now = Stats {
             kernel: named.collect(),
             slow: slow.collect(),
+            interfaces: Vec::new(),
         };
         let whole = stats(&now, None, true, None);
         for width in [80, 100, 200] {

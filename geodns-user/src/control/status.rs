@@ -62,7 +62,7 @@ impl Client {
 }
 
 /// `GET /v1/status`
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Version of the daemon.
     pub version: String,
@@ -94,6 +94,9 @@ pub struct Status {
     /// Why the program is not loaded, though `kernel.mode` is not off. The slow path answers everything.
     #[serde(default)]
     pub not_loaded: Option<String>,
+    /// Interfaces that it is attached to, and whose queries it does not see.
+    #[serde(default)]
+    pub blind: Vec<Blind>,
     /// Counts of what is in the plan.
     pub zones: u64,
     /// Zones that are there because a catalog lists them (RFC 9432).
@@ -186,6 +189,19 @@ pub struct WaitingInterface {
     pub reason: String,
 }
 
+/// Queries that the slow path got by an interface, and that the program there did not see.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Blind {
+    /// Name; several names, where queries of one may come by another.
+    pub interfaces: Vec<String>,
+    /// The counter of the interface that grew in place of `passed`; `not_run`: none did.
+    pub cause: String,
+    /// Queries that were missing when some were missing last, in 10 s.
+    pub missing: u64,
+    /// What it means, and what to do about it.
+    pub message: String,
+}
+
 /// A prefix table.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AtlasStatus {
@@ -219,6 +235,23 @@ pub struct Stats {
     pub kernel: BTreeMap<String, u64>,
     /// Slow path, by name.
     pub slow: BTreeMap<String, u64>,
+    /// Interfaces that the program is attached to.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceStats>,
+}
+
+/// Counters of an interface that the program is attached to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct InterfaceStats {
+    /// Name; several names, where they share counters.
+    pub interfaces: Vec<String>,
+    /// Packets that the program saw, by what became of them: `answered`, `dropped`, `passed` (queries for the slow
+    /// path), and those that it passed unread.
+    pub kernel: BTreeMap<String, u64>,
+    /// Queries over UDP that came to the slow path by it, or by an interface above it.
+    pub slow: u64,
+    /// Whether the program does not see its queries: `/v1/status` has the cause.
+    pub blind: bool,
 }
 
 /// How a node follows the store of its fleet, in short.
@@ -260,6 +293,7 @@ mod tests {
                 missing_interfaces: Vec::new(),
                 waiting_interfaces: Vec::new(),
                 not_loaded: None,
+                blind: Vec::new(),
                 zones: 1,
                 members: 0,
                 signed_zones: Vec::new(),

@@ -133,9 +133,16 @@ impl Daemon {
         follow.endpoints = wanted;
         let before = self.not_attached();
         let daemon = Arc::clone(self);
-        tokio::task::spawn_blocking(move || match daemon.lock_kernel() {
-            Some(mut kernel) => kernel.follow(&addresses, &netdevs),
-            None => Ok(()),
+        self.server.set_own_addresses(netdevs.own_addresses());
+        tokio::task::spawn_blocking(move || {
+            let Some(mut kernel) = daemon.lock_kernel() else {
+                return Ok(());
+            };
+            let followed = kernel.follow(&addresses, &netdevs);
+            if let Some(sight) = &daemon.sight {
+                sight.follow(&kernel, &netdevs);
+            }
+            followed
         })
         .await??;
         if self.not_attached() != before {

@@ -16,6 +16,7 @@
 //! - `zones`: zones that change on their own
 //! - `in_force`: a change comes in force, each thing of it by its feature
 //! - `fleet`: the fleet that this node is in
+//! - `sight`: whether the program sees the queries of the interfaces that it is attached to
 //! - `listen`: addresses that the server listens on
 //! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`
@@ -49,6 +50,7 @@ mod privileges;
 mod reasons;
 mod reload;
 mod report;
+mod sight;
 mod start;
 mod status;
 mod stop;
@@ -70,6 +72,7 @@ use force::{Changes, InService, Upkeep};
 use listen::Listening;
 use mirrors::Mirrors;
 use report::Report;
+use sight::Sight;
 use watch::Lookers;
 use zones::ChangingZones;
 
@@ -107,6 +110,8 @@ struct Daemon {
     /// `None` with `kernel.mode = "off"`.
     kernel: Option<Mutex<Kernel>>,
     counters: Option<Arc<Counters>>,
+    /// `None` with `kernel.mode = "off"`.
+    sight: Option<Sight>,
     changes: Changes,
     /// `None`: the configuration names no fleet.
     fleet: Option<Arc<Link>>,

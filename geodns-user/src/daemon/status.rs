@@ -96,6 +96,7 @@ impl status::Service for Control {
             missing_interfaces: waiting.iter().map(|at| at.name.clone()).collect(),
             waiting_interfaces: waiting,
             not_loaded: daemon.report.not_loaded.clone(),
+            blind: daemon.blind(),
             zones: world.zones.load().len() as u64,
             members: config.members().count() as u64,
             signed_zones: {
@@ -147,6 +148,10 @@ impl status::Service for Control {
         Ok(Stats {
             kernel,
             slow: self.0.server.stats().snapshot(),
+            interfaces: self
+                .0
+                .interface_stats()
+                .map_err(|error| Failure::Internal(error.to_string()))?,
         })
     }
 }

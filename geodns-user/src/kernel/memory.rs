@@ -6,7 +6,7 @@ use aya::util::nr_cpus;
 use geodns_common::abi::{self, Row, Seen, Settings};
 use geodns_common::block::BlockTable;
 use geodns_common::layout::{
-    self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch,
+    self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch, Traffic,
 };
 use geodns_common::limit;
 use geodns_common::scratch::Scratch;
@@ -99,7 +99,7 @@ pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 
 }
 
 /// The maps whose sizes the program has, those that all instances share among them.
-fn others() -> [Map; 16] {
+fn others() -> [Map; 17] {
     [
         Map::new::<BlockTable>("RULES", Kind::Mapped, 1),
         // What is in it comes and goes, and is small beside the rest.
@@ -111,6 +111,7 @@ fn others() -> [Map; 16] {
         Map::new::<[Row; COUNTERS / 2]>("BUDGETS", Kind::PerCpu, 1),
         Map::new::<Scratch>("SCRATCH", Kind::PerCpu, 1),
         Map::new::<Counters>("COUNTERS", Kind::PerCpu, 1),
+        Map::new::<Traffic>("TRAFFIC", Kind::PerCpu, layout::TRAFFIC_SLOTS),
         Map::new::<u64>("DROPPED", Kind::PerCpu, layout::BLOCK_COUNTERS),
         Map::new::<Sketch>("SKETCHES", Kind::PerCpu, 2 * SKETCH_ROWS),
         Map::new::<Heartbeat>("HEARTBEAT", Kind::Mapped, 1),

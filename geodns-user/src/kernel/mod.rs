@@ -15,6 +15,7 @@
 //! - [`watch`]: what it tells of what goes by
 //! - [`trial`]: runs of it on a packet that nobody sent
 //! - [`netdev`], [`follow`]: the interfaces, and their changes
+//! - [`intake`]: those that packets and queries reach us by, and that belong together
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
 //! - `error`: what can go wrong
@@ -46,6 +47,7 @@ mod error;
 pub mod follow;
 pub mod heartbeat;
 pub mod instance;
+pub mod intake;
 pub mod link;
 pub mod listen;
 pub mod memory;
@@ -87,7 +89,7 @@ use link::Attachment;
 use listen::Listening;
 use netdev::Netdevs;
 use pins::{Left, Pins};
-use shared::{Counters, SharedMaps};
+use shared::{Counters, SharedMaps, Traffic};
 use waiting::Waiting;
 use watch::{Sightings, Sketches, Watching};
 
@@ -359,6 +361,11 @@ impl Kernel {
     /// The sketches of the prefixes that ask most.
     pub fn sketches(&self) -> Result<Sketches, Error> {
         self.shared.sketches()
+    }
+
+    /// The counters of interfaces.
+    pub fn traffic(&self) -> Result<Traffic, Error> {
+        self.shared.traffic()
     }
 
     /// Packets that a rule dropped, by its counter.

@@ -211,6 +211,21 @@ impl Netdevs {
         })
     }
 
+    /// The parts of a bond or a bridge.
+    pub fn parts(&self, master: u32) -> impl Iterator<Item = &Netdev> {
+        let all = self.0.iter();
+        all.filter(move |netdev| netdev.master == Some(master))
+    }
+
+    /// All addresses of this host.
+    pub fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        let of = |netdev: &Netdev| {
+            let addresses = netdev.addresses.iter().chain(&netdev.link_local);
+            addresses.copied().collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of).collect()
+    }
+
     /// The MAC address of frames that come in through an interface, and are for this host. Frames for the parts of a
     /// bridge have the bridge's.
     pub fn mac(&self, ifindex: u32) -> Option<Mac> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, MapInfo, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader};
 use geodns_common::layout::MAPS;
-use geodns_common::verdict::COUNTERS;
+use geodns_common::verdict::{COUNTERS, Fate};
 
 use super::block::BlockCounters;
 use super::cookies::Cookies;
@@ -34,6 +34,26 @@ impl Counters {
     pub fn read(&self) -> Result<[u64; COUNTERS], Error> {
         let mut sums = [0u64; COUNTERS];
         for cpu in self.0.get(&0, 0).map_err(Error::counters)?.iter() {
+            for (sum, count) in sums.iter_mut().zip(cpu) {
+                *sum = sum.wrapping_add(*count);
+            }
+        }
+        Ok(sums)
+    }
+}
+
+/// Packets by fate, by interface.
+pub struct Traffic(PerCpuArray<MapData, [u64; Fate::COUNT]>);
+
+impl Traffic {
+    /// Sums over all CPUs of what came by the interfaces of a slot, in the order of `Fate::ALL`.
+    pub fn read(&self, slot: u32) -> Result<[u64; Fate::COUNT], Error> {
+        let mut sums = [0u64; Fate::COUNT];
+        let failed = |error| Error::Map {
+            map: "TRAFFIC",
+            reason: chain(&error),
+        };
+        for cpu in self.0.get(&slot, 0).map_err(failed)?.iter() {
             for (sum, count) in sums.iter_mut().zip(cpu) {
                 *sum = sum.wrapping_add(*count);
             }
@@ -112,6 +132,16 @@ impl SharedMaps {
         PerCpuArray::try_from(self.map("COUNTERS")?)
             .map(Counters)
             .map_err(Error::counters)
+    }
+
+    /// The counters of interfaces.
+    pub fn traffic(&self) -> Result<Traffic, Error> {
+        PerCpuArray::try_from(self.map("TRAFFIC")?)
+            .map(Traffic)
+            .map_err(|error| Error::Map {
+                map: "TRAFFIC",
+                reason: chain(&error),
+            })
     }
 
     /// Counters of block rules.

@@ -3,12 +3,13 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
 use geodns_common::wire::MAX_UDP_SIZE;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Datagrams of a batch, at the most.
 pub const BATCH: usize = 32;
@@ -16,6 +17,8 @@ pub const BATCH: usize = 32;
 const QUERY_MAX: usize = 4096;
 /// Octets of a response over UDP, usually.
 const RESPONSE: usize = MAX_UDP_SIZE as usize;
+/// 8-byte words of what the system tells beside a query: the interface and the address, of either family.
+const CONTROL: usize = 8;
 /// How long to wait for room in a socket's buffer, in milliseconds; then answers are lost, so that
 /// an interface that sends nothing does not stop the others.
 const ROOM_MS: u16 = 10;
@@ -27,6 +30,8 @@ pub struct Batch {
     clients: Box<[libc::sockaddr_storage]>,
     /// Octets of each query, and of its sender's address.
     lengths: [(usize, libc::socklen_t); BATCH],
+    /// Index of the interface that each came by; 0: nobody tells.
+    interfaces: [u32; BATCH],
     responses: Box<[Vec<u8>]>,
 }
 
@@ -40,6 +45,7 @@ impl Batch {
             queries: vec![[0; QUERY_MAX]; BATCH].into(),
             clients: vec![nobody; BATCH].into(),
             lengths: [(0, 0); BATCH],
+            interfaces: [0; BATCH],
             responses: (0..BATCH).map(|_| Vec::with_capacity(RESPONSE)).collect(),
         }
     }
@@ -51,9 +57,10 @@ impl Batch {
         let mut vectors: [libc::iovec; BATCH] = unsafe { zeroed() };
         // SAFETY: as above.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { zeroed() };
+        let mut controls = [[0_u64; CONTROL]; BATCH];
         let places = self.queries.iter_mut().zip(&mut self.clients);
-        let slots = vectors.iter_mut().zip(&mut headers);
-        for ((query, client), (vector, header)) in places.zip(slots) {
+        let slots = vectors.iter_mut().zip(&mut headers).zip(&mut controls);
+        for ((query, client), ((vector, header), control)) in places.zip(slots) {
             vector.iov_base = query.as_mut_ptr().cast();
             vector.iov_len = query.len();
             let header = &mut header.msg_hdr;
@@ -61,9 +68,11 @@ impl Batch {
             header.msg_namelen = size_of_val(client) as libc::socklen_t;
             header.msg_iov = vector;
             header.msg_iovlen = 1;
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = size_of_val(control) as _;
         }
-        // SAFETY: there are BATCH headers; each points to a query's and an address's memory of the
-        // length it says, which live until after the call and which nothing else refers to.
+        // SAFETY: there are BATCH headers; each points to memory of a query, an address and a control message, of the
+        // lengths it says, which live until after the call and which nothing else refers to.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -74,9 +83,11 @@ impl Batch {
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (length, header) in self.lengths.iter_mut().zip(&headers[..received]) {
+        let places = self.lengths.iter_mut().zip(&mut self.interfaces);
+        for ((length, ifindex), header) in places.zip(&headers[..received]) {
             let octets = (header.msg_len as usize).min(QUERY_MAX);
             *length = (octets, header.msg_hdr.msg_namelen);
+            *ifindex = interface(&header.msg_hdr);
         }
         self.received = received;
         Ok(received)
@@ -88,6 +99,15 @@ impl Batch {
         queries
             .take(self.received)
             .map(|(query, &(len, _))| &query[..len])
+    }
+
+    /// Senders, and the interfaces that their queries came by, of those queries whose socket tells.
+    pub fn arrivals(&self) -> impl Iterator<Item = (IpAddr, u32)> {
+        let places = self.clients.iter().zip(self.interfaces);
+        places
+            .take(self.received)
+            .filter(|(_, ifindex)| *ifindex != 0)
+            .filter_map(|(client, ifindex)| Some((address(client)?.ip(), ifindex)))
     }
 
     /// Answers each query into its response, which is empty before; what stays empty is not sent.
@@ -183,10 +203,43 @@ fn address(raw: &libc::sockaddr_storage) -> Option<SocketAddr> {
     }
 }
 
+/// Has the system tell the interface of each query that comes to a socket.
+pub fn tell_interface(socket: &impl AsFd, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        IpAddr::V6(_) => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+    }
+    Ok(())
+}
+
+/// The index of the interface that a message came by, if the system has told; else 0.
+fn interface(header: &libc::msghdr) -> u32 {
+    // SAFETY: the system has written control messages where the header says, or says that there are none.
+    let Some(control) = (unsafe { libc::CMSG_FIRSTHDR(header).as_ref() }) else {
+        return 0;
+    };
+    // SAFETY: the data of a control message stands behind its header.
+    let data = unsafe { libc::CMSG_DATA(control) };
+    match (control.cmsg_level, control.cmsg_type) {
+        (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+            // SAFETY: the type says what the data is.
+            let info: libc::in_pktinfo =
+                unsafe { data.cast::<libc::in_pktinfo>().read_unaligned() };
+            info.ipi_ifindex as u32
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+            // SAFETY: as above.
+            let info: libc::in6_pktinfo =
+                unsafe { data.cast::<libc::in6_pktinfo>().read_unaligned() };
+            info.ipi6_ifindex
+        }
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
-    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -228,6 +281,28 @@ mod tests {
                 client.set_nonblocking(true).unwrap();
                 assert!(client.recv(&mut response).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn a_socket_tells_the_interface_if_it_is_asked_to() {
+        for (any, tells) in [
+            ("127.0.0.1:0", true),
+            ("[::1]:0", true),
+            ("127.0.0.1:0", false),
+        ] {
+            let server = UdpSocket::bind(any).unwrap();
+            let at = server.local_addr().unwrap();
+            if tells {
+                tell_interface(&server, at.ip()).unwrap();
+            }
+            let client = UdpSocket::bind(any).unwrap();
+            client.send_to(&[7], at).unwrap();
+            let mut batch = Batch::new();
+            assert_eq!(batch.receive(server.as_fd()).unwrap(), 1);
+            let lo = nix::net::if_::if_nametoindex("lo").unwrap();
+            let expected = tells.then_some((at.ip(), lo));
+            assert_eq!(batch.arrivals().collect::<Vec<_>>(), expected.as_slice());
         }
     }
 

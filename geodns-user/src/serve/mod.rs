@@ -12,6 +12,7 @@
 //! - `stats`: the counters
 //! - `seen`: a sample of the clients that were answered lately
 //! - `asked`: a sample of the names that were asked for since the kernel's table lacks them
+//! - `arrivals`: queries over UDP by the interface that they came by
 //! - `seldom`: lines of the log that strangers cause
 //! - `notices`: the queue of NOTIFYs
 //! - `tsig`: verifies and makes TSIG signatures
@@ -63,6 +64,7 @@
 //! **A panic while answering** is caught. The message is answered with SERVFAIL, `panics` counts it, and the worker goes
 //! on. The log has the query in hex, for one panic each 10 s.
 
+mod arrivals;
 mod asked;
 mod authority;
 mod batch;
@@ -98,6 +100,7 @@ mod write;
 
 use std::net::IpAddr;
 
+pub use arrivals::ByInterface;
 pub use authority::authority;
 pub use batch::BATCH;
 pub use endpoint::Endpoint;

@@ -1,6 +1,6 @@
 //! The server: which addresses it answers on, and the sockets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::iter;
@@ -17,8 +17,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
+use super::arrivals::{Arrivals, ByInterface};
 use super::asked::Asked;
 use super::authority::authority;
+use super::batch::tell_interface;
 use super::connections::Connections;
 use super::endpoint::Endpoint;
 use super::guard::Guarded;
@@ -44,6 +46,8 @@ pub struct Options {
     pub port: u16,
     /// Listen on addresses that no interface has yet (anycast addresses that come and go).
     pub freebind: bool,
+    /// Count queries over UDP by the interface that they come by.
+    pub by_interface: bool,
     /// Threads that answer over UDP, each with a socket for each address.
     pub workers: usize,
     /// TCP and TLS connections, at the most. There are fewer where files are short.
@@ -60,6 +64,7 @@ impl Default for Options {
         Self {
             port: 53,
             freebind: false,
+            by_interface: false,
             workers: available_parallelism().map_or(1, NonZero::get).min(16),
             tcp_connections: 4096,
             files: file_limit(),
@@ -241,6 +246,7 @@ impl Server {
                 is_silent: AtomicBool::new(false),
                 seen: Seen::default(),
                 asked: Asked::new(options.workers()),
+                arrivals: Arrivals::new(options.workers()),
                 notices,
             }),
             options,
@@ -308,6 +314,16 @@ impl Server {
     /// The counters.
     pub fn stats(&self) -> &Stats {
         &self.shared.stats
+    }
+
+    /// Queries of others over UDP, by the index of the interface that they came by ([`Options::by_interface`]).
+    pub fn by_interface(&self) -> ByInterface {
+        self.shared.arrivals.read()
+    }
+
+    /// Takes these for this host's own addresses.
+    pub fn set_own_addresses(&self, addresses: BTreeSet<IpAddr>) {
+        self.shared.arrivals.set_own(addresses);
     }
 
     /// Names that were asked for since the last time and are not in the kernel's table, though they might be;
@@ -493,6 +509,9 @@ impl Server {
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         }
         udp::ignore_path_mtu(&socket, at.address)?;
+        if self.options.by_interface {
+            tell_interface(&socket, at.address)?;
+        }
         socket.bind(&SocketAddr::new(at.address, port).into())?;
         Ok(socket)
     }

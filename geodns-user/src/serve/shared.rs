@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::arrivals::Arrivals;
 use super::asked::Asked;
 use super::connections::Connections;
 use super::guard::Guarded;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub is_silent: AtomicBool,
     pub seen: Seen,
     pub asked: Asked,
+    pub arrivals: Arrivals,
     pub connections: Arc<Connections>,
     pub handler: Guarded,
     pub certificate: ArcSwapOption<Certificate>,

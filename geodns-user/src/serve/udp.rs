@@ -210,6 +210,7 @@ impl Desk {
                 return;
             }
         };
+        shared.arrivals.add(worker, self.batch.arrivals());
         let mut until_sampled = match shared.asked.is_wanted() {
             true => rand::random_range(0..queries.max(1)),
             false => queries,

@@ -23,6 +23,7 @@ use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
 use crate::daemon::listen::{self, Listening};
 use crate::daemon::mirrors::{Mirrors, start_monitor};
 use crate::daemon::report::{NotListening, Report};
+use crate::daemon::sight::Sight;
 use crate::daemon::watch::Lookers;
 use crate::daemon::zones::ChangingZones;
 use crate::daemon::{Daemon, Options};
@@ -86,11 +87,13 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         serve::Options {
             port: config.server.port,
             freebind: true,
+            by_interface: config.kernel.mode != Mode::Off,
             ..serve::Options::default()
         },
         Arc::clone(&world),
         identity(config, cookies),
     );
+    server.set_own_addresses(netdevs.own_addresses());
     server.set_blocks(Arc::clone(&blocks));
     server.set_limiter(limits::of(&world.load(), None));
     server.set_tls(config.tls.as_ref().map(|tls| tls.port));
@@ -119,6 +122,11 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     if let Some(kernel) = &kernel {
         server.set_limiter(limits::of(&world.load(), Some(kernel.instance())));
     }
+    let sight = kernel.as_ref().and_then(|kernel| {
+        Sight::new(kernel, &netdevs)
+            .inspect_err(|error| tracing::warn!("interfaces have no counters: {error}"))
+            .ok()
+    });
     let nowhere = listen::nowhere(config, &netdevs, &endpoints);
     if let Some(complaint) = &nowhere {
         tracing::warn!("{complaint}");
@@ -133,6 +141,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         state,
         server,
         counters: kernel.as_ref().map(Kernel::counters),
+        sight,
         kernel: kernel.map(Mutex::new),
         changes: Changes::default(),
         fleet,

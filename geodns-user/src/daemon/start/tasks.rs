@@ -88,6 +88,7 @@ impl Daemon {
         }
         if self.has_kernel() {
             start("promotion", |daemon| Box::pin(daemon.promote()));
+            start("sight", |daemon| Box::pin(daemon.look_for_blindness()));
         }
         let follow = Arc::new(tokio::sync::Mutex::new(follow));
         let daemon = Arc::clone(self);

@@ -1,0 +1,141 @@
+//! Notices when the program does not see the queries of an interface that it is attached to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use geodns_common::verdict::Fate;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Daemon;
+use crate::base::lock::lock;
+use crate::control::status::{Blind, InterfaceStats};
+use crate::kernel::intake::{Intake, intakes};
+use crate::kernel::netdev::Netdevs;
+use crate::kernel::shared::Traffic;
+use crate::kernel::{self, Kernel};
+use crate::observe::blindness::{self, Counts, Looks, News};
+use crate::supervise::Never;
+
+/// The counters of interfaces, and what looks at them have found.
+pub struct Sight {
+    traffic: Traffic,
+    intakes: ArcSwap<Vec<Intake>>,
+    looks: Mutex<Looks>,
+}
+
+impl Sight {
+    /// Sight of what a program is attached to.
+    pub fn new(kernel: &Kernel, netdevs: &Netdevs) -> Result<Self, kernel::Error> {
+        let sight = Self {
+            traffic: kernel.traffic()?,
+            intakes: ArcSwap::default(),
+            looks: Mutex::default(),
+        };
+        sight.follow(kernel, netdevs);
+        Ok(sight)
+    }
+
+    /// Follows what the program is attached to, and what stands above that.
+    pub fn follow(&self, kernel: &Kernel, netdevs: &Netdevs) {
+        let attached = kernel.attached().iter();
+        let attached = attached.map(|at| (&*at.name, at.ifindex, at.generic));
+        self.intakes.store(Arc::new(intakes(attached, netdevs)));
+    }
+}
+
+impl Daemon {
+    /// Compares the counts of both paths again and again.
+    pub async fn look_for_blindness(self: Arc<Self>) -> Never {
+        let mut tick = interval(blindness::EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let Some(sight) = &self.sight else {
+                continue;
+            };
+            let counts = match self.intake_counts(sight) {
+                Ok(counts) => counts,
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
+            for news in lock(&sight.looks).look(counts) {
+                match news {
+                    News::Blind(blind) => {
+                        let (interface, cause) = (blind.interfaces.join(", "), blind.cause.name());
+                        tracing::warn!(interface, cause, "{blind}");
+                    }
+                    News::Sees(interfaces) => {
+                        let interface = interfaces.join(", ");
+                        tracing::info!(
+                            interface,
+                            "{interface}: the program sees its queries again"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn intake_counts(&self, sight: &Sight) -> Result<Vec<(Intake, Counts)>, kernel::Error> {
+        // Before the program's counts, which are of earlier: what the slow path got, the program has counted by now.
+        let by_interface = self.server.by_interface();
+        let got = |interfaces: &std::collections::BTreeSet<u32>| {
+            let counts = interfaces.iter().filter_map(|at| by_interface.get(at));
+            counts.sum()
+        };
+        let counts = |intake: &Intake| {
+            let mut counts = Counts {
+                own: got(&intake.own),
+                mixed: got(&intake.mixed),
+                ..Counts::default()
+            };
+            for &slot in &intake.slots {
+                let read = sight.traffic.read(slot)?;
+                for (sum, count) in counts.by_fate.iter_mut().zip(read) {
+                    *sum += count;
+                }
+            }
+            Ok((intake.clone(), counts))
+        };
+        sight.intakes.load().iter().map(counts).collect()
+    }
+
+    /// The interfaces that the program is blind on.
+    pub fn blind(&self) -> Vec<Blind> {
+        let Some(sight) = &self.sight else {
+            return Vec::new();
+        };
+        let looks = lock(&sight.looks);
+        let blind = looks.blind().map(|blind| Blind {
+            interfaces: blind.interfaces.clone(),
+            cause: blind.cause.name().to_owned(),
+            missing: blind.missing,
+            message: blind.to_string(),
+        });
+        blind.collect()
+    }
+
+    /// Counters of the interfaces that the program is attached to.
+    pub fn interface_stats(&self) -> Result<Vec<InterfaceStats>, kernel::Error> {
+        let Some(sight) = &self.sight else {
+            return Ok(Vec::new());
+        };
+        let counts = self.intake_counts(sight)?;
+        let looks = lock(&sight.looks);
+        let stats = counts.into_iter().map(|(intake, counts)| InterfaceStats {
+            kernel: Fate::ALL
+                .iter()
+                .map(|fate| (fate.name().to_owned(), counts.of(*fate)))
+                .collect::<BTreeMap<_, _>>(),
+            slow: counts.own + counts.mixed,
+            blind: looks
+                .blind()
+                .any(|blind| blind.interfaces == intake.interfaces),
+            interfaces: intake.interfaces,
+        });
+        Ok(stats.collect())
+    }
+}

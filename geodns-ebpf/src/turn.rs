@@ -57,31 +57,64 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
     };
     put_udp(ctx, scratch, headers_len, udp_len, addresses, message)?;
     // Shrinking loses octets, so it comes after what can still be given up.
-    // SAFETY: the helper checks the context and the length.
-    if grow < 0 && unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), grow) } != 0 {
+    if grow < 0 && !grow_tail(ctx, grow) {
         return Err(Verdict::Aborted);
     }
     Ok(())
 }
 
+/// Octets that are tried first at the head where neither end alone has the room; half of them next, and so on.
+const STEP: u32 = 128;
+/// The last step: fewer octets are not worth a try.
+const LAST_STEP: u32 = 8;
+
 /// Makes the packet longer at its head, where the headers go then, else at its tail: that takes longer, since the
-/// kernel fills it with zeros. A checksum that is to be finished later keeps its place.
+/// kernel fills it with zeros. Where neither has the room, the head gives what it has, and the tail the rest. A checksum
+/// that is to be finished later keeps its place.
 #[inline(always)]
 fn make_room(
     ctx: &XdpContext,
-    scratch: &Scratch,
+    scratch: &mut Scratch,
     headers_len: u32,
     by: i32,
 ) -> Result<(), Verdict> {
-    // SAFETY: the helper checks the context and the length.
-    if scratch.partial == 0 && unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) } == 0 {
+    if scratch.partial == 0 && grow_head(ctx, by) {
         return put_link_header(ctx, scratch, headers_len);
     }
-    // SAFETY: as above.
-    if unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) } != 0 {
+    if grow_tail(ctx, by) {
+        return Ok(());
+    }
+    if scratch.partial != 0 {
         return Err(Verdict::NoRoom);
     }
-    Ok(())
+    let mut at_head = 0;
+    let mut step = STEP;
+    while step >= LAST_STEP {
+        if grow_head(ctx, step as i32) {
+            at_head += step;
+        }
+        at_head = scratch.forget(at_head);
+        step /= 2;
+    }
+    if grow_tail(ctx, by - at_head as i32) {
+        return put_link_header(ctx, scratch, headers_len);
+    }
+    match grow_head(ctx, -(at_head as i32)) {
+        true => Err(Verdict::NoRoom),
+        false => Err(Verdict::Aborted),
+    }
+}
+
+#[inline(always)]
+fn grow_head(ctx: &XdpContext, by: i32) -> bool {
+    // SAFETY: the helper checks the context and the length.
+    unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), -by) == 0 }
+}
+
+#[inline(always)]
+fn grow_tail(ctx: &XdpContext, by: i32) -> bool {
+    // SAFETY: the helper checks the context and the length.
+    unsafe { bpf_xdp_adjust_tail(ctx.as_ptr().cast(), by) == 0 }
 }
 
 /// Writes what is before the IP header, tags included, as it came: no more than a chunk. What comes behind it is

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, difference};
-use geodns_tests::dns::{self, A, ANY, Query, Reply};
+use geodns_tests::dns::{self, A, AAAA, ANY, PADDING, Query, Reply};
 use geodns_tests::net::{Pair, Space, at, ip, run};
 use geodns_tests::{needs_root, until};
 
@@ -120,6 +120,34 @@ fn moved(daemon: &Daemon, pair: &Pair, what: &str) -> Result<()> {
         let v6 = ask(daemon, &pair.client, ip("2001:db8::1"), "2001:db8::53");
         Ok(matches!((v4, v6), (Ok(3), Ok(3))))
     })
+}
+
+/// The head of a frame that the stack made for a veth has some 210 octets of room, the tail often no more than 30.
+#[test]
+fn an_answer_may_take_the_room_of_head_and_tail_together() -> Result<()> {
+    needs_root!();
+    for mode in ["native", "generic"] {
+        let pair = Pair::new(&[])?;
+        let setup = Setup::world("pools_of_every_shape", &["192.0.2.53"]).mode(mode);
+        let mut daemon = Daemon::start(&pair.server, &setup)?;
+        // The program takes queries of 512 octets at the most.
+        for padding in (300..=460).step_by(4) {
+            let query = Query::new("many.example.org", AAAA).edns(1232);
+            let query = query.option(PADDING, &vec![0; padding]).bytes();
+            let before = daemon.counters()?;
+            let socket = pair.client.udp(ip("192.0.2.1"), at("192.0.2.53", 53)?)?;
+            let reply = dns::ask(&socket, &query, PATIENCE)?.context("no answer")?;
+            ensure!(Reply::parse(&reply)?.answers.len() == 24);
+            let counted = difference(&before, &daemon.counters()?);
+            if !counted.contains_key("answered") {
+                let grows = reply.len() - query.len();
+                ensure!(grows > 240, "{mode}, by {grows}: {counted:?}");
+                ensure!(counted.contains_key("pass_no_room"), "{counted:?}");
+            }
+        }
+        daemon.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -41,6 +41,19 @@ pub const MAPS: [&str; 8] = [
     "SKETCHES",
 ];
 
+/// The programs that the stub calls: indices of its array PROGRAMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Callee {
+    /// The program that answers.
+    Answers,
+    /// The program of somebody else (`kernel.next`), for packets that are passed.
+    Next,
+}
+
+/// Entries of the stub's array.
+pub const CALLEES: u32 = 2;
+
 /// A value of COUNTERS: packets by verdict, and tallies.
 pub type Counters = [u64; COUNTERS];
 

@@ -5,6 +5,7 @@
 //!
 //! - `packet`: headers in; `turn`: headers out
 //! - `maps`: the maps, and the tables over them
+//! - `stub`: the program that is attached, and calls the one that answers
 //! - `watch`: block rules, and samples of queries
 //!
 //! [`respond`]: geodns_common::respond
@@ -16,6 +17,7 @@
 
 mod maps;
 mod packet;
+mod stub;
 mod turn;
 mod watch;
 

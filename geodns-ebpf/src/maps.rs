@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, PerCpuArray, ProgramArray, RingBuf};
 use geodns_common::abi::{Answer, Block, Name, Page, Pool, Row, Seen, Settings, Shelf, Zone};
 use geodns_common::address;
 use geodns_common::block::BlockTable;
@@ -114,6 +114,10 @@ static COOKIES: Array<Cookies> = Array::with_max_entries(1, MMAPABLE);
 /// The addresses answered on, by interface.
 #[map]
 pub static LISTEN: Array<Listen> = Array::with_max_entries(Listen::SLOTS, MMAPABLE);
+
+/// The programs that the stub calls, by [`layout::Callee`].
+#[map]
+pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(layout::CALLEES, 0);
 
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aya::maps::MapData;
+use aya::programs::ProgramInfo;
 use geodns::config::{Mode, OnStop};
 use geodns::kernel::link::Link;
 use geodns::kernel::listen::{self, Listening};
@@ -18,6 +19,7 @@ use geodns::kernel::{self, Error, Kernel, Settings, pins};
 use geodns::plan::{Capacity, Store};
 use geodns::publish::Backend;
 use geodns_common::abi;
+use geodns_common::layout::Callee;
 use geodns_common::tables::Tables;
 use nix::sched::{CloneFlags, setns};
 
@@ -176,6 +178,21 @@ fn attached() -> Option<netdev::Xdp> {
     netdevs().named("lan0").unwrap().xdp
 }
 
+/// The program that `lan0` has in force: the one that the attached stub calls.
+fn in_force(kernel: &Kernel) -> Option<u32> {
+    assert_eq!(attached()?.program, Some(kernel.stub().id()));
+    kernel.stub().callee(Callee::Answers).unwrap()
+}
+
+/// The same, of the stub that is pinned, whoever has left it.
+fn in_force_of(world: &World) -> Option<u32> {
+    let pins = pins::Pins::open(&world.pin).ok()?;
+    let stub = ProgramInfo::from_pin(pins.stub()).unwrap().id();
+    assert_eq!(attached()?.program, Some(stub));
+    let array = kernel::sys::obj_get(&pins.stub_array()).unwrap();
+    kernel::sys::array_get(array.as_fd(), Callee::Answers as u32).unwrap()
+}
+
 /// Tables with nothing in them.
 struct Empty(abi::Settings);
 
@@ -248,8 +265,8 @@ fn an_orderly_stop_leaves_nothing_attached_or_pinned() {
         );
         let mut kernel = world.start(world.settings(), 1).unwrap();
         let id = kernel.program_id().unwrap();
-        let xdp = attached().unwrap();
-        assert_eq!((xdp.program, xdp.generic), (Some(id), false));
+        assert_eq!(in_force(&kernel), Some(id));
+        assert!(!attached().unwrap().generic);
         assert!(
             !netdev::rxvlan("lan0").unwrap(),
             "tags must stay in the packet"
@@ -319,12 +336,9 @@ fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
     world.enter(|| {
         let mut first = world.start(world.settings(), 1).unwrap();
         let first_id = first.program_id().unwrap();
+        let (stub, link) = (first.stub().id(), world.link());
         drop(first);
-        assert_eq!(
-            attached().unwrap().program,
-            Some(first_id),
-            "a crash keeps it"
-        );
+        assert_eq!(in_force_of(&world), Some(first_id), "a crash keeps it");
 
         let mut second = world.start(world.settings(), 2).unwrap();
         let second_id = second.program_id().unwrap();
@@ -332,12 +346,17 @@ fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
             first_id, second_id,
             "the dead one's program is never adopted"
         );
-        assert_eq!(attached().unwrap().program, Some(second_id));
+        assert_eq!(in_force(&second), Some(second_id));
+        assert_eq!(
+            (second.stub().id(), world.link()),
+            (stub, link),
+            "the interface keeps what is attached to it"
+        );
         assert_eq!(world.links_pinned(), 1);
 
         second.stop(OnStop::Keep).unwrap();
         drop(second);
-        assert_eq!(attached().unwrap().program, Some(second_id));
+        assert_eq!(in_force_of(&world), Some(second_id));
         let mut third = world.start(world.settings(), 3).unwrap();
         third.stop(OnStop::Detach).unwrap();
         assert_eq!(attached(), None);
@@ -345,6 +364,86 @@ fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
             netdev::rxvlan("lan0").unwrap(),
             "as it was before the first"
         );
+    });
+}
+
+#[test]
+fn a_link_with_another_program_gets_the_stub_in_its_place() {
+    let Some(world) = World::new() else { return };
+    let mut rig = aya::Ebpf::load(&geodns_tests::built::rig_object().unwrap()).unwrap();
+    let pass: &mut aya::programs::Xdp = rig.program_mut("pass").unwrap().try_into().unwrap();
+    pass.load().unwrap();
+    let pass = pass.fd().unwrap().as_fd();
+    world.enter(|| {
+        let first = world.start(world.settings(), 1).unwrap();
+        let link = world.link();
+        // As a release without a stub has left it; and a stub whose array is another's is of no use.
+        let open = Link::open(&world.links().join("lan0")).unwrap().unwrap();
+        let stub = first.stub().id();
+        drop(first);
+        for breaks in ["link", "array", "program"] {
+            let pins = pins::Pins::open(&world.pin).unwrap();
+            match breaks {
+                "link" => open.replace(pass).unwrap(),
+                "array" => {
+                    std::fs::remove_file(pins.stub_array()).unwrap();
+                    let other = aya::maps::Array::<MapData, u32>::create(1, 0).unwrap();
+                    other.pin(pins.stub_array()).unwrap();
+                }
+                _ => {
+                    std::fs::remove_file(pins.stub()).unwrap();
+                    kernel::sys::obj_pin(&pins.stub(), pass).unwrap();
+                }
+            }
+            drop(pins);
+            let before = world.pinned();
+            let kernel = world.start(world.settings(), 2).unwrap();
+            assert_eq!(kernel.stub().id() == stub, breaks == "link", "{breaks}");
+            let id = kernel.stub().callee(Callee::Answers).unwrap();
+            assert_eq!(in_force(&kernel), id, "{breaks}");
+            assert_eq!((world.link(), world.pinned()), (link, before), "{breaks}");
+            drop(kernel);
+        }
+        world
+            .start(world.settings(), 3)
+            .unwrap()
+            .stop(OnStop::Detach)
+            .unwrap();
+        assert_eq!(attached(), None);
+    });
+}
+
+#[test]
+fn a_stop_may_leave_the_stub_alone() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let (stub, link) = (kernel.stub().id(), world.link());
+        kernel.stop(OnStop::Stub).unwrap();
+        assert_eq!(in_force(&kernel), None);
+        assert!(matches!(
+            pins::detach_left(&world.pin, &netdevs()),
+            Err(Error::InUse { .. })
+        ));
+        drop(kernel);
+        assert_eq!(in_force_of(&world), None);
+        assert!(!netdev::rxvlan("lan0").unwrap(), "nothing is touched");
+
+        let mut kernel = world.start(world.settings(), 2).unwrap();
+        assert_eq!((kernel.stub().id(), world.link()), (stub, link));
+        assert_eq!(in_force(&kernel), Some(kernel.program_id().unwrap()));
+        kernel.stop(OnStop::Stub).unwrap();
+        drop(kernel);
+        let detached = pins::detach_left(&world.pin, &netdevs()).unwrap();
+        let was = pins::Was::Here { rxvlan: true };
+        assert_eq!(detached, [("lan0".to_owned(), was)]);
+        assert_eq!(attached(), None);
+        assert!(
+            netdev::rxvlan("lan0").unwrap(),
+            "as it was before the first"
+        );
+        assert!(!world.pin.exists());
+        assert_eq!(pins::detach_left(&world.pin, &netdevs()).unwrap(), []);
     });
 }
 
@@ -397,7 +496,7 @@ fn a_new_plan_is_swapped_in_with_tables_of_its_own() {
         kernel.commit(next).unwrap();
         let after = kernel.program_id().unwrap();
         assert_ne!(before, after);
-        assert_eq!(attached().unwrap().program, Some(after));
+        assert_eq!(in_force(&kernel), Some(after));
         assert!(kernel.instance().memory() > (512 + 1024) * 1024);
         kernel.stop(OnStop::Detach).unwrap();
     });
@@ -479,7 +578,8 @@ fn somebody_elses_program_is_left_alone() {
             ..world.settings()
         };
         let mut theirs = world.start(theirs, 1).unwrap();
-        let id = theirs.program_id().unwrap();
+        let id = theirs.stub().id();
+        let called = in_force(&theirs);
         for mode in [Mode::Native, Mode::Generic, Mode::Auto] {
             let settings = Settings {
                 mode,
@@ -495,6 +595,7 @@ fn somebody_elses_program_is_left_alone() {
             assert!(!pins::home(&world.pin).exists());
         }
         assert_eq!(attached().unwrap().program, Some(id));
+        assert_eq!(in_force(&theirs), called);
         assert!(
             !netdev::rxvlan("lan0").unwrap(),
             "theirs still wants the tags"
@@ -613,18 +714,15 @@ fn links_of_every_layout_are_taken_over_and_nothing_else_of_it_stays() {
                 std::fs::create_dir(&folder).unwrap();
                 std::fs::rename(maps.join("COUNTERS"), folder.join("OTHERS")).unwrap();
             }
-            let before = attached().unwrap().program;
+            let before = in_force_of(&world);
             let mut kernel = world.start(world.settings(), 2).unwrap();
             assert_eq!(
                 world.link(),
                 link,
                 "the same link: no packet met no program"
             );
-            assert_ne!(attached().unwrap().program, before, "with another program");
-            assert_eq!(
-                attached().unwrap().program,
-                Some(kernel.program_id().unwrap())
-            );
+            assert_ne!(in_force(&kernel), before, "with another program");
+            assert_eq!(in_force(&kernel), Some(kernel.program_id().unwrap()));
             assert_eq!(world.pinned(), usual, "layout {layout}");
             if layout == 4_000_000 {
                 kernel.stop(OnStop::Detach).unwrap();
@@ -682,10 +780,7 @@ fn what_was_left_in_another_network_namespace_is_not_taken_for_ours() {
     assert!(there.link().is_some(), "and pinned");
     here.enter(|| {
         let mut kernel = here.start(settings(), 3).unwrap();
-        assert_eq!(
-            attached().unwrap().program,
-            Some(kernel.program_id().unwrap())
-        );
+        assert_eq!(in_force(&kernel), Some(kernel.program_id().unwrap()));
         assert_eq!(there.enter(attached), None, "nobody feeds it any more");
         kernel.stop(OnStop::Detach).unwrap();
     });
@@ -702,7 +797,7 @@ fn pins_that_somebody_removes_are_missed_by_nobody_and_put_back() {
         let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
         kernel.commit(next).unwrap();
         let id = kernel.program_id().unwrap();
-        assert_eq!(attached().unwrap().program, Some(id));
+        assert_eq!(in_force(&kernel), Some(id));
         assert!(!world.pin.exists(), "nobody needed a pin for that");
 
         let now = netdevs();
@@ -745,7 +840,7 @@ fn pins_that_somebody_removes_are_missed_by_nobody_and_put_back() {
             "locked as before: {error}"
         );
         drop(kernel);
-        assert_eq!(attached().unwrap().program, Some(id), "a crash keeps it");
+        assert_eq!(in_force_of(&world), Some(id), "a crash keeps it");
         let mut kernel = world.start(world.settings(), 4).unwrap();
         kernel.stop(OnStop::Detach).unwrap();
         assert!(
@@ -780,13 +875,14 @@ fn a_bpffs_that_goes_takes_nothing_with_it() {
         kernel.follow(&addresses, &now).unwrap();
         let next = kernel.prepare(&Empty::new(2), CAPACITY).unwrap();
         kernel.commit(next).unwrap();
-        let id = kernel.program_id().unwrap();
-        assert_eq!(attached().unwrap().program, Some(id));
+        let (id, stub) = (kernel.program_id().unwrap(), kernel.stub().id());
+        assert_eq!(in_force(&kernel), Some(id));
         sh(&format!("mount -t bpf bpf {at}"));
         kernel.follow(&addresses, &now).unwrap();
         drop(kernel);
-        assert_eq!(attached().unwrap().program, Some(id), "pinned again");
+        assert_eq!(attached().unwrap().program, Some(stub), "pinned again");
         let mut kernel = world.start(settings(), 3).unwrap();
+        assert_eq!(kernel.stub().id(), stub);
         kernel.stop(OnStop::Detach).unwrap();
         assert_eq!(attached(), None);
     });
@@ -850,7 +946,7 @@ fn an_interface_that_comes_back_is_attached_to_again() {
         let addresses = now.addresses(&["lan0".to_owned()]);
         kernel.follow(&addresses, &now).unwrap();
         let id = kernel.program_id().unwrap();
-        assert_eq!(attached().unwrap().program, Some(id));
+        assert_eq!(in_force(&kernel), Some(id));
         assert_eq!(listening(&world).len(), 2);
         kernel.stop(OnStop::Detach).unwrap();
     });

@@ -11,11 +11,11 @@ use clap_complete::Shell;
 use super::output::{print, print_raw, show};
 use super::values::{Wait, waiting};
 use super::{
-    acme, announce, block, bundle, capture, check, explain, fleet, map, mirror, preview, run,
-    stats, status, top, zone,
+    acme, announce, block, bundle, capture, check, detach, explain, fleet, map, mirror, preview,
+    run, stats, status, top, zone,
 };
 use crate::announce::holder;
-use crate::config::{self, DEFAULT_SOCKET};
+use crate::config::{self, DEFAULT_PIN, DEFAULT_SOCKET};
 use crate::control::client::Client;
 use crate::control::reach::Reach;
 use crate::control::reload::OfZone;
@@ -145,6 +145,12 @@ pub enum Command {
         /// Only this zone: read its file again, or ask its primaries [default: everything]
         zone: Option<String>,
     },
+    /// Take off the interfaces what a stopped daemon has left on them
+    Detach {
+        /// Folder of the pins [default: the configuration's kernel.pin]
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath)]
+        pin: Option<PathBuf>,
+    },
     /// Hold the device of announced routes; the daemon starts this
     #[command(hide = true)]
     Hold {
@@ -217,6 +223,10 @@ impl Arguments {
             Command::Check { file } => print(&check::check(&file.unwrap_or_else(config), json)?),
             Command::Config(Config::Schema) => print(&format!("{:#}\n", config::schema())),
             Command::Zone(command) => zone::run(command, json),
+            Command::Detach { pin } => {
+                let pin = pin.map_or_else(|| PINS.of(&global), Ok)?;
+                print(&detach::run(&pin, json)?)
+            }
             Command::Hold { device } => holder::run(&holder::Options {
                 socket: global.socket.context("hold: --socket is missing")?,
                 device,
@@ -289,6 +299,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         | Command::Check { .. }
         | Command::Config(_)
         | Command::Zone(_)
+        | Command::Detach { .. }
         | Command::Hold { .. }
         | Command::Completions { .. } => {
             unreachable!("needs no daemon")
@@ -302,39 +313,73 @@ fn socket(global: &Global) -> anyhow::Result<PathBuf> {
     if let Some(socket) = global.socket.as_ref().filter(|p| !p.as_os_str().is_empty()) {
         return Ok(socket.clone());
     }
-    let config = match &global.config {
-        Some(config) => config.as_path(),
-        None if Path::new(DEFAULT_CONFIG).exists() => Path::new(DEFAULT_CONFIG),
-        None => return Ok(DEFAULT_SOCKET.into()),
-    };
-    socket_in(config)
+    SOCKET.of(global)
 }
 
-/// `control.socket` of a configuration that may be wrong elsewhere: a daemon that refused to reload
-/// it must still be reachable.
-fn socket_in(config: &Path) -> anyhow::Result<PathBuf> {
-    let text = files::read_to_string(config).map_err(|error| {
-        anyhow::anyhow!(
-            "cannot read {} to find the control socket: {error} (or name the socket with --socket)",
-            config.display()
-        )
-    })?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error
-            .span()
-            .map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-        anyhow::anyhow!(
-            "{}:{line}: {} (or name the socket with --socket)",
-            config.display(),
-            error.message()
-        )
-    })?;
-    let socket = table
-        .get("control")
-        .and_then(|control| control.get("socket"))
-        .and_then(toml::Value::as_str)
-        .unwrap_or(DEFAULT_SOCKET);
-    Ok(config.parent().unwrap_or(Path::new("")).join(socket))
+const SOCKET: Sought = Sought {
+    key: ("control", "socket"),
+    default: DEFAULT_SOCKET,
+    what: "the control socket",
+    hint: "name the socket with --socket",
+};
+const PINS: Sought = Sought {
+    key: ("kernel", "pin"),
+    default: DEFAULT_PIN,
+    what: "kernel.pin",
+    hint: "name the folder with --pin",
+};
+
+/// A path that a command needs of the configuration, which may be wrong elsewhere: a daemon that refused to reload it
+/// must still be reachable.
+struct Sought {
+    /// Section and key.
+    key: (&'static str, &'static str),
+    default: &'static str,
+    /// The path, in words.
+    what: &'static str,
+    /// The way to do without the configuration.
+    hint: &'static str,
+}
+
+impl Sought {
+    fn of(&self, global: &Global) -> anyhow::Result<PathBuf> {
+        match &global.config {
+            Some(config) => self.read(config),
+            None if Path::new(DEFAULT_CONFIG).exists() => self.read(Path::new(DEFAULT_CONFIG)),
+            None => Ok(self.default.into()),
+        }
+    }
+
+    fn read(&self, config: &Path) -> anyhow::Result<PathBuf> {
+        let Self {
+            key: (section, key),
+            default,
+            what,
+            hint,
+        } = self;
+        let text = files::read_to_string(config).map_err(|error| {
+            anyhow::anyhow!(
+                "cannot read {} to find {what}: {error} (or {hint})",
+                config.display()
+            )
+        })?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error
+                .span()
+                .map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            anyhow::anyhow!(
+                "{}:{line}: {} (or {hint})",
+                config.display(),
+                error.message()
+            )
+        })?;
+        let path = table
+            .get(*section)
+            .and_then(|section| section.get(*key))
+            .and_then(toml::Value::as_str)
+            .unwrap_or(default);
+        Ok(config.parent().unwrap_or(Path::new("")).join(path))
+    }
 }
 
 #[cfg(test)]
@@ -420,7 +465,7 @@ pub(super) mod tests {
         let file = folder.path().join("geodns.toml");
         let find = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            socket_in(&file).map_err(|error| error.to_string())
+            SOCKET.read(&file).map_err(|error| error.to_string())
         };
         assert_eq!(find("").unwrap(), Path::new(DEFAULT_SOCKET));
         assert_eq!(
@@ -437,7 +482,7 @@ pub(super) mod tests {
             "{error}"
         );
         assert_eq!(error.lines().count(), 1, "{error}");
-        let error = socket_in(Path::new("/nonexistent.toml")).unwrap_err();
+        let error = SOCKET.read(Path::new("/nonexistent.toml")).unwrap_err();
         assert!(error.to_string().contains("--socket"), "{error}");
     }
 

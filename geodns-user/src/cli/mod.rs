@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! - [`args`]: the top level: commands, options of all of them, and which module runs each
-//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
+//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `detach`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
 //!   `top`, `zone`: the commands, each with its arguments, its requests and its text
 //! - [`values`]: values that several commands take; `output`: how they print
 //!
@@ -17,6 +17,7 @@ mod block;
 mod bundle;
 mod capture;
 mod check;
+mod detach;
 mod explain;
 mod fleet;
 mod map;

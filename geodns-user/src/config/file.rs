@@ -112,8 +112,8 @@ pub(super) struct Kernel {
     /// Time that the kernel answers without the daemon. Default: "5m".
     #[schemars(extend("pattern" = TIME))]
     pub stale_after: Option<Spanned<String>>,
-    /// Whether an orderly stop detaches the program or keeps it. Default: "detach".
-    #[schemars(extend("enum" = ["detach", "keep"]))]
+    /// Whether an orderly stop detaches the program, keeps it, or keeps a stub that passes everything. Default: "detach".
+    #[schemars(extend("enum" = ["detach", "keep", "stub"]))]
     pub on_stop: Option<Spanned<String>>,
     /// Names in the kernel's table, at the most. Default: 2000000.
     #[schemars(extend("minimum" = 1, "maximum" = 32000000))]

@@ -252,6 +252,8 @@ pub enum OnStop {
     Detach,
     /// Leave the pinned program answering for the next start to take over.
     Keep,
+    /// Leave the stub attached, which passes every packet, for the next start to take over.
+    Stub,
 }
 
 /// `[[zone]]`
@@ -608,6 +610,8 @@ pub fn is_id(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(plain)
 }
 
+/// `kernel.pin`, when left out.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/geodns";
 /// `control.socket`, when left out.
 pub const DEFAULT_SOCKET: &str = "/run/geodns/control.sock";
 

@@ -682,7 +682,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "\"detach\"",
             "\"leave\"",
-            "10: kernel.on_stop: no such word \"leave\"; write \"detach\" or \"keep\"",
+            "10: kernel.on_stop: no such word \"leave\"; write \"detach\" or \"keep\" or \"stub\"",
         ),
         // Zones.
         (

@@ -297,7 +297,11 @@ impl Reader<'_> {
             file.on_stop,
             "kernel.on_stop",
             OnStop::Detach,
-            &[("detach", OnStop::Detach), ("keep", OnStop::Keep)],
+            &[
+                ("detach", OnStop::Detach),
+                ("keep", OnStop::Keep),
+                ("stub", OnStop::Stub),
+            ],
         );
         let on_stop = on_stop.unwrap_or(OnStop::Detach);
         let default = Duration::from_secs(300);
@@ -317,7 +321,7 @@ impl Reader<'_> {
                 .number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)
                 .unwrap_or(0),
         };
-        let pin = self.path(file.pin, "kernel.pin", "/sys/fs/bpf/geodns");
+        let pin = self.path(file.pin, "kernel.pin", super::DEFAULT_PIN);
         Kernel {
             interfaces,
             mode,

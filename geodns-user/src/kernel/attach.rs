@@ -1,4 +1,4 @@
-//! Attaches the program to an interface, pins its link, and takes both back.
+//! Attaches the stub to an interface, pins its link, and takes both back.
 
 use std::fs;
 use std::io;
@@ -138,7 +138,9 @@ fn occupied(netdev: &Netdev) -> Error {
         Some(xdp) if xdp.generic => "xdpgeneric",
         _ => "xdpdrv",
     };
-    let hint = program.and_then(pins::whose).unwrap_or_else(|| {
+    let hint = program
+        .and_then(|program| pins::whose(program, netdev.ifindex))
+        .unwrap_or_else(|| {
         format!(
             "detach it with `ip link set dev {} {off} off`, or end the process that holds its link",
             netdev.name

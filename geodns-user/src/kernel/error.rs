@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// A run of the program on a packet that nobody sent failed.
     #[error("cannot try the eBPF program out: {0}")]
-    Trial(String),
+    Trial(io::Error),
     /// Something with a pin failed.
     #[error("cannot {what} {path:?}: {source}{}", whose(source))]
     Pin {

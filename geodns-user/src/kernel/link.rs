@@ -1,7 +1,7 @@
 //! The program on an interface: a `bpf_link`, pinned and held open.
 //!
-//! The pin keeps the program attached when the daemon dies, and the next one replaces the program inside the link
-//! without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
+//! The pin keeps the program attached when the daemon dies, and the next one takes the link over. A link of a release
+//! without a [`stub`](super::stub) gets it in the place of its program, without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
 //! puts it back).
 
 use std::io;
@@ -10,7 +10,6 @@ use std::path::Path;
 
 use super::netdev::{self, Netdev, Netdevs};
 use super::{Error, sys};
-use crate::fault;
 
 /// A link, open: the program stays attached for as long as this lives, or a pin.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Link {
     }
 
     /// The interface of this network namespace that it is attached to. One of another namespace may have the same
-    /// name and index, but not the same program on it.
+    /// name and index, but has its link, and so its program, from another folder of pins.
     pub fn interface<'a>(&self, netdevs: &'a Netdevs) -> Option<&'a Netdev> {
         let netdev = netdevs.at(self.ifindex()?)?;
         let program = self.program();
@@ -111,8 +110,7 @@ impl Attachment {
 
     /// Puts another program on the interface, in one step.
     pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
-        let replaced = fault::point("kernel: link").and_then(|()| self.link.replace(program));
-        replaced.map_err(|error| Error::Replace {
+        self.link.replace(program).map_err(|error| Error::Replace {
             interface: self.name.clone(),
             reason: error.to_string(),
         })

@@ -5,7 +5,8 @@
 //! - [`memory`]: its maps, and what they take
 //! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the maps that outlive instances and daemons
-//! - [`link`]: the program on an interface; `attach`: puts it there, and takes it off
+//! - [`stub`]: the program that is attached, and calls the instance in force
+//! - [`link`]: a program on an interface; `attach`: puts it there, and takes it off
 //! - [`waiting`]: interfaces that it is not on yet
 //! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
@@ -23,21 +24,22 @@
 //! These must hold:
 //! - On any failure, what was in force before stays in force.
 //! - A program never runs with the tables of another one: an instance has its own, filled before
-//!   it is put into a link.
-//! - Links and shared maps are held by descriptor, and pinned for the next daemon. Only an orderly stop removes
+//!   the stub calls it.
+//! - All interfaces change to another instance at once, with one store. Links stay as they are.
+//! - Links, stub and shared maps are held by descriptor, and pinned for the next daemon. Only an orderly stop removes
 //!   the pins.
 //!
 //! # Living on
 //!
-//! The daemon takes over the links of every layout, and the shared maps of its own layout alone. It never adopts a plan
-//! map of the daemon before it. It finds a link by the id of the program that netlink reports for the interface: a link
+//! The daemon takes over the links and the stub of every layout, and the shared maps of its own layout alone. It never
+//! adopts a plan map of the daemon before it. A link that has another program gets the stub. It finds a link by the id of the program that netlink reports for the interface: a link
 //! of another network namespace may have the same interface's name and index. Once the new program is in force, the
 //! daemon removes what other layouts have left.
 //!
 //! A new instance gets the shared maps by descriptor. aya makes maps of its own for them, so before the program is
 //! loaded, `SharedMaps::put_into` makes aya's descriptors lead to the shared maps. Within half a minute the
 //! daemon attaches again what somebody has detached, and pins again what somebody has unpinned. An orderly stop detaches
-//! and unpins, unless `on_stop = "keep"`.
+//! and unpins, unless `on_stop` is "keep" or "stub".
 
 mod attach;
 pub mod block;
@@ -56,6 +58,7 @@ pub mod netdev;
 mod packet_log;
 pub mod pins;
 pub mod shared;
+pub mod stub;
 pub mod sys;
 pub mod tables;
 pub mod trial;
@@ -65,11 +68,13 @@ pub mod watch;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aya::util::KernelVersion;
+use geodns_common::layout::Callee;
 use geodns_common::tables::Tables;
 use tokio::task::JoinHandle;
 
@@ -90,6 +95,7 @@ use listen::Listening;
 use netdev::Netdevs;
 use pins::{Left, Pins};
 use shared::{Counters, SharedMaps, Traffic};
+use stub::Stub;
 use waiting::Waiting;
 use watch::{Sightings, Sketches, Watching};
 
@@ -136,6 +142,7 @@ pub struct Kernel {
     counters: Arc<Counters>,
     dropped: BlockCounters,
     watching: Watching,
+    stub: Stub,
     instance: Instance,
     attached: Vec<Attachment>,
     waiting: Waiting,
@@ -206,6 +213,7 @@ impl Kernel {
             listening: parts.listening,
             heartbeat: parts.heartbeat,
             cookies: parts.cookies,
+            stub: parts.stub,
             instance: parts.instance,
             attached,
             waiting,
@@ -237,6 +245,7 @@ impl Kernel {
             heartbeat: Arc::new(shared.heartbeat(settings.stale_after)?),
             cookies: shared.cookies()?,
             dropped,
+            stub: Stub::open(object, &pins.stub(), &pins.stub_array())?,
             instance,
         };
         Ok((shared, parts))
@@ -257,7 +266,7 @@ impl Kernel {
         self.loader().load(tables, capacity)
     }
 
-    /// Puts a plan into every link, in place of the one in force, which stays on any failure.
+    /// Puts a plan in force, on all interfaces at once, in place of the one before, which stays on any failure.
     pub fn commit(&mut self, next: Instance) -> Result<(), Error> {
         self.commit_with(next, None)
     }
@@ -278,27 +287,7 @@ impl Kernel {
         }
         next.set_blocks(&blocks)?;
         next.set_watching(&self.watching);
-        for (done, attachment) in self.attached.iter().enumerate() {
-            let Err(error) = attachment.replace(next.program_fd()?) else {
-                continue;
-            };
-            // An interface that went away took its link with it, or somebody detached it: not this
-            // plan's fault, and for `follow` to mend.
-            if !attachment.holds() {
-                continue;
-            }
-            for attachment in &self.attached[..done] {
-                let back = self.instance.program_fd();
-                if let Err(error) = back.and_then(|program| attachment.replace(program)) {
-                    tracing::error!(
-                        interface = attachment.name,
-                        "{}: it has a plan that is not in force, and not the one that is: {error}",
-                        attachment.name
-                    );
-                }
-            }
-            return Err(error);
-        }
+        self.stub.call(Callee::Answers, next.program_fd()?)?;
         self.instance = next;
         self.settings.blocks = blocks;
         self.log_packets();
@@ -419,11 +408,10 @@ impl Kernel {
             }
             self.attached.remove(place);
         }
-        let program = self.instance.program_fd()?;
-        let attached = &self.attached;
+        let (stub, attached) = (self.stub.as_fd(), &self.attached);
         let fresh = self
             .waiting
-            .attach(&self.pins, program, &self.settings, attached, netdevs);
+            .attach(&self.pins, stub, &self.settings, attached, netdevs);
         self.waiting.complain();
         for attachment in fresh {
             tracing::info!(interface = attachment.name, "{}", describe(&attachment));
@@ -438,7 +426,10 @@ impl Kernel {
 
     /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
     fn look_after_pins(&mut self) {
-        match self.pins.put(&self.shared, self.attached.iter()) {
+        match self
+            .pins
+            .put(&self.shared, &self.stub, self.attached.iter())
+        {
             Ok(put) => {
                 self.unpinned = None;
                 if !put.is_empty() {
@@ -492,6 +483,11 @@ impl Kernel {
         &self.instance
     }
 
+    /// The stub, which is what is attached.
+    pub fn stub(&self) -> &Stub {
+        &self.stub
+    }
+
     /// Id of the program in force.
     pub fn program_id(&mut self) -> Result<u32, Error> {
         self.instance.program_id()
@@ -515,6 +511,14 @@ impl Kernel {
                 );
                 Ok(())
             }
+            OnStop::Stub => {
+                self.stub.call_no_more(Callee::Answers)?;
+                self.look_after_pins();
+                tracing::info!(
+                    "the stub stays attached and passes every packet; `geodns detach` takes it off"
+                );
+                Ok(())
+            }
             OnStop::Detach => {
                 while let Some(last) = self.attached.last() {
                     last.detach(&self.pins)?;
@@ -532,12 +536,14 @@ struct Parts {
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
     dropped: BlockCounters,
+    stub: Stub,
     instance: Instance,
 }
 
 impl Parts {
-    /// Attaches the program, or puts it into the links that a daemon before us has left. On an error nothing is
-    /// attached that was not before. An interface that does not take it is no error, unless all are required.
+    /// Attaches the stub, or takes over the links that a daemon before us has left, and has it call the program. On an
+    /// error nothing is attached that was not before. An interface that does not take it is no error, unless all are
+    /// required.
     fn attach_all(
         &mut self,
         pins: &mut Pins,
@@ -574,8 +580,8 @@ impl Parts {
         }
         // New attachments first: they are what may fail.
         let mut waiting = Waiting::default();
-        let program = self.instance.program_fd()?;
-        let mut fresh = waiting.attach(pins, program, settings, &taken, netdevs);
+        let stub = self.stub.as_fd();
+        let mut fresh = waiting.attach(pins, stub, settings, &taken, netdevs);
         let mut attach = || -> Result<(), Error> {
             if settings.required
                 && let Some(error) = std::mem::take(&mut waiting).into_error()
@@ -588,9 +594,14 @@ impl Parts {
                 .sync(listen::rows(addresses, attached, netdevs))?;
             self.heartbeat.beat();
             self.cookies.set(settings.cookies.as_ref());
-            pins.put(shared, all())?;
-            for attachment in &taken {
-                attachment.replace(self.instance.program_fd()?)?;
+            pins.put(shared, &self.stub, all())?;
+            let program = self.instance.program_fd()?;
+            self.stub.call(Callee::Answers, program)?;
+            // Those of releases without a stub, or with another one.
+            let stub = self.stub.id();
+            let others = |at: &&Attachment| at.link.program() != Some(stub);
+            for attachment in taken.iter().filter(others) {
+                attachment.replace(self.stub.as_fd())?;
             }
             Ok(())
         };
@@ -614,7 +625,8 @@ impl Parts {
             tracing::info!(interface = attachment.name, "{}", describe(attachment));
         }
         for left in &others {
-            left.detach(netdevs, "it is no longer in kernel.interfaces")?;
+            let (interface, was) = left.detach(netdevs)?;
+            was.say(&interface, "it is no longer in kernel.interfaces");
         }
         fresh.append(&mut taken);
         pins.clear(&fresh)?;

@@ -3,12 +3,13 @@
 //! ```text
 //! <kernel.pin>/v6/links/<interface>        links
 //!             /v6/rxvlan/<interface>       a folder: rxvlan was on
+//!             /v7/stub/program, array      the stub, and the array of the programs that it calls
 //!             /v<layout>/COUNTERS ...      shared maps
 //! ```
 //!
-//! Links and what is noted of interfaces are where layout 6 had them, whatever the layout of the maps is: so a
-//! daemon takes over what one of another layout has left, a later one or (from layout 6 on) an earlier one. Its
-//! maps are of no use then, and are removed. Who uses the pins holds the lock of the folder `v6`.
+//! Links and notes are where layout 6 had them, and the stub is where layout 7 had it, whatever the layout of the maps
+//! is. So a daemon takes over what one of another layout has left, a later one or (from layout 6 on) an earlier one. Its
+//! maps are of no use then, and are removed. A daemon that uses the pins holds the lock of the folder `v6`.
 //!
 //! A running daemon needs no pin: it holds links and maps by descriptor. What somebody has removed is put back
 //! ([`Pins::put`]), for the next daemon.
@@ -26,10 +27,13 @@ use nix::fcntl::{Flock, FlockArg};
 use super::link::{self, Attachment, Link};
 use super::netdev::Netdevs;
 use super::shared::SharedMaps;
+use super::stub::Stub;
 use super::{Error, bpffs, sys};
 
 /// The folder, below `kernel.pin`, of the lock, of links, and of what is noted of interfaces.
 const HOME: &str = "v6";
+/// The folder, below `kernel.pin`, that the stub is in, whatever else is there.
+const STUB_HOME: &str = "v7";
 
 /// The folder, below `kernel.pin`, of the lock and of links.
 pub fn home(pin: &Path) -> PathBuf {
@@ -115,6 +119,20 @@ impl Pins {
         self.maps().join(name)
     }
 
+    fn stubs(&self) -> PathBuf {
+        self.pin.join(STUB_HOME).join("stub")
+    }
+
+    /// Where the stub is pinned.
+    pub fn stub(&self) -> PathBuf {
+        self.stubs().join("program")
+    }
+
+    /// Where its array is pinned.
+    pub fn stub_array(&self) -> PathBuf {
+        self.stubs().join("array")
+    }
+
     /// The folders of all layouts that there are, ours among them.
     fn layouts(&self) -> Result<Vec<PathBuf>, Error> {
         let names = bpffs::list(&self.pin).map_err(|source| failed("read", &self.pin, source))?;
@@ -160,6 +178,7 @@ impl Pins {
     pub fn put<'a>(
         &mut self,
         shared: &SharedMaps,
+        stub: &Stub,
         attached: impl Iterator<Item = &'a Attachment>,
     ) -> Result<Vec<String>, Error> {
         let mut put = Vec::new();
@@ -171,6 +190,13 @@ impl Pins {
             if put_at(&self.map(name), map, "map_id")? {
                 put.push(name.to_owned());
             }
+        }
+        bpffs::create_dir(&self.stubs())?;
+        if put_at(&self.stub(), stub.as_fd(), "prog_id")? {
+            put.push("the stub".to_owned());
+        }
+        if put_at(&self.stub_array(), stub.array(), "map_id")? {
+            put.push("the stub's array".to_owned());
         }
         for attachment in attached {
             if self.put_link(&attachment.name, &attachment.link)? {
@@ -211,17 +237,18 @@ impl Pins {
                 }
             }
         }
+        let kept = [self.links(), self.notes(), self.stubs()];
         for layout in self.layouts()? {
-            if layout == self.home() && layout != self.maps() {
-                for file in bpffs::list(&layout).map_err(|e| failed("read", &layout, e))? {
-                    let path = layout.join(file);
-                    if path != self.links() && path != self.notes() {
-                        remove_any(&path)?;
-                    }
-                }
-            } else if layout != self.maps() {
-                remove_any(&layout)?;
+            if layout == self.maps() {
+                continue;
             }
+            for file in bpffs::list(&layout).map_err(|e| failed("read", &layout, e))? {
+                let path = layout.join(file);
+                if !kept.contains(&path) {
+                    remove_any(&path)?;
+                }
+            }
+            bpffs::remove_empty(&layout).map_err(|e| failed("remove", &layout, e))?;
         }
         Ok(())
     }
@@ -239,7 +266,8 @@ impl Pins {
     /// feeds it, and removes all.
     pub fn give_up(&self, netdevs: &Netdevs) -> Result<(), Error> {
         for left in self.left()? {
-            left.detach(netdevs, "this daemon cannot feed it")?;
+            let (interface, was) = left.detach(netdevs)?;
+            was.say(&interface, "this daemon cannot feed it");
         }
         self.remove()
     }
@@ -257,6 +285,8 @@ impl Pins {
         let folders = [
             &self.links(),
             &self.notes(),
+            &self.stubs(),
+            &self.pin.join(STUB_HOME),
             &self.maps(),
             &self.home(),
             &self.pin,
@@ -268,40 +298,77 @@ impl Pins {
     }
 }
 
+/// The place of a link that was detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Was {
+    /// On an interface of this network namespace.
+    Here {
+        /// Whether its rxvlan was turned on again.
+        rxvlan: bool,
+    },
+    /// On an interface of another network namespace.
+    Elsewhere,
+    /// On none: the interface has gone, or somebody else has detached it.
+    Gone,
+}
+
+impl Was {
+    /// Logs that it was detached, and why.
+    pub fn say(self, interface: &str, why: &str) {
+        match self {
+            Self::Here { .. } => tracing::info!(interface, "{interface}: detached, {why}"),
+            Self::Elsewhere => tracing::warn!(
+                interface,
+                "{interface}: detached from an interface of this name in another network namespace, where a daemon \
+                 before this one had it"
+            ),
+            Self::Gone => {}
+        }
+    }
+}
+
 impl Left {
-    /// Detaches what is not ours to take over, and says why. Its pin goes with [`Pins::clear`]: ours may stand there by
-    /// now.
-    pub fn detach(&self, netdevs: &Netdevs, why: &str) -> Result<(), Error> {
+    /// Detaches what is not ours to take over. Its pin goes with [`Pins::clear`]: ours may stand there by now. Gives the
+    /// interface's name, too.
+    pub fn detach(&self, netdevs: &Netdevs) -> Result<(String, Was), Error> {
         let here = self.link.interface(netdevs);
         let is_attached = self.link.ifindex().is_some();
         let detached = self.link.detach();
         detached.map_err(|source| failed("detach the link at", &self.path, source))?;
-        match here {
-            Some(netdev) => {
-                if self.had_rxvlan {
-                    link::restore_rxvlan(&netdev.name);
-                }
-                let interface = netdev.name.as_str();
-                tracing::info!(interface, "{interface}: detached, {why}");
-            }
-            None if is_attached => tracing::warn!(
-                interface = self.name,
-                "{}: detached from an interface of this name in another network namespace, where a daemon \
-                 before this one had it",
-                self.name
-            ),
-            None => {}
+        let Some(netdev) = here else {
+            let was = match is_attached {
+                true => Was::Elsewhere,
+                false => Was::Gone,
+            };
+            return Ok((self.name.clone(), was));
+        };
+        let rxvlan = self.had_rxvlan;
+        if rxvlan {
+            link::restore_rxvlan(&netdev.name);
         }
-        Ok(())
+        Ok((netdev.name.clone(), Was::Here { rxvlan }))
     }
 }
 
-/// Where the link with this program is pinned, and what may be done about it, in words that go on after "is
-/// attached".
-pub fn whose(program: u32) -> Option<String> {
+/// Detaches what a daemon has left below a folder, and removes the pins. Fails while a daemon uses them.
+pub fn detach_left(pin: &Path, netdevs: &Netdevs) -> Result<Vec<(String, Was)>, Error> {
+    if !pin.exists() {
+        return Ok(Vec::new());
+    }
+    let pins = Pins::open(pin)?;
+    let left = pins.left()?;
+    let detached = left.iter().map(|left| left.detach(netdevs));
+    let detached = detached.collect::<Result<_, _>>()?;
+    pins.remove()?;
+    Ok(detached)
+}
+
+/// Says where the link of an interface with this program is pinned, and what may be done about it, in words that go on
+/// after "is attached".
+pub fn whose(program: u32, ifindex: u32) -> Option<String> {
     let path = bpffs::all().into_iter().find(|path| {
         let link = Link::open(path).ok().flatten();
-        link.is_some_and(|link| link.program() == Some(program))
+        link.is_some_and(|link| link.program() == Some(program) && link.ifindex() == Some(ifindex))
     })?;
     let detach = format!("rm {}", quoted(&path));
     // <pin>/v<layout>/links/<interface>

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +11,13 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::time::{ClockId, clock_getres};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
@@ -47,7 +51,7 @@ pub fn undisturbed<T>(load: impl FnOnce() -> T) -> T {
 /// The start of `union bpf_attr` for a command.
 trait Attr: Default {}
 
-fn bpf<A: Attr>(command: libc::c_int, attr: &A) -> io::Result<i64> {
+fn bpf<A: Attr>(command: libc::c_int, attr: &mut A) -> io::Result<i64> {
     // SAFETY: `attr` is a repr(C) prefix of `union bpf_attr`, as long as we say, and whatever it
     // points to outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
@@ -77,7 +81,7 @@ pub fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     bpf(
         BPF_OBJ_GET,
-        &Obj {
+        &mut Obj {
             pathname: path.as_ptr() as u64,
             ..Obj::default()
         },
@@ -90,13 +94,62 @@ pub fn obj_pin(path: &Path, object: BorrowedFd<'_>) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     bpf(
         BPF_OBJ_PIN,
-        &Obj {
+        &mut Obj {
             pathname: path.as_ptr() as u64,
             bpf_fd: object.as_raw_fd() as u32,
             ..Obj::default()
         },
     )
     .map(drop)
+}
+
+/// The start of `struct bpf_prog_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProgramInfo {
+    kind: u32,
+    /// Its number in the kernel.
+    pub id: u32,
+    /// A hash of its instructions, which does not depend on its maps.
+    pub tag: u64,
+    /// Octets of machine code; 0: it is interpreted.
+    pub jited_len: u32,
+    xlated_len: u32,
+    jited: u64,
+    xlated: u64,
+    load_time: u64,
+    created_by_uid: u32,
+    map_count: u32,
+    map_ids: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ObjInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+impl Attr for ObjInfo {}
+
+/// What the kernel knows of a program, and the id of its only map (`None`: it has none, or several). aya asks for maps
+/// by the program's id, which takes CAP_SYS_ADMIN.
+pub fn program_info(program: BorrowedFd<'_>) -> io::Result<(ProgramInfo, Option<u32>)> {
+    let mut map = 0u32;
+    let mut info = ProgramInfo {
+        map_count: 1,
+        map_ids: &raw mut map as u64,
+        ..ProgramInfo::default()
+    };
+    bpf(
+        BPF_OBJ_GET_INFO_BY_FD,
+        &mut ObjInfo {
+            bpf_fd: program.as_raw_fd() as u32,
+            info_len: size_of::<ProgramInfo>() as u32,
+            info: &raw mut info as u64,
+        },
+    )?;
+    Ok((info, (info.map_count == 1).then_some(map)))
 }
 
 #[repr(C)]
@@ -113,7 +166,7 @@ impl Attr for LinkCreate {}
 pub fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, generic: bool) -> io::Result<OwnedFd> {
     bpf(
         BPF_LINK_CREATE,
-        &LinkCreate {
+        &mut LinkCreate {
             prog_fd: program.as_raw_fd() as u32,
             target_ifindex: ifindex,
             attach_type: BPF_XDP,
@@ -140,7 +193,7 @@ impl Attr for LinkUpdate {}
 pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     bpf(
         BPF_LINK_UPDATE,
-        &LinkUpdate {
+        &mut LinkUpdate {
             link_fd: link.as_raw_fd() as u32,
             new_prog_fd: program.as_raw_fd() as u32,
             ..LinkUpdate::default()
@@ -162,7 +215,7 @@ impl Attr for LinkDetach {}
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(
         BPF_LINK_DETACH,
-        &LinkDetach {
+        &mut LinkDetach {
             link_fd: link.as_raw_fd() as u32,
             _pad: 0,
         },
@@ -182,16 +235,93 @@ struct MapCreate {
 }
 impl Attr for MapCreate {}
 
+/// An element of a map with keys and values of four octets.
 #[repr(C)]
 #[derive(Default)]
-struct MapUpdate {
+struct Element {
     map_fd: u32,
     _pad: u32,
     key: u64,
     value: u64,
     flags: u64,
 }
-impl Attr for MapUpdate {}
+impl Attr for Element {}
+
+/// `value`: where it is, 0 if it does not matter.
+fn element(command: libc::c_int, map: BorrowedFd<'_>, key: u32, value: u64) -> io::Result<()> {
+    let mut element = Element {
+        map_fd: map.as_raw_fd() as u32,
+        key: &raw const key as u64,
+        value,
+        ..Element::default()
+    };
+    bpf(command, &mut element).map(drop)
+}
+
+/// Puts a program, or a map, into an array of them.
+pub fn array_put(array: BorrowedFd<'_>, at: u32, object: BorrowedFd<'_>) -> io::Result<()> {
+    let object = object.as_raw_fd() as u32;
+    element(BPF_MAP_UPDATE_ELEM, array, at, &raw const object as u64)
+}
+
+/// The id of what is in an array of programs.
+pub fn array_get(array: BorrowedFd<'_>, at: u32) -> io::Result<Option<u32>> {
+    let mut id = 0u32;
+    match element(BPF_MAP_LOOKUP_ELEM, array, at, &raw mut id as u64) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(|()| Some(id)),
+    }
+}
+
+/// Takes a program out of an array of them, if there is one.
+pub fn array_clear(array: BorrowedFd<'_>, at: u32) -> io::Result<()> {
+    match element(BPF_MAP_DELETE_ELEM, array, at, 0) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+impl Attr for TestRun {}
+
+/// Runs an XDP program on a frame, with the fields of its `xdp_md`. Gives its action; `out` becomes the frame as the
+/// program left it.
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    frame: &[u8],
+    context: &[u32; 6],
+    out: &mut Vec<u8>,
+) -> io::Result<u32> {
+    let mut run = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        repeat: 1,
+        ctx_size_in: size_of_val(context) as u32,
+        ctx_in: context.as_ptr() as u64,
+        ..TestRun::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut run)?;
+    out.truncate(run.data_size_out as usize);
+    Ok(run.retval)
+}
 
 /// An array of maps that no program uses: an update of it waits, as every update of a map of maps
 /// does (`maybe_wait_bpf_programs`), until the programs that run now have ended.
@@ -206,7 +336,7 @@ impl Barrier {
     pub fn new() -> io::Result<Self> {
         let inner = bpf(
             BPF_MAP_CREATE,
-            &MapCreate {
+            &mut MapCreate {
                 map_type: BPF_MAP_TYPE_ARRAY,
                 key_size: 4,
                 value_size: 8,
@@ -217,7 +347,7 @@ impl Barrier {
         .map(owned)?;
         let outer = bpf(
             BPF_MAP_CREATE,
-            &MapCreate {
+            &mut MapCreate {
                 map_type: BPF_MAP_TYPE_ARRAY_OF_MAPS,
                 key_size: 4,
                 value_size: 4,
@@ -232,17 +362,7 @@ impl Barrier {
 
     /// Waits.
     pub fn wait(&self) -> io::Result<()> {
-        let (key, value) = (0u32, self.inner.as_raw_fd() as u32);
-        bpf(
-            BPF_MAP_UPDATE_ELEM,
-            &MapUpdate {
-                map_fd: self.outer.as_raw_fd() as u32,
-                key: &raw const key as u64,
-                value: &raw const value as u64,
-                ..MapUpdate::default()
-            },
-        )
-        .map(drop)
+        array_put(self.outer.as_fd(), 0, self.inner.as_fd())
     }
 }
 

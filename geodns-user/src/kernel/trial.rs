@@ -1,13 +1,16 @@
 //! Runs of the attached program on a packet that nobody sent (BPF_PROG_TEST_RUN): whether it answers as it should.
+//!
+//! It is the stub that runs, so what answers is what the stub calls.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use geodns_common::layout::Callee;
 use geodns_common::wire;
 
 use super::link::Attachment;
 use super::netdev::Mac;
-use super::{Error, Kernel, chain, listen};
+use super::{Error, Kernel, listen, sys};
 
 /// XDP_TX
 const TX: u32 = 3;
@@ -68,15 +71,10 @@ impl Kernel {
         let mut out = vec![0; MAX_FRAME];
         // xdp_md: where the packet begins and ends, and the interface.
         let context = [0, frame.len() as u32, 0, ifindex, 0, 0];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(&frame);
-        options.data_out = Some(&mut out);
-        options.ctx_in = Some(bytemuck::cast_slice(&context));
-        let run = self.instance.program()?.test_run(options);
-        let run = run.map_err(|error| Error::Trial(chain(&error)))?;
-        out.truncate(run.data_size_out as usize);
+        let run = sys::test_run(self.stub.as_fd(), &frame, &context, &mut out);
+        let action = run.map_err(Error::Trial)?;
         let headers = frame.len() - query.message.len();
-        Ok(Some(match run.return_value {
+        Ok(Some(match action {
             PASS => Outcome::Passed,
             DROP => Outcome::Dropped,
             // Back to the client's MAC address.
@@ -90,14 +88,22 @@ impl Kernel {
 
     /// Complains of an interface that the program in force is not on.
     pub fn fault_of(&mut self, place: usize) -> Result<Option<String>, Error> {
-        let ours = self.instance.program_id()?;
+        let (ours, called) = (
+            self.instance.program_id()?,
+            self.stub.callee(Callee::Answers)?,
+        );
         let Some(Attachment { name, link, .. }) = self.attached.get(place) else {
             return Ok(None);
         };
         Ok(match (link.ifindex(), link.program()) {
             (None, _) => Some(format!("{name}: the program is not attached any more")),
-            (Some(_), Some(program)) if program == ours => None,
-            (Some(_), _) => Some(format!("{name}: another program is in the link")),
+            (Some(_), program) if program != Some(self.stub.id()) => {
+                Some(format!("{name}: another program is in the link"))
+            }
+            _ if called != Some(ours) => Some(format!(
+                "{name}: the attached program does not call the one in force"
+            )),
+            _ => None,
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::net::{Space, at, ip, output, run};
 use crate::until;
 
 /// The server's addresses, as in the worlds.
-const SERVER: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
+pub const SERVER: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
 /// Clients' addresses.
 const CLIENT: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 /// The port of the echo by which silence is measured.
@@ -74,7 +74,6 @@ impl Site {
                 run(std::process::Command::new("ip").args(move_to))?;
                 Ok(true)
             })?;
-            space.ip(&format!("link set {interface} mtu 1500"))?;
             space.ip(&format!("link set {interface} up"))?;
             Ok(())
         };
@@ -217,14 +216,21 @@ impl Site {
     }
 
     /// How often the carrier of the server's `eth0` came or went.
-    pub fn carrier_changes(&self) -> Result<u32> {
-        // /sys is that of the namespace in which it was mounted.
+    pub fn carrier_changes(&self) -> Result<u64> {
+        let changes = &self.shown()?["stats64"]["tx"]["carrier_changes"];
+        changes.as_u64().context("no count of carrier changes")
+    }
+
+    /// The MTU of the server's `eth0`.
+    pub fn mtu(&self) -> Result<u64> {
+        self.shown()?["mtu"].as_u64().context("no MTU")
+    }
+
+    /// The server's `eth0`, as `ip` shows it.
+    fn shown(&self) -> Result<serde_json::Value> {
         let shown = self.server.ip("-s -s -d -j link show dev eth0")?;
-        let shown: serde_json::Value = serde_json::from_str(&shown)?;
-        let changes = &shown[0]["stats64"]["tx"]["carrier_changes"];
-        Ok(u32::try_from(
-            changes.as_u64().context("no count of carrier changes")?,
-        )?)
+        let mut shown: serde_json::Value = serde_json::from_str(&shown)?;
+        Ok(shown[0].take())
     }
 
     /// The driver of an interface of the server.
@@ -301,7 +307,7 @@ impl Drop for Echo {
 struct Pulse {
     over: Arc<AtomicBool>,
     heard: Arc<std::sync::Mutex<Heard>>,
-    thread: JoinHandle<Result<()>>,
+    thread: Option<JoinHandle<Result<()>>>,
 }
 
 #[derive(Default)]
@@ -358,7 +364,7 @@ impl Pulse {
         Ok(Self {
             over,
             heard,
-            thread,
+            thread: Some(thread),
         })
     }
 
@@ -370,11 +376,22 @@ impl Pulse {
     }
 
     /// How many were sent, how many of them answered, and the longest time between two answers.
-    fn end(self) -> Result<(usize, usize, Duration)> {
+    fn end(mut self) -> Result<(usize, usize, Duration)> {
         self.over.store(true, Ordering::Relaxed);
-        self.thread.join().expect("no panic")?;
+        let thread = self.thread.take().context("ended")?;
+        thread.join().expect("no panic")?;
         let heard = self.heard.lock().expect("not poisoned");
         let answered = heard.answered.intersection(&heard.sent).count();
         Ok((heard.sent.len(), answered, heard.longest))
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        // Its socket keeps the client's namespace.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }

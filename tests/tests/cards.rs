@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::XdpMode;
-use geodns_tests::cards::{QUESTIONS, Site, cards};
+use geodns_tests::cards::{QUESTIONS, SERVER, Site, cards};
 use geodns_tests::cases::{case, run};
 use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::net::{at, ip};
@@ -25,6 +25,8 @@ struct Card {
     reason: &'static str,
     /// The driver takes the program and does not run it.
     blind: bool,
+    /// From then on that its rings have changed, it does not run the program, until that is attached anew.
+    forgets: bool,
     /// The kernel warns when generic mode turns off what the card does not let it.
     warns: bool,
 }
@@ -35,6 +37,7 @@ const fn native(name: &'static str) -> Card {
         modes: ["native"; 2],
         reason: "",
         blind: false,
+        forgets: false,
         warns: false,
     }
 }
@@ -58,12 +61,17 @@ const CARDS: [Card; 10] = [
         warns: true,
         ..generic("virtio-fixed-offloads", "")
     },
-    native("virtio-jumbo"),
+    // Its MTU is 9000 from the start.
+    Card {
+        modes: ["generic", "native"],
+        ..native("virtio-jumbo")
+    },
     native("igb"),
     generic("e1000e", ""),
     generic("e1000", ""),
     Card {
         modes: ["generic", "native"],
+        forgets: true,
         ..native("vmxnet3")
     },
     generic("rtl8139", ""),
@@ -159,11 +167,19 @@ fn try_card(card: &Card) -> Result<()> {
     row.add(site.driver("eth0")?);
 
     let setup = Setup::example(&[]).mode("auto");
+    let carrier_before = site.carrier_changes()?;
     let (mut daemon, silence) = site.silence(|| Daemon::start(&site.server, &setup))?;
+    let carrier = site.carrier_changes()? - carrier_before;
     let (mode, reason) = mode(&daemon)?;
     let expected = card.modes[kernel()?];
     row.add(&mode);
-    row.add(format!("attach {}", seconds(silence)));
+    row.add(match carrier {
+        0 => format!("attach {}", seconds(silence)),
+        _ => format!("attach {}, no carrier", seconds(silence)),
+    });
+    row.expect(mode != "generic" || carrier == 0, || {
+        "the carrier went for generic mode".into()
+    });
     row.expect(mode == expected, || {
         format!("{mode} mode, not {expected}: {}", daemon.log())
     });
@@ -188,16 +204,17 @@ fn try_card(card: &Card) -> Result<()> {
     row.expect(lost == 0, || format!("a reload lost {lost}"));
 
     if card.blind {
-        let told = until("the blindness is noticed", || {
-            site.ask(&daemon)?;
-            let status = daemon.json("status")?;
-            Ok(status["blind"][0]["message"].is_string())
-        });
-        row.add(if told.is_ok() { "told" } else { "NOT TOLD" });
-        row.expect(told.is_ok(), || "its blindness is not told".into());
+        blindness(&site, &daemon, &mut row);
     } else {
-        let toggled = toggle(&site, &daemon, &mut row)?;
+        let forgets = card.forgets && mode == "native";
+        let toggled = toggle(&site, &daemon, &mut row, forgets)?;
         row.add(toggled);
+        if forgets {
+            blindness(&site, &daemon, &mut row);
+            daemon.stop()?;
+            daemon.again(&site.server, &setup)?;
+            row.expect_all(site.ask(&daemon)?, "after a restart");
+        }
     }
 
     let (stopped, silence) = site.silence(|| Ok(daemon.stop()))?;
@@ -211,8 +228,23 @@ fn try_card(card: &Card) -> Result<()> {
     row.judge()
 }
 
-/// Changes channels, rings, offloads and MTU of an attached card, and back.
-fn toggle(site: &Site, daemon: &Daemon, row: &mut Row) -> Result<String> {
+/// The program does not run, and the daemon notices.
+fn blindness(site: &Site, daemon: &Daemon, row: &mut Row) {
+    let told = until("the blindness is noticed", || {
+        site.ask(daemon)?;
+        let status = daemon.json("status")?;
+        Ok(status["blind"][0]["message"].is_string())
+    });
+    row.add(match told {
+        Ok(()) => "blind, told",
+        Err(_) => "blind, NOT TOLD",
+    });
+    row.expect(told.is_ok(), || "its blindness is not told".into());
+}
+
+/// Changes channels, rings, offloads and MTU of an attached card, and back. A card that forgets the program does so when
+/// its rings change.
+fn toggle(site: &Site, daemon: &Daemon, row: &mut Row, forgets: bool) -> Result<String> {
     let mut changes = vec![
         ("rxvlan", Some([1, 0]), "-K eth0 rxvlan"),
         ("-L", None, "-L eth0 combined"),
@@ -223,6 +255,12 @@ fn toggle(site: &Site, daemon: &Daemon, row: &mut Row) -> Result<String> {
     }
     if let Some(ring) = site.present("-g", "RX")? {
         changes[2].1 = Some([ring / 2, ring]);
+    }
+    let present = site.mtu()?;
+    for mtu in [present - 100, present] {
+        site.server.ip(&format!("link set eth0 mtu {mtu}"))?;
+        let answered = site.ask(daemon)?;
+        row.expect_all(answered, &format!("after `ip link set eth0 mtu {mtu}`"));
     }
     let mut told = Vec::new();
     for (what, values, words) in changes {
@@ -239,21 +277,21 @@ fn toggle(site: &Site, daemon: &Daemon, row: &mut Row) -> Result<String> {
             };
             refused &= !site.ethtool(&format!("{words} {value}"))?;
             let answered = site.ask(daemon)?;
-            row.expect_all(answered, &format!("after `ethtool {words} {value}`"));
+            let when = format!("after `ethtool {words} {value}`");
+            if forgets && what == "-G" {
+                row.expect(answered == 0, || format!("{when} the program goes on"));
+            } else {
+                row.expect_all(answered, &when);
+            }
         }
         told.push(format!("{what} {}", if refused { "refused" } else { "ok" }));
-    }
-    for mtu in [1400, 1500] {
-        site.server.ip(&format!("link set eth0 mtu {mtu}"))?;
-        let answered = site.ask(daemon)?;
-        row.expect_all(answered, &format!("after `ip link set eth0 mtu {mtu}`"));
     }
     Ok(told.join(", "))
 }
 
 /// Starts a daemon on these interfaces in mode auto, and adds the mode of the first to the row.
 fn start(site: &Site, interfaces: &[&str], row: &mut Row) -> Result<Daemon> {
-    let mut setup = Setup::example(&[]).mode("auto");
+    let mut setup = Setup::example(&SERVER).mode("auto");
     setup.interfaces = interfaces.iter().map(|&name| name.into()).collect();
     let daemon = Daemon::start(&site.server, &setup)?;
     let (mode, reason) = mode(&daemon)?;
@@ -388,7 +426,9 @@ fn raised_mtu(card: &str) -> Result<()> {
         Err(_) => row.add("the driver refuses"),
     }
     site.server.ip("link set eth0 mtu 1500")?;
-    answered(&site, &daemon, "MTU 1500 again")?;
+    daemon.stop()?;
+    daemon.again(&site.server, &Setup::example(&SERVER).mode("auto"))?;
+    answered(&site, &daemon, "MTU 1500 again, and a restart")?;
     daemon.stop()?;
     row.judge()
 }
@@ -420,6 +460,26 @@ fn stub(card: &str) -> Result<()> {
     });
     daemon.stop()?;
     row.judge()
+}
+
+/// The commands of docs/interfaces.md that need a card which has what they set.
+fn commands() -> Result<()> {
+    for (card, lines) in [
+        (
+            "igb",
+            "-i eth0 | -l eth0 | -k eth0 | -S eth0 | -G eth0 rx 512 | -n eth0 rx-flow-hash udp4
+             | -N eth0 rx-flow-hash udp4 sdfn | -N eth0 rx-flow-hash udp6 sdfn",
+        ),
+        ("vmxnet3", "-K eth0 lro off"),
+        ("virtio-queues", "-L eth0 combined 1"),
+    ] {
+        let site = Site::new(&[card])?;
+        for line in lines.split('|') {
+            ensure!(site.ethtool(line)?, "{card}: ethtool {line}");
+        }
+        site.server.ip("link set dev eth0 mtu 1500")?;
+    }
+    Ok(())
 }
 
 /// The least that a packet of 82 octets can grow by, at the head and at the tail, in each mode.
@@ -483,6 +543,9 @@ fn main() -> ExitCode {
         cases.push(case("bond", bond));
         cases.push(case("bond generic", generic_bond));
         cases.push(case("vlan", vlan));
+        if there.contains_key("igb") {
+            cases.push(case("commands", commands));
+        }
         for (name, link) in [
             (
                 "bridge",

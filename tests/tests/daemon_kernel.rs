@@ -15,7 +15,7 @@ use geodns::config::{Mode, OnStop};
 use geodns::kernel::link::Link;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::netdev::{self, Netdevs};
-use geodns::kernel::{self, Error, Kernel, Settings, pins};
+use geodns::kernel::{self, Error, Kernel, Settings, ethtool, pins};
 use geodns::plan::{Capacity, Store};
 use geodns::publish::Backend;
 use geodns_common::abi;
@@ -193,6 +193,11 @@ fn in_force_of(world: &World) -> Option<u32> {
     kernel::sys::array_get(array.as_fd(), Callee::Answers as u32).unwrap()
 }
 
+/// Whether `lan0` takes VLAN tags off.
+fn rxvlan() -> bool {
+    ethtool::rxvlan(netdevs().named("lan0").unwrap().ifindex).unwrap()
+}
+
 /// Tables with nothing in them.
 struct Empty(abi::Settings);
 
@@ -259,25 +264,19 @@ impl Tables for Empty {
 fn an_orderly_stop_leaves_nothing_attached_or_pinned() {
     let Some(world) = World::new() else { return };
     world.enter(|| {
-        assert!(
-            netdev::rxvlan("lan0").unwrap(),
-            "veth strips tags by default"
-        );
+        assert!(rxvlan(), "veth strips tags by default");
         let mut kernel = world.start(world.settings(), 1).unwrap();
         let id = kernel.program_id().unwrap();
         assert_eq!(in_force(&kernel), Some(id));
         assert!(!attached().unwrap().generic);
-        assert!(
-            !netdev::rxvlan("lan0").unwrap(),
-            "tags must stay in the packet"
-        );
+        assert!(!rxvlan(), "tags must stay in the packet");
         let verified = kernel.instance().verified_instructions();
         assert!((1..400_000).contains(&verified), "{verified} instructions");
         assert!(kernel.instance().memory() > 528 * 1024);
 
         kernel.stop(OnStop::Detach).unwrap();
         assert_eq!(attached(), None);
-        assert!(netdev::rxvlan("lan0").unwrap(), "rxvlan is given back");
+        assert!(rxvlan(), "rxvlan is given back");
         assert!(!world.pin.exists());
     });
 }
@@ -360,10 +359,7 @@ fn a_crash_leaves_it_attached_and_the_next_start_replaces_it_in_place() {
         let mut third = world.start(world.settings(), 3).unwrap();
         third.stop(OnStop::Detach).unwrap();
         assert_eq!(attached(), None);
-        assert!(
-            netdev::rxvlan("lan0").unwrap(),
-            "as it was before the first"
-        );
+        assert!(rxvlan(), "as it was before the first");
     });
 }
 
@@ -427,7 +423,7 @@ fn a_stop_may_leave_the_stub_alone() {
         ));
         drop(kernel);
         assert_eq!(in_force_of(&world), None);
-        assert!(!netdev::rxvlan("lan0").unwrap(), "nothing is touched");
+        assert!(!rxvlan(), "nothing is touched");
 
         let mut kernel = world.start(world.settings(), 2).unwrap();
         assert_eq!((kernel.stub().id(), world.link()), (stub, link));
@@ -438,10 +434,7 @@ fn a_stop_may_leave_the_stub_alone() {
         let was = pins::Was::Here { rxvlan: true };
         assert_eq!(detached, [("lan0".to_owned(), was)]);
         assert_eq!(attached(), None);
-        assert!(
-            netdev::rxvlan("lan0").unwrap(),
-            "as it was before the first"
-        );
+        assert!(rxvlan(), "as it was before the first");
         assert!(!world.pin.exists());
         assert_eq!(pins::detach_left(&world.pin, &netdevs()).unwrap(), []);
     });
@@ -532,7 +525,7 @@ fn an_interface_that_refuses_takes_the_others_back() {
         let error = world.start(settings, 1).err().unwrap();
         assert!(matches!(error, Error::NoNative { .. }), "{error}");
         assert_eq!(attached(), None, "lan0 had taken it already");
-        assert!(netdev::rxvlan("lan0").unwrap());
+        assert!(rxvlan());
         assert!(!world.pin.exists());
     });
 }
@@ -563,7 +556,7 @@ fn a_start_that_may_go_on_without_the_program_leaves_none_that_nobody_feeds() {
         assert!(attached().is_some(), "it is for the next start");
         assert!(start(false).is_err());
         assert_eq!(attached(), None);
-        assert!(netdev::rxvlan("lan0").unwrap(), "rxvlan is given back");
+        assert!(rxvlan(), "rxvlan is given back");
         assert!(!world.pin.exists());
     });
 }
@@ -596,12 +589,9 @@ fn somebody_elses_program_is_left_alone() {
         }
         assert_eq!(attached().unwrap().program, Some(id));
         assert_eq!(in_force(&theirs), called);
-        assert!(
-            !netdev::rxvlan("lan0").unwrap(),
-            "theirs still wants the tags"
-        );
+        assert!(!rxvlan(), "theirs still wants the tags");
         theirs.stop(OnStop::Detach).unwrap();
-        assert!(netdev::rxvlan("lan0").unwrap());
+        assert!(rxvlan());
     });
 }
 
@@ -729,10 +719,7 @@ fn links_of_every_layout_are_taken_over_and_nothing_else_of_it_stays() {
             }
         }
         assert_eq!(attached(), None);
-        assert!(
-            netdev::rxvlan("lan0").unwrap(),
-            "as it was before the first"
-        );
+        assert!(rxvlan(), "as it was before the first");
         assert!(!world.pin.exists());
     });
 }
@@ -843,10 +830,7 @@ fn pins_that_somebody_removes_are_missed_by_nobody_and_put_back() {
         assert_eq!(in_force_of(&world), Some(id), "a crash keeps it");
         let mut kernel = world.start(world.settings(), 4).unwrap();
         kernel.stop(OnStop::Detach).unwrap();
-        assert!(
-            netdev::rxvlan("lan0").unwrap(),
-            "as it was before the first"
-        );
+        assert!(rxvlan(), "as it was before the first");
     });
 }
 

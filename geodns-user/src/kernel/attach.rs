@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::link::{Attachment, Link, restore_rxvlan};
-use super::netdev::{self, Kind, Netdev, Netdevs};
+use super::netdev::{Kind, Netdev, Netdevs};
 use super::pins::{Left, Pins};
-use super::{Error, bpffs, pins, sys};
+use super::{Error, bpffs, ethtool, pins, sys};
 use crate::config::Mode;
 
 impl Attachment {
@@ -33,7 +33,7 @@ impl Attachment {
         })?;
         let _ = fs::remove_dir(pins.note(&self.name));
         if self.had_rxvlan {
-            restore_rxvlan(&self.name);
+            restore_rxvlan(self.ifindex, &self.name);
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ fn try_attach(
 ) -> Result<Attachment, Error> {
     let note = pins.note(&netdev.name);
     // A daemon before us may have turned it off, and its link be gone.
-    let had_rxvlan = keep_vlan_tags(&netdev.name, has_vlans, generic)? || note.exists();
+    let had_rxvlan = keep_vlan_tags(netdev, has_vlans, generic)? || note.exists();
     let attach = || {
         if had_rxvlan {
             bpffs::create_dir(&note)?;
@@ -113,7 +113,7 @@ fn try_attach(
         Err(error) => {
             let _ = fs::remove_dir(&note);
             if had_rxvlan {
-                restore_rxvlan(&netdev.name);
+                restore_rxvlan(netdev.ifindex, &netdev.name);
             }
             Err(error)
         }
@@ -155,18 +155,19 @@ fn occupied(netdev: &Netdev) -> Error {
 
 /// Has the interface leave VLAN tags in the packet: XDP would neither see a stripped one nor send
 /// it back. Whether it did not do so before.
-fn keep_vlan_tags(interface: &str, has_vlans: bool, generic: bool) -> Result<bool, Error> {
+fn keep_vlan_tags(netdev: &Netdev, has_vlans: bool, generic: bool) -> Result<bool, Error> {
     // In generic mode the tag travels beside the packet, and comes back with it. Some cards take their link down for a
     // change of this.
     if generic && !has_vlans {
         return Ok(false);
     }
-    match netdev::rxvlan(interface) {
+    match ethtool::rxvlan(netdev.ifindex) {
         Ok(true) => {}
         // Interfaces without ethtool strip nothing.
         Ok(false) | Err(_) => return Ok(false),
     }
-    match netdev::set_rxvlan(interface, false) {
+    let interface = netdev.name.as_str();
+    match ethtool::set_rxvlan(netdev.ifindex, false) {
         Ok(()) => Ok(true),
         Err(_) if generic => Ok(false),
         Err(error) if !has_vlans => {

@@ -8,8 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::netdev::{self, Netdev, Netdevs};
-use super::{Error, sys};
+use super::netdev::{Netdev, Netdevs};
+use super::{Error, ethtool, sys};
 
 /// A link, open: the program stays attached for as long as this lives, or a pin.
 #[derive(Debug)]
@@ -118,9 +118,9 @@ impl Attachment {
 }
 
 /// Has the interface take VLAN tags off again.
-pub fn restore_rxvlan(interface: &str) {
-    if let Err(error) = netdev::set_rxvlan(interface, true)
-        && error.raw_os_error() != Some(libc::ENODEV)
+pub fn restore_rxvlan(ifindex: u32, interface: &str) {
+    if let Err(error) = ethtool::set_rxvlan(ifindex, true)
+        && !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
     {
         tracing::warn!(interface, cause = %error, "{interface}: rxvlan stays off: {error}");
     }

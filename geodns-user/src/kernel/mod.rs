@@ -15,7 +15,7 @@
 //! - [`block`]: block rules in the program's form
 //! - [`watch`]: what it tells of what goes by
 //! - [`trial`]: runs of it on a packet that nobody sent
-//! - [`netdev`], [`follow`]: the interfaces, and their changes
+//! - [`netdev`], [`follow`]: the interfaces, and their changes; [`ethtool`]: what their drivers tell
 //! - [`intake`]: those that packets and queries reach us by, and that belong together
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
@@ -46,6 +46,7 @@ pub mod block;
 pub mod bpffs;
 pub mod cookies;
 mod error;
+pub mod ethtool;
 pub mod follow;
 pub mod heartbeat;
 pub mod instance;

@@ -1,19 +1,17 @@
-//! The network interfaces, as rtnetlink and ethtool tell.
+//! The network interfaces, as rtnetlink tells of them.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::iter;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 
 use futures_util::TryStreamExt;
 use geodns_common::layout::Listen;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rtnetlink::Handle;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags};
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, VlanProtocol,
-    XdpAttached,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    Prop, VlanProtocol, XdpAttached,
 };
 
 /// A MAC address as the program compares it: the first octet highest of the low 48 bits.
@@ -34,9 +32,17 @@ pub struct Xdp {
 /// The kinds of interfaces that matter to whoever attaches a program to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// A card, or another interface that frames come in by.
+    /// A card.
     #[default]
     Card,
+    /// An interface that software makes and frames come in by, of a kind that is not below.
+    Virtual,
+    /// This host itself.
+    Loopback,
+    /// An interface that nothing comes in by.
+    Dummy,
+    /// An interface whose packets have no Ethernet header, such as a tunnel.
+    Tunnel,
     /// One end of a veth pair.
     Veth,
     /// A VLAN of another interface.
@@ -70,6 +76,10 @@ pub struct Netdev {
     pub ifindex: u32,
     /// Name.
     pub name: String,
+    /// Its other names, which stay when somebody changes that one.
+    pub altnames: Vec<String>,
+    /// Octets of a packet, at the most, its Ethernet header not counted.
+    pub mtu: u32,
     /// MAC address; 0 where it has none.
     pub mac: Mac,
     /// What it is.
@@ -142,9 +152,14 @@ impl Netdevs {
         Ok(Self(netdevs))
     }
 
-    /// The interface with a name.
+    /// The interface with a name, or with an alternative one.
     pub fn named(&self, name: &str) -> Option<&Netdev> {
-        self.0.iter().find(|netdev| netdev.name == name)
+        self.0.iter().find(|netdev| netdev.is_named(name))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Netdev> {
+        self.0.iter()
     }
 
     /// The interface with an index.
@@ -304,6 +319,11 @@ impl Netdevs {
 }
 
 impl Netdev {
+    /// Whether this is its name, or an alternative one.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.altnames.iter().any(|other| other == name)
+    }
+
     /// The interface that this one is a VLAN of.
     pub fn vlan_of(&self) -> Option<u32> {
         self.lower.filter(|_| self.kind == Kind::Vlan)
@@ -313,6 +333,11 @@ impl Netdev {
 fn netdev(link: &LinkMessage) -> Netdev {
     let mut netdev = Netdev {
         ifindex: link.header.index,
+        kind: match link.header.link_layer_type {
+            LinkLayerType::Ether => Kind::Card,
+            LinkLayerType::Loopback => Kind::Loopback,
+            _ => Kind::Tunnel,
+        },
         ..Netdev::default()
     };
     let (mut lower, mut is_elsewhere) = (None, false);
@@ -325,12 +350,20 @@ fn netdev(link: &LinkMessage) -> Netdev {
                     .iter()
                     .fold(0, |mac, &octet| mac << 8 | u64::from(octet));
             }
+            LinkAttribute::Mtu(octets) => netdev.mtu = *octets,
+            LinkAttribute::PropList(properties) => {
+                let names = properties.iter().filter_map(|property| match property {
+                    Prop::AltIfName(name) => Some(name.clone()),
+                    _ => None,
+                });
+                netdev.altnames.extend(names);
+            }
             LinkAttribute::Link(index) => lower = Some(*index),
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::Controller(index) => netdev.master = Some(*index),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(of) = info {
+                    if let (LinkInfo::Kind(of), Kind::Card) = (info, netdev.kind) {
                         netdev.kind = kind(of);
                     }
                     let LinkInfo::Data(InfoData::Vlan(data)) = info else {
@@ -366,7 +399,8 @@ fn kind(of: &InfoKind) -> Kind {
         InfoKind::Bond => Kind::Bond,
         InfoKind::Bridge => Kind::Bridge,
         InfoKind::Vrf => Kind::Vrf,
-        _ => Kind::Card,
+        InfoKind::Dummy => Kind::Dummy,
+        _ => Kind::Virtual,
     }
 }
 
@@ -387,59 +421,6 @@ fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
         program,
         generic: generic?,
     })
-}
-
-const ETHTOOL_GFLAGS: u32 = 0x25;
-const ETHTOOL_SFLAGS: u32 = 0x26;
-const ETH_FLAG_RXVLAN: u32 = 1 << 8;
-
-/// Whether the interface takes VLAN tags off before XDP sees the packet.
-pub fn rxvlan(name: &str) -> io::Result<bool> {
-    Ok(ethtool(name, ETHTOOL_GFLAGS, 0)? & ETH_FLAG_RXVLAN != 0)
-}
-
-/// Turns that on or off.
-pub fn set_rxvlan(name: &str, on: bool) -> io::Result<()> {
-    let flags = ethtool(name, ETHTOOL_GFLAGS, 0)? & !ETH_FLAG_RXVLAN;
-    let wanted = if on { flags | ETH_FLAG_RXVLAN } else { flags };
-    ethtool(name, ETHTOOL_SFLAGS, wanted)?;
-    // A driver may take the call and keep what it has.
-    if rxvlan(name)? == on {
-        Ok(())
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
-    }
-}
-
-/// `struct ethtool_value`
-#[repr(C)]
-struct EthtoolValue {
-    command: u32,
-    data: u32,
-}
-
-fn ethtool(name: &str, command: u32, data: u32) -> io::Result<u32> {
-    let any = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
-    let mut value = EthtoolValue { command, data };
-    // SAFETY: integers, arrays and a pointer: all zeros is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= libc::IFNAMSIZ {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: `request` and the value that it points to outlive the call.
-    match unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(value.data),
-    }
 }
 
 #[cfg(test)]

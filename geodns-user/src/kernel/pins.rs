@@ -344,7 +344,7 @@ impl Left {
         };
         let rxvlan = self.had_rxvlan;
         if rxvlan {
-            link::restore_rxvlan(&netdev.name);
+            link::restore_rxvlan(netdev.ifindex, &netdev.name);
         }
         Ok((netdev.name.clone(), Was::Here { rxvlan }))
     }

@@ -1323,6 +1323,7 @@ fn wrong_files() -> Vec<(Setup, Vec<&'static str>)> {
 fn a_start_that_cannot_be_says_why_in_a_line_and_leaves_nothing() -> Result<()> {
     needs_root!();
     let pair = Pair::new(&[])?;
+    pair.server.ip("link add br0 type bridge")?;
     let attempt = |home: &Home, setup: &Setup, says: &[&str]| -> Result<()> {
         let done = Daemon::attempt(&pair.server, home, setup)?;
         let text = String::from_utf8(done.stderr)?;
@@ -1370,7 +1371,11 @@ fn a_start_that_cannot_be_says_why_in_a_line_and_leaves_nothing() -> Result<()> 
         (with(&|setup| setup.interfaces.clear()), vec!["--iface"]),
         (
             with(&|setup| setup.interfaces = vec!["lo".into()]),
-            vec!["lo", "native"],
+            vec!["lo", "loopback", "name the card"],
+        ),
+        (
+            with(&|setup| setup.interfaces = vec!["br0".into()]),
+            vec!["br0", "native"],
         ),
     ] {
         let home = Home::new()?;

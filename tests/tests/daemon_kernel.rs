@@ -757,7 +757,9 @@ fn what_was_left_in_another_network_namespace_is_not_taken_for_ours() {
     let left = there.enter(attached);
     here.enter(|| {
         let mut settings = settings();
-        settings.interfaces.push("lo".to_owned());
+        // A bridge has no native mode.
+        sh("ip link add br0 type bridge");
+        settings.interfaces.push("br0".to_owned());
         settings.mode = Mode::Native;
         let error = here.start(settings, 2).err().unwrap();
         assert!(matches!(error, Error::NoNative { .. }), "{error}");

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup, difference};
+use geodns_tests::daemon::{Daemon, Home, Setup, difference};
 use geodns_tests::dns::{self, A, AAAA, ANY, PADDING, Query, Reply};
 use geodns_tests::net::{Pair, Space, at, ip, run};
 use geodns_tests::{needs_root, until};
@@ -162,5 +162,113 @@ fn a_card_may_be_named_after_what_stands_upon_it() -> Result<()> {
     setup.interfaces = ["mv0", "eth0"].map(str::to_owned).into();
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     ensure!(ask(&daemon, &pair.client, ip("192.0.2.1"), "192.0.2.53")? == 3);
+    daemon.stop()
+}
+
+/// An interface that does not take the program says why, in the driver's words, and what to do.
+#[test]
+fn a_refusal_says_why_and_what_to_name_instead() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip_batch(
+        "link add mv0 link eth0 type macvlan mode bridge
+         link add br0 type bridge
+         link add port0 type veth peer name port1
+         link set port0 master br0
+         tuntap add dev tun0 mode tun",
+    )?;
+    for (interface, says) in [
+        (
+            "br0",
+            &[
+                "takes no program in native mode: \"",
+                "does not support XDP",
+                "(port0)",
+            ][..],
+        ),
+        ("mv0", &["does not support XDP", "name eth0 instead"]),
+        ("lo", &["loopback", "name the card"]),
+        ("tun0", &["no Ethernet header"]),
+    ] {
+        let mut setup = Setup::example(&[]).mode("native");
+        setup.interfaces = vec![interface.into()];
+        let home = Home::new()?;
+        home.write(&setup)?;
+        let done = Daemon::attempt(&pair.server, &home, &setup)?;
+        let text = String::from_utf8(done.stderr)?;
+        let last = text.lines().last().unwrap_or_default();
+        ensure!(done.status.code() == Some(1), "{interface}: {text}");
+        for part in says {
+            ensure!(
+                last.contains(part),
+                "{interface}: does not say {part}: {last}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_status_keeps_the_reason_for_generic_mode() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip_batch(
+        "link add mv0 link eth0 type macvlan mode bridge
+         link set mv0 up
+         address add 198.51.100.53/24 dev mv0",
+    )?;
+    for (interface, mode, says) in [
+        ("eth0", "auto", "this is a veth"),
+        ("eth0", "generic", "kernel.mode is \"generic\""),
+        ("mv0", "auto", "name eth0 instead"),
+    ] {
+        let mut setup = Setup::example(&[]).mode(mode);
+        setup.interfaces = vec![interface.into()];
+        let mut daemon = Daemon::start(&pair.server, &setup)?;
+        let status = daemon.json("status")?;
+        let reason = status["interfaces"][0]["reason"].as_str();
+        ensure!(
+            reason.is_some_and(|reason| reason.contains(says)),
+            "{status}"
+        );
+        let text = daemon.ok("status")?;
+        ensure!(
+            text.contains(&format!("{interface} is generic: ")),
+            "{text}"
+        );
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+/// An interface may be named by an alternative name, which stays when somebody renames it.
+#[test]
+fn an_alternative_name_stays_when_the_interface_is_renamed() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server
+        .ip("link property add dev eth0 altname uplink.0")?;
+    let mut setup = Setup::example(&[]).mode("native");
+    setup.interfaces = vec!["uplink.0".into()];
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let (from, to) = (ip("192.0.2.1"), "192.0.2.53");
+    ensure!(ask(&daemon, &pair.client, from, to)? == 3);
+    let attached = |daemon: &Daemon| {
+        let log = daemon.log();
+        log.matches("attached in native mode").count()
+    };
+    ensure!(attached(&daemon) == 1, "{}", daemon.log());
+    // Kernels before 6.2 rename an interface only while it is down.
+    if pair.server.ip("link set eth0 name wan5").is_ok() {
+        ensure!(ask(&daemon, &pair.client, from, to)? == 3);
+        daemon.ok("reload")?;
+        ensure!(ask(&daemon, &pair.client, from, to)? == 3);
+        ensure!(attached(&daemon) == 1, "{}", daemon.log());
+    }
+    // The next daemon takes it over.
+    daemon.crash()?;
+    daemon.again(&pair.server, &setup)?;
+    daemon.logged("taken over")?;
+    ensure!(ask(&daemon, &pair.client, from, to)? == 3);
     daemon.stop()
 }

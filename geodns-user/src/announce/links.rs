@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use ipnet::Ipv6Net;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_indextoname, if_nametoindex};
 use nix::sys::socket::SockaddrStorage;
 
 /// Interfaces with a carrier, and the addresses of `lo`.
@@ -40,6 +40,13 @@ impl Links {
             }
         }
         Ok(links)
+    }
+
+    /// Whether an interface is up and has a carrier, by its name or by an alternative one.
+    pub fn runs(&self, name: &str) -> bool {
+        let own = || if_indextoname(if_nametoindex(name).ok()?).ok();
+        self.running.contains(name)
+            || own().is_some_and(|own| self.running.contains(&*own.to_string_lossy()))
     }
 }
 

@@ -51,6 +51,11 @@ pub fn text(status: Status, verbose: bool) -> String {
         let waiting = waiting.map(|at| format!("{} ({})", at.name, at.state));
         let interfaces: Vec<_> = attached.into_iter().chain(waiting).collect();
         lines.push(("interfaces", interfaces.join(", ")));
+        for interface in status.interfaces {
+            if let Some(reason) = interface.reason {
+                lines.push(("", format!("{} is generic: {reason}", interface.name)));
+            }
+        }
         let waiting = status.waiting_interfaces.into_iter();
         lines.extend(waiting.map(|at| ("", at.reason)));
         lines.extend(
@@ -346,6 +351,7 @@ mod tests {
             interfaces: vec![Interface {
                 name: "eth0".to_owned(),
                 mode: "native".to_owned(),
+                reason: None,
                 pinned: true,
             }],
             zones: 2,

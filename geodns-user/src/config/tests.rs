@@ -650,6 +650,11 @@ fn each_wrong_value_is_one_clear_line() {
             "8: kernel.pin: \"\" is not a path; write one",
         ),
         (
+            "pin = \"/sys/fs/bpf/geodns\"",
+            "pin = \"/sys/fs/bpf/geo.dns\"",
+            "8: kernel.pin: \"/sys/fs/bpf/geo.dns\" has a dot, which no name in a bpffs may have; write another name",
+        ),
+        (
             "\"5m\"",
             "\"5 minutes\"",
             "9: kernel.stale_after: \"5 minutes\" is not a time; write a number and ms, s, m, h or d, as \"5m\"",

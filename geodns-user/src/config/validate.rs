@@ -321,17 +321,34 @@ impl Reader<'_> {
                 .number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)
                 .unwrap_or(0),
         };
-        let pin = self.path(file.pin, "kernel.pin", super::DEFAULT_PIN);
+        let pin = self.pin(file.pin);
         Kernel {
             interfaces,
             mode,
             required: file.required.unwrap_or(false),
-            pin: pin.unwrap_or_default().0,
+            pin: pin.unwrap_or_default(),
             stale_after,
             on_stop,
             max_names,
             pass_limit,
         }
+    }
+
+    /// The folder of pins. The kernel takes no dot in the name of a folder that it makes in a bpffs.
+    fn pin(&self, value: Option<Spanned<String>>) -> Judged<PathBuf> {
+        const KEY: &str = "kernel.pin";
+        let (path, span) = self.path(value, KEY, super::DEFAULT_PIN)?;
+        // Folders above the bpffs may have one.
+        let below = path.strip_prefix("/sys/fs/bpf").ok();
+        let made = below.or(path.file_name().map(Path::new));
+        if made.is_some_and(|made| made.to_string_lossy().contains('.')) {
+            let message = format!(
+                "{:?} has a dot, which no name in a bpffs may have; write another name",
+                path.display()
+            );
+            return self.error(span, KEY, message);
+        }
+        Ok(path)
     }
 
     fn stale_after(&self, text: &Spanned<String>) -> Judged<Duration> {

@@ -174,6 +174,9 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
+    /// Why it is generic, and what to do about it; none: it is native.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// True if the link is pinned, and so outlives the daemon.
     pub pinned: bool,
 }

@@ -147,7 +147,11 @@ impl Daemon {
             .set_tls(inputs.config.tls.as_ref().map(|tls| tls.port));
         self.server.set_certificate(inputs.certificate.clone());
         if let Some(mut kernel) = self.lock_kernel() {
-            kernel.set_interfaces(inputs.config.kernel.interfaces.clone());
+            let interfaces = &inputs.config.kernel.interfaces;
+            kernel.set_interfaces(interfaces.clone());
+            for complaint in netdevs.needless(interfaces) {
+                tracing::warn!("{complaint}");
+            }
         }
         if !fixed.is_empty() {
             let (file, keys) = (inputs.config.path.display(), fixed.join(", "));

@@ -79,6 +79,7 @@ impl status::Service for Control {
                 .map(|attachment| Interface {
                     name: attachment.name.clone(),
                     mode: attachment.mode().to_owned(),
+                    reason: attachment.reason.clone(),
                     pinned: true,
                 })
                 .collect();

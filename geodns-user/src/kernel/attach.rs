@@ -4,19 +4,29 @@ use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::drivers::{Facts, Level};
 use super::link::{Attachment, Link, restore_rxvlan};
 use super::netdev::{Kind, Netdev, Netdevs};
 use super::pins::{Left, Pins};
-use super::{Error, bpffs, ethtool, pins, sys};
+use super::{Error, bpffs, ethtool, extack, pins, sys};
 use crate::config::Mode;
 
 impl Attachment {
-    /// A link that an earlier daemon left on an interface.
-    pub fn taken_over(left: Left, netdev: &Netdev) -> Self {
+    /// A link that an earlier daemon left on an interface, by the name that the configuration has for it.
+    pub fn taken_over(left: Left, name: &str, netdev: &Netdev, netdevs: &Netdevs) -> Self {
+        let generic = netdev.xdp.is_some_and(|xdp| xdp.generic);
         Self {
-            name: netdev.name.clone(),
+            reason: generic.then(|| {
+                let found = Facts::read(netdev, netdevs).native();
+                let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+                match found.is_empty() {
+                    true => "the daemon before attached it so".to_owned(),
+                    false => found.join("; "),
+                }
+            }),
+            name: name.to_owned(),
             ifindex: netdev.ifindex,
-            generic: netdev.xdp.is_some_and(|xdp| xdp.generic),
+            generic,
             link: left.link,
             had_rxvlan: left.had_rxvlan,
         }
@@ -39,57 +49,72 @@ impl Attachment {
     }
 }
 
-/// Attaches a program to an interface that has none.
+/// Attaches a program to an interface that has none. `name`: the name that the configuration has for it, which its link
+/// keeps.
 pub fn attach(
     pins: &Pins,
     program: BorrowedFd<'_>,
+    name: &str,
     netdev: &Netdev,
     netdevs: &Netdevs,
     mode: Mode,
 ) -> Result<Attachment, Error> {
-    let has_vlans = !netdevs.vlans(netdev.ifindex).is_empty();
-    let (generic, fallback) = match mode {
-        Mode::Generic | Mode::Off => (true, None),
+    if let Some(instead) = netdevs.instead_of(netdev) {
+        return Err(Error::Unfit {
+            interface: netdev.name.clone(),
+            instead,
+        });
+    }
+    let interface = name;
+    let (generic, reason) = match mode {
+        Mode::Generic | Mode::Off => (true, Some("kernel.mode is \"generic\"".to_owned())),
         Mode::Native => (false, None),
         // What veth's driver sends (XDP_TX) its peer drops unless a program is there to take it,
         // and nobody can see from here whether there is.
-        Mode::Auto if netdev.kind == Kind::Veth => (true, None),
+        Mode::Auto if netdev.kind == Kind::Veth => {
+            let reason = "this is a veth, where native answers arrive only if the other end has an XDP program too: \
+                          if it has, set kernel.mode = \"native\"";
+            (true, Some(reason.to_owned()))
+        }
         // Whatever the driver's reason, the stack can.
-        Mode::Auto => match try_attach(pins, program, netdev, has_vlans, false) {
+        Mode::Auto => match try_attach(pins, program, name, netdev, netdevs, false) {
             Ok(attachment) => return Ok(attachment),
             Err(error @ (Error::NoNative { .. } | Error::VlanStripped { .. })) => {
-                (true, Some(error))
+                match Facts::read(netdev, netdevs).generic() {
+                    Some(finding) if finding.level == Level::Problem => {
+                        return Err(Error::NoMode {
+                            native: Box::new(error),
+                            generic: finding.to_string(),
+                        });
+                    }
+                    Some(finding) => tracing::warn!(interface, "{interface}: {finding}"),
+                    None => {}
+                }
+                let error = error.to_string();
+                let reason = error.strip_prefix(&format!("{interface}: "));
+                (true, Some(reason.unwrap_or(&error).to_owned()))
             }
             Err(error) => return Err(error),
         },
     };
-    let attachment = try_attach(pins, program, netdev, has_vlans, generic)?;
-    if mode == Mode::Auto && netdev.kind == Kind::Veth {
-        let interface = netdev.name.as_str();
-        tracing::warn!(
-            interface,
-            "{interface}: this is a veth, where native answers arrive only if the other end has an XDP \
-             program too: if it has, set kernel.mode = \"native\""
-        );
+    let mut attachment = try_attach(pins, program, name, netdev, netdevs, generic)?;
+    if let (Mode::Auto, Some(reason)) = (mode, &reason) {
+        tracing::warn!(interface, "{interface}: attached in generic mode: {reason}");
     }
-    if let Some(reason) = fallback {
-        tracing::warn!(
-            interface = netdev.name,
-            cause = %reason,
-            "{reason}: attached in generic mode"
-        );
-    }
+    attachment.reason = reason;
     Ok(attachment)
 }
 
 fn try_attach(
     pins: &Pins,
     program: BorrowedFd<'_>,
+    name: &str,
     netdev: &Netdev,
-    has_vlans: bool,
+    netdevs: &Netdevs,
     generic: bool,
 ) -> Result<Attachment, Error> {
-    let note = pins.note(&netdev.name);
+    let has_vlans = !netdevs.vlans(netdev.ifindex).is_empty();
+    let note = pins.note(name);
     // A daemon before us may have turned it off, and its link be gone.
     let had_rxvlan = keep_vlan_tags(netdev, has_vlans, generic)? || note.exists();
     let attach = || {
@@ -97,42 +122,79 @@ fn try_attach(
             bpffs::create_dir(&note)?;
         }
         let link = sys::link_xdp(program, netdev.ifindex, generic)
-            .map_err(|error| refusal(netdev, generic, &error))?;
+            .map_err(|error| refusal(program, netdev, netdevs, generic, &error))?;
         let link = Link(link);
-        pins.put_link(&netdev.name, &link)?;
+        pins.put_link(name, &link)?;
         Ok(link)
     };
     match attach() {
         Ok(link) => Ok(Attachment {
-            name: netdev.name.clone(),
+            name: name.to_owned(),
             ifindex: netdev.ifindex,
             generic,
+            reason: None,
             link,
             had_rxvlan,
         }),
         Err(error) => {
             let _ = fs::remove_dir(&note);
             if had_rxvlan {
-                restore_rxvlan(netdev.ifindex, &netdev.name);
+                restore_rxvlan(netdev.ifindex, name);
             }
             Err(error)
         }
     }
 }
 
-/// Why an interface did not take the program.
-fn refusal(netdev: &Netdev, generic: bool, error: &io::Error) -> Error {
+/// Explains why an interface did not take the program.
+pub fn refusal(
+    program: BorrowedFd<'_>,
+    netdev: &Netdev,
+    netdevs: &Netdevs,
+    generic: bool,
+    error: &io::Error,
+) -> Error {
     let interface = netdev.name.clone();
-    let reason = error.to_string();
     match error.raw_os_error() {
-        Some(libc::EBUSY | libc::EEXIST) => occupied(netdev),
-        Some(libc::EPERM | libc::ENODEV | libc::ENOENT) => Error::Attach { interface, reason },
-        _ if !generic => Error::NoNative { interface, reason },
-        _ => Error::Attach { interface, reason },
+        Some(libc::EBUSY | libc::EEXIST) => return occupied(netdev, netdevs),
+        Some(libc::EPERM | libc::ENODEV | libc::ENOENT) => {
+            let reason = error.to_string();
+            return Error::Attach { interface, reason };
+        }
+        _ => {}
+    }
+    let reason = match extack::reason(program, netdev.ifindex, generic) {
+        Some(text) => format!("{text:?}"),
+        None => error.to_string(),
+    };
+    if generic {
+        return Error::Attach { interface, reason };
+    }
+    let facts = Facts::read(netdev, netdevs);
+    Error::NoNative {
+        interface,
+        advice: facts.native(),
+        driver: facts.driver,
+        reason,
     }
 }
 
-fn occupied(netdev: &Netdev) -> Error {
+/// Tells whose program is in the way: on the interface itself, or on one below or upon it, which Linux takes no other
+/// beside.
+fn occupied(netdev: &Netdev, netdevs: &Netdevs) -> Error {
+    let beside = netdevs
+        .lowers(netdev.ifindex)
+        .chain(netdevs.with_uppers(netdev.ifindex));
+    let mut beside = beside.filter_map(|of| Some((of, of.xdp?)));
+    if netdev.xdp.is_none()
+        && let Some((of, xdp)) = beside.next()
+    {
+        return Error::OccupiedBeside {
+            interface: netdev.name.clone(),
+            other: of.name.clone(),
+            program: xdp.program,
+        };
+    }
     let program = netdev.xdp.and_then(|xdp| xdp.program);
     let off = match netdev.xdp {
         Some(xdp) if xdp.generic => "xdpgeneric",

@@ -11,7 +11,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use super::Error;
 
 /// Where bpffs is by custom, and where it is mounted if it is not.
-const USUAL: &str = "/sys/fs/bpf";
+pub const USUAL: &str = "/sys/fs/bpf";
 
 /// Sees to it that a folder (which need not exist yet) is in a bpffs; mounts one at its usual
 /// place if that is where it should be. Needs CAP_SYS_ADMIN only to mount.
@@ -39,7 +39,8 @@ pub fn ensure(pin: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_bpffs(path: &Path) -> Result<bool, Error> {
+/// Whether a path, or the folder that it would be made in, is in a bpffs.
+pub fn is_bpffs(path: &Path) -> Result<bool, Error> {
     let existing = path
         .ancestors()
         .find(|folder| folder.exists())

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::drivers::Finding;
+
 /// Why the program is not where it should be. Displays as one line.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,9 +16,15 @@ pub enum Error {
     NoObject,
     /// Too old a kernel.
     #[error(
-        "this is Linux {0}; the eBPF program needs 5.18 or newer: upgrade, or set kernel.mode = \"off\""
+        "this is Linux {release}, and the eBPF program needs what it lacks: {}: upgrade, or set kernel.mode = \"off\"",
+        lacks.join(", ")
     )]
-    OldKernel(String),
+    OldKernel {
+        /// The release that runs.
+        release: String,
+        /// The missing features, each with the first kernel that has it.
+        lacks: Vec<String>,
+    },
     /// The object is not the one that we know.
     #[error("the eBPF object does not fit: {0}")]
     Object(String),
@@ -94,13 +102,51 @@ pub enum Error {
         /// Its owner, if that can be found, and how to detach it.
         hint: String,
     },
+    /// Somebody's program is attached to an interface below this one, or upon it.
+    #[error(
+        "{interface}: an XDP program{} is attached to {other}, and Linux takes none on {interface} beside it: name \
+         {other} alone in kernel.interfaces, or take the program off there",
+        .program.map(|id| format!(" (id {id})")).unwrap_or_default()
+    )]
+    OccupiedBeside {
+        /// The interface.
+        interface: String,
+        /// The interface that has the program.
+        other: String,
+        /// Id of the program, if known.
+        program: Option<u32>,
+    },
+    /// No packet with an Ethernet header comes in there.
+    #[error("{interface}: {instead}")]
+    Unfit {
+        /// The interface.
+        interface: String,
+        /// What is wrong with it, and what to name.
+        instead: String,
+    },
     /// The driver refuses.
-    #[error("{interface}: its driver does not take the program in native mode ({reason})")]
+    #[error(
+        "{interface}: its driver{} takes no program in native mode: {reason}{}",
+        in_brackets(driver),
+        listed(advice)
+    )]
     NoNative {
         /// The interface.
         interface: String,
-        /// The kernel's error.
+        /// The driver's name; empty if none is told.
+        driver: String,
+        /// The driver's text, or the kernel's error.
         reason: String,
+        /// Findings that explain it, with their commands.
+        advice: Vec<Finding>,
+    },
+    /// The driver refuses, and the stack must not be asked.
+    #[error("{native}; {generic}")]
+    NoMode {
+        /// The driver's refusal.
+        native: Box<Error>,
+        /// What speaks against generic mode.
+        generic: String,
     },
     /// The kernel refuses.
     #[error("{interface}: cannot attach the program: {reason}")]
@@ -149,6 +195,17 @@ pub enum Error {
         /// The kernel's error.
         reason: String,
     },
+}
+
+fn in_brackets(driver: &str) -> String {
+    match driver {
+        "" => String::new(),
+        driver => format!(" ({driver})"),
+    }
+}
+
+fn listed(findings: &[Finding]) -> String {
+    findings.iter().map(|of| format!("; {of}")).collect()
 }
 
 /// Remedy for a folder that is not ours.

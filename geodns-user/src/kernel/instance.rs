@@ -341,7 +341,8 @@ fn fill_words(to: &mut Mapping, from: impl Fn(u32) -> Option<u64>) {
     }
 }
 
-fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+/// The program of a loaded object.
+pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
     ebpf.program_mut(PROGRAM)
         .ok_or_else(|| Error::Object(format!("it has no program {PROGRAM}")))?
         .try_into()

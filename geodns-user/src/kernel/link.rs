@@ -91,6 +91,8 @@ pub struct Attachment {
     pub ifindex: u32,
     /// Whether the program runs in the stack's receive path, not in the driver.
     pub generic: bool,
+    /// Why it runs there; `None` in native mode.
+    pub reason: Option<String>,
     /// The attachment.
     pub link: Link,
     /// Whether rxvlan was on before.

@@ -14,8 +14,9 @@
 //! - [`cookies`]: what it makes cookies with
 //! - [`block`]: block rules in the program's form
 //! - [`watch`]: what it tells of what goes by
-//! - [`trial`]: runs of it on a packet that nobody sent
+//! - [`trial`]: runs of it on a packet that nobody sent; [`probe`]: loads and attaches it for a moment
 //! - [`netdev`], [`follow`]: the interfaces, and their changes; [`ethtool`]: what their drivers tell
+//! - [`drivers`]: which of them take a program natively, on which conditions; [`extack`]: their words on a refusal
 //! - [`intake`]: those that packets and queries reach us by, and that belong together
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
@@ -45,8 +46,10 @@ mod attach;
 pub mod block;
 pub mod bpffs;
 pub mod cookies;
+pub mod drivers;
 mod error;
 pub mod ethtool;
+pub mod extack;
 pub mod follow;
 pub mod heartbeat;
 pub mod instance;
@@ -58,6 +61,7 @@ pub mod mmap;
 pub mod netdev;
 mod packet_log;
 pub mod pins;
+pub mod probe;
 pub mod shared;
 pub mod stub;
 pub mod sys;
@@ -74,7 +78,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::util::KernelVersion;
 use geodns_common::layout::Callee;
 use geodns_common::tables::Tables;
 use tokio::task::JoinHandle;
@@ -93,7 +96,7 @@ use heartbeat::Heartbeat;
 use instance::Instance;
 use link::Attachment;
 use listen::Listening;
-use netdev::Netdevs;
+use netdev::{Netdev, Netdevs};
 use pins::{Left, Pins};
 use shared::{Counters, SharedMaps, Traffic};
 use stub::Stub;
@@ -166,14 +169,6 @@ impl Kernel {
         addresses: &BTreeSet<IpAddr>,
         netdevs: &Netdevs,
     ) -> Result<Self, Error> {
-        let version = KernelVersion::current().map_err(|error| Error::Load(chain(&error)))?;
-        if version < KernelVersion::new(5, 18, 0) {
-            return Err(Error::OldKernel(
-                nix::sys::utsname::uname()
-                    .map(|name| name.release().to_string_lossy().into_owned())
-                    .unwrap_or_default(),
-            ));
-        }
         if settings.interfaces.is_empty() {
             return Err(Error::NoInterfaces);
         }
@@ -187,13 +182,14 @@ impl Kernel {
             });
         }
         let mut pins = Pins::open(&settings.pin)?;
-        let started = Self::load(&pins, &settings, object, tables, capacity).and_then(
-            |(shared, mut parts)| {
+        let loaded = Self::load(&pins, &settings, object, tables, capacity);
+        let started = loaded
+            .map_err(probe::explained)
+            .and_then(|(shared, mut parts)| {
                 let attached =
                     parts.attach_all(&mut pins, &shared, &settings, addresses, netdevs)?;
                 Ok((shared, parts, attached))
-            },
-        );
+            });
         // Nothing half-made stays.
         let (shared, parts, (attached, mut waiting)) = started.inspect_err(|_| {
             let _ = match settings.required {
@@ -203,6 +199,9 @@ impl Kernel {
             };
         })?;
         waiting.complain();
+        for complaint in netdevs.needless(&settings.interfaces) {
+            tracing::warn!("{complaint}");
+        }
         let mut kernel = Self {
             counters: Arc::new(shared.counters()?),
             dropped: parts.dropped,
@@ -557,9 +556,14 @@ impl Parts {
         // longer configured.
         let (mut taken, mut others): (Vec<Attachment>, Vec<Left>) = (Vec::new(), Vec::new());
         for left in pins.left()? {
-            match left.link.interface(netdevs) {
-                Some(netdev) if settings.interfaces.contains(&netdev.name) => {
-                    let attachment = Attachment::taken_over(left, netdev);
+            let named = |netdev| {
+                let mut names = settings.interfaces.iter();
+                let name = names.find(|name| Netdev::is_named(netdev, name))?;
+                Some((netdev, name))
+            };
+            match left.link.interface(netdevs).and_then(named) {
+                Some((netdev, name)) => {
+                    let attachment = Attachment::taken_over(left, name, netdev, netdevs);
                     let fits = match settings.mode {
                         Mode::Native => !attachment.generic,
                         Mode::Generic => attachment.generic,
@@ -576,7 +580,7 @@ impl Parts {
                         attachment.detach(pins)?;
                     }
                 }
-                _ => others.push(left),
+                None => others.push(left),
             }
         }
         // New attachments first: they are what may fail.
@@ -671,7 +675,7 @@ fn describe(attachment: &Attachment) -> String {
     if attachment.generic {
         format!(
             "{}: attached in generic mode: every packet becomes a socket buffer first, \
-             several times the work of native mode",
+             which costs more than native mode",
             attachment.name
         )
     } else {

@@ -109,6 +109,18 @@ impl From<Vec<Netdev>> for Netdevs {
 }
 
 impl Netdevs {
+    /// Asks the kernel, where there is no runtime.
+    pub fn read_now() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let (connection, netlink, _) = rtnetlink::new_connection()?;
+            tokio::spawn(connection);
+            Self::read(&netlink).await
+        })
+    }
+
     /// Asks the kernel.
     pub async fn read(netlink: &Handle) -> io::Result<Self> {
         let mut netdevs = Vec::new();
@@ -188,16 +200,78 @@ impl Netdevs {
         if uppers == 0 {
             return false;
         }
-        let is_lower = |lower: &&Netdev| {
-            netdev.kind.stands_on_another() && netdev.lower == Some(lower.ifindex)
-        };
-        let is_part =
-            |part: &&Netdev| netdev.kind.has_parts() && part.master == Some(netdev.ifindex);
-        let mut lowers = self
-            .0
-            .iter()
-            .filter(|lower| is_lower(lower) || is_part(lower));
+        let mut lowers = self.0.iter().filter(|lower| netdev.is_upon(lower));
         lowers.any(|lower| self.comes_in_by(lower, ifindex, uppers - 1))
+    }
+
+    /// The interfaces that the frames of one come in by: the one that it stands on, or its parts.
+    pub fn lowers(&self, ifindex: u32) -> impl Iterator<Item = &Netdev> {
+        let upper = self.at(ifindex);
+        self.0
+            .iter()
+            .filter(move |lower| upper.is_some_and(|upper| upper.is_upon(lower)))
+    }
+
+    /// Complaints about named interfaces that are named in vain, since their frames come in by others that are named.
+    pub fn needless(&self, names: &[String]) -> Vec<String> {
+        let named = || names.iter().filter_map(|name| self.named(name));
+        let mut complaints = Vec::new();
+        for upper in named() {
+            let is_lower = |lower: &&Netdev| {
+                lower.ifindex != upper.ifindex && self.comes_in_by(upper, lower.ifindex, UPPERS)
+            };
+            let lowers: Vec<&str> = named()
+                .filter(is_lower)
+                .map(|of| of.name.as_str())
+                .collect();
+            if lowers.is_empty() {
+                continue;
+            }
+            let (upper_name, lowers) = (&upper.name, lowers.join(", "));
+            complaints.push(match upper.kind {
+                Kind::Bond => format!(
+                    "{lowers}: a part of {upper_name}, which has the program on all of its parts and is in \
+                     kernel.interfaces too: leave {lowers} out"
+                ),
+                _ => format!(
+                    "{upper_name}: its frames come in by {lowers}, which is in kernel.interfaces too and answers for \
+                     {upper_name}: leave {upper_name} out"
+                ),
+            });
+        }
+        complaints
+    }
+
+    /// Why no query that XDP could answer comes in by an interface, and what to name instead of it. `None`: some may.
+    pub fn instead_of(&self, netdev: &Netdev) -> Option<String> {
+        let cards = self.0.iter();
+        let cards = cards.filter(|of| matches!(of.kind, Kind::Card | Kind::Bond));
+        let cards: Vec<&str> = cards.map(|of| of.name.as_str()).collect();
+        let cards = match cards.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", cards.join(", ")),
+        };
+        let whose = "its addresses are answered on there too, if server.listen has them";
+        match netdev.kind {
+            Kind::Loopback => Some(format!(
+                "no query from the network comes in by loopback; name the card that they come in by{cards}: {whose}"
+            )),
+            Kind::Dummy => Some(format!(
+                "this is a dummy, which no packet comes in by; name the card that they come in by{cards}: {whose}"
+            )),
+            Kind::Tunnel => Some(format!(
+                "its packets have no Ethernet header (it is a tunnel without one, or a card of another kind), and the \
+                 XDP program needs one: leave it out of kernel.interfaces, or use a tunnel with Ethernet, such as \
+                 gretap{}",
+                match cards.as_str() {
+                    "" => String::new(),
+                    cards => format!(
+                        "; the slow path answers what comes by it, beside the cards that you name{cards}"
+                    ),
+                }
+            )),
+            _ => None,
+        }
     }
 
     /// These interfaces, each after those that its frames come in by. The kernel takes no program on a card below an
@@ -208,7 +282,7 @@ impl Netdevs {
             let mut uppers = lower
                 .into_iter()
                 .flat_map(|ifindex| self.with_uppers(ifindex));
-            uppers.any(|netdev| netdev.name == upper)
+            uppers.any(|netdev| netdev.is_named(upper))
         };
         let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
         sorted.sort_by_key(|&upper| names.iter().filter(|lower| is_below(lower, upper)).count());
@@ -322,6 +396,12 @@ impl Netdev {
     /// Whether this is its name, or an alternative one.
     pub fn is_named(&self, name: &str) -> bool {
         self.name == name || self.altnames.iter().any(|other| other == name)
+    }
+
+    /// Whether its frames come in by another one, directly.
+    fn is_upon(&self, lower: &Self) -> bool {
+        self.kind.stands_on_another() && self.lower == Some(lower.ifindex)
+            || self.kind.has_parts() && lower.master == Some(self.ifindex)
     }
 
     /// The interface that this one is a VLAN of.
@@ -453,6 +533,87 @@ mod tests {
         let mut found = netdevs.lowers_first(&names);
         found.retain(|name| name.starts_with("eth0"));
         assert_eq!(found, ["eth0", "eth0.5", "eth0.5.6"]);
+    }
+
+    #[test]
+    fn an_interface_is_found_by_any_of_its_names() {
+        let netdevs = Netdevs(vec![Netdev {
+            altnames: vec!["enp1s0".to_owned(), "uplink".to_owned()],
+            ..netdev(3, "eth0", &["192.0.2.1"])
+        }]);
+        for name in ["eth0", "enp1s0", "uplink"] {
+            assert_eq!(netdevs.named(name).map(|of| of.ifindex), Some(3), "{name}");
+            let addresses = netdevs.addresses(&[name.to_owned()]);
+            assert_eq!(addresses.len(), 1, "{name}");
+        }
+        assert!(netdevs.named("eth1").is_none());
+    }
+
+    #[test]
+    fn interfaces_that_no_query_comes_in_by_say_what_to_name_instead() {
+        let of = |ifindex, name, kind| Netdev {
+            kind,
+            ..netdev(ifindex, name, &[])
+        };
+        let netdevs = Netdevs(vec![
+            of(1, "lo", Kind::Loopback),
+            of(2, "eth0", Kind::Card),
+            of(3, "dummy0", Kind::Dummy),
+            of(4, "gre1", Kind::Tunnel),
+            of(5, "br0", Kind::Bridge),
+        ]);
+        let instead = |name| netdevs.instead_of(netdevs.named(name).unwrap());
+        assert!(
+            instead("lo")
+                .unwrap()
+                .contains("name the card that they come in by (eth0)")
+        );
+        assert!(instead("dummy0").unwrap().starts_with("this is a dummy"));
+        assert!(instead("gre1").unwrap().contains("no Ethernet header"));
+        assert_eq!(instead("eth0"), None);
+        assert_eq!(instead("br0"), None);
+    }
+
+    #[test]
+    fn an_interface_and_its_upper_one_named_together_are_one_too_many() {
+        let of = |ifindex, name, kind, lower| Netdev {
+            kind,
+            lower,
+            ..netdev(ifindex, name, &[])
+        };
+        let port = |ifindex, name, master| Netdev {
+            master: Some(master),
+            ..netdev(ifindex, name, &[])
+        };
+        let netdevs = Netdevs(vec![
+            netdev(1, "eth0", &[]),
+            of(2, "eth0.5", Kind::Vlan, Some(1)),
+            of(3, "bond0", Kind::Bond, None),
+            port(4, "eth1", 3),
+            port(5, "eth2", 3),
+            of(6, "br0", Kind::Bridge, None),
+            port(7, "eth3", 6),
+        ]);
+        let complaints = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            netdevs.needless(&names)
+        };
+        assert!(complaints(&["eth0", "bond0", "br0"]).is_empty());
+        let found = complaints(&["eth0.5", "eth0"]);
+        assert!(
+            found.len() == 1 && found[0].ends_with("leave eth0.5 out"),
+            "{found:?}"
+        );
+        let found = complaints(&["eth1", "bond0", "eth2"]);
+        assert!(
+            found.len() == 1 && found[0].ends_with("leave eth1, eth2 out"),
+            "{found:?}"
+        );
+        let found = complaints(&["br0", "eth3"]);
+        assert!(
+            found.len() == 1 && found[0].ends_with("leave br0 out"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl Waiting {
                 continue;
             }
             let done = match netdev {
-                Some(netdev) => attach::attach(pins, program, netdev, netdevs, settings.mode),
+                Some(netdev) => attach::attach(pins, program, name, netdev, netdevs, settings.mode),
                 None => Err(Error::UnknownInterface {
                     name: name.to_owned(),
                     have: netdevs.names(),

@@ -175,12 +175,12 @@ impl Checks {
         // Queries come in by the others, too: the slow path answers them.
         let waiting = kernel.waiting().all().map(|at| at.name);
         let all: Vec<&str> = names.iter().map(String::as_str).chain(waiting).collect();
-        let has_carrier = all.iter().any(|&name| links.running.contains(name));
+        let has_carrier = all.iter().any(|&name| links.runs(name));
         let fault = (!has_carrier).then(|| "none".to_owned());
         checks.push(Check::new("carrier", all.join(", "), fault));
         for (place, name) in names.iter().enumerate() {
             // One without a carrier may be about to go, and takes no queries.
-            if !links.running.contains(name) {
+            if !links.runs(name) {
                 continue;
             }
             let fault = kernel.fault_of(place);

@@ -19,6 +19,7 @@
 //! - [`world`]: one consistent configuration in force: config, zones, plan
 //! - [`publish`]: writes a plan and its edits to a backend
 //! - [`kernel`]: the backend that is the XDP program and its maps
+//! - [`doctor`]: whether the program can be loaded, attached and fed with packets on a machine
 //! - [`serve`]: the slow path: UDP, TCP and TLS in userspace
 //! - [`transfer`]: zones taken from other servers, and others told of changes
 //! - [`health`]: checks of mirrors, and what other monitors found
@@ -41,6 +42,7 @@ pub mod compress;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod fault;
 pub mod files;
 pub mod fleet;

@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use super::output::{print, print_raw, show};
 use super::values::{Wait, waiting};
 use super::{
-    acme, announce, block, bundle, capture, check, detach, explain, fleet, map, mirror, preview,
-    run, stats, status, top, zone,
+    acme, announce, block, bundle, capture, check, detach, doctor, explain, fleet, map, mirror,
+    preview, run, stats, status, top, zone,
 };
 use crate::announce::holder;
 use crate::config::{self, DEFAULT_PIN, DEFAULT_SOCKET};
@@ -82,6 +82,10 @@ pub enum Command {
         #[arg(value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
+    /// Examine this machine and its interfaces: whether the program can be loaded and attached, and what to change
+    ///
+    /// Nothing is attached without --try, and no daemon is needed. Exits with 1 if there are problems.
+    Doctor(doctor::Arguments),
     /// Describe the configuration
     #[command(subcommand, arg_required_else_help = true)]
     Config(Config),
@@ -221,6 +225,11 @@ impl Arguments {
                 run::run(of, config(), socket, json)
             }
             Command::Check { file } => print(&check::check(&file.unwrap_or_else(config), json)?),
+            Command::Doctor(of) => {
+                let usual = || Some(DEFAULT_CONFIG.into()).filter(|path: &PathBuf| path.exists());
+                let config = global.config.clone().or_else(usual);
+                doctor::run(of, config.as_deref(), json)
+            }
             Command::Config(Config::Schema) => print(&format!("{:#}\n", config::schema())),
             Command::Zone(command) => zone::run(command, json),
             Command::Detach { pin } => {
@@ -297,6 +306,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         Command::Zones => show(client.zones().await?, json, zone::list)?,
         Command::Run(_)
         | Command::Check { .. }
+        | Command::Doctor(_)
         | Command::Config(_)
         | Command::Zone(_)
         | Command::Detach { .. }

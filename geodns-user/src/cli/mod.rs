@@ -1,12 +1,12 @@
 //! The command line.
 //!
 //! - [`args`]: the top level: commands, options of all of them, and which module runs each
-//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `detach`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
+//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `detach`, `doctor`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
 //!   `top`, `zone`: the commands, each with its arguments, its requests and its text
 //! - [`values`]: values that several commands take; `output`: how they print
 //!
 //! Exit codes: 0; 1 for a failure, with one line on standard error (`check`: a line for each error; `zone
-//! check`: on standard output, as the warnings), or with `--json` as JSON on standard output; 2 for wrong
+//! check` and `doctor`: on standard output), or with `--json` as JSON on standard output; 2 for wrong
 //! usage; 3 if `explain` finds that the kernel answers otherwise than it should; 4 if `preview` finds that
 //! clients would move. `status --check` has those of monitoring: 0, 1 and 2.
 
@@ -18,6 +18,7 @@ mod bundle;
 mod capture;
 mod check;
 mod detach;
+mod doctor;
 mod explain;
 mod fleet;
 mod map;
@@ -57,7 +58,9 @@ pub fn main() -> ExitCode {
         // Whoever read our output has read enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         // Which has been said on standard output.
-        Err(error) if error.is::<zone::Broken>() => ExitCode::FAILURE,
+        Err(error) if error.is::<zone::Broken>() || error.is::<doctor::Problems>() => {
+            ExitCode::FAILURE
+        }
         Err(error) if error.is::<status::Trouble>() => {
             let trouble = error.downcast_ref::<status::Trouble>();
             trouble.map_or(ExitCode::FAILURE, |trouble| {

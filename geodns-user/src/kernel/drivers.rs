@@ -302,7 +302,7 @@ impl Facts {
     pub fn most_channels(&self) -> Option<u32> {
         let channels = self.channels?;
         let halves = self.row()?.rules.contains(&HalfOfChannels);
-        halves.then(|| match channels.max_combined {
+        halves.then_some(match channels.max_combined {
             0 => channels.max_tx / 2,
             most => most / 2,
         })

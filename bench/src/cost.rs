@@ -1,21 +1,25 @@
 //! The cost of one packet, without a network: the rig's `restore` puts the query back into the frame and calls the
 //! program, a million times over. Without that, all runs but the first would get a response, which nobody answers.
 
+use std::os::fd::AsFd;
+
 use anyhow::{Context, Result, ensure};
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use geodns_common::verdict::{COUNTERS, Verdict};
 use geodns_tests::dns::{A, AAAA, ANY, Query, TXT};
 use geodns_tests::packet::{Frame, SERVER_MAC};
 use geodns_tests::real;
 use geodns_tests::rig::{Responder, Rig};
 
-use crate::figure::Figure;
+use crate::figure::{Figure, quantile};
 
 const SERVER: &str = "192.0.2.53";
 const CLIENT: &str = "20.1.2.3";
 /// The interface that frames of a test run come from.
 const LO: u32 = 1;
 const REPEAT: u32 = 500_000;
+/// Turns of a round in which the program is called directly, and by way of the stub.
+const STUB_TURNS: u32 = 50;
 
 /// Times each question, with the time that `restore` takes for itself taken off.
 pub fn run(rounds: usize) -> Result<Vec<Figure>> {
@@ -72,6 +76,8 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); questions.len()];
     let (mut bare, mut reflected) = (Vec::new(), Vec::new());
     let responder_fd = responder.instance.program()?.fd()?.try_clone()?;
+    let stub = responder.stub()?;
+    let mut stubbed = Vec::new();
     for _ in 0..rounds {
         responder.heartbeat.beat();
         let (_, first, _) = &questions[0];
@@ -81,6 +87,15 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         bare.push(floor);
         let reflect = rig.program("reflect")?.fd()?.try_clone()?;
         reflected.push(time(&mut rig, &reflect, &first.bytes(), REPEAT)? - floor);
+        // In short turns, so that the machine's noise hits both.
+        let mut turns = [Vec::new(), Vec::new()];
+        for _ in 0..STUB_TURNS {
+            let repeat = REPEAT / STUB_TURNS;
+            turns[0].push(time(&mut rig, &responder_fd, &first.bytes(), repeat)?);
+            turns[1].push(time(&mut rig, &stub, &first.bytes(), repeat)?);
+        }
+        let [direct, through] = turns.map(|of| quantile(&of, 0.1));
+        stubbed.push(through - direct);
         for ((what, frame, verdict), times) in questions.iter().zip(&mut times) {
             rig.set_template(&frame.bytes())?;
             // What is over the budget of passed packets takes as long, and is counted apart.
@@ -102,6 +117,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     let mut figures = vec![
         figure("putting the query back".into(), bare),
         figure("bare reflector".into(), reflected),
+        figure("the stub".into(), stubbed),
     ];
     for ((what, ..), times) in questions.iter().zip(times) {
         figures.push(figure(format!("geodns, {what}"), times));
@@ -127,7 +143,7 @@ pub fn putting_back(bench: &'static str, rounds: usize) -> Result<Figure> {
 }
 
 /// Nanoseconds of one run of `restore` that calls this program, of N.
-pub fn time(rig: &mut Rig, target: &ProgramFd, frame: &[u8], repeat: u32) -> Result<f64> {
+pub fn time(rig: &mut Rig, target: &impl AsFd, frame: &[u8], repeat: u32) -> Result<f64> {
     rig.set_target(target)?;
     let restore: &mut Xdp = rig.program("restore")?;
     // Room for the answer, which the next run cuts off again.

@@ -64,8 +64,8 @@ pub struct Settings {
     pub tick: u64,
     /// The [`Stage`] after which a packet is given up, so that a bench can time those before; 0: none.
     pub stop: u32,
-    /// Zero.
-    pub _pad: u32,
+    /// 1 if packets that are passed go to another program first.
+    pub has_next: u32,
 }
 
 /// The steps of the fast path, in their order.
@@ -188,7 +188,7 @@ impl Settings {
             budget: Rate::NONE,
             tick: 0,
             stop: 0,
-            _pad: 0,
+            has_next: 0,
         }
     }
 

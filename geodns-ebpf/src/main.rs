@@ -26,7 +26,7 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
-use geodns_common::layout::Traffic;
+use geodns_common::layout::{Callee, Traffic};
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
 use geodns_common::respond::respond;
@@ -57,8 +57,17 @@ pub fn geodns(ctx: XdpContext) -> u32 {
         verdict if verdict.is_answer() => XDP_TX,
         verdict if verdict.is_drop() => XDP_DROP,
         Verdict::Aborted => XDP_ABORTED,
-        _ => XDP_PASS,
+        _ => pass(&ctx),
     }
+}
+
+/// Passes a packet, by way of the next program if there is one.
+#[inline(always)]
+fn pass(ctx: &XdpContext) -> u32 {
+    if maps::settings().has_next != 0 {
+        stub::call(ctx, Callee::Next);
+    }
+    XDP_PASS
 }
 
 #[inline(always)]

@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, MapData, PerCpuArray, PerCpuValues, ProgramArray};
-use aya::programs::{ProgramFd, TestRun, TestRunOptions, Xdp};
+use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader, Pod};
 use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, SharedMaps};
+use geodns::kernel::stub::Stub;
+use geodns::kernel::sys;
 use geodns::plan::Capacity;
 use geodns_common::abi::{self, Block, Page, Settings};
-use geodns_common::layout::Listen;
+use geodns_common::layout::{Callee, Listen};
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 
@@ -42,7 +44,7 @@ impl Responder {
     pub fn load(tables: &impl Tables, capacity: Capacity) -> Result<Self> {
         let object = responder_object()?;
         let shared = SharedMaps::new(&object)?;
-        let instance = Instance::load(&object, tables, capacity, 0, &shared)?;
+        let instance = Instance::load(&object, tables, capacity, 0, &shared, None)?;
         let heartbeat = shared.heartbeat(Duration::from_secs(3600))?;
         heartbeat.beat();
         Ok(Self {
@@ -62,8 +64,16 @@ impl Responder {
         capacity: Capacity,
         log_every: u32,
     ) -> Result<Instance> {
-        let instance = Instance::load(&self.object, tables, capacity, log_every, &self.shared)?;
+        let (object, shared) = (&self.object, &self.shared);
+        let instance = Instance::load(object, tables, capacity, log_every, shared, None)?;
         Ok(instance)
+    }
+
+    /// A stub that calls it.
+    pub fn stub(&mut self) -> Result<Stub> {
+        let stub = Stub::new(&self.object)?;
+        stub.call(Callee::Answers, self.instance.program_fd()?)?;
+        Ok(stub)
     }
 
     /// A heartbeat of another length.
@@ -726,9 +736,11 @@ impl Rig {
     }
 
     /// Sets the program that `restore` calls.
-    pub fn set_target(&mut self, program: &ProgramFd) -> Result<()> {
-        let mut map: ProgramArray<&mut MapData> = ProgramArray::try_from(self.map_mut("TARGET")?)?;
-        Ok(map.set(0, program, 0)?)
+    pub fn set_target(&mut self, program: &impl AsFd) -> Result<()> {
+        let Map::ProgramArray(array) = self.map_mut("TARGET")? else {
+            bail!("TARGET is no array of programs");
+        };
+        Ok(sys::array_put(array.fd().as_fd(), 0, program.as_fd())?)
     }
 
     /// Octets that the last packet for `grow` could grow by: at the head, at the tail.

@@ -92,6 +92,7 @@ impl World {
             log_every: 0,
             cookies: None,
             blocks: Default::default(),
+            next: None,
         }
     }
 

@@ -1,15 +1,17 @@
 //! The stub that is attached: plans change under it on all interfaces at once, it outlives the daemon, and
-//! `geodns detach` takes it off.
+//! `geodns detach` takes it off. `kernel.next` gets what is passed.
 
 use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::built::binary;
+use aya::programs::Xdp;
+use geodns_tests::built::{binary, rig_object};
 use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply};
-use geodns_tests::net::{Pair, at, ip, join, output};
+use geodns_tests::net::{Pair, at, ip, join, output, unique};
 use geodns_tests::{needs_root, until};
 
 const SERVER: &str = "192.0.2.53";
@@ -254,4 +256,93 @@ fn a_stub_whose_pins_somebody_removed_is_pinned_again_and_answers() -> Result<()
     ensure!(attached(&pair)? == before);
     is_answered(&pair, &daemon)?;
     daemon.stop()
+}
+
+/// The reflector of the rig, pinned beside a daemon's pins.
+struct Reflector(PathBuf);
+
+impl Reflector {
+    fn pin() -> Result<Self> {
+        let path = Path::new("/sys/fs/bpf").join(unique("next"));
+        let mut rig = aya::Ebpf::load(&rig_object()?)?;
+        let program: &mut Xdp = rig.program_mut("reflect").context("none")?.try_into()?;
+        program.load()?;
+        program.pin(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Reflector {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Sends a message to a port of the server, and gives what comes back.
+fn sent(pair: &Pair, port: u16, message: &[u8]) -> Result<Vec<u8>> {
+    let socket = pair.client.udp(ip("192.0.2.1"), at(SERVER, port)?)?;
+    dns::ask(&socket, message, PATIENCE)?.context("nothing came back")
+}
+
+// Invariant 2
+#[test]
+fn the_next_program_gets_what_is_passed_as_it_came_and_nothing_else() -> Result<()> {
+    needs_root!();
+    let pair = pair()?;
+    let next = Reflector::pin()?;
+    let mut setup = setup("stub");
+    setup.kernel = format!("next = {:?}\n", next.0);
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let query = Query::new("www.example.org", A).bytes();
+    for turn in 0..2 {
+        is_answered(&pair, &daemon)?;
+        // It is for another port, so geodns passes it.
+        ensure!(sent(&pair, 5353, &query)? == query, "turn {turn}");
+        // What geodns drops is not passed: of a response and a query, only the query comes back.
+        let socket = pair.client.udp(ip("192.0.2.1"), at(SERVER, 53)?)?;
+        let mut response = query.clone();
+        response[2] |= 0x80;
+        socket.send(&response)?;
+        let other = Query::new("www.example.com", A).bytes();
+        ensure!(
+            dns::ask(&socket, &other, PATIENCE)?.as_deref() == Some(&other[..]),
+            "turn {turn}"
+        );
+        // Another instance has it too.
+        daemon.ok("reload")?;
+    }
+    daemon.stop()?;
+    // Without an instance it gets all.
+    ensure!(sent(&pair, 53, &query)? == query);
+    setup.kernel.clear();
+    daemon.home.write(&setup)?;
+    daemon.again(&pair.server, &setup)?;
+    is_answered(&pair, &daemon)?;
+    daemon.stop()?;
+    is_passed(&pair, SERVER)
+}
+
+#[test]
+fn a_next_program_that_cannot_be_called_is_named_and_done_without() -> Result<()> {
+    needs_root!();
+    let pair = pair()?;
+    let map = Path::new("/sys/fs/bpf").join(unique("map"));
+    let array = aya::maps::Array::<aya::maps::MapData, u32>::create(1, 0)?;
+    array.pin(&map)?;
+    for (path, reason) in [
+        (
+            Path::new("/sys/fs/bpf/geodns-none"),
+            "nothing is pinned there",
+        ),
+        (&map, "it is no program"),
+    ] {
+        let mut setup = setup("detach");
+        setup.kernel = format!("next = {path:?}\n");
+        let mut daemon = Daemon::start(&pair.server, &setup)?;
+        daemon.logged(&format!("kernel.next = {path:?}: {reason}; "))?;
+        is_answered(&pair, &daemon)?;
+        daemon.stop()?;
+    }
+    std::fs::remove_file(map)?;
+    Ok(())
 }

@@ -121,6 +121,8 @@ pub(super) struct Kernel {
     /// Packets a second that each CPU passes to the slow path for one reason; 0: no limit. Default: 50000.
     #[schemars(extend("minimum" = 0, "maximum" = 10000000))]
     pub pass_limit: Option<Spanned<i64>>,
+    /// Pinned XDP program that gets the packets that geodns passes. Default: none.
+    pub next: Option<Spanned<String>>,
 }
 
 /// DNS cookies.

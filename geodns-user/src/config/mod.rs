@@ -230,6 +230,8 @@ pub struct Kernel {
     pub max_names: u32,
     /// Packets a second that a CPU passes to the slow path for any one reason, at the most; 0: no limit.
     pub pass_limit: u32,
+    /// Where a program is pinned that gets the packets that are passed.
+    pub next: Option<PathBuf>,
 }
 
 /// `kernel.mode`

@@ -321,6 +321,8 @@ impl Reader<'_> {
                 .number(number, "kernel.pass_limit", 0, MAX_PASS_LIMIT)
                 .unwrap_or(0),
         };
+        let next = file.next;
+        let next = next.map(|path| self.path(Some(path), "kernel.next", ""));
         let pin = self.pin(file.pin);
         Kernel {
             interfaces,
@@ -331,6 +333,7 @@ impl Reader<'_> {
             on_stop,
             max_names,
             pass_limit,
+            next: next.and_then(Result::ok).map(|(path, _)| path),
         }
     }
 

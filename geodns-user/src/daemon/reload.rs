@@ -182,6 +182,7 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("server.port", server.port);
     keep!("kernel.mode", kernel.mode);
     keep!("kernel.pin", kernel.pin);
+    keep!("kernel.next", kernel.next);
     keep!("kernel.stale_after", kernel.stale_after);
     keep!("control.socket", socket);
     keep!("state.path", state);

@@ -175,6 +175,16 @@ pub enum Error {
         /// The kernel's error.
         reason: String,
     },
+    /// `kernel.next` is no program that can be called.
+    #[error(
+        "kernel.next = {path:?}: {reason}; packets that are passed go to the network stack at once"
+    )]
+    Next {
+        /// Where it is pinned.
+        path: PathBuf,
+        /// Why it cannot be called.
+        reason: String,
+    },
     /// After [`Kernel::stop`](super::Kernel::stop).
     #[error("geodns is stopping")]
     Stopped,

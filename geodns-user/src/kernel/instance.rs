@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::block::BlockMaps;
 use super::mmap::{Mapping, Value, View};
 use super::shared::SharedMaps;
+use super::stub::Stub;
 use super::watch::{Watch, Watching};
 use super::{Error, memory, packet_log, sys};
 use crate::block::Blocks;
@@ -68,16 +69,19 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Loads the program for a plan and fills its tables.
+    /// Loads the program for a plan and fills its tables. With a stub, what is passed goes to the next program in that
+    /// one's array.
     pub fn load(
         object: &[u8],
         tables: &impl Tables,
         capacity: Capacity,
         log_every: u32,
         shared: &SharedMaps,
+        next: Option<&Stub>,
     ) -> Result<Self, Error> {
         let settings = abi::Settings {
             log_every,
+            has_next: next.is_some().into(),
             tick: sys::tick(),
             ..*tables.settings()
         };
@@ -93,6 +97,9 @@ impl Instance {
         }
         let mut ebpf = sys::undisturbed(|| loader.load(object)).map_err(Error::load)?;
         shared.put_into(&mut ebpf)?;
+        if let Some(stub) = next {
+            stub.put_into(&ebpf)?;
+        }
 
         let map = |name: &str, value_size: usize| -> Result<Mapping, Error> {
             let (fd, entries) = array(&ebpf, name)?;

@@ -99,7 +99,7 @@ use listen::Listening;
 use netdev::{Netdev, Netdevs};
 use pins::{Left, Pins};
 use shared::{Counters, SharedMaps, Traffic};
-use stub::Stub;
+use stub::{Next, Stub};
 use waiting::Waiting;
 use watch::{Sightings, Sketches, Watching};
 
@@ -130,6 +130,8 @@ pub struct Settings {
     pub cookies: Option<Secrets>,
     /// Block rules.
     pub blocks: Arc<Blocks>,
+    /// Where a program is pinned that gets the packets that are passed.
+    pub next: Option<PathBuf>,
 }
 
 /// The program, attached to interfaces and fed.
@@ -146,7 +148,7 @@ pub struct Kernel {
     counters: Arc<Counters>,
     dropped: BlockCounters,
     watching: Watching,
-    stub: Stub,
+    stub: Arc<Stub>,
     instance: Instance,
     attached: Vec<Attachment>,
     waiting: Waiting,
@@ -235,7 +237,16 @@ impl Kernel {
     ) -> Result<(SharedMaps, Parts), Error> {
         let shared = SharedMaps::adopt(object, |name| pins.map(name))?;
         let mut dropped = shared.dropped()?;
-        let mut instance = Instance::load(object, tables, capacity, settings.log_every, &shared)?;
+        let stub = Stub::open(object, &pins.stub(), &pins.stub_array())?;
+        let stub = Arc::new(stub);
+        let next = settings.next.as_deref().map(Next::open).transpose();
+        let next = next.unwrap_or_else(|error| {
+            tracing::error!("{error}");
+            None
+        });
+        let calls = next.as_ref().map(|_| &*stub);
+        let log_every = settings.log_every;
+        let mut instance = Instance::load(object, tables, capacity, log_every, &shared, calls)?;
         for counter in 0..settings.blocks.len() as u32 {
             dropped.clear(counter)?;
         }
@@ -245,7 +256,8 @@ impl Kernel {
             heartbeat: Arc::new(shared.heartbeat(settings.stale_after)?),
             cookies: shared.cookies()?,
             dropped,
-            stub: Stub::open(object, &pins.stub(), &pins.stub_array())?,
+            stub,
+            next,
             instance,
         };
         Ok((shared, parts))
@@ -258,6 +270,7 @@ impl Kernel {
             object: self.object,
             log_every: self.settings.log_every,
             shared: Arc::clone(&self.shared),
+            next: (self.instance.settings().has_next != 0).then(|| Arc::clone(&self.stub)),
         }
     }
 
@@ -536,7 +549,8 @@ struct Parts {
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
     dropped: BlockCounters,
-    stub: Stub,
+    stub: Arc<Stub>,
+    next: Option<Next>,
     instance: Instance,
 }
 
@@ -600,6 +614,9 @@ impl Parts {
             self.heartbeat.beat();
             self.cookies.set(settings.cookies.as_ref());
             pins.put(shared, &self.stub, all())?;
+            if let Err(error) = self.stub.set_next(self.next.as_ref()) {
+                tracing::error!("{error}");
+            }
             let program = self.instance.program_fd()?;
             self.stub.call(Callee::Answers, program)?;
             // Those of releases without a stub, or with another one.
@@ -644,13 +661,23 @@ pub struct Loader {
     object: &'static [u8],
     log_every: u32,
     shared: Arc<SharedMaps>,
+    /// `None`: there is no next program.
+    next: Option<Arc<Stub>>,
 }
 
 impl Loader {
     /// Loads a plan.
     pub fn load(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
         fault::point("kernel: load").map_err(|error| Error::Load(error.to_string()))?;
-        Instance::load(self.object, tables, capacity, self.log_every, &self.shared)
+        let next = self.next.as_deref();
+        Instance::load(
+            self.object,
+            tables,
+            capacity,
+            self.log_every,
+            &self.shared,
+            next,
+        )
     }
 }
 

@@ -8,11 +8,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use aya::EbpfLoader;
 use aya::maps::Map;
 use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
 use geodns_common::layout::{Callee, MAPS};
 
 use super::sys::ProgramInfo;
@@ -88,9 +88,70 @@ impl Stub {
         sys::array_clear(self.array.as_fd(), callee as u32).map_err(failed)
     }
 
+    /// Puts the next program into the array, for packets that are passed, or takes the one out that is there.
+    pub fn set_next(&self, next: Option<&Next>) -> Result<(), Error> {
+        let Some(next) = next else {
+            return self.call_no_more(Callee::Next);
+        };
+        let put = sys::array_put(
+            self.array.as_fd(),
+            Callee::Next as u32,
+            next.program.as_fd(),
+        );
+        put.map_err(|error| Error::Next {
+            path: next.path.clone(),
+            reason: match error.raw_os_error() {
+                Some(libc::EINVAL) => {
+                    "it does not fit beside geodns' program: one of them has the frags mark, or is \
+                     not compiled to machine code"
+                        .to_owned()
+                }
+                _ => error.to_string(),
+            },
+        })
+    }
+
+    /// Has a loaded object use the array in place of the one that was made for it.
+    pub fn put_into(&self, ebpf: &Ebpf) -> Result<(), Error> {
+        let Some(Map::ProgramArray(theirs)) = ebpf.map(ARRAY) else {
+            return Err(Error::Object(format!("it has no {ARRAY}")));
+        };
+        sys::stand_for(self.array(), theirs.fd().as_fd()).map_err(failed)
+    }
+
     /// The array.
     pub fn array(&self) -> BorrowedFd<'_> {
         self.array.as_fd()
+    }
+}
+
+/// The program of somebody else that gets the packets that are passed (`kernel.next`).
+#[derive(Debug)]
+pub struct Next {
+    path: PathBuf,
+    program: OwnedFd,
+}
+
+impl Next {
+    /// Opens what is pinned at a path, if it is a program for XDP.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let refused = |reason: &str| Error::Next {
+            path: path.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let program = sys::obj_get(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => refused("nothing is pinned there"),
+            _ => refused(&error.to_string()),
+        })?;
+        let is_program = sys::fdinfo(program.as_fd(), "prog_type").ok().flatten();
+        match is_program {
+            Some(sys::BPF_PROG_TYPE_XDP) => Ok(Self {
+                path: path.to_owned(),
+                program,
+            }),
+            Some(_) => Err(refused("it is a program, but none for XDP")),
+            None => Err(refused("it is no program")),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
+/// The type of XDP programs.
+pub const BPF_PROG_TYPE_XDP: u64 = 6;
 /// The attach type of XDP programs.
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;

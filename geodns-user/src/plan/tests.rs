@@ -61,6 +61,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
             max_names: 2_000_000,
             pass_limit: 0,
             on_stop: OnStop::Detach,
+            next: None,
         },
         socket: PathBuf::new(),
         health_feed: None,

@@ -202,6 +202,7 @@ fn start_kernel(
         log_every: options.log_packets,
         cookies: beside.cookies,
         blocks: beside.blocks,
+        next: config.kernel.next.clone(),
     };
     let world = world.load();
     let plan = read(&world.plan);

@@ -272,3 +272,35 @@ fn an_alternative_name_stays_when_the_interface_is_renamed() -> Result<()> {
     ensure!(ask(&daemon, &pair.client, from, to)? == 3);
     daemon.stop()
 }
+
+/// A veth's driver drops what it sends if nobody is there to take it.
+#[test]
+fn answers_that_the_driver_drops_are_told() -> Result<()> {
+    needs_root!();
+    let pair = Pair::bare(&[])?;
+    let mut daemon = Daemon::start(&pair.server, &Setup::example(&[]).mode("native"))?;
+    let dropped = || -> Result<u64> {
+        let stats = daemon.json("stats")?;
+        let dropped = stats["interfaces"][0]["dropped_by_driver"].as_u64();
+        dropped.with_context(|| format!("not told: {stats}"))
+    };
+    ensure!(dropped()? == 0);
+    let socket = pair.client.udp(ip("192.0.2.1"), at("192.0.2.53", 53)?)?;
+    socket.send(&Query::new("www.example.org", A).bytes())?;
+    until("the driver counts it", || Ok(dropped()? == 1))?;
+    ensure!(daemon.ok("stats")?.contains("LOST BY DRIVER"));
+    daemon.stop()
+}
+
+#[test]
+fn a_change_of_a_card_under_the_program_is_told() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    let mut daemon = Daemon::start(&pair.server, &Setup::example(&[]).mode("native"))?;
+    pair.server.ip("link set eth0 mtu 3000")?;
+    daemon.logged("eth0: its MTU is 3000, and was 1500 when the program was attached")?;
+    daemon.logged("ip link set dev eth0 mtu 1500")?;
+    pair.server.ip("link set eth0 mtu 1500")?;
+    daemon.logged("eth0: its MTU is 1500 again")?;
+    daemon.stop()
+}

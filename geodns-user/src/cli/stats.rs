@@ -114,12 +114,14 @@ fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool, width: Opti
 
 /// What became of packets, by interface; one interface alone has nothing to be compared with.
 fn interfaces(now: &[InterfaceStats], all: bool, width: Option<u16>) -> String {
-    if now.len() < 2 && !all && !now.iter().any(|of| of.blind) {
+    let is_worth_it = |of: &InterfaceStats| of.blind || of.dropped_by_driver.unwrap_or(0) > 0;
+    if now.len() < 2 && !all && !now.iter().any(is_worth_it) {
         return String::new();
     }
     let columns = [
         ("INTERFACE", TEXT),
         ("ANSWERED", NUMBER),
+        ("LOST BY DRIVER", NUMBER),
         ("DROPPED", NUMBER),
         ("PASSED", NUMBER),
         ("SLOW PATH GOT", NUMBER),
@@ -137,9 +139,11 @@ fn interfaces(now: &[InterfaceStats], all: bool, width: Option<u16>) -> String {
             unread.push("blind: see geodns status".to_owned());
         }
         let mut row = vec![of.interfaces.join(", ")];
-        row.extend(
-            [Fate::Answered, Fate::Dropped, Fate::Passed].map(|fate| count(fate).to_string()),
-        );
+        let lost = of
+            .dropped_by_driver
+            .map_or("not told".to_owned(), |count| count.to_string());
+        row.extend([count(Fate::Answered).to_string(), lost]);
+        row.extend([Fate::Dropped, Fate::Passed].map(|fate| count(fate).to_string()));
         row.extend([of.slow.to_string(), unread.join(", ")]);
         row
     });

@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn each_trouble_has_its_level() {
         assert_eq!(troubles(&status()), []);
-        assert_eq!(well(&status()), "eth0 (native), 2 zones, up 0 s");
+        assert_eq!(well(&status()), "eth0 (native), 2 zones, up 0s");
         let levels = |change: fn(&mut Status)| {
             let mut status = status();
             change(&mut status);

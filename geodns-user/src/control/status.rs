@@ -253,6 +253,9 @@ pub struct InterfaceStats {
     pub kernel: BTreeMap<String, u64>,
     /// Queries over UDP that came to the slow path by it, or by an interface above it.
     pub slow: u64,
+    /// Answers that the program sent and the driver dropped; none: the driver does not tell.
+    #[serde(default)]
+    pub dropped_by_driver: Option<u64>,
     /// Whether the program does not see its queries: `/v1/status` has the cause.
     pub blind: bool,
 }

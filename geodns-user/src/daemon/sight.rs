@@ -1,6 +1,6 @@
 //! Notices when the program does not see the queries of an interface that it is attached to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Daemon;
 use crate::base::lock::lock;
 use crate::control::status::{Blind, InterfaceStats};
+use crate::kernel::drift::{Change, Drift};
+use crate::kernel::drivers::Facts;
+use crate::kernel::ethtool;
 use crate::kernel::intake::{Intake, intakes};
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Traffic;
@@ -22,6 +25,7 @@ pub struct Sight {
     traffic: Traffic,
     intakes: ArcSwap<Vec<Intake>>,
     looks: Mutex<Looks>,
+    drift: Mutex<Drift>,
 }
 
 impl Sight {
@@ -31,6 +35,7 @@ impl Sight {
             traffic: kernel.traffic()?,
             intakes: ArcSwap::default(),
             looks: Mutex::default(),
+            drift: Mutex::default(),
         };
         sight.follow(kernel, netdevs);
         Ok(sight)
@@ -41,6 +46,22 @@ impl Sight {
         let attached = kernel.attached().iter();
         let attached = attached.map(|at| (&*at.name, at.ifindex, at.generic));
         self.intakes.store(Arc::new(intakes(attached, netdevs)));
+        let native = kernel.attached().iter().filter(|at| !at.generic);
+        let cards = native.flat_map(|at| netdevs.runs_on(at.ifindex, false));
+        let facts = cards.map(|card| (card.ifindex, Facts::read(card, netdevs)));
+        let facts: BTreeMap<u32, Facts> = facts.collect();
+        keep_vlan_tags(&facts);
+        for change in lock(&self.drift).follow(facts) {
+            let Change {
+                interface,
+                line,
+                is_harmful,
+            } = change;
+            match is_harmful {
+                true => tracing::warn!(interface, "{line}"),
+                false => tracing::info!(interface, "{line}"),
+            }
+        }
     }
 }
 
@@ -82,7 +103,7 @@ impl Daemon {
     fn intake_counts(&self, sight: &Sight) -> Result<Vec<(Intake, Counts)>, kernel::Error> {
         // Before the program's counts, which are of earlier: what the slow path got, the program has counted by now.
         let by_interface = self.server.by_interface();
-        let got = |interfaces: &std::collections::BTreeSet<u32>| {
+        let got = |interfaces: &BTreeSet<u32>| {
             let counts = interfaces.iter().filter_map(|at| by_interface.get(at));
             counts.sum()
         };
@@ -130,6 +151,7 @@ impl Daemon {
                 .iter()
                 .map(|fate| (fate.name().to_owned(), counts.of(*fate)))
                 .collect::<BTreeMap<_, _>>(),
+            dropped_by_driver: dropped_by_drivers(&intake.runs_on),
             slow: counts.own + counts.mixed,
             blind: looks
                 .blind()
@@ -138,4 +160,34 @@ impl Daemon {
         });
         Ok(stats.collect())
     }
+}
+
+/// Has interfaces with VLANs leave the tags in packets, where somebody has changed that since the program was attached.
+fn keep_vlan_tags(cards: &BTreeMap<u32, Facts>) {
+    const RXVLAN: &str = "rx-vlan-hw-parse";
+    for (&ifindex, card) in cards {
+        if !card.has_vlans || !card.is_on(RXVLAN) || card.is_fixed_on(RXVLAN) {
+            continue;
+        }
+        let interface = &card.name;
+        match ethtool::set_rxvlan(ifindex, false) {
+            Ok(()) => tracing::warn!(
+                interface,
+                "{interface}: it took VLAN tags off, which the program must see: rxvlan is off again"
+            ),
+            Err(error) => tracing::warn!(
+                interface,
+                cause = %error,
+                "{interface}: it takes VLAN tags off, which the program must see: ethtool -K {interface} rxvlan off"
+            ),
+        }
+    }
+}
+
+/// Answers of the program that drivers have dropped. `None`: none of them tells.
+fn dropped_by_drivers(interfaces: &BTreeSet<u32>) -> Option<u64> {
+    let told = interfaces
+        .iter()
+        .filter_map(|&ifindex| ethtool::dropped_answers(ifindex));
+    told.reduce(|sum, count| sum + count)
 }

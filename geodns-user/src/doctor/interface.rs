@@ -41,10 +41,6 @@ impl Facts {
         let uppers = uppers.filter(|of| of.ifindex != index);
         let spreads = |ipv6| ethtool::hashes_udp_ports(index, ipv6).ok();
         let drops = ethtool::statistics(index).unwrap_or_default().into_iter();
-        let is_drop = |name: &str| {
-            let kinds = ["drop", "full", "err"];
-            name.contains("xdp") && name.contains("tx") && kinds.iter().any(|of| name.contains(of))
-        };
         let program = netdev.xdp.and_then(|xdp| xdp.program);
         Self {
             card: drivers::Facts::read(netdev, netdevs),
@@ -57,7 +53,7 @@ impl Facts {
                 .and_then(|program| pins::whose(program, index).or_else(|| holder(program))),
             spreads_ports: [spreads(false), spreads(true)],
             drops: drops
-                .filter(|(name, count)| *count > 0 && is_drop(name))
+                .filter(|(name, count)| *count > 0 && ethtool::counts_dropped_answers(name))
                 .collect(),
             has_addresses: !netdevs.addresses(slice::from_ref(&netdev.name)).is_empty(),
         }

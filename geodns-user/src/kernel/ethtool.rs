@@ -124,6 +124,29 @@ pub fn statistics(ifindex: u32) -> io::Result<Vec<(String, u64)>> {
     Ok(names.into_iter().zip(values).collect())
 }
 
+/// Answers of XDP programs (XDP_TX) that the driver has dropped. `None`: it does not tell.
+pub fn dropped_answers(ifindex: u32) -> Option<u64> {
+    dropped_of(&statistics(ifindex).ok()?)
+}
+
+/// The same, by the driver's counters. Some drivers have a counter for each queue and one of them all.
+fn dropped_of(counters: &[(String, u64)]) -> Option<u64> {
+    let sum = |of_queues: bool| {
+        let counters = counters.iter().filter(|(name, _)| {
+            counts_dropped_answers(name)
+                && name.contains(|of: char| of.is_ascii_digit()) == of_queues
+        });
+        counters.map(|(_, count)| *count).reduce(u64::wrapping_add)
+    };
+    sum(false).or_else(|| sum(true))
+}
+
+/// Whether a counter of a driver counts answers of XDP programs that it has dropped.
+pub fn counts_dropped_answers(name: &str) -> bool {
+    let kinds = ["drop", "full", "err"];
+    name.contains("xdp_tx") && kinds.iter().any(|kind| name.contains(kind))
+}
+
 /// Whether the card spreads UDP over its queues by ports too, not by addresses alone; of IPv6, or of IPv4.
 pub fn hashes_udp_ports(ifindex: u32, ipv6: bool) -> io::Result<bool> {
     let flow = if ipv6 { UDP_V6_FLOW } else { UDP_V4_FLOW };
@@ -244,5 +267,58 @@ mod tests {
         assert!(features.contains_key("rx-lro") && features.contains_key("rx-gro-hw"));
         assert!(channels(lo).is_err());
         assert!(!rxvlan(lo).unwrap());
+    }
+
+    #[test]
+    fn answers_that_a_driver_drops_are_summed_up_once() {
+        let sum = |counters: &[(&str, u64)]| {
+            let counters = counters
+                .iter()
+                .map(|&(name, count)| (name.to_owned(), count));
+            dropped_of(&counters.collect::<Vec<_>>())
+        };
+        for (driver, counters, expected) in [
+            (
+                "virtio_net",
+                &[
+                    ("rx0_xdp_tx", 9),
+                    ("rx0_xdp_drops", 9),
+                    ("tx0_xdp_tx_drops", 1),
+                    ("tx1_xdp_tx_drops", 2),
+                ][..],
+                Some(3),
+            ),
+            (
+                "mlx5",
+                &[
+                    ("rx_xdp_tx_full", 3),
+                    ("rx_xdp_tx_err", 1),
+                    ("rx0_xdp_tx_full", 2),
+                    ("rx1_xdp_tx_full", 1),
+                ],
+                Some(4),
+            ),
+            (
+                "gve",
+                &[
+                    ("rx_xdp_tx_errors[0]", 2),
+                    ("rx_xdp_tx_errors[1]", 0),
+                    ("tx_xdp_xmit_errors[0]", 7),
+                ],
+                Some(2),
+            ),
+            (
+                "veth",
+                &[
+                    ("rx_queue_0_xdp_tx", 5),
+                    ("rx_queue_0_xdp_tx_errors", 0),
+                    ("tx_queue_0_xdp_xmit_errors", 4),
+                ],
+                Some(0),
+            ),
+            ("igb", &[("rx_packets", 5), ("tx_errors", 2)], None),
+        ] {
+            assert_eq!(sum(counters), expected, "{driver}");
+        }
     }
 }

@@ -14,7 +14,9 @@ use super::netdev::{Kind, Netdev, Netdevs};
 pub struct Intake {
     /// Names of the attached interfaces.
     pub interfaces: Vec<String>,
-    /// Slots of the interfaces that the program runs for.
+    /// The interfaces that the program runs for.
+    pub runs_on: BTreeSet<u32>,
+    /// Their slots.
     pub slots: BTreeSet<u32>,
     /// Interfaces by which the slow path gets no query that could have come another way.
     pub own: BTreeSet<u32>,
@@ -66,7 +68,7 @@ pub fn intakes<'a>(
         groups.push(whole);
     }
     let intake = |group: Group| {
-        let mut own = group.runs_on;
+        let mut own = group.runs_on.clone();
         // An interface is among them once all that it stands on is.
         while let Some(upper) = group
             .above
@@ -77,6 +79,7 @@ pub fn intakes<'a>(
         }
         Intake {
             interfaces: group.names,
+            runs_on: group.runs_on,
             slots: group.slots,
             mixed: group
                 .above

@@ -17,6 +17,7 @@
 //! - [`trial`]: runs of it on a packet that nobody sent; [`probe`]: loads and attaches it for a moment
 //! - [`netdev`], [`follow`]: the interfaces, and their changes; [`ethtool`]: what their drivers tell
 //! - [`drivers`]: which of them take a program natively, on which conditions; [`extack`]: their words on a refusal
+//! - [`drift`]: settings of them that somebody changes while the program is attached
 //! - [`intake`]: those that packets and queries reach us by, and that belong together
 //! - `packet_log`: sampled packets in the log
 //! - [`mmap`], [`bpffs`], [`sys`]: what aya does not have
@@ -46,6 +47,7 @@ mod attach;
 pub mod block;
 pub mod bpffs;
 pub mod cookies;
+pub mod drift;
 pub mod drivers;
 mod error;
 pub mod ethtool;

@@ -101,7 +101,8 @@ impl Cause {
             }
             Self::NotRun => {
                 "its driver does not run the program: the MTU or its buffers are too large: lower the MTU \
-                 (ip link set dev INTERFACE mtu 1500), or set kernel.mode = \"generic\""
+                 (ip link set dev INTERFACE mtu 1500), or set kernel.mode = \"generic\"; geodns doctor --iface INTERFACE \
+                 says more"
             }
         }
     }
@@ -121,7 +122,8 @@ pub struct Blindness {
 impl fmt::Display for Blindness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let interfaces = self.interfaces.join(", ");
-        let advice = self.cause.advice().replace("INTERFACE", &interfaces);
+        let first = self.interfaces.first().map_or("", String::as_str);
+        let advice = self.cause.advice().replace("INTERFACE", first);
         write!(
             f,
             "{interfaces}: the program does not see queries that come by it ({} in {} s): {advice}",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::XdpMode;
+use geodns_tests::built::binary;
 use geodns_tests::cards::{QUESTIONS, SERVER, Site, cards};
 use geodns_tests::cases::{case, run};
 use geodns_tests::daemon::{Daemon, Setup};
@@ -159,6 +160,22 @@ fn answered(site: &Site, daemon: &Daemon, when: &str) -> Result<()> {
     .with_context(|| daemon.log())
 }
 
+/// The problems that `geodns doctor` sees with `eth0`.
+fn doctor(site: &Site) -> Result<String> {
+    let mut doctor = site.server.command(binary()?);
+    let told = net::output(doctor.args(["doctor", "--iface", "eth0"]))?;
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    ensure!(
+        matches!(told.status.code(), Some(0 | 1)),
+        "doctor: {told:?}"
+    );
+    let problems = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("problem"));
+    let problems: Vec<&str> = problems.map(str::trim).collect();
+    Ok(format!("doctor: {}", problems.join(", ")))
+}
+
 /// One card, from the start of the daemon to its stop.
 fn try_card(card: &Card) -> Result<()> {
     let mut row = Row::new(card.name);
@@ -166,6 +183,7 @@ fn try_card(card: &Card) -> Result<()> {
     let site = Site::new(&[card.name])?;
     row.add(site.driver("eth0")?);
 
+    row.add(doctor(&site)?);
     let setup = Setup::example(&[]).mode("auto");
     let carrier_before = site.carrier_changes()?;
     let (mut daemon, silence) = site.silence(|| Daemon::start(&site.server, &setup))?;

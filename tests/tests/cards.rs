@@ -355,6 +355,67 @@ fn bond() -> Result<()> {
     row.judge()
 }
 
+/// Whether an offload of a card is on, by the name that `ethtool -k` shows.
+fn offload(site: &Site, name: &str) -> Result<bool> {
+    let shown = net::run(site.server.command("ethtool").args(["-k", "eth0"]))?;
+    let line = shown.lines().find(|line| line.trim().starts_with(name));
+    Ok(line.context("no such offload")?.contains(": on"))
+}
+
+/// The port of a native bond leaves tags in the packet while a VLAN is upon the bond.
+fn bond_vlan() -> Result<()> {
+    const RXVLAN: &str = "rx-vlan-offload:";
+    let mut row = Row::new("bond, VLAN upon it");
+    let site = Site::bare(&["igb"])?;
+    let server = &site.server;
+    server.ip_batch(
+        "link add bond0 type bond mode active-backup miimon 100
+         link set eth0 down
+         link set eth0 master bond0
+         link set bond0 up",
+    )?;
+    site.give("bond0")?;
+    let mut daemon = start(&site, &["bond0"], &mut row)?;
+    row.expect(row.cells[2] == "native", || {
+        "a bond of igb is not native".into()
+    });
+    answered(&site, &daemon, "no VLAN")?;
+    row.expect(offload(&site, RXVLAN)?, || {
+        "rxvlan is off without VLANs".into()
+    });
+    server.ip("link add bond0.5 link bond0 type vlan id 5")?;
+    site.client.ip("link add eth0.5 link eth0 type vlan id 5")?;
+    server.ip("link set bond0.5 up")?;
+    site.client.ip("link set eth0.5 up")?;
+    site.move_addresses(["bond0", "eth0"], ["bond0.5", "eth0.5"])?;
+    answered(&site, &daemon, "a VLAN of the bond has the addresses")?;
+    row.expect(!offload(&site, RXVLAN)?, || {
+        "rxvlan is on with a VLAN".into()
+    });
+    daemon.stop()?;
+    let is_back = offload(&site, RXVLAN)?;
+    row.add(format!("rxvlan given back: {is_back}"));
+    row.expect(is_back, || "rxvlan is not given back".into());
+    row.judge()
+}
+
+/// A driver that turns LRO off for a program.
+fn lro() -> Result<()> {
+    const LRO: &str = "large-receive-offload:";
+    let mut row = Row::new("LRO, vmxnet3");
+    let site = Site::new(&["vmxnet3"])?;
+    site.ethtool("-K eth0 lro on")?;
+    let had_it = offload(&site, LRO)?;
+    let mut daemon = start(&site, &["eth0"], &mut row)?;
+    row.add(format!("on {had_it}, attached {}", offload(&site, LRO)?));
+    answered(&site, &daemon, "it is attached")?;
+    daemon.stop()?;
+    let is_back = offload(&site, LRO)? == had_it;
+    row.add(format!("given back: {is_back}"));
+    row.expect(is_back, || "LRO is not given back".into());
+    row.judge()
+}
+
 /// A bond of cards without native mode.
 fn generic_bond() -> Result<()> {
     let mut row = Row::new("bond, generic");
@@ -560,6 +621,8 @@ fn main() -> ExitCode {
     }
     if !there.is_empty() {
         cases.push(case("bond", bond));
+        cases.push(case("bond vlan", bond_vlan));
+        cases.push(case("lro", lro));
         cases.push(case("bond generic", generic_bond));
         cases.push(case("vlan", vlan));
         if there.contains_key("igb") {

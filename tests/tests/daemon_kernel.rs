@@ -14,12 +14,12 @@ use aya::programs::ProgramInfo;
 use geodns::config::{Mode, OnStop};
 use geodns::kernel::link::Link;
 use geodns::kernel::listen::{self, Listening};
-use geodns::kernel::netdev::{self, Netdevs};
+use geodns::kernel::netdev::{self, Kind, Netdev, Netdevs};
 use geodns::kernel::{self, Error, Kernel, Settings, ethtool, pins};
 use geodns::plan::{Capacity, Store};
 use geodns::publish::Backend;
 use geodns_common::abi;
-use geodns_common::layout::Callee;
+use geodns_common::layout::{Callee, Listen};
 use geodns_common::tables::Tables;
 use nix::sched::{CloneFlags, setns};
 
@@ -419,7 +419,7 @@ fn a_stop_may_leave_the_stub_alone() {
         kernel.stop(OnStop::Stub).unwrap();
         assert_eq!(in_force(&kernel), None);
         assert!(matches!(
-            pins::detach_left(&world.pin, &netdevs()),
+            kernel::detach_left(&world.pin, &netdevs()),
             Err(Error::InUse { .. })
         ));
         drop(kernel);
@@ -431,13 +431,13 @@ fn a_stop_may_leave_the_stub_alone() {
         assert_eq!(in_force(&kernel), Some(kernel.program_id().unwrap()));
         kernel.stop(OnStop::Stub).unwrap();
         drop(kernel);
-        let detached = pins::detach_left(&world.pin, &netdevs()).unwrap();
+        let detached = kernel::detach_left(&world.pin, &netdevs()).unwrap();
         let was = pins::Was::Here { rxvlan: true };
         assert_eq!(detached, [("lan0".to_owned(), was)]);
         assert_eq!(attached(), None);
         assert!(rxvlan(), "as it was before the first");
         assert!(!world.pin.exists());
-        assert_eq!(pins::detach_left(&world.pin, &netdevs()).unwrap(), []);
+        assert_eq!(kernel::detach_left(&world.pin, &netdevs()).unwrap(), []);
     });
 }
 
@@ -936,6 +936,80 @@ fn an_interface_that_comes_back_is_attached_to_again() {
         assert_eq!(in_force(&kernel), Some(id));
         assert_eq!(listening(&world).len(), 2);
         kernel.stop(OnStop::Detach).unwrap();
+    });
+}
+
+/// The kernel that this runs under may have neither bonds nor VLANs: they are made up upon interfaces that are there.
+#[test]
+fn ports_leave_vlan_tags_in_the_packet_while_vlans_are_upon_their_bond() {
+    let Some(world) = World::new() else { return };
+    let (server, client) = (world.server(), world.client());
+    for port in ["port0", "port1"] {
+        sh(&format!(
+            "ip -n {server} link add {port} type veth peer name {port} netns {client}"
+        ));
+    }
+    world.enter(|| {
+        let real = netdevs();
+        let index = |name: &str| real.named(name).unwrap().ifindex;
+        let with_bond = |ports: &[&str], has_vlan: bool| {
+            let bond = Netdev {
+                kind: Kind::Bond,
+                ..netdevs().named("lan0").unwrap().clone()
+            };
+            let port = |name: &&str| Netdev {
+                kind: Kind::Card,
+                master: ports.contains(name).then_some(bond.ifindex),
+                ..real.named(name).unwrap().clone()
+            };
+            let vlan = Netdev {
+                ifindex: 9999,
+                name: "lan0.5".to_owned(),
+                kind: Kind::Vlan,
+                lower: Some(bond.ifindex),
+                tag: Listen::tag(false, 5),
+                ..Netdev::default()
+            };
+            let ports: Vec<Netdev> = ["port0", "port1"].iter().map(port).collect();
+            let vlan = has_vlan.then_some(vlan).into_iter();
+            Netdevs::from(
+                [bond]
+                    .into_iter()
+                    .chain(ports)
+                    .chain(vlan)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let strip = || ["port0", "port1"].map(|name| ethtool::rxvlan(index(name)).unwrap());
+        let mut kernel = world.start(world.settings(), 1).unwrap();
+        let follow = |kernel: &mut Kernel, ports: &[&str], has_vlan| {
+            let netdevs = with_bond(ports, has_vlan);
+            kernel.follow(&BTreeSet::new(), &netdevs).unwrap();
+        };
+        for (ports, has_vlan, expected) in [
+            (&["port0"][..], false, [true, true]),
+            (&["port0"], true, [false, true]),
+            (&["port0", "port1"], true, [false, false]),
+            (&["port1"], true, [true, false]),
+            (&["port1"], false, [true, true]),
+            (&["port0", "port1"], true, [false, false]),
+        ] {
+            follow(&mut kernel, ports, has_vlan);
+            assert_eq!(strip(), expected, "{ports:?} {has_vlan}");
+        }
+        ethtool::set_rxvlan(index("port0"), true).unwrap();
+        follow(&mut kernel, &["port0", "port1"], true);
+        assert_eq!(strip(), [false, false], "somebody turned it on");
+        // The next daemon after a crash knows of them.
+        drop(kernel);
+        let mut kernel = world.start(world.settings(), 2).unwrap();
+        assert_eq!(strip(), [true, true], "the bond has gone meanwhile");
+        follow(&mut kernel, &["port0", "port1"], true);
+        assert_eq!(strip(), [false, false]);
+        kernel.stop(OnStop::Detach).unwrap();
+        assert_eq!(strip(), [true, true]);
+        assert!(rxvlan());
+        assert!(!world.pin.exists());
     });
 }
 

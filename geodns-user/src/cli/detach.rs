@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::kernel::Error;
 use crate::kernel::netdev::Netdevs;
-use crate::kernel::pins::{self, Was};
+use crate::kernel::pins::Was;
+use crate::kernel::{self, Error};
 
 /// An interface that something was left on.
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ pub fn run(pin: &Path, json: bool) -> anyhow::Result<String> {
         tokio::spawn(connection);
         anyhow::Ok(Netdevs::read(&netlink).await?)
     })?;
-    let left = pins::detach_left(pin, &netdevs).map_err(|error| match error {
+    let left = kernel::detach_left(pin, &netdevs).map_err(|error| match error {
         Error::InUse { .. } => anyhow::anyhow!(
             "a geodns that runs with kernel.pin = {pin:?} uses what is attached: stop it first"
         ),

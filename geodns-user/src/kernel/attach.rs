@@ -113,22 +113,23 @@ fn try_attach(
     netdevs: &Netdevs,
     generic: bool,
 ) -> Result<Attachment, Error> {
+    let link = sys::link_xdp(program, netdev.ifindex, generic)
+        .map_err(|error| refusal(program, netdev, netdevs, generic, &error))?;
+    let link = Link(link);
+    // Not before: an interface that refuses the program is tried again and again, and some cards take their link down
+    // for a change of this. No address is answered on yet.
     let has_vlans = !netdevs.vlans(netdev.ifindex).is_empty();
     let note = pins.note(name);
     // A daemon before us may have turned it off, and its link be gone.
     let had_rxvlan = keep_vlan_tags(netdev, has_vlans, generic)? || note.exists();
-    let attach = || {
+    let pin = || {
         if had_rxvlan {
             bpffs::create_dir(&note)?;
         }
-        let link = sys::link_xdp(program, netdev.ifindex, generic)
-            .map_err(|error| refusal(program, netdev, netdevs, generic, &error))?;
-        let link = Link(link);
-        pins.put_link(name, &link)?;
-        Ok(link)
+        pins.put_link(name, &link)
     };
-    match attach() {
-        Ok(link) => Ok(Attachment {
+    match pin() {
+        Ok(_) => Ok(Attachment {
             name: name.to_owned(),
             ifindex: netdev.ifindex,
             generic,

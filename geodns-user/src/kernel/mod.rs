@@ -8,6 +8,7 @@
 //! - [`stub`]: the program that is attached, and calls the instance in force
 //! - [`link`]: a program on an interface; `attach`: puts it there, and takes it off
 //! - [`waiting`]: interfaces that it is not on yet
+//! - [`offloads`]: offloads of cards that are otherwise meanwhile
 //! - [`pins`]: what is left to the next daemon
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
@@ -61,6 +62,7 @@ pub mod listen;
 pub mod memory;
 pub mod mmap;
 pub mod netdev;
+pub mod offloads;
 mod packet_log;
 pub mod pins;
 pub mod probe;
@@ -76,7 +78,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,7 +101,8 @@ use instance::Instance;
 use link::Attachment;
 use listen::Listening;
 use netdev::{Netdev, Netdevs};
-use pins::{Left, Pins};
+use offloads::Offloads;
+use pins::{Left, Pins, Was};
 use shared::{Counters, SharedMaps, Traffic};
 use stub::{Next, Stub};
 use waiting::Waiting;
@@ -154,6 +157,7 @@ pub struct Kernel {
     instance: Instance,
     attached: Vec<Attachment>,
     waiting: Waiting,
+    offloads: Offloads,
     /// Why pins cannot be put back: said once.
     unpinned: Option<String>,
     packet_log: Option<JoinHandle<Never>>,
@@ -195,11 +199,15 @@ impl Kernel {
                 Ok((shared, parts, attached))
             });
         // Nothing half-made stays.
-        let (shared, parts, (attached, mut waiting)) = started.inspect_err(|_| {
+        let (shared, parts, (attached, mut waiting, offloads)) = started.inspect_err(|_| {
             let _ = match settings.required {
                 // What another daemon has left attached stays for the next start.
                 true => pins.remove_unused(),
-                false => pins.give_up(netdevs),
+                false => Offloads::noted(&pins).and_then(|mut offloads| {
+                    pins.give_up(netdevs)?;
+                    offloads.give_all_back(&pins);
+                    Ok(())
+                }),
             };
         })?;
         waiting.complain();
@@ -221,6 +229,7 @@ impl Kernel {
             instance: parts.instance,
             attached,
             waiting,
+            offloads,
             unpinned: None,
             packet_log: None,
             stopped: false,
@@ -423,10 +432,16 @@ impl Kernel {
             }
             self.attached.remove(place);
         }
-        let (stub, attached) = (self.stub.as_fd(), &self.attached);
-        let fresh = self
-            .waiting
-            .attach(&self.pins, stub, &self.settings, attached, netdevs);
+        let stub = self.stub.as_fd();
+        let (attached, offloads) = (&self.attached, &mut self.offloads);
+        let fresh = self.waiting.attach(
+            &self.pins,
+            stub,
+            &self.settings,
+            attached,
+            offloads,
+            netdevs,
+        );
         self.waiting.complain();
         for attachment in fresh {
             tracing::info!(interface = attachment.name, "{}", describe(&attachment));
@@ -434,6 +449,7 @@ impl Kernel {
         }
         self.look_after_pins();
         let attached = self.attached.iter();
+        self.offloads.follow(&self.pins, attached.clone(), netdevs);
         let attached = attached.map(|attached| (attached.ifindex, attached.generic));
         self.listening
             .sync(listen::rows(addresses, attached, netdevs))
@@ -539,6 +555,7 @@ impl Kernel {
                     last.detach(&self.pins)?;
                     self.attached.pop();
                 }
+                self.offloads.give_all_back(&self.pins);
                 self.pins.remove()
             }
         }
@@ -567,7 +584,7 @@ impl Parts {
         settings: &Settings,
         addresses: &BTreeSet<IpAddr>,
         netdevs: &Netdevs,
-    ) -> Result<(Vec<Attachment>, Waiting), Error> {
+    ) -> Result<(Vec<Attachment>, Waiting, Offloads), Error> {
         // Links of our interfaces, and others: of interfaces that have gone, of another network namespace, no
         // longer configured.
         let (mut taken, mut others): (Vec<Attachment>, Vec<Left>) = (Vec::new(), Vec::new());
@@ -602,7 +619,9 @@ impl Parts {
         // New attachments first: they are what may fail.
         let mut waiting = Waiting::default();
         let stub = self.stub.as_fd();
-        let mut fresh = waiting.attach(pins, stub, settings, &taken, netdevs);
+        let noted = Offloads::noted(pins)?;
+        let mut offloads = noted.clone();
+        let mut fresh = waiting.attach(pins, stub, settings, &taken, &mut offloads, netdevs);
         let mut attach = || -> Result<(), Error> {
             if settings.required
                 && let Some(error) = std::mem::take(&mut waiting).into_error()
@@ -636,6 +655,7 @@ impl Parts {
             for left in &others {
                 let _ = pins.put_back(left);
             }
+            offloads.give_back_since(pins, &noted);
             return Err(error);
         }
         for attachment in &taken {
@@ -653,8 +673,9 @@ impl Parts {
             was.say(&interface, "it is no longer in kernel.interfaces");
         }
         fresh.append(&mut taken);
+        offloads.follow(pins, fresh.iter(), netdevs);
         pins.clear(&fresh)?;
-        Ok((fresh, waiting))
+        Ok((fresh, waiting, offloads))
     }
 }
 
@@ -681,6 +702,21 @@ impl Loader {
             next,
         )
     }
+}
+
+/// Detaches what a daemon has left below a folder, and removes the pins. Fails while a daemon uses them.
+pub fn detach_left(pin: &Path, netdevs: &Netdevs) -> Result<Vec<(String, Was)>, Error> {
+    if !pin.exists() {
+        return Ok(Vec::new());
+    }
+    let pins = Pins::open(pin)?;
+    let mut offloads = Offloads::noted(&pins)?;
+    let left = pins.left()?;
+    let detached = left.iter().map(|left| left.detach(netdevs));
+    let detached = detached.collect::<Result<_, _>>()?;
+    offloads.give_all_back(&pins);
+    pins.remove()?;
+    Ok(detached)
 }
 
 /// Waits until no packet can be looking at anything that was unlinked before.

@@ -3,6 +3,7 @@
 //! ```text
 //! <kernel.pin>/v6/links/<interface>        links
 //!             /v6/rxvlan/<interface>       a folder: rxvlan was on
+//!             /v6/lro/<interface>          a folder: LRO was on
 //!             /v7/stub/program, array      the stub, and the array of the programs that it calls
 //!             /v<layout>/COUNTERS ...      shared maps
 //! ```
@@ -100,6 +101,10 @@ impl Pins {
         self.home().join("rxvlan")
     }
 
+    fn lro_notes(&self) -> PathBuf {
+        self.home().join("lro")
+    }
+
     fn maps(&self) -> PathBuf {
         maps(&self.pin)
     }
@@ -112,6 +117,23 @@ impl Pins {
     /// Where it is noted that an interface had rxvlan on.
     pub fn note(&self, interface: &str) -> PathBuf {
         self.notes().join(file_name(interface))
+    }
+
+    /// The interfaces that there are notes of in a folder.
+    pub fn noted(&self, folder: &str) -> Result<Vec<String>, Error> {
+        let folder = self.home().join(folder);
+        let files = bpffs::list(&folder).map_err(|source| failed("read", &folder, source))?;
+        Ok(files.iter().map(|file| interface(file)).collect())
+    }
+
+    /// Notes an interface in a folder.
+    pub fn put_note(&self, folder: &str, interface: &str) -> Result<(), Error> {
+        bpffs::create_dir(&self.home().join(folder).join(file_name(interface)))
+    }
+
+    /// Removes such a note.
+    pub fn remove_note(&self, folder: &str, interface: &str) {
+        let _ = fs::remove_dir(self.home().join(folder).join(file_name(interface)));
     }
 
     /// Where a shared map is pinned.
@@ -227,17 +249,17 @@ impl Pins {
         there.is_some() && there == identity(self.lock.metadata())
     }
 
-    /// Removes what is not ours: links of others, and all that other layouts have left.
+    /// Removes what is not ours: links of others, and all that other layouts have left. Notes stay, for
+    /// [`Offloads`](super::offloads::Offloads).
     pub fn clear(&self, attached: &[Attachment]) -> Result<(), Error> {
         let names: BTreeSet<String> = attached.iter().map(|at| file_name(&at.name)).collect();
-        for folder in [self.links(), self.notes()] {
-            for file in bpffs::list(&folder).map_err(|e| failed("read", &folder, e))? {
-                if !names.contains(&file) {
-                    remove_any(&folder.join(file))?;
-                }
+        let links = self.links();
+        for file in bpffs::list(&links).map_err(|e| failed("read", &links, e))? {
+            if !names.contains(&file) {
+                remove_any(&links.join(file))?;
             }
         }
-        let kept = [self.links(), self.notes(), self.stubs()];
+        let kept = [self.links(), self.notes(), self.lro_notes(), self.stubs()];
         for layout in self.layouts()? {
             if layout == self.maps() {
                 continue;
@@ -287,6 +309,7 @@ impl Pins {
             &self.notes(),
             &self.stubs(),
             &self.pin.join(STUB_HOME),
+            &self.lro_notes(),
             &self.maps(),
             &self.home(),
             &self.pin,
@@ -348,19 +371,6 @@ impl Left {
         }
         Ok((netdev.name.clone(), Was::Here { rxvlan }))
     }
-}
-
-/// Detaches what a daemon has left below a folder, and removes the pins. Fails while a daemon uses them.
-pub fn detach_left(pin: &Path, netdevs: &Netdevs) -> Result<Vec<(String, Was)>, Error> {
-    if !pin.exists() {
-        return Ok(Vec::new());
-    }
-    let pins = Pins::open(pin)?;
-    let left = pins.left()?;
-    let detached = left.iter().map(|left| left.detach(netdevs));
-    let detached = detached.collect::<Result<_, _>>()?;
-    pins.remove()?;
-    Ok(detached)
 }
 
 /// Says where the link of an interface with this program is pinned, and what may be done about it, in words that go on

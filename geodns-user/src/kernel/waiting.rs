@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::link::Attachment;
 use super::netdev::{Netdev, Netdevs};
+use super::offloads::Offloads;
 use super::pins::Pins;
 use super::{Error, Settings, attach};
 
@@ -54,7 +55,11 @@ impl Failed {
         match (&self.error, netdev) {
             (_, None) => false,
             // Its program may be gone, or that of an interface upon or below it.
-            (Error::Occupied { .. }, Some(netdev)) => netdev.xdp.is_none(),
+            (Error::Occupied { .. } | Error::OccupiedBeside { .. }, Some(netdev)) => {
+                netdev.xdp.is_none()
+            }
+            // A try costs some cards their link for a moment.
+            (Error::VlanStripped { .. }, Some(_)) => false,
             _ => self.at.elapsed() >= TRY_AGAIN,
         }
     }
@@ -69,6 +74,7 @@ impl Waiting {
         program: BorrowedFd<'_>,
         settings: &Settings,
         attached: &[Attachment],
+        offloads: &mut Offloads,
         netdevs: &Netdevs,
     ) -> Vec<Attachment> {
         let mut fresh = Vec::new();
@@ -83,7 +89,9 @@ impl Waiting {
                 continue;
             }
             let done = match netdev {
-                Some(netdev) => attach::attach(pins, program, name, netdev, netdevs, settings.mode),
+                Some(netdev) => offloads.attach(pins, netdev, || {
+                    attach::attach(pins, program, name, netdev, netdevs, settings.mode)
+                }),
                 None => Err(Error::UnknownInterface {
                     name: name.to_owned(),
                     have: netdevs.names(),

@@ -44,6 +44,10 @@ const LONG: &[(&str, &str)] = &[
     ),
     ("tests/tests/cli.rs", "one site, and every command"),
     (
+        "tests/tests/daemon_kernel.rs",
+        "one interface, and all that may become of what is attached to it",
+    ),
+    (
         "tests/tests/kernel.rs",
         "one loaded program, and all that it is given",
     ),

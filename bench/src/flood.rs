@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Sub;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
+use geodns::kernel::stub::Stub;
+use geodns::kernel::sys::link_xdp;
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query};
 use geodns_tests::net::{Space, join, run as output};
@@ -23,7 +26,7 @@ use nix::net::if_::if_nametoindex;
 
 use crate::cost;
 use crate::cpu::{idle_of_last_cpu, last_cpu, on_cpu, pin, schedule};
-use crate::figure::{Figure, Goal};
+use crate::figure::{Figure, Goal, quantile};
 use crate::sender::{self, Frames, Sender};
 
 /// The server's address.
@@ -41,6 +44,10 @@ const UNDER_WAY: Duration = Duration::from_millis(100);
 
 /// How long each flood lasts.
 const TIME: Duration = Duration::from_secs(1);
+/// Frames of a turn, of those in which the stub is compared.
+const TURN: u32 = 1 << 18;
+/// The most that the stub may take, of the time of a frame.
+const STUB_PERCENT: f64 = 1.0;
 /// The most nanoseconds that an answer to random sources may take above the reflector.
 const ABOVE_NS: f64 = 150.0;
 
@@ -59,6 +66,8 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         flood.listen(&mut responder)?;
         responders.push((what, responder, Vec::new()));
     }
+    let stub = responders[0].1.stub()?;
+    let mut stub_takes = Vec::new();
     let mut reflected = Vec::new();
     // What was never run before is slower: the first round does not count. Nor does one in which the
     // reflector lost frames: something else ran on this core, and veth's rings overflowed.
@@ -86,8 +95,10 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
                 flows.push((flow, reflector, answered));
             }
         }
+        let [direct, through] = flood.by_turns(&mut responders[0].1, &stub)?;
         if warm {
             reflected.push(reflector);
+            stub_takes.push(100.0 * (through / direct - 1.0));
         }
         warm = true;
     }
@@ -97,6 +108,8 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     let mut figures = vec![
         Figure::new("flood", "bare reflector", "frames/s", reflected),
         cost::putting_back("flood", rounds)?,
+        Figure::new("flood", "the stub", "% of a frame's time", stub_takes)
+            .goal(Goal::Below(STUB_PERCENT)),
     ];
     for (what, _, flows) in responders {
         let by = |figure: &dyn Fn(&Flow, f64) -> f64| -> Vec<f64> {
@@ -487,6 +500,28 @@ impl Flood {
         let flow = self.run(time);
         responder.instance.program()?.detach(link)?;
         flow
+    }
+
+    /// Floods a responder and a stub that calls it, in short turns, so that the machine's noise hits both. Gives the
+    /// nanoseconds that an answer takes, generator and sink included: medians.
+    fn by_turns(&mut self, responder: &mut Responder, stub: &Stub) -> Result<[f64; 2]> {
+        const TURNS: usize = 11;
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..TURNS {
+            responder.heartbeat.beat();
+            for (program, times) in [responder.instance.program_fd()?, stub.as_fd()]
+                .into_iter()
+                .zip(&mut times)
+            {
+                let ifindex = self.server_ifindex;
+                let _link = self
+                    .server
+                    .enter(|| Ok(link_xdp(program, ifindex, false)?))?;
+                let flow = self.run_once(TURN)?;
+                times.push(1e9 / flow.per_second(flow.seen.answers));
+            }
+        }
+        Ok(times.map(|of| quantile(&of, 0.5)))
     }
 
     /// Floods what is attached to the server's end.

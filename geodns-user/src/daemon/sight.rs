@@ -49,9 +49,7 @@ impl Sight {
         let native = kernel.attached().iter().filter(|at| !at.generic);
         let cards = native.flat_map(|at| netdevs.runs_on(at.ifindex, false));
         let facts = cards.map(|card| (card.ifindex, Facts::read(card, netdevs)));
-        let facts: BTreeMap<u32, Facts> = facts.collect();
-        keep_vlan_tags(&facts);
-        for change in lock(&self.drift).follow(facts) {
+        for change in lock(&self.drift).follow(facts.collect()) {
             let Change {
                 interface,
                 line,
@@ -159,28 +157,6 @@ impl Daemon {
             interfaces: intake.interfaces,
         });
         Ok(stats.collect())
-    }
-}
-
-/// Has interfaces with VLANs leave the tags in packets, where somebody has changed that since the program was attached.
-fn keep_vlan_tags(cards: &BTreeMap<u32, Facts>) {
-    const RXVLAN: &str = "rx-vlan-hw-parse";
-    for (&ifindex, card) in cards {
-        if !card.has_vlans || !card.is_on(RXVLAN) || card.is_fixed_on(RXVLAN) {
-            continue;
-        }
-        let interface = &card.name;
-        match ethtool::set_rxvlan(ifindex, false) {
-            Ok(()) => tracing::warn!(
-                interface,
-                "{interface}: it took VLAN tags off, which the program must see: rxvlan is off again"
-            ),
-            Err(error) => tracing::warn!(
-                interface,
-                cause = %error,
-                "{interface}: it takes VLAN tags off, which the program must see: ethtool -K {interface} rxvlan off"
-            ),
-        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! An interface: its driver, offloads and queues, and programs that others have attached.
 
-use std::{fs, slice};
+use std::slice;
 
 use crate::kernel::drivers::{self, Finding, Level, Silence};
 use crate::kernel::ethtool::{self, Driver};
 use crate::kernel::netdev::{Kind, Netdev, Netdevs, Xdp};
-use crate::kernel::pins;
+use crate::kernel::{link, pins};
 
 /// An interface, as far as geodns depends on it.
 #[derive(Clone, Debug, Default)]
@@ -49,8 +49,10 @@ impl Facts {
             master: master.map(|of| (of.name.clone(), of.kind)),
             uppers: uppers.map(|of| of.name.clone()).collect(),
             program: netdev.xdp,
-            owner: program
-                .and_then(|program| pins::whose(program, index).or_else(|| holder(program))),
+            owner: program.and_then(|program| {
+                pins::whose(program, index)
+                    .or_else(|| Some(format!("{} holds its link", link::holder(program)?)))
+            }),
             spreads_ports: [spreads(false), spreads(true)],
             drops: drops
                 .filter(|(name, count)| *count > 0 && ethtool::counts_dropped_answers(name))
@@ -63,44 +65,13 @@ impl Facts {
     pub fn cost(&self) -> &'static str {
         match self.card.silence() {
             Some(Silence::None) => "next to no packet is lost",
-            Some(Silence::Reset) => "the card is reset, up to some seconds without packets",
-            Some(Silence::EachChange) => {
-                "the card is reset, up to some seconds without packets, for each change of the program"
+            Some(Silence::Reset) => {
+                "the card is reset, up to some seconds without packets; with kernel.on_stop = \"stub\" a restart does \
+                 not do it again"
             }
             None => "the card may be reset, up to some seconds without packets",
         }
     }
-}
-
-/// The process that holds the link of a program.
-fn holder(program: u32) -> Option<String> {
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    for process in processes {
-        let path = process.path();
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let links = fs::read_dir(path.join("fdinfo"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut texts = links.filter_map(|of| fs::read_to_string(of.path()).ok());
-        let holds = |text: &str| {
-            let mut lines = text.lines().filter_map(|line| line.split_once(':'));
-            text.contains("link_id:")
-                && lines
-                    .any(|(name, value)| name == "prog_id" && value.trim().parse() == Ok(program))
-        };
-        if texts.any(|text| holds(&text)) {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            return Some(format!("process {pid} ({}) holds its link", name.trim()));
-        }
-    }
-    None
 }
 
 /// The findings.
@@ -201,10 +172,11 @@ fn queues(facts: &Facts) -> Vec<Finding> {
     let most = most.min(card.most_channels().unwrap_or(most));
     let wanted = cpus.min(most);
     if now < wanted && channels.max_combined > 0 {
-        let text = format!("{now} queues for {cpus} CPUs: the others answer nothing in the kernel");
+        let text =
+            format!("channels for {now} of {cpus} CPUs: the others answer nothing in the kernel");
         findings.push(Finding::note(text).mend(format!("ethtool -L {name} combined {wanted}")));
     } else if now > 0 {
-        findings.push(Finding::ok(format!("{now} queues for {cpus} CPUs")));
+        findings.push(Finding::ok(format!("channels: {now}; CPUs: {cpus}")));
     }
     if now > 1 {
         for (flow, spreads) in [
@@ -330,7 +302,7 @@ mod tests {
                         ..Channels::default()
                     });
                 },
-                "Note 1 queues for 2 CPUs: the others answer nothing in the kernel: ethtool -L eth0 combined 2",
+                "Note channels for 1 of 2 CPUs: the others answer nothing in the kernel: ethtool -L eth0 combined 2",
             ),
         ];
         for (change, says) in cases {

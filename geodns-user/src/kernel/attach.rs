@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::drivers::{Facts, Level};
-use super::link::{Attachment, Link, restore_rxvlan};
+use super::link::{self, Attachment, Link, restore_rxvlan};
 use super::netdev::{Kind, Netdev, Netdevs};
 use super::pins::{Left, Pins};
 use super::{Error, bpffs, ethtool, extack, pins, sys};
@@ -201,9 +201,11 @@ fn occupied(netdev: &Netdev, netdevs: &Netdevs) -> Error {
         Some(xdp) if xdp.generic => "xdpgeneric",
         _ => "xdpdrv",
     };
-    let hint = program
-        .and_then(|program| pins::whose(program, netdev.ifindex))
-        .unwrap_or_else(|| {
+    let hint = program.and_then(|program| {
+        let held = || Some(format!("{} holds its link: end it", link::holder(program)?));
+        pins::whose(program, netdev.ifindex).or_else(held)
+    });
+    let hint = hint.unwrap_or_else(|| {
         format!(
             "detach it with `ip link set dev {} {off} off`, or end the process that holds its link",
             netdev.name

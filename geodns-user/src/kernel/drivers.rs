@@ -116,7 +116,7 @@ impl Display for Finding {
 /// A condition of a driver's native mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rule {
-    /// A packet has at most this many octets: `below` one kernel, and from it on.
+    /// A packet has at most this many octets.
     Mtu(u32),
     /// The same, with one bound below a kernel and another from it on.
     MtuSince(u32, Version, u32),
@@ -143,8 +143,6 @@ pub enum Silence {
     None,
     /// The card is reset: up to some seconds without packets, longer where its link is negotiated anew.
     Reset,
-    /// The card is reset for each change of the program as well.
-    EachChange,
 }
 
 /// A row of the table.
@@ -205,7 +203,7 @@ const DRIVERS: &[Driver] = &[
         &["gve", "gvnic"],
         (6, 4),
         &[NoLro, Mtu(2032), HalfOfChannels],
-        Silence::EachChange,
+        Silence::Reset,
     ),
     driver(&["hv_netvsc"], (5, 6), &[NoLro, Mtu(3506)], Silence::None),
     driver(&["mana"], (5, 17), &[Mtu(3506)], Silence::None),
@@ -226,17 +224,17 @@ const DRIVERS: &[Driver] = &[
     ),
     driver(&["ixgbevf"], (4, 17), &[Mtu(3050)], Silence::Reset),
     driver(&["igb"], (5, 10), &[Mtu(3050)], Silence::Reset),
-    driver(&["igc"], (5, 13), &[Mtu(1500)], Silence::EachChange),
+    driver(&["igc"], (5, 13), &[Mtu(1500)], Silence::Reset),
     driver(
         &["bnxt_en"],
         (4, 11),
         &[Combined, Mtu(3502)],
-        Silence::EachChange,
+        Silence::Reset,
     ),
-    driver(&["qede"], (4, 10), &[], Silence::EachChange),
+    driver(&["qede"], (4, 10), &[], Silence::Reset),
     driver(&["vmxnet3"], (6, 6), &[Mtu(3400)], Silence::None),
     // xen-netfront
-    driver(&["vif"], (5, 9), &[Mtu(3840)], Silence::EachChange),
+    driver(&["vif"], (5, 9), &[Mtu(3840)], Silence::Reset),
     driver(&["veth"], (4, 19), &[Mtu(3506)], Silence::None),
     driver(&["tun"], (4, 14), &[], Silence::None),
     driver(&["atlantic"], (5, 19), &[], Silence::Reset),
@@ -440,8 +438,8 @@ impl Facts {
                 let needed = channels.combined + self.cpus;
                 (channels.max_combined > 0 && channels.max_combined < needed).then(|| {
                     Finding::note(format!(
-                        "{} queues, and {needed} are best with XDP: CPUs share one for sending; give the virtual \
-                         machine two for each CPU",
+                        "channels: {}, and {needed} are best with XDP, else CPUs share one for sending: give the \
+                         virtual machine two queues for each CPU",
                         channels.max_combined
                     ))
                 })
@@ -633,7 +631,7 @@ mod tests {
         };
         let found = lines(&at("virtio_net", single));
         assert!(
-            found[0].starts_with("Note 1 queues, and 3 are best"),
+            found[0].starts_with("Note channels: 1, and 3 are best"),
             "{found:?}"
         );
     }

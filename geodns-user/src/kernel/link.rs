@@ -4,6 +4,7 @@
 //! without a [`stub`](super::stub) gets it in the place of its program, without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
 //! puts it back).
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -80,6 +81,29 @@ impl Link {
             .is_some_and(|xdp| program.is_some() && xdp.program == program);
         has_it.then_some(netdev)
     }
+}
+
+/// Names the process that holds the link of a program, as far as we may look at others' descriptors.
+pub fn holder(program: u32) -> Option<String> {
+    let holds = |fdinfo: &str| {
+        let mut fields = fdinfo.lines().filter_map(|line| line.split_once(':'));
+        fdinfo.contains("link_id:")
+            && fields.any(|(name, value)| name == "prog_id" && value.trim().parse() == Ok(program))
+    };
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    for process in processes {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let descriptors = fs::read_dir(process.path().join("fdinfo"));
+        let mut descriptors = descriptors.into_iter().flatten().flatten();
+        if descriptors.any(|of| fs::read_to_string(of.path()).is_ok_and(|text| holds(&text))) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("process {pid} ({})", name.trim()));
+        }
+    }
+    None
 }
 
 /// An interface that the program is attached to.

@@ -5,7 +5,7 @@
 //!
 //! - rxvlan of every interface that the program runs on, such as the ports of a bond, while VLANs are upon it: the
 //!   program would not see the tags that a card takes off
-//! - LRO, which some drivers turn off for a program and leave off afterwards
+//! - LRO, which some drivers, and generic mode, turn off for a program and leave off afterwards
 
 use std::collections::BTreeSet;
 use std::io;
@@ -105,7 +105,7 @@ impl Offloads {
         self.off.retain(|of| !is_own(of));
         let mut wanted = BTreeSet::new();
         for at in attached.clone() {
-            if let Some(netdev) = netdevs.at(at.ifindex).filter(|_| !at.generic) {
+            if let Some(netdev) = netdevs.at(at.ifindex) {
                 wanted.insert((Offload::Lro, netdev.name.clone()));
             }
             for netdev in netdevs.runs_on(at.ifindex, at.generic) {

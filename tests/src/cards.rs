@@ -44,7 +44,7 @@ pub fn cards() -> BTreeMap<String, String> {
 pub struct Site {
     /// Its interfaces are `eth0` and so on, in the order of the cards. They are up, and have no addresses.
     pub server: Space,
-    /// [`CLIENT`] on `eth0`.
+    /// The client, with its addresses on `eth0`.
     pub client: Space,
 }
 

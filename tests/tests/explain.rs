@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use geodns::kernel::{pins, sys};
+use geodns_common::layout::Callee;
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Setup};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::mmdb::Writer;
@@ -154,10 +157,7 @@ fn a_map_that_somebody_spoilt_is_noticed() -> Result<()> {
     let right = daemon.json(words)?;
     let region = step(&right, "region");
     let region: u32 = region.split(',').next().context("a region")?.parse()?;
-    let regions = map_of(
-        &geodns::kernel::pins::home(daemon.home.pins.path()).join("links/eth0"),
-        "REGIONS",
-    )?;
+    let regions = map_of(&pins::stub_array(daemon.home.pins.path()), "REGIONS")?;
     // The third mirror, and no other.
     let key = region.to_le_bytes().map(|octet| octet.to_string());
     let mut update = Command::new("bpftool");
@@ -405,15 +405,15 @@ fn a_preview_knows_drains_what_is_down_and_who_answers_instead() -> Result<()> {
     Ok(())
 }
 
-/// Id of a map of the program in a pinned link.
-fn map_of(link: &Path, name: &str) -> Result<u64> {
+/// Id of a map of the program that the stub calls, whose array is pinned.
+fn map_of(stub: &Path, name: &str) -> Result<u64> {
+    let array = sys::obj_get(stub)?;
+    let program = sys::array_get(array.as_fd(), Callee::Answers as u32)?.context("no program")?;
     let ask = |words: &[&str], last: String| -> Result<Value> {
         let text = run(Command::new("bpftool").arg("-j").args(words).arg(last))?;
         Ok(serde_json::from_str(&text)?)
     };
-    let link = ask(&["link", "show", "pinned"], link.display().to_string())?;
-    let link = link.get(0).unwrap_or(&link).clone();
-    let program = ask(&["prog", "show", "id"], link["prog_id"].to_string())?;
+    let program = ask(&["prog", "show", "id"], program.to_string())?;
     for id in program["map_ids"].as_array().context("no maps")? {
         let map = ask(&["map", "show", "id"], id.to_string())?;
         if map["name"] == name {

@@ -46,6 +46,11 @@ pub fn maps(pin: &Path) -> PathBuf {
     pin.join(format!("v{}", layout::VERSION))
 }
 
+/// The array of the stub, below `kernel.pin`.
+pub fn stub_array(pin: &Path) -> PathBuf {
+    pin.join(STUB_HOME).join("stub/array")
+}
+
 /// The pins below a folder, ours alone for as long as this lives.
 #[derive(Debug)]
 pub struct Pins {
@@ -152,7 +157,7 @@ impl Pins {
 
     /// Where its array is pinned.
     pub fn stub_array(&self) -> PathBuf {
-        self.stubs().join("array")
+        stub_array(&self.pin)
     }
 
     /// The folders of all layouts that there are, ours among them.

@@ -7,7 +7,7 @@
 //! tests run as they were built here, where they were built, and write nothing here.
 //!
 //! - [`cards`]: the network cards of a guest
-//! - [`qemu`]: the emulator; [`mod@archive`]: the guest's first files; [`report`]: its console
+//! - [`qemu`]: the emulator; `archive`: the guest's first files; [`report`]: its console
 
 mod archive;
 mod cards;

@@ -13,6 +13,7 @@ use geodns_tests::daemon::{Daemon, Setup, difference};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::net::{Pair, at, ip, join, output, unique};
 use geodns_tests::{needs_root, until};
+use nix::sys::signal::Signal;
 
 const SERVER: &str = "192.0.2.53";
 /// On `eth1`.
@@ -181,7 +182,11 @@ fn a_stop_leaves_the_stub_which_passes_everything_and_the_next_start_takes_it_ov
     daemon.home.write(&one)?;
     daemon.again(&pair.server, &one)?;
     ensure!(attached(&pair)? == before[..1]);
-    daemon.stop()
+    // A stop at a terminal leaves nothing.
+    let status = daemon.end(Signal::SIGINT)?;
+    ensure!(status.success() && attached(&pair)?.is_empty());
+    ensure!(daemon.home.pins.list().is_empty());
+    Ok(())
 }
 
 #[test]

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::Daemon;
 use super::force::News;
 use super::report::systemd;
+use crate::config::OnStop;
 use crate::supervise::Never;
 
 /// The time that a step may take.
@@ -24,6 +25,15 @@ const STEP: Duration = Duration::from_secs(3);
 const EDITS: Duration = Duration::from_secs(5);
 /// The time that the whole stop may take, after a drain. systemd waits longer, as `etc/geodns.service` says.
 const ALL: Duration = Duration::from_secs(25);
+
+/// The hand that stops the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopBy {
+    /// A service manager, by SIGTERM: it may start another daemon at once.
+    Service,
+    /// A person at a terminal, by SIGINT (Ctrl-C): no stub is to stay.
+    Hand,
+}
 
 /// Parts that end before the daemon does.
 pub struct Parts {
@@ -38,7 +48,7 @@ pub struct Parts {
 }
 
 /// Stops the daemon: the program first, so that its queries reach open sockets.
-pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
+pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Result<()> {
     tracing::info!("stopping");
     systemd::stopping();
     exit_after(ALL);
@@ -66,11 +76,11 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
     within(STEP, "keeping what the checks found", kept).await;
     // Nobody may be changing anything any more.
     let edits = within(EDITS, "a change", daemon.changes.alone()).await;
-    let mut detached = detach(&daemon).await;
+    let mut detached = detach(&daemon, by).await;
     within(STEP, "sockets", daemon.server.close()).await;
     if detached.is_err() {
         // It may have been for want of a file; now there are some.
-        detached = detach(&daemon).await;
+        detached = detach(&daemon, by).await;
     }
     daemon.close_lookers();
     closing.notify_one();
@@ -81,9 +91,9 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts) -> anyhow::Result<()> {
 }
 
 /// Takes the program away, or leaves it, as `kernel.on_stop` says.
-async fn detach(daemon: &Arc<Daemon>) -> anyhow::Result<()> {
+async fn detach(daemon: &Arc<Daemon>, by: StopBy) -> anyhow::Result<()> {
     let daemon = Arc::clone(daemon);
-    let detached = spawn_blocking(move || daemon.detach());
+    let detached = spawn_blocking(move || daemon.detach(by));
     match timeout(EDITS, detached).await {
         Ok(detached) => detached?,
         Err(_) => anyhow::bail!("the program is still attached: somebody holds it and hangs"),
@@ -117,8 +127,11 @@ fn exit_after(time: Duration) {
 
 impl Daemon {
     /// Takes the program away, or leaves it, as `kernel.on_stop` says. The kernel is not used after that.
-    fn detach(&self) -> anyhow::Result<()> {
-        let on_stop = self.world.load().inputs.config.kernel.on_stop;
+    fn detach(&self, by: StopBy) -> anyhow::Result<()> {
+        let on_stop = match self.world.load().inputs.config.kernel.on_stop {
+            OnStop::Stub if by == StopBy::Hand => OnStop::Detach,
+            on_stop => on_stop,
+        };
         if let Some(mut kernel) = self.lock_kernel() {
             kernel.stop(on_stop)?;
         }

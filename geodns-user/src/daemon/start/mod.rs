@@ -17,7 +17,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, interval};
 
 use super::report::systemd;
-use super::{Daemon, Options, stop};
+use super::stop::{self, StopBy};
+use super::{Daemon, Options};
 use crate::control::by::By;
 use crate::heap;
 use crate::observe::logs;
@@ -44,8 +45,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         let signals = Signals::start()?;
         let attached = attach::attach(options, loaded).await?;
         let (daemon, parts) = tasks::start(attached).await?;
-        until_end(&daemon, signals).await;
-        stop::stop(daemon, parts).await
+        let by = until_end(&daemon, signals).await;
+        stop::stop(daemon, parts, by).await
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -69,15 +70,22 @@ impl Signals {
 }
 
 /// Reloads on SIGHUP, and tells systemd that the daemon is alive, until SIGTERM or SIGINT. A node that is announced is
-/// drained and withdrawn then; a second signal ends that.
-async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) {
+/// drained and withdrawn then; a second signal ends that. Gives the first.
+async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) -> StopBy {
     let limit = systemd::alive_limit();
     let mut watchdog = limit.map(|limit| interval(limit / 2));
     let mut leaving = Leaving::default();
+    let mut first = None;
     loop {
         tokio::select! {
-            _ = signals.terminate.recv() => if leaving.begin(daemon) { break },
-            _ = signals.interrupt.recv() => if leaving.begin(daemon) { break },
+            _ = signals.terminate.recv() => {
+                first.get_or_insert(StopBy::Service);
+                if leaving.begin(daemon) { break }
+            }
+            _ = signals.interrupt.recv() => {
+                first.get_or_insert(StopBy::Hand);
+                if leaving.begin(daemon) { break }
+            }
             () = leaving.over() => break,
             _ = signals.hangup.recv() => {
                 let daemon = Arc::clone(daemon);
@@ -87,6 +95,7 @@ async fn until_end(daemon: &Arc<Daemon>, mut signals: Signals) {
             () = tick(&mut watchdog) => daemon.report.pulse.tell(limit),
         }
     }
+    first.unwrap_or(StopBy::Service)
 }
 
 /// The drain of a node that is announced, before the daemon stops.

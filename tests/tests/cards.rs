@@ -13,7 +13,7 @@ use geodns_tests::built::binary;
 use geodns_tests::cards::{QUESTIONS, SERVER, Site, cards};
 use geodns_tests::cases::{case, run};
 use geodns_tests::daemon::{Daemon, Home, Setup};
-use geodns_tests::net::{at, ip};
+use geodns_tests::net::{Space, at, ip};
 use geodns_tests::rig::Rig;
 use geodns_tests::{net, until};
 
@@ -317,19 +317,24 @@ fn start(site: &Site, interfaces: &[&str], row: &mut Row) -> Result<Daemon> {
     Ok(daemon)
 }
 
+/// Makes `bond0` of these cards.
+fn bind(server: &Space, ports: &[&str]) -> Result<()> {
+    server.ip("link add bond0 type bond mode active-backup miimon 100")?;
+    for port in ports {
+        server.ip_batch(&format!(
+            "link set {port} down\nlink set {port} master bond0"
+        ))?;
+    }
+    server.ip("link set bond0 up")?;
+    Ok(())
+}
+
 /// A bond in native mode: a port that fails, that leaves and comes back; a VLAN upon it.
 fn bond() -> Result<()> {
     let mut row = Row::new("bond");
     let site = Site::bare(&["virtio-queues", "virtio-single"])?;
     let server = &site.server;
-    server.ip_batch(
-        "link add bond0 type bond mode active-backup miimon 100
-         link set eth0 down
-         link set eth1 down
-         link set eth0 master bond0
-         link set eth1 master bond0
-         link set bond0 up",
-    )?;
+    bind(server, &["eth0", "eth1"])?;
     site.give("bond0")?;
     let mut daemon = start(&site, &["bond0"], &mut row)?;
     row.expect(row.cells[2] == "native", || {
@@ -366,12 +371,7 @@ fn bond_vlan() -> Result<()> {
     let mut row = Row::new("bond, VLAN upon it");
     let site = Site::bare(&["igb"])?;
     let server = &site.server;
-    server.ip_batch(
-        "link add bond0 type bond mode active-backup miimon 100
-         link set eth0 down
-         link set eth0 master bond0
-         link set bond0 up",
-    )?;
+    bind(server, &["eth0"])?;
     site.give("bond0")?;
     let mut daemon = start(&site, &["bond0"], &mut row)?;
     row.expect(row.cells[2] == "native", || {
@@ -418,14 +418,7 @@ fn lro() -> Result<()> {
 fn generic_bond() -> Result<()> {
     let mut row = Row::new("bond, generic");
     let site = Site::bare(&["e1000e", "e1000"])?;
-    site.server.ip_batch(
-        "link add bond0 type bond mode active-backup miimon 100
-         link set eth0 down
-         link set eth1 down
-         link set eth0 master bond0
-         link set eth1 master bond0
-         link set bond0 up",
-    )?;
+    bind(&site.server, &["eth0", "eth1"])?;
     site.give("bond0")?;
     let mut daemon = start(&site, &["bond0"], &mut row)?;
     row.expect(

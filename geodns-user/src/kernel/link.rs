@@ -1,8 +1,8 @@
 //! The program on an interface: a `bpf_link`, pinned and held open.
 //!
 //! The pin keeps the program attached when the daemon dies, and the next one takes the link over. A link of a release
-//! without a [`stub`](super::stub) gets it in the place of its program, without a packet in between. The descriptor keeps it attached when somebody removes the pin ([`pins`](super::pins)
-//! puts it back).
+//! without a [`stub`](super::stub) gets it in the place of its program, without a packet in between. The descriptor
+//! keeps it attached when somebody removes the pin ([`pins`](super::pins) puts it back).
 
 use std::fs;
 use std::io;

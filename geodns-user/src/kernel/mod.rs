@@ -35,9 +35,9 @@
 //! # Living on
 //!
 //! The daemon takes over the links and the stub of every layout, and the shared maps of its own layout alone. It never
-//! adopts a plan map of the daemon before it. A link that has another program gets the stub. It finds a link by the id of the program that netlink reports for the interface: a link
-//! of another network namespace may have the same interface's name and index. Once the new program is in force, the
-//! daemon removes what other layouts have left.
+//! adopts a plan map of the daemon before it. A link that has another program gets the stub. The daemon finds a link by
+//! the id of the program that netlink reports for the interface: a link of another network namespace may have the same
+//! interface's name and index. Once the new program is in force, the daemon removes what other layouts have left.
 //!
 //! A new instance gets the shared maps by descriptor. aya makes maps of its own for them, so before the program is
 //! loaded, `SharedMaps::put_into` makes aya's descriptors lead to the shared maps. Within half a minute the

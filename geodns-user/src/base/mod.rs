@@ -7,6 +7,7 @@
 //! - [`lock`]: locks that outlive a panic
 //! - [`name`]: domain names
 //! - [`prefix`]: address prefixes, as people write them and as the kernel's tries have them
+//! - [`seats`]: seats for connections, and who loses one when there are too few
 //! - [`sha256`]: SHA-256 in hexadecimal digits
 //! - [`socket`]: Unix sockets that only their owner and root may use
 
@@ -17,5 +18,6 @@ pub mod country;
 pub mod lock;
 pub mod name;
 pub mod prefix;
+pub mod seats;
 pub mod sha256;
 pub mod socket;

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use tokio::sync::Notify;
 
-use super::seats::{Number, Seats};
 use super::stats::{Counter, Stats};
 use crate::base::lock::lock;
+use crate::base::seats::{Number, Seats};
 
 /// The connections that there are, and of whom.
 #[derive(Debug)]

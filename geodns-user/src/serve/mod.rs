@@ -28,7 +28,7 @@
 //! - `prefetch`: makes ready for the names of a batch
 //! - `guard`: a panic while answering ends nobody
 //! - [`limiter`]: response rate limiting
-//! - `seats`, `connections`: who loses a seat when there are too many connections; the connections
+//! - `connections`: the connections of TCP and TLS, on the seats of [`base`](crate::base::seats)
 //! - `endpoint`: an address to listen on
 //! - `shared`: what the workers of all transports share
 //! - `udp`, `tcp`: the transports: threads, and tasks
@@ -57,9 +57,9 @@
 //! - 16 KB of answers waiting beside the last one
 //! - 4,096 connections, or as many as the listen addresses leave file descriptors for; TLS has half of them for itself
 //!
-//! A new client always gets a seat (`seats` says who loses one). A client is idle, too, while it has not yet sent a
-//! whole query or a whole handshake. Over TLS the OPT record of a response is padded to a block of 468 octets, its
-//! signature counted, if the query's OPT record has that option.
+//! A new client always gets a seat ([`seats`](crate::base::seats) says who loses one). A client is idle, too, while it
+//! has not yet sent a whole query or a whole handshake. Over TLS the OPT record of a response is padded to a block of
+//! 468 octets, its signature counted, if the query's OPT record has that option.
 //!
 //! **A panic while answering** is caught. The message is answered with SERVFAIL, `panics` counts it, and the worker goes
 //! on. The log has the query in hex, for one panic each 10 s.
@@ -82,7 +82,6 @@ mod prefetch;
 mod query;
 mod request;
 mod respond;
-mod seats;
 mod seen;
 mod seldom;
 mod server;

@@ -7,6 +7,7 @@
 //! - [`fault`]: faults that tests order
 //! - [`supervise`]: tasks and threads that begin anew when they panic
 //! - [`files`]: files that somebody names: regular ones only
+//! - [`http`]: HTTP listeners that strangers may reach, within limits
 //! - [`heap`]: what has been freed goes back to the system
 //! - [`block`]: which queries are dropped
 //! - [`config`]: `geodns.toml`, parsed and validated
@@ -49,6 +50,7 @@ pub mod fleet;
 pub mod geo;
 pub mod health;
 pub mod heap;
+pub mod http;
 pub mod kernel;
 pub mod observe;
 pub mod plan;

@@ -1,0 +1,434 @@
+//! HTTP listeners that strangers may reach: bounded connections, headers and times, and a `Host` that is checked.
+//!
+//! A [`Site`] is a router on addresses that a reload may change. A reload first binds the new ones ([`Site::bind`]), which
+//! can fail, then listens ([`Site::listen`]), which cannot. Nothing here takes a lock that answers to DNS queries wait for.
+//!
+//! The bounds of a site:
+//! - 128 connections; a new client always gets one of them, and [`seats`](crate::base::seats) says who loses it
+//! - 10 s for a handshake, and until the headers of a request are whole, idle connections included
+//! - 16 KiB and 64 lines of headers, 64 KiB of a body
+//! - 30 s for an answer, and for a client that takes no octet of it
+//!
+//! **Host.** A page of another site can have a browser ask us by a name that it points to our address (DNS rebinding). So
+//! a request is answered only if it names an address, `localhost`, or a host of the configuration.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::base::lock::lock;
+use crate::base::seats::{Number, Seats};
+use crate::supervise::{Never, forever};
+
+/// Connections, at the most.
+const CONNECTIONS: usize = 128;
+/// Octets of the headers of a request, at the most.
+const HEADERS: usize = 16 << 10;
+/// Header lines of a request, at the most.
+const HEADER_LINES: usize = 64;
+/// Octets of the body of a request, at the most.
+const BODY: usize = 64 << 10;
+/// Time for a handshake, and for the headers of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time for an answer, and for a client to take some of it.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// Settings of a site that a reload may change.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// Names that requests may be for, besides addresses and `localhost`. `None`: any.
+    pub hosts: Option<Vec<String>>,
+    /// HTTPS with this certificate; `None`: HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+impl Settings {
+    /// Whether a request with these headers is for this site.
+    fn is_host(&self, headers: &HeaderMap) -> bool {
+        let Some(hosts) = &self.hosts else {
+            return true;
+        };
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let Some(name) = host.and_then(without_port) else {
+            return false;
+        };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let known = |host: &String| host.eq_ignore_ascii_case(name);
+        let address = name
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'));
+        address.unwrap_or(name).parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || hosts.iter().any(known)
+    }
+}
+
+/// The host of a `Host` header; `None` where the header is malformed.
+fn without_port(host: &str) -> Option<&str> {
+    let after_address = host.rfind(']').map_or(0, |end| end + 1);
+    match host[after_address..].rfind(':') {
+        None => Some(host),
+        Some(colon) => {
+            let (name, port) = host.split_at(after_address + colon);
+            let is_port = port[1..].bytes().all(|octet| octet.is_ascii_digit());
+            (is_port && !name.is_empty()).then_some(name)
+        }
+    }
+}
+
+/// A socket that is bound and not listened on yet, or that is listened on already.
+pub struct Bound(Vec<(SocketAddr, Option<Arc<tokio::net::TcpListener>>)>);
+
+/// A router on addresses that may change.
+pub struct Site {
+    shared: Arc<Shared>,
+    listening: Mutex<BTreeMap<SocketAddr, JoinHandle<Never>>>,
+}
+
+/// Everything that the connections of a site share.
+struct Shared {
+    name: &'static str,
+    router: Router,
+    settings: ArcSwap<Settings>,
+    /// With each seat, the connection that is told that it has lost it.
+    seats: Mutex<Seats<Arc<Notify>>>,
+    open: AtomicUsize,
+}
+
+impl Site {
+    /// A site that listens nowhere yet. The name is the configuration's section.
+    pub fn new(name: &'static str, router: Router) -> Self {
+        let router = router.layer(DefaultBodyLimit::max(BODY));
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                router,
+                settings: ArcSwap::from_pointee(Settings::default()),
+                seats: Mutex::new(Seats::new(CONNECTIONS)),
+                open: AtomicUsize::new(0),
+            }),
+            listening: Mutex::default(),
+        }
+    }
+
+    /// Binds those of these addresses that are not listened on. An error names the address.
+    pub fn bind(&self, addresses: &[SocketAddr]) -> Result<Bound, String> {
+        let listening = lock(&self.listening);
+        let bind = |&at: &SocketAddr| {
+            let listener = match listening.contains_key(&at) {
+                true => None,
+                false => Some(Arc::new(bind(at).map_err(|error| {
+                    let section = self.shared.name;
+                    format!("{section}.listen: cannot listen on {at}: {error}")
+                })?)),
+            };
+            Ok((at, listener))
+        };
+        addresses
+            .iter()
+            .map(bind)
+            .collect::<Result<_, _>>()
+            .map(Bound)
+    }
+
+    /// Listens on these addresses from now on, and on no others. Needs a runtime.
+    pub fn listen(&self, Bound(bound): Bound, settings: Settings) {
+        self.shared.settings.store(Arc::new(settings));
+        let mut listening = lock(&self.listening);
+        listening.retain(|at, task| {
+            let is_wanted = bound.iter().any(|(wanted, _)| wanted == at);
+            if !is_wanted {
+                task.abort();
+            }
+            is_wanted
+        });
+        for (at, listener) in bound {
+            if let Some(listener) = listener {
+                let shared = Arc::clone(&self.shared);
+                let accepting = forever(format!("{} {at}", shared.name), move || {
+                    accept(Arc::clone(&shared), Arc::clone(&listener))
+                });
+                listening.insert(at, tokio::spawn(accepting));
+            }
+        }
+    }
+
+    /// The addresses that the site listens on.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        lock(&self.listening).keys().copied().collect()
+    }
+
+    /// Number of open connections.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        lock(&self.listening).values().for_each(JoinHandle::abort);
+    }
+}
+
+fn bind(at: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    tokio::net::TcpListener::from_std(TcpListener::from(socket))
+}
+
+async fn accept(shared: Arc<Shared>, listener: Arc<tokio::net::TcpListener>) -> Never {
+    loop {
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                tokio::spawn(connection(Arc::clone(&shared), stream, client));
+            }
+            // A client that has gone again, or no files: wait for some.
+            Err(error) => {
+                tracing::debug!(%error, "accepting for [{}]", shared.name);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Serves a connection until the client goes, is too slow, or loses its seat.
+async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr) {
+    let seat = Seat::take(shared, client.ip());
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(ANSWER));
+    let _ = stream.set_nodelay(true);
+    let settings = seat.shared.settings.load_full();
+    let serving = async {
+        match &settings.tls {
+            None => requests(&seat, stream, client).await,
+            Some(tls) => {
+                let accepting = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+                if let Ok(Ok(stream)) = timeout(PATIENCE, accepting).await {
+                    requests(&seat, stream, client).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = seat.lost.notified() => {}
+    }
+}
+
+async fn requests(
+    seat: &Seat,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    client: SocketAddr,
+) {
+    let router = TowerToHyperService::new(seat.shared.router.clone());
+    let answer = service_fn(|mut request: Request<Incoming>| {
+        let (router, is_host) = (
+            router.clone(),
+            seat.shared.settings.load().is_host(request.headers()),
+        );
+        async move {
+            if !is_host {
+                let message = "this site has another name; ask it by its address, or add the name to the key \
+                               \"host\" of its section\n";
+                return Ok::<Response, std::convert::Infallible>(
+                    (StatusCode::MISDIRECTED_REQUEST, message).into_response(),
+                );
+            }
+            request.extensions_mut().insert(ConnectInfo(client));
+            seat.change(Seats::work);
+            let answered = timeout(ANSWER, router.call(request)).await;
+            seat.change(Seats::rest);
+            Ok(match answered {
+                Ok(Ok(response)) => response,
+                Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy; ask again\n").into_response(),
+            })
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(HEADERS)
+        .max_headers(HEADER_LINES)
+        .serve_connection(TokioIo::new(stream), answer)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection for [{}]", seat.shared.name);
+    }
+}
+
+/// A seat among the connections of a site; given back on drop.
+struct Seat {
+    shared: Arc<Shared>,
+    number: Number,
+    lost: Arc<Notify>,
+}
+
+impl Seat {
+    /// Takes a seat for a client. If there is none, another connection loses its own.
+    fn take(shared: Arc<Shared>, client: IpAddr) -> Self {
+        let lost = Arc::new(Notify::new());
+        let (number, others) = lock(&shared.seats).take(client, Instant::now(), Arc::clone(&lost));
+        others.iter().for_each(|other| other.notify_one());
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            number,
+            lost,
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seats<Arc<Notify>>, Number, Instant)) {
+        change(&mut lock(&self.shared.seats), self.number, Instant::now());
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.change(|seats, number, _| seats.leave(number));
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn site(settings: Settings) -> (Site, SocketAddr) {
+        let who =
+            |ConnectInfo(client): ConnectInfo<SocketAddr>| async move { client.ip().to_string() };
+        let site = Site::new("test", Router::new().route("/", get(who)));
+        // Any port; the site knows it by the address that was asked for.
+        let any = "127.0.0.1:0".parse().unwrap();
+        let bound = site.bind(&[any]).unwrap();
+        let at = bound.0[0].1.as_ref().unwrap().local_addr().unwrap();
+        site.listen(bound, settings);
+        (site, at)
+    }
+
+    async fn ask(at: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_host_of_a_request_is_an_address_or_known() {
+        let hosts = Some(vec!["Geo.Example".to_owned()]);
+        let (_site, at) = site(Settings { hosts, tls: None });
+        for (host, status) in [
+            ("Host: 127.0.0.1:8053\r\n", 200),
+            ("Host: [::1]:8053\r\n", 200),
+            ("Host: [::1]\r\n", 200),
+            ("Host: LOCALHOST:1\r\n", 200),
+            ("Host: geo.example.:443\r\n", 200),
+            ("Host: evil.example\r\n", 421),
+            ("Host: localhost.evil.example\r\n", 421),
+            ("Host: evil.example:1@localhost\r\n", 421),
+            ("Host: geo.example:80:80\r\n", 421),
+            ("Host: :80\r\n", 421),
+            ("Host: \u{fc}\r\n", 421),
+            ("", 421),
+        ] {
+            let request = format!("GET / HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+            let answer = ask(at, &request).await;
+            let expected = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&expected), "{host}: {answer}");
+            assert_eq!(
+                answer.ends_with("127.0.0.1"),
+                status == 200,
+                "{host}: {answer}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn large_headers_are_refused() {
+        let (_site, at) = site(Settings::default());
+        let large = "x".repeat(HEADERS);
+        for headers in [format!("X: {large}\r\n"), "X: y\r\n".repeat(HEADER_LINES)] {
+            let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+            let answer = ask(at, &request).await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_sends_no_request_is_cut() {
+        let (_site, at) = site(Settings::default());
+        for begun in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
+            assert_eq!(ask(at, begun).await, "", "{begun}");
+        }
+    }
+
+    #[tokio::test]
+    async fn idle_clients_make_room_for_a_new_one() {
+        let (site, at) = site(Settings::default());
+        let mut idle = Vec::new();
+        for _ in 0..2 * CONNECTIONS {
+            idle.push(TcpStream::connect(at).await.unwrap());
+        }
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = ask(at, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // Connections that have lost their seats are closed, each by its own task.
+        while site.open() > CONNECTIONS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_come_and_go() {
+        let (site, at) = site(Settings::default());
+        let error = site.bind(&[at]).err().unwrap();
+        assert!(
+            error.starts_with(&format!("test.listen: cannot listen on {at}: ")),
+            "{error}"
+        );
+        let other: SocketAddr = "127.0.0.2:0".parse().unwrap();
+        let bound = site.bind(&[other]).unwrap();
+        site.listen(bound, Settings::default());
+        assert_eq!(site.listening(), [other]);
+        // Its task ends soon.
+        while TcpStream::connect(at).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        site.listen(site.bind(&[]).unwrap(), Settings::default());
+        assert!(site.listening().is_empty());
+    }
+}

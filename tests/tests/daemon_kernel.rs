@@ -432,8 +432,12 @@ fn a_stop_may_leave_the_stub_alone() {
         kernel.stop(OnStop::Stub).unwrap();
         drop(kernel);
         let detached = kernel::detach_left(&world.pin, &netdevs()).unwrap();
-        let was = pins::Was::Here { rxvlan: true };
-        assert_eq!(detached, [("lan0".to_owned(), was)]);
+        let expected = kernel::Detached {
+            interface: "lan0".to_owned(),
+            was: pins::Was::Here,
+            rxvlan: true,
+        };
+        assert_eq!(detached, [expected]);
         assert_eq!(attached(), None);
         assert!(rxvlan(), "as it was before the first");
         assert!(!world.pin.exists());
@@ -1008,6 +1012,55 @@ fn ports_leave_vlan_tags_in_the_packet_while_vlans_are_upon_their_bond() {
         assert_eq!(strip(), [false, false]);
         kernel.stop(OnStop::Detach).unwrap();
         assert_eq!(strip(), [true, true]);
+        assert!(rxvlan());
+        assert!(!world.pin.exists());
+    });
+}
+
+/// The configuration may have an alternative name, as the notes of earlier releases do.
+#[test]
+fn rxvlan_is_given_back_to_an_interface_that_was_renamed() {
+    let Some(world) = World::new() else { return };
+    let server = world.server();
+    let altname = format!("ip -n {server} link property add dev lan0 altname uplink.0");
+    sh(&altname);
+    let rename = |from: &str, to: &str| {
+        // Kernels before 6.2 rename an interface only while it is down.
+        let (down, up) = (format!("{from} down"), format!("{to} up"));
+        for change in [down, format!("{from} name {to}"), up] {
+            sh(&format!("ip -n {server} link set {change}"));
+        }
+    };
+    world.enter(|| {
+        let index = netdevs().named("lan0").unwrap().ifindex;
+        let rxvlan = || ethtool::rxvlan(index).unwrap();
+        let mut settings = world.settings();
+        settings.interfaces = vec!["uplink.0".to_owned()];
+        let start = || world.start(settings.clone(), 1).unwrap();
+        let follow = |kernel: &mut Kernel| {
+            kernel.follow(&BTreeSet::new(), &netdevs()).unwrap();
+        };
+        let notes = pins::home(&world.pin).join("rxvlan");
+        for crashes in [false, true] {
+            let mut kernel = start();
+            assert!(!rxvlan() && notes.join("lan0").exists());
+            rename("lan0", "wan5");
+            follow(&mut kernel);
+            assert!(!rxvlan() && notes.join("wan5").exists());
+            assert!(!notes.join("lan0").exists());
+            if crashes {
+                drop(kernel);
+                kernel = start();
+            }
+            kernel.stop(OnStop::Detach).unwrap();
+            assert!(rxvlan(), "crashes: {crashes}");
+            rename("wan5", "lan0");
+        }
+        drop(start());
+        std::fs::rename(notes.join("lan0"), notes.join("uplink:0")).unwrap();
+        let mut kernel = start();
+        assert!(!rxvlan() && notes.join("lan0").exists());
+        kernel.stop(OnStop::Detach).unwrap();
         assert!(rxvlan());
         assert!(!world.pin.exists());
     });

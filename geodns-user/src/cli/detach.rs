@@ -37,17 +37,11 @@ pub fn run(pin: &Path, json: bool) -> anyhow::Result<String> {
     })?;
     let detached: Vec<Detached> = left
         .into_iter()
-        .filter_map(|(interface, was)| {
-            let (here, rxvlan) = match was {
-                Was::Here { rxvlan } => (true, rxvlan),
-                Was::Elsewhere => (false, false),
-                Was::Gone => return None,
-            };
-            Some(Detached {
-                interface,
-                here,
-                rxvlan,
-            })
+        .filter(|left| left.was != Was::Gone)
+        .map(|left| Detached {
+            interface: left.interface,
+            here: left.was == Was::Here,
+            rxvlan: left.rxvlan,
         })
         .collect();
     if json {

@@ -1,14 +1,14 @@
 //! Attaches the stub to an interface, pins its link, and takes both back.
 
-use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::drivers::{Facts, Level};
-use super::link::{self, Attachment, Link, restore_rxvlan};
+use super::link::{self, Attachment, Link};
 use super::netdev::{Kind, Netdev, Netdevs};
+use super::offloads::Offloads;
 use super::pins::{Left, Pins};
-use super::{Error, bpffs, ethtool, extack, pins, sys};
+use super::{Error, bpffs, extack, pins, sys};
 use crate::config::Mode;
 
 impl Attachment {
@@ -28,11 +28,10 @@ impl Attachment {
             ifindex: netdev.ifindex,
             generic,
             link: left.link,
-            had_rxvlan: left.had_rxvlan,
         }
     }
 
-    /// Detaches it, unpins it, and gives the interface back as it was.
+    /// Detaches it and unpins it.
     pub fn detach(&self, pins: &Pins) -> Result<(), Error> {
         let path = pins.link(&self.name);
         let detached = self.link.detach().and_then(|()| bpffs::remove(&path));
@@ -40,19 +39,15 @@ impl Attachment {
             what: "detach the link at",
             path,
             source,
-        })?;
-        let _ = fs::remove_dir(pins.note(&self.name));
-        if self.had_rxvlan {
-            restore_rxvlan(self.ifindex, &self.name);
-        }
-        Ok(())
+        })
     }
 }
 
 /// Attaches a program to an interface that has none. `name`: the name that the configuration has for it, which its link
-/// keeps.
+/// keeps. On an error offloads may be off that [`Offloads::follow`] gives back.
 pub fn attach(
     pins: &Pins,
+    offloads: &mut Offloads,
     program: BorrowedFd<'_>,
     name: &str,
     netdev: &Netdev,
@@ -77,7 +72,7 @@ pub fn attach(
             (true, Some(reason.to_owned()))
         }
         // Whatever the driver's reason, the stack can.
-        Mode::Auto => match try_attach(pins, program, name, netdev, netdevs, false) {
+        Mode::Auto => match try_attach(pins, offloads, program, name, netdev, netdevs, false) {
             Ok(attachment) => return Ok(attachment),
             Err(error @ (Error::NoNative { .. } | Error::VlanStripped { .. })) => {
                 match Facts::read(netdev, netdevs).generic() {
@@ -97,7 +92,7 @@ pub fn attach(
             Err(error) => return Err(error),
         },
     };
-    let mut attachment = try_attach(pins, program, name, netdev, netdevs, generic)?;
+    let mut attachment = try_attach(pins, offloads, program, name, netdev, netdevs, generic)?;
     if let (Mode::Auto, Some(reason)) = (mode, &reason) {
         tracing::warn!(interface, "{interface}: attached in generic mode: {reason}");
     }
@@ -107,44 +102,26 @@ pub fn attach(
 
 fn try_attach(
     pins: &Pins,
+    offloads: &mut Offloads,
     program: BorrowedFd<'_>,
     name: &str,
     netdev: &Netdev,
     netdevs: &Netdevs,
     generic: bool,
 ) -> Result<Attachment, Error> {
-    let link = sys::link_xdp(program, netdev.ifindex, generic)
-        .map_err(|error| refusal(program, netdev, netdevs, generic, &error))?;
-    let link = Link(link);
-    // Not before: an interface that refuses the program is tried again and again, and some cards take their link down
-    // for a change of this. No address is answered on yet.
-    let has_vlans = !netdevs.vlans(netdev.ifindex).is_empty();
-    let note = pins.note(name);
-    // A daemon before us may have turned it off, and its link be gone.
-    let had_rxvlan = keep_vlan_tags(netdev, has_vlans, generic)? || note.exists();
-    let pin = || {
-        if had_rxvlan {
-            bpffs::create_dir(&note)?;
-        }
-        pins.put_link(name, &link)
+    let link = || {
+        let link = sys::link_xdp(program, netdev.ifindex, generic);
+        link.map_err(|error| refusal(program, netdev, netdevs, generic, &error))
     };
-    match pin() {
-        Ok(_) => Ok(Attachment {
-            name: name.to_owned(),
-            ifindex: netdev.ifindex,
-            generic,
-            reason: None,
-            link,
-            had_rxvlan,
-        }),
-        Err(error) => {
-            let _ = fs::remove_dir(&note);
-            if had_rxvlan {
-                restore_rxvlan(netdev.ifindex, name);
-            }
-            Err(error)
-        }
-    }
+    let link = Link(offloads.attach(pins, netdev, netdevs, generic, link)?);
+    pins.put_link(name, &link)?;
+    Ok(Attachment {
+        name: name.to_owned(),
+        ifindex: netdev.ifindex,
+        generic,
+        reason: None,
+        link,
+    })
 }
 
 /// Explains why an interface did not take the program.
@@ -215,38 +192,5 @@ fn occupied(netdev: &Netdev, netdevs: &Netdevs) -> Error {
         interface: netdev.name.clone(),
         program,
         hint,
-    }
-}
-
-/// Has the interface leave VLAN tags in the packet: XDP would neither see a stripped one nor send
-/// it back. Whether it did not do so before.
-fn keep_vlan_tags(netdev: &Netdev, has_vlans: bool, generic: bool) -> Result<bool, Error> {
-    // In generic mode the tag travels beside the packet, and comes back with it. Some cards take their link down for a
-    // change of this.
-    if generic && !has_vlans {
-        return Ok(false);
-    }
-    match ethtool::rxvlan(netdev.ifindex) {
-        Ok(true) => {}
-        // Interfaces without ethtool strip nothing.
-        Ok(false) | Err(_) => return Ok(false),
-    }
-    let interface = netdev.name.as_str();
-    match ethtool::set_rxvlan(netdev.ifindex, false) {
-        Ok(()) => Ok(true),
-        Err(_) if generic => Ok(false),
-        Err(error) if !has_vlans => {
-            tracing::info!(
-                interface,
-                cause = %error,
-                "{interface}: it takes VLAN tags off, and that cannot be changed: VLANs upon it need \
-                 kernel.mode = \"generic\""
-            );
-            Ok(false)
-        }
-        Err(source) => Err(Error::VlanStripped {
-            interface: interface.to_owned(),
-            source,
-        }),
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::netdev::{Netdev, Netdevs};
-use super::{Error, ethtool, sys};
+use super::{Error, sys};
 
 /// A link, open: the program stays attached for as long as this lives, or a pin.
 #[derive(Debug)]
@@ -119,8 +119,6 @@ pub struct Attachment {
     pub reason: Option<String>,
     /// The attachment.
     pub link: Link,
-    /// Whether rxvlan was on before.
-    pub had_rxvlan: bool,
 }
 
 impl Attachment {
@@ -140,14 +138,5 @@ impl Attachment {
             interface: self.name.clone(),
             reason: error.to_string(),
         })
-    }
-}
-
-/// Has the interface take VLAN tags off again.
-pub fn restore_rxvlan(ifindex: u32, interface: &str) {
-    if let Err(error) = ethtool::set_rxvlan(ifindex, true)
-        && !matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
-    {
-        tracing::warn!(interface, cause = %error, "{interface}: rxvlan stays off: {error}");
     }
 }

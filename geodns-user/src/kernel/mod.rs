@@ -101,7 +101,7 @@ use instance::Instance;
 use link::Attachment;
 use listen::Listening;
 use netdev::{Netdev, Netdevs};
-use offloads::Offloads;
+use offloads::{Offload, Offloads};
 use pins::{Left, Pins, Was};
 use shared::{Counters, SharedMaps, Traffic};
 use stub::{Next, Stub};
@@ -203,7 +203,7 @@ impl Kernel {
             let _ = match settings.required {
                 // What another daemon has left attached stays for the next start.
                 true => pins.remove_unused(),
-                false => Offloads::noted(&pins).and_then(|mut offloads| {
+                false => Offloads::noted(&pins, netdevs).and_then(|mut offloads| {
                     pins.give_up(netdevs)?;
                     offloads.give_all_back(&pins);
                     Ok(())
@@ -447,9 +447,9 @@ impl Kernel {
             tracing::info!(interface = attachment.name, "{}", describe(&attachment));
             self.attached.push(attachment);
         }
+        self.offloads.follow(&self.pins, &self.attached, netdevs);
         self.look_after_pins();
         let attached = self.attached.iter();
-        self.offloads.follow(&self.pins, attached.clone(), netdevs);
         let attached = attached.map(|attached| (attached.ifindex, attached.generic));
         self.listening
             .sync(listen::rows(addresses, attached, netdevs))
@@ -457,10 +457,11 @@ impl Kernel {
 
     /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
     fn look_after_pins(&mut self) {
-        match self
+        let put = self
             .pins
-            .put(&self.shared, &self.stub, self.attached.iter())
-        {
+            .put(&self.shared, &self.stub, self.attached.iter());
+        let put = put.and_then(|put| self.offloads.put_notes(&self.pins).map(|()| put));
+        match put {
             Ok(put) => {
                 self.unpinned = None;
                 if !put.is_empty() {
@@ -619,7 +620,7 @@ impl Parts {
         // New attachments first: they are what may fail.
         let mut waiting = Waiting::default();
         let stub = self.stub.as_fd();
-        let noted = Offloads::noted(pins)?;
+        let noted = Offloads::noted(pins, netdevs)?;
         let mut offloads = noted.clone();
         let mut fresh = waiting.attach(pins, stub, settings, &taken, &mut offloads, netdevs);
         let mut attach = || -> Result<(), Error> {
@@ -673,7 +674,8 @@ impl Parts {
             was.say(&interface, "it is no longer in kernel.interfaces");
         }
         fresh.append(&mut taken);
-        offloads.follow(pins, fresh.iter(), netdevs);
+        offloads.follow(pins, &fresh, netdevs);
+        offloads.put_notes(pins)?;
         pins.clear(&fresh)?;
         Ok((fresh, waiting, offloads))
     }
@@ -704,19 +706,39 @@ impl Loader {
     }
 }
 
+/// A link that was detached.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Detached {
+    /// The interface.
+    pub interface: String,
+    /// Its place.
+    pub was: Was,
+    /// Whether the interface's rxvlan was turned on again.
+    pub rxvlan: bool,
+}
+
 /// Detaches what a daemon has left below a folder, and removes the pins. Fails while a daemon uses them.
-pub fn detach_left(pin: &Path, netdevs: &Netdevs) -> Result<Vec<(String, Was)>, Error> {
+pub fn detach_left(pin: &Path, netdevs: &Netdevs) -> Result<Vec<Detached>, Error> {
     if !pin.exists() {
         return Ok(Vec::new());
     }
     let pins = Pins::open(pin)?;
-    let mut offloads = Offloads::noted(&pins)?;
+    let mut offloads = Offloads::noted(&pins, netdevs)?;
     let left = pins.left()?;
     let detached = left.iter().map(|left| left.detach(netdevs));
-    let detached = detached.collect::<Result<_, _>>()?;
-    offloads.give_all_back(&pins);
+    let detached: Vec<_> = detached.collect::<Result<_, _>>()?;
+    let on_again = offloads.give_all_back(&pins);
     pins.remove()?;
-    Ok(detached)
+    let detached = detached.into_iter().map(|(interface, was)| {
+        let netdev = netdevs.named(&interface);
+        let rxvlan = netdev.is_some_and(|of| on_again.contains(&(Offload::Rxvlan, of.ifindex)));
+        Detached {
+            rxvlan: was == Was::Here && rxvlan,
+            interface,
+            was,
+        }
+    });
+    Ok(detached.collect())
 }
 
 /// Waits until no packet can be looking at anything that was unlinked before.

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use geodns_common::layout;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::link::{self, Attachment, Link};
+use super::link::{Attachment, Link};
 use super::netdev::Netdevs;
 use super::shared::SharedMaps;
 use super::stub::Stub;
@@ -67,8 +67,6 @@ pub struct Left {
     name: String,
     /// The link.
     pub link: Link,
-    /// Whether rxvlan was on before.
-    pub had_rxvlan: bool,
 }
 
 impl Pins {
@@ -119,16 +117,15 @@ impl Pins {
         self.links().join(file_name(interface))
     }
 
-    /// Where it is noted that an interface had rxvlan on.
-    pub fn note(&self, interface: &str) -> PathBuf {
-        self.notes().join(file_name(interface))
-    }
-
-    /// The interfaces that there are notes of in a folder.
-    pub fn noted(&self, folder: &str) -> Result<Vec<String>, Error> {
-        let folder = self.home().join(folder);
-        let files = bpffs::list(&folder).map_err(|source| failed("read", &folder, source))?;
-        Ok(files.iter().map(|file| interface(file)).collect())
+    /// The interfaces that there are notes of in a folder, of whatever layout.
+    pub fn noted(&self, folder: &str) -> Result<BTreeSet<String>, Error> {
+        let mut names = BTreeSet::new();
+        for layout in self.layouts()? {
+            let folder = layout.join(folder);
+            let files = bpffs::list(&folder).map_err(|source| failed("read", &folder, source))?;
+            names.extend(files.iter().map(|file| interface(file)));
+        }
+        Ok(names)
     }
 
     /// Notes an interface in a folder.
@@ -183,7 +180,6 @@ impl Pins {
                     if let Some(link) = Link::open(&path)? {
                         found.push(Left {
                             path,
-                            had_rxvlan: layout.join("rxvlan").join(&file).exists(),
                             name: interface(&file),
                             link,
                         });
@@ -228,9 +224,6 @@ impl Pins {
         for attachment in attached {
             if self.put_link(&attachment.name, &attachment.link)? {
                 put.push(format!("the link of {}", attachment.name));
-            }
-            if attachment.had_rxvlan {
-                bpffs::create_dir(&self.note(&attachment.name))?;
             }
         }
         Ok(put)
@@ -330,10 +323,7 @@ impl Pins {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Was {
     /// On an interface of this network namespace.
-    Here {
-        /// Whether its rxvlan was turned on again.
-        rxvlan: bool,
-    },
+    Here,
     /// On an interface of another network namespace.
     Elsewhere,
     /// On none: the interface has gone, or somebody else has detached it.
@@ -344,7 +334,7 @@ impl Was {
     /// Logs that it was detached, and why.
     pub fn say(self, interface: &str, why: &str) {
         match self {
-            Self::Here { .. } => tracing::info!(interface, "{interface}: detached, {why}"),
+            Self::Here => tracing::info!(interface, "{interface}: detached, {why}"),
             Self::Elsewhere => tracing::warn!(
                 interface,
                 "{interface}: detached from an interface of this name in another network namespace, where a daemon \
@@ -363,18 +353,11 @@ impl Left {
         let is_attached = self.link.ifindex().is_some();
         let detached = self.link.detach();
         detached.map_err(|source| failed("detach the link at", &self.path, source))?;
-        let Some(netdev) = here else {
-            let was = match is_attached {
-                true => Was::Elsewhere,
-                false => Was::Gone,
-            };
-            return Ok((self.name.clone(), was));
-        };
-        let rxvlan = self.had_rxvlan;
-        if rxvlan {
-            link::restore_rxvlan(netdev.ifindex, &netdev.name);
-        }
-        Ok((netdev.name.clone(), Was::Here { rxvlan }))
+        Ok(match here {
+            Some(netdev) => (netdev.name.clone(), Was::Here),
+            None if is_attached => (self.name.clone(), Was::Elsewhere),
+            None => (self.name.clone(), Was::Gone),
+        })
     }
 }
 

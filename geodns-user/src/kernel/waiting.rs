@@ -89,9 +89,15 @@ impl Waiting {
                 continue;
             }
             let done = match netdev {
-                Some(netdev) => offloads.attach(pins, netdev, || {
-                    attach::attach(pins, program, name, netdev, netdevs, settings.mode)
-                }),
+                Some(netdev) => attach::attach(
+                    pins,
+                    offloads,
+                    program,
+                    name,
+                    netdev,
+                    netdevs,
+                    settings.mode,
+                ),
                 None => Err(Error::UnknownInterface {
                     name: name.to_owned(),
                     have: netdevs.names(),

@@ -16,6 +16,7 @@ const GEODNS: &str = env!("CARGO_BIN_EXE_geodns");
 
 const BASE: &str = r#"[kernel]
 interfaces = ["lo"]
+mode = "off"
 [control]
 socket = "/tmp/geodns-mistakes/control.sock"
 [state]
@@ -456,7 +457,13 @@ const MISTAKES: &[(&str, &[Edit])] = &[
             Zone("lab IN NS ns.lab\nns.lab IN A 192.0.2.9\n"),
         ],
     ),
-    ("no such interface", &[Put("\"lo\"", "\"lo\", \"nope0\"")]),
+    (
+        "no such interface",
+        &[
+            Put("\"lo\"", "\"nope0\""),
+            Put("mode = \"off\"", "mode = \"auto\""),
+        ],
+    ),
     ("feed is a folder", &[End("[health]\nfeed = \".\"\n")]),
     (
         "state is a folder",

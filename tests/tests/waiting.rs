@@ -1,9 +1,10 @@
 //! Interfaces that are not there, or do not take the program: the slow path answers until they do.
 
 use anyhow::{Context, Result, ensure};
+use geodns_tests::built::binary;
 use geodns_tests::daemon::{Daemon, Home, Setup};
 use geodns_tests::dns::{A, Query};
-use geodns_tests::net::{Pair, Space, join};
+use geodns_tests::net::{Pair, Space, join, output};
 use geodns_tests::{needs_root, until};
 use serde_json::Value;
 
@@ -130,6 +131,43 @@ fn a_driver_without_native_mode_leaves_its_queries_to_the_slow_path() -> Result<
     ensure!(!is_fast(&pair, &daemon)?);
     ensure!(warnings(&daemon, "br0") == 1, "{}", daemon.log());
     daemon.stop()
+}
+
+/// Addresses on loopback, a dummy or a tunnel are answered on by the slow path, and nobody takes that for the fast one.
+#[test]
+fn interfaces_that_take_no_program_leave_all_to_the_slow_path() -> Result<()> {
+    needs_root!();
+    let pair = Pair::new(&[])?;
+    pair.server.ip("tuntap add dev tun0 mode tun")?;
+    for (name, says) in [
+        ("lo", "name the card that they come in by"),
+        ("tun0", "no Ethernet header"),
+    ] {
+        let mut setup = setup(&[name]);
+        let mut daemon = Daemon::start(&pair.server, &setup)?;
+        let (state, reason) = waits(&daemon, name)?.context("it is told")?;
+        ensure!(state == "refused" && reason.contains(says), "{reason}");
+        ensure!(!is_fast(&pair, &daemon)?);
+        ensure!(warnings(&daemon, says) == 1, "{}", daemon.log());
+        let text = daemon.ok("status")?;
+        ensure!(text.contains(&format!("{name} (refused)")), "{text}");
+        let config = daemon.home.config();
+        let mut check = pair.server.command(binary()?);
+        let checked = output(check.arg("check").arg("--config").arg(config))?;
+        let text = String::from_utf8(checked.stdout)?;
+        ensure!(checked.status.success() && text.contains(says), "{text}");
+        daemon.stop()?;
+        setup.required = true;
+        let home = Home::new()?;
+        home.write(&setup)?;
+        let done = Daemon::attempt(&pair.server, &home, &setup)?;
+        let text = String::from_utf8(done.stderr)?;
+        ensure!(
+            done.status.code() == Some(1) && text.contains(says),
+            "{text}"
+        );
+    }
+    Ok(())
 }
 
 #[test]

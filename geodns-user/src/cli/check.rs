@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use geodns_common::tables::Tables;
-use nix::net::if_::if_nametoindex;
 use serde::Serialize;
 
 use super::output::{grouped, memory, pairs};
@@ -13,6 +12,7 @@ use crate::base::complaint::{Error, Errors};
 use crate::config::{self, Config, Mode};
 use crate::health::Feed;
 use crate::kernel;
+use crate::kernel::netdev::Netdevs;
 use crate::world::Inputs;
 use crate::zone::{self, Zones};
 
@@ -92,22 +92,33 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     Ok(text(&summary))
 }
 
-/// Interfaces that are not there. They may be on the machine that the file is for.
+/// Interfaces that are not there, or that the program does not answer on. They may be other ones on the machine that the
+/// file is for.
 fn interfaces(config: &Config) -> Vec<String> {
-    let interfaces = config.kernel.interfaces.iter();
-    let missing = interfaces
-        .filter(|name| config.kernel.mode != Mode::Off && if_nametoindex(name.as_str()).is_err());
+    let names = &config.kernel.interfaces;
+    let netdevs = match Netdevs::read_now() {
+        Ok(netdevs) if config.kernel.mode != Mode::Off => netdevs,
+        _ => return Vec::new(),
+    };
+    let wrong = names.iter().filter_map(|name| match netdevs.named(name) {
+        None => Some(format!(
+            "no interface {name:?} on this machine; correct the name, unless it is there where this file is for"
+        )),
+        Some(netdev) => {
+            let instead = netdevs.instead_of(netdev)?;
+            Some(format!("{name}: {instead}"))
+        }
+    });
     let line = config::line_of(&config.path, "kernel", "interfaces");
-    let warning = |name: &String| Error {
+    let warning = |message| Error {
         file: config.path.clone(),
         line,
         column: None,
         key: Some("kernel.interfaces".to_owned()),
-        message: format!(
-            "no interface {name:?} on this machine; correct the name, unless it is there where this file is for"
-        ),
+        message,
     };
-    missing.map(|name| warning(name).to_string()).collect()
+    let wrong = wrong.chain(netdevs.needless(names));
+    wrong.map(|message| warning(message).to_string()).collect()
 }
 
 /// A file of other monitors that is not there, which they may not have written yet, or that does not read.

@@ -554,6 +554,11 @@ pub struct Pool {
     pub answered_by: Row,
     /// Masks of the mirrors whose second answer is in force, by [`Family::index`].
     pub second: [Row; 2],
+    /// Masks of the mirrors that answer clients whom no mirror in service takes, by [`Family::index`]. Empty
+    /// where no mirror is limited.
+    pub spare: [Row; 2],
+    /// Mask of the mirrors that do not take every client: only an order that names one may give it.
+    pub limited: u64,
     /// Masks of the mirrors that have records, by [`Family::index`].
     pub has: [u64; 2],
     /// [`Order`] where the region's own mirrors cannot answer, by [`Family::index`].
@@ -818,7 +823,7 @@ const _: () = {
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Soa>() == 248);
     assert!(size_of::<Zone>() == 512);
-    assert!(size_of::<Pool>() == 600);
+    assert!(size_of::<Pool>() == 624);
     assert!(size_of::<Answer>() == 128);
     assert!(size_of::<Shelf>() == 4096);
     assert!(size_of::<Page>() == 1024);

@@ -376,8 +376,9 @@ pub fn answered_by(pool: &Pool, family: Family) -> u32 {
 }
 
 /// Chooses the mirrors of an answer, the same way on both paths: those of `order` that are in
-/// service and have `family`; where there are none, those of the pool's fallback; then any. Gives how
-/// many of `chosen` (N, a power of two) it filled: 0 only if none is in service.
+/// service and have `family`; where there are none, those of the pool's fallback; then any that takes every
+/// client, and then its spare ones. Gives how many of `chosen` (N, a power of two) it filled: 0 only if none in
+/// service takes the client.
 #[inline(always)]
 pub fn choose<T: Tables, const N: usize>(
     tables: &T,
@@ -399,7 +400,11 @@ pub fn choose<T: Tables, const N: usize>(
         found = take_ordered(Order(pool.fallback[family.index()]), usable, count, chosen);
     }
     if found == 0 {
-        found = take_all(usable, chosen);
+        let mut left = usable & !pool.limited;
+        if left == 0 {
+            left = pool.spare[family.index()].load();
+        }
+        found = take_all(left, chosen);
     }
     Some(found.min(count))
 }

@@ -194,6 +194,8 @@ impl World {
             ttl: Row::new(TTL.into()),
             answered_by: Row::new(number | number << 32),
             second: [Row::new(0), Row::new(0)],
+            spare: [Row::new(0), Row::new(0)],
+            limited: 0,
             groups: 0,
             _pad: 0,
             has: [u64::MAX >> (64 - 20), has_v6],
@@ -452,6 +454,27 @@ fn mirrors_out_of_service_are_left_out() {
         world.ask(&query, "192.0.2.1").1,
         expected(&query, 1, 0, &a(5))
     );
+}
+
+// Invariant 13
+#[test]
+fn a_mirror_that_does_not_take_every_client_is_given_by_orders_alone() {
+    let mut world = World::new();
+    let query = question("www.example.org", 1);
+    let pool = &mut world.pools[0];
+    pool.fallback = [Order::pack([0, 1]).0; 2];
+    pool.limited = 1 << 5;
+    // Those of the orders are out: of the rest only one that takes everybody is given.
+    in_service(pool, 1 << 5 | 1 << 6);
+    let answer = world.ask(&query, "192.0.2.1").1;
+    assert_eq!(answer, expected(&query, 1, 0, &a(6)));
+    let pool = &mut world.pools[0];
+    in_service(pool, 1 << 5);
+    pool.spare[0].set(1 << 2);
+    let answer = world.ask(&query, "192.0.2.1").1;
+    assert_eq!(answer, expected(&query, 1, 0, &a(2)));
+    world.pools[0].spare[0].set(0);
+    assert_eq!(world.ask(&query, "192.0.2.1").0, Verdict::Servfail);
 }
 
 /// A COOKIE option of N octets.

@@ -403,6 +403,23 @@ fn pools_of_every_shape_are_answered_alike() -> Result<()> {
             battery.ask(client, &query.edns(1232).bytes(), "answered", want)?;
         }
     }
+    // Mirrors that do not take every client.
+    for (client, hosts) in [
+        ("10.1.0.1", [81, 82]),
+        ("10.1.200.9", [81, 83]),
+        ("10.2.3.4", [83, 0]),
+        ("10.9.0.1", [82, 83]),
+        ("fd01::1", [81, 82]),
+        ("fd09::1", [82, 83]),
+    ] {
+        for (qtype, before) in [(A, "192.0.2."), (AAAA, "2001:db8:8::")] {
+            let hosts = hosts.iter().filter(|host| **host != 0);
+            let want: Vec<_> = hosts.map(|host| format!("{before}{host}")).collect();
+            for query in variants("limited.example.org", qtype) {
+                battery.ask(client, &query.bytes(), "answered", &want.join(" "))?;
+            }
+        }
+    }
     // A prefix longer than /64 is for the slow path to know.
     for qtype in [A, AAAA] {
         let query = Query::new("www.example.org", qtype);

@@ -205,6 +205,9 @@ fn changed(changed: MapChanged) -> String {
             (None, None) => writeln!(text, "{pool}: {prefix} had no override"),
         };
     }
+    for warning in &changed.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
     text
 }
 

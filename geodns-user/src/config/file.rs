@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 pub(super) use super::spanned::Spanned;
 use super::time::TIME;
-use super::{Policy, monitor};
+use super::{Policy, limits, monitor};
 
 /// A configuration of geodns, an authoritative GeoDNS server. `docs/geodns.toml` explains every key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -419,6 +419,10 @@ pub(super) struct Mirror {
     /// Per cent that it counts as nearer (or farther, below 0). Default: 0.
     #[schemars(extend("minimum" = -99, "maximum" = 99))]
     pub bias: Option<Spanned<i64>>,
+    /// Clients that it takes. Default: all.
+    pub only: Option<Spanned<limits::File>>,
+    /// Clients that it does not take. Default: none.
+    pub never: Option<Spanned<limits::File>>,
     /// Check of each of its addresses. Default: none.
     pub check: Option<monitor::File>,
 }

@@ -11,7 +11,7 @@
 //!
 //! Sections:
 //!
-//! - `pool`: pools and their rules; `monitor`: a mirror's check
+//! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
 //! - `fleet`: the state that several nodes share; `quorum`: how they decide together whether a mirror is up
@@ -27,6 +27,7 @@ mod file;
 mod fleet;
 mod found;
 mod inward;
+mod limits;
 mod merge;
 mod monitor;
 mod pool;
@@ -57,6 +58,7 @@ pub use fleet::{Endpoint, Fleet, Identity};
 use geodns_common::abi;
 pub use inward::Inward;
 use ipnet::IpNet;
+pub use limits::{Clients, Limits};
 pub use merge::OF_NODE;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use quorum::{Local, Quorum};
@@ -326,6 +328,8 @@ pub struct Mirror {
     pub weight: u32,
     /// How much nearer (or, negative, farther) it counts than it is, -99 to 99.
     pub bias: i8,
+    /// The clients that it takes.
+    pub limits: Limits,
     /// How each of its addresses is checked; `None`: not at all, it is up.
     pub check: Option<Check>,
 }
@@ -370,6 +374,8 @@ pub struct Pool {
     /// Its mirrors, those of nested pools too, as indices into [`Config::mirrors`]. A pool's own
     /// mirror number is the place here.
     pub mirrors: Vec<usize>,
+    /// Mask of its mirrors that do not take every client; none where they are limited and the policy does not ask.
+    pub limited: u64,
     /// Mirrors that are chosen among by weight: those of each nested pool, or with
     /// [`Policy::Weighted`] all.
     pub groups: Vec<Group>,
@@ -736,6 +742,7 @@ impl Mirror {
             location: None,
             weight: 100,
             bias: 0,
+            limits: Limits::default(),
             check: None,
         }
     }
@@ -749,6 +756,7 @@ impl Pool {
         Self {
             id: "www".to_owned(),
             mirrors: (0..mirrors).collect(),
+            limited: 0,
             groups: Vec::new(),
             policy: Policy::Table,
             default: std::iter::once(default).chain(rest).collect(),

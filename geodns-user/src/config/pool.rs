@@ -138,6 +138,7 @@ impl Reader<'_> {
             return Err(self.misfit(file.policy.span(), "pool.policy", message));
         }
         self.unused(file, policy, nested);
+        let limited = self.limited(file, policy, &members, mirrors)?;
         let aliases = members
             .mirrors
             .iter()
@@ -201,6 +202,7 @@ impl Reader<'_> {
             line: self.source.line(file.id.span().start),
             id,
             mirrors: members.mirrors,
+            limited,
             groups,
             policy,
             default,
@@ -235,6 +237,69 @@ impl Reader<'_> {
                 self.error(file.policy.span(), "pool.policy", message)
             }
         }
+    }
+
+    /// Mask of the mirrors that do not take every client. The policy must ask where a client is, and some mirror must
+    /// be left for the clients whom no other takes, by family.
+    fn limited(
+        &self,
+        file: &file::Pool,
+        policy: Policy,
+        members: &Members,
+        mirrors: &[Mirror],
+    ) -> Judged<u64> {
+        let (key, list) = match &file.pools {
+            Some(list) => ("pool.pools", list.span()),
+            None => {
+                let list = file.mirrors.as_ref();
+                ("pool.mirrors", list.map_or(file.id.span(), Spanned::span))
+            }
+        };
+        let mut limited = 0;
+        let (mut has, mut open) = ([false; 2], [false; 2]);
+        for (number, &mirror) in members.mirrors.iter().enumerate() {
+            let mirror = &mirrors[mirror];
+            let families = [!mirror.v4.is_empty(), !mirror.v6.is_empty()];
+            let families = families.map(|has| has || mirror.cname.is_some());
+            for (family, of) in families.into_iter().enumerate() {
+                has[family] |= of;
+                open[family] |= of && mirror.limits.are_none();
+            }
+            if mirror.limits.are_none() {
+                continue;
+            }
+            limited |= 1 << number;
+            if !members.groups.is_empty() || matches!(policy, Policy::All | Policy::Weighted) {
+                let what = match members.groups.is_empty() {
+                    true => format!("policy {:?}", policy.name()),
+                    false => "a pool of pools".to_owned(),
+                };
+                let message = format!(
+                    "{:?} has only or never, which {what} does not ask for; choose policy \"nearest\", \
+                     \"geo\", \"table\", \"failover\" or \"site\" with mirrors, or remove them",
+                    mirror.id
+                );
+                return Err(self.misfit(list, key, message));
+            }
+        }
+        for (family, name) in ["IPv4", "IPv6"].into_iter().enumerate() {
+            if limited == 0 || !has[family] || open[family] {
+                continue;
+            }
+            let message = match open[1 - family] {
+                true => format!(
+                    "each mirror with {name} addresses has only or never, and other clients would get none; add \
+                     such addresses to one that takes every client"
+                ),
+                false => {
+                    "each mirror has only or never, and other clients would get none; add a mirror \
+                          without them"
+                        .to_owned()
+                }
+            };
+            return Err(self.misfit(list, key, message));
+        }
+        Ok(limited)
     }
 
     /// Keys that a policy has no use for are mistakes.
@@ -788,6 +853,7 @@ impl Pool {
             id,
             default: (0..mirrors.len() as u8).collect(),
             mirrors,
+            limited: 0,
             groups: Vec::new(),
             policy: Policy::All,
             prefixes: None,

@@ -17,8 +17,8 @@ use super::reader::{Judged, Reader, Said};
 use super::source::Source;
 use super::time::duration;
 use super::{
-    Config, DnsOverTls, Error, Kernel, Location, Mirror, Mode, OnStop, Overrides, Pool, Server,
-    Steer, Told, is_id, monitor,
+    Config, DnsOverTls, Error, Kernel, Limits, Location, Mirror, Mode, OnStop, Overrides, Pool,
+    Server, Steer, Told, is_id, limits, monitor,
 };
 use crate::base::name::{Name, parse_name, parse_owner};
 use crate::files;
@@ -405,6 +405,13 @@ impl Reader<'_> {
                 }
                 None => 0,
             };
+            let clients = |key: &str, of: Option<Spanned<limits::File>>| {
+                of.map(|of| limits::clients(self, key, of).unwrap_or_default())
+            };
+            let limits = Limits {
+                only: clients("mirror.only", mirror.only),
+                never: clients("mirror.never", mirror.never),
+            };
             if let (Some(check), Some(_)) = (&mirror.check, &mirror.cname) {
                 let message = "not used with a cname: only addresses are checked; remove it";
                 self.complain(check.place(), "mirror.check", message);
@@ -419,6 +426,7 @@ impl Reader<'_> {
                 location,
                 weight: weight.unwrap_or(100),
                 bias,
+                limits,
             });
         }
         (mirrors, by_id)

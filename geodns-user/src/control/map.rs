@@ -287,6 +287,9 @@ pub struct MapChanged {
     pub prefix: IpNet,
     /// The change in each pool that it applies to.
     pub changes: Vec<Change>,
+    /// Warnings, such as a mirror whose limits leave these clients out.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// An override of one pool, before and after.
@@ -464,6 +467,7 @@ mod tests {
         MapChanged {
             prefix,
             changes: vec![change],
+            warnings: Vec::new(),
         }
     }
 

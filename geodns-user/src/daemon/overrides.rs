@@ -26,6 +26,7 @@ use crate::control::problem::Failure;
 use crate::geo::{Layer, Layers};
 use crate::plan::EditError;
 use crate::state::{Import, Item, State};
+use crate::steering::{Steering, Whereabouts};
 use crate::world::{Inputs, World};
 
 /// Overrides that are put in force one by one, at the most. A new plan is compiled for more.
@@ -356,9 +357,23 @@ fn map_edit(world: &World, prefix: IpNet, pools: &[(usize, Option<u8>)]) -> Edit
         mirror: change.after.clone(),
     });
     let items = items.collect();
+    let warnings = pools.iter().filter_map(|&(pool, mirror)| {
+        let known = Whereabouts::of(&plan.geography().lookup(prefix.addr()).place);
+        let steering = Steering::of(&config.pools[pool], &config.mirrors);
+        let client = steering.client(&known, prefix.addr());
+        let mirror = mirror.filter(|&mirror| !steering.takes(mirror, &client))?;
+        let of = config.pools[pool].mirrors.get(usize::from(mirror))?;
+        let of = &config.mirrors[*of];
+        Some(format!(
+            "mirror {} of pool {} does not take clients of {prefix} ({}); the override stands over that",
+            of.id, config.pools[pool].id, of.limits
+        ))
+    });
+    let warnings = warnings.collect();
     Edit::new(format!("map, {prefix}"), items, move |_, _| MapChanged {
         prefix,
         changes,
+        warnings,
     })
 }
 

@@ -17,6 +17,8 @@ pub struct Reasons {
     pub origin: Origin,
     /// Members of the order, and why.
     pub of: Vec<(u8, Reason)>,
+    /// Members that limits keep out of the order.
+    pub kept_out: Vec<u8>,
     /// The source of the listed prefix.
     listed: &'static str,
     is_weighted: bool,
@@ -42,8 +44,10 @@ impl Reasons {
         let members = listed.map_or(&[][..], |(_, members)| members);
         let member = origin.overriding.map(|(_, member)| member);
         let steering = Steering::of(of, &config.mirrors);
+        let client = steering.client(known, counted);
         Self {
-            of: steering.reasons(&known.place(), members, member),
+            of: steering.reasons(&client, members, member),
+            kept_out: steering.kept_out(&client, members, member),
             listed: match (origin.imported, is_rule) {
                 (true, _) => "import",
                 (false, true) => "rule",

@@ -309,7 +309,7 @@ proptest! {
     #[test]
     fn a_walk_is_its_window_and_says_what_lookups_say(layers in layers(), window in net()) {
         let whole = Prefix::of(window);
-        let runs: Vec<_> = Walk::new(&layers, whole).collect();
+        let runs: Vec<_> = Walk::new(&layers, &Layer::default(), whole).collect();
         prop_assert_eq!(runs.first().map(|run| run.first), Some(whole.first));
         prop_assert_eq!(runs.last().map(|run| run.last), Some(whole.last()));
         for pair in runs.windows(2) {

@@ -22,6 +22,8 @@ pub struct Run {
     pub listed: Option<Listed>,
     /// Mirror of the override.
     pub overriding: Option<u8>,
+    /// The value in the list of prefixes that limits name.
+    pub limits: Option<u16>,
 }
 
 /// Walks the runs of a window: together they are the window. Costs what the window holds, however
@@ -30,13 +32,14 @@ pub struct Walk<'a> {
     base: Cursor<Listing<'a>>,
     imported: Cursor<Listing<'a>>,
     overrides: Cursor<Overrides<'a>>,
+    limits: Cursor<Listing<'a>>,
     next: Option<u128>,
     last: u128,
 }
 
 impl<'a> Walk<'a> {
-    /// Walks a part of the layers.
-    pub fn new(layers: &'a Layers, window: Prefix) -> Self {
+    /// Walks a part of the layers, and of the prefixes that limits name.
+    pub fn new(layers: &'a Layers, limits: &'a Layer, window: Prefix) -> Self {
         // What covers the whole window sorts up to it, what lies inside sorts after it.
         let inside = (Excluded(window.net()), Included(window.end().net()));
         Self {
@@ -47,6 +50,7 @@ impl<'a> Walk<'a> {
                 within: Vec::new(),
                 ahead: Overrides(layers.overrides.range(inside)).peekable(),
             },
+            limits: Cursor::of(limits, window),
             next: Some(window.first),
             last: window.last(),
         }
@@ -61,9 +65,11 @@ impl Iterator for Walk<'_> {
         let (base, base_last) = self.base.seek(first);
         let (imported, imported_last) = self.imported.seek(first);
         let (overriding, overrides_last) = self.overrides.seek(first);
+        let (limits, limits_last) = self.limits.seek(first);
         let last = base_last
             .min(imported_last)
             .min(overrides_last)
+            .min(limits_last)
             .min(self.last);
         self.next = (last < self.last).then(|| last + 1);
         Some(Run {
@@ -71,6 +77,7 @@ impl Iterator for Walk<'_> {
             last,
             listed: imported.map(Listed::Imported).or(base.map(Listed::Base)),
             overriding,
+            limits,
         })
     }
 }

@@ -517,6 +517,7 @@ impl Plan {
         for family in [Family::V4, Family::V6] {
             let shares = service.in_service[family.index()].iter().enumerate();
             rows.extend(shares.map(|(share, &mask)| (PoolRow::InService(family, share), mask)));
+            rows.push((PoolRow::Spare(family), service.spare[family.index()]));
         }
         let mut stores = Vec::new();
         for (row, value) in rows {

@@ -358,6 +358,7 @@ mod tests {
     fn serve(plan: &mut Plan, pool: usize, in_service: [u64; SHARES], answered_by: u64) {
         let service = Service {
             in_service: [in_service; 2],
+            spare: [0; 2],
             ttl: 60,
             panic: [false; 2],
         };

@@ -101,6 +101,8 @@ impl Rows {
                 ttl: Row::new(pool.ttl.into()),
                 answered_by: Row::new(number as u64 | (number as u64) << 32),
                 second: [Row::new(0), Row::new(0)],
+                spare: [Row::new(0), Row::new(0)],
+                limited: pool.limited,
                 has,
                 fallback: families
                     .map(|family| steering::fallback(pool, &config.mirrors, family).0),

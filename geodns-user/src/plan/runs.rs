@@ -8,7 +8,7 @@ use ipnet::Ipv6Net;
 use crate::geo::{
     Geography, Layers, Listed, PlaceId, Prefix, Run, SIX_TO_FOUR, TEREDO, Walk, Wanted, mmdb,
 };
-use crate::steering::{Steering, Whereabouts};
+use crate::steering::{Client, Steering, Whereabouts};
 
 /// Inputs of a client's order.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,9 @@ pub struct Source<'a> {
     pub embedded: bool,
 }
 
+/// What an order depends on: the place, the list's value, the override, and the limits' value.
+type Key = (PlaceId, Option<Listed>, Option<u8>, Option<u16>);
+
 /// The orders of the runs, each worked out once.
 #[derive(Debug)]
 struct Orders<'a> {
@@ -32,7 +35,7 @@ struct Orders<'a> {
     /// By place, where the layers say nothing: half a million of them, asked for six million times.
     /// For whole address spaces alone, since there it is worth its length.
     by_place: Option<Vec<Order>>,
-    known: HashMap<(PlaceId, Option<Listed>, Option<u8>), Order>,
+    known: HashMap<Key, Order>,
 }
 
 /// Not worked out yet. No order packs to it.
@@ -41,7 +44,8 @@ const UNKNOWN: Order = Order(u64::MAX - 2);
 impl Orders<'_> {
     #[inline]
     fn get(&mut self, run: &Run, place: PlaceId) -> Order {
-        if let (Some(orders), None, None) = (&mut self.by_place, run.listed, run.overriding) {
+        let by_layers = (run.listed, run.overriding, run.limits);
+        if let (Some(orders), (None, None, None)) = (&mut self.by_place, by_layers) {
             let at = place.0 as usize;
             if at >= orders.len() {
                 orders.resize(at + 1, UNKNOWN);
@@ -51,7 +55,7 @@ impl Orders<'_> {
             }
             return orders[at];
         }
-        let key = (place, run.listed, run.overriding);
+        let key = (place, run.listed, run.overriding, run.limits);
         let known = self.known.entry(key);
         *known.or_insert_with(|| order(self.source, run, place))
     }
@@ -59,13 +63,15 @@ impl Orders<'_> {
 
 /// Works out an order.
 fn order(source: Source<'_>, run: &Run, place: PlaceId) -> Order {
-    let place = Whereabouts::of(&source.geography.place(place));
+    let known = Whereabouts::of(&source.geography.place(place));
+    let client = Client {
+        limits: run.limits,
+        ..known.place()
+    };
     let listed = run
         .listed
         .map_or(&[][..], |listed| source.layers.members(listed));
-    source
-        .steering
-        .order(&place.place(), listed, run.overriding)
+    source.steering.order(&client, listed, run.overriding)
 }
 
 /// In place of an order: addresses that stand for IPv4 ones, which the slow path looks up. No order
@@ -98,7 +104,7 @@ impl<'a> Runs<'a> {
         let embedded = source.embedded && window.family == Family::V6;
         let places = || source.geography.walk(window, source.wanted);
         let mut runs = Self {
-            walk: Walk::new(source.layers, window),
+            walk: Walk::new(source.layers, source.steering.limiting(), window),
             places: (!source.wanted.is_empty()).then(places),
             orders: Orders {
                 source,

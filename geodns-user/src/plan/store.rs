@@ -150,6 +150,8 @@ pub enum PoolRow {
     AnsweredBy,
     /// [`abi::Pool::second`]
     Second(Family),
+    /// [`abi::Pool::spare`]
+    Spare(Family),
     /// [`abi::Pool::in_service`], of a share of the clients.
     InService(Family, usize),
 }
@@ -162,6 +164,7 @@ impl PoolRow {
             Self::Ttl => offset_of!(abi::Pool, ttl),
             Self::AnsweredBy => offset_of!(abi::Pool, answered_by),
             Self::Second(family) => offset_of!(abi::Pool, second) + 8 * family.index(),
+            Self::Spare(family) => offset_of!(abi::Pool, spare) + 8 * family.index(),
             Self::InService(family, share) => {
                 offset_of!(abi::Pool, in_service) + 8 * (family.index() * abi::SHARES + share)
             }
@@ -175,6 +178,7 @@ impl PoolRow {
             Self::Ttl => &mut pool.ttl,
             Self::AnsweredBy => &mut pool.answered_by,
             Self::Second(family) => &mut pool.second[family.index()],
+            Self::Spare(family) => &mut pool.spare[family.index()],
             Self::InService(family, share) => &mut pool.in_service[family.index()][share],
         }
     }

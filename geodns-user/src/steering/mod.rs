@@ -3,10 +3,12 @@
 //! - here: a pool's policy, and the order of its members for a client
 //! - `weight`: the slots of a group
 //! - `service`: which mirrors are in service, for which share of the clients
+//! - `limits`: the clients that a pool's mirrors take
 //! - `whereabouts`: what the databases know of a client, as policies ask for it
 //! - [`standing`]: what an operator and other monitors say of a mirror
 //! - [`quorum`]: nodes of a fleet vote whether a target of checks is up
 
+mod limits;
 pub mod quorum;
 mod service;
 pub mod standing;
@@ -14,12 +16,14 @@ mod weight;
 mod whereabouts;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use geodns_common::abi::{Family, MAX_MIRRORS, Order};
 
 use crate::config::{Config, Location, Matches, Mirror, Policy, Pool, Rule};
-use crate::geo::Wanted;
+use crate::geo::{Layer, Wanted};
 
+use self::limits::Limits;
 pub use service::{Health, Service, answered_by, service};
 pub use weight::slots;
 pub use whereabouts::Whereabouts;
@@ -39,6 +43,8 @@ pub struct Client<'a> {
     pub city: Option<&'a str>,
     /// Number of the autonomous system.
     pub asn: Option<u32>,
+    /// The prefix of it that limits name, by its value in [`Steering::limiting`].
+    pub limits: Option<u16>,
 }
 
 /// How a pool puts its members in order. Pools that are equal in it, and in their prefixes, share an
@@ -58,6 +64,7 @@ pub struct Steering {
     depth: usize,
     /// Masks of the members that have records, by family.
     has: [u128; 2],
+    limits: Limits,
 }
 
 /// A member and where it is.
@@ -120,12 +127,32 @@ impl Steering {
                     mask | u128::from(any) << Order::group(number as u8)
                 })
             }),
+            limits: Limits::of(pool, mirrors),
         }
     }
 
-    /// Whether the order depends on where a client is, beside its prefix.
+    /// Whether the order depends on where a client is, beside what the layers say of its prefix.
     pub fn is_geographic(&self) -> bool {
-        !self.located.is_empty() || !self.rules.is_empty()
+        !self.located.is_empty() || !self.rules.is_empty() || !self.limits.is_empty()
+    }
+
+    /// A client as the steering asks for it: where it is, by all that is known, and the limits that name its address.
+    pub fn client<'a>(&self, known: &'a Whereabouts, address: IpAddr) -> Client<'a> {
+        let limits = self.limiting().lookup(address);
+        Client {
+            limits: limits.map(|(_, value)| value),
+            ..known.place()
+        }
+    }
+
+    /// Whether the limits of a member let it take a client.
+    pub fn takes(&self, member: u8, client: &Client<'_>) -> bool {
+        !refuses(self.limits.refusing(client), member)
+    }
+
+    /// The prefixes that limits name: a value is for [`Client::limits`].
+    pub fn limiting(&self) -> &Layer {
+        self.limits.list()
     }
 
     /// Whether it depends on where on the earth a client is.
@@ -140,7 +167,7 @@ impl Steering {
 
     /// Items of a client's place that policy and rules ask for.
     pub fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::NOTHING;
+        let mut wanted = self.limits.wanted();
         if self.wants_location() {
             wanted |= Wanted::LOCATION;
         }
@@ -164,15 +191,38 @@ impl Steering {
     /// the nearest, the default; [`Pool::depth`] of them, and more only where else none would have a
     /// family that the pool has.
     ///
-    /// Numbers that the pool does not have are left out.
+    /// Numbers that the pool does not have are left out, and so are mirrors that do not take the client: only an
+    /// override gives these.
     pub fn order(&self, place: &Client<'_>, listed: &[u8], overriding: Option<u8>) -> Order {
+        self.order_without(self.limits.refusing(place), place, listed, overriding)
+    }
+
+    /// The members that limits keep out of a client's order.
+    pub fn kept_out(&self, place: &Client<'_>, listed: &[u8], overriding: Option<u8>) -> Vec<u8> {
+        let refusing = self.limits.refusing(place);
+        let given: Vec<u8> = self.order(place, listed, overriding).iter().collect();
+        let without_limits = self.order_without(0, place, listed, overriding);
+        let is_kept_out = |member: &u8| refuses(refusing, *member) && !given.contains(member);
+        without_limits.iter().filter(is_kept_out).collect()
+    }
+
+    fn order_without(
+        &self,
+        refusing: u64,
+        place: &Client<'_>,
+        listed: &[u8],
+        overriding: Option<u8>,
+    ) -> Order {
+        let takes = |member: &u8| !refuses(refusing, *member);
         let mut preferred: Vec<u8> = Vec::with_capacity(self.default.len() + 8);
         preferred.extend(overriding);
-        preferred.extend(listed);
+        preferred.extend(listed.iter().copied().filter(takes));
         if preferred.len() < self.depth || !self.is_complete(&preferred) {
-            preferred.extend(self.ruled(place).map_or(&[][..], |(_, members)| members));
-            preferred.extend(self.nearest(place).into_iter().map(|(member, ..)| member));
-            preferred.extend(&self.default);
+            let ruled = self.ruled(place).map_or(&[][..], |(_, members)| members);
+            let nearest = self.nearest(place).into_iter().map(|(member, ..)| member);
+            let rest = ruled.iter().copied().chain(nearest);
+            let rest = rest.chain(self.default.iter().copied());
+            preferred.extend(rest.filter(takes));
         }
         self.cut(preferred)
     }
@@ -198,6 +248,9 @@ impl Steering {
         reasons
             .extend(nearest.map(|(member, far, counted)| (member, Reason::Distance(far, counted))));
         reasons.extend(self.default.iter().map(|&member| (member, Reason::Default)));
+        let refusing = self.limits.refusing(place);
+        reasons
+            .retain(|(member, reason)| *reason == Reason::Override || !refuses(refusing, *member));
         let order: Vec<u8> = self
             .cut(reasons.iter().map(|(member, _)| *member))
             .iter()
@@ -288,6 +341,11 @@ impl Steering {
     }
 }
 
+/// Whether a mask of mirrors has a member: groups are in none.
+fn refuses(mask: u64, member: u8) -> bool {
+    usize::from(member) < MAX_MIRRORS && mask >> member & 1 != 0
+}
+
 /// The conditions of rules that a client at a place meets, the most specific first: its AS, else its city,
 /// subdivision, country or continent.
 pub fn matching<'a>(place: &'a Client<'a>) -> impl Iterator<Item = Matches> + 'a {
@@ -334,12 +392,12 @@ fn location(pool: &Pool, mirrors: &[Mirror], member: u8) -> Option<Location> {
     }
 }
 
-/// Order where a region's own mirrors cannot answer: those that have records of a family, the
+/// Order where a region's own mirrors cannot answer: those that have records of a family and take every client, the
 /// default's first.
 ///
 /// A region knows only a few mirrors.
 pub fn fallback(pool: &Pool, mirrors: &[Mirror], family: Family) -> Order {
-    let has = having(pool, mirrors, family);
+    let has = having(pool, mirrors, family) & !pool.limited;
     let default = pool
         .default
         .iter()

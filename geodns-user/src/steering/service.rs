@@ -44,6 +44,9 @@ pub struct Service {
     /// Masks of the mirrors in service, by [`Family::index`] and share of the clients. None: the pool
     /// cannot answer.
     pub in_service: [[u64; SHARES]; 2],
+    /// Masks of the mirrors that answer clients whom no mirror in service takes, by [`Family::index`]. Empty
+    /// where no mirror is limited.
+    pub spare: [u64; 2],
     /// TTL of its records, and [`abi::Pool::SPLIT`].
     pub ttl: u64,
     /// Whether so few are up that the checks are not believed, by [`Family::index`].
@@ -60,12 +63,16 @@ impl Service {
 /// Works out a pool's rows. `health` is by the mirror's number in the pool, `has` as in
 /// [`abi::Pool::has`]. With `careful`, checks are not believed while less than half of the pool is up.
 ///
+/// With limited mirrors, clients whom none in service takes get a mirror that takes everybody: one that is up, or else
+/// what `fail` says. The whole pool falls back as soon as none that takes everybody is up.
+///
 /// Those count that are up, not taken down, not drained and not to be avoided, in that share of the clients; where there
 /// are none, those to be avoided; then the drained ones; where none is up, what `fail` says: nothing, or else those that
 /// were not taken down, or else all.
 pub fn service(pool: &Pool, has: [u64; 2], health: &[Health], careful: bool) -> Service {
     let mut service = Service {
         in_service: [[0; SHARES]; 2],
+        spare: [0; 2],
         ttl: ttl(pool, health).into(),
         panic: [false; 2],
     };
@@ -89,15 +96,25 @@ pub fn service(pool: &Pool, has: [u64; 2], health: &[Health], careful: bool) -> 
         if service.panic[index] {
             up = candidates;
         }
+        if pool.limited != 0 && matches!(pool.fail, Fail::Fallback(_)) && up & !pool.limited == 0 {
+            continue;
+        }
         let near = mask(&|health| !health.avoid[index]);
-        let last_resort = match pool.fail {
-            Fail::Open if candidates != 0 => candidates,
-            Fail::Open => has[index],
+        let last_resort = |among: u64| match pool.fail {
+            Fail::Open if candidates & among != 0 => candidates & among,
+            Fail::Open => has[index] & among,
             Fail::Closed | Fail::Fallback(_) => 0,
         };
+        if pool.limited != 0 {
+            let among = !pool.limited;
+            service.spare[index] = match up & among {
+                0 => last_resort(among),
+                up => up,
+            };
+        }
         for (share, in_service) in service.in_service[index].iter_mut().enumerate() {
             let takes = mask(&|health| health.weight > 0 && share >= health.drained);
-            *in_service = [up & takes & near, up & takes, up, last_resort]
+            *in_service = [up & takes & near, up & takes, up, last_resort(u64::MAX)]
                 .into_iter()
                 .find(|&mask| mask != 0)
                 .unwrap_or(0);
@@ -264,6 +281,34 @@ mod tests {
             health[1].until_change = Some(Duration::from_secs(seconds));
             assert_eq!(service(&pool, BOTH, &health, false).ttl, ttl);
         }
+    }
+
+    #[test]
+    fn clients_of_no_limited_mirror_get_what_fail_says() {
+        let mut pool = pool(3);
+        pool.limited = 0b011;
+        let mut health = good();
+        let of = |pool: &Pool, health: &[Health]| {
+            let service = service(pool, [0b111; 2], health, false);
+            (service.in_service[0][0], service.spare[0])
+        };
+        assert_eq!(of(&pool, &health), (0b111, 0b100));
+        health[2].drained = SHARES;
+        assert_eq!(of(&pool, &health), (0b011, 0b100));
+        health[2].up = [false; 2];
+        for (fail, expected) in [
+            (Fail::Open, (0b011, 0b100)),
+            (Fail::Closed, (0b011, 0)),
+            (Fail::Fallback(1), (0, 0)),
+        ] {
+            pool.fail = fail;
+            assert_eq!(of(&pool, &health), expected);
+        }
+        pool.fail = Fail::Open;
+        health[0].down = true;
+        health[1].down = true;
+        health[2].down = true;
+        assert_eq!(of(&pool, &health), (0b111, 0b100));
     }
 
     #[test]

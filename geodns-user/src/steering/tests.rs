@@ -1,7 +1,7 @@
 //! Orders of mirrors, policy by policy.
 
 use super::*;
-use crate::config::Group;
+use crate::config::{Clients, Group};
 
 /// A pool of N mirrors, and these.
 pub(super) fn pool(mirrors: usize) -> Pool {
@@ -287,4 +287,76 @@ fn the_fallback_names_only_mirrors_of_the_family() {
     assert_eq!(fallback(Family::V4), [3, 0, 1, 2, 4, 5, 6, 7]);
     assert_eq!(having(&pool, &all, Family::V6), 0b1100_0000_0000);
     assert_eq!(everyone(&pool), 0xfff);
+}
+
+#[test]
+fn a_mirror_is_left_out_for_clients_that_it_does_not_take() {
+    let (mut pool, mut mirrors) = world();
+    pool.limited = 0b0011;
+    mirrors[0].limits.only = Some(Clients {
+        countries: vec![*b"NL"],
+        prefixes: vec!["192.0.2.0/24".parse().unwrap()],
+        ..Clients::default()
+    });
+    mirrors[1].limits.never = Some(Clients {
+        asns: vec![64_500],
+        prefixes: vec!["192.0.2.128/25".parse().unwrap()],
+        ..Clients::default()
+    });
+    let paris = place(48.9, 2.3);
+    let steering = Steering::of(&pool, &mirrors);
+    let by_prefix = |address: &str| {
+        let found = steering.limiting().lookup(address.parse().unwrap());
+        found.map(|(_, value)| value)
+    };
+    assert_eq!(by_prefix("192.0.3.1"), None);
+    for (client, expected, kept_out) in [
+        // A client at an unknown place meets nothing.
+        (paris, vec![1, 3, 2], vec![0]),
+        (
+            Client {
+                country: Some(*b"NL"),
+                ..paris
+            },
+            vec![0, 1, 3],
+            vec![],
+        ),
+        (
+            Client {
+                asn: Some(64_500),
+                ..paris
+            },
+            vec![3, 2],
+            vec![0, 1],
+        ),
+        (
+            Client {
+                limits: by_prefix("192.0.2.1"),
+                ..paris
+            },
+            vec![0, 1, 3],
+            vec![],
+        ),
+        // The longer prefix has the shorter one's mirrors, too.
+        (
+            Client {
+                limits: by_prefix("192.0.2.200"),
+                ..paris
+            },
+            vec![0, 3, 2],
+            vec![1],
+        ),
+    ] {
+        assert_eq!(at(&pool, &mirrors, &client, None, None), expected);
+        assert_eq!(steering.kept_out(&client, &[], None), kept_out);
+    }
+    // Lists are subject to them, an override is not.
+    assert_eq!(at(&pool, &mirrors, &paris, [0, 2], None), [2, 1, 3]);
+    assert_eq!(at(&pool, &mirrors, &paris, [0], Some(0)), [0, 1, 3]);
+    assert!(steering.kept_out(&paris, &[0], Some(0)).is_empty());
+    // Nor does the order of last resort have them.
+    let fallback = |family| fallback(&pool, &mirrors, family).iter().collect::<Vec<_>>();
+    assert_eq!(fallback(Family::V4), [2, 3]);
+    let wanted = Wanted::LOCATION | Wanted::COUNTRY | Wanted::ASN;
+    assert_eq!(steering.wanted(), wanted);
 }

@@ -43,6 +43,7 @@ impl Whereabouts {
             subdivisions: &self.subdivisions,
             city: self.city.as_deref(),
             asn: self.asn,
+            limits: None,
         }
     }
 }
@@ -87,6 +88,7 @@ mod tests {
             subdivisions: &names,
             city: Some("san francisco"),
             asn: Some(64_496),
+            limits: None,
         };
         assert_eq!(whereabouts.place(), expected);
         let nothing = Whereabouts::of(&geo::Place::default());

@@ -140,14 +140,7 @@ impl Reader<'_> {
             return parts.and(number).map(Matches::Asn);
         }
         if let Some(continent) = &rule.continent {
-            let code = self.code(continent, "pool.rules.continent")?;
-            if ![b"AF", b"AN", b"AS", b"EU", b"NA", b"OC", b"SA"].contains(&&code) {
-                let message = format!(
-                    "no continent {:?}; there are AF, AN, AS, EU, NA, OC, SA",
-                    continent.get_ref()
-                );
-                return self.error(continent.span(), "pool.rules.continent", message);
-            }
+            let code = self.continent(continent, "pool.rules.continent")?;
             return parts.and(Ok(Matches::Continent(code)));
         }
         let Some(country) = &rule.country else {
@@ -156,7 +149,7 @@ impl Reader<'_> {
             parts?;
             return Err(self.misfit(rule.mirrors.span(), "pool.rules", message));
         };
-        let country = self.country(country);
+        let country = self.country(country, "pool.rules.country");
         let country = parts.and(country)?;
         // ISO 3166-2 puts the country before its code.
         let subdivision = text(&rule.subdivision).map(|text| {
@@ -178,9 +171,25 @@ impl Reader<'_> {
         })
     }
 
+    /// A continent, by its code.
+    pub(in crate::config) fn continent(
+        &self,
+        text: &Spanned<String>,
+        key: &str,
+    ) -> Judged<[u8; 2]> {
+        let code = self.code(text, key, "one of AF, AN, AS, EU, NA, OC, SA")?;
+        if ![b"AF", b"AN", b"AS", b"EU", b"NA", b"OC", b"SA"].contains(&&code) {
+            let message = format!(
+                "no continent {:?}; there are AF, AN, AS, EU, NA, OC, SA",
+                text.get_ref()
+            );
+            return self.error(text.span(), key, message);
+        }
+        Ok(code)
+    }
+
     /// A country, by its code.
-    fn country(&self, text: &Spanned<String>) -> Judged<[u8; 2]> {
-        const KEY: &str = "pool.rules.country";
+    pub(in crate::config) fn country(&self, text: &Spanned<String>, key: &str) -> Judged<[u8; 2]> {
         // Codes that people take for a country's.
         const TAKEN_FOR: [(&[u8; 2], &str); 6] = [
             (b"UK", "write GB"),
@@ -190,7 +199,7 @@ impl Reader<'_> {
             (b"AN", "write BQ, CW or SX, which it is today"),
             (b"EU", "write continent = \"EU\" for all of Europe"),
         ];
-        let code = self.code(text, KEY)?;
+        let code = self.code(text, key, "its ISO 3166-1 code, as NL")?;
         if Code::country(text.get_ref().trim()).is_some() {
             return Ok(code);
         }
@@ -198,20 +207,16 @@ impl Reader<'_> {
         let help = taken_for.find(|(taken, _)| **taken == code);
         let help = help.map_or("write its ISO 3166-1 code, as NL", |(_, help)| help);
         let message = format!("no country {:?}; {help}", text.get_ref());
-        self.error(text.span(), KEY, message)
+        self.error(text.span(), key, message)
     }
 
     /// Two letters, in upper case.
-    fn code(&self, text: &Spanned<String>, key: &str) -> Judged<[u8; 2]> {
+    fn code(&self, text: &Spanned<String>, key: &str, example: &str) -> Judged<[u8; 2]> {
         match *text.get_ref().as_bytes() {
             [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
                 Ok([a.to_ascii_uppercase(), b.to_ascii_uppercase()])
             }
             _ => {
-                let example = match key.ends_with("country") {
-                    true => "its ISO 3166-1 code, as NL",
-                    false => "one of AF, AN, AS, EU, NA, OC, SA",
-                };
                 let message = format!(
                     "{:?} is no code of two letters; write {example}",
                     text.get_ref()

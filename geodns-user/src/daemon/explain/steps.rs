@@ -267,6 +267,13 @@ impl Explained<'_> {
             let says = format!("{} -> {}", rule.matches, members.join(", "));
             self.step("rule", says, self.line(rule.line));
         }
+        for &member in &reasons.kept_out {
+            let mirror = of.mirrors.get(usize::from(member));
+            let limits = mirror.map(|&mirror| &self.config.mirrors[mirror].limits);
+            let limits = limits.map_or(String::new(), ToString::to_string);
+            let says = format!("{} does not take the client: {limits}", id(member));
+            self.step("limits", says, "mirror.only, mirror.never");
+        }
         let (order, _) = self.plan.order(pool, family, Prefix::host(client));
         let members: Vec<_> = order.iter().map(id).collect();
         let depth = format!("depth {}", of.depth);

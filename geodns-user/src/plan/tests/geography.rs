@@ -4,9 +4,9 @@ use geodns_common::subnet::{SPECIAL_V4, SPECIAL_V6};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Location, Matches, Rule};
+use crate::config::{Clients, Fail, Limits, Location, Matches, Rule};
 use crate::geo::mmdb::writer::Writer;
-use crate::steering::Whereabouts;
+use crate::steering::{Health, Whereabouts, service};
 
 /// Places of the databases, each near or in what a rule is for.
 fn places() -> [Value; 6] {
@@ -63,6 +63,47 @@ fn geo_config() -> Config {
     .map(rule)
     .into();
     config
+}
+
+/// The pools of [`geo_config`], with mirrors that do not take every client; prefixes have two of them.
+fn limited_config(prefixes: &[IpNet]) -> Config {
+    let mut config = geo_config();
+    let of = |countries: &[[u8; 2]], asns: &[u32], prefixes: &[IpNet]| {
+        Some(Clients {
+            countries: countries.to_vec(),
+            asns: asns.to_vec(),
+            prefixes: prefixes.to_vec(),
+            ..Clients::default()
+        })
+    };
+    config.mirrors[1].limits.only = of(&[*b"US"], &[SYSTEMS[1]], &[]);
+    config.mirrors[2].limits = Limits {
+        only: None,
+        never: of(&[*b"DE"], &[SYSTEMS[0]], prefixes),
+    };
+    config.mirrors[2].limits.never.as_mut().unwrap().continents = vec![*b"NA"];
+    config.mirrors[3].limits.only = of(&[*b"AU"], &[], prefixes);
+    for pool in &mut config.pools {
+        pool.limited = 0b1110;
+    }
+    config
+}
+
+/// Whether a mirror's limits, word for word, let it take a client.
+fn takes(limits: &Limits, client: &Client<'_>, address: IpAddr) -> bool {
+    let meets = |clients: &Clients| {
+        client
+            .country
+            .is_some_and(|code| clients.countries.contains(&code))
+            || client
+                .continent
+                .is_some_and(|code| clients.continents.contains(&code))
+            || client
+                .asn
+                .is_some_and(|number| clients.asns.contains(&number))
+            || clients.prefixes.iter().any(|net| net.contains(&address))
+    };
+    limits.only.as_ref().is_none_or(meets) && !limits.never.as_ref().is_some_and(meets)
 }
 
 /// Networks and what of the lists above they have.
@@ -179,8 +220,9 @@ impl<'a> Naive<'a> {
     fn order(&self, address: IpAddr) -> Order {
         let address = embedded(address).unwrap_or(address);
         let (listed, overriding) = naive_match(self.layers, address);
-        let place = Whereabouts::of(&self.geography.lookup(address).place);
-        self.steering.order(&place.place(), &listed, overriding)
+        let known = Whereabouts::of(&self.geography.lookup(address).place);
+        let client = self.steering.client(&known, address);
+        self.steering.order(&client, &listed, overriding)
     }
 
     fn scope(&self, address: IpAddr) -> u8 {
@@ -264,6 +306,88 @@ proptest! {
         }
         let layers = vec![layers.clone(), layers, Layers::default()];
         check_edits(&geo_config(), &geography, layers, &edits)?;
+    }
+
+    #[test]
+    fn the_table_keeps_the_limits_of_mirrors(
+        (geography, mut networks) in geography(),
+        layers in layers(),
+        prefixes in vec(prefix(), 1..4),
+    ) {
+        let config = limited_config(&prefixes);
+        networks.extend(prefixes);
+        let layers = [layers.clone(), layers, Layers::default()];
+        let plan = compile_with(&config, &geography, &layers);
+        check_table(&config, &plan, &networks, &layers)?;
+    }
+
+    #[test]
+    fn edits_over_limits_are_old_or_new_at_every_moment(
+        (geography, networks) in geography(),
+        layers in layers(),
+        mut edits in edits(5),
+        prefixes in vec(prefix(), 1..4),
+    ) {
+        edits.extend(prefixes.iter().chain(networks.first()).map(|net| (None, *net, Some(3))));
+        let layers = vec![layers.clone(), layers, Layers::default()];
+        check_edits(&limited_config(&prefixes), &geography, layers, &edits)?;
+    }
+
+    // Invariant 13
+    #[test]
+    fn no_state_of_health_gives_a_client_a_mirror_that_does_not_take_it(
+        (geography, mut networks) in geography(),
+        mut layers in layers(),
+        prefixes in vec(prefix(), 1..4),
+        health in vec((any::<[bool; 2]>(), any::<bool>(), 0..=abi::SHARES, 0..2_u32), MIRRORS),
+        panic in prop::sample::select(vec![0.0, 0.5, 1.0]),
+        careful in any::<bool>(),
+        fail in prop::sample::select(vec![Fail::Open, Fail::Closed, Fail::Fallback(2)]),
+        answers in 1..=MIRRORS as u16,
+        depth in 1..=MIRRORS as u8,
+    ) {
+        layers.overrides.clear();
+        let mut config = limited_config(&prefixes);
+        networks.extend(prefixes);
+        for pool in &mut config.pools[..2] {
+            (pool.panic, pool.fail, pool.answers, pool.depth) = (panic, fail, answers, depth);
+        }
+        let layers = [layers.clone(), layers, Layers::default()];
+        let mut plan = compile_with(&config, &geography, &layers);
+        let health: Vec<Health> = health
+            .into_iter()
+            .map(|(up, down, drained, weight)| Health { up, down, drained, ..Health::good(weight) })
+            .collect();
+        let has: Vec<[u64; 2]> = plan.pools().iter().map(|row| row.has).collect();
+        let services: Vec<_> = config.pools.iter().zip(&has)
+            .map(|(pool, has)| service(pool, *has, &health, careful))
+            .collect();
+        let by = crate::steering::answered_by(&config.pools, &has, &services);
+        for (pool, service) in services.iter().enumerate() {
+            plan.set_service(pool, service, by[pool]);
+        }
+        let mut points = edges_of(&layers[0]);
+        points.extend(edges(&networks));
+        for address in points {
+            let counted = embedded(address).unwrap_or(address);
+            let known = Whereabouts::of(&geography.lookup(counted).place);
+            for pool in 0..config.pools.len() {
+                for family in [Family::V4, Family::V6] {
+                    let selection = plan.select(pool, family, address);
+                    for &mirror in &*selection.mirrors {
+                        let limits = &config.mirrors[usize::from(mirror)].limits;
+                        prop_assert!(
+                            takes(limits, &known.place(), counted),
+                            "pool {} gives {} mirror {}", pool, address, mirror
+                        );
+                    }
+                    // A pool that fails open has an answer for everybody.
+                    if config.pools[selection.pool].fail == Fail::Open {
+                        prop_assert!(!selection.mirrors.is_empty());
+                    }
+                }
+            }
+        }
     }
 
     #[test]

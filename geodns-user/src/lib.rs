@@ -9,6 +9,7 @@
 //! - [`files`]: files that somebody names: regular ones only
 //! - [`http`]: HTTP listeners that strangers may reach, within limits
 //! - [`heap`]: what has been freed goes back to the system
+//! - [`event`]: events: lines of the log that are kept, shown and sent
 //! - [`block`]: which queries are dropped
 //! - [`config`]: `geodns.toml`, parsed and validated
 //! - [`certificate`]: certificate and key of DNS over TLS
@@ -44,6 +45,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
+pub mod event;
 pub mod fault;
 pub mod files;
 pub mod fleet;

@@ -11,8 +11,8 @@ use clap_complete::Shell;
 use super::output::{print, print_raw, show};
 use super::values::{Wait, waiting};
 use super::{
-    acme, announce, block, bundle, capture, check, detach, doctor, explain, fleet, map, mirror,
-    preview, run, stats, status, top, zone,
+    acme, announce, block, bundle, capture, check, detach, doctor, event, explain, fleet, map,
+    mirror, preview, run, stats, status, top, zone,
 };
 use crate::announce::holder;
 use crate::config::{self, DEFAULT_PIN, DEFAULT_SOCKET};
@@ -118,6 +118,8 @@ pub enum Command {
     },
     /// Show the counters of the fast path, by verdict, and of the slow path
     Stats(stats::Arguments),
+    /// Show what has happened: mirrors that went out or came back, changes and who made them, reloads, interfaces
+    Events(event::Arguments),
     /// Show queries and answers as they come: by name, region, mirror, client and verdict, with their times
     Top(top::Arguments),
     /// Record queries and the program's answers, for tcpdump and Wireshark
@@ -285,6 +287,7 @@ async fn ask(command: Command, client: &Client, global: &Global) -> anyhow::Resu
         }
         Command::Block(command) => block::ask(command, client, json).await?,
         Command::Capture(of) => return capture::capture(of, client).await,
+        Command::Events(of) => return event::ask(of, client, json).await,
         Command::Explain(of) => return explain::ask(of, client, json, verbose).await,
         Command::Fleet(command) => fleet::ask(command, global.wait, client, json).await?,
         Command::Map(command) => map::ask(command, client, json).await?,

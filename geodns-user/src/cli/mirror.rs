@@ -6,15 +6,21 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::event;
 use super::output::{NUMBER, TEXT, joined, pairs, print, show, table, uptime};
 use super::values::{address, holding, over};
 use crate::config::is_id;
 use crate::config::time::spelled;
 use crate::control::client::{Client, Reply};
+use crate::control::event::EventsQuery;
 use crate::control::mirror::{
     AdminState, CheckState, MAX_WEIGHT, Mirror, MirrorAdmin, MirrorChanged, MirrorWeight,
     OfAddress, SetAdmin, SetHealth, SetWeight, Verdict,
 };
+use crate::event::Event;
+
+/// Events that `mirror show` has.
+const EVENTS: u32 = 10;
 
 /// `geodns mirror`
 #[derive(Debug, Subcommand)]
@@ -121,7 +127,15 @@ fn mirror(text: &str) -> Result<String, String> {
 pub async fn ask(command: Command, client: &Client, json: bool) -> anyhow::Result<String> {
     match command {
         Command::List => show(client.mirrors().await?, json, list),
-        Command::Show { mirror } => show(client.mirror(&mirror).await?, json, details),
+        Command::Show { mirror } => {
+            let text = show(client.mirror(&mirror).await?, json, details)?;
+            let events = if json {
+                String::new()
+            } else {
+                events(client, mirror).await
+            };
+            Ok(text + &events)
+        }
         Command::Up(of) => set_admin(client, json, &of, AdminState::Up, None).await,
         Command::Down(of) => set_admin(client, json, &of, AdminState::Down, None).await,
         Command::Auto(of) => set_admin(client, json, &of, AdminState::Auto, None).await,
@@ -410,6 +424,27 @@ fn details(mirror: Mirror) -> String {
         }),
     );
     text
+}
+
+/// The last events of a mirror. A history that cannot be read is no reason to show nothing.
+async fn events(client: &Client, mirror: String) -> String {
+    let query = EventsQuery {
+        mirror: Some(mirror),
+        limit: Some(EVENTS),
+        ..EventsQuery::default()
+    };
+    let events = match client.events(&query).await {
+        Ok(reply) => reply.json::<Vec<Event>>(),
+        Err(error) => Err(error),
+    };
+    match events {
+        Ok(events) if events.is_empty() => String::new(),
+        Ok(events) => {
+            let lines: String = events.iter().map(event::line).collect();
+            format!("\nLATEST EVENTS\n{lines}")
+        }
+        Err(error) => format!("\nevents: {error}\n"),
+    }
 }
 
 /// From one time to a later one.

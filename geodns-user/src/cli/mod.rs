@@ -1,7 +1,7 @@
 //! The command line.
 //!
 //! - [`args`]: the top level: commands, options of all of them, and which module runs each
-//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `detach`, `doctor`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
+//! - `acme`, `announce`, `block`, `bundle`, `capture`, `check`, `detach`, `doctor`, `event`, `explain`, `fleet`, `map`, `mirror`, `preview`, `rollout`, `run`, `stats`, `status` (and `reload`),
 //!   `top`, `zone`: the commands, each with its arguments, its requests and its text
 //! - [`values`]: values that several commands take; `output`: how they print
 //!
@@ -19,6 +19,7 @@ mod capture;
 mod check;
 mod detach;
 mod doctor;
+mod event;
 mod explain;
 mod fleet;
 mod map;

@@ -3,7 +3,7 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`announce`], [`block`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`announce`], [`block`], [`event`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
@@ -22,6 +22,7 @@ pub mod block;
 pub mod by;
 pub mod client;
 pub mod document;
+pub mod event;
 pub mod explain;
 pub mod fleet;
 pub mod map;
@@ -50,6 +51,7 @@ where
     S: acme::Service
         + announce::Service
         + block::Service
+        + event::Service
         + explain::Service
         + fleet::Service
         + map::Service
@@ -66,6 +68,7 @@ where
         .merge(acme::routes(service()))
         .merge(announce::routes(service()))
         .merge(block::routes(service()))
+        .merge(event::routes(service()))
         .merge(explain::routes(service()))
         .merge(fleet::routes(service()))
         .merge(map::routes(service()))

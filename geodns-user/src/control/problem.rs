@@ -24,7 +24,7 @@ pub enum Failure {
     /// 500: what should work did not.
     #[error("{0}")]
     Internal(String),
-    /// 503: the fleet's store is of no use now.
+    /// 503: the fleet's store is of no use now, or too many ask at once.
     #[error("{0}")]
     Unavailable(String),
 }

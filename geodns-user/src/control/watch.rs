@@ -59,7 +59,8 @@ async fn capture(
     Ok(streamed("application/vnd.tcpdump.pcap", frames))
 }
 
-fn streamed(content: &'static str, stream: Stream) -> Response {
+/// A response that goes on as the stream does.
+pub(super) fn streamed(content: &'static str, stream: Stream) -> Response {
     let body = Body::from_stream(stream.map(Ok::<_, Infallible>));
     ([(header::CONTENT_TYPE, content)], body).into_response()
 }

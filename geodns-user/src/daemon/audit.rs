@@ -1,4 +1,4 @@
-//! The log of changes: a line for each, with its objects and whoever asked for it as fields.
+//! The log of changes: a line for each, with its objects and whoever asked for it as fields. Each is an event, too.
 //!
 //! The daemon learns user, uid and pid from the control socket (SO_PEERCRED). A person reads a sentence, followed by the
 //! fields that it does not mention. JSON has all fields.
@@ -14,6 +14,7 @@ use crate::control::map::{Imported, MapChanged};
 use crate::control::mirror::{Mirror, MirrorChanged};
 use crate::control::problem::Failure;
 use crate::control::reload::Reloaded;
+use crate::event::Kind;
 
 /// The user and process that asked for a change, in words and in fields.
 pub struct Who {
@@ -65,8 +66,18 @@ pub fn failed(who: &Who, what: &str, failure: &Failure) {
     }
 }
 
-/// `mirror up | down | drain | auto | weight | set-health`. A monitor that repeats itself is not logged.
+/// `mirror up | down | drain | auto | weight`
 pub fn mirror(who: &Who, changed: &MirrorChanged) {
+    mirror_as(Kind::Admin, who, changed);
+}
+
+/// `mirror set-health`
+pub fn health(who: &Who, changed: &MirrorChanged) {
+    mirror_as(Kind::Monitor, who, changed);
+}
+
+/// A word on a mirror. One that only repeats another is not logged.
+fn mirror_as(kind: Kind, who: &Who, changed: &MirrorChanged) {
     let MirrorChanged {
         before,
         after,
@@ -87,6 +98,7 @@ pub fn mirror(who: &Who, changed: &MirrorChanged) {
     told!(
         info,
         who,
+        event = kind.name(),
         mirror,
         pools,
         state = ?state,
@@ -113,6 +125,7 @@ pub fn announce(who: &Who, set: &SetAnnouncement) {
     told!(
         info,
         who,
+        event = Kind::Announce.name(),
         word,
         force,
         "this node is to be announced {word}; by {by}"
@@ -127,9 +140,7 @@ pub fn map(who: &Who, changed: &MapChanged) {
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
         let was = before.unwrap_or("no override");
         let is = after.unwrap_or("no override");
-        told!(
-            info,
-            who,
+        told!(info, who, event = Kind::Override.name(),
             %prefix,
             pool,
             mirror = after,
@@ -146,6 +157,7 @@ pub fn import(who: &Who, name: &str, imported: &Imported) {
         told!(
             info,
             who,
+            event = Kind::Import.name(),
             file = name,
             pool = pool.as_str(),
             prefixes,
@@ -163,6 +175,7 @@ pub fn block(who: &Who, does: &str, changed: &BlockChanged) {
         told!(
             info,
             who,
+            event = Kind::Block.name(),
             rule = number,
             drops,
             note = rule.note,
@@ -201,6 +214,7 @@ pub fn acme(who: &Who, changed: &AcmeChanged) {
     told!(
         info,
         who,
+        event = Kind::Acme.name(),
         name,
         zone = zone.as_deref(),
         serial,
@@ -215,7 +229,13 @@ pub fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
     match reloaded {
         Ok(reloaded) => {
             let plan = reloaded.generation;
-            told!(info, who, plan, "reloaded: plan {plan}; by {by}");
+            told!(
+                info,
+                who,
+                event = Kind::Reload.name(),
+                plan,
+                "reloaded: plan {plan}; by {by}"
+            );
             if let Some(warning) = &reloaded.warning {
                 told!(warn, who, cause = warning, "{warning}");
             }
@@ -225,6 +245,7 @@ pub fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
             told!(
                 error,
                 who,
+                event = Kind::Reload.name(),
                 cause,
                 "not reloaded, nothing has changed: {cause}; by {by}"
             );
@@ -236,12 +257,12 @@ pub fn reload(who: &Who, reloaded: &Result<Reloaded, Failure>) {
 pub fn reload_zone(who: &Who, apex: &Name, put: &Result<(), Failure>) {
     let by = &who.by;
     match put {
-        Ok(()) => told!(info, who, zone = %apex, "zone {apex}: read again; by {by}"),
+        Ok(()) => {
+            told!(info, who, event = Kind::Reload.name(), zone = %apex, "zone {apex}: read again; by {by}")
+        }
         Err(failure) => {
             let cause = failure.to_string();
-            told!(
-                error,
-                who,
+            told!(error, who, event = Kind::Reload.name(),
                 zone = %apex,
                 cause,
                 "zone {apex}: not read again, nothing has changed: {cause}; by {by}"

@@ -6,6 +6,7 @@
 //! - `privileges`: capabilities of the process
 //! - `audit`: the log of changes; `ids`: mirrors and pools by their ids
 //! - `control`: changes and reads that calls of the API ask for
+//! - `event`: events are kept, read and followed
 //! - `report`: failures, addresses and a summary, for the log, the status and systemd
 //! - `follow`: certificates and GeoIP databases that change
 //! - `inputs`: reads a configuration and every file that it names
@@ -35,6 +36,7 @@ mod audit;
 mod block;
 mod control;
 mod cookies;
+mod event;
 mod explain;
 mod fleet;
 mod follow;
@@ -67,6 +69,7 @@ pub use start::run;
 
 use announce::Announcing;
 use block::BlockRules;
+use event::Events;
 use fleet::Link;
 use force::{Changes, InService, Upkeep};
 use listen::Listening;
@@ -105,6 +108,7 @@ struct Daemon {
     world: Arc<ArcSwap<World>>,
     /// Everything that survives a restart.
     state: State,
+    events: Events,
     /// The slow path.
     server: Server,
     /// `None` with `kernel.mode = "off"`.

@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Daemon;
 use crate::base::lock::lock;
 use crate::control::status::{Blind, InterfaceStats};
+use crate::event::Kind;
 use crate::kernel::drift::{Change, Drift};
 use crate::kernel::drivers::Facts;
 use crate::kernel::ethtool;
@@ -84,11 +85,13 @@ impl Daemon {
                 match news {
                     News::Blind(blind) => {
                         let (interface, cause) = (blind.interfaces.join(", "), blind.cause.name());
-                        tracing::warn!(interface, cause, "{blind}");
+                        let event = Kind::InterfaceBlind.name();
+                        tracing::warn!(event, interface, cause, "{blind}");
                     }
                     News::Sees(interfaces) => {
                         let interface = interfaces.join(", ");
                         tracing::info!(
+                            event = Kind::InterfaceSees.name(),
                             interface,
                             "{interface}: the program sees its queries again"
                         );

@@ -17,6 +17,7 @@ use super::Daemon;
 use super::force::News;
 use super::report::systemd;
 use crate::config::OnStop;
+use crate::event::Kind;
 use crate::supervise::Never;
 
 /// The time that a step may take.
@@ -49,7 +50,7 @@ pub struct Parts {
 
 /// Stops the daemon: the program first, so that its queries reach open sockets.
 pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Result<()> {
-    tracing::info!("stopping");
+    tracing::info!(event = Kind::Stop.name(), "stopping");
     systemd::stopping();
     exit_after(ALL);
     let Parts {
@@ -83,9 +84,13 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Resu
         detached = detach(&daemon, by).await;
     }
     daemon.close_lookers();
+    daemon.events.close();
     closing.notify_one();
     // It has a bound of its own.
     control.await??;
+    let last = Arc::clone(&daemon);
+    let kept = spawn_blocking(move || last.keep_some_events(true));
+    within(STEP, "keeping events", kept).await;
     drop(edits);
     detached
 }

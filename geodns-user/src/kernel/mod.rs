@@ -88,6 +88,7 @@ use tokio::task::JoinHandle;
 
 use crate::block::Blocks;
 use crate::config::{Mode, OnStop, Secrets};
+use crate::event::Kind;
 use crate::fault;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
@@ -407,6 +408,7 @@ impl Kernel {
             self.attached[place].detach(&self.pins)?;
             let gone = self.attached.remove(place);
             tracing::info!(
+                event = Kind::InterfaceLost.name(),
                 interface = gone.name,
                 "{}: detached, it is no longer in kernel.interfaces",
                 gone.name
@@ -417,9 +419,11 @@ impl Kernel {
             let name = attachment.name.as_str();
             let ifindex = netdevs.named(name).map(|netdev| netdev.ifindex);
             if ifindex != Some(attachment.ifindex) {
-                tracing::warn!(interface = name, "{name}: the interface has gone");
+                let event = Kind::InterfaceLost.name();
+                tracing::warn!(event, interface = name, "{name}: the interface has gone");
             } else if !attachment.holds() {
                 tracing::warn!(
+                    event = Kind::InterfaceLost.name(),
                     interface = name,
                     "{name}: somebody has detached the program: attaching it again"
                 );
@@ -444,7 +448,12 @@ impl Kernel {
         );
         self.waiting.complain();
         for attachment in fresh {
-            tracing::info!(interface = attachment.name, "{}", describe(&attachment));
+            tracing::info!(
+                event = Kind::InterfaceBack.name(),
+                interface = attachment.name,
+                "{}",
+                describe(&attachment)
+            );
             self.attached.push(attachment);
         }
         self.offloads.follow(&self.pins, &self.attached, netdevs);

@@ -9,15 +9,17 @@ use std::env::{self, VarError};
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
-use tracing::Subscriber;
 use tracing::field::{Field, Visit};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, registry};
 
+use crate::event::{Journal, line};
 use crate::printable;
 
 /// Form of a line.
@@ -30,14 +32,15 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. The error is one line.
-pub fn start(format: Format) -> Result<(), String> {
+/// Starts logging, and gives a journal its events. The error is one line.
+pub fn start(format: Format, journal: Option<Arc<Journal>>) -> Result<(), String> {
     let style = Style {
         format,
         colour: io::stderr().is_terminal(),
         journal: journal_listens(),
     };
-    let subscriber = subscriber(style, filter(|name| env::var(name))?, io::stderr);
+    let lines = lines(style, filter(|name| env::var(name))?, io::stderr);
+    let subscriber = registry().with(lines).with(journal.map(line::layer));
     // Takes in what aya says through `log`, too: the fast path's sampled packets come that way.
     subscriber.try_init().map_err(|error| error.to_string())
 }
@@ -75,34 +78,33 @@ fn journal_listens() -> bool {
         .is_ok_and(|error| stream == format!("{}:{}", error.dev(), error.ino()))
 }
 
-fn subscriber<W>(style: Style, filter: EnvFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+/// Writes those lines that the filter lets through.
+fn lines<W>(style: Style, filter: EnvFilter, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let colour = style.colour && style.format == Format::Human;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         // Else it says on standard error that there is no writing to standard error, and panics when that fails.
         .log_internal_errors(false)
         .with_writer(Printable { writer, colour });
     match (style.format, style.journal) {
-        (Format::Json, _) => Box::new(lines.json().flatten_event(true).finish()),
-        (Format::Human, false) => Box::new(
-            lines
-                .compact()
-                .fmt_fields(Sentence)
-                .with_target(false)
-                .finish(),
-        ),
-        (Format::Human, true) => Box::new(
-            lines
-                .compact()
-                .fmt_fields(Sentence)
-                .with_target(false)
-                .without_time()
-                .finish(),
-        ),
+        (Format::Json, _) => {
+            let lines = lines
+                .json()
+                .flatten_event(true)
+                .fmt_fields(JsonFields::new());
+            Box::new(lines.with_filter(filter))
+        }
+        (Format::Human, false) => {
+            let lines = lines.compact().fmt_fields(Sentence).with_target(false);
+            Box::new(lines.with_filter(filter))
+        }
+        (Format::Human, true) => {
+            let lines = lines.compact().fmt_fields(Sentence).with_target(false);
+            Box::new(lines.without_time().with_filter(filter))
+        }
     }
 }
 
@@ -153,6 +155,8 @@ impl Visit for Fields {
         let value = printable::line(&format!("{value:?}")).into_owned();
         match field.name() {
             "message" => self.message = value,
+            // Its kind, which the sentence says in other words.
+            line::FIELD => {}
             name => self.others.push((name, value)),
         }
     }
@@ -200,7 +204,7 @@ impl<W: io::Write> io::Write for Printable<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -218,7 +222,8 @@ mod tests {
             move || Writer(written.clone())
         };
         let filter = filter(|_| Err(VarError::NotPresent)).unwrap();
-        tracing::subscriber::with_default(subscriber(style, filter, writer), log);
+        let subscriber = registry().with(lines(style, filter, writer));
+        tracing::subscriber::with_default(subscriber, log);
         let written = written.lock().unwrap();
         String::from_utf8(written.clone()).unwrap()
     }

@@ -22,7 +22,7 @@ pub enum Which {
 
 impl Which {
     /// Their indices, in a configuration of N mirrors.
-    fn of(&self, mirrors: usize) -> Vec<usize> {
+    pub fn of(&self, mirrors: usize) -> Vec<usize> {
         match self {
             Self::All => (0..mirrors).collect(),
             Self::These(these) => these.iter().copied().collect(),
@@ -217,6 +217,11 @@ impl Roster {
             stores.extend(plan.set_addresses(config, pool, number as u8, family, &up));
         }
         stores
+    }
+
+    /// Whether new clients are sent to a mirror.
+    pub fn is_in_service(&self, mirror: usize) -> bool {
+        self.mirrors[mirror].is_in_service()
     }
 
     /// Whether a pool has a mirror left that new clients are sent to.

@@ -1,5 +1,5 @@
 //! Everything that survives a restart, in one redb file: overrides, imported lists, words on mirrors, last results of
-//! checks, tokens of ACME challenges, block rules, and members of catalogs.
+//! checks, tokens of ACME challenges, block rules, members of catalogs, and the history of events.
 //!
 //! The file knows pools and mirrors by their ids, never by number, so an edit of the configuration that moves or
 //! renames one does not make an entry mean another. An entry for a pool or a mirror that the configuration lacks stays
@@ -14,15 +14,18 @@
 //! - `alone`: the state as a store of its own, which a node alone has
 //! - `fleet`: how far this node has followed the store of its fleet, and edits of this node alone
 //! - `own`: values of this node that no other one of a fleet has
+//! - `events`: the history of events
 
 mod alone;
 mod change;
+mod events;
 mod fleet;
 mod keep;
 mod kinds;
 mod own;
 
 pub use change::{Change, Item};
+pub use events::{Kept, Out};
 pub use fleet::{Local, Membership};
 pub use kinds::{CookieSecrets, Import, KeptBlock, Override, Serials, Token};
 
@@ -190,10 +193,19 @@ impl State {
     /// Uses the database. One that a write has failed in (the disk was full) refuses everything from
     /// then on, and is as it was before that write once it is opened again.
     fn with<T>(&self, work: impl Fn(&Database) -> Result<T, Problem>) -> Result<T, Error> {
+        self.using(|| fault::point("state"), work)
+    }
+
+    /// Uses the database as [`State::with`] does, if `first` succeeds.
+    fn using<T>(
+        &self,
+        first: impl Fn() -> io::Result<()>,
+        work: impl Fn(&Database) -> Result<T, Problem>,
+    ) -> Result<T, Error> {
         let mut open = lock(&self.database);
         let _use = Use::of(self);
         let mut attempt = || -> Result<T, Problem> {
-            fault::point("state")?;
+            first()?;
             let database = match open.take() {
                 Some(database) => database,
                 None => open_or_make(&self.path)?,
@@ -535,6 +547,8 @@ fn make_tables(database: &Database) -> Result<(), Problem> {
         transaction.open_table(FLEET)?;
         transaction.open_table(OTHERS)?;
         transaction.open_table(own::OWN)?;
+        transaction.open_table(events::EVENTS)?;
+        transaction.open_table(events::OUT)?;
     }
     transaction.commit()?;
     Ok(())

@@ -47,7 +47,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<()> {
     // It was started as /proc/self/exe.
     let _ = nix::sys::prctl::set_name(c"geodns-hold");
-    logs::start(logs::Format::Human).map_err(anyhow::Error::msg)?;
+    logs::start(logs::Format::Human, None).map_err(anyhow::Error::msg)?;
     // Devices and routes take no other.
     capability::keep_only(&[Capability::CAP_NET_ADMIN])?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -21,6 +21,7 @@ use crate::base::lock::lock;
 use crate::config::Announce;
 use crate::control::announce::ROUTING;
 use crate::daemon::Daemon;
+use crate::event::Kind;
 use crate::serve::Endpoint;
 
 /// A daemon that has said nothing for this many intervals is taken for dead by the holder.
@@ -228,9 +229,23 @@ impl<'a> Rounds<'a> {
             };
             match state {
                 State::Up | State::Waiting => {
-                    tracing::info!(state = name, cause = why, "announced as {name}{because}");
+                    let event = Kind::Announce.name();
+                    tracing::info!(
+                        event,
+                        state = name,
+                        cause = why,
+                        "announced as {name}{because}"
+                    );
                 }
-                _ => tracing::warn!(state = name, cause = why, "announced as {name}{because}"),
+                _ => {
+                    let event = Kind::Announce.name();
+                    tracing::warn!(
+                        event,
+                        state = name,
+                        cause = why,
+                        "announced as {name}{because}"
+                    );
+                }
             }
         } else if state == State::Waiting && seen.why != why {
             tracing::warn!(state = state.name(), cause = why, "not announced: {why}");

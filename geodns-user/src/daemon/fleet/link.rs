@@ -444,12 +444,13 @@ impl Link {
         if before == condition {
             return;
         }
+        let event = crate::event::Kind::Fleet.name();
         match &condition {
-            Condition::Following => tracing::info!("fleet: this node has all commits"),
+            Condition::Following => tracing::info!(event, "fleet: this node has all commits"),
             Condition::Broken(trouble) => {
-                tracing::warn!(cause = %trouble, "fleet: {trouble}; answers go on, edits are refused");
+                tracing::warn!(event, cause = %trouble, "fleet: {trouble}; answers go on, edits are refused");
             }
-            Condition::Stopped(why) => tracing::error!(cause = why, "fleet: {why}"),
+            Condition::Stopped(why) => tracing::error!(event, cause = why, "fleet: {why}"),
             Condition::NotJoined => tracing::warn!(
                 "fleet: this node is in no fleet yet: `geodns fleet init` makes the fleet, `geodns fleet join` joins it"
             ),

@@ -19,6 +19,7 @@ use crate::control::rollout::{
 use crate::daemon::Daemon;
 use crate::daemon::control::Control;
 use crate::daemon::force::{internal, milliseconds};
+use crate::event::Kind;
 use crate::fault;
 use crate::files;
 use crate::fleet::bundle::{self, Bundle, Manifest};
@@ -180,6 +181,7 @@ impl Daemon {
             }
             (Some(Act::GoBack), _) => {
                 tracing::error!(
+                    event = Kind::Rollout.name(),
                     "fleet: no word of the fleet on the bundle on trial: this node goes back by itself"
                 );
                 part.local.go_back(false);
@@ -343,7 +345,8 @@ impl Daemon {
         let _ = fault::point("fleet: a bundle in force");
         part.baseline = (all, bad, share(bad, all));
         let shown = bundle.as_deref().unwrap_or("its own file");
-        tracing::info!(bundle, "fleet: this node runs {shown}");
+        let event = Kind::Rollout.name();
+        tracing::info!(event, bundle, "fleet: this node runs {shown}");
         let databases = match &bundle {
             Some(id) => {
                 let geography = Arc::clone(&self.world.load().inputs.geography);
@@ -435,6 +438,7 @@ impl Daemon {
             return;
         };
         tracing::info!(
+            event = Kind::Rollout.name(),
             rollout = next.number,
             "fleet: rollout {} of bundle {}: {}",
             next.number,

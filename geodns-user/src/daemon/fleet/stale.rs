@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::link::{Condition, Link};
 use crate::base::clock::now_unix_ms;
 use crate::daemon::Daemon;
+use crate::event::Kind;
 use crate::state::{Error, State};
 use crate::supervise::Never;
 
@@ -50,9 +51,12 @@ impl Daemon {
         if self.server.set_silent(is_silent) != is_silent {
             match is_silent {
                 true => tracing::error!(
+                    event = Kind::Fleet.name(),
                     "fleet: this node has had no store for longer than fleet.max_stale: it answers nobody until it has"
                 ),
-                false => tracing::info!("fleet: this node answers again"),
+                false => {
+                    tracing::info!(event = Kind::Fleet.name(), "fleet: this node answers again")
+                }
             }
         }
         is_silent

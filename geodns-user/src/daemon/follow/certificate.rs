@@ -7,6 +7,7 @@ use crate::base::complaint::Error;
 use crate::certificate::{Certificate, Contents};
 use crate::config::DnsOverTls;
 use crate::daemon::Daemon;
+use crate::event::Kind;
 use crate::supervise::Never;
 
 impl Daemon {
@@ -49,12 +50,17 @@ impl Daemon {
             Ok(certificate) => {
                 self.server.set_certificate(Some(Arc::new(certificate)));
                 let file = tls.certificate.display();
-                tracing::info!(%file, "read again: {file}");
+                tracing::info!(event = Kind::Reload.name(), %file, "read again: {file}");
                 Ok(())
             }
             Err(error) => {
                 let line = error.to_string();
-                tracing::error!(cause = line, "the certificate stays as it was: {line}");
+                let event = Kind::Reload.name();
+                tracing::error!(
+                    event,
+                    cause = line,
+                    "the certificate stays as it was: {line}"
+                );
                 Err(line)
             }
         }

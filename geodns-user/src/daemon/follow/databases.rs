@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
+use crate::event::Kind;
 use crate::geo::Geography;
 use crate::geo::mmdb::Fingerprint;
 use crate::state;
@@ -51,6 +52,7 @@ impl Daemon {
                 let files: Vec<_> = files.collect();
                 let files = files.join(", ");
                 tracing::info!(
+                    event = Kind::Reload.name(),
                     files,
                     plan = generation,
                     "read again: {files}; plan {generation}"
@@ -60,6 +62,7 @@ impl Daemon {
             Err(failure) => {
                 let line = failure.to_string();
                 tracing::error!(
+                    event = Kind::Reload.name(),
                     cause = line,
                     "the GeoIP databases stay as they were: {line}"
                 );

@@ -23,5 +23,5 @@ mod world;
 pub use change::{Changes, internal, milliseconds};
 pub use durably::durably;
 pub use edit::{Edit, Ready, Took};
-pub use service::{InService, News};
+pub use service::{InService, News, pools_of};
 pub use upkeep::Upkeep;

@@ -15,9 +15,11 @@ use crate::base::lock::{lock, write};
 use crate::config::{Config, Fail};
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
+use crate::event::Kind;
 use crate::health::{Event, Trouble, Verdict};
 use crate::kernel;
-use crate::service::{Condition, Findings, Roster, Standings, Votes, Which, put};
+use crate::service::{Condition, Findings, Roster, Standings, Votes, Which, in_service, put};
+use crate::state::Out;
 use crate::world::World;
 
 /// News that may move a mirror in or out of service.
@@ -57,13 +59,16 @@ pub struct Current {
     flipped: bool,
     /// Pools without a mirror in service, as the log has it.
     unserved: BTreeSet<String>,
+    /// Mirrors that are out of service as the events have it, and pools that were out when the process started.
+    out: Out,
 }
 
 impl InService {
     /// The state before the first answer.
-    pub fn new(standings: Standings, findings: Findings, news: Sender<News>) -> Self {
+    pub fn new(standings: Standings, findings: Findings, out: Out, news: Sender<News>) -> Self {
         let current = Current {
             findings,
+            out,
             ..Current::default()
         };
         Self {
@@ -90,26 +95,47 @@ impl InService {
     }
 }
 
-/// Logs pools that have lost their last mirror, or have one again. `unserved` has those that the log knows of.
-fn log_pools(config: &Config, roster: &Roster, unserved: &mut BTreeSet<String>) {
+/// Logs pools that have lost their last mirror, or have one again. `unserved` has those that the log knows of, `out` those
+/// that the process before knew of.
+fn log_pools(
+    config: &Config,
+    roster: &Roster,
+    unserved: &mut BTreeSet<String>,
+    out: &mut BTreeSet<String>,
+) {
     for (number, pool) in config.pools.iter().enumerate() {
         let id = pool.id.as_str();
         let is_served = pool.of.is_some() || roster.is_served(config, number);
-        if is_served && unserved.remove(id) {
+        if is_served && unserved.remove(id) | out.remove(id) {
             tracing::info!(
+                event = Kind::PoolIn.name(),
                 pool = id,
                 state = "served",
                 "pool {id}: a mirror is in service again"
             );
         } else if !is_served && unserved.insert(id.to_owned()) {
             let does = without_mirrors(config, pool);
+            // The process before may have told of it.
+            let event = (!out.contains(id)).then_some(Kind::PoolOut.name());
             tracing::warn!(
+                event,
                 pool = id,
                 state = "unserved",
                 "pool {id}: no mirror is in service: {does}"
             );
         }
     }
+}
+
+/// Ids of the pools that hold a mirror, for a field.
+pub fn pools_of(config: &Config, mirror: &str) -> String {
+    let holds = |pool: &&crate::config::Pool| {
+        let mut mirrors = pool.mirrors.iter();
+        pool.of.is_none() && mirrors.any(|&other| config.mirrors[other].id == mirror)
+    };
+    let ids = config.pools.iter().filter(holds);
+    let ids: Vec<_> = ids.map(|pool| pool.id.as_str()).collect();
+    ids.join(",")
 }
 
 /// Says what a pool does without a mirror in service.
@@ -187,9 +213,58 @@ impl Daemon {
             }
         }
         self.readdress(current, &roster, &world, &readdressed, false)?;
-        log_pools(config, &roster, &mut current.unserved);
+        self.log_mirrors(config, &roster, current, which, now);
+        let Current { unserved, out, .. } = &mut *current;
+        log_pools(config, &roster, unserved, &mut out.pools);
         current.roster = roster;
         Ok(())
+    }
+
+    /// Logs mirrors that have gone out of service, or have come back.
+    fn log_mirrors(
+        &self,
+        config: &Config,
+        roster: &Roster,
+        current: &mut Current,
+        which: &Which,
+        now: u64,
+    ) {
+        let Current { findings, out, .. } = current;
+        for number in which.of(config.mirrors.len()) {
+            let mirror = &config.mirrors[number];
+            let id = mirror.id.as_str();
+            let is_in = roster.is_in_service(number);
+            if is_in != out.mirrors.contains(id) {
+                continue;
+            }
+            let standing = self.in_service.standings().get(id).cloned();
+            let (_, cause) = in_service(mirror, &standing.unwrap_or_default(), findings, now);
+            let pools = pools_of(config, id);
+            match is_in {
+                true => {
+                    out.mirrors.remove(id);
+                    let event = Kind::MirrorIn.name();
+                    tracing::info!(
+                        event,
+                        mirror = id,
+                        pools,
+                        cause,
+                        "mirror {id} comes into service: {cause}"
+                    );
+                }
+                false => {
+                    out.mirrors.insert(id.to_owned());
+                    let event = Kind::MirrorOut.name();
+                    tracing::warn!(
+                        event,
+                        mirror = id,
+                        pools,
+                        cause,
+                        "mirror {id} goes out of service: {cause}"
+                    );
+                }
+            }
+        }
     }
 
     /// Brings the addresses in mirrors' answers up to date, in those families that have one that is up,

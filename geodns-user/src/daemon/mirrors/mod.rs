@@ -420,7 +420,7 @@ impl crate::control::mirror::Service for Control {
 
     async fn mirror_health(&self, id: String, change: SetHealth) -> Result<MirrorChanged, Failure> {
         let change = move |daemon: &Daemon| daemon.set_health(&id, &change);
-        self.edit("mirror set-health", change, audit::mirror).await
+        self.edit("mirror set-health", change, audit::health).await
     }
 
     async fn mirror_health_clear(
@@ -429,6 +429,6 @@ impl crate::control::mirror::Service for Control {
         address: Option<IpAddr>,
     ) -> Result<MirrorChanged, Failure> {
         let change = move |daemon: &Daemon| daemon.clear_health(&id, address);
-        self.edit("mirror set-health", change, audit::mirror).await
+        self.edit("mirror set-health", change, audit::health).await
     }
 }

@@ -13,7 +13,7 @@ use crate::base::clock::now_unix_ms;
 use crate::config::Config;
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
-use crate::daemon::force::News;
+use crate::daemon::force::{News, pools_of};
 use crate::fault;
 use crate::health::{self, Event, Feed, Target, Trouble, Verdict};
 use crate::service::{Which, targets};
@@ -68,17 +68,6 @@ fn log(config: &Config, mirror: &crate::config::Mirror, event: &Event) {
             );
         }
     }
-}
-
-/// Ids of the pools that hold a mirror, for a field.
-fn pools_of(config: &Config, mirror: &str) -> String {
-    let holds = |pool: &&crate::config::Pool| {
-        let mut mirrors = pool.mirrors.iter();
-        pool.of.is_none() && mirrors.any(|&other| config.mirrors[other].id == mirror)
-    };
-    let ids = config.pools.iter().filter(holds);
-    let ids: Vec<_> = ids.map(|pool| pool.id.as_str()).collect();
-    ids.join(",")
 }
 
 impl Daemon {

@@ -49,6 +49,8 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     let Loaded {
         config,
         state,
+        events,
+        out,
         kept,
         standings,
         world,
@@ -139,6 +141,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         started: Instant::now(),
         world,
         state,
+        events,
         server,
         counters: kernel.as_ref().map(Kernel::counters),
         sight,
@@ -146,7 +149,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         changes: Changes::default(),
         fleet,
         upkeep: Upkeep::default(),
-        in_service: InService::new(standings, findings, tell),
+        in_service: InService::new(standings, findings, out, tell),
         report: Report {
             not_listening: NotListening::new(nowhere),
             not_loaded,

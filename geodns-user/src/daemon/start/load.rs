@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use crate::config::{self, Config, Mode, ZoneFile};
+use crate::daemon::event::Events;
 use crate::daemon::inputs::{end_trial, load_running, read, warn_of};
 use crate::daemon::zones::{self, acme, catalogs};
 use crate::daemon::{Options, mirrors, overrides, privileges};
+use crate::event::Journal;
 use crate::health::Feed;
 use crate::kernel::{self, bpffs};
 use crate::service::Standings;
-use crate::state::State;
+use crate::state::{Out, State};
 use crate::transfer::kept::KeptZones;
 use crate::world::{Warning, World};
 use crate::zone::Zones;
@@ -18,6 +20,9 @@ use crate::zone::Zones;
 pub struct Loaded {
     pub config: Arc<Config>,
     pub state: State,
+    pub events: Events,
+    /// Mirrors and pools that are out by the history.
+    pub out: Out,
     pub kept: KeptZones,
     pub standings: Standings,
     pub world: World,
@@ -27,10 +32,12 @@ pub struct Loaded {
 }
 
 /// Reads the configuration, the state and every file, compiles the world, and gives up privileges.
-pub fn load(options: &Options) -> anyhow::Result<Loaded> {
+pub fn load(options: &Options, journal: Arc<Journal>) -> anyhow::Result<Loaded> {
     end_trial(options)?;
     let config = load_running(options)?;
     let state = State::open(&config.state)?;
+    let (last, out) = state.begin_events()?;
+    let events = Events::new(journal, last);
     let kept = KeptZones::beside(&config.state);
     let members = state.members()?;
     let of = config.clone();
@@ -62,6 +69,8 @@ pub fn load(options: &Options) -> anyhow::Result<Loaded> {
     Ok(Loaded {
         config,
         state,
+        events,
+        out,
         kept,
         standings,
         world,

@@ -20,6 +20,7 @@ use super::report::systemd;
 use super::stop::{self, StopBy};
 use super::{Daemon, Options};
 use crate::control::by::By;
+use crate::event::Journal;
 use crate::heap;
 use crate::observe::logs;
 use crate::supervise;
@@ -32,11 +33,12 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         true => logs::Format::Json,
         false => logs::Format::Human,
     };
-    logs::start(format).map_err(anyhow::Error::msg)?;
+    let journal = Arc::new(Journal::default());
+    logs::start(format, Some(Arc::clone(&journal))).map_err(anyhow::Error::msg)?;
     supervise::log_panics();
     heap::set_up();
 
-    let loaded = load::load(&options)?;
+    let loaded = load::load(&options, journal)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,6 +15,7 @@ use crate::daemon::control::Control;
 use crate::daemon::listen;
 use crate::daemon::report::systemd;
 use crate::daemon::stop::Parts;
+use crate::event::Kind;
 use crate::kernel::follow::Follow;
 use crate::service::Which;
 use crate::supervise::{Never, forever};
@@ -49,7 +50,11 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
     daemon.follow_zones(None);
     let announcing = daemon.start_announcing().context("cannot start a thread")?;
     let listening = listen::addresses(&daemon.listening.lock().await.endpoints);
-    tracing::info!("ready: {}", daemon.announcement(&listening));
+    tracing::info!(
+        event = Kind::Start.name(),
+        "ready: {}",
+        daemon.announcement(&listening)
+    );
     let parts = Parts {
         tasks,
         heeding,
@@ -73,6 +78,7 @@ impl Daemon {
         start("certificate", |daemon| {
             Box::pin(daemon.follow_certificate())
         });
+        start("history", |daemon| Box::pin(daemon.keep_history()));
         start("findings", |daemon| Box::pin(daemon.keep_findings()));
         start("tokens", |daemon| Box::pin(daemon.follow_tokens()));
         start("catalogs", |daemon| Box::pin(daemon.follow_catalogs()));

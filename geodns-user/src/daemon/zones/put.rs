@@ -16,6 +16,7 @@ use crate::config::{Config, ZoneFile};
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
 use crate::daemon::force::internal;
+use crate::event::Kind;
 use crate::kernel;
 use crate::transfer::kept::KeptZones;
 use crate::world::World;
@@ -33,7 +34,8 @@ pub fn kept(on_disk: &KeptZones, zone: &ZoneFile) -> Option<Arc<Zone>> {
     let expires = kept.checked + kept.zone.expire();
     if expires <= SystemTime::now() {
         let apex = &zone.name;
-        warn!(zone = %apex, "{apex}: what was kept of it has expired: SERVFAIL until it is transferred");
+        let event = Kind::ZoneExpired.name();
+        warn!(event, zone = %apex, "{apex}: what was kept of it has expired: SERVFAIL until it is transferred");
         return None;
     }
     Some(Arc::new(kept.zone))

@@ -36,6 +36,7 @@ use crate::base::name::Name;
 use crate::config::{Config, Member, Peer};
 use crate::control::problem::Failure;
 use crate::daemon::Daemon;
+use crate::event::Kind;
 use crate::serve::Notice;
 use crate::supervise::{Never, forever};
 use crate::transfer::budget::{Budget, Limits, Share, TooLarge};
@@ -310,6 +311,8 @@ struct Look {
     share: Share,
     /// The record that was last logged as left out of it.
     left_out: Option<Stranger>,
+    /// Whether it has expired, and nothing has come since.
+    expired: bool,
     /// Attempts since `checked` that have failed.
     failed: u32,
     /// When to look again.
@@ -367,6 +370,7 @@ impl Look {
             tcp: HashSet::new(),
             share,
             left_out: None,
+            expired: false,
             failed: 0,
             // All at once would be a burst.
             next: Instant::now() + jitter(Duration::from_millis(500)),
@@ -511,7 +515,10 @@ impl Look {
         );
         match is_told && self.failed > 1 {
             true => debug!(zone = %self.apex, cause = said, "{line}"),
-            false => warn!(zone = %self.apex, cause = said, "{line}"),
+            false => {
+                let event = (self.failed == 1).then_some(Kind::ZoneFailed.name());
+                warn!(event, zone = %self.apex, cause = said, "{line}");
+            }
         }
     }
 
@@ -672,7 +679,9 @@ impl Look {
         let Some(zone) = self.zone() else {
             return Err("the zone has gone meanwhile".to_owned());
         };
+        let had_expired = std::mem::take(&mut self.expired);
         info!(
+            event = had_expired.then_some(Kind::ZoneBack.name()),
             zone = %self.apex,
             primary = %peer,
             serial = zone.serial(),
@@ -752,7 +761,9 @@ impl Look {
 
     /// Puts an empty zone in the place of the one that has expired.
     async fn expire(&mut self) {
+        self.expired = true;
         error!(
+            event = Kind::ZoneExpired.name(),
             zone = %self.apex,
             "{}: expired, no primary has answered for too long: SERVFAIL until one does",
             self.apex

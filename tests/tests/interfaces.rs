@@ -300,7 +300,18 @@ fn a_change_of_a_card_under_the_program_is_told() -> Result<()> {
     pair.server.ip("link set eth0 mtu 3000")?;
     daemon.logged("eth0: its MTU is 3000, and was 1500 when the program was attached")?;
     daemon.logged("ip link set dev eth0 mtu 1500")?;
+    let changed = daemon.json("status")?["changed_settings"].take();
+    ensure!(
+        changed[0]["interface"] == "eth0" && changed[0]["harmful"] == true,
+        "{changed}"
+    );
+    let said = "its MTU is 3000, and was 1500";
+    ensure!(daemon.ok("status")?.contains(said));
+
+    let line = daemon.exits("status --check", &[1])?;
+    ensure!(line.contains(said), "{line}");
     pair.server.ip("link set eth0 mtu 1500")?;
     daemon.logged("eth0: its MTU is 1500 again")?;
+    daemon.ok("status --check")?;
     daemon.stop()
 }

@@ -64,6 +64,8 @@ pub fn text(status: Status, verbose: bool) -> String {
                 .into_iter()
                 .map(|blind| ("blind", blind.message)),
         );
+        let changed = status.changed_settings.into_iter();
+        lines.extend(changed.map(|changed| ("changed", changed.message)));
         lines.push((
             "kernel",
             format!(
@@ -261,6 +263,9 @@ fn troubles(status: &Status) -> Vec<(Level, String)> {
     for blind in &status.blind {
         add(Level::Warning, blind.message.clone());
     }
+    for changed in status.changed_settings.iter().filter(|of| of.harmful) {
+        add(Level::Warning, changed.message.clone());
+    }
     if let Some(error) = &status.last_error {
         add(Level::Warning, error.clone());
     }
@@ -343,7 +348,7 @@ pub fn reloaded(reloaded: Reloaded) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::status::{Blind, FleetLine, Interface, WaitingInterface};
+    use crate::control::status::{Blind, ChangedSetting, FleetLine, Interface, WaitingInterface};
 
     fn status() -> Status {
         Status {
@@ -403,6 +408,18 @@ mod tests {
             }]),
             warning
         );
+        let changed = |harmful| ChangedSetting {
+            interface: "eth0".to_owned(),
+            harmful,
+            message: "eth0: its MTU is another".to_owned(),
+        };
+        for (harmful, expected) in [(true, &warning[..]), (false, &[])] {
+            let status = Status {
+                changed_settings: vec![changed(harmful)],
+                ..status()
+            };
+            assert_eq!(troubles(&status).len(), expected.len());
+        }
         let nowhere = |of: &mut Status| {
             of.listen.clear();
             of.not_listening = vec!["no address to listen on".to_owned()];

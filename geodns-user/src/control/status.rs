@@ -97,6 +97,9 @@ pub struct Status {
     /// Interfaces that it is attached to, and whose queries it does not see.
     #[serde(default)]
     pub blind: Vec<Blind>,
+    /// Settings of interfaces that are not what they were when the program was attached.
+    #[serde(default)]
+    pub changed_settings: Vec<ChangedSetting>,
     /// Counts of what is in the plan.
     pub zones: u64,
     /// Zones that are there because a catalog lists them (RFC 9432).
@@ -205,6 +208,17 @@ pub struct Blind {
     pub message: String,
 }
 
+/// A setting of an interface that somebody has changed since the program was attached: MTU, LRO, number of channels.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangedSetting {
+    /// Name of the interface.
+    pub interface: String,
+    /// Whether it may keep the program from answering.
+    pub harmful: bool,
+    /// The setting, as it is and as it was, and the command that takes the change back where it is harmful.
+    pub message: String,
+}
+
 /// A prefix table.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AtlasStatus {
@@ -300,6 +314,7 @@ mod tests {
                 waiting_interfaces: Vec::new(),
                 not_loaded: None,
                 blind: Vec::new(),
+                changed_settings: Vec::new(),
                 zones: 1,
                 members: 0,
                 signed_zones: Vec::new(),

@@ -22,7 +22,7 @@ use crate::kernel::netdev::Netdevs;
 use crate::serve::Endpoint;
 use crate::supervise::Never;
 
-/// How often to look after the links when no change is reported.
+/// How often to look after the links when no change is reported: an event may get lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The same while an interface refuses the program.
 const LOOK_FOR_REFUSED: Duration = Duration::from_secs(10);
@@ -164,7 +164,11 @@ impl Daemon {
                 true => LOOK_FOR_REFUSED,
                 false => LOOK_AGAIN,
             };
-            let _ = tokio::time::timeout(look_again, follow.changed()).await;
+            if follow.changed(look_again).await
+                && let Some(sight) = &self.sight
+            {
+                sight.look_at_cards();
+            }
             self.listening.lock().await.netlink = follow.netlink();
             if let Err(error) = self.follow_interfaces().await {
                 tracing::warn!("{error:#}");

@@ -1,7 +1,9 @@
-//! Notices when the program does not see the queries of an interface that it is attached to.
+//! Notices when the program does not see the queries of an interface that it is attached to, and when somebody changes
+//! a card under it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use geodns_common::verdict::Fate;
@@ -9,9 +11,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Daemon;
 use crate::base::lock::lock;
-use crate::control::status::{Blind, InterfaceStats};
+use crate::control::status::{Blind, ChangedSetting, InterfaceStats};
 use crate::event::Kind;
-use crate::kernel::drift::{Change, Drift};
+use crate::kernel::drift::Drift;
 use crate::kernel::drivers::Facts;
 use crate::kernel::ethtool;
 use crate::kernel::intake::{Intake, intakes};
@@ -21,12 +23,18 @@ use crate::kernel::{self, Kernel};
 use crate::observe::blindness::{self, Counts, Looks, News};
 use crate::supervise::Never;
 
+/// How often the settings of cards are read when the kernel tells of no change: it does not tell when somebody changes
+/// the number of channels.
+const LOOK_AT_CARDS: Duration = Duration::from_secs(300);
+
 /// The counters of interfaces, and what looks at them have found.
 pub struct Sight {
     traffic: Traffic,
     intakes: ArcSwap<Vec<Intake>>,
     looks: Mutex<Looks>,
     drift: Mutex<Drift>,
+    /// When the settings of cards were read; `None`: they are to be read.
+    looked_at: Mutex<Option<Instant>>,
 }
 
 impl Sight {
@@ -37,6 +45,7 @@ impl Sight {
             intakes: ArcSwap::default(),
             looks: Mutex::default(),
             drift: Mutex::default(),
+            looked_at: Mutex::default(),
         };
         sight.follow(kernel, netdevs);
         Ok(sight)
@@ -48,19 +57,30 @@ impl Sight {
         let attached = attached.map(|at| (&*at.name, at.ifindex, at.generic));
         self.intakes.store(Arc::new(intakes(attached, netdevs)));
         let native = kernel.attached().iter().filter(|at| !at.generic);
-        let cards = native.flat_map(|at| netdevs.runs_on(at.ifindex, false));
-        let facts = cards.map(|card| (card.ifindex, Facts::read(card, netdevs)));
-        for change in lock(&self.drift).follow(facts.collect()) {
-            let Change {
-                interface,
-                line,
-                is_harmful,
-            } = change;
-            match is_harmful {
+        let cards = || {
+            let cards = native.clone();
+            cards.flat_map(|at| netdevs.runs_on(at.ifindex, false))
+        };
+        let mut drift = lock(&self.drift);
+        let mut looked_at = lock(&self.looked_at);
+        let is_due = looked_at.is_none_or(|at| at.elapsed() >= LOOK_AT_CARDS);
+        if !is_due && drift.knows(cards().map(|card| card.ifindex)) {
+            return;
+        }
+        *looked_at = Some(Instant::now());
+        let facts = cards().map(|card| (card.ifindex, Facts::read(card, netdevs)));
+        for change in drift.follow(facts.collect()) {
+            let (interface, line) = (&change.interface, &change.line);
+            match change.is_harmful {
                 true => tracing::warn!(interface, "{line}"),
                 false => tracing::info!(interface, "{line}"),
             }
         }
+    }
+
+    /// Has the next [`follow`](Self::follow) read the settings of cards.
+    pub fn look_at_cards(&self) {
+        *lock(&self.looked_at) = None;
     }
 }
 
@@ -138,6 +158,20 @@ impl Daemon {
             message: blind.to_string(),
         });
         blind.collect()
+    }
+
+    /// The settings of cards that are not what they were when the program was attached.
+    pub fn changed_settings(&self) -> Vec<ChangedSetting> {
+        let Some(sight) = &self.sight else {
+            return Vec::new();
+        };
+        let changes = lock(&sight.drift).standing().into_iter();
+        let changes = changes.map(|change| ChangedSetting {
+            interface: change.interface,
+            harmful: change.is_harmful,
+            message: change.line,
+        });
+        changes.collect()
     }
 
     /// Counters of the interfaces that the program is attached to.

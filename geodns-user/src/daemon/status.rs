@@ -98,6 +98,7 @@ impl status::Service for Control {
             waiting_interfaces: waiting,
             not_loaded: daemon.report.not_loaded.clone(),
             blind: daemon.blind(),
+            changed_settings: daemon.changed_settings(),
             zones: world.zones.load().len() as u64,
             members: config.members().count() as u64,
             signed_zones: {

@@ -1,7 +1,7 @@
 //! Settings of interfaces that somebody changes while the program is attached: a driver may take the change, and then
 //! not run the program any more, or drop packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use super::drivers::{Facts, Finding, Level};
@@ -29,6 +29,19 @@ pub struct Change {
 }
 
 impl Drift {
+    /// Whether these are the interfaces that are followed.
+    pub fn knows(&self, interfaces: impl Iterator<Item = u32>) -> bool {
+        let interfaces: BTreeSet<u32> = interfaces.collect();
+        self.0.keys().eq(&interfaces)
+    }
+
+    /// The settings that are not what they were when the program was attached.
+    pub fn standing(&self) -> Vec<Change> {
+        let all = self.0.values();
+        all.flat_map(|of| changes(&of.attached, &of.attached, &of.last))
+            .collect()
+    }
+
     /// Compares the interfaces with what they were. One that is new, or not there any more, has not changed.
     pub fn follow(&mut self, now: BTreeMap<u32, Facts>) -> Vec<Change> {
         let mut before = mem::take(&mut self.0);
@@ -173,14 +186,17 @@ mod tests {
     /// The lines of a change, and of the way back.
     fn there_and_back(driver: &str, change: impl Fn(&mut Facts)) -> Vec<(bool, String)> {
         let mut drift = Drift::default();
-        let mut look = |facts: Facts| drift.follow([(3, facts)].into());
+        let mut look = |facts: Facts| (drift.follow([(3, facts)].into()), drift.standing());
         let mut changed = card(driver);
         change(&mut changed);
-        assert_eq!(look(card(driver)), []);
-        assert_eq!(look(card(driver)), []);
-        let mut all = look(changed.clone());
-        assert_eq!(look(changed), []);
-        all.extend(look(card(driver)));
+        assert_eq!(look(card(driver)).0, []);
+        assert_eq!(look(card(driver)), (vec![], vec![]));
+        let (mut all, standing) = look(changed.clone());
+        assert_eq!(standing, all);
+        assert_eq!(look(changed), (vec![], standing));
+        let (back, standing) = look(card(driver));
+        assert_eq!(standing, []);
+        all.extend(back);
         all.into_iter()
             .map(|change| (change.is_harmful, change.line))
             .collect()
@@ -269,6 +285,7 @@ mod tests {
     fn an_interface_that_comes_anew_has_not_changed() {
         let mut drift = Drift::default();
         assert_eq!(drift.follow([(3, card("veth"))].into()), []);
+        assert!(drift.knows([3].into_iter()) && !drift.knows([3, 4].into_iter()));
         assert_eq!(drift.follow(BTreeMap::new()), []);
         let other = Facts {
             mtu: 9000,

@@ -13,8 +13,6 @@ use crate::supervise::{Never, forever};
 
 /// Changes come in bursts; what follows is read once, when one is over.
 const SETTLE: Duration = Duration::from_millis(50);
-/// A look now and then, in case that an event got lost.
-const AT_LEAST: Duration = Duration::from_secs(60);
 
 /// A netlink connection: for questions, and for events.
 #[derive(Debug)]
@@ -68,12 +66,16 @@ impl Follow {
         self.netlink.borrow().clone()
     }
 
-    /// Returns when something may have changed since the last time.
-    pub async fn changed(&mut self) {
-        if let Ok(Ok(())) = tokio::time::timeout(AT_LEAST, self.changed.changed()).await {
+    /// Returns when the kernel has told of a change since the last time, or after a while at the latest. Whether it has
+    /// told.
+    pub async fn changed(&mut self, at_most: Duration) -> bool {
+        let told = tokio::time::timeout(at_most, self.changed.changed()).await;
+        let has_changed = matches!(told, Ok(Ok(())));
+        if has_changed {
             tokio::time::sleep(SETTLE).await;
             self.changed.mark_unchanged();
         }
+        has_changed
     }
 }
 

@@ -5,11 +5,13 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use geodns_common::abi::Settings;
+use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
 use geodns_tests::dns::{A, AAAA, ANY, Query, TXT};
 use geodns_tests::packet::{Frame, SERVER_MAC};
 use geodns_tests::real;
-use geodns_tests::rig::{Responder, Rig};
+use geodns_tests::rig::{Responder, Rig, With};
 
 use crate::figure::{Figure, quantile};
 
@@ -18,7 +20,8 @@ const CLIENT: &str = "20.1.2.3";
 /// The interface that frames of a test run come from.
 const LO: u32 = 1;
 const REPEAT: u32 = 500_000;
-/// Turns of a round in which the program is called directly, and by way of the stub.
+/// Turns of a round in which two programs take turns: the stub's callee and the stub, one that counts by mirror and one
+/// that does not.
 const STUB_TURNS: u32 = 50;
 
 /// Times each question, with the time that `restore` takes for itself taken off.
@@ -78,6 +81,25 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     let responder_fd = responder.instance.program()?.fd()?.try_clone()?;
     let stub = responder.stub()?;
     let mut stubbed = Vec::new();
+    let counted = real::counted()?;
+    let counted = counted.plan.read().expect("not poisoned");
+    let mut counting = responder.another(&*counted, counted.capacity(), 0)?;
+    let mut uncounted = responder.another(
+        &With::settings(
+            &*counted,
+            Settings {
+                mirror_pages: 0,
+                ..*counted.settings()
+            },
+        ),
+        counted.capacity(),
+        0,
+    )?;
+    let by_mirror = [
+        uncounted.program()?.fd()?.try_clone()?,
+        counting.program()?.fd()?.try_clone()?,
+    ];
+    let mut counts = Vec::new();
     for _ in 0..rounds {
         responder.heartbeat.beat();
         let (_, first, _) = &questions[0];
@@ -96,6 +118,19 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         }
         let [direct, through] = turns.map(|of| quantile(&of, 0.1));
         stubbed.push(through - direct);
+        let mut turns = [Vec::new(), Vec::new()];
+        for _ in 0..STUB_TURNS {
+            for (program, times) in by_mirror.iter().zip(&mut turns) {
+                times.push(time(
+                    &mut rig,
+                    program,
+                    &first.bytes(),
+                    REPEAT / STUB_TURNS,
+                )?);
+            }
+        }
+        let [without, with] = turns.map(|of| quantile(&of, 0.1));
+        counts.push(with - without);
         for ((what, frame, verdict), times) in questions.iter().zip(&mut times) {
             rig.set_template(&frame.bytes())?;
             // What is over the budget of passed packets takes as long, and is counted apart.
@@ -118,6 +153,7 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         figure("putting the query back".into(), bare),
         figure("bare reflector".into(), reflected),
         figure("the stub".into(), stubbed),
+        figure("counting by mirror".into(), counts),
     ];
     for ((what, ..), times) in questions.iter().zip(times) {
         figures.push(figure(format!("geodns, {what}"), times));

@@ -66,6 +66,11 @@ pub struct Settings {
     pub stop: u32,
     /// 1 if packets that are passed go to another program first.
     pub has_next: u32,
+    /// Pages of counters by mirror that each CPU has ([`MirrorPage`](crate::layout::MirrorPage)); 0: answers are not
+    /// counted by mirror.
+    pub mirror_pages: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
 /// The steps of the fast path, in their order.
@@ -189,6 +194,8 @@ impl Settings {
             tick: 0,
             stop: 0,
             has_next: 0,
+            mirror_pages: 0,
+            _pad: 0,
         }
     }
 
@@ -598,6 +605,12 @@ impl Pool {
     /// written in the meantime.
     pub const ANSWERS_OF_MIRROR: u32 = 4;
 
+    /// Number of a mirror among those of all pools: which counter is its own.
+    #[inline(always)]
+    pub const fn counter(&self, mirror: u32) -> u32 {
+        self.answers / Self::ANSWERS_OF_MIRROR + mirror
+    }
+
     /// Number of the answer in force of a mirror.
     #[inline(always)]
     pub fn answer(&self, mirror: u32, family: Family) -> u32 {
@@ -819,7 +832,7 @@ impl Seen {
 
 const _: () = {
     assert!(size_of::<Seen>() == 24);
-    assert!(size_of::<Settings>() == 496);
+    assert!(size_of::<Settings>() == 504);
     assert!(size_of::<Name>() == 32);
     assert!(size_of::<Soa>() == 248);
     assert!(size_of::<Zone>() == 512);

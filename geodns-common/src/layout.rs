@@ -13,6 +13,9 @@
 //! | SIGHTINGS | [`Sighting`] | a ring buffer of samples |
 //! | SKETCHES | [`Sketch`] | two sketches of who asks most; on each CPU |
 //!
+//! An instance that counts answers by mirror has a map of its own for that, MIRRORS, which is pinned, too: the next
+//! daemon goes on counting where this one was. Its pages are [`MirrorPage`]s.
+//!
 //! VLANs of an interface stand among the listen addresses, with their tags in place of an address. So the program
 //! answers a tagged frame only in a VLAN that exists, as the stack would. A priority tag without a VLAN counts as none.
 
@@ -27,7 +30,7 @@ pub const VERSION: u32 = 5 + LAYOUTS.len() as u32;
 
 /// Fingerprints of layouts, from that of version 6 on. Those of releases stay; another layout is appended. A test
 /// says which.
-pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0xb94e_a9fe_27b4_a369];
+pub const LAYOUTS: &[u64] = &[0x9f9b_a62e_9aff_135b, 0xcbdd_1132_9852_cf62];
 
 /// The maps that are pinned, and shared by all instances of the program.
 pub const MAPS: [&str; 8] = [
@@ -74,6 +77,24 @@ impl Traffic {
     pub const fn slot(ifindex: u32) -> u32 {
         ifindex & (TRAFFIC_SLOTS - 1)
     }
+}
+
+/// A page of MIRRORS: answers by the mirror that is first in them, one word for each mirror of each pool.
+///
+/// Of N pages that all mirrors take together, the map has N with the mirrors' ids, hashed by the daemon, then N with
+/// the answers that earlier instances counted, then N for each CPU.
+pub type MirrorPage = [u64; MIRROR_PAGE as usize];
+
+/// Words of a [`MirrorPage`], a power of two.
+pub const MIRROR_PAGE: u32 = 512;
+
+/// Times that MIRRORS has the pages of all mirrors beside those of CPUs.
+pub const MIRROR_PARTS: u32 = 2;
+
+/// The page of a CPU that a mirror is counted in, by its number among all pools' (`Pool::counter`).
+#[inline(always)]
+pub const fn mirror_page(pages: u32, cpu: u32, counter: u32) -> u32 {
+    (MIRROR_PARTS + cpu) * pages + counter / MIRROR_PAGE
 }
 
 /// Rules of all kinds, at the most: each has a counter in DROPPED.
@@ -386,6 +407,9 @@ mod tests {
         all.number("capture", Watch::CAPTURE.into());
 
         take!(all: Place { prefix, total, lead });
+        all.number("mirrors of a page", MIRROR_PAGE.into());
+        all.number("page of a mirror", mirror_page(3, 5, 1000).into());
+
         all.number("sketch", size_of::<Sketch>() as u64);
         all.number("rows", SKETCH_ROWS.into());
         all.number("bits", SKETCH_BITS.into());

@@ -592,6 +592,9 @@ fn answer_from<T: Tables>(scratch: &mut Scratch, tables: &T, pool: &Pool) -> Res
     if chosen == 0 {
         scratch.scope = 0;
     }
+    if tables.settings().mirror_pages != 0 {
+        scratch.counter = pool.counter(scratch.first_mirror());
+    }
     put_answers(scratch, tables, pool, query, chosen, end)
 }
 

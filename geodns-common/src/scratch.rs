@@ -103,6 +103,8 @@ pub struct Scratch {
     pub(crate) hashed: u32,
     /// The pool that was asked last.
     pub pool: u32,
+    /// The counter of the mirror that is first in the answer, where answers are counted by mirror.
+    pub counter: u32,
     /// The slot of the name that was found last.
     pub(crate) slot: u32,
     /// Octets of the message: the query's, and after an answer the response's.
@@ -158,6 +160,7 @@ impl Scratch {
             order: 0,
             hashed: 0,
             pool: 0,
+            counter: 0,
             slot: 0,
             message_len: 0,
             name_len: 0,

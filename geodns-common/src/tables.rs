@@ -76,6 +76,12 @@ pub trait Tables {
         &[]
     }
 
+    /// An id for each mirror of each pool, by [`Pool::counter`]: it stays the same in other plans, and is never 0.
+    /// None: answers are not counted by mirror.
+    fn mirror_ids(&self) -> &[u64] {
+        &[]
+    }
+
     /// Whether an address, in memory order, is one of [`Tables::exempt`].
     #[inline(always)]
     fn is_exempt(&self, _address: [u64; 2], _is_v6: bool) -> bool {

@@ -26,7 +26,7 @@ use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::{Seen, Stage};
-use geodns_common::layout::{Callee, Traffic};
+use geodns_common::layout::{self, Callee, Traffic};
 use geodns_common::limit;
 use geodns_common::opaque::opaque;
 use geodns_common::respond::respond;
@@ -49,6 +49,7 @@ pub fn geodns(ctx: XdpContext) -> u32 {
     let is_over_budget = verdict.has_budget() && is_over_budget(verdict);
     let counted = count(verdict, is_over_budget);
     count_traffic(&ctx, verdict, is_over_budget);
+    count_mirror(verdict);
     sample(verdict, counted);
     watch::report(&ctx, verdict);
     log(&ctx, verdict);
@@ -200,6 +201,29 @@ fn count_traffic(ctx: &XdpContext, verdict: Verdict, is_over_budget: bool) {
     let fate = opaque(fate as usize) & (Fate::COUNT - 1);
     // SAFETY: the index is masked; this CPU's copy is not written by another.
     unsafe { (*traffic).by_fate[fate] += 1 };
+}
+
+/// Counts an answer of a pool on this CPU, for the mirror that is first in it. Without `[metrics]` the verifier removes
+/// this.
+#[inline(always)]
+fn count_mirror(verdict: Verdict) {
+    let pages = maps::settings().mirror_pages;
+    if pages == 0 || !matches!(verdict, Verdict::Answered) {
+        return;
+    }
+    let Some(scratch) = maps::scratch() else {
+        return;
+    };
+    let counter = scratch.counter;
+    // SAFETY: the helper takes nothing.
+    let cpu = unsafe { aya_ebpf::helpers::bpf_get_smp_processor_id() };
+    let page = layout::mirror_page(pages, cpu, counter);
+    if let Some(page) = maps::MIRRORS.get_ptr_mut(page) {
+        // LLVM would drop the mask, which the verifier needs.
+        let word = opaque(counter as usize) & (layout::MIRROR_PAGE as usize - 1);
+        // SAFETY: the index is masked; this CPU's page is not written by another.
+        unsafe { (*page)[word] += 1 };
+    }
 }
 
 /// Keeps one in [`Seen::EVERY`] clients that were answered.

@@ -13,8 +13,8 @@ use geodns_common::abi::{Answer, Block, Name, Page, Pool, Row, Seen, Settings, S
 use geodns_common::address;
 use geodns_common::block::BlockTable;
 use geodns_common::layout::{
-    self, Cookies, Counters, Heartbeat, Listen, SIGHTINGS_OCTETS, SKETCH_ROWS, Sighting, Sketch,
-    TRAFFIC_SLOTS, Traffic,
+    self, Cookies, Counters, Heartbeat, Listen, MirrorPage, SIGHTINGS_OCTETS, SKETCH_ROWS,
+    Sighting, Sketch, TRAFFIC_SLOTS, Traffic,
 };
 use geodns_common::limit;
 use geodns_common::opaque::opaque_ref;
@@ -105,6 +105,9 @@ pub static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0)
 /// Packets by fate, by interface.
 #[map]
 pub static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(TRAFFIC_SLOTS, 0);
+/// Answers by mirror, on each CPU, if they are counted.
+#[map]
+pub static MIRRORS: Array<MirrorPage> = Array::with_max_entries(1, MMAPABLE);
 /// How long this program goes on answering.
 #[map]
 pub static HEARTBEAT: Array<Heartbeat> = Array::with_max_entries(1, MMAPABLE);

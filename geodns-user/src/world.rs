@@ -1,7 +1,9 @@
 //! One consistent configuration in force: every query is answered from it.
 //!
+//! - [`by_mirror`]: answers by mirror, as the slow path counts them
 //! - `warning`: warnings of likely mistakes
 
+pub mod by_mirror;
 mod warning;
 
 use std::collections::HashMap;
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
+use geodns_common::tables::Tables;
 
 use crate::base::complaint::{Error, Errors};
 use crate::base::lock::read;
@@ -21,6 +24,7 @@ use crate::steering::{self, Steering, Whereabouts};
 use crate::zone::{Zone, Zones};
 use crate::{geo, zone};
 
+use by_mirror::ByMirror;
 pub use warning::Warning;
 
 /// All inputs, read and valid, nothing compiled.
@@ -209,7 +213,10 @@ impl Inputs {
             message: error.to_string(),
         })?;
         self.geography.relax();
+        let ids = plan.mirror_ids();
+        let by_mirror = (!ids.is_empty()).then(|| Arc::new(ByMirror::new(ids)));
         Ok(World {
+            by_mirror,
             zones: ArcSwap::new(Arc::clone(&self.zones)),
             inputs: self.clone(),
             generation,
@@ -230,6 +237,8 @@ pub struct World {
     pub generation: u64,
     /// The plan.
     pub plan: RwLock<Plan>,
+    /// Answers of the slow path; `None`: they are not counted by mirror.
+    pub by_mirror: Option<Arc<ByMirror>>,
 }
 
 impl World {

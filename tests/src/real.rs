@@ -68,6 +68,11 @@ pub fn limited() -> Result<World> {
     ))
 }
 
+/// The same, with answers counted by mirror in place of a limit.
+pub fn counted() -> Result<World> {
+    compile(&format!("[metrics]\n{}", body(None)))
+}
+
 fn compile(body: &str) -> Result<World> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("geodns.toml");

@@ -147,10 +147,17 @@ pub fn verified(
     let plan = world.plan.read().expect("not poisoned");
     let [limiting, both] =
         [0, 1000].map(|log_every| responder.another(&*plan, plan.capacity(), log_every));
+    let counted = real::counted()?;
+    let counted = counted.plan.read().expect("not poisoned");
+    let counting = responder.another(&*counted, counted.capacity(), 0)?;
     let mut counts = vec![
         (
             "geodns".to_owned(),
             responder.instance.verified_instructions(),
+        ),
+        (
+            "geodns, counting by mirror".to_owned(),
+            counting.verified_instructions(),
         ),
         (
             "geodns, logging".to_owned(),

@@ -4,7 +4,8 @@
 //! Run by `BPF_PROG_TEST_RUN`, where a frame comes in by `lo` and has room to grow at its tail;
 //! what depends on that room is in the batteries over veth.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,15 +15,16 @@ use geodns::geo::Layers;
 use geodns::publish::Backend;
 use geodns::serve::{Identity, Transport};
 use geodns::world::{Inputs, World};
-use geodns_common::abi::{self, Row};
+use geodns_common::abi::{self, Family, Row};
 use geodns_common::layout::Listen;
 use geodns_common::respond::respond;
 use geodns_common::scratch::Scratch;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::Verdict;
-use geodns_tests::dns::{self, A, AAAA, Query};
+use geodns_tests::dns::{self, A, AAAA, ANY, Query, TXT};
 use geodns_tests::needs_root;
 use geodns_tests::packet::{CLIENT_MAC, Checksum, Frame, SERVER_MAC, checksum};
+use geodns_tests::real;
 use geodns_tests::rig::{Action, Outcome, Responder, With, verified};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use rand::rngs::StdRng;
@@ -213,6 +215,53 @@ fn every_program_is_within_the_verifiers_budget() -> Result<()> {
         println!("{name}: {count} instructions verified");
         ensure!(count > 0 && count < BUDGET, "{name}: {count} of {BUDGET}");
     }
+    Ok(())
+}
+
+#[test]
+fn an_answer_of_a_pool_is_counted_once_by_the_mirror_that_is_first_in_it() -> Result<()> {
+    needs_root!();
+    let world = real::counted()?;
+    let plan = world.plan.read().expect("not poisoned");
+    let mut responder = Responder::load(&*plan, plan.capacity())?;
+    responder.listen(&[(SERVER4.parse()?, LO, SERVER_MAC)])?;
+    let ids: Vec<u64> = plan.mirror_ids().to_vec();
+    let config = &world.inputs.config;
+    let steer = config.steers.iter();
+    let pool = steer.map(|steer| steer.pool).next().context("no pool")?;
+    let first = usize::try_from(plan.pools()[pool].counter(0))?;
+    let mut expected: HashMap<u64, u64> = ids.iter().map(|&id| (id, 0)).collect();
+    for client in 1..=200u8 {
+        let source = Ipv4Addr::new(client, 7, 1, 3);
+        let ask = |name: &str, qtype| {
+            let query = Query::new(name, qtype).bytes();
+            Frame::new(&source.to_string(), SERVER4, query).bytes()
+        };
+        for (qtype, family) in [(A, Family::V4), (AAAA, Family::V6)] {
+            let outcome = responder.run(&ask(real::NAME, qtype))?;
+            ensure!(outcome.verdict == Verdict::Answered, "{outcome:?}");
+            let mirrors = plan.select(pool, family, source.into()).mirrors;
+            *expected
+                .entry(ids[first + usize::from(mirrors[0])])
+                .or_default() += 1;
+        }
+        // Neither what is no pool's answer, nor what is passed.
+        for (name, qtype) in [
+            (real::NAME, TXT),
+            (real::NAME, ANY),
+            ("mail.example.org", A),
+            ("none.example.org", A),
+        ] {
+            let outcome = responder.run(&ask(name, qtype))?;
+            ensure!(outcome.verdict != Verdict::Answered, "{outcome:?}");
+        }
+    }
+    let counts = responder.instance.mirrors().context("nothing is counted")?;
+    ensure!(counts.by_id() == expected, "{counts:?}, not {expected:?}");
+    ensure!(
+        expected.values().filter(|&&count| count > 0).count() > 3,
+        "too few mirrors"
+    );
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub(super) struct File {
     pub block: Vec<Spanned<Block>>,
     #[serde(default)]
     pub control: Control,
+    pub metrics: Option<Metrics>,
     #[serde(default)]
     pub state: State,
     #[serde(default)]
@@ -203,6 +204,19 @@ pub(super) struct Block {
 pub(super) struct Control {
     /// Path of the Unix socket. Default: /run/geodns/control.sock.
     pub socket: Option<Spanned<String>>,
+}
+
+/// Numbers for Prometheus.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    /// Addresses with ports that Prometheus asks, as "127.0.0.1:9533". Default: none.
+    pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Series of each zone. Default: false.
+    pub by_zone: Option<bool>,
+    /// Series of a family by zone, or by pool and mirror, at the most. Default: 10000.
+    #[schemars(extend("minimum" = 1, "maximum" = 1000000))]
+    pub max_series: Option<Spanned<i64>>,
 }
 
 /// Everything that survives a restart.

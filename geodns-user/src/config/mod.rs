@@ -13,6 +13,7 @@
 //!
 //! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
+//! - `metrics`: numbers for Prometheus
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
 //! - `fleet`: the state that several nodes share; `quorum`: how they decide together whether a mirror is up
 //! - `catalog`: catalog zones and their members; `claims`: which names these may not have
@@ -29,6 +30,7 @@ mod found;
 mod inward;
 mod limits;
 mod merge;
+mod metrics;
 mod monitor;
 mod pool;
 mod quorum;
@@ -60,6 +62,7 @@ pub use inward::Inward;
 use ipnet::IpNet;
 pub use limits::{Clients, Limits};
 pub use merge::OF_NODE;
+pub use metrics::Metrics;
 pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
 pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
@@ -114,6 +117,8 @@ pub struct Config {
     pub blocks: Vec<Block>,
     /// `control.socket`
     pub socket: PathBuf,
+    /// `[metrics]`; `None`: answers are not counted by mirror, and nobody listens.
+    pub metrics: Option<Metrics>,
     /// `state.path`
     pub state: PathBuf,
     /// `geoip.databases`

@@ -326,6 +326,7 @@ fn the_reference_says_the_truth() {
         ("rrl", "[rrl]\nx = 0"),
         ("block", "[[block]]\nx = 0"),
         ("control", "[control]\nx = 0"),
+        ("metrics", "[metrics]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
         ("health", "[health]\nx = 0"),
@@ -485,7 +486,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, zone",
         ),
         (
             "path =",

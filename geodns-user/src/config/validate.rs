@@ -75,6 +75,8 @@ pub(super) fn validate<'a>(
     let rrl = reader.rrl(file.rrl).ok();
     let blocks = reader.blocks(file.block).ok();
     let socket = reader.socket(file.control.socket).unwrap_or_default();
+    let metrics = file.metrics.map(|metrics| reader.metrics(metrics));
+    let metrics = metrics.transpose().ok();
     let state = reader.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
     let state = state.unwrap_or_default();
     let health_feed = file.health.feed.and_then(|feed| {
@@ -110,6 +112,7 @@ pub(super) fn validate<'a>(
             rrl: rrl?,
             blocks: blocks?,
             socket,
+            metrics: metrics?,
             state: state.0,
             databases,
             health_feed,

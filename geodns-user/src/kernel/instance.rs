@@ -14,6 +14,7 @@ use geodns_common::{abi, layout, limit};
 use tokio::task::JoinHandle;
 
 use super::block::BlockMaps;
+use super::mirrors::{MIRRORS, MirrorCounts};
 use super::mmap::{Mapping, Value, View};
 use super::shared::SharedMaps;
 use super::stub::Stub;
@@ -63,6 +64,8 @@ pub struct Instance {
     blocks: Mapping,
     /// `None`: nothing is limited.
     buckets: Option<Arc<View<limit::Page>>>,
+    /// `None`: answers are not counted by mirror.
+    mirrors: Option<Arc<MirrorCounts>>,
     block_rules: BlockMaps,
     watch: Watch,
     verified_instructions: u32,
@@ -134,6 +137,16 @@ impl Instance {
             }
             false => None,
         };
+        let mirrors = match settings.mirror_pages != 0 {
+            true => {
+                let (fd, entries) = array(&ebpf, MIRRORS)?;
+                let counts = MirrorCounts::new(fd, entries)
+                    .map_err(|error| Error::Object(format!("map {MIRRORS}: {error}")))?;
+                counts.name(tables.mirror_ids());
+                Some(Arc::new(counts))
+            }
+            false => None,
+        };
         exempt(&mut ebpf, tables.exempt())?;
         let block_rules = BlockMaps::new(array(&ebpf, "RULES")?.0)
             .map_err(|error| Error::Object(format!("map RULES: {error}")))?;
@@ -160,6 +173,7 @@ impl Instance {
             roots,
             blocks,
             buckets,
+            mirrors,
             block_rules,
             watch,
             verified_instructions,
@@ -192,6 +206,11 @@ impl Instance {
     /// Buckets of tokens, from which the slow path takes too. `None`: nothing is limited.
     pub fn buckets(&self) -> Option<Arc<View<limit::Page>>> {
         self.buckets.clone()
+    }
+
+    /// Answers by mirror. `None`: they are not counted.
+    pub fn mirrors(&self) -> Option<&Arc<MirrorCounts>> {
+        self.mirrors.as_ref()
     }
 
     /// Id of the program in the kernel.

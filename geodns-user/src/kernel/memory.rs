@@ -6,7 +6,7 @@ use aya::util::nr_cpus;
 use geodns_common::abi::{self, Row, Seen, Settings};
 use geodns_common::block::BlockTable;
 use geodns_common::layout::{
-    self, Cookies, Counters, Heartbeat, Listen, SKETCH_ROWS, Sighting, Sketch, Traffic,
+    self, Cookies, Counters, Heartbeat, Listen, MirrorPage, SKETCH_ROWS, Sighting, Sketch, Traffic,
 };
 use geodns_common::limit;
 use geodns_common::scratch::Scratch;
@@ -72,12 +72,14 @@ impl Map {
     }
 }
 
-/// The maps whose sizes are the loader's to set: the tables of a plan, buckets if responses are limited, and the
-/// prefixes that are exempt from that.
-pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 11] {
+/// The maps whose sizes are the loader's to set: the tables of a plan, buckets if responses are limited, the prefixes
+/// that are exempt from that, and counters by mirror.
+pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 12] {
     let is_limited = settings.limit.rate.interval != 0;
     let pages = if is_limited { limit::PAGES } else { 1 };
     let mapped = Kind::Mapped;
+    let cpus = nr_cpus().unwrap_or(1) as u32;
+    let mirrors = settings.mirror_pages * (layout::MIRROR_PARTS + cpus);
     [
         Map::new::<abi::Name>("NAMES", mapped, capacity.names),
         Map::new::<abi::Zone>("ZONES", mapped, capacity.zones),
@@ -89,6 +91,7 @@ pub fn tables(capacity: &Capacity, settings: &Settings, exempt: usize) -> [Map; 
         Map::new::<abi::Page>("ROOTS", mapped, capacity.roots),
         Map::new::<abi::Block>("BLOCKS", mapped, capacity.blocks),
         Map::new::<limit::Page>("CELLS", mapped, pages),
+        Map::new::<MirrorPage>("MIRRORS", mapped, mirrors),
         Map::new::<u32>("EXEMPT", Kind::Trie, exempt as u32),
     ]
     .map(|map| Map {

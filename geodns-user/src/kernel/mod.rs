@@ -13,6 +13,7 @@
 //! - [`listen`]: the addresses that are answered on
 //! - [`heartbeat`]: how the program knows that it is fed
 //! - [`cookies`]: what it makes cookies with
+//! - [`mirrors`]: answers by mirror
 //! - [`block`]: block rules in the program's form
 //! - [`watch`]: what it tells of what goes by
 //! - [`trial`]: runs of it on a packet that nobody sent; [`probe`]: loads and attaches it for a moment
@@ -60,6 +61,7 @@ pub mod intake;
 pub mod link;
 pub mod listen;
 pub mod memory;
+pub mod mirrors;
 pub mod mmap;
 pub mod netdev;
 pub mod offloads;
@@ -101,6 +103,7 @@ use heartbeat::Heartbeat;
 use instance::Instance;
 use link::Attachment;
 use listen::Listening;
+use mirrors::{MIRRORS, MirrorCounts};
 use netdev::{Netdev, Netdevs};
 use offloads::{Offload, Offloads};
 use pins::{Left, Pins, Was};
@@ -191,6 +194,7 @@ impl Kernel {
             });
         }
         let mut pins = Pins::open(&settings.pin)?;
+        let counted = MirrorCounts::open(&pins.map(MIRRORS));
         let loaded = Self::load(&pins, &settings, object, tables, capacity);
         let started = loaded
             .map_err(probe::explained)
@@ -235,6 +239,7 @@ impl Kernel {
             packet_log: None,
             stopped: false,
         };
+        kernel.carry_mirrors(counted.as_ref());
         kernel.log_packets();
         Ok(kernel)
     }
@@ -313,10 +318,31 @@ impl Kernel {
         next.set_blocks(&blocks)?;
         next.set_watching(&self.watching);
         self.stub.call(Callee::Answers, next.program_fd()?)?;
-        self.instance = next;
+        let before = std::mem::replace(&mut self.instance, next);
+        self.carry_mirrors(before.mirrors().map(Arc::as_ref));
         self.settings.blocks = blocks;
         self.log_packets();
         Ok(())
+    }
+
+    /// Goes on counting answers by mirror where the instance before ended, and pins the counters in place of its own.
+    fn carry_mirrors(&mut self, before: Option<&MirrorCounts>) {
+        let pinned = match self.instance.mirrors() {
+            Some(mirrors) => {
+                if let Some(before) = before {
+                    // Packets that the instance before still answers are counted with it.
+                    if let Err(error) = sys::grace() {
+                        tracing::debug!(%error, "answers by mirror may be a few short");
+                    }
+                    mirrors.carry(before);
+                }
+                self.pins.replace_map(MIRRORS, mirrors.map())
+            }
+            None => self.pins.remove_map(MIRRORS),
+        };
+        if let Err(error) = pinned {
+            tracing::warn!("answers by mirror begin anew with the next daemon: {error}");
+        }
     }
 
     /// Starts to pass on what the instance in force logs of packets, if it was asked to.
@@ -466,9 +492,10 @@ impl Kernel {
 
     /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
     fn look_after_pins(&mut self) {
+        let mirrors = self.instance.mirrors().map(|mirrors| mirrors.map());
         let put = self
             .pins
-            .put(&self.shared, &self.stub, self.attached.iter());
+            .put(&self.shared, mirrors, &self.stub, self.attached.iter());
         let put = put.and_then(|put| self.offloads.put_notes(&self.pins).map(|()| put));
         match put {
             Ok(put) => {
@@ -644,7 +671,7 @@ impl Parts {
                 .sync(listen::rows(addresses, attached, netdevs))?;
             self.heartbeat.beat();
             self.cookies.set(settings.cookies.as_ref());
-            pins.put(shared, &self.stub, all())?;
+            pins.put(shared, None, &self.stub, all())?;
             if let Err(error) = self.stub.set_next(self.next.as_ref()) {
                 tracing::error!("{error}");
             }

@@ -6,6 +6,7 @@
 //!             /v6/lro/<interface>          a folder: LRO was on
 //!             /v7/stub/program, array      the stub, and the array of the programs that it calls
 //!             /v<layout>/COUNTERS ...      shared maps
+//!             /v<layout>/MIRRORS           answers by mirror, of the instance in force
 //! ```
 //!
 //! Links and notes are where layout 6 had them, and the stub is where layout 7 had it, whatever the layout of the maps
@@ -26,6 +27,7 @@ use geodns_common::layout;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::link::{Attachment, Link};
+use super::mirrors::MIRRORS;
 use super::netdev::Netdevs;
 use super::shared::SharedMaps;
 use super::stub::Stub;
@@ -201,6 +203,7 @@ impl Pins {
     pub fn put<'a>(
         &mut self,
         shared: &SharedMaps,
+        mirrors: Option<BorrowedFd<'_>>,
         stub: &Stub,
         attached: impl Iterator<Item = &'a Attachment>,
     ) -> Result<Vec<String>, Error> {
@@ -209,7 +212,8 @@ impl Pins {
             self.lock = lock_home(&self.pin)?;
         }
         bpffs::create_dir(&self.maps())?;
-        for (name, map) in shared.maps() {
+        let mirrors = mirrors.map(|map| (MIRRORS, map));
+        for (name, map) in shared.maps().chain(mirrors) {
             if put_at(&self.map(name), map, "map_id")? {
                 put.push(name.to_owned());
             }
@@ -227,6 +231,20 @@ impl Pins {
             }
         }
         Ok(put)
+    }
+
+    /// Pins a map in place of another one of its name, in one step.
+    pub fn replace_map(&self, name: &str, map: BorrowedFd<'_>) -> Result<(), Error> {
+        bpffs::create_dir(&self.maps())?;
+        let (path, next) = (self.map(name), self.map(&format!("{name}-NEXT")));
+        put_at(&next, map, "map_id")?;
+        fs::rename(&next, &path).map_err(|source| failed("pin", &path, source))
+    }
+
+    /// Removes the pin of a map, if there is one.
+    pub fn remove_map(&self, name: &str) -> Result<(), Error> {
+        let path = self.map(name);
+        bpffs::remove(&path).map_err(|source| failed("remove", &path, source))
     }
 
     /// Sees to it that a link is pinned; `true` if it was not.

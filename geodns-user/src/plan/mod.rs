@@ -85,14 +85,16 @@ mod store;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::base::{Name, Rtype};
 use geodns_common::abi::{self, Entry, Family, Rate, Row};
 use geodns_common::tables::{self, Tables};
-use geodns_common::wire;
+use geodns_common::{layout, wire};
 use ipnet::IpNet;
+use siphasher::sip::SipHasher13;
 
 use self::atlas::{Regions, SharedTables};
 use self::atlases::{ATLAS_ENTRIES, ATLAS_PAGES, Atlas, Atlases, root_of};
@@ -174,6 +176,8 @@ pub struct Plan {
     settings: abi::Settings,
     /// Prefixes that are never limited.
     exempt: Vec<([u32; 4], u32)>,
+    /// The mirrors of all pools, where answers are counted by mirror.
+    mirror_ids: Vec<u64>,
     names: Names,
     zones: Vec<abi::Zone>,
     rows: Rows,
@@ -216,6 +220,10 @@ impl Plan {
             walk: names.complete.contains(&true).into(),
             ..abi::Settings::default()
         };
+        let is_counted = input.config.metrics.is_some();
+        if is_counted {
+            settings.mirror_pages = rows.mirrors().div_ceil(layout::MIRROR_PAGE).max(1);
+        }
         if let Some(nsid) = input.nsid {
             settings.set_nsid(nsid.as_bytes());
         }
@@ -232,6 +240,10 @@ impl Plan {
                 .iter()
                 .map(prefix::trie_key)
                 .collect(),
+            mirror_ids: match is_counted {
+                true => mirror_ids(input.config).collect(),
+                false => Vec::new(),
+            },
             zones: rows::zones(input.zones, &names.complete, input.generation),
             names,
             rows,
@@ -909,6 +921,18 @@ fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
     }
 }
 
+/// An id for each mirror of each pool, in their order. It hashes the names of both, so that it is the same in other plans
+/// and other daemons.
+pub fn mirror_ids(config: &Config) -> impl Iterator<Item = u64> {
+    config.pools.iter().flat_map(|pool| {
+        pool.mirrors.iter().map(|&mirror| {
+            let mut hasher = SipHasher13::new();
+            (&pool.id, &config.mirrors[mirror].id).hash(&mut hasher);
+            hasher.finish().max(1)
+        })
+    })
+}
+
 impl Tables for Plan {
     fn settings(&self) -> &abi::Settings {
         &self.settings
@@ -918,6 +942,9 @@ impl Tables for Plan {
     }
     fn exempt(&self) -> &[([u32; 4], u32)] {
         &self.exempt
+    }
+    fn mirror_ids(&self) -> &[u64] {
+        &self.mirror_ids
     }
     fn zone(&self, index: u32) -> Option<&abi::Zone> {
         self.zones.get(index as usize)

@@ -134,6 +134,11 @@ impl Rows {
         Ok(rows)
     }
 
+    /// Number of mirrors of all pools; one that is in several counts as often.
+    pub fn mirrors(&self) -> u32 {
+        self.answers.len() as u32 / Pool::ANSWERS_OF_MIRROR
+    }
+
     fn push(&mut self, (answer, records): (Answer, Box<[u8]>)) {
         self.answers.push(answer);
         self.records.push(records);

@@ -70,6 +70,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         quorum: crate::config::Quorum::default(),
         transfer: crate::config::Inward::default(),
         announce: None,
+        metrics: None,
         state: PathBuf::new(),
         databases: Vec::new(),
         keys: crate::config::Keys::default(),

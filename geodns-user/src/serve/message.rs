@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use geodns_common::abi;
 
 use crate::config::Secrets;
+use crate::world::World;
 
 /// The protocol that carries a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,20 @@ pub struct Outcome {
     pub ecs: bool,
     /// The client that a pool answered.
     pub sample: Option<Sample>,
+    /// The counter of the mirror that is first in a pool's answer (`Pool::counter`).
+    pub counter: Option<u32>,
     /// TC is set for a bound that a client with a good cookie does not have.
     pub wants_cookie: bool,
 }
 
 impl Outcome {
+    /// Counts an answer of a pool by the mirror that is first in it, if the world counts them.
+    pub fn count_mirror(&self, world: &World, writer: usize) {
+        if let (Some(by_mirror), Some(counter)) = (&world.by_mirror, self.counter) {
+            by_mirror.add(writer, counter);
+        }
+    }
+
     /// A response that is nothing but its code.
     pub const fn of(rcode: u16) -> Self {
         Self {
@@ -64,6 +74,7 @@ impl Outcome {
             truncated: false,
             ecs: false,
             sample: None,
+            counter: None,
             wants_cookie: false,
         }
     }

@@ -56,6 +56,7 @@ pub fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Outcome {
         outline: Outline::default(),
         steered: false,
         sample: None,
+        counter: None,
         chain: None,
         is_datagram: transport == Transport::Udp,
     };
@@ -80,11 +81,13 @@ pub fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Outcome {
         // An RRset fits, and need not fit behind a chain. That is true, and what it leads to is the resolver's to
         // ask for.
         reply.writer.rewind(&mark);
+        reply.counter = None;
         reply.outline.rcode = rcode::NOERROR;
         truncated = false;
     }
     if truncated {
         reply.writer.clear();
+        reply.counter = None;
         if transport != Transport::Udp {
             truncated = false;
             reply.outline.rcode = rcode::SERVFAIL;
@@ -97,6 +100,7 @@ pub fn answer(verified: &Verified<'_>, response: &mut Vec<u8>) -> Outcome {
         truncated,
         ecs: edns.is_some_and(|edns| edns.ecs.is_some()),
         sample: reply.sample,
+        counter: reply.counter,
         wants_cookie: truncated && size < verified.room(true),
     };
     reply
@@ -117,6 +121,7 @@ struct Reply<'a> {
     outline: Outline,
     steered: bool,
     sample: Option<Sample>,
+    counter: Option<u32>,
     /// Behind the last alias of a chain that has been followed.
     chain: Option<Mark>,
     is_datagram: bool,
@@ -299,19 +304,20 @@ impl Reply<'_> {
             self.negative(zone);
             return rcode::NOERROR;
         }
-        if selection.mirrors.is_empty() {
+        let Some(&first) = selection.mirrors.first() else {
             // None is in service. What a chain has found so far is true all the same.
             if owner.is_none() {
                 self.outline.authoritative = false;
             }
             return rcode::SERVFAIL;
-        }
+        };
         self.outline.scope = scope;
         self.sample = Some(Sample {
             generation: self.world.generation,
             pool,
             client,
         });
+        self.counter = Some(plan.pools()[selection.pool].counter(first.into()));
         self.writer.share(plan.shared(selection.pool));
         for &mirror in &*selection.mirrors {
             let (records, _) = plan.records(selection.pool, mirror, family);

@@ -78,6 +78,7 @@ mod tests {
                 pool: pool as usize,
                 client: "192.0.2.1".parse().unwrap(),
             }),
+            counter: None,
             wants_cookie: false,
         };
         let (every, slots) = (abi::Seen::EVERY, abi::Seen::SLOTS);

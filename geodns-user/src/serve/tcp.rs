@@ -368,6 +368,9 @@ impl Desk {
             } else {
                 self.tally.message(self.transport, outcome.as_ref());
                 shared.seen.take(&mut self.turn, outcome.as_ref());
+                if let Some(outcome) = &outcome {
+                    outcome.count_mirror(&world, 0);
+                }
             }
             input.advance(2 + len);
             if matches!(next, Next::Query)

@@ -290,6 +290,9 @@ impl Desk {
             };
             tally.message(Transport::Udp, outcome.as_ref());
             shared.seen.take(turn, outcome.as_ref());
+            if let Some(outcome) = &outcome {
+                outcome.count_mirror(&world, worker + 1);
+            }
         });
         // Before they are sent: whoever has an answer finds it counted.
         shared.stats.merge(Some(worker), &mut self.tally);

@@ -23,6 +23,7 @@ const NOERROR: Outcome = Outcome {
     truncated: false,
     ecs: false,
     sample: None,
+    counter: None,
     wants_cookie: false,
 };
 

@@ -10,6 +10,7 @@
 //!   goes and comes back
 //! - `names`: zones of many names, and names that do not exist
 //! - `slow`: answers a second in userspace, beside NSD
+//! - `scrape`: the metrics of many pools and mirrors
 //! - `fleet`: an anycast set whose nodes die, hang, drain and stop; `fleet-peers`: other ways to announce one;
 //!   `fleet-edits`: edits at one node that are in force on all; `fleet-votes`: a hundred nodes vote on a thousand
 //!   mirrors; `fleet-rollout`: bundles over a hundred nodes
@@ -33,6 +34,7 @@ mod geography;
 mod import;
 mod names;
 mod peers;
+mod scrape;
 mod sender;
 mod slow;
 mod stages;
@@ -66,7 +68,7 @@ struct Args {
     json: bool,
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "verifier",
     "cost",
     "stages",
@@ -78,6 +80,7 @@ const NAMES: [&str; 16] = [
     "flip",
     "names",
     "slow",
+    "scrape",
     "fleet",
     "fleet-peers",
     "fleet-edits",
@@ -165,6 +168,7 @@ fn one(name: &str, list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         "names" => names::run(rounds)?,
         "flip" => flip::run(list, rounds)?,
         "slow" => slow::run(rounds)?,
+        "scrape" => scrape::run(rounds)?,
         "geography" => match real_databases() {
             Some(databases) => geography::run(&databases, rounds)?,
             None => Vec::new(),

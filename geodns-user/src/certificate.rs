@@ -1,4 +1,8 @@
 //! The certificate and key of DNS over TLS (RFC 7858): from PEM files to what a handshake needs.
+//!
+//! - `validity`: the end of a certificate's validity
+
+mod validity;
 
 use std::fmt;
 use std::path::Path;
@@ -45,6 +49,7 @@ impl fmt::Debug for Contents {
 pub struct Certificate {
     contents: Contents,
     config: Arc<ServerConfig>,
+    not_after: Option<i64>,
 }
 
 impl Certificate {
@@ -70,6 +75,7 @@ impl Certificate {
         if chain.is_empty() {
             return Err(no_certificate("there is no certificate in it".to_owned()));
         }
+        let not_after = chain.first().and_then(|own| validity::not_after(own));
         let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|problem| {
             let problem = match problem {
                 pem::Error::NoItemsFound => "there is no private key in it".to_owned(),
@@ -105,12 +111,18 @@ impl Certificate {
         Ok(Self {
             contents,
             config: Arc::new(config),
+            not_after,
         })
     }
 
     /// Whether it is what these files hold.
     pub fn is_of(&self, contents: &Contents) -> bool {
         self.contents == *contents
+    }
+
+    /// The end of its validity, in seconds since 1970; `None`: it cannot be read.
+    pub fn not_after(&self) -> Option<i64> {
+        self.not_after
     }
 
     /// Parts of it that a handshake needs.

@@ -30,6 +30,7 @@
 //! - [`state`]: what must survive a restart
 //! - [`fleet`]: what the nodes of a fleet tell each other; pure
 //! - [`observe`]: counters, logs
+//! - [`metrics`]: numbers for Prometheus
 //! - [`announce`]: this node's place in an anycast set: routes that say how it stands
 //! - [`control`]: the API on the control socket, and its client
 //! - [`daemon`]: the one that knows everybody
@@ -54,6 +55,7 @@ pub mod health;
 pub mod heap;
 pub mod http;
 pub mod kernel;
+pub mod metrics;
 pub mod observe;
 pub mod plan;
 pub mod printable;

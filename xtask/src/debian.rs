@@ -186,18 +186,22 @@ const GEOGRAPHY: [&str; 4] = [
 /// Routing daemons, which carry a node's routes to its routers.
 const ROUTING: [&str; 2] = ["bird2", "frr"];
 
+/// Prometheus, which reads our metrics.
+const MONITORING: [&str; 1] = ["prometheus"];
+
 /// Installs the clients and tools of the network tests; `why` completes "… for WHY".
 pub fn clients(why: &str) -> Result<()> {
     install(&CLIENTS, why)
 }
 
-/// Programs of other name servers and of routing daemons, in a folder of the cache. Only the libraries that they need
+/// Programs of other name servers, of routing daemons and of monitors, in a folder of the cache. Only the libraries that they need
 /// are installed: a server that was installed would be started, now or when the machine is.
 ///
 /// `why` completes "… for WHY".
 pub fn servers(why: &str) -> Result<()> {
     programs_of(&SERVERS, why)?;
-    programs_of(&ROUTING, why)
+    programs_of(&ROUTING, why)?;
+    programs_of(&MONITORING, why)
 }
 
 /// The same, and those that know geography.
@@ -269,6 +273,8 @@ fn needed_libraries(depends: &str) -> Vec<String> {
         .filter_map(|line| line.strip_prefix("  Depends: "));
     names
         .filter(|name| name.starts_with("lib") || name.ends_with("-libs"))
+        // Scripts of web pages.
+        .filter(|name| !name.starts_with("libjs-"))
         .map(str::to_owned)
         .collect()
 }

@@ -1133,6 +1133,43 @@ fn zones_are_given_and_taken_as_it_says() {
 }
 
 #[test]
+fn metrics_are_counted_only_with_their_section() {
+    let with = |section: &str| format!("[metrics]\n{section}\n{BASE}");
+    let metrics = |section: &str| parse(with(section)).unwrap().metrics.unwrap();
+    assert_eq!(parse(BASE).unwrap().metrics, None);
+    let default = metrics("");
+    assert_eq!((default.listen.len(), default.by_zone), (0, false));
+    assert_eq!(default.max_series, 10_000);
+    let all = metrics("listen = [\"127.0.0.1:9533\", \"[::]:1\"]\nby_zone = true\nmax_series = 1");
+    assert_eq!(all.listen.len(), 2);
+    assert_eq!((all.by_zone, all.max_series), (true, 1));
+    for (section, message) in [
+        (
+            "listen = [\"127.0.0.1\"]",
+            "2: metrics.listen: \"127.0.0.1\" is not an address with a port; write one as \"127.0.0.1:9533\" or \"[::1]:9533\"",
+        ),
+        (
+            "listen = [\"127.0.0.1:0\"]",
+            "2: metrics.listen: \"127.0.0.1:0\" has port 0; write a port from 1 to 65535",
+        ),
+        (
+            "listen = [\"224.0.0.1:9533\"]",
+            "2: metrics.listen: \"224.0.0.1:9533\" is a multicast address; write one of this machine's own",
+        ),
+        (
+            "listen = [\"[::1]:9533\", \"[::1]:9533\"]",
+            "2: metrics.listen: \"[::1]:9533\" stands here twice; remove one",
+        ),
+        (
+            "max_series = 0",
+            "2: metrics.max_series: 0 is out of range; write 1 to 1000000",
+        ),
+    ] {
+        check_error(with(section), &format!("etc/g.toml:{message}"));
+    }
+}
+
+#[test]
 fn the_limit_of_responses_is_what_it_says() {
     let with = |section: &str| format!("[rrl]\n{section}\n{BASE}");
     let rrl = |section: &str| parse(with(section)).unwrap().rrl;

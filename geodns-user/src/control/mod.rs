@@ -3,7 +3,7 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`announce`], [`block`], [`event`], [`explain`], [`fleet`], [`map`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`announce`], [`block`], [`event`], [`explain`], [`fleet`], [`map`], [`metrics`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
@@ -26,6 +26,7 @@ pub mod event;
 pub mod explain;
 pub mod fleet;
 pub mod map;
+pub mod metrics;
 pub mod mirror;
 pub mod preview;
 pub mod problem;
@@ -55,6 +56,7 @@ where
         + explain::Service
         + fleet::Service
         + map::Service
+        + metrics::Service
         + mirror::Service
         + preview::Service
         + reload::Service
@@ -72,6 +74,7 @@ where
         .merge(explain::routes(service()))
         .merge(fleet::routes(service()))
         .merge(map::routes(service()))
+        .merge(metrics::routes(service()))
         .merge(mirror::routes(service()))
         .merge(preview::routes(service()))
         .merge(reload::routes(service()))

@@ -23,6 +23,7 @@
 //! - `watch`: `top` and `capture`
 //! - `explain`: the way of a question to its answer; `preview`: clients that another configuration would move
 //! - `announce`: this node of an anycast set is announced as it stands
+//! - `metrics`: numbers for Prometheus
 //! - `status`: state and counters of the daemon, as the API shows them
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
@@ -45,6 +46,7 @@ mod ids;
 mod in_force;
 mod inputs;
 mod listen;
+mod metrics;
 mod mirrors;
 mod overrides;
 mod preview;
@@ -73,6 +75,7 @@ use event::Events;
 use fleet::Link;
 use force::{Changes, InService, Upkeep};
 use listen::Listening;
+use metrics::Metrics;
 use mirrors::Mirrors;
 use report::Report;
 use sight::Sight;
@@ -127,6 +130,7 @@ struct Daemon {
     zones: ChangingZones,
     listening: Listening,
     lookers: Lookers,
+    metrics: Metrics,
     /// `None` without `[announce]`.
     announcing: Option<Announcing>,
 }

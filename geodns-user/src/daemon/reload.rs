@@ -28,6 +28,7 @@ impl Daemon {
         systemd::reloading();
         let reloaded = self.try_reload().await;
         audit::reload(&Who::of(by), &reloaded);
+        self.metrics.reloaded(reloaded.is_ok());
         let failed = reloaded.as_ref().err();
         self.report.failure.set(failed.map(ToString::to_string));
         systemd::ready(&self.summary());
@@ -40,10 +41,12 @@ impl Daemon {
         let daemon = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || daemon.read_files());
         let read = read.await.map_err(internal)??;
+        let bound = self.metrics.bind(&read.config).map_err(Failure::Invalid)?;
         let before = self.world.load().zones.load_full();
         let mut reloaded = self
             .change(move |daemon| daemon.reload(read, &netdevs))
             .await?;
+        self.metrics.listen(bound);
         self.follow_zones(Some(&before));
         self.share_ledgers().await;
         // The plan is in force all the same.

@@ -24,6 +24,22 @@ pub fn answered(counters: &[u64]) -> u64 {
         .sum()
 }
 
+/// Responses of the fast path, by response code. Those that the limit answers with TC or a cookie are none of these.
+pub fn rcodes(counters: &[u64]) -> [(&'static str, u64); 3] {
+    let of = |verdicts: &[Verdict]| {
+        let counts = verdicts.iter().filter_map(|of| counters.get(*of as usize));
+        counts.sum()
+    };
+    [
+        (
+            "NOERROR",
+            of(&[Verdict::Answered, Verdict::Static, Verdict::Nodata]),
+        ),
+        ("NXDOMAIN", of(&[Verdict::Nxdomain])),
+        ("SERVFAIL", of(&[Verdict::Servfail])),
+    ]
+}
+
 /// Packets of a verdict that were dropped for being over its budget.
 pub fn over_budget(counters: &[u64], verdict: Verdict) -> u64 {
     let counter = (verdict as u32 + Verdict::OVER_BUDGET) as usize;

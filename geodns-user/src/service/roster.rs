@@ -224,6 +224,12 @@ impl Roster {
         self.mirrors[mirror].is_in_service()
     }
 
+    /// Whether so few mirrors of a pool are up that the checks are not believed, for any family.
+    pub fn distrusts_checks(&self, pool: usize) -> bool {
+        let service = self.services.get(pool);
+        service.is_some_and(|service| service.panic != [false; 2])
+    }
+
     /// Whether a pool has a mirror left that new clients are sent to.
     pub fn is_served(&self, config: &Config, pool: usize) -> bool {
         let mut mirrors = config.pools[pool].mirrors.iter();

@@ -70,6 +70,7 @@ impl Daemon {
         }
         // A packet that was passed by the program before has put its token back there.
         self.server.set_limiter(limiter);
+        self.metrics.answers.follow(&next);
         self.world.store(Arc::new(next));
         self.upkeep.replaced();
         // What has changed since it was compiled.

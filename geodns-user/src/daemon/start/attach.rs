@@ -21,6 +21,7 @@ use crate::daemon::cookies::{self, identity};
 use crate::daemon::fleet;
 use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
 use crate::daemon::listen::{self, Listening};
+use crate::daemon::metrics::Metrics;
 use crate::daemon::mirrors::{Mirrors, start_monitor};
 use crate::daemon::report::{NotListening, Report};
 use crate::daemon::sight::Sight;
@@ -28,6 +29,7 @@ use crate::daemon::watch::Lookers;
 use crate::daemon::zones::ChangingZones;
 use crate::daemon::{Daemon, Options};
 use crate::health::Feed;
+use crate::http;
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::{self, Kernel};
@@ -42,6 +44,7 @@ pub struct Attached {
     pub follow: Follow,
     pub news: Receiver<News>,
     pub feed: Option<Feed>,
+    pub metrics: http::Bound,
 }
 
 /// Opens the sockets and attaches the program.
@@ -105,6 +108,8 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         return Err(anyhow::Error::msg(error.to_string()));
     }
 
+    let metrics = Metrics::new();
+    let bound = metrics.bind(config).map_err(anyhow::Error::msg)?;
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
@@ -160,10 +165,13 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         zones: ChangingZones::new(kept),
         listening: Listening::new(follow.netlink(), endpoints),
         lookers: Lookers::default(),
+        metrics,
         announcing,
         options,
     };
+    daemon.metrics.answers.follow(&daemon.world.load());
     Ok(Attached {
+        metrics: bound,
         daemon,
         socket,
         follow,

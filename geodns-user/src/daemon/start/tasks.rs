@@ -28,8 +28,10 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         follow,
         news,
         feed,
+        metrics,
     } = attached;
     let daemon = Arc::new(daemon);
+    daemon.start_metrics(metrics);
     let closing = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
         socket,

@@ -148,14 +148,9 @@ fn most(list: impl Iterator<Item = Share>) -> Vec<Share> {
 
 /// Response codes of both paths.
 fn rcodes(counted: &[u64], slow: &BTreeMap<String, u64>) -> Vec<Share> {
-    let of = |verdicts: &[Verdict]| verdicts.iter().map(|v| counted[*v as usize]).sum();
-    let noerror = [Verdict::Answered, Verdict::Static, Verdict::Nodata];
-    let in_kernel = [
-        ("NOERROR", of(&noerror)),
-        ("NXDOMAIN", of(&[Verdict::Nxdomain])),
-        ("SERVFAIL", of(&[Verdict::Servfail])),
-        ("TC or BADCOOKIE, by the limit", of(&[Verdict::Slipped])),
-    ];
+    let slipped = counted[Verdict::Slipped as usize];
+    let by_limit = ("TC or BADCOOKIE, by the limit", slipped);
+    let in_kernel = counters::rcodes(counted).into_iter().chain([by_limit]);
     let in_kernel = in_kernel.map(|(what, queries)| Share {
         what: what.to_owned(),
         queries,
@@ -166,7 +161,7 @@ fn rcodes(counted: &[u64], slow: &BTreeMap<String, u64>) -> Vec<Share> {
             queries: *queries,
         })
     });
-    in_kernel.into_iter().chain(slow).collect()
+    in_kernel.chain(slow).collect()
 }
 
 fn shown(name: &[u8]) -> String {

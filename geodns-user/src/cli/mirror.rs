@@ -363,11 +363,22 @@ fn details(mirror: Mirror) -> String {
         None => admin,
     };
     let mut text = format!("{}: {}\n", mirror.id, service(&mirror));
-    text += &pairs(&[
+    let mut facts = vec![
         ("pools", joined(&mirror.pools)),
         ("admin", admin),
         ("weight", weight(&mirror.weight).replacen("weight ", "", 1)),
-    ]);
+    ];
+    let bandwidth = mirror.bandwidth.map(bits);
+    for (key, fact) in [
+        ("url", mirror.url),
+        ("sponsor", mirror.sponsor),
+        ("country", mirror.country),
+        ("bandwidth", bandwidth),
+        ("limits", mirror.limits),
+    ] {
+        facts.extend(fact.map(|fact| (key, fact)));
+    }
+    text += &pairs(&facts);
     text.push('\n');
     let unless = |text: Option<String>| text.filter(|text| !text.is_empty());
     let or_dash = |text: Option<String>| unless(text).unwrap_or_else(|| "-".to_owned());
@@ -390,7 +401,10 @@ fn details(mirror: Mirror) -> String {
                 state.to_owned(),
                 since(check.since_unix_ms),
                 or_dash(check.latency_ms.map(|ms| format!("{ms:.1} ms"))),
-                or_dash(check.reason),
+                or_dash(check.reason.or_else(|| {
+                    let trace = check.trace_unix_ms?;
+                    Some(format!("the trace is {} old", ago(trace, now)))
+                })),
             ]
         }),
     );
@@ -447,6 +461,16 @@ async fn events(client: &Client, mirror: String) -> String {
     }
 }
 
+/// Bits a second, in a unit that leaves one digit before the point at least.
+fn bits(bandwidth: u64) -> String {
+    let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    let bits = bandwidth as f64;
+    match units.iter().find(|(unit, _)| bits >= *unit) {
+        Some((unit, name)) => format!("{} {name}bit/s", bits / unit),
+        None => format!("{bandwidth} bit/s"),
+    }
+}
+
 /// From one time to a later one.
 fn ago(since: u64, now: u64) -> String {
     uptime(now.saturating_sub(since) / 1000)
@@ -487,8 +511,14 @@ mod tests {
                 since_unix_ms: Some(0),
                 reason: None,
                 latency_ms: Some(12.34),
+                trace_unix_ms: None,
             }],
             external: Vec::new(),
+            url: None,
+            sponsor: None,
+            country: None,
+            bandwidth: None,
+            limits: None,
             now_unix_ms: 200_000,
         }
     }

@@ -433,6 +433,14 @@ pub(super) struct Mirror {
     /// Per cent that it counts as nearer (or farther, below 0). Default: 0.
     #[schemars(extend("minimum" = -99, "maximum" = 99))]
     pub bias: Option<Spanned<i64>>,
+    /// Where it serves the site. Default: none.
+    pub url: Option<Spanned<String>>,
+    /// Who pays for it. Default: none.
+    pub sponsor: Option<Spanned<String>>,
+    /// ISO 3166-1, two letters. Default: none.
+    pub country: Option<Spanned<String>>,
+    /// Bits a second, as "10G". Default: none.
+    pub bandwidth: Option<Spanned<String>>,
     /// Clients that it takes. Default: all.
     pub only: Option<Spanned<limits::File>>,
     /// Clients that it does not take. Default: none.

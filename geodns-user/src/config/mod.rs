@@ -11,7 +11,8 @@
 //!
 //! Sections:
 //!
-//! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes
+//! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes; `public`:
+//!   what visitors are told
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `metrics`: numbers for Prometheus
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
@@ -33,6 +34,7 @@ mod merge;
 mod metrics;
 mod monitor;
 mod pool;
+mod public;
 mod quorum;
 mod reader;
 mod rrl;
@@ -63,7 +65,8 @@ use ipnet::IpNet;
 pub use limits::{Clients, Limits};
 pub use merge::OF_NODE;
 pub use metrics::Metrics;
-pub use monitor::{Check, CheckKind, HttpCheck, Status, Tls};
+pub use monitor::{Check, CheckKind, Fresh, HttpCheck, Status, Tls, TraceFormat};
+pub use public::Profile;
 pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
 pub use schema::schema;
@@ -335,6 +338,8 @@ pub struct Mirror {
     pub bias: i8,
     /// The clients that it takes.
     pub limits: Limits,
+    /// What visitors are told.
+    pub profile: Profile,
     /// How each of its addresses is checked; `None`: not at all, it is up.
     pub check: Option<Check>,
 }
@@ -748,6 +753,7 @@ impl Mirror {
             weight: 100,
             bias: 0,
             limits: Limits::default(),
+            profile: Profile::default(),
             check: None,
         }
     }

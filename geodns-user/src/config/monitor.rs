@@ -20,6 +20,11 @@ const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 /// The most that `jitter` can be: checks half an interval late are spread well enough.
 const MAX_JITTER: f64 = 0.5;
+/// `fresh.max_age` from and to.
+const MAX_AGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
+/// `fresh.grace`, unless the file says otherwise.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
 /// The longest `path` and `body`, in octets.
 const MAX_TEXT: usize = 1024;
 
@@ -76,6 +81,52 @@ pub struct HttpCheck {
     pub status: Vec<Status>,
     /// Text that must be in the first 64 KiB of the body.
     pub body: Option<String>,
+    /// A trace of the mirror's content, which must not be too old.
+    pub fresh: Option<Fresh>,
+}
+
+/// A trace: a file in which a mirror says when its content was last brought up to date.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Fresh {
+    /// Path and query of the request.
+    pub path: String,
+    /// How the trace names its time.
+    pub format: TraceFormat,
+    /// Age up to which the check passes.
+    pub max_age: Duration,
+    /// Time that the check passes without a trace that can be read.
+    pub grace: Duration,
+}
+
+/// How a trace names its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TraceFormat {
+    /// Seconds since 1970, as the first line.
+    Epoch,
+    /// A date of HTTP (RFC 9110 section 5.6.7), as the first line.
+    HttpDate,
+    /// The header `Last-Modified`.
+    LastModified,
+    /// A trace of Debian's ftpsync: the output of `date -u`, as the first line.
+    DebianTrace,
+}
+
+impl TraceFormat {
+    /// All of them, by name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("epoch", Self::Epoch),
+        ("http-date", Self::HttpDate),
+        ("last-modified", Self::LastModified),
+        ("debian-trace", Self::DebianTrace),
+    ];
+
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        let mut names = Self::NAMES.iter();
+        names
+            .find(|(_, format)| *format == self)
+            .map_or("", |(name, _)| name)
+    }
 }
 
 /// TLS below a check.
@@ -138,6 +189,8 @@ pub(super) struct File {
     status: Option<Spanned<Vec<Spanned<toml::Value>>>>,
     /// Text that must be in the body.
     body: Option<Spanned<String>>,
+    /// Trace that must not be too old.
+    fresh: Option<Spanned<FreshFile>>,
     /// Whether the certificate must be good. Default: true.
     verify: Option<Spanned<bool>>,
     /// Program and arguments.
@@ -160,6 +213,27 @@ pub(super) struct File {
     /// How much later than its turn a check may start, as a share of the interval. Default: 0.1.
     #[schemars(extend("minimum" = 0, "maximum" = 0.5))]
     jitter: Option<Spanned<f64>>,
+}
+
+/// A trace of the mirror's content.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Fresh",
+    extend("x-toml" = r#"{ path = "/TIME", max_age = "6h" }"#)
+)]
+struct FreshFile {
+    /// Path of the request.
+    path: Spanned<String>,
+    /// How the trace names its time. Default: "epoch".
+    #[schemars(extend("enum" = TraceFormat::NAMES.map(|(name, _)| name)))]
+    format: Option<Spanned<String>>,
+    /// Age up to which the mirror is up.
+    #[schemars(extend("pattern" = TIME))]
+    max_age: Spanned<String>,
+    /// Time that a mirror without a readable trace stays up. Default: "24h".
+    #[schemars(extend("pattern" = TIME))]
+    grace: Option<Spanned<String>>,
 }
 
 /// A status code or a class of them, as the schema has it: it is read by hand.
@@ -267,6 +341,7 @@ impl CheckReader<'_> {
             ("host", file.host.as_ref().map(Spanned::span), web),
             ("status", file.status.as_ref().map(Spanned::span), web),
             ("body", file.body.as_ref().map(Spanned::span), web),
+            ("fresh", file.fresh.as_ref().map(Spanned::span), web),
             (
                 "verify",
                 file.verify.as_ref().map(Spanned::span),
@@ -313,10 +388,12 @@ impl CheckReader<'_> {
             host
         };
         let path = file.path.take();
-        let path = path.map_or(Ok("/".to_owned()), |path| self.path(path));
+        let path = path.map_or(Ok("/".to_owned()), |path| self.path(path, "path"));
         let status = file.status.take();
         let status = status.map_or(Ok(vec![Status::Class(2)]), |status| self.status(status));
         let body = file.body.take().map(|body| self.body(body)).transpose();
+        let fresh = file.fresh.take().map(Spanned::into_inner);
+        let fresh = fresh.map(|fresh| self.fresh(fresh)).transpose();
         Ok(HttpCheck {
             tls,
             port: port?,
@@ -324,6 +401,25 @@ impl CheckReader<'_> {
             host: host?,
             status: status?,
             body: body?,
+            fresh: fresh?,
+        })
+    }
+
+    fn fresh(&self, file: FreshFile) -> Judged<Fresh> {
+        let path = self.path(file.path, "fresh.path");
+        let format = self.reader.one_of(
+            file.format,
+            "mirror.check.fresh.format",
+            TraceFormat::Epoch,
+            &TraceFormat::NAMES,
+        );
+        let max_age = self.time(Some(file.max_age), "fresh.max_age", MAX_AGE);
+        let grace = self.time(file.grace, "fresh.grace", Duration::ZERO..=*MAX_AGE.end());
+        Ok(Fresh {
+            path: path?,
+            format: format?,
+            max_age: max_age?.unwrap_or_default(),
+            grace: grace?.unwrap_or(GRACE),
         })
     }
 
@@ -338,7 +434,7 @@ impl CheckReader<'_> {
     }
 
     /// The path and query of a request (RFC 9112 section 3.2.1): it stands in a line of its own.
-    fn path(&self, path: Spanned<String>) -> Judged<String> {
+    fn path(&self, path: Spanned<String>, key: &str) -> Judged<String> {
         let text = path.get_ref();
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&byte);
         if !text.starts_with('/') || text.len() > MAX_TEXT || !text.bytes().all(plain) {
@@ -346,7 +442,7 @@ impl CheckReader<'_> {
                 "{text:?} is not a path; write 1 to {MAX_TEXT} characters that begin with '/', \
                  others than letters and digits as %20"
             );
-            return self.error(path.span(), "path", message);
+            return self.error(path.span(), key, message);
         }
         Ok(path.into_inner())
     }

@@ -395,6 +395,7 @@ impl Reader<'_> {
             let cname = cname.filter(|_| mirror.addresses.is_none());
             let location = mirror.location.as_ref();
             let location = location.map(|location| self.location(location, "mirror.location"));
+            let profile = self.profile(&mirror);
             let weight = mirror.weight.map(|weight| {
                 self.number(weight, "mirror.weight", 0, MAX_WEIGHT)
                     .unwrap_or(0)
@@ -430,6 +431,7 @@ impl Reader<'_> {
                 weight: weight.unwrap_or(100),
                 bias,
                 limits,
+                profile,
             });
         }
         (mirrors, by_id)

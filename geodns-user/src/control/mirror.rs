@@ -212,6 +212,21 @@ pub struct Mirror {
     pub checks: Vec<MirrorCheck>,
     /// Other monitors' verdicts in force.
     pub external: Vec<Verdict>,
+    /// Where it serves the site.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Who pays for it.
+    #[serde(default)]
+    pub sponsor: Option<String>,
+    /// Where it stands, ISO 3166-1 alpha-2.
+    #[serde(default)]
+    pub country: Option<String>,
+    /// Bits a second.
+    #[serde(default)]
+    pub bandwidth: Option<u64>,
+    /// The clients that it takes, as in the configuration; none: every client.
+    #[serde(default)]
+    pub limits: Option<String>,
     /// The daemon's clock at this answer.
     pub now_unix_ms: u64,
 }
@@ -288,6 +303,9 @@ pub struct MirrorCheck {
     pub reason: Option<String>,
     /// Time that it took.
     pub latency_ms: Option<f64>,
+    /// Time that the trace of its content named when it was last read.
+    #[serde(default)]
+    pub trace_unix_ms: Option<u64>,
 }
 
 /// Another monitor's verdict on a mirror.
@@ -505,8 +523,14 @@ mod tests {
                 since_unix_ms: Some(1),
                 reason: None,
                 latency_ms: Some(0.25),
+                trace_unix_ms: None,
             }],
             external: Vec::new(),
+            url: None,
+            sponsor: None,
+            country: None,
+            bandwidth: None,
+            limits: None,
             now_unix_ms: 2,
         }
     }

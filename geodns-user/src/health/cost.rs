@@ -149,6 +149,7 @@ fn thousands_of_checks_cost_little() {
             host: Some("www.example.org".to_owned()),
             status: vec![Status::Class(2)],
             body: Some("ok".to_owned()),
+            fresh: None,
         })
     };
     measure("tcp", 4000, &CheckKind::Tcp { port: plain });

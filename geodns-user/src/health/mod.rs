@@ -2,6 +2,7 @@
 //!
 //! - [`target`]: what is checked; one check for however many mirrors and pools use it
 //! - [`state`]: from results to a verdict that does not flap; pure
+//! - `trace`: how old a mirror's content is
 //! - [`check`]: one check of each kind
 //! - [`monitor`]: all checks, each at its turn
 //! - [`feed`]: the file in which other monitors say what they found
@@ -22,6 +23,7 @@ pub mod feed;
 pub mod monitor;
 pub mod state;
 pub mod target;
+mod trace;
 
 pub use check::Outcome;
 pub use feed::{Feed, Verdict};

@@ -6,7 +6,7 @@
 //! nodes', never fire together.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use super::check::{Outcome, Probe, Shared};
 use super::state::State;
 use super::target::Target;
+use super::trace::Traces;
 use crate::base::lock::lock;
 use crate::supervise::{Never, forever};
 
@@ -115,6 +116,8 @@ pub struct Status {
     pub changes: u64,
     /// The least time until it can change.
     pub until_change: Duration,
+    /// Time that the trace of the mirror's content named when it was last read.
+    pub trace: Option<SystemTime>,
 }
 
 /// A result.
@@ -131,6 +134,7 @@ pub struct Last {
 /// Runs checks until it is dropped.
 pub struct Monitor {
     inner: Arc<Inner>,
+    traces: Arc<Traces>,
     task: JoinHandle<Never>,
 }
 
@@ -144,10 +148,14 @@ impl Monitor {
     /// Starts without targets, in the current runtime. `tell` is called with each result as it comes
     /// in, and must not block.
     pub fn start(options: Options, tell: impl FnMut(Told) + Send + 'static) -> Self {
-        let shared = Mutex::new(Shared::default());
+        let shared = Shared::default();
+        let traces = Arc::clone(&shared.traces);
+        let shared = Mutex::new(shared);
         let prepare = move |targets: Vec<Arc<Target>>| {
             let mut shared = lock(&shared);
             *shared = shared.renewed();
+            let keys: HashSet<String> = targets.iter().map(|target| target.key()).collect();
+            shared.traces.retain(|key| keys.contains(key));
             targets
                 .iter()
                 .map(|target| {
@@ -160,7 +168,9 @@ impl Monitor {
                 })
                 .collect()
         };
-        Self::start_with(options, tell, Box::new(prepare))
+        let mut monitor = Self::start_with(options, tell, Box::new(prepare));
+        monitor.traces = traces;
+        monitor
     }
 
     fn start_with(
@@ -190,6 +200,7 @@ impl Monitor {
         let keeper = Arc::new(tokio::sync::Mutex::new(keeper));
         Self {
             inner,
+            traces: Arc::default(),
             task: tokio::spawn(forever("checks", move || {
                 let keeper = Arc::clone(&keeper);
                 async move { keeper.lock().await.run().await }
@@ -202,7 +213,7 @@ impl Monitor {
     /// system's root certificates are read anew.
     pub fn set_targets(&self, targets: impl IntoIterator<Item = Target>) {
         let mut wanted: Vec<Arc<Target>> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for target in targets {
             let target = Arc::new(target);
             if seen.insert(target.clone()) {
@@ -232,6 +243,11 @@ impl Monitor {
                 .map(|entry| entry.status(now))
                 .collect()
         };
+        for status in &mut all {
+            if status.target.has_trace() {
+                status.trace = self.traces.get(&status.target.key());
+            }
+        }
         all.sort_by_cached_key(|status| status.target.key());
         all
     }
@@ -485,6 +501,7 @@ impl Entry {
             failed: self.failed,
             changes: self.changes,
             until_change: self.state.until_change(check, now.into_std()),
+            trace: None,
         }
     }
 

@@ -45,6 +45,11 @@ impl Target {
         }
     }
 
+    /// Whether the check reads a trace.
+    pub fn has_trace(&self) -> bool {
+        matches!(&self.check.kind, CheckKind::Http(http) if http.fresh.is_some())
+    }
+
     /// Address and port, where there is one.
     pub(super) fn socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address, port)
@@ -70,6 +75,14 @@ fn http_key(http: &HttpCheck, address: IpAddr) -> String {
     let _ = write!(key, " path={:?} status={}", http.path, list(&http.status));
     if let Some(body) = &http.body {
         let _ = write!(key, " body={body:?}");
+    }
+    if let Some(fresh) = &http.fresh {
+        let _ = write!(
+            key,
+            " trace={:?} format={}",
+            fresh.path,
+            fresh.format.name()
+        );
     }
     if http.tls == Tls::Unverified {
         key.push_str(" verify=false");
@@ -107,6 +120,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::{Fresh, TraceFormat};
 
     fn target(kind: CheckKind) -> Target {
         Target {
@@ -131,6 +145,7 @@ mod tests {
             host: Some("www.example.org".to_owned()),
             status: vec![Status::Class(2), Status::Code(301)],
             body: None,
+            fresh: None,
         }
     }
 
@@ -142,6 +157,15 @@ mod tests {
         let full = HttpCheck {
             tls: Tls::Unverified,
             body: Some("a\nb".to_owned()),
+            ..http()
+        };
+        let traced = HttpCheck {
+            fresh: Some(Fresh {
+                path: "/TIME".to_owned(),
+                format: TraceFormat::HttpDate,
+                max_age: Duration::from_secs(3600),
+                grace: Duration::ZERO,
+            }),
             ..http()
         };
         let plain = HttpCheck {
@@ -159,6 +183,11 @@ mod tests {
             (
                 CheckKind::Http(full),
                 r#"https 192.0.2.10 port=443 host="www.example.org" path="/" status=2xx,301 body="a\nb" verify=false"#,
+                "https 192.0.2.10:443",
+            ),
+            (
+                CheckKind::Http(traced),
+                r#"https 192.0.2.10 port=443 host="www.example.org" path="/" status=2xx,301 trace="/TIME" format=http-date"#,
                 "https 192.0.2.10:443",
             ),
             (

@@ -51,6 +51,7 @@ fn every_key_is_read() {
         host: Some("www.example.org".to_owned()),
         status: vec![Status::Class(3), Status::Code(200), Status::Code(204)],
         body: Some("all well".to_owned()),
+        fresh: None,
     };
     let expect = Check {
         kind: CheckKind::Http(http),
@@ -88,6 +89,7 @@ fn what_is_left_out_has_its_default() {
         host: None,
         status: vec![Status::Class(2)],
         body: None,
+        fresh: None,
     };
     assert_eq!(http(r#"{ type = "http" }"#), plain);
     let secure = http(r#"{ type = "https", host = "a" }"#);
@@ -99,6 +101,31 @@ fn what_is_left_out_has_its_default() {
     let check = config.mirrors[0].check.as_ref().unwrap();
     assert_eq!(check.kind, CheckKind::Tcp { port: 1 });
     assert_eq!(config.health_feed, None);
+}
+
+#[test]
+fn a_trace_is_read() {
+    let fresh = |check: &str| http(check).fresh.unwrap();
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let short = fresh(r#"{ type = "http", fresh = { path = "/TIME", max_age = "6h" } }"#);
+    let expected = Fresh {
+        path: "/TIME".to_owned(),
+        format: TraceFormat::Epoch,
+        max_age: hours(6),
+        grace: hours(24),
+    };
+    assert_eq!(short, expected);
+    let long = fresh(
+        r#"{ type = "https", verify = false, fresh = { path = "/project/trace/a?b", format = "debian-trace",
+             max_age = "2d", grace = "0s" } }"#,
+    );
+    let expected = Fresh {
+        path: "/project/trace/a?b".to_owned(),
+        format: TraceFormat::DebianTrace,
+        max_age: hours(48),
+        grace: Duration::ZERO,
+    };
+    assert_eq!(long, expected);
 }
 
 #[test]
@@ -141,7 +168,7 @@ fn each_wrong_value_is_one_clear_line() {
         ("{}", ".type: missing; add type = \"...\""),
         (
             r#"{ type = "http", url = "/" }"#,
-            ".url: unknown key; known: body, command, fall, host, interval, jitter, ok, path, port, rise, status, timeout, type, verify",
+            ".url: unknown key; known: body, command, fall, fresh, host, interval, jitter, ok, path, port, rise, status, timeout, type, verify",
         ),
         (
             r#"{ type = "http", port = "80" }"#,
@@ -277,6 +304,31 @@ fn each_wrong_value_is_one_clear_line() {
         (
             r#"{ type = "exec", command = ["a", "\u0000"] }"#,
             ".command: a NUL character; no program can be given one, remove it",
+        ),
+        // Traces.
+        (
+            r#"{ type = "tcp", port = 80, fresh = { path = "/TIME", max_age = "6h" } }"#,
+            r#".fresh: not used with type "tcp", only with "http" and "https"; remove it, or change the type"#,
+        ),
+        (
+            r#"{ type = "http", fresh = "/TIME" }"#,
+            r#".fresh: not a table; write it as { path = "/TIME", max_age = "6h" }"#,
+        ),
+        (
+            r#"{ type = "http", fresh = { path = "/TIME" } }"#,
+            r#".fresh.max_age: missing; add max_age = "...""#,
+        ),
+        (
+            r#"{ type = "http", fresh = { path = "TIME", max_age = "6h" } }"#,
+            r#".fresh.path: "TIME" is not a path; write 1 to 1024 characters that begin with '/', others than letters and digits as %20"#,
+        ),
+        (
+            r#"{ type = "http", fresh = { path = "/TIME", max_age = "0s" } }"#,
+            r#".fresh.max_age: "0s" is out of range; write "1s" to "8760h""#,
+        ),
+        (
+            r#"{ type = "http", fresh = { path = "/TIME", max_age = "6h", format = "rfc822" } }"#,
+            r#".fresh.format: no such word "rfc822"; write "epoch" or "http-date" or "last-modified" or "debian-trace""#,
         ),
         // Times and counts.
         (

@@ -306,6 +306,7 @@ impl Known<'_> {
     /// A mirror, as the API shows it.
     fn view(&self, number: usize, standing: &Standing) -> Mirror {
         let mirror = &self.config.mirrors[number];
+        let profile = &mirror.profile;
         let holding = self.config.pools.iter();
         let pools = holding.filter(|pool| pool.mirrors.contains(&number) && pool.of.is_none());
         let (in_service, why) = in_service(mirror, standing, self.findings, self.now);
@@ -322,6 +323,13 @@ impl Known<'_> {
                 .map(|at| self.check(mirror, at))
                 .collect(),
             external: verdicts(standing, self.now),
+            url: profile.url.clone(),
+            sponsor: profile.sponsor.clone(),
+            country: profile
+                .country
+                .map(|code| String::from_utf8_lossy(&code).into_owned()),
+            bandwidth: profile.bandwidth,
+            limits: (!mirror.limits.are_none()).then(|| mirror.limits.to_string()),
             now_unix_ms: self.now,
         }
     }
@@ -346,6 +354,7 @@ impl Known<'_> {
                 Outcome::Failed(reason) | Outcome::Impossible(reason) => Some(reason.clone()),
             }),
             latency_ms: last.map(|last| last.latency.as_secs_f64() * 1000.0),
+            trace_unix_ms: status.and_then(|status| status.trace).map(unix_ms),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -19,13 +20,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::tls::{Roots, Tls};
 use super::{Bad, Stage, connect};
-use crate::config::{self, HttpCheck};
-use crate::health::target;
+use crate::config::{self, Fresh, HttpCheck, TraceFormat};
+use crate::health::{target, trace};
 
 /// The most octets of headers that are read.
 const MAX_HEADERS: usize = 16 * 1024;
 /// The most octets of a body that are read.
 const MAX_BODY: usize = 64 * 1024;
+/// The most octets of a trace that are read: its first line is enough.
+const MAX_TRACE: usize = 1024;
 /// As a server's log shows us.
 const USER_AGENT: &str = concat!("geodns/", env!("CARGO_PKG_VERSION"), " (health check)");
 
@@ -53,24 +56,48 @@ impl Http {
         }
     }
 
+    /// The trace that must not be too old.
+    pub fn fresh(&self) -> Option<&Fresh> {
+        self.check.fresh.as_ref()
+    }
+
     pub async fn run(&self, stage: &Stage) -> Result<(), Bad> {
+        let judge = async |response| self.judge(response, stage).await;
+        self.request(&self.check.path, stage, judge).await
+    }
+
+    /// Reads the time that a trace names.
+    pub async fn trace(&self, fresh: &Fresh, stage: &Stage) -> Result<SystemTime, Bad> {
+        let read = async |response| read_trace(response, fresh.format, stage).await;
+        self.request(&fresh.path, stage, read).await
+    }
+
+    /// One request on a connection of its own.
+    async fn request<T>(
+        &self,
+        path: &str,
+        stage: &Stage,
+        judge: impl AsyncFnOnce(Response<Incoming>) -> Result<T, Bad>,
+    ) -> Result<T, Bad> {
         let stream = connect(self.socket).await?;
         let Some(tls) = &self.tls else {
-            return self.ask(stream, stage).await;
+            return self.ask(stream, path, stage, judge).await;
         };
         stage.set(Stage::TLS);
         let stream = tls.connect(stream).await?;
-        self.ask(stream, stage).await
+        self.ask(stream, path, stage, judge).await
     }
 
     /// One request and its answer.
-    async fn ask(
+    async fn ask<T>(
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+        path: &str,
         stage: &Stage,
-    ) -> Result<(), Bad> {
+        judge: impl AsyncFnOnce(Response<Incoming>) -> Result<T, Bad>,
+    ) -> Result<T, Bad> {
         stage.set(Stage::ANSWER);
-        let request = Request::get(&self.check.path)
+        let request = Request::get(path)
             .header(header::HOST, &self.host)
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::ACCEPT, "*/*")
@@ -84,8 +111,7 @@ impl Http {
             .map_err(|error| explain(&error))?;
         let mut answer = pin!(async {
             let response = sender.send_request(request).await;
-            self.judge(response.map_err(|error| explain(&error))?, stage)
-                .await
+            judge(response.map_err(|error| explain(&error))?).await
         });
         let mut connection = Box::pin(connection);
         tokio::select! {
@@ -111,6 +137,35 @@ impl Http {
         stage.set(Stage::BODY);
         contains(response.into_body(), text).await
     }
+}
+
+/// The time that a trace names.
+async fn read_trace(
+    response: Response<Incoming>,
+    format: TraceFormat,
+    stage: &Stage,
+) -> Result<SystemTime, Bad> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(Bad::failed(format!("status {}", status.as_u16())));
+    }
+    let header = response.headers().get(header::LAST_MODIFIED);
+    let last_modified = header.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let mut read: Vec<u8> = Vec::new();
+    if format != TraceFormat::LastModified {
+        stage.set(Stage::BODY);
+        let mut body = response.into_body();
+        while read.len() < MAX_TRACE && !read.contains(&b'\n') {
+            let Some(frame) = body.frame().await else {
+                break;
+            };
+            let frame = frame.map_err(|error| explain(&error))?;
+            if let Some(data) = frame.data_ref() {
+                read.extend_from_slice(&data[..data.len().min(MAX_TRACE - read.len())]);
+            }
+        }
+    }
+    trace::parse(format, last_modified.as_deref(), &read).map_err(Bad::failed)
 }
 
 /// Whether a text is in the first 64 KiB of a body.

@@ -15,13 +15,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::target::Target;
+use super::trace::Traces;
 use crate::config::CheckKind;
 
 /// Result of a check.
@@ -117,14 +118,17 @@ impl Stage {
 pub(super) struct Shared {
     icmp: Arc<icmp::Icmp>,
     roots: Arc<tls::Roots>,
+    /// Latest traces, by [`Target::key`].
+    pub traces: Arc<Traces>,
 }
 
 impl Shared {
-    /// Keeps the sockets, and has the system's root certificates read again.
+    /// Keeps the sockets and the traces, and has the system's root certificates read again.
     pub fn renewed(&self) -> Self {
         Self {
             icmp: self.icmp.clone(),
             roots: Arc::default(),
+            traces: self.traces.clone(),
         }
     }
 }
@@ -133,6 +137,9 @@ impl Shared {
 pub(super) struct Probe {
     kind: Kind,
     timeout: Duration,
+    /// [`Target::key`], and the traces.
+    key: String,
+    traces: Arc<Traces>,
 }
 
 enum Kind {
@@ -158,17 +165,46 @@ impl Probe {
             CheckKind::Exec { command } => Kind::Exec(exec::filled(command, target.address)),
         };
         let timeout = target.check.timeout;
-        Self { kind, timeout }
+        Self {
+            kind,
+            timeout,
+            key: target.key(),
+            traces: shared.traces.clone(),
+        }
     }
 
     /// Makes one check, which is over within the timeout.
     pub async fn run(&self) -> Outcome {
+        let begun = Instant::now();
         let stage = Stage(AtomicU8::new(Stage::CONNECT));
         match timeout(self.timeout, self.kind.run(&stage)).await {
-            Ok(Ok(())) => Outcome::Passed,
+            Ok(Ok(())) => self.trace(begun).await,
             Ok(Err(Bad::Failed(reason))) => Outcome::Failed(reason),
             Ok(Err(Bad::Impossible(reason))) => Outcome::Impossible(reason),
             Err(_) => Outcome::Failed(stage.out_of_time(self.timeout)),
+        }
+    }
+
+    /// Reads the trace of a mirror that works, if there is one to read, in the time that is left.
+    async fn trace(&self, begun: Instant) -> Outcome {
+        let Kind::Http(http) = &self.kind else {
+            return Outcome::Passed;
+        };
+        let Some(fresh) = http.fresh() else {
+            return Outcome::Passed;
+        };
+        let left = self.timeout.saturating_sub(begun.elapsed());
+        let stage = Stage(AtomicU8::new(Stage::CONNECT));
+        let read = match timeout(left, http.trace(fresh, &stage)).await {
+            Ok(Ok(named)) => Ok(named),
+            Ok(Err(Bad::Failed(reason))) => Err(reason),
+            Ok(Err(Bad::Impossible(reason))) => return Outcome::Impossible(reason),
+            Err(_) => Err(stage.out_of_time(left)),
+        };
+        let now = (Instant::now(), SystemTime::now());
+        match self.traces.judge(&self.key, fresh, read, now) {
+            Ok(()) => Outcome::Passed,
+            Err(reason) => Outcome::Failed(reason),
         }
     }
 }

@@ -48,6 +48,7 @@ fn http(port: u16) -> HttpCheck {
         host: None,
         status: vec![Status::Class(2)],
         body: None,
+        fresh: None,
     }
 }
 
@@ -793,4 +794,76 @@ fn errors_are_in_plain_words() {
         };
         assert_eq!(said, what);
     }
+}
+
+/// A server whose health page is good, and that says this of its trace.
+async fn traced(trace: impl Fn() -> String + Clone + Send + Sync + 'static) -> u16 {
+    serve(V4, move |mut stream| {
+        let trace = trace.clone();
+        async move {
+            let head = request(&mut stream).await;
+            let answer = match head.starts_with("GET /TIME ") {
+                true => trace(),
+                false => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_trace_must_not_be_too_old() {
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let age = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let of = Arc::clone(&age);
+    let port = traced(move || {
+        let named = now().unwrap().as_secs() - of.load(Ordering::Relaxed);
+        format!("HTTP/1.1 200 OK\r\n\r\n{named}\n")
+    })
+    .await;
+    let fresh = |grace| {
+        let fresh = crate::config::Fresh {
+            path: "/TIME".to_owned(),
+            format: crate::config::TraceFormat::Epoch,
+            max_age: Duration::from_secs(6 * 3600),
+            grace,
+        };
+        move |port| HttpCheck {
+            fresh: Some(fresh.clone()),
+            ..http(port)
+        }
+    };
+    let patient = fresh(Duration::from_secs(24 * 3600));
+    let shared = Shared::default();
+    let target = target(CheckKind::Http(patient(port)), V4, LONG);
+    let probe = Probe::new(&target, &shared);
+    assert_eq!(probe.run().await, Outcome::Passed);
+    assert!(shared.traces.get(&target.key()).is_some());
+    age.store(7 * 3600 + 60, Ordering::Relaxed);
+    assert_eq!(probe.run().await, failed("trace: 7 h old, at most 6 h"));
+    age.store(3600, Ordering::Relaxed);
+    assert_eq!(probe.run().await, Outcome::Passed);
+
+    // Without one that can be read the grace decides.
+    let missing = traced(|| "HTTP/1.1 404 Not Found\r\n\r\n".to_owned()).await;
+    let nonsense = traced(|| "HTTP/1.1 200 OK\r\n\r\nyesterday\n".to_owned()).await;
+    let hung_up = traced(String::new).await;
+    let strict = fresh(Duration::ZERO);
+    for (port, reason) in [
+        (missing, "status 404"),
+        (
+            nonsense,
+            "its first line is no number of seconds since 1970",
+        ),
+        (hung_up, "closed before the answer was complete"),
+    ] {
+        assert_eq!(ask(patient(port)).await, Outcome::Passed, "{reason}");
+        let expected = format!("trace: {reason}; not read for 0 s, at most 0 s");
+        assert_eq!(ask(strict(port)).await, failed(&expected));
+    }
+    // A mirror that does not work is not asked for its trace.
+    let down = say("HTTP/1.1 500 Oops\r\n\r\n").await;
+    assert_eq!(ask(patient(down)).await, failed("status 500, expected 2xx"));
 }

@@ -1,0 +1,127 @@
+//! What visitors are told of a mirror: `mirror.url`, `sponsor`, `country` and `bandwidth`.
+
+use super::file::{self, Spanned};
+use super::reader::{Judged, Reader};
+
+/// The longest URL, in octets.
+const MAX_URL: usize = 1024;
+/// The longest sponsor, in characters.
+const MAX_SPONSOR: usize = 100;
+/// Bits a second, at the most.
+const MAX_BANDWIDTH: f64 = 1e15;
+
+/// What visitors are told of a mirror. It changes no answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// Where it serves the site: `http` or `https`, and a path that ends with a slash.
+    pub url: Option<String>,
+    /// Who pays for it.
+    pub sponsor: Option<String>,
+    /// Where it stands, ISO 3166-1 alpha-2, upper case.
+    pub country: Option<[u8; 2]>,
+    /// Bits a second.
+    pub bandwidth: Option<u64>,
+}
+
+impl Reader<'_> {
+    /// What visitors are told of a mirror, as far as it is good.
+    pub(super) fn profile(&self, file: &file::Mirror) -> Profile {
+        let url = file.url.as_ref().map(|url| self.url(url));
+        let sponsor = file.sponsor.as_ref().map(|sponsor| self.sponsor(sponsor));
+        let country = file.country.as_ref();
+        let country = country.map(|country| self.country(country, "mirror.country"));
+        let bandwidth = file.bandwidth.as_ref().map(|text| self.bandwidth(text));
+        Profile {
+            url: url.and_then(Result::ok),
+            sponsor: sponsor.and_then(Result::ok),
+            country: country.and_then(Result::ok),
+            bandwidth: bandwidth.and_then(Result::ok),
+        }
+    }
+
+    fn url(&self, url: &Spanned<String>) -> Judged<String> {
+        const KEY: &str = "mirror.url";
+        let text = url.get_ref();
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#@'\"<>\\^`{|}".contains(&byte);
+        let rest = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| text.strip_prefix(scheme));
+        let has_host = rest.is_some_and(|rest| !rest.starts_with('/'));
+        if !has_host || text.len() > MAX_URL || !text.bytes().all(plain) {
+            let message = format!(
+                "{text:?} is not the URL of a folder; write one, as \"https://www.example.org/pub/\""
+            );
+            return self.error(url.span(), KEY, message);
+        }
+        if !text.ends_with('/') {
+            let message = format!("{text:?} is not a folder; write {:?}", format!("{text}/"));
+            return self.error(url.span(), KEY, message);
+        }
+        Ok(text.clone())
+    }
+
+    fn sponsor(&self, sponsor: &Spanned<String>) -> Judged<String> {
+        let text = sponsor.get_ref().trim();
+        let len = text.chars().count();
+        if !(1..=MAX_SPONSOR).contains(&len) || text.chars().any(char::is_control) {
+            let message = format!("{len} characters; write 1 to {MAX_SPONSOR} in one line");
+            return self.error(sponsor.span(), "mirror.sponsor", message);
+        }
+        Ok(text.to_owned())
+    }
+
+    fn bandwidth(&self, text: &Spanned<String>) -> Judged<u64> {
+        bandwidth(text.get_ref()).map_or_else(
+            || {
+                let message = format!(
+                    "{:?} is no bandwidth; write bits a second as a number and k, M, G or T, as \"10G\"",
+                    text.get_ref()
+                );
+                self.error(text.span(), "mirror.bandwidth", message)
+            },
+            Ok,
+        )
+    }
+}
+
+/// Bits a second.
+fn bandwidth(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let at = text.find(|unit: char| !unit.is_ascii_digit() && unit != '.')?;
+    let (number, unit) = text.split_at(at);
+    let unit = match unit.trim() {
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        _ => return None,
+    };
+    let bits = number.parse::<f64>().ok()? * unit;
+    (1.0..=MAX_BANDWIDTH).contains(&bits).then_some(bits as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bandwidth_is_a_number_and_a_unit() {
+        for (text, bits) in [
+            ("10G", Some(10_000_000_000)),
+            ("2.5 G", Some(2_500_000_000)),
+            ("100M", Some(100_000_000)),
+            ("64k", Some(64_000)),
+            ("1T", Some(1_000_000_000_000)),
+            ("10", None),
+            ("G", None),
+            ("0G", None),
+            ("-1G", None),
+            ("1.2.3G", None),
+            ("10Gb", None),
+            ("1e9G", None),
+            ("10000T", None),
+        ] {
+            assert_eq!(bandwidth(text), bits, "{text}");
+        }
+    }
+}

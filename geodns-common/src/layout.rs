@@ -227,7 +227,8 @@ pub struct Sighting {
     /// The verdict, by its counter.
     pub verdict: u32,
     /// The reasons for which it was taken: [`Watch::SAMPLE`](crate::watch::Watch::SAMPLE),
-    /// [`Watch::CAPTURE`](crate::watch::Watch::CAPTURE). Frames are there with the latter.
+    /// [`Watch::CAPTURE`](crate::watch::Watch::CAPTURE), [`Watch::TAP`](crate::watch::Watch::TAP). Frames are there
+    /// with those of [`Watch::FRAMES`](crate::watch::Watch::FRAMES).
     pub kinds: u32,
     /// Interface index.
     pub ifindex: u32,

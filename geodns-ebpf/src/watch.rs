@@ -56,7 +56,7 @@ pub extern "C" fn geodns_inspect(frame_len: u32, ifindex: u32) -> u32 {
     if row != 0 {
         watch(scratch, row, frame_len, ifindex);
     }
-    let captured = if scratch.watched & Watch::CAPTURE != 0 {
+    let captured = if scratch.watched & Watch::FRAMES != 0 {
         CAPTURED
     } else {
         0
@@ -111,6 +111,9 @@ fn watch(scratch: &mut Scratch, row: u64, frame_len: u32, ifindex: u32) {
                 kinds |= Watch::CAPTURE;
             }
         }
+    }
+    if row as u32 & Watch::TAP != 0 && Watch::is_tap(row, Maps.random()) {
+        kinds |= Watch::TAP;
     }
     scratch.watched = kinds;
     if kinds == 0 {
@@ -172,7 +175,7 @@ pub fn report(ctx: &XdpContext, verdict: Verdict) {
     let mut answer_len = 0;
     if verdict.is_answer() {
         answer_len = (ctx.data_end() - ctx.data()) as u32;
-        if scratch.watched & Watch::CAPTURE != 0
+        if scratch.watched & Watch::FRAMES != 0
             && let Some(sighting) = maps::SIGHTING.get_ptr_mut(0)
         {
             // SAFETY: this CPU's copy is not used by another.
@@ -201,6 +204,10 @@ pub extern "C" fn geodns_report(verdict: u32, answer_len: u32) -> u32 {
     if !is_wanted {
         kinds &= !Watch::CAPTURE;
     }
+    // The slow path has the others.
+    if verdict > Verdict::Blocked as u32 {
+        kinds &= !Watch::TAP;
+    }
     if kinds == 0 {
         return 0;
     }
@@ -210,7 +217,7 @@ pub extern "C" fn geodns_report(verdict: u32, answer_len: u32) -> u32 {
     sighting.order = scratch.order;
     sighting.pool = scratch.pool;
     sighting.mirror = scratch.first_mirror();
-    let octets = if kinds & Watch::CAPTURE != 0 {
+    let octets = if kinds & Watch::FRAMES != 0 {
         size_of::<Sighting>()
     } else {
         Sighting::HEAD

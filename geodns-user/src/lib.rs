@@ -22,6 +22,7 @@
 //! - [`publish`]: writes a plan and its edits to a backend
 //! - [`kernel`]: the backend that is the XDP program and its maps
 //! - [`doctor`]: whether the program can be loaded, attached and fed with packets on a machine
+//! - [`dnstap`]: queries and responses, for other programs to read
 //! - [`serve`]: the slow path: UDP, TCP and TLS in userspace
 //! - [`transfer`]: zones taken from other servers, and others told of changes
 //! - [`health`]: checks of mirrors, and what other monitors found
@@ -45,6 +46,7 @@ pub mod compress;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dnstap;
 pub mod doctor;
 pub mod event;
 pub mod fault;

@@ -163,12 +163,14 @@ const CLIENTS: [&str; 11] = [
     "tcpdump",
 ];
 
-/// The packages of other servers: name servers that are asked the same questions as ours, and etcd.
-const SERVERS: [&str; 8] = [
+/// The packages of other servers: name servers that are asked the same questions as ours, etcd, and readers of dnstap.
+const SERVERS: [&str; 10] = [
     "bind9",
     "bind9-utils",
+    "dnstap-ldns",
     "etcd-client",
     "etcd-server",
+    "fstrm-bin",
     "knot",
     "knot-dnssecutils",
     "nsd",

@@ -109,7 +109,13 @@ fn stats(now: &Stats, before: Option<(&Stats, Duration)>, all: bool, width: Opti
         width,
     );
     let interfaces = interfaces(&now.interfaces, all, width);
-    format!("{fast}\n{slow}{interfaces}")
+    let dnstap = now.dnstap.as_ref().map_or_else(String::new, |dnstap| {
+        format!(
+            "\ndnstap: {} exchanges written, {} lost\n",
+            dnstap.written, dnstap.lost
+        )
+    });
+    format!("{fast}\n{slow}{interfaces}{dnstap}")
 }
 
 /// What became of packets, by interface; one interface alone has nothing to be compared with.
@@ -252,7 +258,7 @@ mod tests {
         let now = Stats {
             kernel: named.collect(),
             slow: slow.collect(),
-            interfaces: Vec::new(),
+            ..Stats::default()
         };
         let whole = stats(&now, None, true, None);
         for width in [80, 100, 200] {

@@ -41,6 +41,7 @@ pub(super) struct File {
     #[serde(default)]
     pub transfer: Transfer,
     pub announce: Option<Spanned<Announce>>,
+    pub dnstap: Option<Spanned<Dnstap>>,
     #[serde(default)]
     pub tsig: Vec<Tsig>,
     #[serde(default)]
@@ -124,6 +125,23 @@ pub(super) struct Kernel {
     pub pass_limit: Option<Spanned<i64>>,
     /// Pinned XDP program that gets the packets that geodns passes. Default: none.
     pub next: Option<Spanned<String>>,
+}
+
+/// dnstap: queries and responses, for other programs to read.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dnstap {
+    /// Unix socket that a reader listens on.
+    pub socket: Option<Spanned<String>>,
+    /// File to write.
+    pub file: Option<Spanned<String>>,
+    /// Size at which the file is renamed and another one begun. Default: "1GiB".
+    pub max_size: Option<Spanned<String>>,
+    /// One query in N is told of, a power of two. Default: 1.
+    #[schemars(extend("minimum" = 1, "maximum" = 1048576))]
+    pub every: Option<Spanned<i64>>,
+    /// Name of this server. Default: as server.identity.
+    pub identity: Option<Spanned<String>>,
 }
 
 /// DNS cookies.

@@ -13,7 +13,7 @@
 //!
 //! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes; `public`:
 //!   what visitors are told
-//! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `rrl`: response rate limiting; `blocks`: drop rules
+//! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `dnstap`; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `metrics`: numbers for Prometheus
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
 //! - `fleet`: the state that several nodes share; `quorum`: how they decide together whether a mirror is up
@@ -25,6 +25,7 @@ mod blocks;
 mod catalog;
 mod claims;
 mod cookies;
+mod dnstap;
 mod file;
 mod fleet;
 mod found;
@@ -58,6 +59,7 @@ pub use blocks::{Block, check_note};
 pub use catalog::{Catalog, Listing, MAX_PRODUCER, Member, Template};
 pub use claims::Claims;
 pub use cookies::{Cookies, Secrets};
+pub use dnstap::{Dnstap, TapTo};
 pub use fleet::{Endpoint, Fleet, Identity};
 use geodns_common::abi;
 pub use inward::Inward;
@@ -136,6 +138,8 @@ pub struct Config {
     pub transfer: Inward,
     /// `[announce]`; `None`: nothing is announced.
     pub announce: Option<Announce>,
+    /// `[dnstap]`; `None`: nobody is told.
+    pub dnstap: Option<Dnstap>,
     /// `[[tsig]]`
     pub keys: Keys,
     /// `[[zone]]`

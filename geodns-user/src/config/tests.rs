@@ -1225,6 +1225,54 @@ fn the_limit_of_responses_is_what_it_says() {
 }
 
 #[test]
+fn dnstap_goes_to_a_socket_or_a_file() {
+    let with = |section: &str| format!("[dnstap]\n{section}\n{BASE}");
+    let dnstap = |section: &str| parse(with(section)).unwrap().dnstap.unwrap();
+    assert_eq!(parse(BASE).unwrap().dnstap, None);
+    let plain = Dnstap {
+        to: TapTo::Socket("/run/tap".into()),
+        every: 1,
+        identity: None,
+    };
+    assert_eq!(dnstap("socket = \"/run/tap\""), plain);
+    assert_eq!(
+        dnstap("file = \"tap\"\nmax_size = \"256MiB\"\nevery = 64\nidentity = \"ams1\""),
+        Dnstap {
+            to: TapTo::File {
+                path: "etc/tap".into(),
+                max_size: 256 << 20,
+            },
+            every: 64,
+            identity: Some("ams1".to_owned()),
+        }
+    );
+    for (section, expect) in [
+        (
+            "every = 2",
+            "1: dnstap.socket: missing; name the socket that a reader listens on, or a file",
+        ),
+        (
+            "socket = \"a\"\nfile = \"b\"",
+            "3: dnstap.file: a socket or a file, not both; remove one",
+        ),
+        (
+            "socket = \"a\"\nmax_size = \"1GiB\"",
+            "3: dnstap.max_size: not used without file; remove it, or name a file",
+        ),
+        (
+            "file = \"a\"\nmax_size = \"5MB\"",
+            "3: dnstap.max_size: \"5MB\" is no size from 1MiB to 1024GiB; write one, such as \"256MiB\"",
+        ),
+        (
+            "socket = \"a\"\nevery = 3",
+            "3: dnstap.every: 3 is no power of two from 1 to 1048576; write one, such as 64",
+        ),
+    ] {
+        check_error(with(section), &format!("etc/g.toml:{expect}"));
+    }
+}
+
+#[test]
 fn an_announcement_is_what_it_says() {
     let with = |section: &str| format!("[announce]\n{section}\n{BASE}");
     let announce = |section: &str| parse(with(section)).unwrap().announce.unwrap();

@@ -90,6 +90,8 @@ pub(super) fn validate<'a>(
         .announce
         .map(|announce| reader.announce(announce, server.listen.as_deref()));
     let announce = announce.transpose().ok();
+    let dnstap = file.dnstap.map(|dnstap| reader.dnstap(dnstap));
+    let dnstap = dnstap.transpose().ok();
     let keys = reader.keys(file.tsig);
     let zones = reader.zones(file.zone, &keys).ok();
     let (mirrors, by_id) = reader.mirrors(file.mirror);
@@ -120,6 +122,7 @@ pub(super) fn validate<'a>(
             quorum: quorum?,
             transfer: transfer?,
             announce: announce?,
+            dnstap: dnstap?,
             keys,
             zones: zones?,
             mirrors,

@@ -255,6 +255,18 @@ pub struct Stats {
     /// Interfaces that the program is attached to.
     #[serde(default)]
     pub interfaces: Vec<InterfaceStats>,
+    /// dnstap, if it is on.
+    #[serde(default)]
+    pub dnstap: Option<DnstapStats>,
+}
+
+/// Exchanges (a query, with the response if there is one) since the start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct DnstapStats {
+    /// Those that the reader or the file has.
+    pub written: u64,
+    /// Those that were lost: there was no reader, or it was too slow.
+    pub lost: u64,
 }
 
 /// Counters of an interface that the program is attached to.

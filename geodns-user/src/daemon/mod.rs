@@ -20,7 +20,7 @@
 //! - `sight`: whether the program sees the queries of the interfaces that it is attached to
 //! - `listen`: addresses that the server listens on
 //! - `reload`: everything is read again
-//! - `watch`: `top` and `capture`
+//! - `watch`: `top` and `capture`; `dnstap`
 //! - `explain`: the way of a question to its answer; `preview`: clients that another configuration would move
 //! - `announce`: this node of an anycast set is announced as it stands
 //! - `metrics`: numbers for Prometheus
@@ -37,6 +37,7 @@ mod audit;
 mod block;
 mod control;
 mod cookies;
+mod dnstap;
 mod event;
 mod explain;
 mod fleet;
@@ -71,6 +72,7 @@ pub use start::run;
 
 use announce::Announcing;
 use block::BlockRules;
+use dnstap::Tapping;
 use event::Events;
 use fleet::Link;
 use force::{Changes, InService, Upkeep};
@@ -131,6 +133,7 @@ struct Daemon {
     listening: Listening,
     lookers: Lookers,
     metrics: Metrics,
+    tapping: Tapping,
     /// `None` without `[announce]`.
     announcing: Option<Announcing>,
 }

@@ -49,6 +49,7 @@ impl Daemon {
         self.metrics.listen(bound);
         self.follow_zones(Some(&before));
         self.share_ledgers().await;
+        self.set_dnstap(&self.world.load().inputs.config);
         // The plan is in force all the same.
         reloaded.warning = match self.follow_interfaces().await {
             Ok(()) => self.not_attached(),

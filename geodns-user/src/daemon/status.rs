@@ -150,6 +150,7 @@ impl status::Service for Control {
         Ok(Stats {
             kernel,
             slow: self.0.server.stats().snapshot(),
+            dnstap: self.0.dnstap_stats(),
             interfaces: self
                 .0
                 .interface_stats()

@@ -77,6 +77,7 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Resu
     within(STEP, "keeping what the checks found", kept).await;
     // Nobody may be changing anything any more.
     let edits = within(EDITS, "a change", daemon.changes.alone()).await;
+    daemon.close_dnstap().await;
     let mut detached = detach(&daemon, by).await;
     within(STEP, "sockets", daemon.server.close()).await;
     if detached.is_err() {

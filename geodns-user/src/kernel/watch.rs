@@ -30,6 +30,8 @@ pub struct Watching {
     pub samples: Option<u32>,
     /// Filter of the capture.
     pub capture: Option<Capture>,
+    /// log2 of how many queries there are for one that is tapped; `None`: none is.
+    pub taps: Option<u32>,
     /// The second sketch is written.
     pub second: bool,
 }
@@ -48,7 +50,7 @@ pub struct Capture {
 impl Watching {
     fn row(&self) -> u64 {
         let capture = self.capture.as_ref().map(|capture| capture.shift);
-        Element::row(self.samples, capture, self.second)
+        Element::row(self.samples, capture, self.taps, self.second)
     }
 }
 

@@ -71,6 +71,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         transfer: crate::config::Inward::default(),
         announce: None,
         metrics: None,
+        dnstap: None,
         state: PathBuf::new(),
         databases: Vec::new(),
         keys: crate::config::Keys::default(),

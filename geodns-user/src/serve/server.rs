@@ -35,6 +35,7 @@ use super::{tcp, udp};
 use crate::base::lock::lock;
 use crate::block::Blocks;
 use crate::certificate::Certificate;
+use crate::dnstap::Tap;
 use crate::plan::heat;
 use crate::supervise::{Never, forever};
 use crate::world::World;
@@ -241,6 +242,8 @@ impl Server {
                 connections: Arc::new(Connections::new(seats, idle, Arc::clone(&stats))),
                 handler: Guarded::new(handler),
                 certificate: ArcSwapOption::empty(),
+                tap: ArcSwapOption::empty(),
+                port: options.port,
                 stats,
                 asks_itself: AtomicBool::new(false),
                 is_silent: AtomicBool::new(false),
@@ -303,6 +306,11 @@ impl Server {
     /// The certificate of DNS over TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.shared.certificate.load_full()
+    }
+
+    /// Offers exchanges to this tap from here on; `None`: to nobody.
+    pub fn set_tap(&self, tap: Option<Arc<Tap>>) {
+        self.shared.tap.store(tap);
     }
 
     /// The NOTIFYs that arrive; only the first caller gets them.

@@ -17,6 +17,7 @@ use super::seen::Seen;
 use super::stats::Stats;
 use crate::block::Blocks;
 use crate::certificate::Certificate;
+use crate::dnstap::Tap;
 use crate::world::World;
 
 /// The state that all workers of a `Server` share.
@@ -37,6 +38,10 @@ pub(super) struct Shared {
     pub connections: Arc<Connections>,
     pub handler: Guarded,
     pub certificate: ArcSwapOption<Certificate>,
+    /// Where exchanges are offered for dnstap.
+    pub tap: ArcSwapOption<Tap>,
+    /// UDP and TCP port.
+    pub port: u16,
     /// The queue for NOTIFYs.
     pub notices: Notices,
 }

@@ -4,11 +4,11 @@
 //! by message, while the queries behind it are answered.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt};
@@ -26,6 +26,7 @@ use super::request::{Answer, Messages, Request};
 use super::seen::Turn;
 use super::shared::Shared;
 use super::stats::{Counter, Tally};
+use crate::dnstap::{Exchange, Protocol};
 use crate::supervise::Never;
 
 /// Octets that are read at once.
@@ -36,6 +37,8 @@ const FLUSH: usize = 16 * 1024;
 const MANY: usize = 2048;
 /// Octets of a buffer that is kept for the next answers.
 const KEEP: usize = 2 * FLUSH;
+/// Stands for an address that the system does not tell.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 /// How exactly it is known since when a connection is idle.
 const TICK: Duration = Duration::from_millis(10);
 /// Answers of many messages that a connection's client is sent at the same time. With one more, what
@@ -49,7 +52,6 @@ const STREAMS: usize = 4;
 pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) -> Never {
     let mut connections = JoinSet::new();
     let mut number = 0u32;
-    let own = listener.local_addr().map(|at| at.ip()).ok();
     loop {
         let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
@@ -62,12 +64,14 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
                 continue;
             }
         };
-        let is_own = own.is_some_and(|own| shared.is_own(client.ip(), own));
+        let own = stream.local_addr().unwrap_or(UNKNOWN);
+        let is_own = shared.is_own(client.ip(), own.ip());
         if !is_own {
             shared.stats.add(Counter::TcpConnections);
         }
         let from = Client {
-            address: client.ip(),
+            at: client,
+            server: own,
             is_own,
         };
         let seat = Arc::new(Seat::take(&shared.connections, client.ip(), tls));
@@ -96,7 +100,9 @@ pub async fn work(listener: Arc<TcpListener>, shared: Arc<Shared>, tls: bool) ->
 /// The other end of a connection.
 #[derive(Clone, Copy)]
 struct Client {
-    address: IpAddr,
+    at: SocketAddr,
+    /// The address that it is connected to.
+    server: SocketAddr,
     /// Whether this server asks itself.
     is_own: bool,
 }
@@ -328,17 +334,21 @@ impl Desk {
         let identity = shared.identity.load();
         let blocks = shared.blocks.load();
         let is_silent = shared.is_silent.load(Ordering::Relaxed);
+        let tap = shared.tap.load();
+        let tap = tap.as_ref().filter(|_| !self.client.is_own);
         let mut next = Next::Query;
         while let Some(len) = whole(input)
             && self.output.len() < FLUSH
             && matches!(next, Next::Query)
         {
+            let tap = tap.filter(|tap| tap.is_turn());
+            let asked = tap.map(|_| SystemTime::now());
             let request = Request {
                 world: &world,
                 notices: &shared.notices,
                 identity: &identity,
                 message: &input[2..2 + len],
-                client: self.client.address,
+                client: self.client.at.ip(),
                 transport: self.transport,
                 bound: None,
             };
@@ -371,6 +381,21 @@ impl Desk {
                 if let Some(outcome) = &outcome {
                     outcome.count_mirror(&world, 0);
                 }
+            }
+            if let (Some(tap), Some(asked)) = (tap, asked) {
+                let is_whole = outcome.is_some() && matches!(next, Next::Query);
+                tap.take(Exchange {
+                    asked,
+                    answered: SystemTime::now(),
+                    client: self.client.at,
+                    server: self.client.server,
+                    protocol: match self.transport {
+                        Transport::Tls => Protocol::Tls,
+                        Transport::Tcp | Transport::Udp => Protocol::Tcp,
+                    },
+                    query: input[2..2 + len].to_vec(),
+                    response: is_whole.then(|| self.response.clone()),
+                });
             }
             input.advance(2 + len);
             if matches!(next, Next::Query)

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use geodns_common::scratch::Scratch;
 use nix::errno::Errno;
@@ -25,6 +25,7 @@ use super::request::{Answer, Request};
 use super::seen::Turn;
 use super::shared::Shared;
 use super::stats::{Counter, Tally};
+use crate::dnstap::{Exchange, Protocol};
 use crate::supervise;
 
 /// Sockets that epoll tells of at once.
@@ -221,11 +222,12 @@ impl Desk {
         let is_silent = shared.is_silent.load(Ordering::Relaxed);
         shared.handler.prefetch(&world, self.batch.queries());
         let limiter = shared.limiter.load();
+        let tap = shared.tap.load();
         let mut limiting = limiter
             .as_ref()
             .map(|limiter| limiter.at(identity.cookies.as_ref(), &mut self.scratch));
         let (tally, turn) = (&mut self.tally, &mut self.turn);
-        self.batch.answer(|message, client, response| {
+        let mut answer = |message: &[u8], client: SocketAddr, response: &mut Vec<u8>| {
             // Nobody can be reached at port 0.
             if client.port() == 0 || is_silent {
                 tally.message(Transport::Udp, None);
@@ -292,6 +294,24 @@ impl Desk {
             shared.seen.take(turn, outcome.as_ref());
             if let Some(outcome) = &outcome {
                 outcome.count_mirror(&world, worker + 1);
+            }
+        };
+        self.batch.answer(|message, client, response| {
+            let tap = tap.as_ref().filter(|tap| tap.is_turn());
+            let asked = tap.map(|_| SystemTime::now());
+            answer(message, client, response);
+            if let (Some(tap), Some(asked)) = (tap, asked)
+                && !shared.is_own(client.ip(), at.address)
+            {
+                tap.take(Exchange {
+                    asked,
+                    answered: SystemTime::now(),
+                    client,
+                    server: SocketAddr::new(at.address, shared.port),
+                    protocol: Protocol::Udp,
+                    query: message.to_vec(),
+                    response: (!response.is_empty()).then(|| response.clone()),
+                });
             }
         });
         // Before they are sent: whoever has an answer finds it counted.

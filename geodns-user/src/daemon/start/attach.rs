@@ -18,6 +18,7 @@ use crate::config::{Config, Mode, Secrets};
 use crate::daemon::announce::Announcing;
 use crate::daemon::block::BlockRules;
 use crate::daemon::cookies::{self, identity};
+use crate::daemon::dnstap::Tapping;
 use crate::daemon::fleet;
 use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
 use crate::daemon::listen::{self, Listening};
@@ -166,6 +167,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         listening: Listening::new(follow.netlink(), endpoints),
         lookers: Lookers::default(),
         metrics,
+        tapping: Tapping::default(),
         announcing,
         options,
     };

@@ -50,6 +50,7 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         }));
     }
     daemon.follow_zones(None);
+    daemon.set_dnstap(&daemon.world.load().inputs.config);
     let announcing = daemon.start_announcing().context("cannot start a thread")?;
     let listening = listen::addresses(&daemon.listening.lock().await.endpoints);
     tracing::info!(

@@ -1,7 +1,7 @@
 //! `geodns top` and `geodns capture`: the program shows queries to lookers.
 //!
 //! The program tells something only while somebody looks, and a task reads it as long. Any number of lookers share
-//! one sampling; there is one capture at a time. Whoever goes is noticed by its stream being dropped.
+//! one sampling; there is one capture at a time, and one tap. Whoever goes is noticed by its stream being dropped.
 //!
 //! - `top`: the picture of `geodns top`
 
@@ -35,6 +35,7 @@ use crate::base::lock::lock;
 use crate::block::{InForce, Rule, RuleText};
 use crate::control::problem::Failure;
 use crate::control::watch::{CaptureQuery, Stream};
+use crate::dnstap::{self, Tap};
 use crate::kernel;
 use crate::kernel::watch::{Capture, Sketches, Watching};
 use crate::observe::{counters, pcap};
@@ -64,6 +65,8 @@ struct Looking {
     tops: usize,
     pictures: Option<broadcast::Sender<Bytes>>,
     frames: Option<mpsc::Sender<Bytes>>,
+    /// Where exchanges of the program are offered for dnstap.
+    tap: Option<Arc<Tap>>,
     task: Option<JoinHandle<()>>,
     /// The daemon stops: nobody may look any more.
     closed: bool,
@@ -161,7 +164,7 @@ impl Daemon {
     pub fn close_lookers(&self) {
         let mut looking = self.lookers.lock();
         looking.closed = true;
-        (looking.pictures, looking.frames) = (None, None);
+        (looking.pictures, looking.frames, looking.tap) = (None, None, None);
         if let Some(task) = looking.task.take() {
             task.abort();
         }
@@ -215,12 +218,26 @@ impl Daemon {
             // Not before the program has ended it: the next one's filter is another.
             looking.frames = None;
         }
-        if looking.tops == 0
-            && looking.frames.is_none()
-            && let Some(task) = looking.task.take()
-        {
-            task.abort();
+        looking.end_unneeded();
+    }
+
+    /// Has the program tell this tap of exchanges, in place of the one before; `None`: nobody.
+    pub fn tap_program(self: &Arc<Self>, tap: Option<Arc<Tap>>) -> Result<(), Failure> {
+        if !self.has_kernel() {
+            return Ok(());
         }
+        {
+            let mut looking = self.lookers.lock();
+            looking.watching.taps = tap.as_ref().map(|tap| tap.shift());
+            looking.tap = tap;
+            if looking.tap.is_none() {
+                self.ask(&looking.watching)?;
+                looking.end_unneeded();
+                return Ok(());
+            }
+            looking.open()?;
+        }
+        self.look()
     }
 
     /// Queries a second that can be sampled, by what a tenth of a second shows.
@@ -240,6 +257,17 @@ impl Daemon {
 }
 
 impl Looking {
+    /// Ends the task that reads, if nobody looks any more.
+    fn end_unneeded(&mut self) {
+        if self.tops == 0
+            && self.frames.is_none()
+            && self.tap.is_none()
+            && let Some(task) = self.task.take()
+        {
+            task.abort();
+        }
+    }
+
     fn open(&self) -> Result<(), Failure> {
         match self.closed {
             false => Ok(()),
@@ -354,23 +382,23 @@ impl Reader {
         let mut pictures = interval(PICTURE);
         pictures.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pictures.tick().await;
+        let mut is_more = false;
         loop {
             let is_picture = tokio::select! {
+                biased;
+                _ = pictures.tick() => true,
+                // Nobody wakes us for what is there already.
+                () = std::future::ready(()), if is_more => false,
                 ready = self.sightings.readable() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
                     }
                     false
                 }
-                _ = pictures.tick() => true,
             };
-            while self.drain(Self::take) {
-                // Others have work to do, too.
-                tokio::task::yield_now().await;
-                if pictures.period() < self.since.elapsed() {
-                    break;
-                }
-            }
+            is_more = self.drain(Self::take);
+            // Others have work to do, too.
+            tokio::task::yield_now().await;
             if is_picture && let Err(failure) = self.picture().await {
                 tracing::warn!("no picture for `geodns top`: {failure}");
             }
@@ -400,6 +428,12 @@ impl Reader {
                 self.samples.lost += 1;
                 self.daemon.lookers.lost.fetch_add(1, Ordering::Relaxed);
             }
+        }
+        if sighting.kinds & Watch::TAP != 0
+            && let Some(tap) = &self.daemon.lookers.lock().tap
+            && let Some(exchange) = dnstap::exchange(sighting, epoch())
+        {
+            tap.take(exchange);
         }
     }
 

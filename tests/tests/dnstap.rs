@@ -192,7 +192,7 @@ fn a_file_has_the_queries_and_responses_of_both_paths() -> Result<()> {
     for part in [
         "identity: \"here\"",
         "version: \"geodns ",
-        "response_address: 192.0.2.53",
+        "response_address: \"192.0.2.53\"",
         "response_port: 53",
     ] {
         ensure!(yaml.contains(part), "{part}: {yaml}");

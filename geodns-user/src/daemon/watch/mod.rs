@@ -361,7 +361,7 @@ impl Reader {
         // has it.
         let sightings = unsafe { AsyncFd::register_with_interest(sightings, Interest::READABLE) };
         let sightings = sightings.map_err(|error| internal(error.to_string()))?;
-        Ok(Self {
+        let mut reader = Self {
             sightings,
             sketches,
             samples: Samples::default(),
@@ -369,13 +369,14 @@ impl Reader {
             in_userspace: daemon.server.stats().snapshot(),
             since: Instant::now(),
             daemon: Arc::clone(daemon),
-        })
+        };
+        // What is in there is from before.
+        while reader.drain(|_, _| {}) {}
+        Ok(reader)
     }
 
     /// Reads until the task is aborted.
     async fn read(mut self) {
-        // What is in there is from before.
-        while self.drain(|_, _| {}) {}
         for second in [false, true] {
             let _ = self.sketches.clear(second);
         }

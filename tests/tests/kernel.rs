@@ -261,7 +261,8 @@ fn an_answer_of_a_pool_is_counted_once_by_the_mirror_that_is_first_in_it() -> Re
         }
     }
     let counts = responder.instance.mirrors().context("nothing is counted")?;
-    ensure!(counts.by_id() == expected, "{counts:?}, not {expected:?}");
+    let counts: HashMap<u64, u64> = counts.by_id().into_iter().collect();
+    ensure!(counts == expected, "{counts:?}, not {expected:?}");
     ensure!(
         expected.values().filter(|&&count| count > 0).count() > 3,
         "too few mirrors"

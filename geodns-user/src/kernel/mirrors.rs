@@ -3,7 +3,6 @@
 //! A map names the mirror of each counter, and has what the instances before it counted. So the counts go on over
 //! another plan. The map of the instance in force is pinned: they go on over another daemon, too.
 
-use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,6 +10,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::util::nr_cpus;
 use geodns_common::layout::{MIRROR_PAGE, MIRROR_PARTS, MirrorPage};
+use hashbrown::HashMap;
 
 use super::mmap::Mapping;
 use super::sys;

@@ -923,7 +923,7 @@ fn limit(rrl: &Rrl, seed: [u64; 2]) -> abi::Limit {
 
 /// An id for each mirror of each pool, in their order. It hashes the names of both, so that it is the same in other plans
 /// and other daemons.
-pub fn mirror_ids(config: &Config) -> impl Iterator<Item = u64> {
+fn mirror_ids(config: &Config) -> impl Iterator<Item = u64> {
     config.pools.iter().flat_map(|pool| {
         pool.mirrors.iter().map(|&mirror| {
             let mut hasher = SipHasher13::new();

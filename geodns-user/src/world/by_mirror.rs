@@ -1,8 +1,9 @@
 //! Answers by mirror, as the slow path counts them.
 
-use std::collections::HashMap;
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
 
 /// Counters of the mirrors of a plan. Each writer has its own.
 #[derive(Debug)]
@@ -22,6 +23,11 @@ impl ByMirror {
             ids: ids.into(),
             writers: (0..WRITERS).map(|_| zeros().collect()).collect(),
         }
+    }
+
+    /// Ids of the mirrors.
+    pub fn ids(&self) -> &[u64] {
+        &self.ids
     }
 
     /// Counts an answer, by the counter of the mirror that is first in it.

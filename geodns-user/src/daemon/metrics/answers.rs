@@ -2,15 +2,15 @@
 //!
 //! The program's counters are in the kernel's maps, which go on over another daemon, too (`kernel::mirrors`).
 
-use std::collections::HashMap;
 use std::mem;
 use std::sync::{Arc, Mutex};
+
+use hashbrown::HashMap;
 
 use crate::base::lock::lock;
 use crate::daemon::Daemon;
 use crate::metrics::snapshot::Label;
 use crate::metrics::{Family, Snapshot};
-use crate::plan::mirror_ids;
 use crate::world::World;
 use crate::world::by_mirror::ByMirror;
 
@@ -59,9 +59,9 @@ impl Counted {
 impl Daemon {
     /// Answers by path, pool and mirror.
     pub(super) fn add_answers(&self, snapshot: &mut Snapshot, world: &World) {
-        if world.by_mirror.is_none() {
+        let Some(by_mirror) = &world.by_mirror else {
             return;
-        }
+        };
         let config = &world.inputs.config;
         // Read without the lock: an instance that is replaced meanwhile has at least what was read before.
         let kernel = self
@@ -77,11 +77,11 @@ impl Daemon {
         for (path, counts) in [("kernel", kernel), ("slow", Some(slow))] {
             let Some(counts) = counts else { continue };
             let path = Label::from(path);
-            let mut ids = mirror_ids(config);
+            let mut ids = by_mirror.ids().iter();
             for pool in &config.pools {
                 let id = Label::from(&*pool.id);
                 for (&mirror, of) in pool.mirrors.iter().zip(ids.by_ref()) {
-                    let answers = counts.get(&of).copied().unwrap_or(0);
+                    let answers = counts.get(of).copied().unwrap_or(0);
                     let labels = [&path, &id, &labels[mirror]];
                     snapshot.put_with(Family::Answers, labels, answers);
                 }

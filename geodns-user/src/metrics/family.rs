@@ -79,7 +79,7 @@ families! {
     Queries: Counter "geodns_queries" ["path", "transport"],
     /// Responses, by path and response code.
     Responses: Counter "geodns_responses" ["path", "rcode"],
-    /// Answers of a pool, by the mirror that is first in them. There are none without a section [metrics].
+    /// Answers of a pool, by the mirror that is first in them. Nothing is counted without the section `metrics`.
     Answers: Counter "geodns_answers" ["path", "pool", "mirror"],
     /// Queries over the limit of responses, by what became of them.
     RateLimited: Counter "geodns_rate_limited" ["path", "action"],

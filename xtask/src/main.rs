@@ -5,6 +5,7 @@
 //! run        build, then serve on an interface
 //! test       every test; --kernel boots another kernel in qemu, --guest one with network cards
 //! check      format, lints, docs, licences, unused dependencies
+//! map        the land of the dashboard's map
 //! data       real GeoIP data into a cache outside git
 //! demo       the binary of package geodns-tests
 //! bench      the binary of package geodns-bench
@@ -13,7 +14,7 @@
 //! All commands do their own set-up: each names a missing package, with the reason,
 //! before it installs it.
 //!
-//! - `build`, `run`, `test`, `check`, `data`: a command each
+//! - `build`, `run`, `test`, `check`, `data`, `map`: a command each
 //! - `tidy`: order that the compiler does not keep, a part of `check`
 //! - `toolchain`: what builds the eBPF program; `release`: the last release; `debian`, `python`: what tests drive
 //! - `kernel`, `guest`: another kernel; the machine that qemu emulates, and the tests in it
@@ -26,6 +27,7 @@ mod data;
 mod debian;
 mod guest;
 mod kernel;
+mod map;
 mod place;
 mod python;
 mod release;
@@ -55,6 +57,8 @@ enum Task {
     Check,
     /// Fetch real GeoIP data into the cache and derive the list of prefixes that tests and benches use
     Data,
+    /// Draw the land of the dashboard's map from land-110m.json of the npm package world-atlas
+    Map(map::Args),
     /// Show a little world: a server and clients in network namespaces, and the mirror that each client gets
     Demo(run::Rest),
     /// Measure: answers a second, import, time to a changed answer, the verifier's count
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         Task::Run(args) => run::run(&args),
         Task::Check => check::check(),
         Task::Data => data::data(),
+        Task::Map(args) => map::map(&args),
         Task::Demo(args) => run::demo(&args),
         Task::Bench(args) => run::bench(&args),
         Task::Test(args) => test::test(&args),

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::base::complaint::Error;
-use crate::config::DnsOverTls;
+use crate::config::CertificateFiles;
 use crate::files;
 
 /// Octets of a file, at the most. A chain takes some thousands.
@@ -29,10 +29,10 @@ pub struct Contents {
 
 impl Contents {
     /// Reads both files.
-    pub fn read(tls: &DnsOverTls) -> Result<Self, Error> {
+    pub fn read(files: &CertificateFiles) -> Result<Self, Error> {
         Ok(Self {
-            certificate: read(&tls.certificate)?,
-            key: read(&tls.key)?,
+            certificate: read(&files.certificate)?,
+            key: read(&files.key)?,
         })
     }
 }
@@ -54,15 +54,15 @@ pub struct Certificate {
 
 impl Certificate {
     /// Reads and checks both files.
-    pub fn read(tls: &DnsOverTls) -> Result<Self, Error> {
-        Self::check(tls, Contents::read(tls)?)
+    pub fn read(files: &CertificateFiles) -> Result<Self, Error> {
+        Self::check(files, Contents::read(files)?)
     }
 
     /// Checks what was read of both files.
-    pub fn check(tls: &DnsOverTls, contents: Contents) -> Result<Self, Error> {
+    pub fn check(files: &CertificateFiles, contents: Contents) -> Result<Self, Error> {
         let no_certificate = |problem: String| {
             error(
-                &tls.certificate,
+                &files.certificate,
                 format!(
                     "{problem}; it must be PEM, the server's certificate first, then those between it \
                      and the root"
@@ -82,7 +82,7 @@ impl Certificate {
                 problem => problem.to_string(),
             };
             let help = "it must be PEM, not encrypted by a passphrase";
-            error(&tls.key, format!("{problem}; {help}"))
+            error(&files.key, format!("{problem}; {help}"))
         })?;
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -94,20 +94,20 @@ impl Certificate {
             rustls::Error::InconsistentKeys(_) => {
                 let message = format!(
                     "is not the key of {}; name two that belong together",
-                    tls.certificate.display()
+                    files.certificate.display()
                 );
-                error(&tls.key, message)
+                error(&files.key, message)
             }
             rustls::Error::InvalidCertificate(_) => no_certificate(problem.to_string()),
             problem => {
                 let help = "keys may be ECDSA (P-256, P-384), Ed25519 or RSA";
-                error(&tls.key, format!("{problem}; {help}"))
+                error(&files.key, format!("{problem}; {help}"))
             }
         })?;
         config.alpn_protocols = vec![b"dot".to_vec()];
         // Clients come back without a handshake of both keys; we keep nothing for them.
         config.ticketer = ring::Ticketer::new()
-            .map_err(|problem| error(&tls.key, format!("no random numbers: {problem}")))?;
+            .map_err(|problem| error(&files.key, format!("no random numbers: {problem}")))?;
         Ok(Self {
             contents,
             config: Arc::new(config),
@@ -160,23 +160,22 @@ mod tests {
     #[test]
     fn a_good_pair_is_read_and_each_broken_one_is_one_clear_line() {
         let folder = tempfile::tempdir().unwrap();
-        let tls = DnsOverTls {
+        let files = CertificateFiles {
             certificate: folder.path().join("cert.pem"),
             key: folder.path().join("key.pem"),
-            port: 853,
         };
         let (certificate, key) = made();
         let (_, other_key) = made();
         let read = |certificate: &str, key: &str| {
-            fs::write(&tls.certificate, certificate).unwrap();
-            fs::write(&tls.key, key).unwrap();
-            Certificate::read(&tls).map_err(|error| {
+            fs::write(&files.certificate, certificate).unwrap();
+            fs::write(&files.key, key).unwrap();
+            Certificate::read(&files).map_err(|error| {
                 let line = error.to_string();
                 line.replace(&format!("{}/", folder.path().display()), "")
             })
         };
         let good = read(&certificate, &key).unwrap();
-        assert!(good.is_of(&Contents::read(&tls).unwrap()));
+        assert!(good.is_of(&Contents::read(&files).unwrap()));
         assert!(!format!("{good:?}").contains("PRIVATE"));
         // The key may stand in the certificate's file, and the other way round.
         let both = format!("{certificate}{key}");
@@ -207,27 +206,27 @@ mod tests {
             assert!(line.contains("it must be PEM"), "{line}");
             assert!(!line.contains('\n'), "{line}");
         }
-        assert!(!good.is_of(&Contents::read(&tls).unwrap()));
+        assert!(!good.is_of(&Contents::read(&files).unwrap()));
         let large = "#".repeat(FILE_MAX as usize + 1);
         let line = read(&large, &key).unwrap_err();
         assert!(
             line.starts_with("cert.pem: cannot read: it is larger"),
             "{line}"
         );
-        fs::remove_file(&tls.key).unwrap();
-        let line = Certificate::read(&tls).unwrap_err().to_string();
+        fs::remove_file(&files.key).unwrap();
+        let line = Certificate::read(&files).unwrap_err().to_string();
         assert!(
             line.contains("cert.pem: cannot read: it is larger"),
             "{line}"
         );
-        fs::write(&tls.certificate, &certificate).unwrap();
-        let line = Certificate::read(&tls).unwrap_err().to_string();
+        fs::write(&files.certificate, &certificate).unwrap();
+        let line = Certificate::read(&files).unwrap_err().to_string();
         assert!(
             line.contains("key.pem: cannot read: No such file"),
             "{line}"
         );
-        fs::create_dir(&tls.key).unwrap();
-        let line = Certificate::read(&tls).unwrap_err().to_string();
+        fs::create_dir(&files.key).unwrap();
+        let line = Certificate::read(&files).unwrap_err().to_string();
         assert!(
             line.contains("key.pem: cannot read: it is a folder, and must be a regular file"),
             "{line}"

@@ -1,6 +1,6 @@
 //! HTTP listeners that strangers may reach: bounded connections, headers and times, and a `Host` that is checked.
 //!
-//! A [`Site`] is a router on addresses that a reload may change. A reload first binds the new ones ([`Site::bind`]), which
+//! A [`Site`] answers on addresses, by a router; a reload may change both. A reload first binds the new ones ([`Site::bind`]), which
 //! can fail, then listens ([`Site::listen`]), which cannot. Nothing here takes a lock that answers to DNS queries wait for.
 //!
 //! The bounds of a site:
@@ -13,8 +13,10 @@
 //! a request is answered only if it names an address, `localhost`, or a host of the configuration.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,9 +59,11 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Settings of a site that a reload may change.
+/// Everything of a site that a reload may change, but for its addresses.
 #[derive(Clone, Default)]
 pub struct Settings {
+    /// Answers requests.
+    pub router: Router,
     /// Names that requests may be for, besides addresses and `localhost`. `None`: any.
     pub hosts: Option<Vec<String>>,
     /// HTTPS with this certificate; `None`: HTTP.
@@ -105,7 +109,7 @@ fn without_port(host: &str) -> Option<&str> {
 /// A socket that is bound and not listened on yet, or that is listened on already.
 pub struct Bound(Vec<(SocketAddr, Option<Arc<tokio::net::TcpListener>>)>);
 
-/// A router on addresses that may change.
+/// A router on addresses, both of which may change.
 pub struct Site {
     shared: Arc<Shared>,
     listening: Mutex<BTreeMap<SocketAddr, JoinHandle<Never>>>,
@@ -114,8 +118,9 @@ pub struct Site {
 /// Everything that the connections of a site share.
 struct Shared {
     name: &'static str,
-    router: Router,
     settings: ArcSwap<Settings>,
+    /// Tells connections that the settings are others.
+    changed: Notify,
     /// With each seat, the connection that is told that it has lost it.
     seats: Mutex<Seats<Arc<Notify>>>,
     open: AtomicUsize,
@@ -123,13 +128,12 @@ struct Shared {
 
 impl Site {
     /// A site that listens nowhere yet. The name is the configuration's section.
-    pub fn new(name: &'static str, router: Router) -> Self {
-        let router = router.layer(DefaultBodyLimit::max(BODY));
+    pub fn new(name: &'static str) -> Self {
         Self {
             shared: Arc::new(Shared {
                 name,
-                router,
                 settings: ArcSwap::from_pointee(Settings::default()),
+                changed: Notify::new(),
                 seats: Mutex::new(Seats::new(CONNECTIONS)),
                 open: AtomicUsize::new(0),
             }),
@@ -157,9 +161,10 @@ impl Site {
             .map(Bound)
     }
 
-    /// Listens on these addresses from now on, and on no others. Needs a runtime.
+    /// Listens on these addresses from now on, and on no others. Connections of the settings before end. Needs a runtime.
     pub fn listen(&self, Bound(bound): Bound, settings: Settings) {
         self.shared.settings.store(Arc::new(settings));
+        self.shared.changed.notify_waiters();
         let mut listening = lock(&self.listening);
         listening.retain(|at, task| {
             let is_wanted = bound.iter().any(|(wanted, _)| wanted == at);
@@ -228,14 +233,16 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr) 
     let seat = Seat::take(shared, client.ip());
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(ANSWER));
     let _ = stream.set_nodelay(true);
+    // Before the settings are read: a change after that is told.
+    let changed = seat.shared.changed.notified();
     let settings = seat.shared.settings.load_full();
     let serving = async {
         match &settings.tls {
-            None => requests(&seat, stream, client).await,
+            None => requests(&seat, &settings, stream, client, changed).await,
             Some(tls) => {
                 let accepting = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
                 if let Ok(Ok(stream)) = timeout(PATIENCE, accepting).await {
-                    requests(&seat, stream, client).await;
+                    requests(&seat, &settings, stream, client, changed).await;
                 }
             }
         }
@@ -246,22 +253,25 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr) 
     }
 }
 
+/// Answers requests by settings that do not change. When there are others, the connection ends, after the request that is
+/// under way.
 async fn requests(
     seat: &Seat,
+    settings: &Settings,
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     client: SocketAddr,
+    changed: impl Future<Output = ()>,
 ) {
-    let router = TowerToHyperService::new(seat.shared.router.clone());
+    let router = settings.router.clone();
+    let router = TowerToHyperService::new(router.layer(DefaultBodyLimit::max(BODY)));
     let answer = service_fn(|mut request: Request<Incoming>| {
-        let (router, is_host) = (
-            router.clone(),
-            seat.shared.settings.load().is_host(request.headers()),
-        );
+        let is_host = settings.is_host(request.headers());
+        let router = router.clone();
         async move {
             if !is_host {
                 let message = "this site has another name; ask it by its address, or add the name to the key \
                                \"host\" of its section\n";
-                return Ok::<Response, std::convert::Infallible>(
+                return Ok::<Response, Infallible>(
                     (StatusCode::MISDIRECTED_REQUEST, message).into_response(),
                 );
             }
@@ -280,9 +290,16 @@ async fn requests(
         .header_read_timeout(PATIENCE)
         .max_buf_size(HEADERS)
         .max_headers(HEADER_LINES)
-        .serve_connection(TokioIo::new(stream), answer)
-        .await;
-    if let Err(error) = served {
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = changed => {
+            served.as_mut().graceful_shutdown();
+            timeout(ANSWER, served).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection for [{}]", seat.shared.name);
     }
 }
@@ -330,12 +347,13 @@ mod tests {
     fn site(settings: Settings) -> (Site, SocketAddr) {
         let who =
             |ConnectInfo(client): ConnectInfo<SocketAddr>| async move { client.ip().to_string() };
-        let site = Site::new("test", Router::new().route("/", get(who)));
+        let router = Router::new().route("/", get(who));
+        let site = Site::new("test");
         // Any port; the site knows it by the address that was asked for.
         let any = "127.0.0.1:0".parse().unwrap();
         let bound = site.bind(&[any]).unwrap();
         let at = bound.0[0].1.as_ref().unwrap().local_addr().unwrap();
-        site.listen(bound, settings);
+        site.listen(bound, Settings { router, ..settings });
         (site, at)
     }
 
@@ -350,7 +368,10 @@ mod tests {
     #[tokio::test]
     async fn the_host_of_a_request_is_an_address_or_known() {
         let hosts = Some(vec!["Geo.Example".to_owned()]);
-        let (_site, at) = site(Settings { hosts, tls: None });
+        let (_site, at) = site(Settings {
+            hosts,
+            ..Settings::default()
+        });
         for (host, status) in [
             ("Host: 127.0.0.1:8053\r\n", 200),
             ("Host: [::1]:8053\r\n", 200),
@@ -410,6 +431,19 @@ mod tests {
         while site.open() > CONNECTIONS {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn connections_of_settings_before_end() {
+        let (site, at) = site(Settings::default());
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut octets = [0; 1000];
+        assert!(stream.read(&mut octets).await.unwrap() > 0);
+        let bound = site.bind(&site.listening()).unwrap();
+        site.listen(bound, Settings::default());
+        while stream.read(&mut octets).await.is_ok_and(|count| count > 0) {}
     }
 
     #[tokio::test]

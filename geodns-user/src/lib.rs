@@ -34,6 +34,7 @@
 //! - [`metrics`]: numbers for Prometheus
 //! - [`announce`]: this node's place in an anycast set: routes that say how it stands
 //! - [`control`]: the API on the control socket, and its client
+//! - [`web`]: the dashboard: pages that show the server and change nothing
 //! - [`daemon`]: the one that knows everybody
 //! - [`cli`]: the command line
 
@@ -69,5 +70,6 @@ pub mod state;
 pub mod steering;
 pub mod supervise;
 pub mod transfer;
+pub mod web;
 pub mod world;
 pub mod zone;

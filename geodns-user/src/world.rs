@@ -73,7 +73,11 @@ impl Inputs {
         previous: Option<&Geography>,
     ) -> Result<Self, Errors> {
         let lists = geo::load(&config);
-        let certificate = config.tls.as_ref().map(Certificate::read).transpose();
+        let certificate = config
+            .tls
+            .as_ref()
+            .map(|tls| Certificate::read(&tls.files))
+            .transpose();
         let geography = Geography::open(&config.databases, folder, previous);
         match (lists, certificate, geography) {
             (Ok(lists), Ok(certificate), Ok(geography)) => Ok(Self {

@@ -31,7 +31,7 @@ pub fn map(args: &Args) -> Result<()> {
     let to = place::root().join("geodns-user/src/web/assets/land.txt");
     let path = land(&topology).context("no TopoJSON of land")?;
     fs::write(&to, format!("{path}\n"))?;
-    say(&format!("wrote {} ({} octets)", to.display(), path.len()));
+    say(format!("wrote {} ({} octets)", to.display(), path.len()));
     Ok(())
 }
 

@@ -197,7 +197,7 @@ impl Rank {
 }
 
 /// The network whose connections are counted together: /24 or /56.
-fn network(client: IpAddr) -> IpAddr {
+pub fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(address) => IpAddr::V4((u32::from(address) & !0xff).into()),
         IpAddr::V6(address) => {

@@ -18,6 +18,8 @@ pub(super) struct File {
     #[serde(default)]
     pub tls: Tls,
     #[serde(default)]
+    pub web: Web,
+    #[serde(default)]
     pub kernel: Kernel,
     #[serde(default)]
     pub cookies: Cookies,
@@ -95,6 +97,24 @@ pub(super) struct Tls {
     /// TCP port. Default: 853.
     #[schemars(extend("minimum" = 1, "maximum" = 65535))]
     pub port: Option<Spanned<i64>>,
+}
+
+/// The dashboard: pages over HTTP that change nothing.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Web {
+    /// Addresses with a port, as "127.0.0.1:8053". Default: none, and no dashboard.
+    pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Names that visitors ask for, besides addresses and localhost.
+    pub host: Option<Spanned<Vec<Spanned<String>>>>,
+    /// File with the token that visitors must have. Default: none.
+    pub token_file: Option<Spanned<String>>,
+    /// Certificate chain for HTTPS, PEM.
+    pub certificate: Option<Spanned<String>>,
+    /// Private key, PEM.
+    pub key: Option<Spanned<String>>,
+    /// Whether a proxy in front of it speaks HTTPS. Default: false.
+    pub behind_proxy: Option<bool>,
 }
 
 /// The fast path.

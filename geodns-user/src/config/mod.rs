@@ -13,6 +13,7 @@
 //!
 //! - `pool`: pools and their rules; `monitor`: a mirror's check; `limits`: the clients that it takes; `public`:
 //!   what visitors are told
+//! - `web`: the dashboard
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `dnstap`; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `metrics`: numbers for Prometheus
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
@@ -48,6 +49,7 @@ mod syntax;
 pub mod time;
 mod transfer;
 mod validate;
+mod web;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -73,6 +75,7 @@ pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
 pub use schema::schema;
 pub use transfer::{Allowed, Key, Keys, MAX_ZONES, Peer, Steered};
+pub use web::{Token, Web};
 
 use crate::base::complaint::{Error, Errors};
 use crate::base::name::Name;
@@ -112,6 +115,8 @@ pub struct Config {
     pub server: Server,
     /// `[tls]`; `None`: no DNS over TLS.
     pub tls: Option<DnsOverTls>,
+    /// `[web]`
+    pub web: Web,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `[cookies]`
@@ -217,12 +222,19 @@ impl Server {
 /// `[tls]`: DNS over TLS (RFC 7858).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsOverTls {
+    /// The server's certificate.
+    pub files: CertificateFiles,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
     /// PEM file: the server's certificate, then those between it and the root.
     pub certificate: PathBuf,
     /// PEM file: its private key.
     pub key: PathBuf,
-    /// TCP port.
-    pub port: u16,
 }
 
 /// `[kernel]`

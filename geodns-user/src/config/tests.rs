@@ -310,8 +310,10 @@ fn the_reference_says_the_truth() {
             all
         });
     // One of two ways to name secrets, of files that are not there.
-    let secret_file =
-        |line: &&str| !line.starts_with("secret_file") && !line.starts_with("secrets_file");
+    let secret_file = |line: &&str| {
+        let of_files = ["secret_file", "secrets_file", "token_file"];
+        !of_files.iter().any(|key| line.starts_with(key))
+    };
     let without = uncommented.lines().filter(secret_file);
     let without = without.collect::<Vec<_>>().join("\n");
     let all = Config::parse(path, without.as_bytes(), &Overrides::default()).unwrap();
@@ -398,14 +400,81 @@ fn dns_over_tls_is_spoken_where_certificate_and_key_are_named() {
     assert_eq!(tls("port = 1853"), None);
     let named = "certificate = \"c.pem\"\nkey = \"/etc/k.pem\"";
     let expected = |port| {
-        Some(DnsOverTls {
+        let files = CertificateFiles {
             certificate: "etc/c.pem".into(),
             key: "/etc/k.pem".into(),
-            port,
-        })
+        };
+        Some(DnsOverTls { files, port })
     };
     assert_eq!(tls(named), expected(853));
     assert_eq!(tls(&format!("{named}\nport = 1853")), expected(1853));
+}
+
+#[test]
+fn the_dashboard_is_for_loopback_unless_it_is_safe_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("token_file = {path:?}")
+    };
+    let good = file("good", "0123456789abcdef\n");
+    let short = file("short", "0123456789abcde\n");
+    let two = file("two", "0123456789abcdef\n0123456789abcdef\n");
+    let web = |keys: &str| {
+        let text = BASE.replace("[control]", &format!("[web]\n{keys}\n[control]"));
+        parse(text).map(|config| config.web)
+    };
+    assert_eq!(web("").unwrap(), Web::default());
+    let local =
+        web("listen = [\"127.0.0.1:8053\", \"[::1]:8053\"]\nhost = [\"Geo.example.\"]").unwrap();
+    assert_eq!((local.listen.len(), local.token), (2, None));
+    assert_eq!(local.hosts, ["Geo.example"]);
+    let anywhere = "listen = [\"[::]:8053\"]";
+    let tls = "certificate = \"c.pem\"\nkey = \"k.pem\"";
+    for keys in [
+        format!("{anywhere}\n{good}\n{tls}"),
+        format!("{anywhere}\n{good}\nbehind_proxy = true"),
+    ] {
+        let web = web(&keys).unwrap();
+        let token = web.token.unwrap();
+        assert!(token.is(b"0123456789abcdef") && !token.is(b"0123456789abcdeF"));
+        assert_eq!(format!("{token:?}"), "Token");
+    }
+    for (keys, complaint) in [
+        (
+            anywhere.to_owned(),
+            "web.listen: [::]:8053 is no loopback address",
+        ),
+        (format!("{anywhere}\n{tls}"), "name token_file, and"),
+        (
+            format!("{anywhere}\n{good}"),
+            "name certificate and key, or behind_proxy",
+        ),
+        (
+            format!("{anywhere}\n{good}\nbehind_proxy = false"),
+            "name certificate and key, or",
+        ),
+        (
+            "listen = [\"127.0.0.1\"]".to_owned(),
+            "is not an address with a port",
+        ),
+        ("listen = [\"127.0.0.1:0\"]".to_owned(), "has port 0"),
+        (
+            "listen = [\"[::1]:1\", \"[::1]:1\"]".to_owned(),
+            "\"[::1]:1\" stands here twice",
+        ),
+        ("host = [\"https://geo.example\"]".to_owned(), "web.host: "),
+        (
+            short,
+            "web.token_file: its text is not a token of 16 to 1024",
+        ),
+        (two, "web.token_file: its text is not a token"),
+        ("key = \"k.pem\"".to_owned(), "web.certificate: missing"),
+    ] {
+        let errors = web(&keys).unwrap_err().to_string();
+        assert!(errors.contains(complaint), "{keys}: {errors}");
+    }
 }
 
 #[test]
@@ -486,7 +555,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
         ),
         (
             "path =",

@@ -17,8 +17,8 @@ use super::reader::{Judged, Reader, Said};
 use super::source::Source;
 use super::time::duration;
 use super::{
-    Config, DnsOverTls, Error, Kernel, Limits, Location, Mirror, Mode, OnStop, Overrides, Pool,
-    Server, Steer, Told, is_id, limits, monitor,
+    CertificateFiles, Config, DnsOverTls, Error, Kernel, Limits, Location, Mirror, Mode, OnStop,
+    Overrides, Pool, Server, Steer, Told, is_id, limits, monitor,
 };
 use crate::base::name::{Name, parse_name, parse_owner};
 use crate::files;
@@ -70,6 +70,7 @@ pub(super) fn validate<'a>(
     let site = file.server.site.clone();
     let server = reader.server(file.server);
     let tls = reader.tls(file.tls, server.port).unwrap_or(None);
+    let web = reader.web(file.web).ok();
     let kernel = reader.kernel(file.kernel, overrides);
     let cookies = reader.cookies(file.cookies).ok();
     let rrl = reader.rrl(file.rrl).ok();
@@ -109,6 +110,7 @@ pub(super) fn validate<'a>(
             shared_digest: shared_digest(source.text),
             server,
             tls,
+            web: web?,
             kernel,
             cookies: cookies?,
             rrl: rrl?,
@@ -217,29 +219,42 @@ impl Reader<'_> {
                 .number(port, "tls.port", 1, u16::MAX.into())
                 .unwrap_or(853) as u16,
         };
-        let (certificate, key) = match (file.certificate, file.key) {
+        let is_on = file.certificate.is_some() && file.key.is_some();
+        if is_on && port == plain {
+            let message = format!("{port} is server.port; write another, as 853");
+            let certificate = file.certificate.as_ref().map(Spanned::span);
+            let place = port_span.or(certificate).unwrap_or_default();
+            self.complain(place, "tls.port", message);
+        }
+        let files = self.certificate_files(file.certificate, file.key, "tls")?;
+        Ok(files.map(|files| DnsOverTls { files, port }))
+    }
+
+    /// The files of a section's certificate, if it names them.
+    pub(super) fn certificate_files(
+        &self,
+        certificate: Option<Spanned<String>>,
+        key: Option<Spanned<String>>,
+        section: &str,
+    ) -> Judged<Option<CertificateFiles>> {
+        let keys = [format!("{section}.certificate"), format!("{section}.key")];
+        let (certificate, key) = match (certificate, key) {
             (None, None) => return Ok(None),
             (Some(certificate), Some(key)) => (certificate, key),
             (Some(alone), None) => {
                 let message = "missing; name the certificate's private key";
-                return Err(self.misfit(alone.span(), "tls.key", message));
+                return Err(self.misfit(alone.span(), &keys[1], message));
             }
             (None, Some(alone)) => {
                 let message = "missing; name the key's certificate";
-                return Err(self.misfit(alone.span(), "tls.certificate", message));
+                return Err(self.misfit(alone.span(), &keys[0], message));
             }
         };
-        if port == plain {
-            let message = format!("{port} is server.port; write another, as 853");
-            let place = port_span.unwrap_or_else(|| certificate.span());
-            self.complain(place, "tls.port", message);
-        }
-        let certificate = self.path(Some(certificate), "tls.certificate", "");
-        let key = self.path(Some(key), "tls.key", "");
-        Ok(Some(DnsOverTls {
+        let certificate = self.path(Some(certificate), &keys[0], "");
+        let key = self.path(Some(key), &keys[1], "");
+        Ok(Some(CertificateFiles {
             certificate: certificate?.0,
             key: key?.0,
-            port,
         }))
     }
 

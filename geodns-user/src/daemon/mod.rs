@@ -25,6 +25,7 @@
 //! - `announce`: this node of an anycast set is announced as it stands
 //! - `metrics`: numbers for Prometheus
 //! - `status`: state and counters of the daemon, as the API shows them
+//! - `web`: the dashboard
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
 //!
@@ -60,6 +61,7 @@ mod start;
 mod status;
 mod stop;
 mod watch;
+mod web;
 mod zones;
 
 use std::path::PathBuf;
@@ -82,6 +84,7 @@ use mirrors::Mirrors;
 use report::Report;
 use sight::Sight;
 use watch::Lookers;
+use web::Web;
 use zones::ChangingZones;
 
 use crate::kernel::Kernel;
@@ -136,4 +139,5 @@ struct Daemon {
     tapping: Tapping,
     /// `None` without `[announce]`.
     announcing: Option<Announcing>,
+    web: Web,
 }

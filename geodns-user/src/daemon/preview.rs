@@ -108,7 +108,7 @@ impl Daemon {
     }
 
     /// Clients that both paths answered lately from a world's plan.
-    fn seen(&self, world: &World) -> Result<Vec<Sample>, Failure> {
+    pub fn seen(&self, world: &World) -> Result<Vec<Sample>, Failure> {
         let mut seen = self.server.seen();
         seen.retain(|sample| sample.generation == world.generation);
         if let Some(kernel) = self.lock_kernel()
@@ -222,6 +222,8 @@ fn moves_of(
 impl crate::control::preview::Service for Control {
     async fn preview(&self, proposal: Proposal) -> Result<Preview, Failure> {
         let preview = self.0.preview(proposal);
-        self.0.while_disk_answers(UNREAD, preview).await?
+        let preview = self.0.while_disk_answers(UNREAD, preview).await??;
+        self.0.web.previewed(&preview);
+        Ok(preview)
     }
 }

@@ -42,11 +42,13 @@ impl Daemon {
         let read = tokio::task::spawn_blocking(move || daemon.read_files());
         let read = read.await.map_err(internal)??;
         let bound = self.metrics.bind(&read.config).map_err(Failure::Invalid)?;
+        let web = self.web.prepare(&read.config).map_err(Failure::Invalid)?;
         let before = self.world.load().zones.load_full();
         let mut reloaded = self
             .change(move |daemon| daemon.reload(read, &netdevs))
             .await?;
         self.metrics.listen(bound);
+        self.open_web(web, &self.world.load_full().inputs.config);
         self.follow_zones(Some(&before));
         self.share_ledgers().await;
         self.set_dnstap(&self.world.load().inputs.config);

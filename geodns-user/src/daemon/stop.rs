@@ -73,7 +73,10 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Resu
     let heeded = spawn_blocking(move || heeding.join());
     within(STEP, "the thread of health", heeded).await;
     let last = Arc::clone(&daemon);
-    let kept = spawn_blocking(move || last.keep_found());
+    let kept = spawn_blocking(move || {
+        last.keep_found();
+        last.save_trends();
+    });
     within(STEP, "keeping what the checks found", kept).await;
     // Nobody may be changing anything any more.
     let edits = within(EDITS, "a change", daemon.changes.alone()).await;

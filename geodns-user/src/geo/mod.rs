@@ -4,6 +4,7 @@
 //! - `layer`: one list, looked up and packed; `parse`: its file
 //! - `prefix`: a prefix as the tables see it
 //! - `walk`: the layers of a part of the address space, flattened to runs
+//! - [`grid`]: a sample of the addresses of each part of the globe
 //! - [`mmdb`]: GeoIP databases: where addresses are (`place`)
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use crate::base::prefix::mapped;
 use crate::config::Config;
 use crate::files;
 
+pub mod grid;
 mod layer;
 pub mod mmdb;
 mod parse;

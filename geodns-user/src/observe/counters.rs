@@ -40,6 +40,15 @@ pub fn rcodes(counters: &[u64]) -> [(&'static str, u64); 3] {
     ]
 }
 
+/// Packets that the fast path has dropped: by a rule or a limit, or over a budget.
+pub fn dropped(counters: &[u64]) -> u64 {
+    let drops = Verdict::ALL.iter().filter(|verdict| verdict.is_drop());
+    let drops = drops.filter_map(|verdict| counters.get(*verdict as usize));
+    let over = Verdict::ALL.iter().filter(|verdict| verdict.has_budget());
+    let over = over.map(|verdict| over_budget(counters, *verdict));
+    drops.sum::<u64>() + over.sum::<u64>()
+}
+
 /// Packets of a verdict that were dropped for being over its budget.
 pub fn over_budget(counters: &[u64], verdict: Verdict) -> u64 {
     let counter = (verdict as u32 + Verdict::OVER_BUDGET) as usize;

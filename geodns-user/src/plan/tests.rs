@@ -40,6 +40,7 @@ static MIRROR_LIST: LazyLock<Vec<Mirror>> = LazyLock::new(|| {
 pub(super) fn config(defaults: &[u8]) -> Config {
     Config {
         tls: None,
+        web: Default::default(),
         path: PathBuf::from("geodns.toml"),
         server: Server {
             listen: None,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Watched, looks};
 use crate::base::complaint::Error;
 use crate::certificate::{Certificate, Contents};
-use crate::config::DnsOverTls;
+use crate::config::CertificateFiles;
 use crate::daemon::Daemon;
 use crate::event::Kind;
 use crate::supervise::Never;
@@ -19,17 +19,17 @@ impl Daemon {
         loop {
             looks.tick().await;
             let tls = self.world.load().inputs.config.tls.clone();
-            let Some(tls) = tls else {
+            let Some(named) = tls.map(|tls| tls.files) else {
                 watched.due(None, failure);
                 continue;
             };
             // Two small files, on whatever file system.
-            let files = tls.clone();
+            let files = named.clone();
             let read = tokio::task::spawn_blocking(move || Contents::read(&files)).await;
             let Ok(read) = read else { continue };
             let changed = Some(read).filter(|read| !self.is_in_force(read));
             if let Some(read) = watched.due(changed, failure) {
-                watched.done(self.put_certificate(&tls, read), failure);
+                watched.done(self.put_certificate(&named, read), failure);
             }
         }
     }
@@ -43,13 +43,13 @@ impl Daemon {
     /// Puts a certificate in force, if it is good. Else gives what is wrong with it.
     fn put_certificate(
         &self,
-        tls: &DnsOverTls,
+        files: &CertificateFiles,
         read: Result<Contents, Error>,
     ) -> Result<(), String> {
-        match read.and_then(|contents| Certificate::check(tls, contents)) {
+        match read.and_then(|contents| Certificate::check(files, contents)) {
             Ok(certificate) => {
                 self.server.set_certificate(Some(Arc::new(certificate)));
-                let file = tls.certificate.display();
+                let file = files.certificate.display();
                 tracing::info!(event = Kind::Reload.name(), %file, "read again: {file}");
                 Ok(())
             }

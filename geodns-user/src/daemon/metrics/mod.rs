@@ -70,7 +70,7 @@ impl Metrics {
         let exporter = Arc::new(Exporter::new(Arc::new(read)));
         Self {
             answers: SlowAnswers::default(),
-            site: Site::new("metrics", Arc::clone(&exporter).router()),
+            site: Site::new("metrics"),
             exporter,
             daemon,
             reload: LastReload {
@@ -89,7 +89,12 @@ impl Metrics {
 
     /// Listens on the addresses of the configuration that is in force now.
     pub fn listen(&self, bound: Bound) {
-        self.site.listen(bound, Settings::default());
+        let router = Arc::clone(&self.exporter).router();
+        let settings = Settings {
+            router,
+            ..Settings::default()
+        };
+        self.site.listen(bound, settings);
     }
 
     /// Takes note of a reload.

@@ -27,6 +27,7 @@ use crate::daemon::mirrors::{Mirrors, start_monitor};
 use crate::daemon::report::{NotListening, Report};
 use crate::daemon::sight::Sight;
 use crate::daemon::watch::Lookers;
+use crate::daemon::web::{self, Web};
 use crate::daemon::zones::ChangingZones;
 use crate::daemon::{Daemon, Options};
 use crate::health::Feed;
@@ -46,6 +47,7 @@ pub struct Attached {
     pub news: Receiver<News>,
     pub feed: Option<Feed>,
     pub metrics: http::Bound,
+    pub web: web::Ready,
 }
 
 /// Opens the sockets and attaches the program.
@@ -114,6 +116,8 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
+    let web = Web::default();
+    let ready = web.prepare(config).map_err(anyhow::Error::msg)?;
     let beside = Beside { cookies, blocks };
     let started = match not_loaded {
         Some(error) => Err(error),
@@ -169,6 +173,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         metrics,
         tapping: Tapping::default(),
         announcing,
+        web,
         options,
     };
     daemon.metrics.answers.follow(&daemon.world.load());
@@ -179,6 +184,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         follow,
         news,
         feed,
+        web: ready,
     })
 }
 

@@ -29,6 +29,7 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         news,
         feed,
         metrics,
+        web,
     } = attached;
     let daemon = Arc::new(daemon);
     daemon.start_metrics(metrics);
@@ -49,6 +50,7 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
             Arc::clone(&daemon).follow_feed(Arc::clone(&feed))
         }));
     }
+    daemon.open_web(web, &daemon.world.load_full().inputs.config);
     daemon.follow_zones(None);
     daemon.set_dnstap(&daemon.world.load().inputs.config);
     let announcing = daemon.start_announcing().context("cannot start a thread")?;
@@ -84,6 +86,7 @@ impl Daemon {
         start("history", |daemon| Box::pin(daemon.keep_history()));
         start("findings", |daemon| Box::pin(daemon.keep_findings()));
         start("tokens", |daemon| Box::pin(daemon.follow_tokens()));
+        start("trends", |daemon| Box::pin(daemon.keep_trends()));
         start("catalogs", |daemon| Box::pin(daemon.follow_catalogs()));
         if self.fleet.is_some() {
             start("fleet", |daemon| Box::pin(daemon.follow_fleet()));

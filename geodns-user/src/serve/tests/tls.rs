@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use super::sockets::{SOON, count, counted, framed, is_closed, options, read_message, server};
 use super::*;
 use crate::certificate::Certificate;
-use crate::config::DnsOverTls;
+use crate::config::CertificateFiles;
 
 const NAME: &str = "ns1.example.org";
 
@@ -26,10 +26,9 @@ fn certificate() -> (Arc<Certificate>, ClientConfig) {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(vec![NAME.to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let tls = DnsOverTls {
+    let tls = CertificateFiles {
         certificate: folder.path().join("cert.pem"),
         key: folder.path().join("key.pem"),
-        port: 853,
     };
     std::fs::write(&tls.certificate, cert.pem()).unwrap();
     std::fs::write(&tls.key, signing_key.serialize_pem()).unwrap();

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use geodns_common::verdict::Verdict;
 use geodns_tests::daemon::{Daemon, EXAMPLE_ZONE, Home, Setup};
-use geodns_tests::net::{Space, join, output};
+use geodns_tests::dns::{A, Query};
+use geodns_tests::net::{Space, at, join, output};
 use geodns_tests::web::Web;
 
+use crate::forward::forward;
 use crate::step;
 
 /// A client: its city, and where its networks begin: `v4`.0/24 and `v6`::/64.
@@ -44,6 +46,10 @@ const MIRRORS: [(&str, u8, f64, f64); 5] = [
     ("nrt", 15, 35.7, 139.7),
 ];
 
+/// The dashboard's address, within the server's namespace and outside.
+const DASHBOARD: &str = "127.0.0.1:8053";
+const WEB: &str = "[web]\nlisten = [\"127.0.0.1:8053\"]\n";
+
 /// How long a mirror's death or return may take to be seen, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,8 +77,9 @@ fn body() -> String {
     )
 }
 
-/// Shows it all. The city databases are in this folder.
-pub fn demo(cities: &Path) -> Result<()> {
+/// Shows it all. The city databases are in this folder. With `keep` the world stays up until Ctrl-C, with the dashboard,
+/// and its clients go on asking.
+pub fn demo(cities: &Path, keep: bool) -> Result<()> {
     let start = Instant::now();
     println!("A little world: a server, a router, five mirrors, six clients. geodns starts.");
     let server = Space::new("server")?;
@@ -113,6 +120,7 @@ pub fn demo(cities: &Path) -> Result<()> {
     let zone = EXAMPLE_ZONE.replace("192.0.2.25", "198.51.100.25");
     let setup = Setup::new(&["192.0.2.53", "2001:db8::53"])
         .body(&body())
+        .and(if keep { WEB } else { "" })
         .file("example.org.zone", &zone);
     step()?;
     let loading = Instant::now();
@@ -211,6 +219,9 @@ pub fn demo(cities: &Path) -> Result<()> {
         answered(&counters)
     );
     step()?;
+    if keep {
+        stay(&server, &clients)?;
+    }
     daemon.stop()?;
     let left = daemon.home.pins.list();
     ensure!(left.is_empty(), "left pinned: {left:?}");
@@ -220,6 +231,32 @@ pub fn demo(cities: &Path) -> Result<()> {
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Keeps the world up until Ctrl-C. Each client asks some times a second.
+fn stay(server: &Space, clients: &[Client]) -> Result<()> {
+    let dashboard: SocketAddr = DASHBOARD.parse()?;
+    forward(dashboard, server, dashboard)?;
+    println!("\nThe dashboard is at http://{DASHBOARD}/. Ctrl-C takes everything down.");
+    let query = Query::new("www.example.org", A).bytes();
+    let sockets = clients.iter().map(|client| {
+        let from = format!("{}.10", client.v4).parse()?;
+        let socket = client.space.udp(from, at("192.0.2.53", 53)?)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    let sockets: Vec<_> = sockets.collect::<Result<_>>()?;
+    loop {
+        step()?;
+        for (number, socket) in sockets.iter().enumerate() {
+            for _ in 0..6 - number {
+                let _ = socket.send(&query);
+            }
+            let mut answer = [0; 512];
+            while socket.recv(&mut answer).is_ok() {}
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn client(

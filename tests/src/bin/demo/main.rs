@@ -1,12 +1,14 @@
 //! `cargo xtask demo`: little worlds in network namespaces, to see geodns at work.
 //!
 //! - `cities`: one server, mirrors, and clients of six cities
+//! - `forward`, with `--keep`: the dashboard of that server, for a browser
 //! - `fleet`, with `--fleet`: three sites with one anycast address, which share one state
 //!
 //! Nothing leaves the namespaces, and nothing is left of them at the end, nor after Ctrl-C.
 
 mod cities;
 mod fleet;
+mod forward;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -57,8 +59,10 @@ fn demo() -> Result<()> {
     let mut words = arguments.iter().map(String::as_str);
     match (words.next(), words.next()) {
         (Some("--fleet"), None) => fleet::demo(),
-        (Some(folder), None) if !folder.starts_with('-') => cities::demo(Path::new(folder)),
-        (Some(_), _) => bail!("the only argument is --fleet"),
+        (Some(folder), keep @ (None | Some("--keep"))) if !folder.starts_with('-') => {
+            cities::demo(Path::new(folder), keep.is_some())
+        }
+        (Some(_), _) => bail!("the only arguments are --fleet and --keep"),
         (None, _) => {
             None.context("where the city databases are is not said: run `cargo xtask demo`")
         }

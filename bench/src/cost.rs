@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
+use geodns::kernel::stub::Build;
 use geodns_common::abi::Settings;
 use geodns_common::tables::Tables;
 use geodns_common::verdict::{COUNTERS, Verdict};
@@ -78,7 +79,11 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
     ];
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); questions.len()];
     let (mut bare, mut reflected) = (Vec::new(), Vec::new());
-    let responder_fd = responder.instance.program()?.fd()?.try_clone()?;
+    let responder_fd = responder
+        .instance
+        .program(Build::Plain)?
+        .fd()?
+        .try_clone()?;
     let stub = responder.stub()?;
     let mut stubbed = Vec::new();
     let counted = real::counted()?;
@@ -96,8 +101,8 @@ pub fn run(rounds: usize) -> Result<Vec<Figure>> {
         0,
     )?;
     let by_mirror = [
-        uncounted.program()?.fd()?.try_clone()?,
-        counting.program()?.fd()?.try_clone()?,
+        uncounted.program(Build::Plain)?.fd()?.try_clone()?,
+        counting.program(Build::Plain)?.fd()?.try_clone()?,
     ];
     let mut counts = Vec::new();
     for _ in 0..rounds {

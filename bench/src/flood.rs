@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
-use geodns::kernel::stub::Stub;
+use geodns::kernel::stub::{Build, Stub};
 use geodns::kernel::sys::link_xdp;
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query};
@@ -493,12 +493,12 @@ impl Flood {
     /// Floods a responder.
     pub fn responder(&mut self, responder: &mut Responder, time: Duration) -> Result<Flow> {
         responder.heartbeat.beat();
-        let program: &mut Xdp = responder.instance.program()?;
+        let program: &mut Xdp = responder.instance.program(Build::Plain)?;
         let link = self
             .server
             .enter(|| Ok(program.attach("eth0", XdpMode::Driver)?))?;
         let flow = self.run(time);
-        responder.instance.program()?.detach(link)?;
+        responder.instance.program(Build::Plain)?.detach(link)?;
         flow
     }
 
@@ -509,7 +509,7 @@ impl Flood {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..TURNS {
             responder.heartbeat.beat();
-            for (program, times) in [responder.instance.program_fd()?, stub.as_fd()]
+            for (program, times) in [responder.instance.program_fd(Build::Plain)?, stub.as_fd()]
                 .into_iter()
                 .zip(&mut times)
             {

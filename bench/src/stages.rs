@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use geodns::kernel::stub::Build;
 use geodns_common::abi::{Settings, Stage};
 use geodns_common::tables::Tables;
 use geodns_tests::dns::{A, COOKIE, Query};
@@ -40,7 +41,7 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         };
         let mut instance =
             responder.another(&With::settings(&*plan, settings), plan.capacity(), 0)?;
-        programs.push(instance.program()?.fd()?.try_clone()?);
+        programs.push(instance.program(Build::Plain)?.fd()?.try_clone()?);
         instances.push(instance);
     }
     let questions = [

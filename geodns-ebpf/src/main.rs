@@ -3,6 +3,9 @@
 //!
 //! Everything is parsed before the first write: a packet that is passed is as it came.
 //!
+//! Program and stub are built twice, without the frags mark and with it (`FRAGS`): drivers that may spread a packet over
+//! several buffers, at a large MTU, take only a program with the mark. It sees the first buffer of a packet.
+//!
 //! - `packet`: headers in; `turn`: headers out
 //! - `maps`: the maps, and the tables over them
 //! - `stub`: the program that is attached, and calls the one that answers
@@ -40,8 +43,21 @@ use crate::maps::Maps;
 #[xdp]
 #[inline(always)]
 pub fn geodns(ctx: XdpContext) -> u32 {
+    run::<false>(ctx)
+}
+
+/// The same with the frags mark: drivers attach it where a packet may take several buffers.
+#[xdp(frags)]
+#[inline(always)]
+pub fn geodns_frags(ctx: XdpContext) -> u32 {
+    run::<true>(ctx)
+}
+
+/// Both builds of the program.
+#[inline(always)]
+fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
     forget_packet();
-    let verdict = match answer(&ctx) {
+    let verdict = match answer::<FRAGS>(&ctx) {
         Ok(verdict) | Err(verdict) => verdict,
     };
     let verdict = forgotten(verdict);
@@ -58,23 +74,23 @@ pub fn geodns(ctx: XdpContext) -> u32 {
         verdict if verdict.is_answer() => XDP_TX,
         verdict if verdict.is_drop() => XDP_DROP,
         Verdict::Aborted => XDP_ABORTED,
-        _ => pass(&ctx),
+        _ => pass::<FRAGS>(&ctx),
     }
 }
 
 /// Passes a packet, by way of the next program if there is one.
 #[inline(always)]
-fn pass(ctx: &XdpContext) -> u32 {
+fn pass<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     if maps::settings().has_next != 0 {
-        stub::call(ctx, Callee::Next);
+        stub::call::<FRAGS>(ctx, Callee::Next);
     }
     XDP_PASS
 }
 
 #[inline(always)]
-fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
+fn answer<const FRAGS: bool>(ctx: &XdpContext) -> Result<Verdict, Verdict> {
     let scratch = maps::scratch().ok_or(Verdict::Internal)?;
-    let packet = match packet::parse(ctx, scratch) {
+    let packet = match packet::parse::<FRAGS>(ctx, scratch) {
         Ok(packet) => packet,
         Err(verdict @ (Verdict::IpOptions | Verdict::Fragment)) => {
             return Err(packet::look_again(ctx.ctx, scratch.ip_at, verdict));
@@ -100,7 +116,7 @@ fn answer(ctx: &XdpContext) -> Result<Verdict, Verdict> {
         return Err(verdict);
     }
     stop(Stage::Answer)?;
-    turn::send(ctx, scratch, &packet)?;
+    turn::send::<FRAGS>(ctx, scratch, &packet)?;
     Ok(verdict)
 }
 

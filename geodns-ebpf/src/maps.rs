@@ -121,6 +121,9 @@ pub static LISTEN: Array<Listen> = Array::with_max_entries(Listen::SLOTS, MMAPAB
 /// The programs that the stub calls, by [`layout::Callee`].
 #[map]
 pub static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(layout::CALLEES, 0);
+/// The same of the stub with the frags mark.
+#[map]
+pub static FRAGS_PROGRAMS: ProgramArray = ProgramArray::with_max_entries(layout::CALLEES, 0);
 
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);

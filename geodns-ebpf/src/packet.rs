@@ -29,7 +29,7 @@ pub struct Packet {
     pub headers_len: u32,
     /// Octets of the DNS message, as the UDP header has it.
     pub message_len: u32,
-    /// Octets of the whole frame, padding included.
+    /// Octets of the whole frame, padding included: of those in its first buffer.
     pub frame_len: u32,
 }
 
@@ -61,9 +61,16 @@ fn header<T>(ctx: &XdpContext, at: usize) -> Result<&T, Verdict> {
 /// Parses the headers, and decides whether the packet is for us. Leaves the client's address in
 /// the scratch.
 #[inline(always)]
-pub fn parse(ctx: &XdpContext, scratch: &mut Scratch) -> Result<Packet, Verdict> {
+pub fn parse<const FRAGS: bool>(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+) -> Result<Packet, Verdict> {
     let frame_len = (ctx.data_end() - ctx.data()) as u32;
-    let eth: &EthHdr = header(ctx, 0)?;
+    let eth: &EthHdr = match header(ctx, 0) {
+        // The first buffer is empty: some drivers put all of a packet into others.
+        Err(_) if FRAGS => return Err(Verdict::NotIp),
+        found => found?,
+    };
     let mac = mac(&eth.dst_addr);
     match eth.ether_type {
         ETHERTYPE_IPV4 => parse_v4(ctx, scratch, EthHdr::LEN, mac, frame_len),

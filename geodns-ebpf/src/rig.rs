@@ -1,6 +1,6 @@
 //! The programs that tests and benches put around the real one. No part of the daemon.
 //!
-//! - `pass`: lets everything through; a veth needs a program on both ends for native XDP_TX
+//! - `pass`, `pass_frags`: let everything through; a veth needs a program on both ends for native XDP_TX
 //! - `discard`: drops everything: what generating alone costs
 //! - `reflect`: turns UDP around and does nothing else: what `geodns` is measured against
 //! - `generate`: floods, run by `BPF_PROG_TEST_RUN` with live frames
@@ -193,6 +193,12 @@ static ROOM: Array<[u32; 2]> = Array::with_max_entries(1, 0);
 /// Lets everything through.
 #[xdp]
 fn pass(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// The same, for an interface at a large MTU.
+#[xdp(frags)]
+fn pass_frags(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 

@@ -4,7 +4,9 @@
 //! spans several stores waits until all of them have left the core.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
+use aya_ebpf::helpers::generated::{
+    bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+};
 use aya_ebpf::programs::XdpContext;
 use geodns_common::abi::Stage;
 use geodns_common::opaque::opaque;
@@ -32,7 +34,15 @@ const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
 ///
 /// On an error the packet is as it came, but for [`Verdict::Aborted`].
 #[inline(always)]
-pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<(), Verdict> {
+pub fn send<const FRAGS: bool>(
+    ctx: &XdpContext,
+    scratch: &mut Scratch,
+    packet: &Packet,
+) -> Result<(), Verdict> {
+    // The tail would be that of the last buffer, and the message in the first. Nobody sends such a query in earnest.
+    if FRAGS && buffers_len(ctx) != u64::from(packet.frame_len) {
+        return Err(Verdict::NoRoom);
+    }
     if scratch.message_len > MAX_UDP_SIZE {
         return Err(Verdict::Internal);
     }
@@ -61,6 +71,13 @@ pub fn send(ctx: &XdpContext, scratch: &mut Scratch, packet: &Packet) -> Result<
         return Err(Verdict::Aborted);
     }
     Ok(())
+}
+
+/// Octets of a packet in all of its buffers.
+#[inline(always)]
+fn buffers_len(ctx: &XdpContext) -> u64 {
+    // SAFETY: the helper reads the context.
+    unsafe { bpf_xdp_get_buff_len(ctx.as_ptr().cast()) }
 }
 
 /// Octets that are tried first at the head where neither end alone has the room; half of them next, and so on.

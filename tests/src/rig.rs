@@ -16,7 +16,7 @@ use geodns::kernel::heartbeat::Heartbeat;
 use geodns::kernel::instance::Instance;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::shared::{Counters, SharedMaps};
-use geodns::kernel::stub::Stub;
+use geodns::kernel::stub::{Build, Stub};
 use geodns::kernel::sys;
 use geodns::plan::Capacity;
 use geodns_common::abi::{self, Block, Page, Settings};
@@ -71,8 +71,8 @@ impl Responder {
 
     /// A stub that calls it.
     pub fn stub(&mut self) -> Result<Stub> {
-        let stub = Stub::new(&self.object)?;
-        stub.call(Callee::Answers, self.instance.program_fd()?)?;
+        let stub = Stub::new(&self.object, Build::Plain)?;
+        stub.call(Callee::Answers, self.instance.program_fd(Build::Plain)?)?;
         Ok(stub)
     }
 
@@ -117,8 +117,17 @@ impl Responder {
     /// Runs the program on one frame that came in by an interface of this thread's network
     /// namespace, looped back by `lo`.
     pub fn run(&mut self, frame: &[u8]) -> Result<Outcome> {
+        self.run_build(Build::Plain, frame)
+    }
+
+    /// Runs a build of it.
+    pub fn run_build(&mut self, build: Build, frame: &[u8]) -> Result<Outcome> {
+        if build == Build::Frags && !self.instance.has_frags() {
+            let stub = Stub::new(&self.object, build)?;
+            self.instance.load_frags(&stub)?;
+        }
         let before = self.counters()?;
-        let (action, frame) = run(self.instance.program()?, frame)?;
+        let (action, frame) = run(self.instance.program(build)?, frame)?;
         let after = self.counters()?;
         let mut verdicts = (0..Verdict::ALL.len()).filter(|&at| after[at] != before[at]);
         let verdict = verdicts.next().context("no counter for this packet")?;
@@ -150,7 +159,12 @@ pub fn verified(
     let counted = real::counted()?;
     let counted = counted.plan.read().expect("not poisoned");
     let counting = responder.another(&*counted, counted.capacity(), 0)?;
+    let mut frags = responder.another(tables, capacity, 0)?;
+    frags.load_frags(&Stub::new(&responder.object, Build::Frags)?)?;
+    let of_frags = frags.program(Build::Frags)?.info()?;
+    let of_frags = of_frags.verified_instruction_count();
     let mut counts = vec![
+        ("geodns, frags".to_owned(), of_frags.unwrap_or(0)),
         (
             "geodns".to_owned(),
             responder.instance.verified_instructions(),
@@ -276,7 +290,7 @@ pub enum Action {
 
 /// Runs a program once on a frame: what it returned, and the frame afterwards.
 pub fn run(program: &Xdp, frame: &[u8]) -> Result<(Action, Vec<u8>)> {
-    let mut out = vec![0; 4096];
+    let mut out = vec![0; 0x1_0000];
     let mut options = TestRunOptions::new();
     options.data_in = Some(frame);
     options.data_out = Some(&mut out);

@@ -62,8 +62,12 @@ const CARDS: [Card; 10] = [
         warns: true,
         ..generic("virtio-fixed-offloads", "guest_tso4")
     },
-    // Its MTU is 9000 from the start.
-    generic("virtio-jumbo", "ip link set dev eth0 mtu"),
+    // Its MTU is 9000 from the start, which takes the frags mark.
+    Card {
+        modes: ["generic", "native"],
+        reason: "ip link set dev eth0 mtu",
+        ..native("virtio-jumbo")
+    },
     native("igb"),
     generic("e1000e", "no native mode in any kernel"),
     generic("e1000", "no native mode in any kernel"),

@@ -15,6 +15,7 @@ use geodns::config::{Mode, OnStop};
 use geodns::kernel::link::Link;
 use geodns::kernel::listen::{self, Listening};
 use geodns::kernel::netdev::{self, Kind, Netdev, Netdevs};
+use geodns::kernel::stub::Build;
 use geodns::kernel::{self, Error, Kernel, Settings, ethtool, pins};
 use geodns::plan::{Capacity, Store};
 use geodns::publish::Backend;
@@ -188,9 +189,10 @@ fn in_force(kernel: &Kernel) -> Option<u32> {
 /// The same, of the stub that is pinned, whoever has left it.
 fn in_force_of(world: &World) -> Option<u32> {
     let pins = pins::Pins::open(&world.pin).ok()?;
-    let stub = ProgramInfo::from_pin(pins.stub()).unwrap().id();
+    let [program, array] = pins.stub(Build::Plain);
+    let stub = ProgramInfo::from_pin(program).unwrap().id();
     assert_eq!(attached()?.program, Some(stub));
-    let array = kernel::sys::obj_get(&pins.stub_array()).unwrap();
+    let array = kernel::sys::obj_get(&array).unwrap();
     kernel::sys::array_get(array.as_fd(), Callee::Answers as u32).unwrap()
 }
 
@@ -380,16 +382,17 @@ fn a_link_with_another_program_gets_the_stub_in_its_place() {
         drop(first);
         for breaks in ["link", "array", "program"] {
             let pins = pins::Pins::open(&world.pin).unwrap();
+            let [program, array] = pins.stub(Build::Plain);
             match breaks {
                 "link" => open.replace(pass).unwrap(),
                 "array" => {
-                    std::fs::remove_file(pins.stub_array()).unwrap();
+                    std::fs::remove_file(&array).unwrap();
                     let other = aya::maps::Array::<MapData, u32>::create(1, 0).unwrap();
-                    other.pin(pins.stub_array()).unwrap();
+                    other.pin(&array).unwrap();
                 }
                 _ => {
-                    std::fs::remove_file(pins.stub()).unwrap();
-                    kernel::sys::obj_pin(&pins.stub(), pass).unwrap();
+                    std::fs::remove_file(&program).unwrap();
+                    kernel::sys::obj_pin(&program, pass).unwrap();
                 }
             }
             drop(pins);

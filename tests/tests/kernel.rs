@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use geodns::config::{Config, Metrics};
 use geodns::geo::Layers;
+use geodns::kernel::stub::Build;
 use geodns::publish::Backend;
 use geodns::serve::{Identity, Transport};
 use geodns::world::{Inputs, World};
@@ -118,9 +119,21 @@ impl Fixture {
         .then_some(response)
     }
 
-    /// Runs a frame that has to be passed for this reason, as it came.
+    /// Runs a frame that has to be passed for this reason, as it came, by both builds.
     fn passes(&mut self, what: &str, frame: &[u8], verdict: Verdict) -> Result<()> {
-        let outcome = self.responder.run(frame).context(what.to_owned())?;
+        self.build_passes(Build::Plain, what, frame, verdict)?;
+        self.build_passes(Build::Frags, what, frame, verdict)
+    }
+
+    fn build_passes(
+        &mut self,
+        build: Build,
+        what: &str,
+        frame: &[u8],
+        verdict: Verdict,
+    ) -> Result<()> {
+        let outcome = self.responder.run_build(build, frame);
+        let outcome = outcome.with_context(|| format!("{what}, {build:?}"))?;
         let expected = Outcome {
             action: Action::Pass,
             verdict,
@@ -152,6 +165,11 @@ impl Fixture {
             "{what}: {:?} {:?}, not {verdict:?}",
             outcome.action,
             outcome.verdict
+        );
+        let with_frags = self.responder.run_build(Build::Frags, &frame.bytes())?;
+        ensure!(
+            with_frags == outcome,
+            "{what}, with the frags mark: {with_frags:?}"
         );
         let message = frame.response(&outcome.frame).context(what.to_owned())?;
         let host = self.host(&frame.message, frame.source);
@@ -267,6 +285,25 @@ fn an_answer_of_a_pool_is_counted_once_by_the_mirror_that_is_first_in_it() -> Re
         expected.values().filter(|&&count| count > 0).count() > 3,
         "too few mirrors"
     );
+    Ok(())
+}
+
+// Invariant 2
+#[test]
+fn a_packet_of_several_buffers_is_passed_as_it_came() -> Result<()> {
+    needs_root!();
+    let fixture = fixture()?;
+    let mut fixture = lock(&fixture);
+    // A query, and octets behind it that fill more than the first buffer.
+    let mut long = v4(www()).bytes();
+    long.resize(9000, 7);
+    fixture.build_passes(Build::Frags, "padded", &long, Verdict::NoRoom)?;
+    // A message that ends in the second buffer.
+    let mut message = www();
+    message.resize(8000, 7);
+    let long = v4(message).bytes();
+    fixture.build_passes(Build::Frags, "long", &long, Verdict::Truncated)?;
+    fixture.answers("a short one", &v4(www()), Verdict::Answered)?;
     Ok(())
 }
 

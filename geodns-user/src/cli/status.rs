@@ -17,8 +17,9 @@ pub fn text(status: Status, verbose: bool) -> String {
         .interfaces
         .iter()
         .map(|interface| {
+            let frags = if interface.frags { ", frags" } else { "" };
             let pinned = if interface.pinned { "" } else { ", not pinned" };
-            format!("{} ({}{pinned})", interface.name, interface.mode)
+            format!("{} ({}{frags}{pinned})", interface.name, interface.mode)
         })
         .collect();
     let mut lines = vec![
@@ -356,6 +357,7 @@ mod tests {
             interfaces: vec![Interface {
                 name: "eth0".to_owned(),
                 mode: "native".to_owned(),
+                frags: false,
                 reason: None,
                 pinned: true,
             }],

@@ -177,6 +177,9 @@ pub struct Interface {
     pub name: String,
     /// `native` or `generic`.
     pub mode: String,
+    /// True if it is the build with the frags mark, which drivers take at a large MTU.
+    #[serde(default)]
+    pub frags: bool,
     /// Why it is generic, and what to do about it; none: it is native.
     #[serde(default)]
     pub reason: Option<String>,

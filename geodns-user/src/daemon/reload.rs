@@ -155,6 +155,7 @@ impl Daemon {
         if let Some(mut kernel) = self.lock_kernel() {
             let interfaces = &inputs.config.kernel.interfaces;
             kernel.set_interfaces(interfaces.clone());
+            kernel.set_next(inputs.config.kernel.next.clone());
             for complaint in netdevs.needless(interfaces) {
                 tracing::warn!("{complaint}");
             }
@@ -188,7 +189,6 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("server.port", server.port);
     keep!("kernel.mode", kernel.mode);
     keep!("kernel.pin", kernel.pin);
-    keep!("kernel.next", kernel.next);
     keep!("kernel.stale_after", kernel.stale_after);
     keep!("control.socket", socket);
     keep!("state.path", state);

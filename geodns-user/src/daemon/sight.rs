@@ -19,6 +19,7 @@ use crate::kernel::ethtool;
 use crate::kernel::intake::{Intake, intakes};
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Traffic;
+use crate::kernel::stub::Build;
 use crate::kernel::{self, Kernel};
 use crate::observe::blindness::{self, Counts, Looks, News};
 use crate::supervise::Never;
@@ -68,7 +69,16 @@ impl Sight {
             return;
         }
         *looked_at = Some(Instant::now());
-        let facts = cards().map(|card| (card.ifindex, Facts::read(card, netdevs)));
+        let facts = native.flat_map(|at| {
+            let cards = netdevs.runs_on(at.ifindex, false);
+            cards.map(|card| {
+                let facts = Facts {
+                    has_frags: at.build == Build::Frags,
+                    ..Facts::read(card, netdevs)
+                };
+                (card.ifindex, facts)
+            })
+        });
         for change in drift.follow(facts.collect()) {
             let (interface, line) = (&change.interface, &change.line);
             match change.is_harmful {

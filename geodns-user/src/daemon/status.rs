@@ -12,6 +12,7 @@ use crate::control::problem::Failure;
 use crate::control::status::{
     self, AtlasStatus, Interface, PoolStatus, Restarted, Stats, Status, WaitingInterface,
 };
+use crate::kernel::stub::Build;
 use crate::observe::counters;
 use crate::supervise;
 
@@ -79,6 +80,7 @@ impl status::Service for Control {
                 .map(|attachment| Interface {
                     name: attachment.name.clone(),
                     mode: attachment.mode().to_owned(),
+                    frags: attachment.build == Build::Frags,
                     reason: attachment.reason.clone(),
                     pinned: true,
                 })

@@ -246,8 +246,8 @@ mod tests {
         });
         let cases: &[(Change<'_>, &str)] = &[
             (
-                &|of| of.card.mtu = 9000,
-                "Problem MTU 9000, at most 3506 with XDP: ip link set dev eth0 mtu 3506",
+                &|of| (of.card.driver, of.card.mtu) = ("ena".into(), 9000),
+                "Problem MTU 9000, at most 3498 with XDP: ip link set dev eth0 mtu 3498",
             ),
             (&|of| of.has_addresses = false, "Note it has no address"),
             (

@@ -1,19 +1,28 @@
 //! Attaches the stub to an interface, pins its link, and takes both back.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::drivers::{Facts, Level};
+use super::instance::Instance;
 use super::link::{self, Attachment, Link};
 use super::netdev::{Kind, Netdev, Netdevs};
 use super::offloads::Offloads;
 use super::pins::{Left, Pins};
+use super::stub::{Build, Stub};
+use super::stubs::Stubs;
 use super::{Error, bpffs, extack, pins, sys};
 use crate::config::Mode;
 
 impl Attachment {
     /// A link that an earlier daemon left on an interface, by the name that the configuration has for it.
-    pub fn taken_over(left: Left, name: &str, netdev: &Netdev, netdevs: &Netdevs) -> Self {
+    pub fn taken_over(
+        left: Left,
+        name: &str,
+        stubs: &Stubs,
+        netdev: &Netdev,
+        netdevs: &Netdevs,
+    ) -> Self {
         let generic = netdev.xdp.is_some_and(|xdp| xdp.generic);
         Self {
             reason: generic.then(|| {
@@ -27,8 +36,27 @@ impl Attachment {
             name: name.to_owned(),
             ifindex: netdev.ifindex,
             generic,
+            build: stubs.build(left.link.program()).unwrap_or(Build::Plain),
             link: left.link,
         }
+    }
+
+    /// Puts a stub in the place of the program in its link: the one with the frags mark, if the driver refuses the other.
+    /// It calls the instance by then.
+    pub fn take_stub(&mut self, stubs: &mut Stubs, instance: &mut Instance) -> Result<(), Error> {
+        match self.replace(stubs.plain()) {
+            Err(refused) if !self.generic => {
+                let taken = self.take_frags(stubs, instance);
+                taken.map_err(|_| refused)
+            }
+            done => done,
+        }
+    }
+
+    /// Puts the stub with the frags mark there.
+    pub fn take_frags(&mut self, stubs: &mut Stubs, instance: &mut Instance) -> Result<(), Error> {
+        stubs.call_both(instance)?;
+        self.replace(stubs.frags()?)
     }
 
     /// Detaches it and unpins it.
@@ -43,12 +71,12 @@ impl Attachment {
     }
 }
 
-/// Attaches a program to an interface that has none. `name`: the name that the configuration has for it, which its link
-/// keeps. On an error offloads may be off that [`Offloads::follow`] gives back.
+/// Attaches a stub to an interface that has no program. `name`: the name that the configuration has for it, which its
+/// link keeps. On an error offloads may be off that [`Offloads::follow`] gives back.
 pub fn attach(
     pins: &Pins,
     offloads: &mut Offloads,
-    program: BorrowedFd<'_>,
+    stubs: &mut Stubs,
     name: &str,
     netdev: &Netdev,
     netdevs: &Netdevs,
@@ -72,9 +100,13 @@ pub fn attach(
             (true, Some(reason.to_owned()))
         }
         // Whatever the driver's reason, the stack can.
-        Mode::Auto => match try_attach(pins, offloads, program, name, netdev, netdevs, false) {
+        Mode::Auto => match attach_native(pins, offloads, stubs, name, netdev, netdevs) {
             Ok(attachment) => return Ok(attachment),
-            Err(error @ (Error::NoNative { .. } | Error::VlanStripped { .. })) => {
+            Err(
+                error @ (Error::NoNative { .. }
+                | Error::NoFrags { .. }
+                | Error::VlanStripped { .. }),
+            ) => {
                 match Facts::read(netdev, netdevs).generic() {
                     Some(finding) if finding.level == Level::Problem => {
                         return Err(Error::NoMode {
@@ -92,7 +124,11 @@ pub fn attach(
             Err(error) => return Err(error),
         },
     };
-    let mut attachment = try_attach(pins, offloads, program, name, netdev, netdevs, generic)?;
+    if !generic {
+        return attach_native(pins, offloads, stubs, name, netdev, netdevs);
+    }
+    let plain = stubs.plain();
+    let mut attachment = try_attach(pins, offloads, plain, name, netdev, netdevs, generic)?;
     if let (Mode::Auto, Some(reason)) = (mode, &reason) {
         tracing::warn!(interface, "{interface}: attached in generic mode: {reason}");
     }
@@ -100,15 +136,39 @@ pub fn attach(
     Ok(attachment)
 }
 
+/// Attaches a stub in the driver: the one with the frags mark, if the driver has refused the other.
+fn attach_native(
+    pins: &Pins,
+    offloads: &mut Offloads,
+    stubs: &mut Stubs,
+    name: &str,
+    netdev: &Netdev,
+    netdevs: &Netdevs,
+) -> Result<Attachment, Error> {
+    let mut attach = |stub: &Stub| try_attach(pins, offloads, stub, name, netdev, netdevs, false);
+    let refused = match attach(stubs.plain()) {
+        Err(error @ Error::NoNative { .. }) => error,
+        done => return done,
+    };
+    match stubs.frags() {
+        Ok(stub) => attach(stub),
+        Err(error) => Err(Error::NoFrags {
+            plain: Box::new(refused),
+            frags: Box::new(error),
+        }),
+    }
+}
+
 fn try_attach(
     pins: &Pins,
     offloads: &mut Offloads,
-    program: BorrowedFd<'_>,
+    stub: &Stub,
     name: &str,
     netdev: &Netdev,
     netdevs: &Netdevs,
     generic: bool,
 ) -> Result<Attachment, Error> {
+    let program = stub.as_fd();
     let link = || {
         let link = sys::link_xdp(program, netdev.ifindex, generic);
         link.map_err(|error| refusal(program, netdev, netdevs, generic, &error))
@@ -119,6 +179,7 @@ fn try_attach(
         name: name.to_owned(),
         ifindex: netdev.ifindex,
         generic,
+        build: stub.build(),
         reason: None,
         link,
     })

@@ -94,7 +94,8 @@ fn settings(of: &Facts) -> [Setting; 3] {
         Setting {
             name: "MTU",
             value: of.mtu.to_string(),
-            size: of.mtu,
+            // With the frags mark a packet may take several buffers.
+            size: if of.has_frags { 0 } else { of.mtu },
             command: format!("ip link set dev {name} mtu {}", of.mtu),
         },
         Setting {
@@ -246,13 +247,18 @@ mod tests {
 
     #[test]
     fn the_table_of_drivers_says_what_is_too_much() {
-        let [(harmful, line), _] = &there_and_back("virtio_net", |of| of.mtu = 9000)[..] else {
+        let [(harmful, line), _] = &there_and_back("ena", |of| of.mtu = 9000)[..] else {
             panic!("two lines");
         };
         assert!(
-            *harmful && line.ends_with("ip link set dev eth0 mtu 3506"),
+            *harmful && line.ends_with("ip link set dev eth0 mtu 3498"),
             "{line}"
         );
+        // The program with the frags mark has come in the place of the other.
+        let jumbo = there_and_back("virtio_net", |of| (of.mtu, of.has_frags) = (9000, true));
+        assert!(!jumbo[0].0, "{jumbo:?}");
+        let jumbo = there_and_back("virtio_net", |of| of.mtu = 9000);
+        assert!(jumbo[0].0, "{jumbo:?}");
         let [(harmful, line), _] = &there_and_back("ena", |of| {
             of.channels.as_mut().unwrap().combined = 8;
         })[..] else {

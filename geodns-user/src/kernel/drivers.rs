@@ -9,13 +9,16 @@ use std::fs;
 use std::thread;
 
 use Rule::{
-    ChannelForEachCpu, Combined, GuestOffloads, HalfOfChannels, Mtu, MtuSince, NoFunctions,
+    ChannelForEachCpu, Combined, GuestOffloads, HalfOfChannels, Mtu, MtuWithoutFrags, NoFunctions,
     NoGroHw, NoLro,
 };
 use serde::Serialize;
 
 use super::ethtool::{self, Channels, Feature};
 use super::netdev::{Kind, Netdev, Netdevs};
+
+/// The MTU up to which no driver needs the frags mark.
+pub const MTU_OF_ALL: u32 = 3000;
 
 /// Major and minor number of a kernel.
 pub type Version = (u32, u32);
@@ -33,6 +36,8 @@ pub struct Facts {
     pub kernel: Version,
     /// Octets of a packet, at the most.
     pub mtu: u32,
+    /// Whether our program is attached with the frags mark.
+    pub has_frags: bool,
     /// Its channels; `None`: none are told.
     pub channels: Option<Channels>,
     /// Its offloads by the kernel's names.
@@ -118,8 +123,8 @@ impl Display for Finding {
 enum Rule {
     /// A packet has at most this many octets.
     Mtu(u32),
-    /// The same, with one bound below a kernel and another from it on.
-    MtuSince(u32, Version, u32),
+    /// The same below a kernel. From it on the bound is another one, and that of the build without the frags mark alone.
+    MtuWithoutFrags(u32, Version, u32),
     /// At most half of the channels are in use: the others send what the program answers.
     HalfOfChannels,
     /// All channels are combined ones.
@@ -180,15 +185,15 @@ const fn generic_only(names: &'static [&'static str]) -> Driver {
     }
 }
 
-/// The drivers, as Linux 6.1 and 6.12 have them. Bounds of MTU are those of a program that takes no packets of several
-/// buffers, with pages of 4 KiB.
+/// The drivers, as Linux 6.1 and 6.12 have them. Bounds of MTU are those of a program without the frags mark, with pages
+/// of 4 KiB.
 const DRIVERS: &[Driver] = &[
     driver(
         &["virtio_net"],
         (4, 10),
         &[
             GuestOffloads,
-            MtuSince(4064, (6, 3), 3506),
+            MtuWithoutFrags(4064, (6, 3), 3506),
             ChannelForEachCpu,
         ],
         Silence::None,
@@ -210,12 +215,22 @@ const DRIVERS: &[Driver] = &[
     driver(
         &["mlx5_core"],
         (4, 9),
-        &[NoLro, NoGroHw, Mtu(3498)],
+        &[NoLro, NoGroHw, MtuWithoutFrags(3498, (5, 18), 3498)],
         Silence::Reset,
     ),
     driver(&["mlx4_en"], (4, 8), &[Mtu(3498)], Silence::Reset),
-    driver(&["ice"], (5, 5), &[Mtu(3046)], Silence::Reset),
-    driver(&["i40e"], (4, 13), &[Mtu(3046)], Silence::Reset),
+    driver(
+        &["ice"],
+        (5, 5),
+        &[MtuWithoutFrags(3046, (6, 3), 3046)],
+        Silence::Reset,
+    ),
+    driver(
+        &["i40e"],
+        (4, 13),
+        &[MtuWithoutFrags(3046, (6, 4), 3046)],
+        Silence::Reset,
+    ),
     driver(
         &["ixgbe"],
         (4, 12),
@@ -228,14 +243,19 @@ const DRIVERS: &[Driver] = &[
     driver(
         &["bnxt_en"],
         (4, 11),
-        &[Combined, Mtu(3502)],
+        &[Combined, MtuWithoutFrags(3502, (5, 19), 3502)],
         Silence::Reset,
     ),
     driver(&["qede"], (4, 10), &[], Silence::Reset),
     driver(&["vmxnet3"], (6, 6), &[Mtu(3400)], Silence::None),
     // xen-netfront
     driver(&["vif"], (5, 9), &[Mtu(3840)], Silence::Reset),
-    driver(&["veth"], (4, 19), &[Mtu(3506)], Silence::None),
+    driver(
+        &["veth"],
+        (4, 19),
+        &[MtuWithoutFrags(3506, (5, 18), u32::MAX)],
+        Silence::None,
+    ),
     driver(&["tun"], (4, 14), &[], Silence::None),
     driver(&["atlantic"], (5, 19), &[], Silence::Reset),
     driver(&["sfc"], (5, 5), &[], Silence::Reset),
@@ -275,6 +295,7 @@ impl Facts {
             driver: driver.name,
             kernel: kernel_version(),
             mtu: netdev.mtu,
+            has_frags: false,
             channels: ethtool::channels(index).ok(),
             features: ethtool::features(index).unwrap_or_default(),
             functions: number(&functions).unwrap_or(0),
@@ -340,6 +361,15 @@ impl Facts {
         findings
     }
 
+    /// Whether only the build with the frags mark sees all packets at this MTU.
+    pub fn needs_frags(&self) -> bool {
+        let mut rules = self.row().into_iter().flat_map(|row| row.rules);
+        rules.any(|rule| match *rule {
+            MtuWithoutFrags(_, since, most) => self.kernel >= since && self.mtu > most,
+            _ => false,
+        })
+    }
+
     /// What may be said of an interface that is no card.
     fn by_kind(&self) -> Option<Finding> {
         let name = &self.name;
@@ -378,8 +408,8 @@ impl Facts {
         };
         match rule {
             Mtu(most) => mtu(most),
-            MtuSince(most, since, _) if self.kernel < since => mtu(most),
-            MtuSince(_, _, most) => mtu(most),
+            MtuWithoutFrags(most, since, _) if self.kernel < since => mtu(most),
+            MtuWithoutFrags(..) => None,
             HalfOfChannels => {
                 let Channels {
                     combined,
@@ -552,22 +582,21 @@ mod tests {
         for (driver, kernel, most) in [
             ("ena", (6, 1), 3498),
             ("virtio_net", (6, 1), 4064),
-            ("virtio_net", (6, 12), 3506),
             ("igc", (6, 1), 1500),
             ("gve", (6, 12), 2032),
             ("hv_netvsc", (6, 1), 3506),
             ("mana", (6, 1), 3506),
-            ("mlx5_core", (6, 1), 3498),
+            ("mlx5_core", (5, 17), 3498),
             ("mlx4_en", (6, 1), 3498),
             ("ice", (6, 1), 3046),
             ("i40e", (6, 1), 3046),
             ("ixgbe", (6, 1), 3050),
             ("ixgbevf", (6, 1), 3050),
             ("igb", (6, 1), 3050),
-            ("bnxt_en", (6, 1), 3502),
+            ("bnxt_en", (5, 18), 3502),
             ("vmxnet3", (6, 12), 3400),
             ("vif", (6, 1), 3840),
-            ("veth", (6, 1), 3506),
+            ("veth", (5, 17), 3506),
         ] {
             let at = |mtu| Facts {
                 mtu,
@@ -579,6 +608,38 @@ mod tests {
             );
             assert_eq!(lines(&at(9001)), [expected], "{driver}");
         }
+    }
+
+    #[test]
+    fn a_driver_that_takes_the_frags_mark_has_no_bound() {
+        for (driver, since, most) in [
+            ("virtio_net", (6, 3), 3506),
+            ("mlx5_core", (5, 18), 3498),
+            ("ice", (6, 3), 3046),
+            ("i40e", (6, 4), 3046),
+            ("bnxt_en", (5, 19), 3502),
+            // It is the other end whose MTU matters.
+            ("veth", (5, 18), u32::MAX),
+        ] {
+            let at = |mtu| Facts {
+                mtu,
+                ..card(driver, since)
+            };
+            assert!(lines(&at(9001)).is_empty(), "{driver}");
+            assert_eq!(at(9001).needs_frags(), most < 9001, "{driver}");
+            assert!(!at(most).needs_frags() && most > MTU_OF_ALL, "{driver}");
+            let (major, minor) = since;
+            let before = Facts {
+                kernel: (major, minor - 1),
+                ..at(9001)
+            };
+            assert!(!before.needs_frags() && !lines(&before).is_empty());
+        }
+        let jumbo = Facts {
+            mtu: 9001,
+            ..card("ena", (6, 12))
+        };
+        assert!(!jumbo.needs_frags());
     }
 
     #[test]

@@ -140,6 +140,14 @@ pub enum Error {
         /// Findings that explain it, with their commands.
         advice: Vec<Finding>,
     },
+    /// The driver refuses the program without the frags mark, and the one with it cannot be had.
+    #[error("{plain}; and with the frags mark: {frags}")]
+    NoFrags {
+        /// The driver's refusal.
+        plain: Box<Error>,
+        /// Why there is none with the mark.
+        frags: Box<Error>,
+    },
     /// The driver refuses, and the stack must not be asked.
     #[error("{native}; {generic}")]
     NoMode {
@@ -176,9 +184,7 @@ pub enum Error {
         reason: String,
     },
     /// `kernel.next` is no program that can be called.
-    #[error(
-        "kernel.next = {path:?}: {reason}; packets that are passed go to the network stack at once"
-    )]
+    #[error("kernel.next = {path:?}: {reason}")]
     Next {
         /// Where it is pinned.
         path: PathBuf,

@@ -17,7 +17,7 @@ use super::block::BlockMaps;
 use super::mirrors::{MIRRORS, MirrorCounts};
 use super::mmap::{Mapping, Value, View};
 use super::shared::SharedMaps;
-use super::stub::Stub;
+use super::stub::{Build, Next, Stub};
 use super::watch::{Watch, Watching};
 use super::{Error, memory, packet_log, sys};
 use crate::block::Blocks;
@@ -25,9 +25,6 @@ use crate::fault;
 use crate::plan::{Capacity, Store};
 use crate::publish::Backend;
 use crate::supervise::Never;
-
-/// The program's name in the object.
-const PROGRAM: &str = "geodns";
 
 // SAFETY: 32 bytes of u64, as abi asserts: no padding.
 unsafe impl Value for abi::Name {}
@@ -69,18 +66,20 @@ pub struct Instance {
     block_rules: BlockMaps,
     watch: Watch,
     verified_instructions: u32,
+    next: Option<Arc<Next>>,
+    has_frags: bool,
 }
 
 impl Instance {
-    /// Loads the program for a plan and fills its tables. With a stub, what is passed goes to the next program in that
-    /// one's array.
+    /// Loads the program for a plan and fills its tables. Packets that are passed go to the next program, by way of the
+    /// stub's array.
     pub fn load(
         object: &[u8],
         tables: &impl Tables,
         capacity: Capacity,
         log_every: u32,
         shared: &SharedMaps,
-        next: Option<&Stub>,
+        next: Option<(&Stub, Arc<Next>)>,
     ) -> Result<Self, Error> {
         let settings = abi::Settings {
             log_every,
@@ -100,7 +99,7 @@ impl Instance {
         }
         let mut ebpf = sys::undisturbed(|| loader.load(object)).map_err(Error::load)?;
         shared.put_into(&mut ebpf)?;
-        if let Some(stub) = next {
+        if let Some((stub, _)) = &next {
             stub.put_into(&ebpf)?;
         }
 
@@ -153,7 +152,7 @@ impl Instance {
         let watch = Watch::new(array(&ebpf, "WATCH")?.0)
             .map_err(|error| Error::Object(format!("map WATCH: {error}")))?;
 
-        let program = program(&mut ebpf)?;
+        let program = program(&mut ebpf, Build::Plain)?;
         sys::undisturbed(|| program.load()).map_err(Error::refused)?;
         let verified_instructions = program
             .info()
@@ -177,18 +176,44 @@ impl Instance {
             block_rules,
             watch,
             verified_instructions,
+            next: next.map(|(_, next)| next),
+            has_frags: false,
         })
     }
 
-    /// Descriptor of the program.
-    pub fn program_fd(&mut self) -> Result<BorrowedFd<'_>, Error> {
-        let program = self.program()?;
+    /// Loads the build with the frags mark too, over the same tables.
+    pub fn load_frags(&mut self, stub: &Stub) -> Result<(), Error> {
+        if self.has_frags {
+            return Ok(());
+        }
+        if self.next.is_some() {
+            stub.put_into(&self.ebpf)?;
+        }
+        let program = self.program(Build::Frags)?;
+        sys::undisturbed(|| program.load()).map_err(Error::refused)?;
+        self.has_frags = true;
+        Ok(())
+    }
+
+    /// Whether the build with the frags mark is loaded.
+    pub fn has_frags(&self) -> bool {
+        self.has_frags
+    }
+
+    /// The program that gets the packets that are passed.
+    pub(super) fn next(&self) -> Option<&Arc<Next>> {
+        self.next.as_ref()
+    }
+
+    /// Descriptor of a build of the program.
+    pub fn program_fd(&mut self, build: Build) -> Result<BorrowedFd<'_>, Error> {
+        let program = self.program(build)?;
         Ok(program.fd().map_err(Error::refused)?.as_fd())
     }
 
-    /// The program.
-    pub fn program(&mut self) -> Result<&mut Xdp, Error> {
-        program(&mut self.ebpf)
+    /// A build of the program.
+    pub fn program(&mut self, build: Build) -> Result<&mut Xdp, Error> {
+        program(&mut self.ebpf, build)
     }
 
     /// Drops what these rules say, and nothing else.
@@ -213,9 +238,9 @@ impl Instance {
         self.mirrors.as_ref()
     }
 
-    /// Id of the program in the kernel.
-    pub fn program_id(&mut self) -> Result<u32, Error> {
-        Ok(self.program()?.info().map_err(Error::refused)?.id())
+    /// Id in the kernel of a build of the program.
+    pub fn program_id(&mut self, build: Build) -> Result<u32, Error> {
+        Ok(self.program(build)?.info().map_err(Error::refused)?.id())
     }
 
     /// Instructions that the verifier walked.
@@ -367,12 +392,13 @@ fn fill_words(to: &mut Mapping, from: impl Fn(u32) -> Option<u64>) {
     }
 }
 
-/// The program of a loaded object.
-pub(super) fn program(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    ebpf.program_mut(PROGRAM)
-        .ok_or_else(|| Error::Object(format!("it has no program {PROGRAM}")))?
+/// A program of a loaded object.
+pub(super) fn program(ebpf: &mut Ebpf, build: Build) -> Result<&mut Xdp, Error> {
+    let name = build.program();
+    ebpf.program_mut(name)
+        .ok_or_else(|| Error::Object(format!("it has no program {name}")))?
         .try_into()
-        .map_err(|_| Error::Object(format!("its program {PROGRAM} is not for XDP")))
+        .map_err(|_| Error::Object(format!("its program {name} is not for XDP")))
 }
 
 /// An array map's descriptor and size.

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::netdev::{Netdev, Netdevs};
+use super::stub::{Build, Stub};
 use super::{Error, sys};
 
 /// A link, open: the program stays attached for as long as this lives, or a pin.
@@ -115,7 +116,9 @@ pub struct Attachment {
     pub ifindex: u32,
     /// Whether the program runs in the stack's receive path, not in the driver.
     pub generic: bool,
-    /// Why it runs there; `None` in native mode.
+    /// The build of the stub that is in the link.
+    pub build: Build,
+    /// Why it runs in the receive path; `None` in native mode.
     pub reason: Option<String>,
     /// The attachment.
     pub link: Link,
@@ -132,11 +135,14 @@ impl Attachment {
         if self.generic { "generic" } else { "native" }
     }
 
-    /// Puts another program on the interface, in one step.
-    pub fn replace(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
-        self.link.replace(program).map_err(|error| Error::Replace {
+    /// Puts a stub on the interface in the place of the program that is there, in one step.
+    pub fn replace(&mut self, stub: &Stub) -> Result<(), Error> {
+        let replaced = self.link.replace(stub.as_fd());
+        replaced.map_err(|error| Error::Replace {
             interface: self.name.clone(),
             reason: error.to_string(),
-        })
+        })?;
+        self.build = stub.build();
+        Ok(())
     }
 }

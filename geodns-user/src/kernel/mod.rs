@@ -5,7 +5,7 @@
 //! - [`memory`]: its maps, and what they take
 //! - [`tables`]: those tables, read as the program reads them
 //! - [`shared`]: the maps that outlive instances and daemons
-//! - [`stub`]: the program that is attached, and calls the instance in force
+//! - [`stub`]: the program that is attached, and calls the instance in force; [`stubs`]: with the frags mark and without
 //! - [`link`]: a program on an interface; `attach`: puts it there, and takes it off
 //! - [`waiting`]: interfaces that it is not on yet
 //! - [`offloads`]: offloads of cards that are otherwise meanwhile
@@ -29,7 +29,8 @@
 //! - On any failure, what was in force before stays in force.
 //! - A program never runs with the tables of another one: an instance has its own, filled before
 //!   the stub calls it.
-//! - All interfaces change to another instance at once, with one store. Links stay as they are.
+//! - All interfaces change to another instance at once, with one store; those that have the frags mark with another
+//!   store. Links stay as they are.
 //! - Links, stub and shared maps are held by descriptor, and pinned for the next daemon. Only an orderly stop removes
 //!   the pins.
 //!
@@ -70,6 +71,7 @@ pub mod pins;
 pub mod probe;
 pub mod shared;
 pub mod stub;
+pub mod stubs;
 pub mod sys;
 pub mod tables;
 pub mod trial;
@@ -79,12 +81,10 @@ pub mod watch;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use geodns_common::layout::Callee;
 use geodns_common::tables::Tables;
 use tokio::task::JoinHandle;
 
@@ -97,6 +97,7 @@ use crate::publish::Backend;
 use crate::supervise::Never;
 use block::BlockCounters;
 use cookies::Cookies;
+use drivers::Facts;
 pub use error::Error;
 pub(crate) use error::chain;
 use heartbeat::Heartbeat;
@@ -108,7 +109,8 @@ use netdev::{Netdev, Netdevs};
 use offloads::{Offload, Offloads};
 use pins::{Left, Pins, Was};
 use shared::{Counters, SharedMaps, Traffic};
-use stub::{Next, Stub};
+use stub::{Build, Next, Stub};
+use stubs::Stubs;
 use waiting::Waiting;
 use watch::{Sightings, Sketches, Watching};
 
@@ -157,7 +159,7 @@ pub struct Kernel {
     counters: Arc<Counters>,
     dropped: BlockCounters,
     watching: Watching,
-    stub: Arc<Stub>,
+    stubs: Stubs,
     instance: Instance,
     attached: Vec<Attachment>,
     waiting: Waiting,
@@ -230,7 +232,7 @@ impl Kernel {
             listening: parts.listening,
             heartbeat: parts.heartbeat,
             cookies: parts.cookies,
-            stub: parts.stub,
+            stubs: parts.stubs,
             instance: parts.instance,
             attached,
             waiting,
@@ -248,22 +250,22 @@ impl Kernel {
     fn load(
         pins: &Pins,
         settings: &Settings,
-        object: &[u8],
+        object: &'static [u8],
         tables: &impl Tables,
         capacity: Capacity,
     ) -> Result<(SharedMaps, Parts), Error> {
         let shared = SharedMaps::adopt(object, |name| pins.map(name))?;
         let mut dropped = shared.dropped()?;
-        let stub = Stub::open(object, &pins.stub(), &pins.stub_array())?;
-        let stub = Arc::new(stub);
         let next = settings.next.as_deref().map(Next::open).transpose();
         let next = next.unwrap_or_else(|error| {
-            tracing::error!("{error}");
+            tracing::error!("{error}; packets that are passed go to the network stack at once");
             None
         });
-        let calls = next.as_ref().map(|_| &*stub);
+        let next = next.map(Arc::new);
+        let stubs = Stubs::open(object, |build| pins.stub(build), next.clone())?;
+        let next = next.map(|next| (stubs.plain(), next));
         let log_every = settings.log_every;
-        let mut instance = Instance::load(object, tables, capacity, log_every, &shared, calls)?;
+        let mut instance = Instance::load(object, tables, capacity, log_every, &shared, next)?;
         for counter in 0..settings.blocks.len() as u32 {
             dropped.clear(counter)?;
         }
@@ -273,27 +275,54 @@ impl Kernel {
             heartbeat: Arc::new(shared.heartbeat(settings.stale_after)?),
             cookies: shared.cookies()?,
             dropped,
-            stub,
-            next,
+            stubs,
             instance,
         };
         Ok((shared, parts))
     }
 
-    /// A loader for another plan. Loading does not put the plan in force; it may fail, and takes time, in which
-    /// others may use the kernel.
-    pub fn loader(&self) -> Loader {
-        Loader {
+    /// A loader for another plan, whose packets go on to the program that is pinned at `next`. Loading does not put the
+    /// plan in force; it may fail, and takes time, in which others may use the kernel.
+    pub fn loader(&self, next: Option<&Path>) -> Result<Loader, Error> {
+        Ok(Loader {
             object: self.object,
             log_every: self.settings.log_every,
             shared: Arc::clone(&self.shared),
-            next: (self.instance.settings().has_next != 0).then(|| Arc::clone(&self.stub)),
+            stubs: self.stubs.clone(),
+            next: next
+                .and_then(|path| self.next_at(path).transpose())
+                .transpose()?,
+            has_frags: self.attached.iter().any(|at| at.build == Build::Frags),
+        })
+    }
+
+    /// The next program at a path. Where the path is not new, the program before stays if there is no other to call.
+    fn next_at(&self, path: &Path) -> Result<Option<Arc<Next>>, Error> {
+        let before = self.instance.next();
+        let open = || -> Result<Arc<Next>, Error> {
+            let next = Next::open(path)?;
+            if before.is_none_or(|before| before.id != next.id) {
+                let mut builds: Vec<_> = self.attached.iter().map(|at| at.build).collect();
+                builds.dedup();
+                for build in builds {
+                    self.stubs.check_next(build, &next)?;
+                }
+            }
+            Ok(Arc::new(next))
+        };
+        match open() {
+            Err(error) if self.settings.next.as_deref() == Some(path) => {
+                tracing::warn!("{error}");
+                Ok(before.cloned())
+            }
+            opened => opened.map(Some),
         }
     }
 
     /// Loads another plan, without putting it in force.
     pub fn prepare(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
-        self.loader().load(tables, capacity)
+        self.loader(self.settings.next.as_deref())?
+            .load(tables, capacity)
     }
 
     /// Puts a plan in force, on all interfaces at once, in place of the one before, which stays on any failure.
@@ -317,7 +346,14 @@ impl Kernel {
         }
         next.set_blocks(&blocks)?;
         next.set_watching(&self.watching);
-        self.stub.call(Callee::Answers, next.program_fd()?)?;
+        // An interface may have got the mark meanwhile.
+        if self.attached.iter().any(|at| at.build == Build::Frags) {
+            next.load_frags(self.stubs.frags()?)?;
+        }
+        if let Err(error) = self.stubs.call(&mut next) {
+            let _ = self.stubs.call(&mut self.instance);
+            return Err(error);
+        }
         let before = std::mem::replace(&mut self.instance, next);
         self.carry_mirrors(before.mirrors().map(Arc::as_ref));
         self.settings.blocks = blocks;
@@ -413,6 +449,11 @@ impl Kernel {
         self.dropped.read(counter)
     }
 
+    /// Calls the program that is pinned there from the next plan on.
+    pub fn set_next(&mut self, next: Option<PathBuf>) {
+        self.settings.next = next;
+    }
+
     /// Attaches to these interfaces and no others, from the next [`follow`](Self::follow) on.
     pub fn set_interfaces(&mut self, interfaces: Vec<String>) {
         self.settings.interfaces = interfaces;
@@ -462,11 +503,10 @@ impl Kernel {
             }
             self.attached.remove(place);
         }
-        let stub = self.stub.as_fd();
         let (attached, offloads) = (&self.attached, &mut self.offloads);
         let fresh = self.waiting.attach(
             &self.pins,
-            stub,
+            &mut self.stubs,
             &self.settings,
             attached,
             offloads,
@@ -482,6 +522,7 @@ impl Kernel {
             );
             self.attached.push(attachment);
         }
+        self.follow_frags(netdevs);
         self.offloads.follow(&self.pins, &self.attached, netdevs);
         self.look_after_pins();
         let attached = self.attached.iter();
@@ -490,12 +531,42 @@ impl Kernel {
             .sync(listen::rows(addresses, attached, netdevs))
     }
 
+    /// Attaches the build with the frags mark where packets may have outgrown the other by now, and has it answer where it
+    /// is attached. Until it does, its stub passes every packet.
+    fn follow_frags(&mut self, netdevs: &Netdevs) {
+        let (stubs, instance) = (&mut self.stubs, &mut self.instance);
+        for attachment in &mut self.attached {
+            let netdev = netdevs.named(&attachment.name);
+            // What a driver tells is asked for only where it can matter.
+            let is_outgrown = || {
+                let netdev = netdev.filter(|netdev| netdev.mtu > drivers::MTU_OF_ALL);
+                netdev.is_some_and(|netdev| Facts::read(netdev, netdevs).needs_frags())
+            };
+            let interface = attachment.name.clone();
+            match attachment.build {
+                Build::Frags if !instance.has_frags() => {
+                    if let Err(error) = stubs.call_both(instance) {
+                        tracing::error!(interface, "{interface}: the slow path answers: {error}");
+                    }
+                }
+                Build::Plain if !attachment.generic && is_outgrown() => {
+                    match attachment.take_frags(stubs, instance) {
+                        Ok(()) => tracing::info!(interface, "{}", describe(attachment)),
+                        // The change of the MTU has its own warning.
+                        Err(error) => tracing::debug!(interface, "{error}"),
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Puts back the pins that somebody has removed. Without them all goes on, as long as this process does.
     fn look_after_pins(&mut self) {
         let mirrors = self.instance.mirrors().map(|mirrors| mirrors.map());
         let put = self
             .pins
-            .put(&self.shared, mirrors, &self.stub, self.attached.iter());
+            .put(&self.shared, mirrors, &self.stubs, self.attached.iter());
         let put = put.and_then(|put| self.offloads.put_notes(&self.pins).map(|()| put));
         match put {
             Ok(put) => {
@@ -551,14 +622,14 @@ impl Kernel {
         &self.instance
     }
 
-    /// The stub, which is what is attached.
+    /// The stub without the frags mark, which is what is attached to most interfaces.
     pub fn stub(&self) -> &Stub {
-        &self.stub
+        self.stubs.plain()
     }
 
-    /// Id of the program in force.
+    /// Id of the program in force without the frags mark.
     pub fn program_id(&mut self) -> Result<u32, Error> {
-        self.instance.program_id()
+        self.instance.program_id(Build::Plain)
     }
 
     /// An orderly end, and the last call: nothing is attached after it, or nobody feeds what is.
@@ -580,7 +651,7 @@ impl Kernel {
                 Ok(())
             }
             OnStop::Stub => {
-                self.stub.call_no_more(Callee::Answers)?;
+                self.stubs.call_no_more()?;
                 self.look_after_pins();
                 tracing::info!(
                     "the stub stays attached and passes every packet; `geodns detach` takes it off"
@@ -605,8 +676,7 @@ struct Parts {
     heartbeat: Arc<Heartbeat>,
     cookies: Cookies,
     dropped: BlockCounters,
-    stub: Arc<Stub>,
-    next: Option<Next>,
+    stubs: Stubs,
     instance: Instance,
 }
 
@@ -633,21 +703,24 @@ impl Parts {
             };
             match left.link.interface(netdevs).and_then(named) {
                 Some((netdev, name)) => {
-                    let attachment = Attachment::taken_over(left, name, netdev, netdevs);
-                    let fits = match settings.mode {
-                        Mode::Native => !attachment.generic,
-                        Mode::Generic => attachment.generic,
-                        Mode::Auto | Mode::Off => true,
+                    let attachment =
+                        Attachment::taken_over(left, name, &self.stubs, netdev, netdevs);
+                    let unfit = match (settings.mode, attachment.build) {
+                        (Mode::Native, _) if attachment.generic => true,
+                        (Mode::Generic, _) if !attachment.generic => true,
+                        // The next program may not go with the mark.
+                        (_, Build::Frags) => self.stubs.frags().is_err(),
+                        (_, Build::Plain) => false,
                     };
-                    if fits {
-                        taken.push(attachment);
-                    } else {
+                    if unfit {
                         tracing::info!(
                             interface = attachment.name,
-                            "{}: attached in another mode than kernel.mode: attaching anew",
+                            "{}: attached in another way than the configuration wants: attaching anew",
                             attachment.name
                         );
                         attachment.detach(pins)?;
+                    } else {
+                        taken.push(attachment);
                     }
                 }
                 None => others.push(left),
@@ -655,10 +728,10 @@ impl Parts {
         }
         // New attachments first: they are what may fail.
         let mut waiting = Waiting::default();
-        let stub = self.stub.as_fd();
+        let stubs = &mut self.stubs;
         let noted = Offloads::noted(pins, netdevs)?;
         let mut offloads = noted.clone();
-        let mut fresh = waiting.attach(pins, stub, settings, &taken, &mut offloads, netdevs);
+        let mut fresh = waiting.attach(pins, stubs, settings, &taken, &mut offloads, netdevs);
         let mut attach = || -> Result<(), Error> {
             if settings.required
                 && let Some(error) = std::mem::take(&mut waiting).into_error()
@@ -671,17 +744,17 @@ impl Parts {
                 .sync(listen::rows(addresses, attached, netdevs))?;
             self.heartbeat.beat();
             self.cookies.set(settings.cookies.as_ref());
-            pins.put(shared, None, &self.stub, all())?;
-            if let Err(error) = self.stub.set_next(self.next.as_ref()) {
-                tracing::error!("{error}");
+            pins.put(shared, None, &self.stubs, all())?;
+            self.stubs.set_next_of_plain();
+            match all().any(|at| at.build == Build::Frags) {
+                true => self.stubs.call_both(&mut self.instance)?,
+                false => self.stubs.call(&mut self.instance)?,
             }
-            let program = self.instance.program_fd()?;
-            self.stub.call(Callee::Answers, program)?;
             // Those of releases without a stub, or with another one.
-            let stub = self.stub.id();
-            let others = |at: &&Attachment| at.link.program() != Some(stub);
-            for attachment in taken.iter().filter(others) {
-                attachment.replace(self.stub.as_fd())?;
+            for attachment in &mut taken {
+                if self.stubs.build(attachment.link.program()).is_none() {
+                    attachment.take_stub(&mut self.stubs, &mut self.instance)?;
+                }
             }
             Ok(())
         };
@@ -713,6 +786,9 @@ impl Parts {
         offloads.follow(pins, &fresh, netdevs);
         offloads.put_notes(pins)?;
         pins.clear(&fresh)?;
+        if fresh.iter().all(|at| at.build == Build::Plain) {
+            self.stubs.drop_frags();
+        }
         Ok((fresh, waiting, offloads))
     }
 }
@@ -722,23 +798,29 @@ pub struct Loader {
     object: &'static [u8],
     log_every: u32,
     shared: Arc<SharedMaps>,
-    /// `None`: there is no next program.
-    next: Option<Arc<Stub>>,
+    stubs: Stubs,
+    next: Option<Arc<Next>>,
+    /// Whether an interface has the frags mark.
+    has_frags: bool,
 }
 
 impl Loader {
     /// Loads a plan.
     pub fn load(&self, tables: &impl Tables, capacity: Capacity) -> Result<Instance, Error> {
         fault::point("kernel: load").map_err(|error| Error::Load(error.to_string()))?;
-        let next = self.next.as_deref();
-        Instance::load(
+        let next = self.next.clone().map(|next| (self.stubs.plain(), next));
+        let mut instance = Instance::load(
             self.object,
             tables,
             capacity,
             self.log_every,
             &self.shared,
             next,
-        )
+        )?;
+        if let Some(stub) = self.stubs.get(Build::Frags).filter(|_| self.has_frags) {
+            instance.load_frags(stub)?;
+        }
+        Ok(instance)
     }
 }
 
@@ -802,6 +884,10 @@ fn describe(attachment: &Attachment) -> String {
             attachment.name
         )
     } else {
-        format!("{}: attached in native mode", attachment.name)
+        let frags = match attachment.build {
+            Build::Plain => "",
+            Build::Frags => ", with the frags mark, which its MTU wants",
+        };
+        format!("{}: attached in native mode{frags}", attachment.name)
     }
 }

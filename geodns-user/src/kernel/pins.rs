@@ -5,6 +5,7 @@
 //!             /v6/rxvlan/<interface>       a folder: rxvlan was on
 //!             /v6/lro/<interface>          a folder: LRO was on
 //!             /v7/stub/program, array      the stub, and the array of the programs that it calls
+//!             /v7/stub/frags_program, ...  the same with the frags mark, if an interface has it
 //!             /v<layout>/COUNTERS ...      shared maps
 //!             /v<layout>/MIRRORS           answers by mirror, of the instance in force
 //! ```
@@ -30,7 +31,8 @@ use super::link::{Attachment, Link};
 use super::mirrors::MIRRORS;
 use super::netdev::Netdevs;
 use super::shared::SharedMaps;
-use super::stub::Stub;
+use super::stub::Build;
+use super::stubs::Stubs;
 use super::{Error, bpffs, sys};
 
 /// The folder, below `kernel.pin`, of the lock, of links, and of what is noted of interfaces.
@@ -149,14 +151,13 @@ impl Pins {
         self.pin.join(STUB_HOME).join("stub")
     }
 
-    /// Where the stub is pinned.
-    pub fn stub(&self) -> PathBuf {
-        self.stubs().join("program")
-    }
-
-    /// Where its array is pinned.
-    pub fn stub_array(&self) -> PathBuf {
-        stub_array(&self.pin)
+    /// Where the stub of a build and its array are pinned.
+    pub fn stub(&self, build: Build) -> [PathBuf; 2] {
+        let names = match build {
+            Build::Plain => ["program", "array"],
+            Build::Frags => ["frags_program", "frags_array"],
+        };
+        names.map(|name| self.stubs().join(name))
     }
 
     /// The folders of all layouts that there are, ours among them.
@@ -204,8 +205,8 @@ impl Pins {
         &mut self,
         shared: &SharedMaps,
         mirrors: Option<BorrowedFd<'_>>,
-        stub: &Stub,
-        attached: impl Iterator<Item = &'a Attachment>,
+        stubs: &Stubs,
+        attached: impl Iterator<Item = &'a Attachment> + Clone,
     ) -> Result<Vec<String>, Error> {
         let mut put = Vec::new();
         if !self.is_ours() {
@@ -219,11 +220,18 @@ impl Pins {
             }
         }
         bpffs::create_dir(&self.stubs())?;
-        if put_at(&self.stub(), stub.as_fd(), "prog_id")? {
-            put.push("the stub".to_owned());
-        }
-        if put_at(&self.stub_array(), stub.array(), "map_id")? {
-            put.push("the stub's array".to_owned());
+        for build in [Build::Plain, Build::Frags] {
+            let is_used = build == Build::Plain || attached.clone().any(|at| at.build == build);
+            let Some(stub) = stubs.get(build).filter(|_| is_used) else {
+                continue;
+            };
+            let [program, array] = self.stub(build);
+            if put_at(&program, stub.as_fd(), "prog_id")? {
+                put.push("the stub".to_owned());
+            }
+            if put_at(&array, stub.array(), "map_id")? {
+                put.push("the stub's array".to_owned());
+            }
         }
         for attachment in attached {
             if self.put_link(&attachment.name, &attachment.link)? {
@@ -265,8 +273,8 @@ impl Pins {
         there.is_some() && there == identity(self.lock.metadata())
     }
 
-    /// Removes what is not ours: links of others, and all that other layouts have left. Notes stay, for
-    /// [`Offloads`](super::offloads::Offloads).
+    /// Removes what is not ours: links of others, a stub that no interface has, and all that other layouts have left.
+    /// Notes stay, for [`Offloads`](super::offloads::Offloads).
     pub fn clear(&self, attached: &[Attachment]) -> Result<(), Error> {
         let names: BTreeSet<String> = attached.iter().map(|at| file_name(&at.name)).collect();
         let links = self.links();
@@ -274,6 +282,10 @@ impl Pins {
             if !names.contains(&file) {
                 remove_any(&links.join(file))?;
             }
+        }
+        if attached.iter().all(|at| at.build == Build::Plain) {
+            let stub = self.stub(Build::Frags);
+            stub.iter().try_for_each(|path| remove_any(path))?;
         }
         let kept = [self.links(), self.notes(), self.lro_notes(), self.stubs()];
         for layout in self.layouts()? {

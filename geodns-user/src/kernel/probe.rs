@@ -10,6 +10,7 @@ use geodns_common::verdict::Verdict;
 use super::instance;
 use super::netdev::{Netdev, Netdevs};
 use super::shared::{Counters, SharedMaps};
+use super::stub::Build;
 use super::{Error, attach, sys};
 
 /// The calls of the kernel that the program makes, with the first kernel that has each.
@@ -84,31 +85,40 @@ impl Probe {
         let shared = SharedMaps::new(object)?;
         let mut ebpf = sys::undisturbed(|| EbpfLoader::new().load(object)).map_err(Error::load)?;
         shared.put_into(&mut ebpf)?;
-        let program = instance::program(&mut ebpf)?;
+        let program = instance::program(&mut ebpf, Build::Plain)?;
         sys::undisturbed(|| program.load()).map_err(Error::refused)?;
         Ok(Self { ebpf, shared })
     }
 
     /// Instructions that the verifier walked; 0: the kernel does not tell.
     pub fn verified_instructions(&mut self) -> Result<u32, Error> {
-        let info = instance::program(&mut self.ebpf)?.info().ok();
+        let info = instance::program(&mut self.ebpf, Build::Plain)?.info().ok();
         Ok(info
             .and_then(|of| of.verified_instruction_count())
             .unwrap_or(0))
     }
 
-    /// Attaches it to an interface, natively or not.
+    /// Attaches it to an interface, natively or not: with the frags mark, if the driver refuses it without.
     pub fn attach(
         &mut self,
         netdev: &Netdev,
         netdevs: &Netdevs,
         generic: bool,
     ) -> Result<Held, Error> {
-        let program = instance::program(&mut self.ebpf)?;
-        let program = program.fd().map_err(Error::refused)?.as_fd();
-        sys::link_xdp(program, netdev.ifindex, generic)
-            .map(Held)
-            .map_err(|error| attach::refusal(program, netdev, netdevs, generic, &error))
+        let mut attach = |build| {
+            let program = instance::program(&mut self.ebpf, build)?;
+            if program.fd().is_err() {
+                sys::undisturbed(|| program.load()).map_err(Error::refused)?;
+            }
+            let program = program.fd().map_err(Error::refused)?.as_fd();
+            sys::link_xdp(program, netdev.ifindex, generic)
+                .map(Held)
+                .map_err(|error| attach::refusal(program, netdev, netdevs, generic, &error))
+        };
+        match attach(Build::Plain) {
+            Err(Error::NoNative { .. }) => attach(Build::Frags),
+            done => done,
+        }
     }
 
     /// Packets that it has seen.

@@ -71,7 +71,10 @@ impl Kernel {
         let mut out = vec![0; MAX_FRAME];
         // xdp_md: where the packet begins and ends, and the interface.
         let context = [0, frame.len() as u32, 0, ifindex, 0, 0];
-        let run = sys::test_run(self.stub.as_fd(), &frame, &context, &mut out);
+        let Some(stub) = self.stubs.get(attachment.build) else {
+            return Ok(None);
+        };
+        let run = sys::test_run(stub.as_fd(), &frame, &context, &mut out);
         let action = run.map_err(Error::Trial)?;
         let headers = frame.len() - query.message.len();
         Ok(Some(match action {
@@ -88,16 +91,20 @@ impl Kernel {
 
     /// Complains of an interface that the program in force is not on.
     pub fn fault_of(&mut self, place: usize) -> Result<Option<String>, Error> {
-        let (ours, called) = (
-            self.instance.program_id()?,
-            self.stub.callee(Callee::Answers)?,
-        );
-        let Some(Attachment { name, link, .. }) = self.attached.get(place) else {
+        let Some(attachment) = self.attached.get(place) else {
             return Ok(None);
         };
+        let Attachment {
+            name, link, build, ..
+        } = attachment;
+        let Some(stub) = self.stubs.get(*build) else {
+            return Ok(None);
+        };
+        let ours = self.instance.program_id(*build)?;
+        let called = stub.callee(Callee::Answers)?;
         Ok(match (link.ifindex(), link.program()) {
             (None, _) => Some(format!("{name}: the program is not attached any more")),
-            (Some(_), program) if program != Some(self.stub.id()) => {
+            (Some(_), program) if program != Some(stub.id()) => {
                 Some(format!("{name}: another program is in the link"))
             }
             _ if called != Some(ours) => Some(format!(

@@ -1,13 +1,13 @@
 //! Interfaces that the program is to be attached to and is not: they are not there, or have refused it.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::link::Attachment;
 use super::netdev::{Netdev, Netdevs};
 use super::offloads::Offloads;
 use super::pins::Pins;
+use super::stubs::Stubs;
 use super::{Error, Settings, attach};
 
 /// How often an interface is tried that has refused the program: not all that mends it is told by the kernel.
@@ -71,7 +71,7 @@ impl Waiting {
     pub fn attach(
         &mut self,
         pins: &Pins,
-        program: BorrowedFd<'_>,
+        stubs: &mut Stubs,
         settings: &Settings,
         attached: &[Attachment],
         offloads: &mut Offloads,
@@ -89,15 +89,9 @@ impl Waiting {
                 continue;
             }
             let done = match netdev {
-                Some(netdev) => attach::attach(
-                    pins,
-                    offloads,
-                    program,
-                    name,
-                    netdev,
-                    netdevs,
-                    settings.mode,
-                ),
+                Some(netdev) => {
+                    attach::attach(pins, offloads, stubs, name, netdev, netdevs, settings.mode)
+                }
                 None => Err(Error::UnknownInterface {
                     name: name.to_owned(),
                     have: netdevs.names(),

@@ -36,9 +36,11 @@ impl Daemon {
     /// Loads a world's program; nothing is in force yet.
     pub fn prepare(&self, next: &World) -> Result<Option<Instance>, Failure> {
         // Not the kernel's lock for so long: what the checks find must not wait.
-        let Some(loader) = self.lock_kernel().map(|kernel| kernel.loader()) else {
+        let program = next.inputs.config.kernel.next.as_deref();
+        let Some(loader) = self.lock_kernel().map(|kernel| kernel.loader(program)) else {
             return Ok(None);
         };
+        let loader = loader.map_err(internal)?;
         let plan = read(&next.plan);
         loader
             .load(&*plan, plan.capacity())

@@ -51,7 +51,7 @@ counted! {
     Blocked = "drop_blocked",
     /// The frame could neither be answered nor given back as it came.
     Aborted = "aborted",
-    /// Passed: neither IPv4 nor IPv6, or more than two VLAN tags.
+    /// Passed: neither IPv4 nor IPv6, more than two VLAN tags, or headers that are not in the packet's first buffer.
     NotIp = "pass_not_ip",
     /// Passed: not UDP.
     NotUdp = "pass_not_udp",
@@ -111,7 +111,7 @@ counted! {
     SlowPool = "pass_slow_pool",
     /// Passed: the answer is larger than the client takes over UDP.
     TooLarge = "pass_too_large",
-    /// Passed: the frame has no room to grow.
+    /// Passed: the frame has no room to grow, or has several buffers.
     NoRoom = "pass_no_room",
     /// Passed: an invariant of the tables did not hold.
     Internal = "pass_internal",

@@ -94,7 +94,8 @@ impl Cause {
             }
             Self::NotIp => {
                 "they come through a tunnel without Ethernet, or inside another protocol: name the interface that they \
-                 leave the tunnel by, or take it out of kernel.interfaces"
+                 leave the tunnel by, or take it out of kernel.interfaces; or, at a large MTU, the driver puts nothing into \
+                 the first buffer of a packet (mlx5: ethtool --set-priv-flags INTERFACE rx_striding_rq off)"
             }
             Self::OtherPort => {
                 "they come to another port, or inside another protocol (NAT, IPsec): only the slow path can answer them"

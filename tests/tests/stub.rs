@@ -328,6 +328,53 @@ fn the_next_program_gets_what_is_passed_as_it_came_and_nothing_else() -> Result<
 }
 
 #[test]
+fn a_reload_takes_another_next_program_and_keeps_the_one_before_on_a_bad_path() -> Result<()> {
+    needs_root!();
+    let pair = pair()?;
+    let next = Reflector::pin()?;
+    let mut setup = setup("detach");
+    let mut daemon = Daemon::start(&pair.server, &setup)?;
+    let query = Query::new("www.example.org", A).bytes();
+    setup.kernel = format!("next = {:?}\n", next.0);
+    daemon.home.write(&setup)?;
+    daemon.ok("reload")?;
+    ensure!(sent(&pair, 5353, &query)? == query);
+    is_answered(&pair, &daemon)?;
+
+    let mut bad = setup.clone();
+    bad.kernel = "next = \"/sys/fs/bpf/geodns-none\"\n".into();
+    daemon.home.write(&bad)?;
+    let (_, said) = daemon.fails("reload")?;
+    ensure!(
+        said.contains("nothing is pinned there") && said.lines().count() == 1,
+        "{said}"
+    );
+    ensure!(sent(&pair, 5353, &query)? == query);
+
+    // Its pin goes; it stays.
+    std::fs::remove_file(&next.0)?;
+    daemon.home.write(&setup)?;
+    daemon.ok("reload")?;
+    ensure!(sent(&pair, 5353, &query)? == query);
+
+    setup.kernel.clear();
+    daemon.home.write(&setup)?;
+    daemon.ok("reload")?;
+    let listener = pair.server.enter(|| {
+        let listener = UdpSocket::bind(at(SERVER, 5353)?)?;
+        listener.set_read_timeout(Some(PATIENCE))?;
+        Ok(listener)
+    })?;
+    let socket = pair.client.udp(ip("192.0.2.1"), at(SERVER, 5353)?)?;
+    socket.send(&query)?;
+    let mut got = [0; 512];
+    let len = listener.recv(&mut got).context("it was not passed")?;
+    ensure!(got[..len] == query);
+    is_answered(&pair, &daemon)?;
+    daemon.stop()
+}
+
+#[test]
 fn a_next_program_that_cannot_be_called_is_named_and_done_without() -> Result<()> {
     needs_root!();
     let pair = pair()?;

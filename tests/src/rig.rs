@@ -156,6 +156,11 @@ pub fn verified(
     let plan = world.plan.read().expect("not poisoned");
     let [limiting, both] =
         [0, 1000].map(|log_every| responder.another(&*plan, plan.capacity(), log_every));
+    let settings = Settings {
+        mirror_pages: 1,
+        ..*plan.settings()
+    };
+    let most = responder.another(&With::settings(&*plan, settings), plan.capacity(), 0)?;
     let counted = real::counted()?;
     let counted = counted.plan.read().expect("not poisoned");
     let counting = responder.another(&*counted, counted.capacity(), 0)?;
@@ -180,6 +185,10 @@ pub fn verified(
         (
             "geodns, limiting".to_owned(),
             limiting?.verified_instructions(),
+        ),
+        (
+            "geodns, limiting and counting by mirror".to_owned(),
+            most.verified_instructions(),
         ),
         (
             "geodns, limiting and logging".to_owned(),

@@ -334,7 +334,11 @@ impl Pulse {
             let mut due = Instant::now();
             // When it is over, only the last answers are waited for.
             let mut end = None;
-            while end.is_none_or(|end| Instant::now() < end) {
+            let is_waited_for = |end: Instant| {
+                let heard = hearing.lock().expect("not poisoned");
+                Instant::now() < end && !heard.sent.is_subset(&heard.answered)
+            };
+            while end.is_none_or(is_waited_for) {
                 if until.load(Ordering::Relaxed) && end.is_none() {
                     end = Some(Instant::now() + Duration::from_secs(2));
                 }

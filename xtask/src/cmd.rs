@@ -44,6 +44,11 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs it and gives what it printed; its complaints are part of the error.
 pub fn output(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&bytes(command)?).into_owned())
+}
+
+/// The same, as it comes.
+pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let line = shown(command);
     let out = command
         .stdin(Stdio::null())
@@ -53,7 +58,7 @@ pub fn output(command: &mut Command) -> Result<String> {
         let complaint = String::from_utf8_lossy(&out.stderr);
         bail!("`{line}` failed ({}): {}", out.status, complaint.trim());
     }
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    Ok(out.stdout)
 }
 
 /// Cargo for the host workspace, with the toolchain that runs this very program.

@@ -159,13 +159,17 @@ impl Guest {
             let file = binaries
                 .get(name)
                 .with_context(|| format!("cargo built no test {name}"))?;
-            let mut run = Command::new(file);
-            // One at a time: the guest is slow enough. What a passed test printed is shown.
-            run.args(["--test-threads=1", "--show-output"]).args(filter);
-            script.push_str(&format!(
-                "echo '{MARK}begin {name}'\n{} 2>&1\necho \"{MARK}end $?\"\n",
-                cmd::shown(&run)
-            ));
+            script.push_str(&format!("echo '{MARK}begin {name}'\n"));
+            // Not all test binaries take several filters.
+            let filters = filter.iter().map(Some);
+            let all = filter.is_empty().then_some(None);
+            for filter in filters.chain(all) {
+                let mut run = Command::new(file);
+                // One at a time: the guest is slow enough. What a passed test printed is shown.
+                run.args(["--test-threads=1", "--show-output"]).args(filter);
+                let run = cmd::shown(&run);
+                script.push_str(&format!("{run} 2>&1\necho \"{MARK}end $?\"\n"));
+            }
         }
         Ok(script)
     }
@@ -213,9 +217,15 @@ fn archive(busybox: &[u8], modules: &[PathBuf], script: &str) -> Result<Vec<u8>>
     cpio.file("init", 0o755, INIT.as_bytes());
     cpio.file("tests.sh", 0o644, script.as_bytes());
     for (number, module) in modules.iter().enumerate() {
-        let bytes =
-            fs::read(module).with_context(|| format!("could not read {}", module.display()))?;
         let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = match name.strip_suffix(".xz") {
+            // The kernel takes none that is packed, and says so.
+            Some(_) => cmd::bytes(Command::new("xz").arg("-dc").arg(module))?,
+            None => {
+                fs::read(module).with_context(|| format!("could not read {}", module.display()))?
+            }
+        };
+        let name = name.trim_end_matches(".xz");
         // Numbers keep the order.
         cpio.file(&format!("modules/{number:02}-{name}"), 0o644, &bytes);
     }

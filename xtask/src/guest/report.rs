@@ -46,7 +46,8 @@ impl Report {
                 }),
                 Some(("end", status)) => {
                     if let Some(battery) = self.batteries.last_mut() {
-                        battery.status = status.parse().ok();
+                        let before = battery.status.unwrap_or(0);
+                        battery.status = status.parse().ok().map(|status| before.max(status));
                     }
                 }
                 _ => {
@@ -59,13 +60,20 @@ impl Report {
                 let (number, _) = counts.split_once(what)?;
                 number.split_whitespace().last()?.parse().ok()
             };
+            // A battery is run for each filter.
             if let Some(battery) = self.batteries.last_mut() {
-                battery.passed = count(" passed");
-                battery.failed = count(" failed").unwrap_or(0);
+                let before = battery.passed.unwrap_or(0);
+                battery.passed = count(" passed").map(|count| before + count);
+                battery.failed += count(" failed").unwrap_or(0);
             }
         } else if line.ends_with(" instructions verified") {
             self.verified.push(line.to_owned());
         }
+    }
+
+    /// Whether the guest has come to its end.
+    pub fn is_done(&self) -> bool {
+        self.done
     }
 
     /// The results: a line for each battery, what the verifier walked, and the tables.
@@ -174,6 +182,22 @@ mod tests {
         let summary = report.summary();
         assert_eq!(summary[0], "kernel         3 passed");
         assert_eq!(summary[TESTS.len()], "rig: pass: 2 instructions verified");
+    }
+
+    #[test]
+    fn a_battery_counts_what_each_filter_ran() {
+        let run = |failed| {
+            format!("test result: . 1 passed; {failed} failed; 0 ignored\nguest: end {failed}\n")
+        };
+        let of = |first, second| {
+            let console = format!("guest: begin cards\n{}{}", run(first), run(second));
+            report(&console)
+        };
+        assert_eq!(of(0, 0).summary(), ["cards          2 passed"]);
+        for bad in [of(0, 1), of(1, 0)] {
+            assert_eq!(bad.summary(), ["cards          2 passed, 1 FAILED"]);
+            assert_eq!(bad.batteries[0].status, Some(1));
+        }
     }
 
     #[test]

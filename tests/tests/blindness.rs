@@ -7,7 +7,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
 use geodns::kernel::pins;
 use geodns_tests::daemon::{Daemon, Setup};
-use geodns_tests::dns::{self, ANY, Query};
+use geodns_tests::dns::{self, A, ANY, Query};
 use geodns_tests::net::{Pair, Space, at, ip};
 use geodns_tests::rig::Rig;
 use geodns_tests::{needs_root, until};
@@ -110,5 +110,12 @@ fn a_program_that_is_not_run_is_noticed() -> Result<()> {
     })?;
     let line = daemon.exits("status --check", &[1])?;
     ensure!(line.contains("ip link set dev eth0 mtu"), "{line}");
+    // The daemon attaches its own anew.
+    daemon.logged("eth0: attaching the program anew")?;
+    until("the program answers", || {
+        let before = daemon.counters()?["answered"];
+        pair.ask("192.0.2.1", "192.0.2.53", &Query::new("www.example.org", A))?;
+        Ok(daemon.counters()?["answered"] > before)
+    })?;
     daemon.stop()
 }

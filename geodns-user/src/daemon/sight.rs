@@ -21,12 +21,16 @@ use crate::kernel::netdev::Netdevs;
 use crate::kernel::shared::Traffic;
 use crate::kernel::stub::Build;
 use crate::kernel::{self, Kernel};
-use crate::observe::blindness::{self, Counts, Looks, News};
+use crate::observe::blindness::{self, Cause, Counts, Looks, News};
 use crate::supervise::Never;
 
 /// How often the settings of cards are read when the kernel tells of no change: it does not tell when somebody changes
 /// the number of channels.
 const LOOK_AT_CARDS: Duration = Duration::from_secs(300);
+
+/// How often the program is attached anew, at the most, where the driver does not run it: some cards take their link down
+/// for that.
+const ATTACH_ANEW: Duration = Duration::from_secs(3600);
 
 /// The counters of interfaces, and what looks at them have found.
 pub struct Sight {
@@ -99,11 +103,13 @@ impl Daemon {
     pub async fn look_for_blindness(self: Arc<Self>) -> Never {
         let mut tick = interval(blindness::EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut anew: BTreeMap<Vec<String>, Instant> = BTreeMap::new();
         loop {
             tick.tick().await;
             let Some(sight) = &self.sight else {
                 continue;
             };
+            let mut not_run = Vec::new();
             let counts = match self.intake_counts(sight) {
                 Ok(counts) => counts,
                 Err(error) => {
@@ -117,6 +123,9 @@ impl Daemon {
                         let (interface, cause) = (blind.interfaces.join(", "), blind.cause.name());
                         let event = Kind::InterfaceBlind.name();
                         tracing::warn!(event, interface, cause, "{blind}");
+                        if blind.cause == Cause::NotRun {
+                            not_run.push(blind.interfaces);
+                        }
                     }
                     News::Sees(interfaces) => {
                         let interface = interfaces.join(", ");
@@ -128,7 +137,30 @@ impl Daemon {
                     }
                 }
             }
+            for interfaces in not_run {
+                let last = anew.get(&interfaces);
+                if last.is_none_or(|at| at.elapsed() >= ATTACH_ANEW) {
+                    anew.insert(interfaces.clone(), Instant::now());
+                    if let Err(error) = self.attach_anew(interfaces).await {
+                        tracing::warn!("{error:#}");
+                    }
+                }
+            }
         }
+    }
+
+    /// Takes the program off interfaces and attaches it again. Some drivers forget it when their rings change, or refuse
+    /// it by now, so that generic mode is taken.
+    async fn attach_anew(self: &Arc<Self>, interfaces: Vec<String>) -> anyhow::Result<()> {
+        let daemon = Arc::clone(self);
+        let detached = tokio::task::spawn_blocking(move || {
+            let interface = interfaces.join(", ");
+            tracing::info!(interface, "{interface}: attaching the program anew");
+            let kernel = daemon.lock_kernel();
+            kernel.map_or(Ok(()), |mut kernel| kernel.detach(&interfaces))
+        });
+        detached.await??;
+        self.follow_interfaces().await
     }
 
     fn intake_counts(&self, sight: &Sight) -> Result<Vec<(Intake, Counts)>, kernel::Error> {

@@ -1,5 +1,6 @@
 //! An interface: its driver, offloads and queues, and programs that others have attached.
 
+use std::fs;
 use std::slice;
 
 use crate::kernel::drivers::{self, Finding, Level, Silence};
@@ -26,6 +27,8 @@ pub struct Facts {
     pub owner: Option<String>,
     /// Whether it spreads UDP by ports too, over IPv4 and over IPv6; `None`: that is not told.
     pub spreads_ports: [Option<bool>; 2],
+    /// The interrupts of its queues, each with the CPUs that it comes to.
+    pub interrupts: Vec<(u32, String)>,
     /// Counters of the driver that have counted answers which it dropped.
     pub drops: Vec<(String, u64)>,
     /// Whether it has an address that can be served.
@@ -42,9 +45,11 @@ impl Facts {
         let spreads = |ipv6| ethtool::hashes_udp_ports(index, ipv6).ok();
         let drops = ethtool::statistics(index).unwrap_or_default().into_iter();
         let program = netdev.xdp.and_then(|xdp| xdp.program);
+        let driver = ethtool::driver(index).unwrap_or_default();
         Self {
             card: drivers::Facts::read(netdev, netdevs),
-            driver: ethtool::driver(index).unwrap_or_default(),
+            interrupts: interrupts(&driver.bus),
+            driver,
             instead: netdevs.instead_of(netdev),
             master: master.map(|of| (of.name.clone(), of.kind)),
             uppers: uppers.map(|of| of.name.clone()).collect(),
@@ -72,6 +77,31 @@ impl Facts {
             None => "the card may be reset, up to some seconds without packets",
         }
     }
+}
+
+/// The interrupts of a device of the PCI bus, each with the CPUs that it comes to. Those that no queue has, such as for a
+/// change of the configuration, are left out where their names say so.
+fn interrupts(device: &str) -> Vec<(u32, String)> {
+    let folder = format!("/sys/bus/pci/devices/{device}/msi_irqs");
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let numbers = files.filter_map(|file| file.file_name().to_str()?.parse().ok());
+    let cpus = |number: u32| {
+        let folder = format!("/proc/irq/{number}");
+        let mut users = fs::read_dir(&folder).ok()?.flatten();
+        users.find(|of| {
+            let name = of.file_name().to_string_lossy().into_owned();
+            of.path().is_dir() && !name.contains("config")
+        })?;
+        let cpus = ["effective_affinity_list", "smp_affinity_list"];
+        let mut cpus = cpus
+            .map(|of| fs::read_to_string(format!("{folder}/{of}")))
+            .into_iter();
+        let cpus = cpus.find_map(Result::ok)?;
+        Some((number, cpus.trim().to_owned()))
+    };
+    let mut interrupts: Vec<_> = numbers.filter_map(cpus).collect();
+    interrupts.sort_unstable();
+    interrupts
 }
 
 /// The findings.
@@ -179,6 +209,7 @@ fn queues(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::ok(format!("channels: {now}; CPUs: {cpus}")));
     }
     if now > 1 {
+        findings.extend(crowded(facts));
         for (flow, spreads) in [
             ("udp4", facts.spreads_ports[0]),
             ("udp6", facts.spreads_ports[1]),
@@ -193,6 +224,22 @@ fn queues(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// All interrupts of a card come to one CPU.
+fn crowded(facts: &Facts) -> Option<Finding> {
+    let ((_, cpu), others) = facts.interrupts.split_first()?;
+    let is_one = cpu.parse::<u32>().is_ok();
+    let is_crowded = is_one && others.iter().all(|(_, other)| other == cpu);
+    if !is_crowded || others.is_empty() || facts.card.cpus < 2 {
+        return None;
+    }
+    let text =
+        format!("all its interrupts come to CPU {cpu}, which does the work of all its queues");
+    let spread = facts.interrupts.iter().zip((0..facts.card.cpus).cycle());
+    let spread = spread
+        .map(|((number, _), cpu)| format!("echo {cpu} > /proc/irq/{number}/smp_affinity_list"));
+    Some(Finding::note(text).mend(spread.collect::<Vec<_>>().join("; ")))
 }
 
 #[cfg(test)]
@@ -286,6 +333,16 @@ mod tests {
                  eth0 rx-flow-hash udp4 sdfn",
             ),
             (
+                &|of| of.interrupts = [24, 25, 26].map(|irq| (irq, "1".to_owned())).into(),
+                "Note all its interrupts come to CPU 1, which does the work of all its queues: \
+                 echo 0 > /proc/irq/24/smp_affinity_list; echo 1 > /proc/irq/25/smp_affinity_list; \
+                 echo 0 > /proc/irq/26/smp_affinity_list",
+            ),
+            (
+                &|of| of.card.has_big_buffers = true,
+                "Problem the driver would take the program and not run it",
+            ),
+            (
                 &|of| of.card.driver = "igb".into(),
                 "Note attaching: the card is reset",
             ),
@@ -311,6 +368,17 @@ mod tests {
                 found.iter().any(|line| line.starts_with(says)),
                 "{says}: {found:?}"
             );
+        }
+        for interrupts in [
+            vec![(24, "1")],
+            vec![(24, "0"), (25, "1")],
+            vec![(24, "0-1"), (25, "0-1")],
+        ] {
+            let interrupts = interrupts.into_iter();
+            let interrupts: Vec<_> = interrupts
+                .map(|(irq, cpus)| (irq, cpus.to_owned()))
+                .collect();
+            assert_eq!(bad(|of| of.interrupts = interrupts.clone()), [""; 0]);
         }
         // What can be changed is.
         assert_eq!(bad(|of| of.card.features = offload(false).into()), [""; 0]);

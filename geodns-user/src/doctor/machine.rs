@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::kernel::drivers::{self, Finding, Version};
 use crate::kernel::probe::Probe;
@@ -15,6 +16,9 @@ const NEEDED: [Capability; 3] = [
     Capability::CAP_NET_ADMIN,
     Capability::CAP_PERFMON,
 ];
+
+/// The first kernel that has the tables of programs counted by the cgroup, and not by RLIMIT_MEMLOCK.
+const COUNTS_MEMORY: Version = (5, 11);
 
 /// The machine, as far as the program depends on it.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Facts {
     pub panics: bool,
     /// The kernel's lockdown, unless it is off.
     pub lockdown: Option<String>,
+    /// Octets that this process may lock in memory (RLIMIT_MEMLOCK); `None`: any number.
+    pub lockable: Option<u64>,
 }
 
 impl Facts {
@@ -73,6 +79,10 @@ impl Facts {
             is_hardened: number("/proc/sys/net/core/bpf_jit_harden") == Some(2),
             panics: number("/proc/sys/kernel/panic_on_warn") == Some(1),
             lockdown: lockdown.filter(|of| of != "none"),
+            lockable: getrlimit(Resource::RLIMIT_MEMLOCK)
+                .ok()
+                .map(|(now, _)| now)
+                .filter(|&now| now != RLIM_INFINITY),
         }
     }
 }
@@ -133,6 +143,15 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
             "kernel.panic_on_warn is set: a driver's warning takes the machine down",
         ));
     }
+    if let Some(lockable) = facts.lockable.filter(|_| facts.kernel < COUNTS_MEMORY) {
+        findings.push(
+            Finding::note(format!(
+                "Linux {major}.{minor} takes the program's tables for locked memory, and this process may lock \
+                 {lockable} octets"
+            ))
+            .mend("ulimit -l unlimited"),
+        );
+    }
     if let Some(lockdown) = &facts.lockdown {
         let text = format!("kernel lockdown is {lockdown}");
         findings.push(match facts.not_permitted {
@@ -162,6 +181,7 @@ mod tests {
             is_hardened: false,
             panics: false,
             lockdown: None,
+            lockable: Some(8 << 20),
         }
     }
 
@@ -208,6 +228,10 @@ mod tests {
             (
                 &|of| of.is_hardened = true,
                 "sysctl -w net.core.bpf_jit_harden=1",
+            ),
+            (
+                &|of| of.kernel = (5, 10),
+                "may lock 8388608 octets: ulimit -l unlimited",
             ),
             (&|of| of.panics = true, "kernel.panic_on_warn is set"),
             (

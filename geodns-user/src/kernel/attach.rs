@@ -89,6 +89,7 @@ pub fn attach(
         });
     }
     let interface = name;
+    let in_vain = Facts::read(netdev, netdevs).in_vain();
     let (generic, reason) = match mode {
         Mode::Generic | Mode::Off => (true, Some("kernel.mode is \"generic\"".to_owned())),
         Mode::Native => (false, None),
@@ -99,6 +100,7 @@ pub fn attach(
                           if it has, set kernel.mode = \"native\"";
             (true, Some(reason.to_owned()))
         }
+        Mode::Auto if in_vain.is_some() => (true, in_vain.map(|finding| finding.to_string())),
         // Whatever the driver's reason, the stack can.
         Mode::Auto => match attach_native(pins, offloads, stubs, name, netdev, netdevs) {
             Ok(attachment) => return Ok(attachment),

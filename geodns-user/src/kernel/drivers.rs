@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::fs;
+use std::path::Path;
 use std::thread;
 
 use Rule::{
-    ChannelForEachCpu, Combined, GuestOffloads, HalfOfChannels, Mtu, MtuWithoutFrags, NoFunctions,
-    NoGroHw, NoLro,
+    ChannelForEachCpu, Combined, GuestOffloads, HalfOfChannels, Mtu, MtuWithoutFrags, NoBigBuffers,
+    NoFunctions, NoGroHw, NoLro,
 };
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub struct Facts {
     pub features: BTreeMap<String, Feature>,
     /// Virtual functions that are on (SR-IOV).
     pub functions: u32,
+    /// Whether a virtual card receives into chains of pages: packets of any size, and no list of buffers that it merges.
+    pub has_big_buffers: bool,
     /// CPUs of this machine.
     pub cpus: u32,
     /// The interfaces that its frames come in by: what it stands on, or its parts.
@@ -137,6 +140,8 @@ enum Rule {
     NoFunctions,
     /// Offloads of the guest can be turned off.
     GuestOffloads,
+    /// A virtual card does not receive into chains of pages: the driver takes the program then, and does not run it.
+    NoBigBuffers,
     /// There is a channel for each CPU to send by, beside those in use; else two CPUs share one.
     ChannelForEachCpu,
 }
@@ -193,6 +198,7 @@ const DRIVERS: &[Driver] = &[
         (4, 10),
         &[
             GuestOffloads,
+            NoBigBuffers,
             MtuWithoutFrags(4064, (6, 3), 3506),
             ChannelForEachCpu,
         ],
@@ -286,9 +292,9 @@ impl Facts {
     pub fn read(netdev: &Netdev, netdevs: &Netdevs) -> Self {
         let index = netdev.ifindex;
         let driver = ethtool::driver(index).unwrap_or_default();
-        let functions = format!("/sys/bus/pci/devices/{}/sriov_numvfs", driver.bus);
+        let device = Path::new("/sys/bus/pci/devices").join(&driver.bus);
         let number =
-            |path: &str| -> Option<u32> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+            |path: &Path| -> Option<u32> { fs::read_to_string(path).ok()?.trim().parse().ok() };
         Self {
             name: netdev.name.clone(),
             kind: netdev.kind,
@@ -298,11 +304,12 @@ impl Facts {
             has_frags: false,
             channels: ethtool::channels(index).ok(),
             features: ethtool::features(index).unwrap_or_default(),
-            functions: number(&functions).unwrap_or(0),
+            functions: number(&device.join("sriov_numvfs")).unwrap_or(0),
+            has_big_buffers: virtio_features(&device).is_some_and(|of| has_big_buffers(&of)),
             cpus: thread::available_parallelism().map_or(1, |of| of.get() as u32),
             lowers: netdevs.lowers(index).map(|of| of.name.clone()).collect(),
             has_vlans: !netdevs.vlans(index).is_empty(),
-            panics: number("/proc/sys/kernel/panic_on_warn") == Some(1),
+            panics: number(Path::new("/proc/sys/kernel/panic_on_warn")) == Some(1),
         }
     }
 
@@ -368,6 +375,13 @@ impl Facts {
             MtuWithoutFrags(_, since, most) => self.kernel >= since && self.mtu > most,
             _ => false,
         })
+    }
+
+    /// Why the driver would take the program and not run it.
+    pub fn in_vain(&self) -> Option<Finding> {
+        let rules = self.row()?.rules;
+        let is_wanted = rules.contains(&NoBigBuffers);
+        is_wanted.then(|| self.broken(NoBigBuffers))?
     }
 
     /// What may be said of an interface that is no card.
@@ -464,6 +478,12 @@ impl Facts {
                      guest_tso6, guest_ecn, guest_ufo and guest_csum off",
                 )
             }),
+            NoBigBuffers => self.has_big_buffers.then(|| {
+                Finding::problem(
+                    "the driver would take the program and not run it: the hypervisor is to offer mrg_rxbuf, or \
+                     kernel.mode is to be \"generic\"",
+                )
+            }),
             ChannelForEachCpu => {
                 let needed = channels.combined + self.cpus;
                 (channels.max_combined > 0 && channels.max_combined < needed).then(|| {
@@ -502,6 +522,23 @@ impl Facts {
             ),
         })
     }
+}
+
+/// The features that a virtual card and its driver have agreed upon: an octet each, `0` or `1`.
+fn virtio_features(device: &Path) -> Option<Vec<u8>> {
+    let mut parts = fs::read_dir(device).ok()?.flatten();
+    let part = parts.find(|of| of.file_name().to_string_lossy().starts_with("virtio"))?;
+    fs::read(part.path().join("features")).ok()
+}
+
+/// Whether a card with these features receives into chains of pages. It has to take packets that the host has joined,
+/// and cannot take them in parts.
+fn has_big_buffers(features: &[u8]) -> bool {
+    const GUEST_TSO4: usize = 7;
+    const GUEST_UFO: usize = 10;
+    const MRG_RXBUF: usize = 15;
+    let has = |feature: usize| features.get(feature) == Some(&b'1');
+    !has(MRG_RXBUF) && (GUEST_TSO4..=GUEST_UFO).any(has)
 }
 
 /// The running kernel's version.
@@ -733,6 +770,26 @@ mod tests {
         assert_eq!(facts.generic().unwrap().level, Level::Problem);
         facts.features = on("rx-gro-hw", false);
         assert!(lines(&facts).is_empty() && facts.generic().is_none());
+    }
+
+    #[test]
+    fn a_driver_that_would_not_run_the_program_is_told_before() {
+        let features = |on: &[usize]| {
+            let mut features = vec![b'0'; 64];
+            on.iter().for_each(|&bit| features[bit] = b'1');
+            features
+        };
+        assert!(!has_big_buffers(&features(&[5, 7, 8, 15])));
+        assert!(!has_big_buffers(&features(&[5])));
+        assert!(has_big_buffers(&features(&[5, 8])));
+        assert!(!has_big_buffers(b""));
+        let facts = Facts {
+            has_big_buffers: true,
+            ..card("virtio_net", (6, 12))
+        };
+        assert!(lines(&facts)[0].contains("mrg_rxbuf"));
+        assert!(facts.in_vain().is_some());
+        assert!(card("virtio_net", (6, 12)).in_vain().is_none());
     }
 
     #[test]

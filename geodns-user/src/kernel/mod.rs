@@ -460,6 +460,18 @@ impl Kernel {
         self.waiting.forget();
     }
 
+    /// Detaches from these interfaces, until the next [`follow`](Self::follow).
+    pub fn detach(&mut self, interfaces: &[String]) -> Result<(), Error> {
+        let mut places = 0..self.attached.len();
+        while let Some(place) = places.next_back() {
+            if interfaces.contains(&self.attached[place].name) && !self.stopped {
+                self.attached[place].detach(&self.pins)?;
+                self.attached.remove(place);
+            }
+        }
+        Ok(())
+    }
+
     /// Answers on these addresses, on the interfaces as they are now: follows their MAC addresses,
     /// attaches to those that have come back, and puts back the pins that somebody has removed.
     pub fn follow(&mut self, addresses: &BTreeSet<IpAddr>, netdevs: &Netdevs) -> Result<(), Error> {

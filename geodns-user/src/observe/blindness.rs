@@ -103,7 +103,7 @@ impl Cause {
             Self::NotRun => {
                 "its driver does not run the program: the MTU or its buffers are too large: lower the MTU \
                  (ip link set dev INTERFACE mtu 1500), or set kernel.mode = \"generic\"; geodns doctor --iface INTERFACE \
-                 says more"
+                 says more; the program is attached anew once an hour"
             }
         }
     }

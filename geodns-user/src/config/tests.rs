@@ -555,7 +555,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, dnstap, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
         ),
         (
             "path =",

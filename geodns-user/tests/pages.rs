@@ -177,6 +177,7 @@ fn every_configuration_is_good() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let secret = "c2hhcmVkIGJ5IHR3byBzZXJ2ZXJzLCBhbmQgYnkgbm8=\n";
     fs::write(folder.path().join("transfer.key"), secret)?;
+    fs::write(folder.path().join("notify.secret"), secret)?;
     let file = folder.path().join("geodns.toml");
     let mut tried = 0;
     for page in pages()? {

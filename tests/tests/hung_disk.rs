@@ -136,8 +136,12 @@ fn addresses(pair: &Pair, name: &str, from: &str) -> Result<String> {
     let socket = pair.client.udp(from, at(SERVER, 53)?)?;
     let udp = dns::ask(&socket, &query, AT_ONCE)?.context("no answer over UDP")?;
     let mut tcp = pair.client.tcp(from, at(SERVER, 53)?)?;
-    let [udp, tcp] = [udp, dns::ask_tcp(&mut tcp, &query)?].map(|answer| Reply::parse(&answer));
-    let (udp, tcp) = (udp?, tcp?);
+    let (mut udp, tcp) = (Reply::parse(&udp)?, dns::ask_tcp(&mut tcp, &query)?);
+    let tcp = Reply::parse(&tcp)?;
+    if udp.addresses() != tcp.addresses() {
+        // A mirror may have gone or come in between.
+        udp = Reply::parse(&dns::ask(&socket, &query, AT_ONCE)?.context("no answer over UDP")?)?;
+    }
     ensure!(udp.addresses() == tcp.addresses(), "{udp}\n{tcp}");
     Ok(udp.addresses())
 }

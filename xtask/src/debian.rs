@@ -188,8 +188,8 @@ const GEOGRAPHY: [&str; 4] = [
 /// Routing daemons, which carry a node's routes to its routers.
 const ROUTING: [&str; 2] = ["bird2", "frr"];
 
-/// Prometheus, which reads our metrics.
-const MONITORING: [&str; 1] = ["prometheus"];
+/// Monitoring: Prometheus reads our metrics, Alertmanager takes notifications and sends alerts.
+const MONITORING: [&str; 2] = ["prometheus", "prometheus-alertmanager"];
 
 /// Installs the clients and tools of the network tests; `why` completes "… for WHY".
 pub fn clients(why: &str) -> Result<()> {

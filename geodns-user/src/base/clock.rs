@@ -26,12 +26,16 @@ pub fn utc(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// A time that [`utc`] writes, with or without milliseconds, in milliseconds since 1970.
+/// A time in UTC (RFC 3339), with any digits of the second, in milliseconds since 1970.
 pub fn parse_utc(text: &str) -> Option<u64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let (time, ms) = match time.split_once('.') {
-        Some((time, ms)) if ms.len() == 3 => (time, number(ms)?),
-        Some(_) => return None,
+        Some((time, digits)) => {
+            number(digits)?;
+            let digits = digits.bytes().chain(*b"00").take(3);
+            let ms = digits.fold(0, |ms, digit| 10 * ms + u64::from(digit - b'0'));
+            (time, ms)
+        }
         None => (time, 0),
     };
     let mut date = date.splitn(3, '-').map(number);
@@ -99,6 +103,9 @@ mod tests {
             assert_eq!(parse_utc(text), Some(ms));
         }
         assert_eq!(parse_utc("1970-01-02T00:00:01Z"), Some(86_401_000));
+        assert_eq!(parse_utc("1970-01-01T00:00:00.25Z"), Some(250));
+        assert_eq!(parse_utc("1970-01-01T00:00:00.123456789Z"), Some(123));
+        assert_eq!(parse_utc("0001-01-01T00:00:00Z"), None);
         for wrong in [
             "",
             "Z",
@@ -111,7 +118,7 @@ mod tests {
             "2026-11-30T24:15:00Z",
             "2026-11-30T+1:15:00Z",
             "1969-11-30T20:15:00Z",
-            "2026-11-30T20:15:00.25Z",
+            "2026-11-30T20:15:00.Z",
             "2026-11-30T20:15Z",
         ] {
             assert_eq!(parse_utc(wrong), None, "{wrong}");

@@ -1,12 +1,14 @@
-//! Unix sockets that only their owner and root may use.
+//! Unix sockets that only their owner and root may use, or a group besides.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::unistd::{Gid, chown};
 use tokio::net::UnixListener;
 
 /// A bound socket. Dropping `file` removes its file.
@@ -38,7 +40,9 @@ impl Socket {
 
     fn try_bind(path: &Path) -> Result<Self, String> {
         let why = |error: io::Error| error.to_string();
+        let mut has_made = None;
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            has_made = (!folder.exists()).then(|| folder.to_owned());
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -57,11 +61,50 @@ impl Socket {
             .map_err(why)?;
         let socket = socket2::Socket::from(OwnedFd::from(socket));
         socket.bind(&address).map_err(why)?;
-        let file = SocketFile::at(path).map_err(why)?;
+        let file = SocketFile::at(path, has_made).map_err(why)?;
         socket.listen(128).map_err(why)?;
         socket.set_nonblocking(true).map_err(why)?;
         let listener = UnixListener::from_std(OwnedFd::from(socket).into()).map_err(why)?;
         Ok(Self { listener, file })
+    }
+
+    /// Lets the members of a group connect, too. A folder that was made for the socket lets them through; of any other, the
+    /// error says what to do.
+    pub fn share(&self, group: Gid) -> Result<(), BindError> {
+        let path = &self.file.path;
+        let fails = |problem: String| BindError {
+            path: path.clone(),
+            problem,
+        };
+        chown(path, None, Some(group)).map_err(|error| {
+            fails(format!(
+                "it cannot be given to group {group} ({}): have the daemon be in that group (systemd: \
+                 SupplementaryGroups=)",
+                error.desc()
+            ))
+        })?;
+        let open = fs::set_permissions(path, Permissions::from_mode(0o660));
+        open.map_err(|error| fails(error.to_string()))?;
+        if let Some(folder) = &self.file.has_made {
+            let opened = chown(folder, None, Some(group)).map_err(io::Error::from);
+            let opened =
+                opened.and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o750)));
+            opened.map_err(|error| fails(error.to_string()))?;
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let folder_is = fs::metadata(folder).map_err(|error| fails(error.to_string()))?;
+        let bit = match folder_is.gid() == group.as_raw() {
+            true => 0o010,
+            false => 0o001,
+        };
+        match folder_is.mode() & bit {
+            0 => Err(fails(format!(
+                "group {group} may use it, and cannot reach it: chgrp {group} {0} && chmod g+x {0} (systemd: \
+                 RuntimeDirectoryMode=0750 and Group=)",
+                folder.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -93,15 +136,18 @@ pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// The folder, if it was not there before.
+    has_made: Option<PathBuf>,
 }
 
 impl SocketFile {
-    fn at(path: &Path) -> io::Result<Self> {
+    fn at(path: &Path, has_made: Option<PathBuf>) -> io::Result<Self> {
         let metadata = fs::symlink_metadata(path)?;
         Ok(Self {
             path: path.to_owned(),
             device: metadata.dev(),
             inode: metadata.ino(),
+            has_made,
         })
     }
 }
@@ -122,12 +168,43 @@ pub fn may_connect(uid: Option<u32>) -> bool {
     may(uid, nix::unistd::geteuid().as_raw())
 }
 
+/// Groups of the process at the other end when it connected, by the kernel's word (SO_PEERGROUPS), but for its primary one.
+/// None, if they cannot be told.
+pub fn peer_groups(stream: &impl AsRawFd) -> Vec<u32> {
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let room = size_of_val(&groups[..]);
+        let mut length = libc::socklen_t::try_from(room).unwrap_or(0);
+        // SAFETY: the kernel writes at most `length` octets to `groups`, which has as many, and says how many it needs.
+        let failed = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let known = length as usize / size_of::<libc::gid_t>();
+        match Errno::result(failed) {
+            Ok(_) => {
+                groups.truncate(known);
+                return groups;
+            }
+            Err(Errno::ERANGE) if known > groups.len() => groups.resize(known, 0),
+            Err(_) => return Vec::new(),
+        }
+    }
+}
+
 fn may(peer: Option<u32>, own: u32) -> bool {
     peer.is_some_and(|uid| uid == 0 || uid == own)
 }
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::getgroups;
+
     use super::*;
 
     #[test]
@@ -138,5 +215,29 @@ mod tests {
         assert!(!may(Some(1000), 0));
         assert!(!may(Some(1001), 1000));
         assert!(!may(None, 0));
+    }
+
+    #[test]
+    fn the_kernel_tells_the_groups_of_the_other_end() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let own = getgroups().unwrap();
+        let own: Vec<u32> = own.iter().map(|group| group.as_raw()).collect();
+        assert_eq!(peer_groups(&one), own);
+    }
+
+    #[tokio::test]
+    async fn a_group_reaches_a_socket_in_a_folder_made_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run/control.sock");
+        let socket = Socket::bind(&path).unwrap();
+        socket.share(Gid::current()).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o750));
+        // A folder that was there stays as it is.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let socket = Socket::bind(&folder.path().join("control.sock")).unwrap();
+        let error = socket.share(Gid::current()).unwrap_err().to_string();
+        assert!(error.contains("cannot reach it: chgrp"), "{error}");
+        assert_eq!(mode(folder.path()), 0o700);
     }
 }

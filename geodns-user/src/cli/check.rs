@@ -41,6 +41,18 @@ struct Summary {
     pub warnings: Vec<String>,
 }
 
+/// A warning of a group that this machine does not have.
+fn readers(config: &Config) -> Option<String> {
+    let name = config
+        .group
+        .as_ref()
+        .filter(|_| config.readers().is_none())?;
+    let file = config.path.display();
+    Some(format!(
+        "{file}: control.group: there is no group {name} on this machine; make it (groupadd --system {name})"
+    ))
+}
+
 /// Checks `file`; the text to print. What is wrong with it or any file that it names is all in the error.
 pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let config = Config::load(file)?;
@@ -50,6 +62,7 @@ pub fn check(file: &Path, json: bool) -> anyhow::Result<String> {
     let more = all().map(|found| found.more_errors).sum();
     let mut warnings = interfaces(&config);
     warnings.extend(feed(&config));
+    warnings.extend(readers(&config));
     warnings.extend(machine::warnings(&config).iter().map(ToString::to_string));
     warnings.extend(all().flat_map(warnings_of));
     let mut zones = Zones::default();

@@ -137,6 +137,16 @@ pub fn text(status: Status, verbose: bool) -> String {
             lines.push(("", fault));
         }
     }
+    for target in &status.notify {
+        let lost = match target.lost {
+            0 => String::new(),
+            lost => format!(", {lost} lost"),
+        };
+        let trouble = target.trouble.as_ref().map(|why| format!(": {why}"));
+        let (name, told) = (&target.target, plural(target.told, "event"));
+        let trouble = trouble.unwrap_or_default();
+        lines.push(("notify", format!("{name}, {told} told{lost}{trouble}")));
+    }
     for Restarted {
         name, times, cause, ..
     } in &status.restarted
@@ -269,6 +279,11 @@ fn troubles(status: &Status) -> Vec<(Level, String)> {
     }
     if let Some(error) = &status.last_error {
         add(Level::Warning, error.clone());
+    }
+    for target in &status.notify {
+        if let Some(why) = &target.trouble {
+            add(Level::Warning, format!("notify {}: {why}", target.target));
+        }
     }
     for Restarted { name, cause, .. } in &status.restarted {
         add(Level::Warning, format!("{name} was restarted: {cause}"));

@@ -37,6 +37,8 @@ pub(super) struct File {
     #[serde(default)]
     pub health: Health,
     #[serde(default)]
+    pub notify: Vec<Spanned<Notify>>,
+    #[serde(default)]
     pub fleet: Fleet,
     #[serde(default)]
     pub quorum: Quorum,
@@ -242,6 +244,23 @@ pub(super) struct Block {
 pub(super) struct Control {
     /// Path of the Unix socket. Default: /run/geodns/control.sock.
     pub socket: Option<Spanned<String>>,
+    /// Group whose members may read over the socket. Default: none.
+    pub group: Option<Spanned<String>>,
+}
+
+/// A web server that is told of events.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    /// http:// or https:// URL that events are posted to.
+    pub url: Spanned<String>,
+    /// File with the secret that notifications are signed with.
+    pub secret_file: Option<Spanned<String>>,
+    /// Kinds of events. Default: all that the format has a form for.
+    pub on: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Form of the notifications. Default: "json".
+    #[schemars(extend("enum" = ["json", "slack", "alertmanager"]))]
+    pub format: Option<Spanned<String>>,
 }
 
 /// Numbers for Prometheus.

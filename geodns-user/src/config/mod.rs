@@ -17,6 +17,7 @@
 //! - `announce`: routes of an anycast node; `cookies`: secrets of DNS cookies; `dnstap`; `rrl`: response rate limiting; `blocks`: drop rules
 //! - `metrics`: numbers for Prometheus
 //! - `transfer`: zones, and the servers that give and take them; `inward`: bounds of incoming transfers
+//! - `notify`: web servers that are told of events
 //! - `fleet`: the state that several nodes share; `quorum`: how they decide together whether a mirror is up
 //! - `catalog`: catalog zones and their members; `claims`: which names these may not have
 //! - [`time`], [`size`]: times and amounts of memory as people write them
@@ -35,6 +36,7 @@ mod limits;
 mod merge;
 mod metrics;
 mod monitor;
+mod notify;
 mod pool;
 mod public;
 mod quorum;
@@ -70,6 +72,8 @@ pub use limits::{Clients, Limits};
 pub use merge::OF_NODE;
 pub use metrics::Metrics;
 pub use monitor::{Check, CheckKind, Fresh, HttpCheck, Status, Tls, TraceFormat};
+use nix::unistd::{self, Gid};
+pub use notify::{Format, Notify};
 pub use public::Profile;
 pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
@@ -129,12 +133,16 @@ pub struct Config {
     pub socket: PathBuf,
     /// `[metrics]`; `None`: answers are not counted by mirror, and nobody listens.
     pub metrics: Option<Metrics>,
+    /// `control.group`: whose members may read over the socket.
+    pub group: Option<String>,
     /// `state.path`
     pub state: PathBuf,
     /// `geoip.databases`
     pub databases: Vec<PathBuf>,
     /// `health.feed`: file of other monitors' verdicts.
     pub health_feed: Option<PathBuf>,
+    /// `[[notify]]`
+    pub notify: Vec<Notify>,
     /// `[fleet]`; `None`: this node is alone.
     pub fleet: Option<Fleet>,
     /// `[quorum]`
@@ -155,6 +163,14 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// `[[steer]]`
     pub steers: Vec<Steer>,
+}
+
+impl Config {
+    /// The group whose members may read over the control socket; `None`, if there is none on this machine, too.
+    pub fn readers(&self) -> Option<Gid> {
+        let group = unistd::Group::from_name(self.group.as_deref()?);
+        group.ok().flatten().map(|group| group.gid)
+    }
 }
 
 /// `[server]`

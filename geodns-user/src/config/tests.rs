@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::event::Kind;
 
 /// A configuration with a bit of everything; the cases below change one thing of it.
 const BASE: &str = r#"[server]
@@ -327,6 +328,7 @@ fn the_reference_says_the_truth() {
         ("cookies", "[cookies]\nx = 0"),
         ("rrl", "[rrl]\nx = 0"),
         ("block", "[[block]]\nx = 0"),
+        ("notify", "[[notify]]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("metrics", "[metrics]\nx = 0"),
         ("state", "[state]\nx = 0"),
@@ -555,7 +557,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, dnstap, fleet, geoip, health, kernel, metrics, mirror, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, dnstap, fleet, geoip, health, kernel, metrics, mirror, notify, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
         ),
         (
             "path =",
@@ -1672,5 +1674,86 @@ fn what_zones_from_elsewhere_may_take_is_what_it_says() {
     ] {
         let error = with(keys).unwrap_err();
         assert_eq!(error.without_columns(), format!("etc/g.toml:{said}"));
+    }
+}
+
+#[test]
+fn notifications_are_what_it_says() {
+    let of = |section: &str| parse(format!("{BASE}\n[[notify]]\n{section}\n"));
+    let one = |section: &str| of(section).unwrap().notify.remove(0);
+    let all = one("url = \"https://hooks.example.org/T0/B0?x=1\"");
+    assert_eq!(
+        (all.tls, all.port, all.path.as_str()),
+        (true, 443, "/T0/B0?x=1")
+    );
+    assert_eq!((all.format, all.on.len()), (Format::Json, Kind::ALL.len()));
+    // Neither in logs nor in errors.
+    assert!(!format!("{all:?}").contains("T0"));
+    let alerts =
+        one("url = \"http://[2001:db8::1]:9093/api/v2/alerts\"\nformat = \"alertmanager\"");
+    assert_eq!(
+        (alerts.host.as_str(), alerts.authority().as_str()),
+        ("2001:db8::1", "[2001:db8::1]:9093")
+    );
+    assert!(alerts.on.contains(&Kind::MirrorOut) && !alerts.on.contains(&Kind::Reload));
+    let two = one("url = \"http://a.example\"\non = [\"start\", \"stop\"]\nformat = \"slack\"");
+    assert_eq!(two.on, [Kind::Start, Kind::Stop]);
+    for (section, says) in [
+        (
+            "url = \"hooks.example.org\"",
+            "notify.url: not a URL; write it like https://",
+        ),
+        ("url = \"ftp://a.example/\"", "notify.url: not a URL"),
+        (
+            "url = \"https://me:pass@a.example/\"",
+            "notify.url: not a URL",
+        ),
+        ("url = \"http://a.example:0/\"", "notify.url: not a URL"),
+        (
+            "url = \"http://a.example\"\nformat = \"xml\"",
+            "write json, slack or alertmanager",
+        ),
+        (
+            "url = \"http://a.example\"\non = []",
+            "notify.on: empty; name a kind",
+        ),
+        (
+            "url = \"http://a.example\"\non = [\"mirror\"]",
+            "is no kind of event; write one of start",
+        ),
+        (
+            "url = \"http://a.example\"\nsecret_file = \"none\"",
+            "notify.secret_file: cannot read",
+        ),
+        (
+            "url = \"http://a.example\"\nformat = \"alertmanager\"\non = [\"reload\"]",
+            "reload is no alert, which begins and ends; write one of mirror_out",
+        ),
+    ] {
+        let errors = of(section).unwrap_err().to_string();
+        assert!(errors.contains(says), "{section}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+}
+
+#[test]
+fn a_group_may_be_named_for_the_control_socket() {
+    let of = |group: &str| {
+        parse(BASE.replace("[control]\n", &format!("[control]\ngroup = {group:?}\n")))
+    };
+    assert_eq!(of("geodns-ro").unwrap().group.as_deref(), Some("geodns-ro"));
+    assert!(
+        of("root")
+            .unwrap()
+            .readers()
+            .is_some_and(|group| group.as_raw() == 0)
+    );
+    assert_eq!(of("no-such-group").unwrap().readers(), None);
+    for wrong in ["", "a b", "a/b"] {
+        let errors = of(wrong).unwrap_err().to_string();
+        assert!(
+            errors.contains("control.group: ") && errors.contains("no name of a group"),
+            "{errors}"
+        );
     }
 }

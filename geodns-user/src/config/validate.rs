@@ -78,12 +78,15 @@ pub(super) fn validate<'a>(
     let socket = reader.socket(file.control.socket).unwrap_or_default();
     let metrics = file.metrics.map(|metrics| reader.metrics(metrics));
     let metrics = metrics.transpose().ok();
+    let group = file.control.group.map(|group| reader.readers(&group));
+    let group = group.transpose().ok();
     let state = reader.path(file.state.path, "state.path", "/var/lib/geodns/state.redb");
     let state = state.unwrap_or_default();
     let health_feed = file.health.feed.and_then(|feed| {
         let feed = reader.path(Some(feed), "health.feed", "");
         feed.ok().map(|(feed, _)| feed)
     });
+    let notify = reader.notify(file.notify).ok();
     let fleet = reader.fleet(file.fleet).ok();
     let quorum = reader.quorum(file.quorum).ok();
     let transfer = reader.inward(file.transfer).ok();
@@ -117,9 +120,11 @@ pub(super) fn validate<'a>(
             blocks: blocks?,
             socket,
             metrics: metrics?,
+            group: group?,
             state: state.0,
             databases,
             health_feed,
+            notify: notify?,
             fleet: fleet?,
             quorum: quorum?,
             transfer: transfer?,
@@ -148,6 +153,16 @@ impl Reader<'_> {
             path.display()
         );
         self.error(span, KEY, message)
+    }
+
+    fn readers(&self, group: &Spanned<String>) -> Judged<String> {
+        let name = group.get_ref();
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+        if (1..=32).contains(&name.len()) && name.chars().all(is_name) {
+            return Ok(name.clone());
+        }
+        let message = format!("{name:?} is no name of a group; write one, such as \"geodns-ro\"");
+        self.error(group.span(), "control.group", message)
     }
 
     fn server(&self, file: file::Server) -> Server {

@@ -26,7 +26,7 @@ pub enum Error {
     #[error("no daemon at {}: is it running? (start it with `geodns run`)", .0.display())]
     NoDaemon(PathBuf),
     /// The socket is not ours to use.
-    #[error("{}: permission denied: only root and the user that runs the daemon may (try sudo)", .0.display())]
+    #[error("{}: permission denied: only root and the user that runs the daemon may (try sudo), and members of control.group read", .0.display())]
     Permission(PathBuf),
     /// Something else is wrong with the connection.
     #[error("{}: {error}", socket.display())]

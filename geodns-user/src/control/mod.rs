@@ -3,7 +3,7 @@
 //! Each feature has a file: the trait that answers its calls, which the daemon implements; the calls, with method, path
 //! and description; their part of the client; and the JSON that goes over the socket.
 //!
-//! - [`acme`], [`announce`], [`block`], [`event`], [`explain`], [`fleet`], [`map`], [`metrics`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
+//! - [`acme`], [`alert`], [`announce`], [`block`], [`event`], [`explain`], [`fleet`], [`map`], [`metrics`], [`mirror`], [`preview`], [`reload`], [`rollout`], [`status`], [`watch`], [`zone`]: the
 //!   features
 //!
 //! They stand on:
@@ -17,6 +17,7 @@
 //! - [`server`]: HTTP over the Unix socket
 
 pub mod acme;
+pub mod alert;
 pub mod announce;
 pub mod block;
 pub mod by;
@@ -50,6 +51,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub fn calls<S>(service: &Arc<S>) -> OpenApiRouter
 where
     S: acme::Service
+        + alert::Service
         + announce::Service
         + block::Service
         + event::Service
@@ -68,6 +70,7 @@ where
     let service = || Arc::clone(service);
     OpenApiRouter::new()
         .merge(acme::routes(service()))
+        .merge(alert::routes(service()))
         .merge(announce::routes(service()))
         .merge(block::routes(service()))
         .merge(event::routes(service()))

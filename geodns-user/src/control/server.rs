@@ -1,4 +1,5 @@
-//! The control socket: HTTP and JSON over a Unix socket that only its owner and root may use.
+//! The control socket: HTTP and JSON over a Unix socket that only its owner and root may use. Members of one group may
+//! read, if the configuration names one.
 //!
 //! `curl --unix-socket /run/geodns/control.sock http://geodns/v1/status` works; what there is to ask
 //! stands in `GET /v1/openapi.json`. Every failure is a [`Problem`](super::problem::Problem): one line of JSON.
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
@@ -22,7 +23,7 @@ use super::by::{self, By};
 use super::document::with_document;
 use super::problem::{Refusal, no_method, no_route};
 use super::reach::Reach;
-use crate::base::socket::{Socket, may_connect};
+use crate::base::socket::{Socket, may_connect, peer_groups};
 use crate::supervise::forever;
 
 /// Octets of a body, at the most.
@@ -31,10 +32,11 @@ const BODY_LIMIT: usize = 64 << 10;
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Serves calls, and the document of them, until `stop` completes and requests under way are answered (or have had
-/// five seconds), then removes the socket.
+/// five seconds), then removes the socket. `readers`: number of the group whose members may read.
 pub async fn serve(
     socket: Socket,
     calls: OpenApiRouter,
+    readers: Option<u32>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let Socket { listener, file } = socket;
@@ -43,7 +45,7 @@ pub async fn serve(
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(owner_only))
+        .layer(middleware::from_fn_with_state(readers, only_allowed))
         .into_make_service_with_connect_info::<Peer>();
     let (stopping, stopped) = watch::channel(false);
     let answered = Arc::new(Notify::new());
@@ -100,29 +102,43 @@ impl axum::serve::Listener for Listener {
 }
 
 /// The process at the other end, by the kernel's word (SO_PEERCRED).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Peer {
     uid: Option<u32>,
     pid: Option<i32>,
+    /// Empty for whoever needs none.
+    groups: Arc<[u32]>,
 }
 
 impl Connected<IncomingStream<'_, Listener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
         let peer = stream.io().peer_cred().ok();
+        let uid = peer.map(|peer| peer.uid());
+        let groups: Vec<u32> = match peer {
+            Some(peer) if !may_connect(uid) => {
+                let others = peer_groups(stream.io());
+                others.into_iter().chain([peer.gid()]).collect()
+            }
+            _ => Vec::new(),
+        };
         Self {
-            uid: peer.map(|peer| peer.uid()),
+            uid,
             pid: peer.and_then(|peer| peer.pid()),
+            groups: groups.into(),
         }
     }
 }
 
-/// Refuses all users but root and the one that runs the daemon.
-async fn owner_only(
+/// Refuses all users but root and the one that runs the daemon; lets readers read.
+async fn only_allowed(
+    State(readers): State<Option<u32>>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    if may_connect(peer.uid) {
+    let is_reader = readers.is_some_and(|group| peer.groups.contains(&group));
+    let reads = [Method::GET, Method::HEAD].contains(request.method());
+    if may_connect(peer.uid) || (is_reader && reads) {
         let reach = match Reach::of(request.headers()) {
             Ok(reach) => reach,
             Err(why) => return Refusal::invalid(why).into_response(),
@@ -133,9 +149,13 @@ async fn owner_only(
     let who = peer
         .uid
         .map_or("an unknown user".to_owned(), |uid| format!("uid {uid}"));
+    let may_not = match is_reader {
+        true => "may only read (GET), as a member of control.group",
+        false => "may not control this daemon",
+    };
     Refusal::new(
         StatusCode::FORBIDDEN,
-        format!("{who} may not control this daemon: only root and the user that runs it may"),
+        format!("{who} {may_not}: only root and the user that runs it may"),
     )
     .into_response()
 }

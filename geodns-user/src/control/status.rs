@@ -128,6 +128,12 @@ pub struct Status {
     pub atlas_bytes: u64,
     /// Bytes of kernel memory that the program's maps take; 0 with mode off.
     pub kernel_memory_bytes: u64,
+    /// Targets of notifications.
+    #[serde(default)]
+    pub notify: Vec<NotifyStatus>,
+    /// Number of events that came too fast for the disk, and are not in the history.
+    #[serde(default)]
+    pub events_lost: u64,
     /// Background tasks that ended unexpectedly and were restarted; normally empty.
     #[serde(default)]
     pub restarted: Vec<Restarted>,
@@ -138,6 +144,19 @@ pub struct Status {
     pub last_error: Option<String>,
     /// The fleet, in a node whose configuration names one.
     pub fleet: Option<FleetLine>,
+}
+
+/// A target of notifications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotifyStatus {
+    /// Host and port.
+    pub target: String,
+    /// Number of events that it has taken.
+    pub told: u64,
+    /// Number of events that it refused, or was too slow for.
+    pub lost: u64,
+    /// Why the last attempt has failed; none if it has not.
+    pub trouble: Option<String>,
 }
 
 /// A background task that ended unexpectedly and was restarted.
@@ -341,6 +360,8 @@ mod tests {
                 regions: 0,
                 atlas_bytes: 0,
                 kernel_memory_bytes: 0,
+                notify: Vec::new(),
+                events_lost: 0,
                 restarted: Vec::new(),
                 announcement: None,
                 last_error: None,

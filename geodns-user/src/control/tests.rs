@@ -48,9 +48,14 @@ impl Running {
         let path = folder.path().join("run/control.sock");
         let socket = Socket::bind(&path).unwrap();
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(serve(socket, calls(&Arc::new(Memory::default())), async {
-            let _ = stopped.await;
-        }));
+        let server = tokio::spawn(serve(
+            socket,
+            calls(&Arc::new(Memory::default())),
+            None,
+            async {
+                let _ = stopped.await;
+            },
+        ));
         Self {
             client: Client::new(&path),
             path,

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use caps::{CapSet, Capability};
+use nix::unistd::{Gid, getgroups, setgroups};
 
 use crate::base::capability;
 
@@ -56,6 +57,18 @@ pub fn raise_file_limit() {
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+/// Joins the group that may read over the control socket, so that the socket can be given to it later. Without the right to
+/// join, that fails then, if it is not the daemon's group already.
+pub fn join(group: Gid) {
+    let joined = getgroups().and_then(|mut groups| {
+        groups.push(group);
+        setgroups(&groups)
+    });
+    if let Err(error) = joined {
+        tracing::debug!("cannot join group {group}: {error}");
     }
 }
 

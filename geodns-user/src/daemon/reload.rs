@@ -50,6 +50,7 @@ impl Daemon {
         self.metrics.listen(bound);
         self.open_web(web, &self.world.load_full().inputs.config);
         self.follow_zones(Some(&before));
+        self.notify_from(&self.world.load().inputs.config, self.events.journal.last());
         self.share_ledgers().await;
         self.set_dnstap(&self.world.load().inputs.config);
         // The plan is in force all the same.
@@ -191,6 +192,7 @@ fn keep_fixed(new: &mut Config, old: &Config) -> Vec<&'static str> {
     keep!("kernel.pin", kernel.pin);
     keep!("kernel.stale_after", kernel.stale_after);
     keep!("control.socket", socket);
+    keep!("control.group", group);
     keep!("state.path", state);
     keep!("health.feed", health_feed);
     keep!("fleet", fleet);

@@ -1,6 +1,7 @@
 //! State of the daemon, and its counters.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use geodns_common::verdict::Tally;
@@ -117,6 +118,8 @@ impl status::Service for Control {
             regions,
             atlas_bytes,
             kernel_memory_bytes: memory,
+            notify: daemon.notify_status(),
+            events_lost: daemon.events.lost.load(Ordering::Relaxed),
             restarted: supervise::restarted()
                 .into_iter()
                 .map(|known| Restarted {

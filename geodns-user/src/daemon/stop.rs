@@ -95,6 +95,7 @@ pub async fn stop(daemon: Arc<Daemon>, parts: Parts, by: StopBy) -> anyhow::Resu
     let last = Arc::clone(&daemon);
     let kept = spawn_blocking(move || last.keep_some_events(true));
     within(STEP, "keeping events", kept).await;
+    daemon.notify_no_more();
     drop(edits);
     detached
 }

@@ -80,6 +80,23 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// The alert that an event of this kind begins (`true`) or ends.
+    pub const fn alert(self) -> Option<(&'static str, bool)> {
+        match self {
+            Self::MirrorOut => Some(("GeodnsMirrorOut", true)),
+            Self::MirrorIn => Some(("GeodnsMirrorOut", false)),
+            Self::PoolOut => Some(("GeodnsPoolOut", true)),
+            Self::PoolIn => Some(("GeodnsPoolOut", false)),
+            Self::ZoneExpired => Some(("GeodnsZoneExpired", true)),
+            Self::ZoneBack => Some(("GeodnsZoneExpired", false)),
+            Self::InterfaceLost => Some(("GeodnsInterfaceLost", true)),
+            Self::InterfaceBack => Some(("GeodnsInterfaceLost", false)),
+            Self::InterfaceBlind => Some(("GeodnsInterfaceBlind", true)),
+            Self::InterfaceSees => Some(("GeodnsInterfaceBlind", false)),
+            _ => None,
+        }
+    }
+
     /// All names, for a message.
     pub fn names() -> String {
         let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();

@@ -12,10 +12,12 @@
 //! - [`kind`]: kinds of events
 //! - [`journal`]: the latest events in memory, each with its number
 //! - [`line`]: a line of the log becomes an event
+//! - [`message`]: notifications of events
 
 pub mod journal;
 pub mod kind;
 pub mod line;
+pub mod message;
 
 pub use journal::Journal;
 pub use kind::Kind;

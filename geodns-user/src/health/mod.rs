@@ -25,7 +25,7 @@ pub mod state;
 pub mod target;
 mod trace;
 
-pub use check::Outcome;
+pub use check::{Outcome, Roots, Tls};
 pub use feed::{Feed, Verdict};
 pub use monitor::{Event, Last, Monitor, Options, Saved, Status, Told, Trouble};
 pub use target::Target;

@@ -2,9 +2,11 @@
 //!
 //! - `history`: kept and read
 //! - `follow`: whoever follows them
+//! - `notify`: targets that are told of them
 
 mod follow;
 mod history;
+mod notify;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -31,6 +33,7 @@ pub struct Events {
     pub lost: AtomicU64,
     /// Held by whoever reads them from the disk: one at a time.
     reading: tokio::sync::Mutex<()>,
+    targets: notify::Targets,
     followers: Arc<Semaphore>,
     /// Whether followers are to end.
     closed: watch::Sender<bool>,
@@ -45,6 +48,7 @@ impl Events {
             kept: AtomicU64::new(last),
             lost: AtomicU64::new(0),
             reading: tokio::sync::Mutex::default(),
+            targets: notify::Targets::default(),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             closed: watch::Sender::new(false),
         }

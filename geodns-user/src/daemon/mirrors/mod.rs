@@ -1,8 +1,10 @@
 //! Words of operators and other monitors on mirrors are kept, put in force, and shown.
 //!
+//! - `alerts`: alerts of Alertmanager, as verdicts
 //! - `news`: results of checks and other monitors' file, heeded
 //! - `unsaved`: results of checks that the disk does not have yet
 
+mod alerts;
 mod news;
 mod unsaved;
 

@@ -116,6 +116,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
+    share(&socket, config);
     let web = Web::default();
     let ready = web.prepare(config).map_err(anyhow::Error::msg)?;
     let beside = Beside { cookies, blocks };
@@ -186,6 +187,18 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         feed,
         web: ready,
     })
+}
+
+/// Gives the control socket to the group that may read. If it cannot have it, the socket stays its owner's.
+fn share(socket: &Socket, config: &Config) {
+    let Some(name) = &config.group else { return };
+    let shared = match config.readers() {
+        Some(readers) => socket.share(readers).map_err(|error| error.to_string()),
+        None => Err(format!("there is no group {name}")),
+    };
+    if let Err(cause) = shared {
+        tracing::warn!(cause, "control.group: {cause}; its members cannot read");
+    }
 }
 
 /// Whether the daemon may not go on without the program: that is asked for, or it is another daemon's.

@@ -64,6 +64,9 @@ pub fn load(options: &Options, journal: Arc<Journal>) -> anyhow::Result<Loaded> 
         feed.look();
         feed
     });
+    if let Some(readers) = config.readers() {
+        privileges::join(readers);
+    }
     privileges::raise_file_limit();
     privileges::drop_all_but_needed()?;
     Ok(Loaded {

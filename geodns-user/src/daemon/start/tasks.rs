@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use futures_util::future::BoxFuture;
+use nix::unistd::Gid;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::interval;
@@ -37,10 +38,15 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
     let control = tokio::spawn(server::serve(
         socket,
         calls(&Arc::new(Control(Arc::clone(&daemon)))),
+        daemon.world.load().inputs.config.readers().map(Gid::as_raw),
         Arc::clone(&closing).notified_owned(),
     ));
     let mut tasks = JoinSet::new();
     daemon.start_tasks(&mut tasks, follow);
+    daemon.notify_from(
+        &daemon.world.load().inputs.config,
+        daemon.events.journal.first() - 1,
+    );
     let heeding = daemon.heed_news(news).context("cannot start a thread")?;
     daemon.heed(&Which::All).map_err(anyhow::Error::msg)?;
     if let Some(feed) = feed {

@@ -11,6 +11,8 @@ mod http;
 mod icmp;
 mod tls;
 
+pub use tls::{Roots, Tls};
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,9 +40,19 @@ pub enum Outcome {
 }
 
 /// A reason why a check did not pass.
-enum Bad {
+#[derive(Debug)]
+pub enum Bad {
+    /// Something is wrong.
     Failed(String),
+    /// The check could not be made.
     Impossible(String),
+}
+
+impl std::fmt::Display for Bad {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Failed(reason) | Self::Impossible(reason)) = self;
+        f.write_str(reason)
+    }
 }
 
 impl Bad {

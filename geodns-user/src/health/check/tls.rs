@@ -65,6 +65,7 @@ impl Tls {
         }
     }
 
+    /// Makes a connection secure.
     pub async fn connect(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Bad> {
         let Some(name) = self.name.clone() else {
             return Err(Bad::impossible(
@@ -108,6 +109,7 @@ impl Tls {
 pub struct Roots(OnceCell<Result<Arc<dyn ServerCertVerifier>, String>>);
 
 impl Roots {
+    /// What vouches for certificates by them.
     pub async fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Bad> {
         let read = self.0.get_or_init(async || {
             tokio::task::spawn_blocking(system_roots)

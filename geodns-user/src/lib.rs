@@ -32,6 +32,7 @@
 //! - [`fleet`]: what the nodes of a fleet tell each other; pure
 //! - [`observe`]: counters, logs
 //! - [`metrics`]: numbers for Prometheus
+//! - [`public`]: pages for visitors: the mirrors, as DNS sorts them
 //! - [`announce`]: this node's place in an anycast set: routes that say how it stands
 //! - [`control`]: the API on the control socket, and its client
 //! - [`web`]: the dashboard: pages that show the server and change nothing
@@ -62,6 +63,7 @@ pub mod metrics;
 pub mod observe;
 pub mod plan;
 pub mod printable;
+pub mod public;
 pub mod publish;
 pub mod serve;
 pub mod service;

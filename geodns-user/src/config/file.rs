@@ -30,6 +30,7 @@ pub(super) struct File {
     #[serde(default)]
     pub control: Control,
     pub metrics: Option<Metrics>,
+    pub public: Option<Spanned<Public>>,
     #[serde(default)]
     pub state: State,
     #[serde(default)]
@@ -261,6 +262,23 @@ pub(super) struct Notify {
     /// Form of the notifications. Default: "json".
     #[schemars(extend("enum" = ["json", "slack", "alertmanager"]))]
     pub format: Option<Spanned<String>>,
+}
+
+/// Pages for visitors: the mirrors of a pool.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Public {
+    /// Addresses with ports of the pages, as "[::]:80". Default: none.
+    pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Name of the pages. Default: any.
+    pub host: Option<Spanned<String>>,
+    /// Proxies whose X-Forwarded-For is believed. Default: none.
+    pub trusted_proxies: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Pool whose mirrors are shown. Default: the only one that a name is steered to.
+    pub pool: Option<Spanned<String>>,
+    /// Requests a second of each /24 and /56; 0: no limit. Default: 20.
+    #[schemars(extend("minimum" = 0, "maximum" = 1000000))]
+    pub rate: Option<Spanned<i64>>,
 }
 
 /// Numbers for Prometheus.

@@ -9,8 +9,9 @@ use super::Error;
 use crate::base::sha256;
 
 /// Sections about the machine. Where the node's own file has one of them, it stands in the place of the fleet's.
-pub const OF_NODE: [&str; 10] = [
-    "server", "tls", "web", "kernel", "control", "metrics", "state", "announce", "fleet", "dnstap",
+pub const OF_NODE: [&str; 11] = [
+    "server", "tls", "web", "kernel", "control", "metrics", "public", "state", "announce", "fleet",
+    "dnstap",
 ];
 
 /// Two files in one text: first the fleet's, then the node's own.

@@ -74,7 +74,7 @@ pub use metrics::Metrics;
 pub use monitor::{Check, CheckKind, Fresh, HttpCheck, Status, Tls, TraceFormat};
 use nix::unistd::{self, Gid};
 pub use notify::{Format, Notify};
-pub use public::Profile;
+pub use public::{Profile, Public};
 pub use quorum::{Local, Quorum};
 pub use rrl::Rrl;
 pub use schema::schema;
@@ -153,6 +153,8 @@ pub struct Config {
     pub announce: Option<Announce>,
     /// `[dnstap]`; `None`: nobody is told.
     pub dnstap: Option<Dnstap>,
+    /// `[public]`; `None`: no pages for visitors.
+    pub public: Option<Public>,
     /// `[[tsig]]`
     pub keys: Keys,
     /// `[[zone]]`

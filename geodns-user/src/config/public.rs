@@ -1,7 +1,37 @@
-//! What visitors are told of a mirror: `mirror.url`, `sponsor`, `country` and `bandwidth`.
+//! `[public]`: pages for visitors. What they are told of a mirror: `mirror.url`, `sponsor`, `country`, `bandwidth`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
 
 use super::file::{self, Spanned};
-use super::reader::{Judged, Reader};
+use super::reader::{Judged, Reader, all};
+use super::validate::there_are;
+use super::{Pool, Steer};
+use crate::base::prefix;
+
+/// Requests a second of each /24 and /56, unless the file says otherwise.
+const DEFAULT_RATE: u32 = 20;
+/// The most of them.
+const MAX_RATE: u32 = 1_000_000;
+/// Trusted proxies, at the most.
+const MAX_PROXIES: usize = 100;
+
+/// `[public]`: pages for visitors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Public {
+    /// Addresses that the pages are at.
+    pub listen: Vec<SocketAddr>,
+    /// Name that requests are for, besides addresses; `None`: any.
+    pub host: Option<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Pool whose mirrors are shown, as an index into [`Config::pools`](super::Config::pools).
+    pub pool: usize,
+    /// Requests a second of each /24 and /56; 0: no limit.
+    pub rate: u32,
+}
 
 /// The longest URL, in octets.
 const MAX_URL: usize = 1024;
@@ -24,6 +54,64 @@ pub struct Profile {
 }
 
 impl Reader<'_> {
+    pub(super) fn public(
+        &self,
+        file: Spanned<file::Public>,
+        pools: &[Pool],
+        by_id: &HashMap<String, usize>,
+        steers: &[Steer],
+    ) -> Judged<Public> {
+        let span = file.span();
+        let file = file.into_inner();
+        let listen = self.sockets(file.listen.as_ref(), "public.listen", 8080);
+        let host = file.host.map(|host| {
+            let name = self.name(&host, "public.host")?;
+            Ok(name.to_string().to_ascii_lowercase())
+        });
+        let proxies = file.trusted_proxies.map(|list| {
+            const KEY: &str = "public.trusted_proxies";
+            if list.get_ref().len() > MAX_PROXIES {
+                let message = format!("more than {MAX_PROXIES}; name fewer");
+                return self.error(list.span(), KEY, message);
+            }
+            all(list.into_inner().into_iter().map(|text| {
+                prefix::parse(text.get_ref())
+                    .or_else(|message| self.error(text.span(), KEY, message))
+            }))
+        });
+        let rate = file.rate.map_or(Ok(DEFAULT_RATE), |rate| {
+            self.number(rate, "public.rate", 0, MAX_RATE)
+        });
+        let pool = match &file.pool {
+            Some(id) => by_id.get(id.get_ref()).copied().ok_or_else(|| {
+                let message = format!(
+                    "no pool {:?}; {}",
+                    id.get_ref(),
+                    there_are(pools.iter().map(|pool| &pool.id), "[[pool]]")
+                );
+                self.unknown(id.span(), "public.pool", &["pool"], message)
+            }),
+            None => {
+                let steered: BTreeSet<usize> = steers.iter().map(|steer| steer.pool).collect();
+                match steered.first() {
+                    Some(&pool) if steered.len() == 1 => Ok(pool),
+                    _ => {
+                        let message = "missing; name the pool whose mirrors are shown: there is not \
+                                       just one that a name is steered to";
+                        Err(self.unknown(span, "public.pool", &["pool", "steer"], message))
+                    }
+                }
+            }
+        };
+        Ok(Public {
+            listen: listen?,
+            host: host.transpose()?,
+            trusted_proxies: proxies.unwrap_or(Ok(Vec::new()))?,
+            pool: pool?,
+            rate: rate?,
+        })
+    }
+
     /// What visitors are told of a mirror, as far as it is good.
     pub(super) fn profile(&self, file: &file::Mirror) -> Profile {
         let url = file.url.as_ref().map(|url| self.url(url));

@@ -336,6 +336,7 @@ fn the_reference_says_the_truth() {
         ("notify", "[[notify]]\nx = 0"),
         ("control", "[control]\nx = 0"),
         ("metrics", "[metrics]\nx = 0"),
+        ("public", "[public]\nx = 0"),
         ("state", "[state]\nx = 0"),
         ("geoip", "[geoip]\nx = 0"),
         ("health", "[health]\nx = 0"),
@@ -562,7 +563,7 @@ fn each_wrong_value_is_one_clear_line() {
         (
             "[control]",
             "[contol]",
-            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, dnstap, fleet, geoip, health, kernel, metrics, mirror, notify, pool, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
+            "11: contol: unknown section; did you mean control? known: announce, block, control, cookies, dnstap, fleet, geoip, health, kernel, metrics, mirror, notify, pool, public, quorum, rrl, server, state, steer, tls, transfer, tsig, web, zone",
         ),
         (
             "path =",

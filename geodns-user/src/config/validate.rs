@@ -102,6 +102,9 @@ pub(super) fn validate<'a>(
     let databases = reader.databases(file.geoip);
     let (mut pools, pool_by_id) = reader.pools(&file.pool, &mirrors, &by_id, site.as_ref());
     let mut steers = reader.steers(file.steer, &pools, &pool_by_id);
+    let public = file.public;
+    let public = public.map(|public| reader.public(public, &pools, &pool_by_id, &steers));
+    let public = public.transpose().ok();
     reader.names(&file.pool, &mirrors, &mut pools, &mut steers);
     let errors = reader.errors.into_inner();
     if !errors.is_empty() {
@@ -121,6 +124,7 @@ pub(super) fn validate<'a>(
             socket,
             metrics: metrics?,
             group: group?,
+            public: public?,
             state: state.0,
             databases,
             health_feed,

@@ -21,6 +21,7 @@
 //! - `listen`: addresses that the server listens on
 //! - `reload`: everything is read again
 //! - `watch`: `top` and `capture`; `dnstap`
+//! - `visitors`: the mirrors that a visitor is shown
 //! - `explain`: the way of a question to its answer; `preview`: clients that another configuration would move
 //! - `announce`: this node of an anycast set is announced as it stands
 //! - `metrics`: numbers for Prometheus
@@ -60,6 +61,7 @@ mod sight;
 mod start;
 mod status;
 mod stop;
+mod visitors;
 mod watch;
 mod web;
 mod zones;
@@ -83,6 +85,7 @@ use metrics::Metrics;
 use mirrors::Mirrors;
 use report::Report;
 use sight::Sight;
+use visitors::Visitors;
 use watch::Lookers;
 use web::Web;
 use zones::ChangingZones;
@@ -135,6 +138,7 @@ struct Daemon {
     zones: ChangingZones,
     listening: Listening,
     lookers: Lookers,
+    visitors: Visitors,
     metrics: Metrics,
     tapping: Tapping,
     /// `None` without `[announce]`.

@@ -434,12 +434,29 @@ impl Plan {
     /// Which mirrors a client of a pool gets for a family: what the kernel's tables say, and what
     /// the layers say where they end.
     pub fn select(&self, pool: usize, family: Family, client: IpAddr) -> Selection {
+        self.select_of(pool, family, client, false)
+    }
+
+    /// As [`Plan::select`], with all mirrors in service that the client's order has, however many an answer has.
+    pub fn rank(&self, pool: usize, family: Family, client: IpAddr) -> Selection {
+        self.select_of(pool, family, client, true)
+    }
+
+    fn select_of(&self, pool: usize, family: Family, client: IpAddr, all: bool) -> Selection {
         let has_family = self.rows.pools[pool].has[family.index()] != 0;
         let pool = match tables::answered_by(&self.rows.pools[pool], family) as usize {
             other if has_family => other,
             _ => pool,
         };
-        let row = &self.rows.pools[pool];
+        let mut row = &self.rows.pools[pool];
+        let with_all;
+        if all {
+            with_all = abi::Pool {
+                count: abi::MAX_MIRRORS as u16,
+                ..row.clone()
+            };
+            row = &with_all;
+        }
         let mut selection = Selection {
             pool,
             mirrors: Mirrors::NONE,

@@ -73,6 +73,7 @@ pub(super) fn config(defaults: &[u8]) -> Config {
         quorum: crate::config::Quorum::default(),
         transfer: crate::config::Inward::default(),
         announce: None,
+        public: None,
         metrics: None,
         dnstap: None,
         state: PathBuf::new(),

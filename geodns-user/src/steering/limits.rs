@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::Client;
-use crate::config::{Clients, Mirror, Pool};
+use crate::config::{self, Clients, Mirror, Pool};
 use crate::geo::{Layer, Wanted};
 
 /// Masks of the mirrors whose limits name a client.
@@ -156,4 +157,19 @@ impl Limits {
         let named = named.fold(Named::default(), |all, &one| all.with(one));
         self.only & !named.only | named.never
     }
+}
+
+/// Whether a mirror takes a client at an address.
+pub fn takes(limits: &config::Limits, client: &Client<'_>, address: IpAddr) -> bool {
+    let meets = |clients: &Clients| {
+        let is_there =
+            |code: Option<[u8; 2]>, list: &[[u8; 2]]| code.is_some_and(|code| list.contains(&code));
+        is_there(client.country, &clients.countries)
+            || is_there(client.continent, &clients.continents)
+            || client
+                .asn
+                .is_some_and(|number| clients.asns.contains(&number))
+            || clients.prefixes.iter().any(|net| net.contains(&address))
+    };
+    limits.only.as_ref().is_none_or(meets) && !limits.never.as_ref().is_some_and(meets)
 }

@@ -24,6 +24,7 @@ use crate::config::{Config, Location, Matches, Mirror, Policy, Pool, Rule};
 use crate::geo::{Layer, Wanted};
 
 use self::limits::Limits;
+pub use limits::takes;
 pub use service::{Health, Service, answered_by, service};
 pub use weight::slots;
 pub use whereabouts::Whereabouts;

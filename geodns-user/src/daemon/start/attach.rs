@@ -26,6 +26,7 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::mirrors::{Mirrors, start_monitor};
 use crate::daemon::report::{NotListening, Report};
 use crate::daemon::sight::Sight;
+use crate::daemon::visitors::Visitors;
 use crate::daemon::watch::Lookers;
 use crate::daemon::web::{self, Web};
 use crate::daemon::zones::ChangingZones;
@@ -48,6 +49,7 @@ pub struct Attached {
     pub feed: Option<Feed>,
     pub metrics: http::Bound,
     pub web: web::Ready,
+    pub visitors: http::Bound,
 }
 
 /// Opens the sockets and attaches the program.
@@ -113,6 +115,8 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
 
     let metrics = Metrics::new();
     let bound = metrics.bind(config).map_err(anyhow::Error::msg)?;
+    let visitors = Visitors::new();
+    let bound_for_visitors = visitors.bind(config).map_err(anyhow::Error::msg)?;
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
@@ -171,6 +175,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         zones: ChangingZones::new(kept),
         listening: Listening::new(follow.netlink(), endpoints),
         lookers: Lookers::default(),
+        visitors,
         metrics,
         tapping: Tapping::default(),
         announcing,
@@ -180,6 +185,7 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
     daemon.metrics.answers.follow(&daemon.world.load());
     Ok(Attached {
         metrics: bound,
+        visitors: bound_for_visitors,
         daemon,
         socket,
         follow,

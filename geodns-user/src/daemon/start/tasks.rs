@@ -31,9 +31,11 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         feed,
         metrics,
         web,
+        visitors,
     } = attached;
     let daemon = Arc::new(daemon);
     daemon.start_metrics(metrics);
+    daemon.start_visitors(visitors);
     let closing = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
         socket,

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::visit::{Listed, Visit};
+use super::visit::{Filter, Visit};
 
 /// The form of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,28 +29,6 @@ impl Form {
             "apt" => Some(Self::Apt),
             _ => None,
         }
-    }
-}
-
-/// The mirrors that a visitor wants.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Filter<'a> {
-    /// Countries, with commas between; `None`: all.
-    pub countries: Option<&'a str>,
-    /// Ids of those that are left out, with commas between.
-    pub not: Option<&'a str>,
-}
-
-impl Filter<'_> {
-    /// Whether a mirror is wanted.
-    pub fn lets_pass(&self, mirror: &Listed) -> bool {
-        let names = |list: &str, name: &str| {
-            let mut names = list.split(',').map(str::trim);
-            names.any(|other| other.eq_ignore_ascii_case(name))
-        };
-        let country = mirror.country.as_deref();
-        let is_there = |list: &str| country.is_some_and(|country| names(list, country));
-        self.countries.is_none_or(is_there) && !self.not.is_some_and(|list| names(list, &mirror.id))
     }
 }
 

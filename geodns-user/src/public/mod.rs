@@ -28,8 +28,9 @@ use axum::routing::get;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use self::forms::{Filter, Form};
+use self::forms::Form;
 use self::rate::Rates;
+use self::visit::Filter;
 pub use self::visit::{Listed, Visit};
 
 /// The longest path of a file, in octets.

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::forms::Filter;
-
 /// The mirrors of a pool, for one visitor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Visit {
@@ -59,5 +57,27 @@ impl Visit {
         let usable = usable.filter(|mirror| mirror.in_service && mirror.takes_visitor);
         let usable = usable.filter(move |mirror| filter.lets_pass(mirror));
         usable.filter_map(|mirror| Some((mirror, mirror.url.as_deref()?)))
+    }
+}
+
+/// The mirrors that a visitor wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter<'a> {
+    /// Countries, with commas between; `None`: all.
+    pub countries: Option<&'a str>,
+    /// Ids of those that are left out, with commas between.
+    pub not: Option<&'a str>,
+}
+
+impl Filter<'_> {
+    /// Whether a mirror is wanted.
+    pub fn lets_pass(&self, mirror: &Listed) -> bool {
+        let names = |list: &str, name: &str| {
+            let mut names = list.split(',').map(str::trim);
+            names.any(|other| other.eq_ignore_ascii_case(name))
+        };
+        let country = mirror.country.as_deref();
+        let is_there = |list: &str| country.is_some_and(|country| names(list, country));
+        self.countries.is_none_or(is_there) && !self.not.is_some_and(|list| names(list, &mirror.id))
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! - [`kind`]: kinds of events
 //! - [`journal`]: the latest events in memory, each with its number
-//! - [`mod@line`]: a line of the log becomes an event
+//! - [`line`](mod@line): a line of the log becomes an event
 //! - [`message`]: notifications of events
 
 pub mod journal;

@@ -178,6 +178,10 @@ fn every_configuration_is_good() -> Result<()> {
     let secret = "c2hhcmVkIGJ5IHR3byBzZXJ2ZXJzLCBhbmQgYnkgbm8=\n";
     fs::write(folder.path().join("transfer.key"), secret)?;
     fs::write(folder.path().join("notify.secret"), secret)?;
+    fs::write(
+        folder.path().join("web.token"),
+        "0123456789abcdef0123456789abcdef\n",
+    )?;
     let file = folder.path().join("geodns.toml");
     let mut tried = 0;
     for page in pages()? {

@@ -465,7 +465,8 @@ fn unknown(name: &str, value: &DeValue<'_>, known: &Schema, is_root: bool) -> St
         sections
             .filter(|(_, schema)| object(schema_of(schema).get("properties")).contains_key(name))
             .map(|(name, _)| name)
-            .next()
+            // Where several have it, most people mean this one.
+            .min_by_key(|name| *name != "server")
     };
     match nearest(name, known.keys().map(String::as_str)) {
         Some(near) => {

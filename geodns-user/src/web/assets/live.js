@@ -35,6 +35,7 @@
   const box = $("plot");
   if (!box || typeof uPlot === "undefined") return;
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const SECONDS = { hour: 3600, day: 24 * 3600, week: 7 * 24 * 3600 };
   let plot = null, span = box.dataset.span;
   const draw = (p) => {
     if (plot) plot.destroy();
@@ -43,8 +44,12 @@
     const one = (label, color, fill) => ({ label, stroke: color, width: 2, fill, points: { show: p.at.length < 3 }, value: (_, v) => v === null ? "–" : rate(v) });
     plot = new uPlot({
       width: box.clientWidth, height: 260,
-      cursor: { y: false },
-      scales: { y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+      cursor: { y: false, drag: { x: false } },
+      scales: {
+        // The whole span, however little of it there is.
+        x: { range: () => [Date.now() / 1000 - SECONDS[span], Date.now() / 1000] },
+        y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] },
+      },
       axes: [axis, { ...axis, size: 64, values: (_, all) => all.map(rate) }],
       series: [
         { label: "Time" },

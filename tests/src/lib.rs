@@ -21,6 +21,7 @@
 //! - [`crowd`]: clients that hold all the connections they can
 //! - [`mutate`]: queries with something wrong, by the million
 //! - [`twins`]: a daemon with the program and one without, asked the same
+//! - [`two_cards`]: a server that answers on two interfaces
 //!
 //! Everything made here is named after the process that made it and goes when it is dropped; what
 //! a killed process left behind is swept by the next.
@@ -50,6 +51,7 @@ pub mod sites;
 pub mod tap;
 pub mod terminal;
 pub mod twins;
+pub mod two_cards;
 pub mod ways;
 pub mod web;
 pub mod world;

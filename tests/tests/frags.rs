@@ -2,69 +2,24 @@
 //! have the other.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::Xdp;
-use geodns_tests::built::{binary, rig_object};
-use geodns_tests::daemon::{Daemon, Setup, difference};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::{Daemon, Setup};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Pair, at, ip, join, run, unique};
-
-const SERVER: &str = "192.0.2.53";
-/// On `eth1`, whose MTU is 9000.
-const JUMBO: &str = "192.0.3.53";
-const AMS: &str = "192.0.2.10";
-const PATIENCE: Duration = Duration::from_secs(30);
+use geodns_tests::net::{Pair, at, run};
+use geodns_tests::two_cards::{
+    self, AMS, OTHER, PATIENCE, Pinned, ask, attached, is_answered, lose_none_during, setup, socket,
+};
 
 /// A server with an interface at the usual MTU and one at 9000, and its clients.
 fn pair() -> Result<Pair> {
-    let pair = Pair::new(&[])?;
-    join(&pair.server, "eth1", &pair.client, "eth1")?;
-    pair.server.ip("address add 192.0.3.53/24 dev eth1")?;
-    pair.client.ip("address add 192.0.3.1/24 dev eth1")?;
+    let pair = two_cards::pair("pass_frags")?;
     for space in [&pair.server, &pair.client] {
         space.ip("link set eth1 mtu 9000")?;
     }
-    pair.client.attach("eth1", "pass_frags")?;
     Ok(pair)
-}
-
-fn setup(on_stop: &str) -> Setup {
-    let mut setup = Setup::example(&[SERVER, JUMBO]);
-    setup.interfaces = vec!["eth0".into(), "eth1".into()];
-    setup.on_stop = on_stop.into();
-    setup
-}
-
-fn socket(pair: &Pair, server: &str, port: u16) -> Result<UdpSocket> {
-    let from = match server {
-        SERVER => "192.0.2.1",
-        _ => "192.0.3.1",
-    };
-    pair.client.udp(ip(from), at(server, port)?)
-}
-
-fn ask(socket: &UdpSocket) -> Result<()> {
-    let query = Query::new("www.example.org", A).bytes();
-    let bytes = dns::ask(socket, &query, PATIENCE)?.context("a question was lost")?;
-    let reply = Reply::parse(&bytes)?;
-    ensure!(reply.of("A") == [AMS], "{reply}");
-    Ok(())
-}
-
-/// Both interfaces are answered on, by the kernel.
-fn is_answered(pair: &Pair, daemon: &Daemon) -> Result<()> {
-    let before = daemon.counters()?;
-    for server in [SERVER, JUMBO] {
-        ask(&socket(pair, server, 53)?)?;
-    }
-    let counted = difference(&before, &daemon.counters()?);
-    ensure!(counted.get("answered") == Some(&2), "{counted:?}");
-    Ok(())
 }
 
 /// Mode and mark of an interface, as `status` has them.
@@ -93,17 +48,6 @@ fn is_native(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-/// The ids of the programs on both interfaces.
-fn attached(pair: &Pair) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for interface in ["eth0", "eth1"] {
-        let shown = pair.server.ip(&format!("-d link show {interface}"))?;
-        let line = shown.lines().find(|line| line.contains("prog/xdp"));
-        found.extend(line.map(|line| line.trim().to_owned()));
-    }
-    Ok(found)
-}
-
 // Invariant 6
 #[test]
 fn reloads_under_queries_lose_none_on_interfaces_of_both_builds() -> Result<()> {
@@ -114,35 +58,13 @@ fn reloads_under_queries_lose_none_on_interfaces_of_both_builds() -> Result<()> 
     is_answered(&pair, &daemon)?;
     let before = attached(&pair)?;
     ensure!(before.len() == 2, "{before:?}");
-    let done = AtomicBool::new(false);
-    let asked = std::thread::scope(|scope| {
-        let askers = [SERVER, JUMBO].map(|server| {
-            let (pair, done) = (&pair, &done);
-            scope.spawn(move || -> Result<u64> {
-                let socket = socket(pair, server, 53)?;
-                let mut asked = 0;
-                while !done.load(Ordering::Relaxed) {
-                    ask(&socket).with_context(|| format!("question {asked} to {server}"))?;
-                    asked += 1;
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Ok(asked)
-            })
-        });
-        let changed = (0..3).try_for_each(|_| daemon.ok("reload").map(|_| ()));
-        done.store(true, Ordering::Relaxed);
-        let asked = askers.map(|asker| asker.join().expect("no panic"));
-        changed?;
-        let [one, other] = asked;
-        anyhow::Ok([one?, other?])
-    })?;
-    println!("{asked:?} questions during three reloads, none lost");
+    lose_none_during(3, &pair, &daemon)?;
     ensure!(attached(&pair)? == before, "the interfaces were touched");
     is_answered(&pair, &daemon)?;
     // An edit is one of both.
     daemon.ok("map set 192.0.3.0/24 iad")?;
     let bytes = dns::ask(
-        &socket(&pair, JUMBO, 53)?,
+        &socket(&pair, OTHER, 53)?,
         &Query::new("www.example.org", A).bytes(),
         PATIENCE,
     )?;
@@ -162,7 +84,7 @@ fn stubs_of_both_builds_outlive_the_daemon_and_are_taken_over() -> Result<()> {
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     let before = attached(&pair)?;
     daemon.crash()?;
-    ask(&socket(&pair, JUMBO, 53)?)?;
+    ask(&socket(&pair, OTHER, 53)?)?;
     daemon.again(&pair.server, &setup)?;
     ensure!(attached(&pair)? == before);
     is_native(&daemon)?;
@@ -207,37 +129,17 @@ fn a_packet_of_several_buffers_reaches_the_stack_as_it_came() -> Result<()> {
     let pair = pair()?;
     let mut daemon = Daemon::start(&pair.server, &setup("detach"))?;
     let listener = pair.server.enter(|| {
-        let listener = UdpSocket::bind(at(JUMBO, 5353)?)?;
+        let listener = UdpSocket::bind(at(OTHER, 5353)?)?;
         listener.set_read_timeout(Some(PATIENCE))?;
         Ok(listener)
     })?;
     let sent: Vec<u8> = (0..8000_u32).map(|at| (at % 251) as u8).collect();
-    socket(&pair, JUMBO, 5353)?.send(&sent)?;
+    socket(&pair, OTHER, 5353)?.send(&sent)?;
     let mut got = vec![0; 9000];
     let len = listener.recv(&mut got).context("it was not passed")?;
     ensure!(got[..len] == sent);
     is_answered(&pair, &daemon)?;
     daemon.stop()
-}
-
-/// A program of the rig, pinned beside a daemon's pins.
-struct Pinned(PathBuf);
-
-impl Pinned {
-    fn new(name: &str) -> Result<Self> {
-        let path = Path::new("/sys/fs/bpf").join(unique("next"));
-        let mut rig = aya::Ebpf::load(&rig_object()?)?;
-        let program: &mut Xdp = rig.program_mut(name).context("none")?.try_into()?;
-        program.load()?;
-        program.pin(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 #[test]

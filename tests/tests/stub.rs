@@ -2,79 +2,20 @@
 //! `geodns detach` takes it off. `kernel.next` gets what is passed.
 
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use aya::programs::Xdp;
-use geodns_tests::built::{binary, rig_object};
-use geodns_tests::daemon::{Daemon, Setup, difference};
-use geodns_tests::dns::{self, A, Query, Reply};
-use geodns_tests::net::{Pair, at, ip, join, output, unique};
+use geodns_tests::built::binary;
+use geodns_tests::daemon::Daemon;
+use geodns_tests::dns::{self, A, Query};
+use geodns_tests::net::{Pair, at, ip, output, unique};
+use geodns_tests::two_cards::{
+    OTHER, PATIENCE, Pinned, SERVER, ask, attached, is_answered, lose_none_during, pair, setup,
+    socket,
+};
 use geodns_tests::{needs_root, until};
 use nix::sys::signal::Signal;
-
-const SERVER: &str = "192.0.2.53";
-/// On `eth1`.
-const OTHER: &str = "192.0.3.53";
-const AMS: &str = "192.0.2.10";
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A server with two interfaces, and its clients.
-fn pair() -> Result<Pair> {
-    let pair = Pair::new(&[])?;
-    join(&pair.server, "eth1", &pair.client, "eth1")?;
-    pair.server.ip("address add 192.0.3.53/24 dev eth1")?;
-    pair.client.ip("address add 192.0.3.1/24 dev eth1")?;
-    pair.client.attach("eth1", "pass")?;
-    Ok(pair)
-}
-
-fn setup(on_stop: &str) -> Setup {
-    let mut setup = Setup::example(&[SERVER, OTHER]);
-    setup.interfaces = vec!["eth0".into(), "eth1".into()];
-    setup.on_stop = on_stop.into();
-    setup
-}
-
-fn socket(pair: &Pair, server: &str) -> Result<UdpSocket> {
-    let from = match server {
-        SERVER => "192.0.2.1",
-        _ => "192.0.3.1",
-    };
-    pair.client.udp(ip(from), at(server, 53)?)
-}
-
-fn ask(socket: &UdpSocket) -> Result<()> {
-    let query = Query::new("www.example.org", A).bytes();
-    let bytes = dns::ask(socket, &query, PATIENCE)?.context("a question was lost")?;
-    let reply = Reply::parse(&bytes)?;
-    ensure!(reply.of("A") == [AMS], "{reply}");
-    Ok(())
-}
-
-/// Both interfaces are answered on, by the kernel.
-fn is_answered(pair: &Pair, daemon: &Daemon) -> Result<()> {
-    let before = daemon.counters()?;
-    for server in [SERVER, OTHER] {
-        ask(&socket(pair, server)?)?;
-    }
-    let counted = difference(&before, &daemon.counters()?);
-    ensure!(counted.get("answered") == Some(&2), "{counted:?}");
-    Ok(())
-}
-
-/// What `ip` shows of the programs on both interfaces.
-fn attached(pair: &Pair) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for interface in ["eth0", "eth1"] {
-        let shown = pair.server.ip(&format!("-d link show {interface}"))?;
-        let line = shown.lines().find(|line| line.contains("prog/xdp"));
-        found.extend(line.map(|line| line.trim().to_owned()));
-    }
-    Ok(found)
-}
 
 /// Queries reach a socket of the network stack.
 fn is_passed(pair: &Pair, server: &str) -> Result<()> {
@@ -84,7 +25,7 @@ fn is_passed(pair: &Pair, server: &str) -> Result<()> {
         Ok(listener)
     })?;
     let query = Query::new("www.example.org", A).bytes();
-    socket(pair, server)?.send(&query)?;
+    socket(pair, server, 53)?.send(&query)?;
     let mut got = [0; 512];
     let len = listener.recv(&mut got).context("it was not passed")?;
     ensure!(got[..len] == query);
@@ -103,39 +44,11 @@ fn run(pair: &Pair, arguments: &[&str]) -> Result<(bool, String)> {
 #[test]
 fn reloads_under_queries_on_two_interfaces_lose_none_and_change_no_interface() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
+    let pair = pair("pass")?;
     let mut daemon = Daemon::start(&pair.server, &setup("detach"))?;
     let before = attached(&pair)?;
     ensure!(before.len() == 2, "{before:?}");
-    let done = AtomicBool::new(false);
-    let asked = std::thread::scope(|scope| {
-        let askers = [SERVER, OTHER].map(|server| {
-            let (pair, done) = (&pair, &done);
-            scope.spawn(move || -> Result<u64> {
-                let socket = socket(pair, server)?;
-                let mut asked = 0;
-                while !done.load(Ordering::Relaxed) {
-                    ask(&socket).with_context(|| format!("question {asked} to {server}"))?;
-                    asked += 1;
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Ok(asked)
-            })
-        });
-        let change = || -> Result<()> {
-            for _ in 0..5 {
-                daemon.ok("reload")?;
-            }
-            Ok(())
-        };
-        let changed = change();
-        done.store(true, Ordering::Relaxed);
-        let asked = askers.map(|asker| asker.join().expect("no panic"));
-        changed?;
-        let [one, other] = asked;
-        anyhow::Ok([one?, other?])
-    })?;
-    println!("{asked:?} questions during five reloads, none lost");
+    lose_none_during(5, &pair, &daemon)?;
     ensure!(attached(&pair)? == before, "the interfaces were touched");
     is_answered(&pair, &daemon)?;
     daemon.stop()?;
@@ -146,7 +59,7 @@ fn reloads_under_queries_on_two_interfaces_lose_none_and_change_no_interface() -
 #[test]
 fn a_stop_leaves_the_stub_which_passes_everything_and_the_next_start_takes_it_over() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
+    let pair = pair("pass")?;
     let setup = setup("stub");
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     is_answered(&pair, &daemon)?;
@@ -160,7 +73,7 @@ fn a_stop_leaves_the_stub_which_passes_everything_and_the_next_start_takes_it_ov
         ensure!(now == before, "turn {turn}: {before:?} and {now:?}");
         match turn {
             // It goes on answering.
-            1 => ask(&socket(&pair, SERVER)?)?,
+            1 => ask(&socket(&pair, SERVER, 53)?)?,
             _ => {
                 is_passed(&pair, SERVER)?;
                 is_passed(&pair, OTHER)?;
@@ -192,7 +105,7 @@ fn a_stop_leaves_the_stub_which_passes_everything_and_the_next_start_takes_it_ov
 #[test]
 fn detach_takes_off_what_a_stopped_daemon_has_left() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
+    let pair = pair("pass")?;
     for on_stop in ["stub", "keep"] {
         let rxvlan = |on: &str| -> Result<bool> {
             let shown = output(pair.server.command("ethtool").args(["-k", "eth0"]))?.stdout;
@@ -242,7 +155,7 @@ fn detach_takes_off_what_a_stopped_daemon_has_left() -> Result<()> {
 #[test]
 fn a_stub_whose_pins_somebody_removed_is_pinned_again_and_answers() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
+    let pair = pair("pass")?;
     let setup = setup("stub");
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     let before = attached(&pair)?;
@@ -256,31 +169,11 @@ fn a_stub_whose_pins_somebody_removed_is_pinned_again_and_answers() -> Result<()
     })?;
     daemon.crash()?;
     ensure!(attached(&pair)? == before);
-    ask(&socket(&pair, OTHER)?)?;
+    ask(&socket(&pair, OTHER, 53)?)?;
     daemon.again(&pair.server, &setup)?;
     ensure!(attached(&pair)? == before);
     is_answered(&pair, &daemon)?;
     daemon.stop()
-}
-
-/// The reflector of the rig, pinned beside a daemon's pins.
-struct Reflector(PathBuf);
-
-impl Reflector {
-    fn pin() -> Result<Self> {
-        let path = Path::new("/sys/fs/bpf").join(unique("next"));
-        let mut rig = aya::Ebpf::load(&rig_object()?)?;
-        let program: &mut Xdp = rig.program_mut("reflect").context("none")?.try_into()?;
-        program.load()?;
-        program.pin(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Reflector {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
 
 /// Sends a message to a port of the server, and gives what comes back.
@@ -293,8 +186,8 @@ fn sent(pair: &Pair, port: u16, message: &[u8]) -> Result<Vec<u8>> {
 #[test]
 fn the_next_program_gets_what_is_passed_as_it_came_and_nothing_else() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
-    let next = Reflector::pin()?;
+    let pair = pair("pass")?;
+    let next = Pinned::new("reflect")?;
     let mut setup = setup("stub");
     setup.kernel = format!("next = {:?}\n", next.0);
     let mut daemon = Daemon::start(&pair.server, &setup)?;
@@ -330,8 +223,8 @@ fn the_next_program_gets_what_is_passed_as_it_came_and_nothing_else() -> Result<
 #[test]
 fn a_reload_takes_another_next_program_and_keeps_the_one_before_on_a_bad_path() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
-    let next = Reflector::pin()?;
+    let pair = pair("pass")?;
+    let next = Pinned::new("reflect")?;
     let mut setup = setup("detach");
     let mut daemon = Daemon::start(&pair.server, &setup)?;
     let query = Query::new("www.example.org", A).bytes();
@@ -377,7 +270,7 @@ fn a_reload_takes_another_next_program_and_keeps_the_one_before_on_a_bad_path() 
 #[test]
 fn a_next_program_that_cannot_be_called_is_named_and_done_without() -> Result<()> {
     needs_root!();
-    let pair = pair()?;
+    let pair = pair("pass")?;
     let map = Path::new("/sys/fs/bpf").join(unique("map"));
     let array = aya::maps::Array::<aya::maps::MapData, u32>::create(1, 0)?;
     array.pin(&map)?;

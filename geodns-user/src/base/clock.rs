@@ -82,7 +82,8 @@ fn date(days: u64) -> (u64, u64, u64) {
     (year, month, days - days_before(year, month) + 1)
 }
 
-fn since_1970(time: SystemTime) -> Duration {
+/// Time since 1970; zero of a clock that stands before it.
+pub fn since_1970(time: SystemTime) -> Duration {
     time.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -1,11 +1,11 @@
 //! The messages of dnstap.proto (<https://dnstap.info>), as far as an authoritative server has something to say.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
 
 use prost::Message as _;
 
 use super::{Exchange, Protocol};
+use crate::base::clock::since_1970;
 
 /// `Dnstap`
 #[derive(Clone, PartialEq, prost::Message)]
@@ -76,7 +76,7 @@ pub(super) fn messages(exchange: Exchange, identity: &[u8], version: &[u8]) -> V
         query,
         response,
     } = exchange;
-    let (query_time_sec, query_time_nsec) = since_1970(asked);
+    let asked = since_1970(asked);
     let message = Message {
         kind: Kind::AuthQuery.into(),
         socket_family: Some(if client.is_ipv4() { 1 } else { 2 }),
@@ -89,16 +89,16 @@ pub(super) fn messages(exchange: Exchange, identity: &[u8], version: &[u8]) -> V
         response_address: Some(octets(server)),
         query_port: Some(client.port().into()),
         response_port: Some(server.port().into()),
-        query_time_sec: Some(query_time_sec),
-        query_time_nsec: Some(query_time_nsec),
+        query_time_sec: Some(asked.as_secs()),
+        query_time_nsec: Some(asked.subsec_nanos()),
         ..Message::default()
     };
     let response = response.map(|response| {
-        let (sec, nsec) = since_1970(answered);
+        let answered = since_1970(answered);
         Message {
             kind: Kind::AuthResponse.into(),
-            response_time_sec: Some(sec),
-            response_time_nsec: Some(nsec),
+            response_time_sec: Some(answered.as_secs()),
+            response_time_nsec: Some(answered.subsec_nanos()),
             response_message: Some(response),
             ..message.clone()
         }
@@ -128,17 +128,9 @@ fn octets(address: SocketAddr) -> Vec<u8> {
     }
 }
 
-/// Seconds and nanoseconds; zeros of a clock that stands before 1970.
-fn since_1970(time: SystemTime) -> (u64, u32) {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    (since.as_secs(), since.subsec_nanos())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 

@@ -170,6 +170,7 @@ fn has_serial(daemon: &Daemon, serial: u32) -> Result<()> {
         let mut zones = zones.as_array().into_iter().flatten();
         Ok(zones.any(|zone| zone["name"] == "from.test." && zone["serial"] == serial))
     })
+    .with_context(|| daemon.log())
 }
 
 fn setup(disk: &Disk) -> Setup {
@@ -223,13 +224,21 @@ fn a_disk_that_does_not_answer_holds_up_edits_alone_and_they_say_so() -> Result<
     has_serial(&daemon, 1)?;
 
     disk.hang()?;
-    // A zone is asked for and put in force, however long the last version of it is being written.
+    // From here on the state is being written.
+    drop(near);
+    checked(SPARE)?;
+    let near = open()?;
+    checked(NEAR)?;
+    let list = Running::of(&daemon, "block list")?;
+    std::thread::sleep(Duration::from_millis(300));
+    // A zone is asked for and put in force, however long the last version of it is being written, and the state read.
     for number in 2..5 {
         serial.store(number, Ordering::Relaxed);
         has_serial(&daemon, number)?;
     }
     let hung = Instant::now();
     let edit = Running::of(&daemon, "map set 10.8.0.0/16 iad")?;
+    std::thread::sleep(Duration::from_millis(500));
     let reload = Running::of(&daemon, "reload")?;
     std::thread::sleep(Duration::from_millis(500));
 
@@ -260,6 +269,7 @@ fn a_disk_that_does_not_answer_holds_up_edits_alone_and_they_say_so() -> Result<
     ensure!(addresses(&pair, "www", "10.9.0.1")? == "203.0.113.10");
 
     // Who is to be kept is told, each in its way.
+    fails(&list.output()?, "ask again")?;
     fails(&edit.output()?, "will be if the disk answers after all")?;
     let took = hung.elapsed();
     ensure!(took < 2 * PATIENCE, "{took:?}");

@@ -33,12 +33,12 @@ impl Control {
         self.0.edit_for(prepare, told).await
     }
 
-    /// Reads what the state has, with no change under way.
+    /// Reads from the state. The caller waits for it only as long as the disk answers.
     pub async fn read_state<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let reading = self.0.change(read);
+        let reading = self.0.read(read);
         self.0.while_disk_answers(UNREAD, reading).await?
     }
 }

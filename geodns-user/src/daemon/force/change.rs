@@ -62,6 +62,18 @@ impl Daemon {
         .map_err(internal)?
     }
 
+    /// Reads from the state, where it may block; beside changes. A disk that does not answer must not hold up a change
+    /// that does not need it.
+    pub async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let daemon = Arc::clone(self);
+        tokio::task::spawn_blocking(move || read(&daemon))
+            .await
+            .map_err(internal)?
+    }
+
     /// Keeps everybody else from reading files that are to be put in force: files that are read later are in force
     /// later. Never under `edits`, since reading may take for ever.
     pub async fn read_alone(&self) -> Result<MutexGuard<'_, ()>, Failure> {

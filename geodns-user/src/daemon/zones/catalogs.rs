@@ -187,7 +187,7 @@ impl Daemon {
             tokio::time::sleep(PAUSE).await;
             let started = Instant::now();
             let before = self.world.load().zones.load_full();
-            let outcome = self.change(|daemon| daemon.follow_members()).await;
+            let outcome = self.take_members().await;
             failed = outcome.is_err();
             let line = match outcome {
                 Ok(outcome) => {
@@ -223,14 +223,21 @@ impl Daemon {
     }
 
     /// Puts those members in force that catalogs list, and no others.
-    fn follow_members(&self) -> Result<Outcome, Failure> {
+    async fn take_members(self: &Arc<Self>) -> Result<Outcome, Failure> {
+        // Nobody else changes them.
+        let read = |daemon: &Self| daemon.state.members().map_err(internal);
+        let kept = self.read(read).await?;
+        self.change(move |daemon| daemon.put_members(&kept)).await
+    }
+
+    /// Puts those members in force that catalogs list, and no others. `before`: those that the state has.
+    fn put_members(&self, before: &[Member]) -> Result<Outcome, Failure> {
         let world = self.world.load_full();
         let config = &world.inputs.config;
         let zones = world.zones.load_full();
         let (said, mut complaints) = said(config, &zones);
-        let before = self.state.members().map_err(internal)?;
         let room = config.room_for_members();
-        let merged = catalog::merge(&said, &before, config.claims(), room);
+        let merged = catalog::merge(&said, before, config.claims(), room);
         complaints.extend(merged.complaints.iter().cloned());
         if merged.members == before && merged.members.iter().eq(config.members()) {
             return Ok(Outcome {
@@ -246,9 +253,9 @@ impl Daemon {
             "members of catalogs",
             || keep(&merged.members),
             |()| self.commit(next, instance),
-            |()| keep(&before),
+            |()| keep(before),
         )?;
-        self.forget(config, &before, &merged);
+        self.forget(config, before, &merged);
         Ok(Outcome {
             changed: Some([before.len(), merged.members.len()]),
             complaints,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Sub;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aya::programs::xdp::{XdpLinkId, XdpMode};
 use aya::programs::{TestRun, TestRunAttrs, TestRunOptions, Xdp};
-use geodns::kernel::stub::{Build, Stub};
+use geodns::kernel::stub::Build;
 use geodns::kernel::sys::link_xdp;
 use geodns_common::verdict::Verdict;
 use geodns_tests::dns::{A, Query};
@@ -52,8 +52,9 @@ const STUB_PERCENT: f64 = 1.0;
 const ABOVE_NS: f64 = 150.0;
 
 /// Floods the reflector, the responder without prefixes, and with the real list if it is there: in
-/// turns.
-pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
+/// turns. `beside`: an object with another build of the program, without a stub before it, that is compared with ours
+/// behind its stub.
+pub fn run(list: Option<&Path>, beside: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     let mut flood = Flood::new(real::NAME)?;
     let mut responders = Vec::new();
     for (what, list) in [("no prefixes", None), ("the real prefixes", list)] {
@@ -68,6 +69,8 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
     }
     let stub = responders[0].1.stub()?;
     let mut stub_takes = Vec::new();
+    let mut other = beside.map(|object| flood.other(object)).transpose()?;
+    let mut ours_takes = Vec::new();
     let mut reflected = Vec::new();
     // What was never run before is slower: the first round does not count. Nor does one in which the
     // reflector lost frames: something else ran on this core, and veth's rings overflowed.
@@ -95,10 +98,21 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
                 flows.push((flow, reflector, answered));
             }
         }
-        let [direct, through] = flood.by_turns(&mut responders[0].1, &stub)?;
+        let ours = &mut responders[0].1;
+        ours.heartbeat.beat();
+        let ours = ours.instance.program_fd(Build::Plain)?;
+        let [direct, through] = flood.by_turns([ours, stub.as_fd()])?;
+        if let Some(other) = &mut other {
+            other.heartbeat.beat();
+            let other = other.instance.program_fd(Build::Plain)?;
+            let [other, ours] = flood.by_turns([other, stub.as_fd()])?;
+            ours_takes.push(100.0 * (ours / other - 1.0));
+        }
         if warm {
             reflected.push(reflector);
             stub_takes.push(100.0 * (through / direct - 1.0));
+        } else {
+            ours_takes.clear();
         }
         warm = true;
     }
@@ -111,6 +125,15 @@ pub fn run(list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
         Figure::new("flood", "the stub", "% of a frame's time", stub_takes)
             .goal(Goal::Below(STUB_PERCENT)),
     ];
+    if let Some(beside) = beside {
+        let what = format!("stub and program beside {}", beside.display());
+        figures.push(Figure::new(
+            "flood",
+            what,
+            "% of a frame's time",
+            ours_takes,
+        ));
+    }
     for (what, _, flows) in responders {
         let by = |figure: &dyn Fn(&Flow, f64) -> f64| -> Vec<f64> {
             let figure = |(flow, reflector, _): &(Flow, f64, f64)| figure(flow, *reflector);
@@ -502,17 +525,13 @@ impl Flood {
         flow
     }
 
-    /// Floods a responder and a stub that calls it, in short turns, so that the machine's noise hits both. Gives the
-    /// nanoseconds that an answer takes, generator and sink included: medians.
-    fn by_turns(&mut self, responder: &mut Responder, stub: &Stub) -> Result<[f64; 2]> {
+    /// Floods two programs in short turns, so that the machine's noise hits both. Gives the nanoseconds that an answer
+    /// takes, generator and sink included: medians.
+    fn by_turns(&mut self, programs: [BorrowedFd<'_>; 2]) -> Result<[f64; 2]> {
         const TURNS: usize = 11;
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..TURNS {
-            responder.heartbeat.beat();
-            for (program, times) in [responder.instance.program_fd(Build::Plain)?, stub.as_fd()]
-                .into_iter()
-                .zip(&mut times)
-            {
+            for (program, times) in programs.into_iter().zip(&mut times) {
                 let ifindex = self.server_ifindex;
                 let _link = self
                     .server
@@ -522,6 +541,17 @@ impl Flood {
             }
         }
         Ok(times.map(|of| quantile(&of, 0.5)))
+    }
+
+    /// A responder of another build of the program, without prefixes.
+    fn other(&self, object: &Path) -> Result<Responder> {
+        let object =
+            std::fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
+        let world = real::compiled(None)?;
+        let plan = world.plan.read().expect("not poisoned");
+        let mut responder = Responder::of(object, &*plan, plan.capacity())?;
+        self.listen(&mut responder)?;
+        Ok(responder)
     }
 
     /// Floods what is attached to the server's end.

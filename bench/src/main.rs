@@ -63,6 +63,9 @@ struct Args {
     /// Folder for the report [default: target/bench/DATE]
     #[arg(long, value_name = "FOLDER", requires = "peers")]
     out: Option<PathBuf>,
+    /// Another build of the program to compare in the bench `flood`, attached without a stub
+    #[arg(long, value_name = "OBJECT")]
+    beside: Option<PathBuf>,
     /// Print the figures as JSON, on standard output
     #[arg(long)]
     json: bool,
@@ -147,19 +150,20 @@ fn bench(args: &Args) -> Result<Results> {
             "fleet-edits" => fleet::edits::run(rounds, &mut results),
             "fleet-votes" => fleet::votes::run(rounds, &mut results),
             "fleet-rollout" => fleet::rollout::run(rounds, &mut results),
-            _ => results.take(name, || one(name, list, rounds)),
+            _ => results.take(name, || one(name, list, args)),
         }
     }
     Ok(results)
 }
 
 /// A bench whose figures come all together.
-fn one(name: &str, list: Option<&Path>, rounds: usize) -> Result<Vec<Figure>> {
+fn one(name: &str, list: Option<&Path>, args: &Args) -> Result<Vec<Figure>> {
+    let rounds = usize::from(args.rounds);
     Ok(match name {
         "verifier" => verifier::run(list)?,
         "cost" => cost::run(rounds)?,
         "stages" => stages::run(list, rounds)?,
-        "flood" => flood::run(list, rounds)?,
+        "flood" => flood::run(list, args.beside.as_deref(), rounds)?,
         "abuse" => [abuse::run(rounds)?, connections::run(rounds)?].concat(),
         "import" => match list {
             Some(list) => import::run(list, rounds)?,

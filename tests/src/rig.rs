@@ -42,7 +42,11 @@ pub struct Responder {
 impl Responder {
     /// Loads it with these tables. It answers nowhere yet, for an hour.
     pub fn load(tables: &impl Tables, capacity: Capacity) -> Result<Self> {
-        let object = responder_object()?;
+        Self::of(responder_object()?, tables, capacity)
+    }
+
+    /// Loads another build of the program in the same way.
+    pub fn of(object: Vec<u8>, tables: &impl Tables, capacity: Capacity) -> Result<Self> {
         let shared = SharedMaps::new(&object)?;
         let instance = Instance::load(&object, tables, capacity, 0, &shared, None)?;
         let heartbeat = shared.heartbeat(Duration::from_secs(3600))?;

@@ -1,4 +1,4 @@
-//! The certificate and key of DNS over TLS (RFC 7858): from PEM files to what a handshake needs.
+//! A certificate and its key, for DNS over TLS (RFC 7858) and HTTPS: from PEM files to what a handshake needs.
 //!
 //! - `validity`: the end of a certificate's validity
 

@@ -1,9 +1,10 @@
 //! HTTP listeners that strangers may reach: bounded connections, headers and times, and a `Host` that is checked.
 //!
-//! A [`Site`] answers on addresses, by a router; a reload may change both. A reload first binds the new ones ([`Site::bind`]), which
-//! can fail, then listens ([`Site::listen`]), which cannot. Nothing here takes a lock that answers to DNS queries wait for.
+//! A [`Listener`] answers on addresses, by a router; a reload may change both. A reload first binds the new ones ([`Listener::bind`]), which
+//! can fail, then listens ([`Listener::listen`]), which cannot. Its certificate may change by itself ([`Listener::set_tls`]). Nothing
+//! here takes a lock that answers to DNS queries wait for.
 //!
-//! The bounds of a site:
+//! The bounds of a listener:
 //! - 128 connections; a new client always gets one of them, and [`seats`](crate::base::seats) says who loses it
 //! - 10 s for a handshake, and until the headers of a request are whole, idle connections included
 //! - 16 KiB and 64 lines of headers, 64 KiB of a body
@@ -15,13 +16,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::{HeaderMap, Request, StatusCode, header};
@@ -59,19 +60,17 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// Everything of a site that a reload may change, but for its addresses.
+/// Everything of a listener that a reload may change, but for its addresses and its certificate.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// Answers requests.
     pub router: Router,
     /// Names that requests may be for, besides addresses and `localhost`. `None`: any.
     pub hosts: Option<Vec<String>>,
-    /// HTTPS with this certificate; `None`: HTTP.
-    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Settings {
-    /// Whether a request with these headers is for this site.
+    /// Whether a request with these headers is for one of these hosts.
     fn is_host(&self, headers: &HeaderMap) -> bool {
         let Some(hosts) = &self.hosts else {
             return true;
@@ -110,15 +109,23 @@ fn without_port(host: &str) -> Option<&str> {
 pub struct Bound(Vec<(SocketAddr, Option<Arc<tokio::net::TcpListener>>)>);
 
 /// A router on addresses, both of which may change.
-pub struct Site {
+pub struct Listener {
     shared: Arc<Shared>,
-    listening: Mutex<BTreeMap<SocketAddr, JoinHandle<Never>>>,
+    listening: Mutex<BTreeMap<SocketAddr, Listening>>,
 }
 
-/// Everything that the connections of a site share.
+/// An address that is listened on.
+struct Listening {
+    socket: Arc<tokio::net::TcpListener>,
+    accepting: JoinHandle<Never>,
+}
+
+/// Everything that the connections of a listener share.
 struct Shared {
     name: &'static str,
     settings: ArcSwap<Settings>,
+    /// HTTPS with this certificate; none: HTTP.
+    tls: ArcSwapOption<ServerConfig>,
     /// Tells connections that the settings are others.
     changed: Notify,
     /// With each seat, the connection that is told that it has lost it.
@@ -126,13 +133,14 @@ struct Shared {
     open: AtomicUsize,
 }
 
-impl Site {
-    /// A site that listens nowhere yet. The name is the configuration's section.
+impl Listener {
+    /// One that listens nowhere yet. The name is the configuration's section.
     pub fn new(name: &'static str) -> Self {
         Self {
             shared: Arc::new(Shared {
                 name,
                 settings: ArcSwap::from_pointee(Settings::default()),
+                tls: ArcSwapOption::empty(),
                 changed: Notify::new(),
                 seats: Mutex::new(Seats::new(CONNECTIONS)),
                 open: AtomicUsize::new(0),
@@ -145,20 +153,25 @@ impl Site {
     pub fn bind(&self, addresses: &[SocketAddr]) -> Result<Bound, String> {
         let listening = lock(&self.listening);
         let bind = |&at: &SocketAddr| {
-            let listener = match listening.contains_key(&at) {
-                true => None,
-                false => Some(Arc::new(bind(at).map_err(|error| {
-                    let section = self.shared.name;
-                    format!("{section}.listen: cannot listen on {at}: {error}")
-                })?)),
-            };
-            Ok((at, listener))
+            if listening.contains_key(&at) {
+                return Ok((at, None));
+            }
+            let left = listening
+                .iter()
+                .filter(|(other, _)| other.port() == at.port() && !addresses.contains(other));
+            let left: Vec<SockRef<'_>> = left.map(|(_, of)| SockRef::from(&*of.socket)).collect();
+            let bound = bind(at, false).or_else(|error| match left.is_empty() {
+                true => Err(error),
+                false => bind_beside(at, &left),
+            });
+            let bound = bound.map_err(|error| {
+                let section = self.shared.name;
+                format!("{section}.listen: cannot listen on {at}: {error}")
+            });
+            Ok((at, Some(Arc::new(bound?))))
         };
-        addresses
-            .iter()
-            .map(bind)
-            .collect::<Result<_, _>>()
-            .map(Bound)
+        let bound = addresses.iter().map(bind).collect::<Result<_, _>>();
+        bound.map(Bound)
     }
 
     /// Listens on these addresses from now on, and on no others. Connections of the settings before end. Needs a runtime.
@@ -166,25 +179,33 @@ impl Site {
         self.shared.settings.store(Arc::new(settings));
         self.shared.changed.notify_waiters();
         let mut listening = lock(&self.listening);
-        listening.retain(|at, task| {
+        listening.retain(|at, of| {
             let is_wanted = bound.iter().any(|(wanted, _)| wanted == at);
             if !is_wanted {
-                task.abort();
+                of.accepting.abort();
+                // Its task ends soon; the address is free at once.
+                let _ = SockRef::from(&*of.socket).shutdown(Shutdown::Both);
             }
             is_wanted
         });
-        for (at, listener) in bound {
-            if let Some(listener) = listener {
-                let shared = Arc::clone(&self.shared);
+        for (at, socket) in bound {
+            if let Some(socket) = socket {
+                let (shared, of) = (Arc::clone(&self.shared), Arc::clone(&socket));
                 let accepting = forever(format!("{} {at}", shared.name), move || {
-                    accept(Arc::clone(&shared), Arc::clone(&listener))
+                    accept(Arc::clone(&shared), Arc::clone(&of))
                 });
-                listening.insert(at, tokio::spawn(accepting));
+                let accepting = tokio::spawn(accepting);
+                listening.insert(at, Listening { socket, accepting });
             }
         }
     }
 
-    /// The addresses that the site listens on.
+    /// Speaks HTTPS with this certificate, or HTTP, on connections from now on.
+    pub fn set_tls(&self, tls: Option<Arc<ServerConfig>>) {
+        self.shared.tls.store(tls);
+    }
+
+    /// The addresses that it listens on.
     pub fn listening(&self) -> Vec<SocketAddr> {
         lock(&self.listening).keys().copied().collect()
     }
@@ -195,27 +216,43 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&self.listening).values().for_each(JoinHandle::abort);
+        let listening = lock(&self.listening);
+        listening.values().for_each(|of| of.accepting.abort());
     }
 }
 
-fn bind(at: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+/// Binds an address that sockets of ours are in the way of until they are closed, as that of 127.0.0.1:80 is of 0.0.0.0:80.
+fn bind_beside(at: SocketAddr, left: &[SockRef<'_>]) -> io::Result<tokio::net::TcpListener> {
+    let share = |shared: bool| {
+        left.iter()
+            .try_for_each(|socket| socket.set_reuse_port(shared))
+    };
+    share(true)?;
+    let bound = bind(at, true);
+    share(false)?;
+    bound
+}
+
+fn bind(at: SocketAddr, shared: bool) -> io::Result<tokio::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
+    // Not for good.
+    socket.set_reuse_port(false)?;
     tokio::net::TcpListener::from_std(TcpListener::from(socket))
 }
 
-async fn accept(shared: Arc<Shared>, listener: Arc<tokio::net::TcpListener>) -> Never {
+async fn accept(shared: Arc<Shared>, socket: Arc<tokio::net::TcpListener>) -> Never {
     loop {
-        match listener.accept().await {
+        match socket.accept().await {
             Ok((stream, client)) => {
                 tokio::spawn(connection(Arc::clone(&shared), stream, client));
             }
@@ -237,10 +274,10 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, client: SocketAddr) 
     let changed = seat.shared.changed.notified();
     let settings = seat.shared.settings.load_full();
     let serving = async {
-        match &settings.tls {
+        match seat.shared.tls.load_full() {
             None => requests(&seat, &settings, stream, client, changed).await,
             Some(tls) => {
-                let accepting = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+                let accepting = TlsAcceptor::from(tls).accept(stream);
                 if let Ok(Ok(stream)) = timeout(PATIENCE, accepting).await {
                     requests(&seat, &settings, stream, client, changed).await;
                 }
@@ -304,7 +341,7 @@ async fn requests(
     }
 }
 
-/// A seat among the connections of a site; given back on drop.
+/// A seat among the connections of a listener; given back on drop.
 struct Seat {
     shared: Arc<Shared>,
     number: Number,
@@ -344,17 +381,19 @@ mod tests {
 
     use super::*;
 
-    fn site(settings: Settings) -> (Site, SocketAddr) {
+    fn listener(settings: Settings) -> (Listener, SocketAddr) {
         let who =
             |ConnectInfo(client): ConnectInfo<SocketAddr>| async move { client.ip().to_string() };
         let router = Router::new().route("/", get(who));
-        let site = Site::new("test");
-        // Any port; the site knows it by the address that was asked for.
-        let any = "127.0.0.1:0".parse().unwrap();
-        let bound = site.bind(&[any]).unwrap();
-        let at = bound.0[0].1.as_ref().unwrap().local_addr().unwrap();
-        site.listen(bound, Settings { router, ..settings });
-        (site, at)
+        let listener = Listener::new("test");
+        // A port that is free.
+        let at = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let bound = listener.bind(&[at]).unwrap();
+        listener.listen(bound, Settings { router, ..settings });
+        (listener, at)
     }
 
     async fn ask(at: SocketAddr, request: &str) -> String {
@@ -368,7 +407,7 @@ mod tests {
     #[tokio::test]
     async fn the_host_of_a_request_is_an_address_or_known() {
         let hosts = Some(vec!["Geo.Example".to_owned()]);
-        let (_site, at) = site(Settings {
+        let (_listener, at) = listener(Settings {
             hosts,
             ..Settings::default()
         });
@@ -400,7 +439,7 @@ mod tests {
 
     #[tokio::test]
     async fn large_headers_are_refused() {
-        let (_site, at) = site(Settings::default());
+        let (_listener, at) = listener(Settings::default());
         let large = "x".repeat(HEADERS);
         for headers in [format!("X: {large}\r\n"), "X: y\r\n".repeat(HEADER_LINES)] {
             let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
@@ -411,7 +450,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_sends_no_request_is_cut() {
-        let (_site, at) = site(Settings::default());
+        let (_listener, at) = listener(Settings::default());
         for begun in ["", "GET / HTTP/1.1\r\nHost: a\r\n"] {
             assert_eq!(ask(at, begun).await, "", "{begun}");
         }
@@ -419,7 +458,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_clients_make_room_for_a_new_one() {
-        let (site, at) = site(Settings::default());
+        let (listener, at) = listener(Settings::default());
         let mut idle = Vec::new();
         for _ in 0..2 * CONNECTIONS {
             idle.push(TcpStream::connect(at).await.unwrap());
@@ -428,41 +467,90 @@ mod tests {
         let answer = ask(at, request).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         // Connections that have lost their seats are closed, each by its own task.
-        while site.open() > CONNECTIONS {
+        while listener.open() > CONNECTIONS {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     #[tokio::test]
     async fn connections_of_settings_before_end() {
-        let (site, at) = site(Settings::default());
+        let (listener, at) = listener(Settings::default());
         let mut stream = TcpStream::connect(at).await.unwrap();
         let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut octets = [0; 1000];
         assert!(stream.read(&mut octets).await.unwrap() > 0);
-        let bound = site.bind(&site.listening()).unwrap();
-        site.listen(bound, Settings::default());
+        let bound = listener.bind(&listener.listening()).unwrap();
+        listener.listen(bound, Settings::default());
         while stream.read(&mut octets).await.is_ok_and(|count| count > 0) {}
     }
 
     #[tokio::test]
+    async fn an_address_gives_way_to_one_that_covers_it_and_back() {
+        let (listener, at) = listener(Settings::default());
+        let hello = Router::new().route("/", get(|| async { "hello" }));
+        let any = |ip: [u8; 4]| SocketAddr::from((ip, at.port()));
+        let settings = || Settings {
+            router: hello.clone(),
+            ..Settings::default()
+        };
+        let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let mut kept = Vec::new();
+        for to in [any([0; 4]), any([127, 0, 0, 1]), any([0; 4])] {
+            // One that is prepared and not taken changes nothing.
+            drop(listener.bind(&[to]).unwrap());
+            listener.listen(listener.bind(&[to]).unwrap(), settings());
+            assert_eq!(listener.listening(), [to]);
+            until_answered(at, request, "hello").await;
+            kept.push(TcpStream::connect(at).await.unwrap());
+            // Nobody else is let in.
+            let other = Listener::new("other");
+            for taken in [any([0; 4]), any([127, 0, 0, 1])] {
+                let error = other.bind(&[taken]).err().unwrap();
+                assert!(error.contains("in use"), "{error}");
+            }
+        }
+        // Beside what stays there is no place, and the refusal changes nothing.
+        let error = listener.bind(&[any([0; 4]), any([127, 0, 0, 1])]);
+        assert!(error.is_err());
+        until_answered(at, request, "hello").await;
+    }
+
+    /// Asks until the answer ends so: one that was left may have taken the connection.
+    async fn until_answered(at: SocketAddr, request: &str, end: &str) {
+        let asked = async {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect(at).await {
+                    let mut answer = String::new();
+                    let _ = stream.write_all(request.as_bytes()).await;
+                    let _ = stream.read_to_string(&mut answer).await;
+                    if answer.ends_with(end) {
+                        break;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), asked).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn addresses_come_and_go() {
-        let (site, at) = site(Settings::default());
-        let error = site.bind(&[at]).err().unwrap();
+        let (listener, at) = listener(Settings::default());
+        let error = Listener::new("test").bind(&[at]).err().unwrap();
         assert!(
             error.starts_with(&format!("test.listen: cannot listen on {at}: ")),
             "{error}"
         );
         let other: SocketAddr = "127.0.0.2:0".parse().unwrap();
-        let bound = site.bind(&[other]).unwrap();
-        site.listen(bound, Settings::default());
-        assert_eq!(site.listening(), [other]);
+        let bound = listener.bind(&[other]).unwrap();
+        listener.listen(bound, Settings::default());
+        assert_eq!(listener.listening(), [other]);
         // Its task ends soon.
         while TcpStream::connect(at).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        site.listen(site.bind(&[]).unwrap(), Settings::default());
-        assert!(site.listening().is_empty());
+        listener.listen(listener.bind(&[]).unwrap(), Settings::default());
+        assert!(listener.listening().is_empty());
     }
 }

@@ -243,6 +243,7 @@ fn an_answer_of_a_pool_is_counted_once_by_the_mirror_that_is_first_in_it() -> Re
     let mut config = Config::load(&folder.join("geodns.toml"))?;
     config.metrics = Some(Metrics {
         listen: Vec::new(),
+        tls: None,
         by_zone: false,
         max_series: 1,
     });

@@ -270,6 +270,10 @@ pub(super) struct Notify {
 pub(super) struct Public {
     /// Addresses with ports of the pages, as "[::]:80". Default: none.
     pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Certificate chain for HTTPS, PEM. Default: none, and HTTP.
+    pub certificate: Option<Spanned<String>>,
+    /// Private key, PEM.
+    pub key: Option<Spanned<String>>,
     /// Name of the pages. Default: any.
     pub host: Option<Spanned<String>>,
     /// Proxies whose X-Forwarded-For is believed. Default: none.
@@ -287,6 +291,10 @@ pub(super) struct Public {
 pub(super) struct Metrics {
     /// Addresses with ports that Prometheus asks, as "127.0.0.1:9533". Default: none.
     pub listen: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Certificate chain for HTTPS, PEM. Default: none, and HTTP.
+    pub certificate: Option<Spanned<String>>,
+    /// Private key, PEM.
+    pub key: Option<Spanned<String>>,
     /// Series of each zone. Default: false.
     pub by_zone: Option<bool>,
     /// Series of a family by zone, or by pool and mirror, at the most. Default: 10000.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::file::{self, Spanned};
 use super::reader::{Judged, Reader, all};
 use super::validate::there_are;
-use super::{Pool, Steer};
+use super::{CertificateFiles, Pool, Steer};
 use crate::base::prefix;
 
 /// Requests a second of each /24 and /56, unless the file says otherwise.
@@ -23,6 +23,8 @@ const MAX_PROXIES: usize = 100;
 pub struct Public {
     /// Addresses that the pages are at.
     pub listen: Vec<SocketAddr>,
+    /// HTTPS with this certificate; `None`: HTTP.
+    pub tls: Option<CertificateFiles>,
     /// Name that requests are for, besides addresses; `None`: any.
     pub host: Option<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -64,6 +66,7 @@ impl Reader<'_> {
         let span = file.span();
         let file = file.into_inner();
         let listen = self.sockets(file.listen.as_ref(), "public.listen", 8080);
+        let tls = self.certificate_files(file.certificate, file.key, "public");
         let host = file.host.map(|host| {
             let name = self.name(&host, "public.host")?;
             Ok(name.to_string().to_ascii_lowercase())
@@ -105,6 +108,7 @@ impl Reader<'_> {
         };
         Ok(Public {
             listen: listen?,
+            tls: tls?,
             host: host.transpose()?,
             trusted_proxies: proxies.unwrap_or(Ok(Vec::new()))?,
             pool: pool?,

@@ -1220,7 +1220,17 @@ fn metrics_are_counted_only_with_their_section() {
     let all = metrics("listen = [\"127.0.0.1:9533\", \"[::]:1\"]\nby_zone = true\nmax_series = 1");
     assert_eq!(all.listen.len(), 2);
     assert_eq!((all.by_zone, all.max_series), (true, 1));
+    let both = metrics("certificate = \"a.crt\"\nkey = \"a.key\"");
+    assert!(both.tls.is_some_and(|tls| tls.key.ends_with("etc/a.key")));
     for (section, message) in [
+        (
+            "certificate = \"a.crt\"",
+            "2: metrics.key: missing; name the certificate's private key",
+        ),
+        (
+            "key = \"a.key\"",
+            "2: metrics.certificate: missing; name the key's certificate",
+        ),
         (
             "listen = [\"127.0.0.1\"]",
             "2: metrics.listen: \"127.0.0.1\" is not an address with a port; write one as \"127.0.0.1:9533\" or \"[::1]:9533\"",

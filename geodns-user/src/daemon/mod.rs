@@ -27,6 +27,7 @@
 //! - `metrics`: numbers for Prometheus
 //! - `status`: state and counters of the daemon, as the API shows them
 //! - `web`: the dashboard
+//! - `listeners`: the HTTP listeners of dashboard, metrics and pages for visitors
 //! - `stop`: the end, within its time whatever hangs
 //! - `start`: up, until a signal; then down
 //!
@@ -49,6 +50,7 @@ mod ids;
 mod in_force;
 mod inputs;
 mod listen;
+mod listeners;
 mod metrics;
 mod mirrors;
 mod overrides;
@@ -81,6 +83,7 @@ use event::Events;
 use fleet::Link;
 use force::{Changes, InService, Upkeep};
 use listen::Listening;
+use listeners::Listeners;
 use metrics::Metrics;
 use mirrors::Mirrors;
 use report::Report;
@@ -144,4 +147,5 @@ struct Daemon {
     /// `None` without `[announce]`.
     announcing: Option<Announcing>,
     web: Web,
+    listeners: Listeners,
 }

@@ -41,17 +41,15 @@ impl Daemon {
         let daemon = Arc::clone(self);
         let read = tokio::task::spawn_blocking(move || daemon.read_files());
         let read = read.await.map_err(internal)??;
-        let bound = self.metrics.bind(&read.config).map_err(Failure::Invalid)?;
-        let web = self.web.prepare(&read.config).map_err(Failure::Invalid)?;
-        let for_visitors = self.visitors.bind(&read.config).map_err(Failure::Invalid)?;
+        let listeners = self
+            .listeners
+            .prepare(&read.config)
+            .map_err(Failure::Invalid)?;
         let before = self.world.load().zones.load_full();
         let mut reloaded = self
             .change(move |daemon| daemon.reload(read, &netdevs))
             .await?;
-        self.metrics.listen(bound);
-        self.open_web(web, &self.world.load_full().inputs.config);
-        self.visitors
-            .listen(for_visitors, &self.world.load().inputs.config);
+        self.open_listeners(listeners);
         self.follow_zones(Some(&before));
         self.notify_from(&self.world.load().inputs.config, self.events.journal.last());
         self.share_ledgers().await;

@@ -13,7 +13,6 @@ use crate::base::clock::now_unix_ms;
 use crate::base::lock::{lock, read};
 use crate::config::{Config, Location, Public};
 use crate::control::mirror::Mirror;
-use crate::http::{self, Bound, Site};
 use crate::public::{self, Listed, Settings, Visit};
 use crate::steering::{self, Whereabouts};
 
@@ -22,7 +21,6 @@ const KEEP: Duration = Duration::from_secs(1);
 
 /// The pages for visitors.
 pub struct Visitors {
-    site: Site,
     router: Router,
     daemon: Arc<OnceLock<Weak<Daemon>>>,
 }
@@ -36,39 +34,21 @@ impl Visitors {
             known: Mutex::default(),
         };
         Self {
-            site: Site::new("public"),
             router: public::router(Arc::new(source)),
             daemon,
         }
     }
 
-    /// Binds the addresses of a configuration that is to be in force.
-    pub fn bind(&self, config: &Config) -> Result<Bound, String> {
-        let listen = config.public.as_ref().map(|public| &*public.listen);
-        self.site.bind(listen.unwrap_or_default())
-    }
-
-    /// Listens on the addresses of the configuration that is in force now.
-    pub fn listen(&self, bound: Bound, config: &Config) {
-        let host = config
-            .public
-            .as_ref()
-            .and_then(|public| public.host.clone());
-        let settings = http::Settings {
-            router: self.router.clone(),
-            hosts: host.map(|host| vec![host]),
-            tls: None,
-        };
-        self.site.listen(bound, settings);
+    /// The pages.
+    pub fn router(&self) -> Router {
+        self.router.clone()
     }
 }
 
 impl Daemon {
     /// Begins to show pages to visitors.
-    pub fn start_visitors(self: &Arc<Self>, bound: Bound) {
+    pub fn start_visitors(self: &Arc<Self>) {
         let _ = self.visitors.daemon.set(Arc::downgrade(self));
-        self.visitors
-            .listen(bound, &self.world.load().inputs.config);
     }
 }
 

@@ -6,7 +6,7 @@
 //! - `page`: the page for people
 //! - `rate`: requests a second by prefix
 //!
-//! The [`Site`](crate::http::Site) has no route that changes anything, and knows nothing of the API. Everything that a
+//! The [`Listener`](crate::http::Listener) has no route that changes anything, and knows nothing of the API. Everything that a
 //! visitor says is bounded, and escaped where it is shown.
 
 mod forms;

@@ -1,6 +1,6 @@
 //! Files that change are read again once they have rested for a second. A broken one changes nothing.
 //!
-//! - `certificate`: the certificate of DNS over TLS
+//! - `certificate`: certificates
 //! - `databases`: GeoIP databases
 
 mod certificate;

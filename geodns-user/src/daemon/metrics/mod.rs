@@ -17,16 +17,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
+use axum::Router;
 
 use super::Daemon;
 use super::control::Control;
 use crate::announce::State;
 use crate::base::clock::now_unix_ms;
-use crate::config::Config;
 use crate::control::fleet::FleetState;
 use crate::control::metrics::Service;
 use crate::control::problem::Failure;
-use crate::http::{Bound, Settings, Site};
 use crate::metrics::exporter::Exporter;
 use crate::metrics::text::Format;
 use crate::metrics::{Family, Snapshot};
@@ -42,8 +41,6 @@ pub struct Metrics {
     /// Answers of the slow path by mirror.
     pub answers: SlowAnswers,
     exporter: Arc<Exporter>,
-    /// The addresses that Prometheus asks.
-    site: Site,
     /// The daemon, once it runs.
     daemon: Arc<OnceLock<Weak<Daemon>>>,
     reload: LastReload,
@@ -70,7 +67,6 @@ impl Metrics {
         let exporter = Arc::new(Exporter::new(Arc::new(read)));
         Self {
             answers: SlowAnswers::default(),
-            site: Site::new("metrics"),
             exporter,
             daemon,
             reload: LastReload {
@@ -81,20 +77,9 @@ impl Metrics {
         }
     }
 
-    /// Binds the addresses of a configuration that is to be in force.
-    pub fn bind(&self, config: &Config) -> Result<Bound, String> {
-        let listen = config.metrics.as_ref().map(|metrics| &*metrics.listen);
-        self.site.bind(listen.unwrap_or_default())
-    }
-
-    /// Listens on the addresses of the configuration that is in force now.
-    pub fn listen(&self, bound: Bound) {
-        let router = Arc::clone(&self.exporter).router();
-        let settings = Settings {
-            router,
-            ..Settings::default()
-        };
-        self.site.listen(bound, settings);
+    /// The router for Prometheus.
+    pub fn router(&self) -> Router {
+        Arc::clone(&self.exporter).router()
     }
 
     /// Takes note of a reload.
@@ -109,10 +94,9 @@ impl Metrics {
 }
 
 impl Daemon {
-    /// Begins to give metrics, at these addresses too.
-    pub fn start_metrics(self: &Arc<Self>, bound: Bound) {
+    /// Begins to give metrics.
+    pub fn start_metrics(self: &Arc<Self>) {
         let _ = self.metrics.daemon.set(Arc::downgrade(self));
-        self.metrics.listen(bound);
     }
 
     /// The values of all metrics.

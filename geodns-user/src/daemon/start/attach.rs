@@ -22,17 +22,17 @@ use crate::daemon::dnstap::Tapping;
 use crate::daemon::fleet;
 use crate::daemon::force::{Changes, InService, News, Upkeep, limits};
 use crate::daemon::listen::{self, Listening};
+use crate::daemon::listeners::{self, Listeners};
 use crate::daemon::metrics::Metrics;
 use crate::daemon::mirrors::{Mirrors, start_monitor};
 use crate::daemon::report::{NotListening, Report};
 use crate::daemon::sight::Sight;
 use crate::daemon::visitors::Visitors;
 use crate::daemon::watch::Lookers;
-use crate::daemon::web::{self, Web};
+use crate::daemon::web::Web;
 use crate::daemon::zones::ChangingZones;
 use crate::daemon::{Daemon, Options};
 use crate::health::Feed;
-use crate::http;
 use crate::kernel::follow::Follow;
 use crate::kernel::netdev::Netdevs;
 use crate::kernel::{self, Kernel};
@@ -47,9 +47,7 @@ pub struct Attached {
     pub follow: Follow,
     pub news: Receiver<News>,
     pub feed: Option<Feed>,
-    pub metrics: http::Bound,
-    pub web: web::Ready,
-    pub visitors: http::Bound,
+    pub listeners: listeners::Ready,
 }
 
 /// Opens the sockets and attaches the program.
@@ -113,16 +111,12 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         return Err(anyhow::Error::msg(error.to_string()));
     }
 
-    let metrics = Metrics::new();
-    let bound = metrics.bind(config).map_err(anyhow::Error::msg)?;
-    let visitors = Visitors::new();
-    let bound_for_visitors = visitors.bind(config).map_err(anyhow::Error::msg)?;
+    let listeners = Listeners::default();
+    let ready = listeners.prepare(config).map_err(anyhow::Error::msg)?;
     // Before the program, which may take over what a daemon before us left attached.
     let socket_path = options.socket.as_ref().unwrap_or(&config.socket);
     let socket = Socket::bind(socket_path).map_err(|error| anyhow!("control.socket {error}"))?;
     share(&socket, config);
-    let web = Web::default();
-    let ready = web.prepare(config).map_err(anyhow::Error::msg)?;
     let beside = Beside { cookies, blocks };
     let started = match not_loaded {
         Some(error) => Err(error),
@@ -175,23 +169,22 @@ pub async fn attach(options: Options, loaded: Loaded) -> anyhow::Result<Attached
         zones: ChangingZones::new(kept),
         listening: Listening::new(follow.netlink(), endpoints),
         lookers: Lookers::default(),
-        visitors,
-        metrics,
+        visitors: Visitors::new(),
+        metrics: Metrics::new(),
         tapping: Tapping::default(),
         announcing,
-        web,
+        web: Web::default(),
+        listeners,
         options,
     };
     daemon.metrics.answers.follow(&daemon.world.load());
     Ok(Attached {
-        metrics: bound,
-        visitors: bound_for_visitors,
         daemon,
         socket,
         follow,
         news,
         feed,
-        web: ready,
+        listeners: ready,
     })
 }
 

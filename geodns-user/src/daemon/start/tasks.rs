@@ -29,13 +29,11 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
         follow,
         news,
         feed,
-        metrics,
-        web,
-        visitors,
+        listeners,
     } = attached;
     let daemon = Arc::new(daemon);
-    daemon.start_metrics(metrics);
-    daemon.start_visitors(visitors);
+    daemon.start_metrics();
+    daemon.start_visitors();
     let closing = Arc::new(Notify::new());
     let control = tokio::spawn(server::serve(
         socket,
@@ -58,7 +56,7 @@ pub async fn start(attached: Attached) -> anyhow::Result<(Arc<Daemon>, Parts)> {
             Arc::clone(&daemon).follow_feed(Arc::clone(&feed))
         }));
     }
-    daemon.open_web(web, &daemon.world.load_full().inputs.config);
+    daemon.open_listeners(listeners);
     daemon.follow_zones(None);
     daemon.set_dnstap(&daemon.world.load().inputs.config);
     let announcing = daemon.start_announcing().context("cannot start a thread")?;
@@ -88,8 +86,8 @@ impl Daemon {
         start("tidying", |daemon| Box::pin(daemon.tidy()));
         start("cookies", |daemon| Box::pin(daemon.roll_cookies()));
         start("databases", |daemon| Box::pin(daemon.follow_databases()));
-        start("certificate", |daemon| {
-            Box::pin(daemon.follow_certificate())
+        start("certificates", |daemon| {
+            Box::pin(daemon.follow_certificates())
         });
         start("history", |daemon| Box::pin(daemon.keep_history()));
         start("findings", |daemon| Box::pin(daemon.keep_findings()));

@@ -46,7 +46,7 @@ impl Counts {
 impl Daemon {
     /// Reads the numbers of each second and keeps the trends, for ever.
     pub async fn keep_trends(self: Arc<Self>) -> Never {
-        while !self.web.is_open() {
+        while !self.listeners.web.is_open() {
             self.web.opened.notified().await;
         }
         let daemon = Arc::clone(&self);
@@ -66,7 +66,7 @@ impl Daemon {
         let mut keeping: Option<JoinHandle<()>> = None;
         loop {
             seconds.tick().await;
-            if !self.web.is_open() {
+            if !self.listeners.web.is_open() {
                 self.web.opened.notified().await;
                 last = self.counts();
                 sampled = last;

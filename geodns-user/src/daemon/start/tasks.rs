@@ -86,7 +86,7 @@ impl Daemon {
         start("tidying", |daemon| Box::pin(daemon.tidy()));
         start("cookies", |daemon| Box::pin(daemon.roll_cookies()));
         start("databases", |daemon| Box::pin(daemon.follow_databases()));
-        start("certificates", |daemon| {
+        start("certificate", |daemon| {
             Box::pin(daemon.follow_certificates())
         });
         start("history", |daemon| Box::pin(daemon.keep_history()));

@@ -152,7 +152,20 @@ fn ask(mut stream: TcpStream, method: &str, path: &str, headers: &str) -> Result
 #[test]
 fn pages_are_whole_and_nothing_can_be_changed() -> Result<()> {
     needs_root!();
-    let site = Site::new(LOCAL)?;
+    let sponsored = "[[mirror]]\nid = \"sponsored\"\naddresses = [\"203.0.113.77\"]\n\
+                     url = \"https://mirror.example.net/a/\"\nsponsor = \"A & <B>\"\ncountry = \"NL\"\n\
+                     bandwidth = \"10G\"\nonly = { countries = [\"NL\"] }\n";
+    let site = Site::new(&format!("{LOCAL}{sponsored}"))?;
+    let about = site.get("/mirrors/sponsored")?;
+    for part in [
+        "<dt>URL</dt><dd><a href=\"https://mirror.example.net/a/\"",
+        "<dt>Sponsor</dt><dd>A &#38; &#60;B&#62;</dd>",
+        "<dt>Country</dt><dd>NL</dd>",
+        "<dt>Bandwidth</dt><dd>10 Gbit/s</dd>",
+        "<dt>Clients</dt><dd>",
+    ] {
+        ensure!(about.text().contains(part), "{part}: {}", about.text());
+    }
     for path in PAGES
         .into_iter()
         .chain(["/mirrors/ams", "/?pool=www&span=week"])

@@ -1,5 +1,6 @@
 //! The ground floor: words that every room shares. It uses no other room.
 //!
+//! - [`bandwidth`]: bits a second, as people read them
 //! - [`capability`]: capabilities of the process
 //! - [`clock`]: the time of day, as a number
 //! - [`complaint`]: what is wrong with an input file, where, and what to do
@@ -11,6 +12,7 @@
 //! - [`sha256`]: SHA-256 in hexadecimal digits
 //! - [`socket`]: Unix sockets that only their owner and root may use
 
+pub mod bandwidth;
 pub mod capability;
 pub mod clock;
 pub mod complaint;

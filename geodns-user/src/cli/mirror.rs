@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::event;
 use super::output::{NUMBER, TEXT, joined, pairs, print, show, table, uptime};
 use super::values::{address, holding, over};
+use crate::base::bandwidth;
 use crate::config::is_id;
 use crate::config::time::spelled;
 use crate::control::client::{Client, Reply};
@@ -368,7 +369,7 @@ fn details(mirror: Mirror) -> String {
         ("admin", admin),
         ("weight", weight(&mirror.weight).replacen("weight ", "", 1)),
     ];
-    let bandwidth = mirror.bandwidth.map(bits);
+    let bandwidth = mirror.bandwidth.map(bandwidth::shown);
     for (key, fact) in [
         ("url", mirror.url),
         ("sponsor", mirror.sponsor),
@@ -458,16 +459,6 @@ async fn events(client: &Client, mirror: String) -> String {
             format!("\nLATEST EVENTS\n{lines}")
         }
         Err(error) => format!("\nevents: {error}\n"),
-    }
-}
-
-/// Bits a second, in a unit that leaves one digit before the point at least.
-fn bits(bandwidth: u64) -> String {
-    let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    let bits = bandwidth as f64;
-    match units.iter().find(|(unit, _)| bits >= *unit) {
-        Some((unit, name)) => format!("{} {name}bit/s", bits / unit),
-        None => format!("{bandwidth} bit/s"),
     }
 }
 

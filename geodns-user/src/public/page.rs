@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::forms::escaped;
 use super::visit::{Listed, Visit};
+use crate::base::bandwidth;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--line:#8884;--dim:#767676}\
@@ -68,7 +69,7 @@ fn row(rows: &mut String, mirror: &Listed, is_first: bool, now: u64) {
         or_dash(mirror.country.as_deref().map(escaped)),
         or_dash(mirror.distance_km.map(|km| format!("{km:.0} km"))),
         or_dash(mirror.age_s(now).map(age)),
-        or_dash(mirror.bandwidth.map(bandwidth)),
+        or_dash(mirror.bandwidth.map(bandwidth::shown)),
         or_dash(mirror.sponsor.as_deref().map(escaped)),
     );
 }
@@ -80,20 +81,5 @@ fn age(seconds: u64) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-/// Bits a second.
-fn bandwidth(bits: u64) -> String {
-    let units = [
-        (1e12, "Tbit/s"),
-        (1e9, "Gbit/s"),
-        (1e6, "Mbit/s"),
-        (1e3, "kbit/s"),
-    ];
-    let number = bits as f64;
-    match units.iter().find(|(unit, _)| number >= *unit) {
-        Some((unit, name)) => format!("{} {name}", number / unit),
-        None => format!("{bits} bit/s"),
     }
 }

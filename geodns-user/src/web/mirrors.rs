@@ -9,6 +9,7 @@ use super::page::{Frame, Page, render};
 use super::text::{ago, ahead, duration, percent};
 use super::timeline::Timeline;
 use super::view::State as Service;
+use crate::base::bandwidth;
 use crate::control::mirror::{AdminState, CheckState, Mirror};
 
 #[derive(Template)]
@@ -38,6 +39,7 @@ struct One {
     events: Vec<Line>,
     admin: String,
     weight: String,
+    bandwidth: Option<String>,
 }
 
 struct Check {
@@ -136,6 +138,7 @@ pub async fn page(State(service): State<Shared>, Path(id): Path<String>) -> Page
         events: last(&service, Some(&mirror.id)).await,
         admin: admin(&mirror),
         weight: weight(&mirror),
+        bandwidth: mirror.bandwidth.map(bandwidth::shown),
         mirror,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use askama::Template;
 use serde_json::json;
 
 use super::visit::{Filter, Visit};
@@ -51,53 +52,60 @@ pub fn list(visit: &Visit, form: Form, path: Option<&str>, filter: Filter<'_>) -
     text
 }
 
+/// A URL of a file in a metalink.
+struct Url<'a> {
+    file: String,
+    country: Option<&'a str>,
+}
+
+impl Url<'_> {
+    fn scheme(&self) -> &str {
+        self.file.split(':').next().unwrap_or_default()
+    }
+
+    /// The older form's preference, the best of which is 100.
+    fn preference(&self, place: usize) -> usize {
+        100_usize.saturating_sub(place).max(1)
+    }
+}
+
+/// A metalink as RFC 5854 has it.
+#[derive(Template)]
+#[template(path = "metalink4.xml")]
+struct Metalink4<'a> {
+    name: &'a str,
+    urls: &'a [Url<'a>],
+}
+
+/// The older metalink, which dnf reads.
+#[derive(Template)]
+#[template(path = "metalink3.xml")]
+struct Metalink3<'a> {
+    name: &'a str,
+    urls: &'a [Url<'a>],
+}
+
 /// A metalink of a file: that of RFC 5854, or the older one that dnf reads. `None` if no mirror matches.
-pub fn metalink(visit: &Visit, path: &str, filter: Filter<'_>, for_dnf: bool) -> Option<String> {
-    let name = escaped(path.rsplit('/').next().unwrap_or(path));
-    let mut urls = String::new();
-    for (place, (mirror, url)) in visit.usable(filter).enumerate() {
-        let country = mirror.country.as_deref().unwrap_or_default();
-        let file = escaped(&format!("{url}{path}"));
-        let _ = match for_dnf {
-            true => {
-                let scheme = url.split(':').next().unwrap_or_default();
-                let location = match country {
-                    "" => String::new(),
-                    country => format!(" location=\"{}\"", escaped(country)),
-                };
-                let preference = 100_usize.saturating_sub(place).max(1);
-                writeln!(
-                    urls,
-                    "   <url protocol=\"{scheme}\" type=\"{scheme}\"{location} preference=\"{preference}\">{file}</url>"
-                )
-            }
-            false => {
-                let location = match country {
-                    "" => String::new(),
-                    country => format!(" location=\"{}\"", escaped(&country.to_lowercase())),
-                };
-                writeln!(
-                    urls,
-                    "  <url{location} priority=\"{}\">{file}</url>",
-                    place + 1
-                )
-            }
-        };
-    }
+pub fn metalink(
+    visit: &Visit,
+    path: &str,
+    filter: Filter<'_>,
+    for_dnf: bool,
+) -> askama::Result<Option<String>> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let urls = visit.usable(filter).map(|(mirror, url)| Url {
+        file: format!("{url}{path}"),
+        country: mirror.country.as_deref(),
+    });
+    let urls: &[Url<'_>] = &urls.collect::<Vec<_>>();
     if urls.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
-    Some(match for_dnf {
-        true => format!(
-            "{head}<metalink version=\"3.0\" xmlns=\"http://www.metalinker.org/\" type=\"dynamic\">\n <files>\n  \
-             <file name=\"{name}\"><resources>\n{urls}  </resources></file>\n </files>\n</metalink>\n"
-        ),
-        false => format!(
-            "{head}<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n <file name=\"{name}\">\n{urls} </file>\n\
-             </metalink>\n"
-        ),
-    })
+    let text = match for_dnf {
+        true => Metalink3 { name, urls }.render(),
+        false => Metalink4 { name, urls }.render(),
+    };
+    text.map(Some)
 }
 
 /// All mirrors, for programs. Fields are added now and then, and neither renamed nor removed.
@@ -127,20 +135,4 @@ pub fn json(visit: &Visit) -> String {
         "mirrors": mirrors,
     });
     format!("{all}\n")
-}
-
-/// Text in HTML and XML, between tags or in an attribute.
-pub fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            letter => safe.push(letter),
-        }
-    }
-    safe
 }

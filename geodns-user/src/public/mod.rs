@@ -170,12 +170,21 @@ fn of_type(kind: &'static str, body: String) -> Response {
     ([(header::CONTENT_TYPE, kind)], body).into_response()
 }
 
+/// A template that fails, which none does.
+fn not_made(error: askama::Error) -> Refusal {
+    tracing::error!("a page for a visitor cannot be made: {error}");
+    (
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "the page cannot be made\n",
+    )
+}
+
 /// `GET /`
 async fn index(
     State(pages): FromPages,
     axum::Extension(from): FromVisitor,
 ) -> Result<Response, Refusal> {
-    let page = page::page(&pages.visit(from)?);
+    let page = page::page(&pages.visit(from)?).map_err(not_made)?;
     Ok(of_type("text/html; charset=utf-8", page))
 }
 
@@ -275,7 +284,7 @@ async fn metalink(
     let is_file = |path: &&str| !path.is_empty() && !path.ends_with('/');
     let path = wanted.path()?.filter(is_file).ok_or(NO_FILE)?;
     let visit = pages.visit(from)?;
-    let text = forms::metalink(&visit, path, wanted.filter(), for_dnf);
+    let text = forms::metalink(&visit, path, wanted.filter(), for_dnf).map_err(not_made)?;
     Ok(of_type(kind, text.ok_or(NO_MIRROR)?))
 }
 

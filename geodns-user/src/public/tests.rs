@@ -189,7 +189,7 @@ async fn what_is_shown_is_escaped_and_bound_to_the_page() {
     assert!(
         asked
             .body
-            .contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; &quot;Co&quot;")
+            .contains("&#60;script&#62;alert(&#39;x&#39;)&#60;/script&#62; &#38; &#34;Co&#34;")
     );
     assert!(!asked.body.contains("<script"));
     for shown in [

@@ -40,6 +40,8 @@ pub enum Manner {
     HangUp,
     /// The connection is kept, and not a word is said.
     Silent,
+    /// 200, and a trace: seconds since 1970.
+    Trace(u64),
 }
 
 impl Manner {
@@ -60,7 +62,7 @@ impl Manner {
     /// depend on who is faster.
     pub fn reasons(self) -> &'static [&'static str] {
         match self {
-            Self::Good => &[],
+            Self::Good | Self::Trace(_) => &[],
             Self::Error => &["status 500"],
             Self::Wrong => &["body: no \"all is well\""],
             Self::Garbage => &["not HTTP"],
@@ -194,6 +196,7 @@ fn answer(mut stream: impl Read + Write, manner: Manner, stop: &AtomicBool) -> s
     };
     let (first, again) = match manner {
         Manner::Good => (with("200 OK", "", GOOD), ""),
+        Manner::Trace(seconds) => (with("200 OK", "", &format!("{seconds}\n")), ""),
         Manner::Error => (with("500 Internal Server Error", "", GOOD), ""),
         Manner::Wrong => (with("200 OK", "", "it works!"), ""),
         Manner::Garbage => ("\u{1}\u{0}not HTTP at all\r\n\r\n".repeat(20), ""),

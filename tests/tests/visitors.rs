@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use geodns_tests::daemon::{Daemon, Setup};
+use geodns_tests::daemon::{Daemon, Setup, pool};
 use geodns_tests::dns::{self, A, Query, Reply};
 use geodns_tests::needs_root;
-use geodns_tests::net::{Space, at, ip};
+use geodns_tests::net::{Pair, Space, at, ip};
+use geodns_tests::web::{Manner, Web};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,4 +89,81 @@ fn the_page_names_the_mirror_first_that_dns_gives() -> Result<()> {
     let page = get(&mut stream, "/v1/mirrors", ip("192.0.2.1"))?;
     ensure!(page.is_empty(), "{page}");
     Ok(())
+}
+
+#[test]
+fn a_mirror_whose_trace_stops_leaves_dns_and_page_and_comes_back() -> Result<()> {
+    const SERVER: &str = "192.0.2.53";
+    const NEAR: &str = "10.5.0.1";
+    const CLIENT: &str = "10.1.0.1";
+    needs_root!();
+    let pair = Pair::new(&[CLIENT, NEAR])?;
+    let mut setup = Setup::example(&[SERVER]).and(
+        "[metrics]\nlisten = [\"192.0.2.53:9533\"]\n\
+         [public]\nlisten = [\"192.0.2.53:8080\"]\nrate = 0\npool = \"checked\"\n",
+    );
+    setup.body += &format!(
+        "[[mirror]]\nid = \"near\"\naddresses = [{NEAR:?}]\nurl = \"http://near.example.net/\"\n\
+         check = {{ type = \"http\", port = 8080, path = \"/\", interval = \"250ms\", timeout = \"240ms\", \
+         rise = 2, fall = 2, fresh = {{ path = \"/TIME\", max_age = \"3s\" }} }}\n"
+    );
+    setup.body += &pool(
+        "checked",
+        "mirrors = [\"near\", \"ams\"]\npolicy = \"failover\"\nttl = 60\nttl_min = 60",
+    );
+    let now = || -> Result<u64> {
+        Ok(SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)?
+            .as_secs())
+    };
+    let web = Web::start(&pair.client, at(NEAR, 8080)?)?;
+    // It is brought up to date for ten minutes, as far as anybody can see.
+    web.set(Manner::Trace(now()? + 600));
+    let daemon = Daemon::start(&pair.server, &setup)?;
+    let query = Query::new("checked.example.org", A).bytes();
+    let page = |path: &str, port: u16| -> Result<String> {
+        let stream = pair.client.tcp(ip(CLIENT), at(SERVER, port)?)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        get(&mut BufReader::new(stream), path, ip(CLIENT))
+    };
+    // By the kernel, by the slow path, and by the page.
+    let firsts = || -> Result<[String; 3]> {
+        let socket = pair.client.udp(ip(CLIENT), at(SERVER, 53)?)?;
+        let udp = dns::ask(&socket, &query, PATIENCE)?.context("no answer over UDP")?;
+        let tcp = dns::ask_tcp(&mut pair.client.tcp(ip(CLIENT), at(SERVER, 53)?)?, &query)?;
+        let list: Value = serde_json::from_str(&page("/mirrors.json", 8080)?)?;
+        let first = list["mirrors"][0]["id"].as_str().unwrap_or_default();
+        Ok([
+            Reply::parse(&udp)?.addresses(),
+            Reply::parse(&tcp)?.addresses(),
+            first.to_owned(),
+        ])
+    };
+    let until = |wanted: [&str; 3]| -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let firsts = firsts()?;
+            if firsts == wanted {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{firsts:?}, not {wanted:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let age = || -> Result<f64> {
+        let text = page("/metrics", 9533)?;
+        let sample = "geodns_mirror_age_seconds{mirror=\"near\",address=\"10.5.0.1\"} ";
+        let line = text.lines().find_map(|line| line.strip_prefix(sample));
+        Ok(line.with_context(|| text.clone())?.parse()?)
+    };
+    let (here, gone) = ([NEAR, NEAR, "near"], ["192.0.2.10", "192.0.2.10", "ams"]);
+    until(here)?;
+    ensure!(age()? == 0.0, "{}", age()?);
+    web.set(Manner::Trace(now()?));
+    until(gone)?;
+    ensure!(age()? >= 3.0, "{}", age()?);
+    let shown = daemon.json("mirror show near")?;
+    ensure!(shown["in_service"] == false, "{shown}");
+    web.set(Manner::Trace(now()? + 600));
+    until(here)
 }

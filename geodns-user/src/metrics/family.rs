@@ -116,6 +116,8 @@ families! {
     CheckUp: Gauge "geodns_check_up" ["mirror", "address"],
     /// Duration of the last check of an address.
     CheckDuration: Gauge "geodns_check_duration_seconds" ["mirror", "address"],
+    /// Age of the content of a mirror, by the trace that its check read last (`fresh`).
+    MirrorAge: Gauge "geodns_mirror_age_seconds" ["mirror", "address"],
     /// Mirrors of a pool.
     PoolMirrors: Gauge "geodns_pool_mirrors" ["pool"],
     /// Mirrors of a pool that new clients are sent to.

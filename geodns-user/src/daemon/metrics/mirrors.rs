@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::base::clock::now_unix_ms;
 use crate::config::Fail;
@@ -60,6 +61,11 @@ impl Daemon {
                 if let Some(last) = &status.last {
                     let seconds = last.latency.as_secs_f64();
                     snapshot.put_with(Family::CheckDuration, [id, address], seconds);
+                }
+                if let Some(trace) = status.trace {
+                    // One that is ahead of this clock is new.
+                    let age = SystemTime::now().duration_since(trace).unwrap_or_default();
+                    snapshot.put_with(Family::MirrorAge, [id, address], age.as_secs_f64());
                 }
             }
         }

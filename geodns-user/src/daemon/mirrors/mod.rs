@@ -268,8 +268,15 @@ impl Daemon {
         let checks = self.mirrors.monitor.snapshot().into_iter();
         let checks = checks.map(|status| (Arc::clone(&status.target), status));
         let current = self.in_service.current();
+        let mut pools = vec![Vec::new(); config.mirrors.len()];
+        for pool in config.pools.iter().filter(|pool| pool.of.is_none()) {
+            for &mirror in &pool.mirrors {
+                pools[mirror].push(&*pool.id);
+            }
+        }
         show(&Known {
             config,
+            pools: &pools,
             findings: &current.findings,
             checks: &checks.collect(),
             now,
@@ -299,6 +306,8 @@ fn require_address(mirror: &config::Mirror, address: IpAddr) -> Result<(), Failu
 /// All that mirrors are shown from.
 struct Known<'a> {
     config: &'a Config,
+    /// Ids of the pools of each mirror.
+    pools: &'a [Vec<&'a str>],
     findings: &'a Findings,
     checks: &'a HashMap<Arc<Target>, Status>,
     now: u64,
@@ -309,13 +318,12 @@ impl Known<'_> {
     fn view(&self, number: usize, standing: &Standing) -> Mirror {
         let mirror = &self.config.mirrors[number];
         let profile = &mirror.profile;
-        let holding = self.config.pools.iter();
-        let pools = holding.filter(|pool| pool.mirrors.contains(&number) && pool.of.is_none());
+        let pools = self.pools[number].iter();
         let (in_service, why) = in_service(mirror, standing, self.findings, self.now);
         Mirror {
             id: mirror.id.clone(),
             addresses: mirror.addresses().collect(),
-            pools: pools.map(|pool| pool.id.clone()).collect(),
+            pools: pools.map(|&id| id.to_owned()).collect(),
             in_service,
             why,
             admin: admin(standing, self.now),

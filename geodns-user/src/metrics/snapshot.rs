@@ -34,33 +34,19 @@ impl From<bool> for Value {
 /// A value of a label.
 pub type Label = Arc<str>;
 
-/// All series of a family. They lie in two lists: a hundred thousand series with a list of labels each would take
-/// longer to make and to free than to write.
-#[derive(Clone, Debug, Default)]
-pub struct AllSeries {
-    /// Values of the labels of all series, one series after the other.
-    labels: Vec<Label>,
-    values: Vec<Value>,
-}
-
-impl AllSeries {
-    /// Each series: values of the labels, in the family's order, and the number.
-    pub fn iter(&self) -> impl Iterator<Item = (&[Label], Value)> {
-        let each = self.labels.len() / self.values.len().max(1);
-        let values = self.values.iter().enumerate();
-        values.map(move |(at, &value)| (&self.labels[at * each..(at + 1) * each], value))
-    }
-
-    /// Number of series.
-    fn len(&self) -> usize {
-        self.values.len()
-    }
+/// One series: values of the labels, in the family's order, and the number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Values of the labels.
+    pub labels: Box<[Label]>,
+    /// The number.
+    pub value: Value,
 }
 
 /// The values of all metrics.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    families: Vec<AllSeries>,
+    families: Vec<Vec<Series>>,
     max_series: usize,
     dropped: u64,
 }
@@ -69,7 +55,7 @@ impl Snapshot {
     /// An empty one, with at most so many series of a family that the configuration can make large.
     pub fn new(max_series: usize) -> Self {
         Self {
-            families: vec![AllSeries::default(); Family::ALL.len()],
+            families: vec![Vec::new(); Family::ALL.len()],
             max_series,
             dropped: 0,
         }
@@ -95,8 +81,10 @@ impl Snapshot {
             self.dropped += 1;
             return;
         }
-        series.labels.extend(labels.map(Arc::clone));
-        series.values.push(value.into());
+        series.push(Series {
+            labels: labels.map(Arc::clone).into(),
+            value: value.into(),
+        });
     }
 
     /// Puts a number in, with words of ours as values of the labels.
@@ -110,20 +98,16 @@ impl Snapshot {
         self.put_with(family, labels.each_ref(), value);
     }
 
-    /// Number of series.
-    pub fn series(&self) -> usize {
-        self.families.iter().map(AllSeries::len).sum()
-    }
-
     /// Series that were dropped.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// All families that have series.
-    pub fn families(&self) -> impl Iterator<Item = (Family, &AllSeries)> {
-        let all = Family::ALL.iter().copied().zip(&self.families);
-        all.filter(|(_, series)| series.len() > 0)
+    pub fn families(&self) -> impl Iterator<Item = (Family, &[Series])> {
+        let all = Family::ALL.iter().zip(&self.families);
+        all.map(|(family, series)| (*family, series.as_slice()))
+            .filter(|(_, series)| !series.is_empty())
     }
 }
 

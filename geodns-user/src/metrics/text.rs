@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::family::Kind;
-use super::snapshot::{Label, Snapshot, Value};
+use super::snapshot::{Label, Series, Snapshot, Value};
 
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +39,11 @@ impl Format {
     }
 }
 
-/// Octets of a series, with the names of its family: a guess that makes the text grow seldom.
-const OCTETS: usize = 80;
-
 /// Writes a snapshot.
 pub fn write(snapshot: Snapshot, format: Format) -> Result<String, fmt::Error> {
-    let room = snapshot.series() * OCTETS;
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(snapshot)));
-    let mut text = String::with_capacity(room);
+    let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(match format {
         Format::OpenMetrics => text,
@@ -68,18 +64,18 @@ impl Collector for Scrape {
                 Kind::Gauge => MetricType::Gauge,
             };
             let mut metric = encoder.encode_descriptor(about.name, about.help(), None, kind)?;
-            for (labels, value) in all.iter() {
+            for Series { labels, value } in all {
                 let labels = Labels(about.labels, labels);
                 let mut series = metric.encode_family(&labels)?;
                 match (about.kind, value) {
                     (Kind::Counter, Value::Whole(value)) => {
-                        series.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+                        series.encode_counter::<NoLabelSet, _, u64>(value, None)?;
                     }
                     (Kind::Counter, Value::Real(value)) => {
-                        series.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+                        series.encode_counter::<NoLabelSet, _, u64>(value, None)?;
                     }
-                    (Kind::Gauge, Value::Whole(value)) => series.encode_gauge(&value)?,
-                    (Kind::Gauge, Value::Real(value)) => series.encode_gauge(&value)?,
+                    (Kind::Gauge, Value::Whole(value)) => series.encode_gauge(value)?,
+                    (Kind::Gauge, Value::Real(value)) => series.encode_gauge(value)?,
                 }
             }
         }

@@ -38,7 +38,7 @@ impl Control {
         &self,
         read: impl FnOnce(&Daemon) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let reading = self.0.read(read);
+        let reading = self.0.blocking(read);
         self.0.while_disk_answers(UNREAD, reading).await?
     }
 }

@@ -38,9 +38,7 @@ impl Daemon {
     async fn try_reload(self: &Arc<Self>) -> Result<Reloaded, Failure> {
         let netdevs = self.listening.netdevs().await.map_err(internal)?;
         let _alone = self.read_alone().await?;
-        let daemon = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || daemon.read_files());
-        let read = read.await.map_err(internal)??;
+        let read = self.blocking(Self::read_files).await?;
         let listeners = self
             .listeners
             .prepare(&read.config)

@@ -29,9 +29,8 @@ impl Daemon {
         loop {
             let kept = self.events.kept.load(Ordering::Acquire);
             self.events.journal.wait(kept).await;
-            let daemon = Arc::clone(&self);
-            let done = tokio::task::spawn_blocking(move || daemon.keep_some_events(false)).await;
-            let error = done.map_err(internal).flatten().err();
+            let done = self.blocking(|daemon| daemon.keep_some_events(false)).await;
+            let error = done.err();
             if let Some(failure) = error.as_ref().filter(|_| !is_told) {
                 tracing::warn!(cause = %failure, "events are not kept: {failure}; trying again");
             }
@@ -162,9 +161,8 @@ impl Daemon {
     ) -> Result<T, Failure> {
         let reading = async {
             let _alone = self.events.reading.lock().await;
-            let daemon = Arc::clone(self);
-            let read = tokio::task::spawn_blocking(move || read(&daemon)).await;
-            read.map_err(internal)?.map_err(internal)
+            self.blocking(move |daemon| read(daemon).map_err(internal))
+                .await
         };
         self.while_disk_answers(UNREAD, reading).await?
     }

@@ -178,9 +178,7 @@ fn summary(explanation: &Explanation) -> String {
 impl crate::control::explain::Service for Control {
     async fn explain(&self, question: ExplainQuery) -> Result<Explanation, Failure> {
         // It maps the kernel's tables, and waits for locks.
-        let daemon = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || daemon.explain(&question))
-            .await
-            .map_err(|error| Failure::Internal(error.to_string()))?
+        let explain = move |daemon: &Daemon| daemon.explain(&question);
+        self.0.blocking(explain).await
     }
 }

@@ -529,9 +529,9 @@ impl Daemon {
                 last.number
             )));
         }
-        let (daemon, file) = (Arc::clone(self), apply.file.clone());
-        let read = tokio::task::spawn_blocking(move || daemon.read_bundle(&file));
-        let (octets, signature, opened) = read.await.map_err(internal)??;
+        let file = apply.file.clone();
+        let read = move |daemon: &Self| daemon.read_bundle(&file);
+        let (octets, signature, opened) = self.blocking(read).await?;
         if !apply.force {
             opened
                 .require_newer(last_done(&link).map(|running| running.serial))
@@ -846,8 +846,7 @@ impl Service for Control {
     }
 
     async fn diff(&self, bundle: BundleFile) -> Result<BundleDiff, Failure> {
-        let daemon = Arc::clone(&self.0);
-        let diff = tokio::task::spawn_blocking(move || daemon.difference(&bundle.file));
-        diff.await.map_err(internal)?
+        let diff = move |daemon: &Daemon| daemon.difference(&bundle.file);
+        self.0.blocking(diff).await
     }
 }

@@ -53,23 +53,21 @@ impl Daemon {
         alone: OwnedMutexGuard<()>,
         change: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let daemon = Arc::clone(self);
-        tokio::task::spawn_blocking(move || {
+        let work = move |daemon: &Self| {
             let _alone = alone;
-            change(&daemon)
-        })
-        .await
-        .map_err(internal)?
+            change(daemon)
+        };
+        self.blocking(work).await
     }
 
-    /// Reads from the state, where it may block; beside changes. A disk that does not answer must not hold up a change
-    /// that does not need it.
-    pub async fn read<T: Send + 'static>(
+    /// Runs work where it may block, beside changes. Reads of the state are such work: a disk that does not answer must
+    /// not hold up a change that does not need it.
+    pub async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&Self) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let daemon = Arc::clone(self);
-        tokio::task::spawn_blocking(move || read(&daemon))
+        tokio::task::spawn_blocking(move || work(&daemon))
             .await
             .map_err(internal)?
     }

@@ -346,7 +346,7 @@ impl Daemon {
         let now = now_unix_ms();
         let read = |daemon: &Self| daemon.state.tokens().map_err(internal);
         let (gone, left): (Vec<_>, Vec<_>) = self
-            .read(read)
+            .blocking(read)
             .await?
             .into_iter()
             .partition(|token| token.until_unix_ms <= now);

@@ -226,7 +226,7 @@ impl Daemon {
     async fn take_members(self: &Arc<Self>) -> Result<Outcome, Failure> {
         // Nobody else changes them.
         let read = |daemon: &Self| daemon.state.members().map_err(internal);
-        let kept = self.read(read).await?;
+        let kept = self.blocking(read).await?;
         self.change(move |daemon| daemon.put_members(&kept)).await
     }
 

@@ -26,6 +26,7 @@ pub struct Listeners {
 /// A listener, over HTTPS if it has a certificate.
 pub struct Secured {
     section: &'static str,
+    wanted: Wanted,
     listener: Listener,
     certificate: ArcSwapOption<Certificate>,
 }
@@ -43,12 +44,23 @@ pub struct Ready {
     public: Prepared,
 }
 
+/// The addresses of a section, and the files of its certificate.
+type Wanted = fn(&Config) -> (&[SocketAddr], Option<&CertificateFiles>);
+
 impl Default for Listeners {
     fn default() -> Self {
         Self {
-            web: Secured::new("web"),
-            metrics: Secured::new("metrics"),
-            public: Secured::new("public"),
+            web: Secured::new("web", |config| {
+                (&config.web.listen, config.web.tls.as_ref())
+            }),
+            metrics: Secured::new("metrics", |config| match &config.metrics {
+                Some(of) => (&of.listen, of.tls.as_ref()),
+                None => (&[], None),
+            }),
+            public: Secured::new("public", |config| match &config.public {
+                Some(of) => (&of.listen, of.tls.as_ref()),
+                None => (&[], None),
+            }),
         }
     }
 }
@@ -56,44 +68,38 @@ impl Default for Listeners {
 impl Listeners {
     /// Binds the addresses of a configuration, and reads its certificates.
     pub fn prepare(&self, config: &Config) -> Result<Ready, String> {
-        let (metrics, public) = (config.metrics.as_ref(), config.public.as_ref());
         Ok(Ready {
-            web: self
-                .web
-                .prepare(&config.web.listen, config.web.tls.as_ref())?,
-            metrics: self.metrics.prepare(
-                metrics.map_or(&[], |of| &of.listen),
-                metrics.and_then(|of| of.tls.as_ref()),
-            )?,
-            public: self.public.prepare(
-                public.map_or(&[], |of| &of.listen),
-                public.and_then(|of| of.tls.as_ref()),
-            )?,
+            web: self.web.prepare(config)?,
+            metrics: self.metrics.prepare(config)?,
+            public: self.public.prepare(config)?,
         })
     }
 }
 
 impl Secured {
-    fn new(section: &'static str) -> Self {
+    fn new(section: &'static str, wanted: Wanted) -> Self {
         Self {
             section,
+            wanted,
             listener: Listener::new(section),
             certificate: ArcSwapOption::empty(),
         }
     }
 
-    fn prepare(
-        &self,
-        listen: &[SocketAddr],
-        tls: Option<&CertificateFiles>,
-    ) -> Result<Prepared, String> {
-        let certificate = tls.map(Certificate::read).transpose();
+    fn prepare(&self, config: &Config) -> Result<Prepared, String> {
+        let (listen, files) = (self.wanted)(config);
+        let certificate = files.map(Certificate::read).transpose();
         Ok(Prepared {
             certificate: certificate
                 .map_err(|error| error.to_string())?
                 .map(Arc::new),
             bound: self.listener.bind(listen)?,
         })
+    }
+
+    /// The files of the certificate that a configuration names.
+    pub fn files<'a>(&self, config: &'a Config) -> Option<&'a CertificateFiles> {
+        (self.wanted)(config).1
     }
 
     fn open(&self, prepared: Prepared, settings: Settings) {

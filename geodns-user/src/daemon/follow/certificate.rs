@@ -5,41 +5,49 @@ use std::sync::Arc;
 use super::{Watched, looks};
 use crate::base::complaint::Error;
 use crate::certificate::{Certificate, Contents};
-use crate::config::{CertificateFiles, Config};
+use crate::config::CertificateFiles;
 use crate::daemon::Daemon;
+use crate::daemon::listeners::{Listeners, Secured};
 use crate::event::Kind;
 use crate::supervise::Never;
 
 /// A listener that presents a certificate.
-struct Presenter {
-    /// The files that the configuration names.
-    files: fn(&Config) -> Option<&CertificateFiles>,
-    in_force: fn(&Daemon) -> Option<Arc<Certificate>>,
-    put: fn(&Daemon, Arc<Certificate>),
+enum Presenter {
+    DnsOverTls,
+    Http(fn(&Listeners) -> &Secured),
 }
 
 const PRESENTERS: [Presenter; 4] = [
-    Presenter {
-        files: |config| config.tls.as_ref().map(|tls| &tls.files),
-        in_force: |daemon| daemon.server.certificate(),
-        put: |daemon, certificate| daemon.server.set_certificate(Some(certificate)),
-    },
-    Presenter {
-        files: |config| config.web.tls.as_ref(),
-        in_force: |daemon| daemon.listeners.web.certificate(),
-        put: |daemon, certificate| daemon.listeners.web.set_certificate(Some(certificate)),
-    },
-    Presenter {
-        files: |config| config.metrics.as_ref()?.tls.as_ref(),
-        in_force: |daemon| daemon.listeners.metrics.certificate(),
-        put: |daemon, certificate| daemon.listeners.metrics.set_certificate(Some(certificate)),
-    },
-    Presenter {
-        files: |config| config.public.as_ref()?.tls.as_ref(),
-        in_force: |daemon| daemon.listeners.public.certificate(),
-        put: |daemon, certificate| daemon.listeners.public.set_certificate(Some(certificate)),
-    },
+    Presenter::DnsOverTls,
+    Presenter::Http(|all| &all.web),
+    Presenter::Http(|all| &all.metrics),
+    Presenter::Http(|all| &all.public),
 ];
+
+impl Presenter {
+    /// The files that the configuration in force names.
+    fn files(&self, daemon: &Daemon) -> Option<CertificateFiles> {
+        let config = &daemon.world.load().inputs.config;
+        match self {
+            Self::DnsOverTls => config.tls.as_ref().map(|tls| tls.files.clone()),
+            Self::Http(of) => of(&daemon.listeners).files(config).cloned(),
+        }
+    }
+
+    fn in_force(&self, daemon: &Daemon) -> Option<Arc<Certificate>> {
+        match self {
+            Self::DnsOverTls => daemon.server.certificate(),
+            Self::Http(of) => of(&daemon.listeners).certificate(),
+        }
+    }
+
+    fn put(&self, daemon: &Daemon, certificate: Arc<Certificate>) {
+        match self {
+            Self::DnsOverTls => daemon.server.set_certificate(Some(certificate)),
+            Self::Http(of) => of(&daemon.listeners).set_certificate(Some(certificate)),
+        }
+    }
+}
 
 /// The files of a certificate, and their content or the reason that there is none.
 type Seen = (CertificateFiles, Result<Contents, Error>);
@@ -59,8 +67,7 @@ impl Daemon {
 
     async fn follow_certificate(&self, presenter: &Presenter, watched: &mut Watched<Seen>) {
         let failure = &self.report.failure;
-        let config = Arc::clone(&self.world.load().inputs.config);
-        let Some(files) = (presenter.files)(&config).cloned() else {
+        let Some(files) = presenter.files(self) else {
             watched.due(None, failure);
             return;
         };
@@ -68,10 +75,10 @@ impl Daemon {
         let read = tokio::task::spawn_blocking(move || (Contents::read(&files), files)).await;
         let Ok((read, files)) = read else { return };
         // A reload may have named others meanwhile.
-        if (presenter.files)(&self.world.load().inputs.config) != Some(&files) {
+        if presenter.files(self).as_ref() != Some(&files) {
             return;
         }
-        let in_force = (presenter.in_force)(self);
+        let in_force = presenter.in_force(self);
         let is_in_force = in_force
             .zip(read.as_ref().ok())
             .is_some_and(|(in_force, contents)| in_force.is_of(contents));
@@ -85,7 +92,7 @@ impl Daemon {
     fn put_certificate(&self, presenter: &Presenter, (files, read): Seen) -> Result<(), String> {
         match read.and_then(|contents| Certificate::check(&files, contents)) {
             Ok(certificate) => {
-                (presenter.put)(self, Arc::new(certificate));
+                presenter.put(self, Arc::new(certificate));
                 let file = files.certificate.display();
                 tracing::info!(event = Kind::Reload.name(), %file, "read again: {file}");
                 Ok(())

@@ -64,7 +64,7 @@ struct Args {
     #[arg(long, value_name = "FOLDER", requires = "peers")]
     out: Option<PathBuf>,
     /// Another build of the program to compare in the bench `flood`, attached without a stub
-    #[arg(long, value_name = "OBJECT")]
+    #[arg(long, value_name = "OBJECT", conflicts_with = "peers")]
     beside: Option<PathBuf>,
     /// Print the figures as JSON, on standard output
     #[arg(long)]
@@ -135,6 +135,10 @@ fn bench(args: &Args) -> Result<Results> {
             ..Results::default()
         });
     }
+    ensure!(
+        args.beside.is_none() || wanted("flood"),
+        "--beside is for the bench flood: name it, too"
+    );
     for name in &args.benches {
         ensure!(
             NAMES.contains(&name.as_str()),

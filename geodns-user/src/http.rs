@@ -1,8 +1,8 @@
 //! HTTP listeners that strangers may reach: bounded connections, headers and times, and a `Host` that is checked.
 //!
-//! A [`Listener`] answers on addresses, by a router; a reload may change both. A reload first binds the new ones ([`Listener::bind`]), which
-//! can fail, then listens ([`Listener::listen`]), which cannot. Its certificate may change by itself ([`Listener::set_tls`]). Nothing
-//! here takes a lock that answers to DNS queries wait for.
+//! A [`Listener`] answers on addresses, by a router; a reload may change both. A reload first binds the new addresses
+//! ([`Listener::bind`]), which can fail, then listens ([`Listener::listen`]), which cannot. The certificate may change by
+//! itself ([`Listener::set_tls`]). Nothing here takes a lock that answers to DNS queries wait for.
 //!
 //! The bounds of a listener:
 //! - 128 connections; a new client always gets one of them, and [`seats`](crate::base::seats) says who loses it
@@ -223,7 +223,7 @@ impl Drop for Listener {
     }
 }
 
-/// Binds an address that sockets of ours are in the way of until they are closed, as that of 127.0.0.1:80 is of 0.0.0.0:80.
+/// Binds an address while sockets of ours that are to be closed stand in its way, as 127.0.0.1:80 does for 0.0.0.0:80.
 fn bind_beside(at: SocketAddr, left: &[SockRef<'_>]) -> io::Result<tokio::net::TcpListener> {
     let share = |shared: bool| {
         left.iter()

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use geodns_tests::daemon::{Daemon, Setup, pool};
 use geodns_tests::dns::{self, A, Query, Reply};
-use geodns_tests::needs_root;
 use geodns_tests::net::{Pair, Space, at, ip};
 use geodns_tests::web::{Manner, Web};
+use geodns_tests::{needs_root, until};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -139,47 +139,28 @@ fn a_mirror_whose_trace_stops_leaves_dns_and_page_and_comes_back() -> Result<()>
             first.to_owned(),
         ])
     };
-    let until = |wanted: [&str; 3]| -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let firsts = firsts()?;
-            if firsts == wanted {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{firsts:?}, not {wanted:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
+    let all_have =
+        |wanted: [&str; 3]| until(&format!("{wanted:?} are first"), || Ok(firsts()? == wanted));
     // There is none before the first check.
-    let until_age = |fits: fn(f64) -> bool| -> Result<()> {
-        let end = Instant::now() + PATIENCE;
-        loop {
+    let age_is = |what: &str, fits: fn(f64) -> bool| {
+        until(&format!("the age is {what}"), || {
             let text = page("/metrics", 9533)?;
             let sample = "geodns_mirror_age_seconds{mirror=\"near\",address=\"10.5.0.1\"} ";
             let age = text.lines().find_map(|line| line.strip_prefix(sample));
-            if age.map(str::parse).transpose()?.is_some_and(fits) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{age:?}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+            Ok(age.map(str::parse).transpose()?.is_some_and(fits))
+        })
     };
     let (here, gone) = ([NEAR, NEAR, "near"], ["192.0.2.10", "192.0.2.10", "ams"]);
-    until(here)?;
-    until_age(|age| age == 0.0)?;
+    all_have(here)?;
+    age_is("0", |age| age == 0.0)?;
     web.set(Manner::Trace(now()?));
-    until(gone)?;
-    until_age(|age| age >= 3.0)?;
-    let end = Instant::now() + PATIENCE;
-    loop {
+    all_have(gone)?;
+    age_is("3 s or more", |age| age >= 3.0)?;
+    until("near is out for its trace", || {
         let shown = daemon.json("mirror show near")?;
         let reason = shown["checks"][0]["reason"].as_str().unwrap_or_default();
-        if shown["in_service"] == false && reason.contains("trace") {
-            break;
-        }
-        ensure!(Instant::now() < end, "{shown}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        Ok(shown["in_service"] == false && reason.contains("trace"))
+    })?;
     web.set(Manner::Trace(now()? + 600));
-    until(here)
+    all_have(here)
 }

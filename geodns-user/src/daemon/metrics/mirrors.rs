@@ -26,6 +26,7 @@ impl Daemon {
             .map(|status| (Arc::clone(&status.target), status))
             .collect();
         let (now, nothing) = (now_unix_ms(), Standing::default());
+        let clock = SystemTime::now();
         let states = ["auto", "up", "down", "drain"].map(Label::from);
         let current = self.in_service.current();
         let standings = self.in_service.standings();
@@ -64,7 +65,7 @@ impl Daemon {
                 }
                 if let Some(trace) = status.trace {
                     // One that is ahead of this clock is new.
-                    let age = SystemTime::now().duration_since(trace).unwrap_or_default();
+                    let age = clock.duration_since(trace).unwrap_or_default();
                     snapshot.put_with(Family::MirrorAge, [id, address], age.as_secs_f64());
                 }
             }
